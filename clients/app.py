@@ -1,0 +1,68 @@
+"""The Flower ClientApp: translates messages for the node's pool of clients."""
+
+import json
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients import pool
+from fedsi.messages import (
+    ARRAYS,
+    VALUES,
+    Describe,
+    Described,
+    Evaluate,
+    Train,
+    from_parts,
+    to_parts,
+)
+
+POPULATION = "population"
+"""Key of the node's configuration: the folder of the population that this node hosts."""
+
+app = ClientApp()
+
+_Request = TypeVar("_Request")
+
+
+@app.query()
+def describe(message: Message, context: Context) -> Message:
+    """Answer which population this node hosts."""
+    request = _read(Describe, message)
+    population = pool.population_of(_folder(context), request.experiment)
+    return _reply(Described(json.dumps(asdict(population.description))), message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train the blocks that the server assigned to this node."""
+    return _reply(pool.train(_read(Train, message), _folder(context)), message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Evaluate the clients that the server assigned to this node."""
+    return _reply(pool.evaluate(_read(Evaluate, message), _folder(context)), message)
+
+
+def _folder(context: Context) -> str:
+    return str(context.node_config.get(POPULATION, ""))
+
+
+def _read(kind: type[_Request], message: Message) -> _Request:
+    records = message.content
+    arrays = {name: array.numpy() for name, array in records.array_records[ARRAYS].items()}
+    return from_parts(kind, arrays, records.config_records[VALUES])
+
+
+def _reply(answer: Any, message: Message) -> Message:
+    arrays, values = to_parts(answer)
+    records = RecordDict(
+        {
+            ARRAYS: ArrayRecord({name: Array(value) for name, value in arrays.items()}),
+            VALUES: ConfigRecord(values),
+        }
+    )
+    return Message(records, reply_to=message)

@@ -1,0 +1,89 @@
+"""The clients that one node hosts: a population, and buffers reused from client to client."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedsi.data.population import Population
+from fedsi.data.prepare import open_population, prepare
+from fedsi.experiment import Experiment
+from fedsi.messages import Evaluate, Evaluated, MessageError, Train, Trained
+from fedsi.training.block import TRAINING_COLUMNS, BlockTrainer
+
+THREADS = 1
+"""Threads of a node. One, so that sums inside a matrix product have one order."""
+
+
+@lru_cache(maxsize=4)
+def population_of(folder: str, experiment: str) -> Population:
+    """Open the population of a node, once.
+
+    Args:
+        folder: The population's folder; empty to prepare the experiment's corpus in the cache.
+        experiment: TOML.
+    """
+    place = Path(folder) if folder else prepare(Experiment.from_toml(experiment).data)
+    return open_population(place)
+
+
+@lru_cache(maxsize=1)
+def _trainer(folder: str, experiment: str) -> BlockTrainer:
+    return BlockTrainer(Experiment.from_toml(experiment), population_of(folder, experiment))
+
+
+def train(request: Train, folder: str) -> Trained:
+    """Train the blocks of a request and add up their sums.
+
+    Raises:
+        MessageError: The parameters are not those of the experiment's model.
+    """
+    trainer = _trainer(folder, request.experiment)
+    start = _aligned(request.parameters, trainer)
+    sums = torch.zeros(len(start), dtype=torch.int64)
+    rows = []
+    with _threads(THREADS):
+        for first, last in pairwise(request.block_starts.tolist()):
+            block, counted = trainer.train(
+                start, request.clients[first:last].tolist(), request.round_number
+            )
+            sums += block
+            rows.append(counted)
+    empty = np.zeros((0, len(TRAINING_COLUMNS)))
+    return Trained(sums=sums.numpy(), rows=np.concatenate([empty, *rows]))
+
+
+def evaluate(request: Evaluate, folder: str) -> Evaluated:
+    """Evaluate the clients of a request.
+
+    Raises:
+        MessageError: The parameters are not those of the experiment's model.
+    """
+    trainer = _trainer(folder, request.experiment)
+    parameters = _aligned(request.parameters, trainer)
+    with _threads(THREADS):
+        return Evaluated(rows=trainer.evaluate(parameters, request.clients.tolist()))
+
+
+def _aligned(parameters: NDArray[np.float32], trainer: BlockTrainer) -> torch.Tensor:
+    """Copy into memory of torch's own: its alignment, on which BLAS kernels depend, is fixed."""
+    size = trainer.model.layout.size
+    if len(parameters) != size:
+        raise MessageError(f"the model has {size} parameters, received {len(parameters)}")
+    return torch.empty(size).copy_(torch.from_numpy(parameters))
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Set torch's number of threads for a while; a notebook keeps its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

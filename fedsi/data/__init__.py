@@ -1,0 +1,1 @@
+"""From texts to batches: corpora, vocabulary, the memory-mapped population."""

@@ -1,0 +1,37 @@
+"""What every corpus reader yields: one row of text of one client."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One example of one client."""
+
+    client: str
+    group: str
+    """Clients of a group are held out together; the client itself where there are no groups."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus that can be read.
+
+    Args:
+        name: What to call it in results.
+        sha256: Hash of its content.
+        rows: Opens it and yields its rows; may raise ``UserError`` for bad content.
+    """
+
+    name: str
+    sha256: str
+    rows: Callable[[], Iterator[Row]]
+
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with (what is being done, steps done, steps in all if known)."""
+
+
+def silent(_what: str, _done: int, _total: int | None) -> None:
+    """Report nothing."""

@@ -1,0 +1,73 @@
+"""A population: the clients of a corpus, ready to be trained on.
+
+A population is a folder. Its ``meta.json`` says of which kind it is; the clients of a stored one
+lie beside it in memory-mapped arrays, those of a synthetic one are generated when asked for.
+Clients are numbered: the training clients first, then the held-out ones.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedsi.data.protocol import Tokens
+from fedsi.errors import UserError
+
+FORMAT = 1
+"""Version of the folder's layout."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What one may know of a population without reading it. Its scalars travel to the server."""
+
+    corpus: str
+    corpus_sha256: str
+    training_clients: int
+    heldout_clients: int
+    training_examples: int
+    heldout_examples: int
+    vocabulary_size: int
+    """Token ids, special tokens included."""
+    sequence_length: int
+    unigram_loss: float
+    """Nats per held-out token of the training clients' unigram model."""
+
+
+class Population(Protocol):
+    """The clients of a corpus."""
+
+    description: Description
+
+    def examples(self, client: int) -> Tokens:
+        """Return a client's examples as rows of the protocol: ``[examples, sequence_length + 1]``.
+
+        Raises:
+            IndexError: There is no such client.
+        """
+        ...
+
+
+def write_meta(folder: Path, kind: str, description: Description, **more: Any) -> None:
+    """Write a population's ``meta.json``."""
+    meta = {"format": FORMAT, "kind": kind, "description": asdict(description), **more}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Read a population's ``meta.json``.
+
+    Raises:
+        UserError: It is missing, damaged or of another version.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        version = meta["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder} holds no population; remove the folder and run again") from None
+    if version != FORMAT:
+        raise UserError(
+            f"the population in {folder} has format {version}, expected {FORMAT}; "
+            "remove the folder and run again"
+        )
+    return dict(meta)

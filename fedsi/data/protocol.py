@@ -1,0 +1,46 @@
+"""The next-word protocol: how a text becomes a sequence of token ids, and what counts as a hit.
+
+After Reddi et al. (arXiv 2003.00295) and the TensorFlow Federated Stack Overflow task: a sequence
+is ``bos``, the first ``sequence_length`` words, and ``eos`` only if there were fewer words than
+that; it is padded to ``sequence_length + 1``. The model reads ``[:-1]`` and predicts ``[1:]``.
+"""
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAD, BOS, EOS, OOV = range(4)
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<oov>")
+FIRST_WORD = len(SPECIAL_TOKENS)
+
+Tokens = NDArray[np.int32]
+
+_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
+
+
+def words(text: str) -> list[str]:
+    """Split a text into lower-case words: runs of letters joined by apostrophes or hyphens."""
+    return _WORD.findall(text.lower())
+
+
+def pad_examples(tokens: Tokens, starts: NDArray[np.int64], sequence_length: int) -> Tokens:
+    """Lay sentences out as rows of the protocol.
+
+    Args:
+        tokens: Word ids of all sentences, one after another; none longer than the protocol's.
+        starts: Where each sentence begins, and the end of the last: ``[sentences + 1]``.
+        sequence_length: Words in a full sequence.
+
+    Returns:
+        ``[sentences, sequence_length + 1]``, padded with ``PAD``.
+    """
+    lengths = np.diff(starts)
+    rows = np.full((len(lengths), sequence_length + 1), PAD, dtype=np.int32)
+    rows[:, 0] = BOS
+    columns = np.arange(sequence_length)
+    filled = columns < lengths[:, None]
+    rows[:, 1:][filled] = tokens[starts[0] : starts[-1]]
+    short = np.flatnonzero(lengths < sequence_length)
+    rows[short, lengths[short] + 1] = EOS
+    return rows

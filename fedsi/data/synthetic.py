@@ -1,0 +1,210 @@
+"""Synthetic clients: generated when asked for, from (client, seed) alone, with a known best loss.
+
+A client has a mixture over topics (Dirichlet) and a number of sentences (log-normal). A sentence
+has one topic. Each next word comes, with probability ``BACKOFF``, from a Zipf distribution over
+the whole vocabulary, and otherwise from the ``SUCCESSORS`` words that follow the previous word in
+that topic; which words these are is a hash, so no table is stored. After every word the sentence
+ends with probability ``STOP``.
+
+Because the generator's probabilities are known, so is the loss that no model can beat on average:
+see ``SyntheticPopulation.best_loss``.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.data.population import Description, read_meta, write_meta
+from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens, pad_examples
+from fedsi.data.unigram import UnigramModel
+from fedsi.seeds import Purpose, generator
+
+KIND = "synthetic"
+
+TOPICS = 4
+TOPIC_CONCENTRATION = 0.3
+SUCCESSORS = 4
+BACKOFF = 0.3
+STOP = 0.08
+MEDIAN_SENTENCES = 40
+SENTENCES_SIGMA = 0.7
+MOST_SENTENCES = 1000
+SAMPLED_CLIENTS = 200
+"""Clients that the description's sizes and unigram loss are estimated from."""
+
+_SUCCESSOR_PROBABILITIES = np.array([0.5, 0.25, 0.15, 0.1])
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Language:
+    """The word probabilities that all clients share.
+
+    Args:
+        words: Number of words.
+    """
+
+    words: int
+
+    @cached_property
+    def zipf(self) -> Floats:
+        """The back-off distribution, ``[words]``."""
+        weights = 1.0 / np.arange(1, self.words + 1)
+        probabilities: Floats = weights / weights.sum()
+        return probabilities
+
+    @cached_property
+    def _zipf_cumulative(self) -> Floats:
+        return np.cumsum(self.zipf)
+
+    def draw_backoff(self, uniform: Floats) -> Ids:
+        """Map uniform numbers to words of the back-off distribution."""
+        found = np.searchsorted(self._zipf_cumulative, uniform, side="right")
+        return np.minimum(found, self.words - 1)
+
+    def successor(self, topic: Ids, previous: Ids, rank: Ids) -> Ids:
+        """Return the rank-th word after ``previous`` in ``topic``; frequent ones favoured."""
+        key = (topic * (self.words + 1) + previous) * SUCCESSORS + rank
+        uniform = _hash_to_unit(key.astype(np.uint64))
+        return np.minimum((self.words * uniform**2).astype(np.int64), self.words - 1)
+
+    def probability(self, topic: Ids, previous: Ids, word: Ids) -> Floats:
+        """Return P(word | previous, topic), the sentence going on."""
+        total = BACKOFF * self.zipf[word]
+        for rank, share in enumerate(_SUCCESSOR_PROBABILITIES):
+            follows = self.successor(topic, previous, np.full_like(word, rank)) == word
+            total = total + (1 - BACKOFF) * share * follows
+        return total
+
+
+@dataclass
+class SyntheticPopulation:
+    """Clients generated on demand; nothing is stored but the description.
+
+    Args:
+        description: Its numbers of clients bound the client index.
+    """
+
+    description: Description
+    _language: Language = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._language = Language(self.description.vocabulary_size - FIRST_WORD)
+
+    def examples(self, client: int) -> Tokens:
+        """Return a client's examples as rows of the protocol."""
+        clients = self.description.training_clients + self.description.heldout_clients
+        if not 0 <= client < clients:
+            raise IndexError(f"client {client} of {clients}")
+        return self._sentences(client)[0]
+
+    def best_loss(self, clients: range) -> float:
+        """Return the loss of the true generator on some clients, in nats per token.
+
+        The generator knows each sentence's topic; on average no model does better.
+        """
+        total, tokens = 0.0, 0
+        for client in clients:
+            examples, topics = self._sentences(client)
+            targets, previous = examples[:, 1:], examples[:, :-1]
+            mask = targets != PAD
+            rows = np.nonzero(mask)[0]
+            losses = self._losses(topics[rows], previous[mask], targets[mask])
+            total += float(losses.sum())
+            tokens += len(losses)
+        return total / tokens
+
+    def _losses(self, topics: Ids, previous: Tokens, targets: Tokens) -> Floats:
+        first = previous < FIRST_WORD
+        before = np.where(first, self._language.words, previous - FIRST_WORD).astype(np.int64)
+        ends = targets == EOS
+        word = np.where(ends, 0, targets - FIRST_WORD).astype(np.int64)
+        go_on = np.where(first, 1.0, 1.0 - STOP)
+        chance = np.where(ends, STOP, go_on * self._language.probability(topics, before, word))
+        return -np.log(chance)
+
+    def _sentences(self, client: int) -> tuple[Tokens, Ids]:
+        """Return the examples and the topic of each."""
+        rng = generator(0, Purpose.SYNTHETIC_CLIENT, client=client)
+        length = self.description.sequence_length
+        sentences = round(MEDIAN_SENTENCES * np.exp(SENTENCES_SIGMA * rng.normal()))
+        sentences = int(np.clip(sentences, 1, MOST_SENTENCES))
+        mixture = rng.dirichlet(np.full(TOPICS, TOPIC_CONCENTRATION))
+        topics = rng.choice(TOPICS, sentences, p=mixture)
+        lengths = np.minimum(rng.geometric(STOP, sentences), length)
+        uniform = rng.random((3, length, sentences))
+        words = np.empty((sentences, length), dtype=np.int32)
+        previous = np.full(sentences, self._language.words, dtype=np.int64)
+        cumulative = np.cumsum(_SUCCESSOR_PROBABILITIES)[:-1]
+        for position in range(length):
+            back, which, zipf = uniform[:, position]
+            rank = np.searchsorted(cumulative, which, side="right")
+            follower = self._language.successor(topics, previous, rank)
+            previous = np.where(back < BACKOFF, self._language.draw_backoff(zipf), follower)
+            words[:, position] = FIRST_WORD + previous
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        flat = words[np.arange(length) < lengths[:, None]]
+        return pad_examples(flat, starts, length), topics
+
+
+def open_synthetic(folder: Path) -> SyntheticPopulation:
+    """Open a population that ``write_synthetic`` made."""
+    return SyntheticPopulation(Description(**read_meta(folder)["description"]))
+
+
+def describe_synthetic(
+    clients: int, heldout_fraction: float, vocabulary_size: int, sequence_length: int
+) -> Description:
+    """Describe a synthetic population; sizes and unigram loss are estimated on a sample.
+
+    Args:
+        clients: All clients, at least 2.
+        heldout_fraction: Share of them that is held out; at least one is.
+        vocabulary_size: Number of words.
+        sequence_length: Words in a full sequence.
+    """
+    heldout = min(max(1, round(clients * heldout_fraction)), clients - 1)
+    settings = (KIND, TOPICS, SUCCESSORS, BACKOFF, STOP, vocabulary_size, sequence_length, clients)
+    blank = Description(
+        corpus=KIND,
+        corpus_sha256=sha256(repr(settings).encode()).hexdigest(),
+        training_clients=clients - heldout,
+        heldout_clients=heldout,
+        training_examples=0,
+        heldout_examples=0,
+        vocabulary_size=vocabulary_size + FIRST_WORD,
+        sequence_length=sequence_length,
+        unigram_loss=0.0,
+    )
+    population = SyntheticPopulation(blank)
+    sampled = [population.examples(k) for k in range(min(SAMPLED_CLIENTS, clients - heldout))]
+    first = clients - heldout
+    unseen = [population.examples(first + k) for k in range(min(SAMPLED_CLIENTS, heldout))]
+    unigram = UnigramModel(blank.vocabulary_size)
+    unigram.count(np.concatenate(sampled))
+    values = blank.__dict__ | {
+        "training_examples": round(sum(map(len, sampled)) / len(sampled) * (clients - heldout)),
+        "heldout_examples": round(sum(map(len, unseen)) / len(unseen) * heldout),
+        "unigram_loss": unigram.loss(np.concatenate(unseen)),
+    }
+    return Description(**values)
+
+
+def write_synthetic(folder: Path, description: Description) -> None:
+    """Write the folder that stands for the population."""
+    write_meta(folder, KIND, description)
+
+
+def _hash_to_unit(key: NDArray[np.uint64]) -> Floats:
+    """Map integers to [0, 1) with the finaliser of splitmix64 (Steele et al., OOPSLA 2014)."""
+    z = key + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53

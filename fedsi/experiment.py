@@ -1,0 +1,280 @@
+"""The configuration of an experiment: one immutable object, validated when it is built.
+
+Keys are dotted (``server.cohort_size``) on the command line, nested tables in TOML and attributes
+in Python. An absent optional value is ``None`` in Python and the word ``none`` elsewhere, because
+TOML has no null.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+
+from fedsi.errors import UserError
+
+Count = Annotated[PositiveInt, Strict()]
+PositiveNumber = Annotated[FiniteFloat, Strict(), Field(gt=0)]
+NonNegativeNumber = Annotated[FiniteFloat, Strict(), Field(ge=0)]
+Fraction = Annotated[FiniteFloat, Strict(), Field(gt=0, lt=1)]
+Name = Annotated[str, Strict(), Field(min_length=1)]
+Flag = Annotated[bool, Strict()]
+Scalar = bool | int | float | str
+_NoneAsWord = BeforeValidator(lambda value: None if value == "none" else value)
+OptionalCount = Annotated[Count | None, _NoneAsWord]
+OptionalNumber = Annotated[PositiveNumber | None, _NoneAsWord]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataSettings(_Settings):
+    """Which texts, and how they become sequences of word ids."""
+
+    corpus: Name = "pydocs"
+    """``pydocs``, ``synthetic``, or the path of a .jsonl or .csv file (.gz too)."""
+    user_column: Name = "user"
+    """The column that names the client a row belongs to."""
+    text_column: Name = "text"
+    """The column with the text; each row is one example."""
+    vocabulary_size: Count = 4000
+    """Words that have an id of their own; four special tokens are added."""
+    sequence_length: Count = 20
+    """Words kept of each example."""
+    max_examples_per_client: OptionalCount = 256
+    """Examples of a client used in one round, drawn anew each round; none for all."""
+    heldout_fraction: Fraction = 0.1
+    """Share of the clients that is never trained on."""
+    population: Count = 1000
+    """Number of clients of the synthetic corpus."""
+
+
+class ModelSettings(_Settings):
+    """The on-device language model."""
+
+    architecture: Literal["cifg", "si_cifg"] = "si_cifg"
+    """The recurrent cell."""
+    embedding_size: Count = 64
+    """Size of a word's vector."""
+    hidden_size: Count = 128
+    """Size of the recurrent state."""
+    projection: Flag = True
+    """Whether a dense layer takes the hidden state to the embedding size before the output."""
+    tied_output: Flag = False
+    """Whether the output layer uses the embeddings as its weights."""
+    embedding_normalisation: Literal["none", "rms"] = "rms"
+    """``rms`` divides each word's vector by its root mean square."""
+    initialisation: Literal["default", "paper"] = "default"
+    """``paper``: embeddings uniform in +-.05, forget bias 0; ``default``: +-.5, forget bias 1."""
+
+    @model_validator(mode="after")
+    def _tied_sizes_agree(self) -> Self:
+        if self.tied_output and not self.projection and self.embedding_size != self.hidden_size:
+            raise ValueError(
+                f"a tied output without projection needs model.hidden_size ({self.hidden_size}) "
+                f"equal to model.embedding_size ({self.embedding_size}); set model.projection=true"
+            )
+        return self
+
+
+class ClientSettings(_Settings):
+    """Local training: plain SGD on one client's examples."""
+
+    learning_rate: PositiveNumber = 1.0
+    """Step size of the client's SGD."""
+    batch_size: Count = 16
+    """Examples in a batch; the last batch of an epoch may be smaller."""
+    epochs: Count = 1
+    """Passes over the client's examples."""
+    max_steps: OptionalCount = None
+    """At most this many SGD steps in a round; none for no cap."""
+    weight_decay: NonNegativeNumber = 0.0
+    """Each step first multiplies the parameters by 1 - learning_rate * weight_decay."""
+    gradient_clip: OptionalNumber = None
+    """Largest L2 norm of one step's gradient; none for no clipping."""
+
+
+class ServerSettings(_Settings):
+    """The round loop: cohorts, aggregation, server optimizer, evaluation."""
+
+    rounds: Count = 50
+    """Number of rounds."""
+    cohort_size: Count = 20
+    """Clients drawn each round, uniformly without replacement."""
+    block_size: Count = 2
+    """Cohort members that are summed together in 32-bit floats before the exact integer sum."""
+    averaging: Literal["examples", "uniform"] = "examples"
+    """Whether an update weighs as much as its client's examples, or the same as any other."""
+    optimizer: Literal["sgd", "sgdm", "adam", "adagrad", "yogi"] = "adam"
+    """How the average update moves the global model."""
+    learning_rate: PositiveNumber = 0.03
+    """Step size of the server optimizer."""
+    momentum: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.9
+    """Decay of the first moment (sgdm, adam, yogi; adagrad and sgd have none)."""
+    second_moment_decay: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.99
+    """Decay of the second moment (adam, yogi)."""
+    adaptivity: PositiveNumber = 1e-5
+    """Added to the root of the second moment (adam, adagrad, yogi); tau in the literature."""
+    evaluate_every: Count = 10
+    """Rounds between two evaluations on held-out clients; the last round is always evaluated."""
+    evaluation_clients: Count = 200
+    """Held-out clients that are evaluated, always the same ones."""
+
+
+class Experiment(_Settings):
+    """One federated training run, completely described.
+
+    Raises:
+        UserError: An unknown key or an impossible value, with its path and what is allowed.
+    """
+
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
+    """Everything random follows from it."""
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    client: ClientSettings = ClientSettings()
+    server: ServerSettings = ServerSettings()
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(_explain(error)) from None
+
+    @classmethod
+    def from_toml(cls, text: str, source: str = "the experiment") -> Self:
+        """Parse TOML text.
+
+        Raises:
+            UserError: Malformed TOML, an unknown key or an impossible value; ``source`` is named.
+        """
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{source} is not valid TOML: {error}") from None
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read a TOML file.
+
+        Raises:
+            UserError: As ``from_toml``, and for a file that is missing or unreadable.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is not UTF-8 text; an experiment is a TOML file") from None
+        except OSError as error:
+            raise UserError(f"cannot read the experiment {path}: {error.strerror}") from None
+        return cls.from_toml(text, source=str(path))
+
+    def to_toml(self) -> str:
+        """Return the experiment as TOML text; ``from_toml`` gives an equal object back."""
+        sections = {
+            key: {k: _word(v) for k, v in value.items()} if isinstance(value, dict) else value
+            for key, value in self.model_dump().items()
+        }
+        return tomli_w.dumps(sections)
+
+    def flat(self) -> dict[str, Scalar]:
+        """Return ``{"server.rounds": 50, ...}``; absent values are the word ``none``."""
+        flat: dict[str, Scalar] = {}
+        for key, value in self.model_dump().items():
+            if isinstance(value, dict):
+                flat |= {f"{key}.{k}": _word(v) for k, v in value.items()}
+            else:
+                flat[key] = value
+        return flat
+
+    def updated(self, changes: Mapping[str, Any]) -> "Experiment":
+        """Return a copy with the given dotted keys set.
+
+        Raises:
+            UserError: An unknown key or an impossible value.
+        """
+        values = self.model_dump()
+        for path, value in changes.items():
+            section, _, key = path.rpartition(".")
+            if section and not isinstance(values.get(section), dict):
+                raise UserError(_unknown_key(path))
+            (values[section] if section else values)[key] = value
+        return Experiment(**values)
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """Parse ``KEY=VALUE`` words; a value is read as TOML where that works, else as a string.
+
+    Raises:
+        UserError: A word without ``=`` or without a key.
+    """
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set takes KEY=VALUE, for example server.rounds=10, not {pair!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        changes[key.strip()] = value
+    return changes
+
+
+def _word(value: Any) -> Any:
+    return "none" if value is None else value
+
+
+def _known_keys() -> list[str]:
+    return sorted(Experiment().flat())
+
+
+def _unknown_key(path: str) -> str:
+    known = _known_keys()
+    close = difflib.get_close_matches(path, known, n=1)
+    if close:
+        return f"there is no key {path}; did you mean {close[0]}?"
+    section = path.partition(".")[0]
+    siblings = [key for key in known if key.startswith(section + ".")]
+    return f"there is no key {path}; allowed are {', '.join(siblings or known)}"
+
+
+def _explain(error: ValidationError) -> str:
+    details = error.errors()
+    first = details[0]
+    path = ".".join(str(part) for part in first["loc"] if part not in _TYPE_TAGS)
+    if first["type"] == "extra_forbidden":
+        sentence = _unknown_key(path)
+    elif first["type"] == "value_error":
+        sentence = first["msg"].removeprefix("Value error, ")
+    else:
+        sentence = f"{path} = {first['input']!r} is not allowed: {_lower(first['msg'])}"
+    # A union reports each of its members; they are one mistake.
+    others = {tuple(p for p in d["loc"] if p not in _TYPE_TAGS) for d in details} - {
+        tuple(path.split("."))
+    }
+    return sentence + (f" (and {len(others)} more)" if others else "")
+
+
+_TYPE_TAGS = {"constrained-int", "constrained-float", "none", "int", "float", "str"}
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,42 @@
+"""Files that are either whole or absent, and hashes of their content."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from fedsi.errors import UserError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` beside ``path`` and rename it into place.
+
+    Raises:
+        UserError: The file cannot be written (full disk, no permission). An older file at ``path``
+            is left as it was, and no partial file stays behind.
+    """
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """Return the sentence for a file that could not be written."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return UserError(
+        f"cannot write {path}: {reason}; free some space or name another folder with --out"
+    )
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

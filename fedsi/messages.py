@@ -1,0 +1,126 @@
+"""What the server and the nodes say to each other: one message per node and round, one reply.
+
+A message is a frozen dataclass of NumPy arrays and scalars. Flower's records are made from the
+two dictionaries of ``to_parts``; ``from_parts`` checks what arrives. Nothing is ever pickled.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+ARRAYS, VALUES = "arrays", "values"
+"""Names of the two records of a message."""
+
+_Message = TypeVar("_Message")
+
+
+class MessageError(Exception):
+    """A message that does not follow the schema."""
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Asks a node which population it hosts."""
+
+    experiment: str
+    """TOML; the node prepares the corpus it names unless it was started with a population."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A node's answer: the scalars of ``fedsi.data.population.Description`` as JSON."""
+
+    description: str
+
+
+@dataclass(frozen=True)
+class Train:
+    """Asks a node to train some blocks of a round's cohort from the global parameters."""
+
+    experiment: str
+    round_number: int
+    parameters: NDArray[np.float32]
+    """``[parameters]``."""
+    clients: NDArray[np.int64]
+    """Indices in the population, block after block, ``[clients]``."""
+    block_starts: NDArray[np.int64]
+    """Where each block begins in ``clients``, and the end of the last: ``[blocks + 1]``."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A node's answer: the exact sum of its blocks, and what each client counted."""
+
+    sums: NDArray[np.int64]
+    """Fixed-point sum of weighted updates, ``[parameters]``."""
+    rows: NDArray[np.float64]
+    """``[clients, columns of fedsi.training.block.TRAINING_COLUMNS]``, in the order asked."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Asks a node to evaluate the global parameters on some clients."""
+
+    experiment: str
+    parameters: NDArray[np.float32]
+    clients: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A node's answer: what each client counted."""
+
+    rows: NDArray[np.float64]
+    """``[clients, columns of fedsi.training.metrics.COLUMNS]``, in the order asked."""
+
+
+_TYPES: dict[Any, tuple[np.dtype[Any], int] | type] = {
+    NDArray[np.float32]: (np.dtype(np.float32), 1),
+    NDArray[np.int64]: (np.dtype(np.int64), 1),
+    NDArray[np.float64]: (np.dtype(np.float64), 2),
+    int: int,
+    str: str,
+}
+"""What a field's type asks of a value: (dtype, axes) of an array, or a scalar's type."""
+
+
+def to_parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Split a message into its arrays and its scalars."""
+    values = {field.name: getattr(message, field.name) for field in fields(message)}
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    scalars = {name: value for name, value in values.items() if name not in arrays}
+    return arrays, scalars
+
+
+def from_parts(
+    kind: type[_Message], arrays: Mapping[str, NDArray[Any]], scalars: Mapping[str, Any]
+) -> _Message:
+    """Put a message together and check it.
+
+    Raises:
+        MessageError: A part is missing, unknown, or of the wrong type, dtype or number of axes.
+    """
+    parts = {**arrays, **scalars}
+    expected = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    if parts.keys() != expected.keys():
+        raise MessageError(
+            f"{kind.__name__} has the parts {sorted(expected)}, received {sorted(parts)}"
+        )
+    for name, value in parts.items():
+        rule = _TYPES[expected[name]]
+        fits = (
+            isinstance(value, np.ndarray) and (value.dtype, value.ndim) == rule
+            if isinstance(rule, tuple)
+            else isinstance(value, rule)
+        )
+        if not fits:
+            raise MessageError(f"part {name} of {kind.__name__} is not {expected[name]}")
+    return kind(**parts)
+
+
+def block_starts(sizes: Sequence[int]) -> NDArray[np.int64]:
+    """Return the ``block_starts`` of blocks of the given sizes."""
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

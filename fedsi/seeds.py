@@ -1,0 +1,33 @@
+"""All randomness of a simulation as a pure function of (seed, purpose, round, client).
+
+No generator is ever stored or passed from one round to the next. So a run that was interrupted
+continues with the same bits, and a client draws the same numbers whichever worker hosts it.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What a stream of random numbers is for. The values are part of the format: reuse none."""
+
+    INITIALISATION = 1
+    COHORT = 2
+    TRAINING_ORDER = 3
+    SYNTHETIC_CLIENT = 4
+
+
+def generator(
+    seed: int, purpose: Purpose, round_number: int = 0, client: int = 0
+) -> np.random.Generator:
+    """Return a fresh generator for one purpose in one round of one client.
+
+    Args:
+        seed: The experiment's seed, not negative.
+        purpose: What the numbers are for.
+        round_number: The round, from 1; 0 where the purpose has no rounds.
+        client: The client's index in the population; 0 where the purpose has no clients.
+    """
+    entropy = np.random.SeedSequence([seed, int(purpose), round_number, client])
+    return np.random.Generator(np.random.Philox(entropy))

@@ -1,0 +1,1 @@
+"""Local SGD of simulated clients, exact sums of their updates, and metrics."""

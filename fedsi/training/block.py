@@ -1,0 +1,135 @@
+"""Blocks: the fixed runs of cohort members that are trained and summed together.
+
+A block's members and order depend on the cohort alone. Its updates are summed in float32, the sum
+becomes fixed point, and from there on order cannot matter: the result has the same bits whatever
+the number of nodes.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedsi.data.batches import evaluation_batches, training_batches
+from fedsi.data.population import Population
+from fedsi.experiment import Experiment
+from fedsi.models.language_model import LanguageModel
+from fedsi.training.fixed_point import encode, largest_contribution
+from fedsi.training.local import LocalResult, LocalTrainer, evaluate
+from fedsi.training.metrics import COLUMNS
+
+log = logging.getLogger(__name__)
+
+EVALUATION_BATCH = 64
+
+
+class Outcome(IntEnum):
+    """What became of a client in a round."""
+
+    AGGREGATED = 0
+    REJECTED = 1
+    """Its update was not finite, or too large to be summed exactly."""
+    FAILED = 2
+    """It could not be trained or evaluated."""
+
+
+TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss")
+"""Columns of the per-client rows that training returns."""
+
+
+@dataclass
+class BlockTrainer:
+    """Trains blocks of clients of a population.
+
+    Args:
+        experiment: The configuration.
+        population: The clients.
+    """
+
+    experiment: Experiment
+    population: Population
+
+    def __post_init__(self) -> None:
+        self.model = LanguageModel(
+            self.experiment.model, self.population.description.vocabulary_size
+        )
+        self._trainer = LocalTrainer(self.model, self.experiment.client)
+        self._limit = largest_contribution(self.experiment.server.cohort_size)
+
+    def train(
+        self, start: Tensor, clients: Sequence[int], round_number: int
+    ) -> tuple[Tensor, NDArray[np.float64]]:
+        """Train one block.
+
+        Args:
+            start: The global parameters, ``[parameters]``.
+            clients: The block's members, in cohort order.
+            round_number: The round.
+
+        Returns:
+            The fixed-point sum of weighted updates, int64 ``[parameters]``, and a row for each
+            client in the order of ``TRAINING_COLUMNS``.
+        """
+        total = torch.zeros_like(start)
+        rows = np.zeros((len(clients), len(TRAINING_COLUMNS)))
+        for row, client in zip(rows, clients, strict=True):
+            try:
+                result = self._train_client(start, client, round_number)
+            except Exception:
+                log.exception("client %d failed in round %d", client, round_number)
+                row[0] = Outcome.FAILED
+                continue
+            weight = self._weight(result)
+            update = self._trainer.parameters.sub_(start).mul_(weight)
+            accepted = bool(update.abs().max() <= self._limit)
+            if accepted:
+                total += update
+            row[:] = (
+                Outcome.AGGREGATED if accepted else Outcome.REJECTED,
+                weight if accepted else 0.0,
+                result.examples,
+                result.tokens,
+                result.loss,
+            )
+        return encode(total), rows
+
+    def evaluate(self, parameters: Tensor, clients: Sequence[int]) -> NDArray[np.float64]:
+        """Evaluate clients one by one.
+
+        Args:
+            parameters: The global parameters, ``[parameters]``.
+            clients: Indices in the population.
+
+        Returns:
+            A row for each client in the order of ``metrics.COLUMNS``; zeros where a client failed.
+        """
+        views = self.model.layout.views(parameters)
+        rows = np.zeros((len(clients), len(COLUMNS)))
+        for row, client in zip(rows, clients, strict=True):
+            try:
+                examples = self.population.examples(client)
+                cap = self.experiment.data.max_examples_per_client
+                batches = evaluation_batches(examples, EVALUATION_BATCH, cap)
+                row[:] = evaluate(self.model, views, batches).row()
+            except Exception:
+                log.exception("client %d could not be evaluated", client)
+        return rows
+
+    def _train_client(self, start: Tensor, client: int, round_number: int) -> LocalResult:
+        batches = training_batches(
+            self.population.examples(client),
+            self.experiment.client,
+            self.experiment.data.max_examples_per_client,
+            seed=self.experiment.seed,
+            round_number=round_number,
+            client=client,
+        )
+        return self._trainer.train(start, batches)
+
+    def _weight(self, result: LocalResult) -> float:
+        return float(result.examples) if self.experiment.server.averaging == "examples" else 1.0

@@ -1,0 +1,99 @@
+"""The Flower ServerApp: one experiment from its first round (or its checkpoint) to its summary."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedsi.data.population import Description
+from fedsi.experiment import Experiment
+from server.cohorts import check_cohort_size
+from server.nodes import describe, wait_for_nodes
+from server.observer import current
+from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
+from server.run_folder import RunFolder
+from server.summary import model_file, summarise_run
+
+FOLDER, OVERWRITE, RESUME = "run.folder", "run.overwrite", "run.resume"
+"""Keys of the run's configuration beside those of the experiment. No folder: nothing is written."""
+
+RESULT, SUMMARY, PARAMETERS = "result", "summary", "parameters"
+"""Where the result lies in the context's state: a ConfigRecord and an ArrayRecord."""
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the experiment that the run's configuration describes.
+
+    Raises:
+        UserError: The experiment, its corpus or its folder cannot be used.
+        NodesError: No node can serve it.
+    """
+    config = dict(context.run_config)
+    place = str(config.pop(FOLDER, ""))
+    resume, overwrite = bool(config.pop(RESUME, False)), bool(config.pop(OVERWRITE, False))
+    experiment = Experiment().updated(config)
+    folder = RunFolder(Path(place)) if place else None
+    nodes = wait_for_nodes(grid)
+    description = describe(grid, nodes, experiment.to_toml())
+    check_cohort_size(experiment.server.cohort_size, description.training_clients)
+    state = initial_state(experiment, description)
+    progress = _Progress(experiment, description, state, folder)
+    if folder:
+        folder.claim(experiment, overwrite=overwrite, resume=resume)
+        if resume:
+            progress.resume(folder)
+    progress.run(grid, nodes)
+    progress.finish(context)
+
+
+@dataclass
+class _Progress:
+    """How far a run has come, in memory and on disk."""
+
+    experiment: Experiment
+    description: Description
+    state: State
+    folder: RunFolder | None
+    records: list[RoundRecord] = field(default_factory=list)
+
+    def resume(self, folder: RunFolder) -> None:
+        """Continue from the folder's checkpoint."""
+        self.state = folder.load_checkpoint(self.state, self.description.corpus_sha256)
+        self.records = folder.records()
+
+    def run(self, grid: Grid, nodes: Sequence[int]) -> None:
+        """Run the remaining rounds; whatever ends them early, a checkpoint is left."""
+        if self.records and has_diverged(self.records[-1], self.description):
+            return
+        rounds = run_rounds(grid, nodes, self.experiment, self.description, self.state)
+        try:
+            for state, record in rounds:
+                if self.folder:
+                    self.folder.append(record)
+                self.state = state
+                self.records.append(record)
+                if record.heldout:
+                    self._save_checkpoint()
+                current.get()(self.experiment, record)
+        except BaseException:
+            self._save_checkpoint()
+            raise
+
+    def finish(self, context: Context) -> None:
+        """Write the model and the summary, and hand both to whoever started the app."""
+        model = model_file(self.experiment, self.description, self.state)
+        summary = summarise_run(self.experiment, self.description, self.records, model)
+        if self.folder:
+            self.folder.finish(summary, model)
+        context.state[RESULT] = ConfigRecord({SUMMARY: json.dumps(summary)})
+        context.state[PARAMETERS] = ArrayRecord({PARAMETERS: Array(self.state.parameters)})
+
+    def _save_checkpoint(self) -> None:
+        if self.folder and self.state.round_number:
+            self.folder.save_checkpoint(self.state, self.description.corpus_sha256)

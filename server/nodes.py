@@ -1,0 +1,135 @@
+"""The nodes as the server sees them: one message each, answers as they come, failures counted."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from fedsi.data.population import Description
+from fedsi.errors import UserError
+from fedsi.messages import (
+    ARRAYS,
+    VALUES,
+    Describe,
+    Described,
+    Evaluate,
+    MessageError,
+    Train,
+    from_parts,
+    to_parts,
+)
+
+log = logging.getLogger(__name__)
+
+_MESSAGE_TYPES: dict[type, str] = {
+    Describe: MessageType.QUERY,
+    Train: MessageType.TRAIN,
+    Evaluate: MessageType.EVALUATE,
+}
+
+NODES_TIMEOUT = 60.0
+"""Seconds to wait for the first node."""
+
+_Answer = TypeVar("_Answer")
+
+
+class NodesError(Exception):
+    """The nodes cannot serve this experiment at all."""
+
+
+def wait_for_nodes(grid: Grid) -> list[int]:
+    """Return the ids of the connected nodes in ascending order, waiting for the first one.
+
+    Raises:
+        NodesError: None connected in time.
+    """
+    deadline = time.monotonic() + NODES_TIMEOUT
+    while not (nodes := sorted(grid.get_node_ids())):
+        if time.monotonic() > deadline:
+            raise NodesError(f"no node connected within {NODES_TIMEOUT:.0f} seconds")
+        time.sleep(0.5)
+    return nodes
+
+
+def ask(
+    grid: Grid, requests: Mapping[int, Any], answer: type[_Answer], group: str = ""
+) -> Iterator[tuple[int, _Answer]]:
+    """Send one request to each node and yield (node, answer) as they come.
+
+    A node that fails, answers nonsense or not at all yields nothing; it is logged.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        requests: The message for each node; all of one type.
+        answer: The type that answers them.
+        group: The round, for Flower's own log.
+    """
+    messages = [
+        Message(
+            _records(request),
+            dst_node_id=node,
+            message_type=_MESSAGE_TYPES[type(request)],
+            group_id=group,
+        )
+        for node, request in requests.items()
+    ]
+    waiting = set(requests)
+    for reply in grid.send_and_receive(messages):
+        node = reply.metadata.src_node_id
+        if node not in waiting:
+            continue
+        waiting.discard(node)
+        if reply.has_error():
+            log.warning("node %d failed: %s", node, reply.error.reason)
+            continue
+        try:
+            parsed = _read(answer, reply)
+        except MessageError as error:
+            log.warning("node %d answered nonsense: %s", node, error)
+            continue
+        yield node, parsed
+    for node in sorted(waiting):
+        log.warning("node %d did not answer", node)
+
+
+def describe(grid: Grid, nodes: list[int], experiment: str) -> Description:
+    """Ask every node which population it hosts.
+
+    Raises:
+        NodesError: No node answered.
+        UserError: The nodes host different populations.
+    """
+    answers = ask(grid, dict.fromkeys(nodes, Describe(experiment)), Described)
+    descriptions = [Description(**json.loads(answer.description)) for _, answer in answers]
+    if not descriptions:
+        raise NodesError("no node could open the population; see the log above")
+    if any(other != descriptions[0] for other in descriptions[1:]):
+        raise UserError(
+            "the nodes host different populations; start each of them with the same corpus and "
+            "the same data settings"
+        )
+    return descriptions[0]
+
+
+def _records(request: Any) -> RecordDict:
+    arrays, values = to_parts(request)
+    return RecordDict(
+        {
+            ARRAYS: ArrayRecord({name: Array(value) for name, value in arrays.items()}),
+            VALUES: ConfigRecord(values),
+        }
+    )
+
+
+def _read(kind: type[_Answer], reply: Message) -> _Answer:
+    try:
+        records = reply.content
+        arrays = {name: array.numpy() for name, array in records.array_records[ARRAYS].items()}
+        values = records.config_records[VALUES]
+    except (KeyError, ValueError, TypeError) as error:
+        raise MessageError(str(error)) from None
+    return from_parts(kind, arrays, values)

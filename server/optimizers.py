@@ -1,0 +1,99 @@
+"""Server optimizers: how the average update D moves the global parameters x.
+
+Reddi et al., "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2, with SGD and SGD
+with momentum beside it. There is no bias correction; the second moment starts at tau^2.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.experiment import ServerSettings
+
+Vector = NDArray[np.float32]
+State = dict[str, Vector]
+"""First and second moments, where the optimizer has them: ``[parameters]`` each."""
+
+_Direction = Callable[[ServerSettings, State, Vector], Vector]
+
+
+def initial_state(settings: ServerSettings, size: int) -> State:
+    """Return the optimizer's state before the first round."""
+    moments = {
+        "first": np.zeros(size, np.float32),
+        "second": np.full(size, settings.adaptivity**2, np.float32),
+    }
+    return {name: moments[name] for name in _STATE[settings.optimizer]}
+
+
+def step(settings: ServerSettings, state: State, parameters: Vector, update: Vector) -> None:
+    """Move ``parameters`` and ``state`` in place.
+
+    Args:
+        settings: Which optimizer, and its constants.
+        state: From ``initial_state`` or an earlier step.
+        parameters: x, ``[parameters]``.
+        update: D, the average of the clients' updates, ``[parameters]``.
+    """
+    direction = _DIRECTIONS[settings.optimizer](settings, state, update)
+    parameters += np.float32(settings.learning_rate) * direction
+
+
+def _sgd(_settings: ServerSettings, _state: State, update: Vector) -> Vector:
+    return update
+
+
+def _sgdm(settings: ServerSettings, state: State, update: Vector) -> Vector:
+    state["first"] *= np.float32(settings.momentum)
+    state["first"] += update
+    return state["first"]
+
+
+def _adagrad(settings: ServerSettings, state: State, update: Vector) -> Vector:
+    state["second"] += update**2
+    return _scaled(settings, state, update)
+
+
+def _adam(settings: ServerSettings, state: State, update: Vector) -> Vector:
+    decay = np.float32(settings.second_moment_decay)
+    state["second"] *= decay
+    state["second"] += (1 - decay) * update**2
+    return _scaled(settings, state, _first_moment(settings, state, update))
+
+
+def _yogi(settings: ServerSettings, state: State, update: Vector) -> Vector:
+    decay = np.float32(settings.second_moment_decay)
+    square = update**2
+    state["second"] -= (1 - decay) * square * np.sign(state["second"] - square)
+    return _scaled(settings, state, _first_moment(settings, state, update))
+
+
+def _first_moment(settings: ServerSettings, state: State, update: Vector) -> Vector:
+    decay = np.float32(settings.momentum)
+    state["first"] *= decay
+    state["first"] += (1 - decay) * update
+    return state["first"]
+
+
+def _scaled(settings: ServerSettings, state: State, direction: Vector) -> Vector:
+    root: Vector = np.sqrt(state["second"])
+    root += np.float32(settings.adaptivity)
+    return direction / root
+
+
+_DIRECTIONS: dict[str, _Direction] = {
+    "sgd": _sgd,
+    "sgdm": _sgdm,
+    "adam": _adam,
+    "adagrad": _adagrad,
+    "yogi": _yogi,
+}
+
+_STATE = {
+    "sgd": (),
+    "sgdm": ("first",),
+    "adam": ("first", "second"),
+    "adagrad": ("second",),
+    "yogi": ("first", "second"),
+}

@@ -1,0 +1,202 @@
+"""What a run leaves on disk.
+
+``experiment.toml``, ``rounds.csv`` (one row a round, written as it ends), ``summary.json`` and
+``model.safetensors`` (at the end), and ``checkpoint.safetensors`` while the run is not finished.
+"""
+
+import csv
+import io
+import json
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from fedsi.files import cannot_write, write_atomically
+from fedsi.training.metrics import Metrics
+from server.rounds import RoundRecord, State
+
+EXPERIMENT, ROUNDS, SUMMARY = "experiment.toml", "rounds.csv", "summary.json"
+MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
+_FILES = (EXPERIMENT, ROUNDS, SUMMARY, MODEL, CHECKPOINT)
+_ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
+_METRICS = [field.name for field in fields(Metrics)]
+COLUMNS = [*_ROUND_TYPES, *(f"heldout_{name}" for name in _METRICS)]
+"""Columns of ``rounds.csv``; the held-out ones are empty in rounds without evaluation."""
+
+
+class RunFolder:
+    """A run's folder.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check_free(self, *, overwrite: bool, resume: bool) -> None:
+        """Refuse a place that holds a run or cannot be one.
+
+        Raises:
+            UserError: The folder holds a run and neither ``overwrite`` nor ``resume`` is set; or
+                the path is a file; or there is nothing to resume.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file; name a folder with --out")
+        taken = any((self.path / name).exists() for name in _FILES)
+        if resume and not (self.path / EXPERIMENT).exists():
+            raise UserError(f"{self.path} holds no run to resume; leave --resume out")
+        if taken and not overwrite and not resume:
+            raise UserError(
+                f"{self.path} already holds a run; continue it with --resume, replace it with "
+                "--overwrite, or name another folder with --out"
+            )
+
+    def claim(self, experiment: Experiment, *, overwrite: bool, resume: bool) -> None:
+        """Make the folder ready for a run's rows.
+
+        Raises:
+            UserError: As ``check_free``; or the run there is of another experiment; or the place
+                cannot be written.
+        """
+        self.check_free(overwrite=overwrite, resume=resume)
+        if resume:
+            if self.experiment() != experiment:
+                raise UserError(
+                    f"{self.path} holds a run of another experiment; resume it without naming an "
+                    "experiment, or name another folder with --out"
+                )
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in _FILES:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        write_atomically(self.path / EXPERIMENT, experiment.to_toml().encode())
+        self._write_rows([])
+
+    def experiment(self) -> Experiment:
+        """Read the run's experiment."""
+        return Experiment.from_file(self.path / EXPERIMENT)
+
+    def append(self, record: RoundRecord) -> None:
+        """Add a row to ``rounds.csv``.
+
+        Raises:
+            UserError: The disk is full; the rows before stay as they were.
+        """
+        path = self.path / ROUNDS
+        try:
+            with path.open("r+b") as file:
+                end = file.seek(0, io.SEEK_END)
+                try:
+                    file.write(_csv_lines([record]))
+                    file.flush()
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def records(self) -> list[RoundRecord]:
+        """Read ``rounds.csv``.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        path = self.path / ROUNDS
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                return [_record(row) for row in csv.DictReader(file)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"cannot read {path}: {error}") from None
+
+    def save_checkpoint(self, state: State, corpus_sha256: str) -> None:
+        """Keep what the next round needs; an older checkpoint is replaced at once."""
+        arrays = {"parameters": state.parameters, **state.optimizer}
+        meta = {"round": str(state.round_number), "corpus_sha256": corpus_sha256}
+        write_atomically(self.path / CHECKPOINT, save(arrays, metadata=meta))
+
+    def load_checkpoint(self, fresh: State, corpus_sha256: str) -> State:
+        """Return the state to continue from, and cut rows of later rounds off ``rounds.csv``.
+
+        Args:
+            fresh: The state before the first round, returned if there is no checkpoint yet.
+            corpus_sha256: Hash of the corpus as it is now.
+
+        Raises:
+            UserError: The checkpoint is damaged, or made from another corpus or model.
+        """
+        path = self.path / CHECKPOINT
+        state = fresh
+        if path.exists():
+            state = _read_checkpoint(path, fresh, corpus_sha256)
+        self._write_rows([row for row in self.records() if row.round <= state.round_number])
+        return state
+
+    def finish(self, summary: dict[str, Any], model: bytes) -> None:
+        """Write the model and the summary, and drop the checkpoint."""
+        write_atomically(self.path / MODEL, model)
+        text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+        write_atomically(self.path / SUMMARY, text.encode())
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
+
+    def summary(self) -> dict[str, Any] | None:
+        """Read the summary; None while the run is not finished."""
+        try:
+            return dict(json.loads((self.path / SUMMARY).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"cannot read {self.path / SUMMARY}: {error}") from None
+
+    def _write_rows(self, records: list[RoundRecord]) -> None:
+        header = (",".join(COLUMNS) + "\r\n").encode()
+        write_atomically(self.path / ROUNDS, header + _csv_lines(records))
+
+
+def _csv_lines(records: list[RoundRecord]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    for record in records:
+        heldout = astuple(record.heldout) if record.heldout else [""] * len(_METRICS)
+        writer.writerow([*(getattr(record, name) for name in _ROUND_TYPES), *heldout])
+    return text.getvalue().encode()
+
+
+def _record(row: dict[str, str]) -> RoundRecord:
+    values = {name: kind(row[name]) for name, kind in _ROUND_TYPES.items()}  # type: ignore
+    heldout = {name: row[f"heldout_{name}"] for name in _METRICS}
+    evaluated = heldout["loss"] != ""
+    metrics = Metrics(**{k: float(v) for k, v in heldout.items()}) if evaluated else None
+    return RoundRecord(**values, heldout=metrics)
+
+
+def _read_checkpoint(path: Path, fresh: State, corpus_sha256: str) -> State:
+    try:
+        content = path.read_bytes()
+        arrays = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        meta = header["__metadata__"]
+        number = int(meta["round"])
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise UserError(
+            f"the checkpoint {path} is damaged ({error}); start again with --overwrite"
+        ) from None
+    expected = {"parameters": fresh.parameters, **fresh.optimizer}
+    same_shape = {k: v.shape for k, v in arrays.items()} == {
+        k: v.shape for k, v in expected.items()
+    }
+    if meta.get("corpus_sha256") != corpus_sha256 or not same_shape:
+        raise UserError(
+            f"the checkpoint {path} was made from another corpus; start again with --overwrite"
+        )
+    parameters = np.array(arrays.pop("parameters"))
+    return State(number, parameters, {name: np.array(value) for name, value in arrays.items()})

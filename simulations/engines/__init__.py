@@ -1,0 +1,1 @@
+"""Ways to run the same two Flower apps."""

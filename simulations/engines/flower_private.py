@@ -1,0 +1,27 @@
+"""The names of Flower that are not public, all in this file.
+
+An engine has to do three things for which Flower 1.41 has no public interface: say in whose name
+messages are created, number them, and label errors with Flower's codes. A test names the version.
+"""
+
+from flwr.app import Message
+from flwr.common.constant import ErrorCode
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+__all__ = ["CLIENT_APP_FAILED", "NODE_DIED", "Run", "identify", "number"]
+
+CLIENT_APP_FAILED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+NODE_DIED: int = ErrorCode.NODE_UNAVAILABLE
+
+
+def identify(run_id: int, node_id: int) -> None:
+    """Make this process create its messages in the name of a node."""
+    TaskIdentity.run_id = run_id
+    TaskIdentity.node_id = node_id
+    TaskIdentity.task_id = 0
+
+
+def number(message: Message, message_id: str) -> None:
+    """Give a message its id, as a SuperLink would."""
+    message.metadata.__dict__["_message_id"] = message_id

@@ -1,0 +1,41 @@
+"""A node in a process of its own: reads requests from a socket, answers on it, until it closes.
+
+Started as ``python -m simulations.engines.worker DESCRIPTOR NODE POPULATION``.
+"""
+
+import logging
+import signal
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.clientapp import ClientApp
+
+from clients.app import app
+from simulations.engines.flower_private import identify
+from simulations.engines.node import RUN_ID, answer, node_context
+from simulations.engines.wire import decode, encode
+
+
+def serve(connection: Connection, client_app: ClientApp, context: Context) -> None:
+    """Answer requests one by one until the other end closes."""
+    while True:
+        try:
+            frame = decode(connection.recv_bytes())
+        except EOFError:
+            return
+        connection.send_bytes(encode(answer(frame, client_app, context)))
+
+
+def main(descriptor: str, node_id: str, population: str) -> None:
+    """Serve on an inherited socket."""
+    # The terminal sends Ctrl-C to every process; the grid decides when this one ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    identify(RUN_ID, int(node_id))
+    serve(Connection(int(descriptor)), app, node_context(int(node_id), Path(population)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

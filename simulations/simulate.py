@@ -1,0 +1,103 @@
+"""One experiment on this machine: population, engine, both apps, plots."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Context, RecordDict
+from numpy.typing import NDArray
+
+from fedsi.data.corpus import Progress, silent
+from fedsi.data.prepare import DEFAULT_CACHE, open_population, prepare
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment, Scalar
+from fedsi.models.language_model import LanguageModel
+from fedsi.models.parameters import Parameters
+from server.app import (
+    FOLDER,
+    OVERWRITE,
+    PARAMETERS,
+    RESULT,
+    RESUME,
+    SUMMARY,
+)
+from server.app import app as server_app
+from server.observer import Observer, observing
+from server.rounds import RoundRecord
+from server.run_folder import RunFolder
+from simulations.engines.in_process import SERVER_NODE, InProcessGrid
+from simulations.engines.node import RUN_ID
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a simulation came to."""
+
+    summary: dict[str, Any]
+    """As in ``summary.json``."""
+    parameters: Parameters
+    """The trained model's named parameters."""
+
+
+def simulate(
+    experiment: Experiment,
+    *,
+    workers: int = 1,
+    out: Path | str | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    cache: Path = DEFAULT_CACHE,
+    on_round: Observer | None = None,
+    progress: Progress = silent,
+) -> Result:
+    """Run an experiment from its first round, or its checkpoint, to its end.
+
+    Args:
+        experiment: What to run.
+        workers: Nodes; with more than one, each is a process. The result has the same bits.
+        out: Folder for the run; None writes nothing.
+        overwrite: Replace a run that is there.
+        resume: Continue the run that is there.
+        cache: Folder for corpora and populations.
+        on_round: Called after each round.
+        progress: Told how far the corpus is.
+
+    Raises:
+        UserError: The experiment, its corpus or its folder cannot be used.
+    """
+    if workers < 1:
+        raise UserError(f"workers = {workers} is not allowed: at least 1 is needed")
+    folder = Path(out) if out is not None else None
+    if folder:
+        RunFolder(folder).check_free(overwrite=overwrite, resume=resume)
+    population = prepare(experiment.data, cache, progress)
+    config: dict[str, Scalar] = {
+        **experiment.flat(),
+        FOLDER: str(folder or ""),
+        OVERWRITE: overwrite,
+        RESUME: resume,
+    }
+    context = Context(
+        run_id=RUN_ID,
+        node_id=SERVER_NODE,
+        node_config={},
+        state=RecordDict(),
+        run_config=config,
+    )
+    with InProcessGrid(population, workers) as grid, observing(on_round or _ignore):
+        server_app(grid, context)
+    parameters = context.state.array_records[PARAMETERS][PARAMETERS].numpy()
+    summary = json.loads(str(context.state.config_records[RESULT][SUMMARY]))
+    return Result(summary, _named(experiment, population, parameters))
+
+
+def _named(experiment: Experiment, population: Path, flat: NDArray[np.float32]) -> Parameters:
+    size = open_population(population).description.vocabulary_size
+    return LanguageModel(experiment.model, size).layout.views(torch.from_numpy(flat))
+
+
+def _ignore(_experiment: Experiment, _record: RoundRecord) -> None:
+    """Let the round pass."""
