@@ -96,12 +96,15 @@ def run_rounds(
 
 
 def has_diverged(record: RoundRecord, description: Description) -> bool:
-    """Whether a round's losses are not numbers, or beyond ``DIVERGED_LOSS``."""
+    """Whether a round left nothing to average, or a held-out loss beyond ``DIVERGED_LOSS``.
+
+    A large loss of the cohort alone does not count: one client's steps may blow up, and the
+    average still be good.
+    """
     limit = DIVERGED_LOSS * math.log(description.vocabulary_size)
-    losses = [record.train_loss]
-    if record.heldout is not None:
-        losses.append(record.heldout.loss)
-    return not all(loss <= limit for loss in losses)
+    if record.heldout is not None and not record.heldout.loss <= limit:
+        return True
+    return not math.isfinite(record.train_loss)
 
 
 def _next_state(experiment: Experiment, state: State, trained: Aggregate) -> State:

@@ -89,9 +89,21 @@ def simulate(
     )
     with InProcessGrid(population, workers) as grid, observing(on_round or _ignore):
         server_app(grid, context)
+    if folder:
+        _draw_curves(folder)
     parameters = context.state.array_records[PARAMETERS][PARAMETERS].numpy()
     summary = json.loads(str(context.state.config_records[RESULT][SUMMARY]))
     return Result(summary, _named(experiment, population, parameters))
+
+
+def _draw_curves(folder: Path) -> None:
+    # Matplotlib takes a second to import, which a run without a folder need not pay.
+    from simulations.reports.figures import run_curves, save_figure  # noqa: PLC0415
+
+    run = RunFolder(folder)
+    summary = run.summary()
+    if summary:
+        save_figure(run_curves(run.records(), summary), folder / "curves")
 
 
 def _named(experiment: Experiment, population: Path, flat: NDArray[np.float32]) -> Parameters:

@@ -34,6 +34,9 @@ PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "flwr", "pydantic", "rich"
 FEWEST_CLIENTS = 100
 """With fewer modules than this the sources are taken to be missing."""
 
+FEWEST_SENTENCES = 5
+"""A module with fewer sentences of its own is no client."""
+
 _FEWEST_WORDS = 3
 _FEWEST_LETTERS = 0.7
 _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "lib2to3", "idlelib"}
@@ -43,11 +46,13 @@ _MARKUP = re.compile(r":[a-z:]+:`~?([^`]*)`|`+|\*\*|<[^>\s]*>_?")
 _NOT_PROSE = re.compile(
     r"\s*(?:"
     r">>>|\.\.\.|\.\. |:\w[\w ]*:"  # doctests, directives, field lists
-    r"|[-=~^+*#|]{3,}|[-+]--|\||.*\S {3,}\S"  # rules and tables
+    r"|[-=~^+*#|]{3,}|[-+]--|\|"  # rules and tables
     r"|[*@$] |@|[\w.]+ *= *|[\w*, ]+ : "  # bullets, code, numpy parameters
     r"|[A-Z]\w+:$|\w+ \([^)]*\): "  # section headers and parameters in Google's style
     r")"
 )
+_COLUMN_GAP = "   "
+"""Three spaces inside a line are a table's."""
 
 
 class Module(NamedTuple):
@@ -98,11 +103,12 @@ def extract(path: Path, progress: Progress) -> int:
     for done, module in enumerate(modules):
         if done % 50 == 0:
             progress("reading docstrings", done, len(modules))
-        sentences = list(_new_sentences(module.path, seen))
-        clients += bool(sentences)
+        own = list(_new_sentences(module.path, seen))
+        if len(own) < FEWEST_SENTENCES:
+            continue
+        clients += 1
         lines += (
-            json.dumps({"user": module.name, "group": module.package, "text": text})
-            for text in sentences
+            json.dumps({"user": module.name, "group": module.package, "text": text}) for text in own
         )
     progress("reading docstrings", len(modules), len(modules))
     if clients >= FEWEST_CLIENTS:
@@ -143,19 +149,25 @@ def _docstrings(path: Path) -> Iterator[str]:
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError, RecursionError):
         return
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(tree):
-        if isinstance(node, documented):
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             docstring = ast.get_docstring(node)
             if docstring:
                 yield docstring
+        # Expressions hold no docstrings; passing them over halves the time.
+        for block in ("handlers", "finalbody", "orelse", "body"):
+            children = getattr(node, block, None)
+            if isinstance(children, list):
+                waiting += reversed(children)
 
 
 def sentences(docstring: str) -> Iterator[str]:
     """Yield the sentences of prose in a docstring, on one line each, markup removed."""
     for paragraph in re.split(r"\n\s*\n", docstring):
         lines = paragraph.splitlines()
-        if any(_NOT_PROSE.match(line) for line in lines):
+        if any(_NOT_PROSE.match(line) or _COLUMN_GAP in line.strip() for line in lines):
             continue
         text = _MARKUP.sub(r"\1", " ".join(line.strip() for line in lines))
         yield from filter(_is_prose, _SENTENCE_END.split(text))

@@ -1,0 +1,89 @@
+"""Progress on standard error: bars on a terminal, a line now and then elsewhere."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from server.rounds import RoundRecord
+
+RECENT = 10
+"""Rounds that the speed is averaged over."""
+
+
+class Display:
+    """Shows how far things are.
+
+    Args:
+        console: Where to; only a terminal gets bars.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._seen: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def step(self, what: str, done: int, total: int | None) -> None:
+        """Show how far a piece of work is, ``fedsi.data.corpus.Progress``."""
+        if what not in self._tasks and not self._console.is_terminal:
+            self._console.print(f"{what} ...")
+        self._bars.update(self._task(what, total), completed=done, total=total)
+
+    def rounds(self, name: str, records: Sequence[RoundRecord], total: int) -> None:
+        """Show a run's rounds so far."""
+        if not records or len(records) == self._seen.get(name):
+            return
+        before, self._seen[name] = self._seen.get(name, 0), len(records)
+        task = self._task(name, total)
+        self._bars.update(task, completed=records[-1].round, detail=_detail(records))
+        if not self._console.is_terminal and any(r.heldout for r in records[before:]):
+            self._console.print(
+                f"{name}: round {records[-1].round} of {total}, {_detail(records)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def _task(self, name: str, total: int | None) -> TaskID:
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total, detail="")
+        return self._tasks[name]
+
+
+def _detail(records: Sequence[RoundRecord]) -> str:
+    recent = records[-RECENT:]
+    speed = sum(r.clients for r in recent) / sum(r.train_seconds for r in recent)
+    heldout = next((r.heldout.loss for r in reversed(records) if r.heldout), None)
+    parts = [f"cohort loss {records[-1].train_loss:.3f}"]
+    if heldout is not None:
+        parts.append(f"held-out {heldout:.3f}")
+    return ", ".join([*parts, f"{speed:.0f} clients/s"])

@@ -1,0 +1,72 @@
+"""The ``fedsi`` command, and what its exit codes mean.
+
+0: done. 1: it could not be finished (interrupted, or the nodes failed). 2: bad input; one sentence
+on standard error says what, where, what was expected and what to do.
+"""
+
+import logging
+import sys
+import warnings
+from typing import Annotated
+
+import click
+import typer
+
+import fedsi
+from fedsi.errors import UserError
+from server.nodes import NodesError
+from simulations.cli.compare import compare
+from simulations.cli.data import data
+from simulations.cli.run import run
+from simulations.studies.runner import CellError
+
+app = typer.Typer(
+    help="Simulate federated learning of small on-device language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+app.command()(compare)
+app.add_typer(data, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Simulate federated learning of small on-device language models."""
+    if version:
+        typer.echo(f"fedsi {fedsi.__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            code = app(arguments, standalone_mode=False)
+        except UserError as error:
+            return _fail(str(error), 2)
+        except click.ClickException as error:
+            return _fail(error.format_message(), 2)
+        except (NodesError, CellError) as error:
+            return _fail(str(error), 1)
+        except (KeyboardInterrupt, click.Abort):
+            return _fail("interrupted; the same command with --resume and --out continues", 1)
+    return int(code or 0)
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"error: {sentence}\n")
+    return code
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    sys.stderr.write(f"warning: {message}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

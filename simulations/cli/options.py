@@ -1,0 +1,62 @@
+"""What several commands share: options, and how they become an experiment."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedsi.data.prepare import DEFAULT_CACHE
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment, parse_overrides
+from simulations.presets import load_preset, preset_names
+
+ExperimentFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="[EXPERIMENT.toml]", help="A TOML file.", show_default=False),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help=f"One of {', '.join(preset_names())}."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be given several times."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", help="Folder for the results; by default one with the time."
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
+]
+Cache = Annotated[Path, typer.Option("--cache", metavar="DIR", help="Folder for prepared corpora.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue what the folder holds.")]
+
+CACHE = DEFAULT_CACHE
+
+
+def resolve(file: Path | None, preset: str | None, overrides: list[str] | None) -> Experiment:
+    """Build the experiment that the options describe.
+
+    Raises:
+        UserError: Both a file and a preset, or anything that the experiment refuses.
+    """
+    if file and preset:
+        raise UserError(f"give either a file ({file}) or --preset {preset}, not both")
+    base = load_preset(preset) if preset else Experiment.from_file(file) if file else Experiment()
+    return base.updated(parse_overrides(overrides or []))
+
+
+def default_folder(kind: str) -> Path:
+    """Return a fresh folder's name under ``results``."""
+    return Path("results") / f"{kind}-{datetime.now():%Y-%m-%d-%H%M%S}"
+
+
+def messages() -> Console:
+    """Return the console for everything that is not the result."""
+    return Console(stderr=True)

@@ -1,0 +1,99 @@
+"""``fedsi run``: one experiment."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedsi.experiment import Experiment
+from server.rounds import RoundRecord
+from server.run_folder import RunFolder
+from simulations.cli import options
+from simulations.cli.display import Display
+from simulations.simulate import simulate
+
+_SHOWN = {
+    "status": "status",
+    "architecture": "architecture",
+    "parameters": "parameters",
+    "rounds": "rounds",
+    "clients_trained": "clients trained",
+    "clients_rejected": "clients rejected",
+    "clients_failed": "clients failed",
+    "tokens_trained": "tokens trained",
+    "heldout_loss": "held-out loss (nats per token)",
+    "unigram_loss": "unigram model's loss",
+    "heldout_perplexity": "held-out perplexity",
+    "heldout_accuracy_no_oov_no_eos": "held-out word accuracy",
+    "heldout_recall_at_3": "word among three suggestions",
+    "corpus": "corpus",
+    "corpus_sha256": "corpus SHA-256",
+    "population": "population",
+    "train_seconds": "training seconds",
+    "clients_per_second": "clients per second",
+    "tokens_per_second": "tokens per second",
+    "model_sha256": "model SHA-256",
+}
+
+
+def run(
+    experiment_file: options.ExperimentFile = None,
+    preset: options.Preset = None,
+    overrides: options.Overrides = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Node processes; the result has the same bits.")
+    ] = 1,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Run one federated training and write its folder."""
+    folder = out or options.default_folder("run")
+    anything_named = experiment_file or preset or overrides
+    experiment = (
+        RunFolder(folder).experiment()
+        if resume and not anything_named and folder.exists()
+        else options.resolve(experiment_file, preset, overrides)
+    )
+    console = options.messages()
+    with Display(console) as display:
+        records: list[RoundRecord] = []
+
+        def on_round(experiment: Experiment, record: RoundRecord) -> None:
+            records.append(record)
+            display.rounds(experiment.model.architecture, records, experiment.server.rounds)
+
+        result = simulate(
+            experiment,
+            workers=workers,
+            out=folder,
+            overwrite=overwrite,
+            resume=resume,
+            cache=cache,
+            on_round=on_round,
+            progress=display.step,
+        )
+    if as_json:
+        typer.echo(json.dumps(result.summary, allow_nan=False))
+    else:
+        Console().print(_table(result.summary))
+    console.print(f"results are in {folder}", highlight=False, soft_wrap=True)
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    table = Table(show_header=False, title="Summary", title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
+    for key, label in _SHOWN.items():
+        value = summary[key]
+        text = "not a number" if value is None else value
+        if isinstance(value, float):
+            text = f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
+        elif isinstance(value, int):
+            text = f"{value:,}"
+        table.add_row(label, str(text))
+    return table

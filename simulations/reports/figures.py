@@ -1,0 +1,157 @@
+"""Figures. They are drawn without pyplot, so that no window system or global state is touched."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedsi.files import write_atomically
+from server.rounds import RoundRecord
+from simulations.studies.compare import Comparison, Setting
+
+COLOURS = {"cifg": "#c8500a", "si_cifg": "#0a7f6e"}
+LABELS = {"cifg": "CIFG", "si_cifg": "SI-CIFG"}
+_GREY = "#666666"
+_STYLE: Any = {
+    "svg.hashsalt": "fedsi",
+    "svg.fonttype": "path",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "legend.frameon": False,
+}
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG text; the same figure gives the same text."""
+    buffer = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as .png and .svg.
+
+    Args:
+        figure: The figure.
+        path: Where, without suffix.
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(buffer, format="png", dpi=150)
+    write_atomically(path.with_suffix(".png"), buffer.getvalue())
+    write_atomically(path.with_suffix(".svg"), svg(figure).encode())
+
+
+def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Figure:
+    """Draw a run's losses and its held-out accuracy against rounds."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        losses, accuracy = figure.subplots(1, 2)
+        colour = COLOURS.get(summary["architecture"], "#333333")
+        rounds = [r.round for r in records]
+        evaluated = [r for r in records if r.heldout]
+        losses.plot(
+            rounds, [r.train_loss for r in records], color=colour, alpha=0.35, label="cohort"
+        )
+        _curve(losses, evaluated, "loss", colour, "held-out clients")
+        _unigram_line(losses, summary["unigram_loss"])
+        losses.set(xlabel="round", ylabel="loss (nats per token)", title="Loss")
+        losses.legend()
+        _curve(accuracy, evaluated, "accuracy_no_oov_no_eos", colour, "most likely word")
+        _curve(accuracy, evaluated, "recall_at_3", _GREY, "among three suggestions")
+        accuracy.set(xlabel="round", ylabel="share of words", title="Held-out next-word accuracy")
+        accuracy.set_ylim(bottom=0)
+        accuracy.legend()
+        label = LABELS.get(summary["architecture"], summary["architecture"])
+        figure.suptitle(f"{label} on {summary['corpus']}, {summary['parameters']:,} parameters")
+    return figure
+
+
+def comparison_figure(comparison: Comparison) -> Figure:
+    """Draw held-out loss against rounds at the best learning rates, and against learning rate."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.6, 4), layout="constrained")
+        over_rounds, over_rates = figure.subplots(1, 2)
+        for architecture in comparison.architectures:
+            best = comparison.best(architecture)
+            if best:
+                _best_curves(over_rounds, best)
+            _rate_curve(over_rates, comparison.settings(architecture))
+        summary = comparison.outcomes[0].summary
+        for axes in (over_rounds, over_rates):
+            _unigram_line(axes, summary["unigram_loss"])
+        over_rounds.set(
+            xlabel="round",
+            ylabel="held-out loss (nats per token)",
+            title="At each one's best client learning rate",
+        )
+        over_rates.set(
+            xlabel="client learning rate",
+            ylabel="final held-out loss (nats per token)",
+            title="At every client learning rate",
+        )
+        over_rates.set_xscale("log")
+        over_rates.set_xticks(comparison.learning_rates)
+        over_rates.set_xticklabels([f"{rate:g}" for rate in comparison.learning_rates])
+        over_rates.minorticks_off()
+        for axes in (over_rounds, over_rates):
+            axes.legend()
+    return figure
+
+
+def _best_curves(axes: Axes, best: Setting) -> None:
+    colour = COLOURS.get(best.architecture, "#333333")
+    label: str | None = f"{LABELS[best.architecture]}, {best.client_learning_rate:g}"
+    for outcome in best.outcomes:
+        evaluated = [(r.round, r.heldout.loss) for r in outcome.records if r.heldout]
+        axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=label)
+        label = None
+
+
+def _rate_curve(axes: Axes, settings: Sequence[Setting]) -> None:
+    architecture = settings[0].architecture
+    colour = COLOURS.get(architecture, "#333333")
+    stable = [setting for setting in settings if not setting.diverged]
+    axes.errorbar(
+        [setting.client_learning_rate for setting in stable],
+        [setting.loss for setting in stable],
+        yerr=[setting.half_range for setting in stable],
+        color=colour,
+        marker="o",
+        capsize=3,
+        label=LABELS[architecture],
+    )
+    diverged = [setting.client_learning_rate for setting in settings if setting.diverged]
+    if diverged:
+        # In axes coordinates: a diverged run has no loss that could be drawn to scale.
+        axes.plot(
+            diverged,
+            [0.97] * len(diverged),
+            color=colour,
+            marker="x",
+            ms=9,
+            mew=2.5,
+            linestyle="none",
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+            label=f"{LABELS[architecture]} diverged",
+        )
+
+
+def _curve(
+    axes: Axes, records: Sequence[RoundRecord], metric: str, colour: str, label: str
+) -> None:
+    values = [getattr(record.heldout, metric) for record in records]
+    axes.plot([r.round for r in records], values, color=colour, marker="o", ms=3, label=label)
+
+
+def _unigram_line(axes: Axes, loss: float) -> None:
+    axes.axhline(loss, color=_GREY, linestyle=":", linewidth=1.2, label="unigram model")

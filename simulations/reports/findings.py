@@ -1,0 +1,108 @@
+"""What a comparison found, in sentences and in a table, computed from its outcomes alone."""
+
+from collections.abc import Sequence
+
+from simulations.reports.figures import LABELS
+from simulations.studies.compare import Comparison, Setting
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """Return sentences that say what this comparison found, and nothing more."""
+    return [
+        _design(comparison),
+        *(_architecture(comparison, name) for name in comparison.architectures),
+        *_lead(comparison),
+        _caveat(comparison),
+    ]
+
+
+def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of the comparison's table, as text.
+
+    A row is an architecture: its best of the grid, then its loss at every learning rate.
+    """
+    rates = [f"loss at {rate:g}" for rate in comparison.learning_rates]
+    header = ["architecture", "parameters", "best client lr", "held-out loss", "perplexity"]
+    header += ["word accuracy", *rates]
+    rows = []
+    for name in comparison.architectures:
+        best = comparison.best(name)
+        settings = comparison.settings(name)
+        row = [LABELS[name], f"{settings[0].outcomes[0].summary['parameters']:,}"]
+        if best:
+            row += [
+                f"{best.client_learning_rate:g}",
+                _loss(best),
+                f"{best.mean('heldout_perplexity'):.1f}",
+                f"{best.mean('heldout_accuracy_no_oov_no_eos'):.3f}",
+            ]
+        else:
+            row += ["none", "diverged", "", ""]
+        rows.append([*row, *(_loss(setting) for setting in settings)])
+    return header, rows
+
+
+def _loss(setting: Setting) -> str:
+    seeds = len(setting.outcomes)
+    if setting.diverged:
+        return "diverged" if seeds == 1 else f"diverged {setting.diverged} of {seeds}"
+    return f"{setting.loss:.3f}" + (f" ± {setting.half_range:.3f}" if seeds > 1 else "")
+
+
+def _design(comparison: Comparison) -> str:
+    summary = comparison.outcomes[0].summary
+    return (
+        f"Corpus {summary['corpus']} (SHA-256 {summary['corpus_sha256'][:16]}): "
+        f"{summary['training_clients']:,} training clients, {summary['heldout_clients']:,} held "
+        f"out; a unigram model has a held-out loss of {summary['unigram_loss']:.3f}."
+    )
+
+
+def _architecture(comparison: Comparison, name: str) -> str:
+    diverged = [f"{s.client_learning_rate:g}" for s in comparison.settings(name) if s.diverged]
+    unstable = f"; it diverged at {_enumerate(diverged)}" if diverged else "; it never diverged"
+    best = comparison.best(name)
+    if best is None:
+        return f"{LABELS[name]} diverged at every client learning rate tried."
+    return (
+        f"{LABELS[name]} was best at client learning rate {best.client_learning_rate:g}, with a "
+        f"held-out loss of {_loss(best)}{unstable}."
+    )
+
+
+def _lead(comparison: Comparison) -> list[str]:
+    """Compare the first two architectures at equal learning rates and at their best."""
+    if len(comparison.architectures) != 2:
+        return []
+    one, two = comparison.architectures
+    sentences = []
+    shared = [
+        (a, b)
+        for a, b in zip(comparison.settings(one), comparison.settings(two), strict=True)
+        if not a.diverged and not b.diverged
+    ]
+    gaps = [
+        f"{LABELS[two if b.loss < a.loss else one]} by {abs(a.loss - b.loss):.3f} at "
+        f"{a.client_learning_rate:g}"
+        for a, b in shared
+    ]
+    if gaps:
+        sentences.append(f"Lower loss at the same client learning rate: {_enumerate(gaps)}.")
+    first, second = comparison.best(one), comparison.best(two)
+    if first and second:
+        lower = one if first.loss < second.loss else two
+        gap = abs(first.loss - second.loss)
+        sentences.append(f"Best against best, {LABELS[lower]} is lower by {gap:.3f}.")
+    return sentences
+
+
+def _caveat(comparison: Comparison) -> str:
+    seeds = len({outcome.cell.seed for outcome in comparison.outcomes})
+    chosen = "The best learning rates were chosen on the same held-out clients."
+    if seeds == 1:
+        return f"{chosen} One seed is one seed: another may change small gaps, even their sign."
+    return f"{chosen} Losses are means of {seeds} seeds, ± half the range."
+
+
+def _enumerate(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

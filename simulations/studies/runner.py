@@ -1,0 +1,137 @@
+"""Runs the experiments of a study, several at a time, each in a process of its own."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from server.rounds import RoundRecord
+from server.run_folder import RunFolder
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 10.0
+"""How long a process may take to leave a checkpoint when it is told to stop."""
+
+OnRecords = Callable[[str, Sequence[RoundRecord]], None]
+"""Called with a cell's name and all its rounds so far."""
+
+
+class CellError(Exception):
+    """An experiment of a study could not be run; the others are not affected."""
+
+
+@dataclass
+class _Running:
+    name: str
+    folder: RunFolder
+    process: subprocess.Popen[bytes]
+    errors: IO[bytes]
+
+    def last_words(self) -> str:
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"it ended with code {self.process.returncode}"
+
+
+def run_cells(
+    cells: Mapping[str, Experiment],
+    folder: Path,
+    cache: Path,
+    jobs: int,
+    *,
+    fresh: bool,
+    on_records: OnRecords,
+) -> None:
+    """Run what is not finished yet; whatever is interrupted leaves a checkpoint.
+
+    Args:
+        cells: Experiments by name.
+        folder: A folder for each cell is made in here, or continued where it is.
+        cache: Folder for corpora and populations.
+        jobs: Experiments that run at the same time.
+        fresh: Start every cell anew, whatever its folder holds.
+        on_records: Told about rounds as they end.
+
+    Raises:
+        CellError: Some cells failed; all the others have been run.
+    """
+    waiting = list(cells.items())
+    running: list[_Running] = []
+    failures: list[str] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                name, experiment = waiting.pop(0)
+                run = RunFolder(folder / name)
+                if not fresh and is_finished(run, experiment):
+                    on_records(name, run.records())
+                else:
+                    running.append(_start(name, run, experiment, cache, fresh=fresh))
+            time.sleep(POLL_SECONDS)
+            for cell in running:
+                _report(cell, on_records)
+            for cell in [cell for cell in running if cell.process.poll() is not None]:
+                running.remove(cell)
+                if cell.process.returncode:
+                    failures.append(f"{cell.name}: {cell.last_words()}")
+                cell.errors.close()
+    finally:
+        _stop(running)
+    if failures:
+        raise CellError("; ".join(failures))
+
+
+def is_finished(run: RunFolder, experiment: Experiment) -> bool:
+    """Whether a folder holds this experiment's finished run."""
+    return _holds(run, experiment) and run.summary() is not None
+
+
+def _holds(run: RunFolder, experiment: Experiment) -> bool:
+    try:
+        return run.experiment() == experiment
+    except UserError:
+        return False
+
+
+def _start(
+    name: str, run: RunFolder, experiment: Experiment, cache: Path, *, fresh: bool
+) -> _Running:
+    errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
+    mode = "resume" if _holds(run, experiment) and not fresh else "new"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simulations.studies.cell", str(run.path), str(cache), mode],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        start_new_session=True,
+    )
+    if process.stdin:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(experiment.to_toml().encode())
+            process.stdin.close()
+    return _Running(name, run, process, errors)
+
+
+def _report(cell: _Running, on_records: OnRecords) -> None:
+    with contextlib.suppress(UserError):  # the folder is not there yet, or a row is being written
+        on_records(cell.name, cell.folder.records())
+
+
+def _stop(running: list[_Running]) -> None:
+    for cell in running:
+        cell.process.send_signal(signal.SIGINT)
+    for cell in running:
+        try:
+            cell.process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            cell.process.kill()
+            cell.process.wait()
+        cell.errors.close()

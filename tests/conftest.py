@@ -1,0 +1,34 @@
+"""What many tests need: a small experiment, a shared cache, the corpora that may be beside us."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from fedsi import Experiment
+from simulations.presets import load_preset
+
+settings.register_profile("fedsi", deadline=None, derandomize=True)
+settings.load_profile("fedsi")
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for populations that all tests share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def smoke() -> Experiment:
+    """Return the smoke preset, cut to four rounds."""
+    return load_preset("smoke").updated({"server.rounds": 4, "server.evaluate_every": 2})
+
+
+def shared_file(name: str) -> Path:
+    """Return a corpus file from beside the project, or skip the test."""
+    path = SHARED_DATA / name
+    if not path.exists():
+        pytest.skip(f"{name} is not beside this checkout")
+    return path

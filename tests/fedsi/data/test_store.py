@@ -1,0 +1,159 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fedsi import UserError
+from fedsi.data.corpus import Corpus, Row, silent
+from fedsi.data.population import Population
+from fedsi.data.prepare import open_population, prepare
+from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV, PAD, words
+from fedsi.data.store import StoredPopulation, build_store
+from fedsi.experiment import DataSettings
+from tests.conftest import shared_file
+
+WORDS = st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon"])
+TEXTS = st.lists(WORDS, max_size=7).map(" ".join)
+
+
+def corpus_of(texts: dict[str, list[str]]) -> Corpus:
+    rows = [Row(client, client, text) for client, lines in texts.items() for text in lines]
+    return Corpus("test", "0" * 64, lambda: iter(rows))
+
+
+def build(texts: dict[str, list[str]], folder: Path, vocabulary: int = 3) -> Population:
+    build_store(
+        corpus_of(texts),
+        folder,
+        vocabulary_size=vocabulary,
+        sequence_length=4,
+        heldout_fraction=0.3,
+        progress=silent,
+    )
+    return open_population(folder)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(
+    st.dictionaries(
+        st.text("abcxyz", min_size=1, max_size=3),
+        st.lists(TEXTS.filter(bool), min_size=1, max_size=5),
+        min_size=2,
+        max_size=8,
+    )
+)
+def test_every_client_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, texts: dict[str, list[str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("store") / "population"
+    population = build(texts, folder)
+    description = population.description
+    vocabulary = (folder / "vocabulary.txt").read_text().split()
+    clients = description.training_clients + description.heldout_clients
+
+    def decode(row: list[int]) -> list[str]:
+        assert row[0] == BOS
+        kept = [token for token in row[1:] if token not in (PAD, EOS)]
+        assert (EOS in row) == (len(kept) < 4)
+        return ["?" if t == OOV else vocabulary[t - FIRST_WORD] for t in kept]
+
+    stored = [[decode(r) for r in population.examples(k).tolist()] for k in range(clients)]
+    expected = [
+        [[w if w in vocabulary else "?" for w in words(t)[:4]] for t in lines]
+        for lines in texts.values()
+    ]
+    assert sorted(stored) == sorted(expected)
+    with pytest.raises(IndexError):
+        population.examples(clients)
+
+
+def test_nothing_of_a_held_out_client_reaches_the_vocabulary(tmp_path: Path) -> None:
+    # Every client has a word of its own, so each word in the vocabulary names its client.
+    numbers = {f"c{k}": "".join(chr(97 + int(d)) for d in f"{k:03}") for k in range(60)}
+    texts = {client: [f"own{letters} shared"] for client, letters in numbers.items()}
+    population = build(texts, tmp_path / "p", vocabulary=1000)
+    known = set((tmp_path / "p" / "vocabulary.txt").read_text().split()) - {"shared"}
+    first = population.description.training_clients
+    assert len(known) == first == 42
+    for client in range(60):
+        own = population.examples(client)[0, 1]
+        assert (own == OOV) == (client >= first)
+
+
+def test_unigram_loss_by_hand(tmp_path: Path) -> None:
+    # 10 clients "a b": 7 train, 3 are held out. Targets of each: a, b, eos.
+    population = build({f"c{k}": ["a b"] for k in range(10)}, tmp_path / "p")
+    # Counts 7 each over eos, oov, a, b with one added: 8, 1, 8, 8 of 25.
+    assert population.description.unigram_loss == pytest.approx(-np.log(8 / 25))
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ({}, r"no usable client: 0 row"),
+        ({"a": ["", "12 !"]}, r"no usable client: 2 row\(s\), 0 with words"),
+        ({"a": ["one"]}, r"has 1 client\(s\) with text; at least 2"),
+    ],
+)
+def test_a_corpus_without_usable_clients(
+    tmp_path: Path, texts: dict[str, list[str]], expected: str
+) -> None:
+    with pytest.raises(UserError, match=expected):
+        build(texts, tmp_path / "p")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
+    def rows():  # type: ignore[no-untyped-def]
+        yield Row("a", "a", "some text")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_store(
+            Corpus("test", "0" * 64, rows),
+            tmp_path / "p",
+            vocabulary_size=3,
+            sequence_length=4,
+            heldout_fraction=0.3,
+            progress=silent,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_of_another_version_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    texts = {f"c{k}": ["a b"] for k in range(10)}
+    build(texts, tmp_path / "p")
+    tokens = tmp_path / "p" / "tokens.npy"
+    tokens.write_bytes(tokens.read_bytes()[:40])
+    with pytest.raises(UserError, match="damaged"):
+        StoredPopulation(tmp_path / "p")
+    meta = tmp_path / "p" / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format": 0}))
+    with pytest.raises(UserError, match="has format 0, expected 1"):
+        open_population(tmp_path / "p")
+    meta.write_text("{")
+    with pytest.raises(UserError, match="holds no population"):
+        open_population(tmp_path / "p")
+
+
+@pytest.mark.parametrize("name", ["flat.csv", "flat.jsonl"])
+def test_the_format_samples_hold_twelve_clients(cache: Path, name: str) -> None:
+    settings = DataSettings(corpus=str(shared_file(f"format-samples/{name}")))
+    description = open_population(prepare(settings, cache)).description
+    assert description.training_clients + description.heldout_clients == 12
+    assert description.training_examples + description.heldout_examples == 182
+
+
+def test_preparing_again_finds_the_same_folder(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(f'{{"user": "u{k}", "text": "a b c"}}\n' for k in range(5)))
+    settings = DataSettings(corpus=str(path))
+    first = prepare(settings, tmp_path / "cache")
+    built = (first / "tokens.npy").stat().st_mtime_ns
+    assert prepare(settings, tmp_path / "cache") == first
+    assert (first / "tokens.npy").stat().st_mtime_ns == built
+    path.write_text(path.read_text() + '{"user": "v", "text": "d"}\n')
+    assert prepare(settings, tmp_path / "cache") != first

@@ -1,0 +1,91 @@
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fedsi import UserError
+from fedsi.data.corpus import Row
+from fedsi.data.tabular import tabular_corpus
+
+ROWS = [("ann", 'so it, "begins"\nhere'), ("bob", "née Ümlaut"), ("ann", "")]
+
+
+def rows_of(path: Path, user: str = "user", text: str = "text") -> list[Row]:
+    return list(tabular_corpus(path, user, text).rows())
+
+
+def write(path: Path) -> Path:
+    if ".jsonl" in path.name:
+        content = "".join(json.dumps({"user": u, "text": t}) + "\n" for u, t in ROWS)
+    else:
+        with path.with_suffix(".part").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("user", "text"), *ROWS])
+        content = path.with_suffix(".part").read_bytes().decode()
+    data = content.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.csv", "t.jsonl.gz", "T.CSV.gz"])
+def test_all_formats_give_the_same_rows(tmp_path: Path, name: str) -> None:
+    assert rows_of(write(tmp_path / name)) == [Row(u, u, t) for u, t in ROWS]
+
+
+def test_group_column_and_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"\xef\xbb\xbfwho,what,group\nann,hello,g\nbob,hi,\n")
+    assert rows_of(path, "who", "what") == [Row("ann", "g", "hello"), Row("bob", "bob", "hi")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("t.jsonl", b'{"user": "a", "text": "b"}\n{"user": ', r"t.jsonl, line 2: not valid JSON"),
+        ("t.jsonl", b'["a", "b"]\n', "line 1: expected a JSON object"),
+        ("t.jsonl", b'{"name": "a", "text": "b"}\n', "no column 'user'; columns there: name, text"),
+        ("t.jsonl", b'{"user": "a", "text": ["b"]}\n', "column 'text' holds a list, expected text"),
+        ("t.jsonl", b'{"user": "a", "text": "\xff"}\n', "not valid UTF-8 .*byte 0xff"),
+        ("t.jsonl", b"[" * 100_000, "line 1: not valid JSON"),
+        ("t.csv", b"name,text\na,b\n", "no column 'user'; columns there: name, text"),
+        ("t.csv", b"user,text\na,b,c\n", "line 2: more fields than the header"),
+        ("t.csv", b'user,text\na,"b\n', "not valid CSV: unexpected end of data"),
+        ("t.csv", b"user,text\na,\xff\xfe\n", "not valid UTF-8"),
+        ("t.jsonl.gz", b"plain text", "damaged after line 0"),
+        ("t.jsonl.gz", gzip.compress(b'{"user": "a", "text": "b"}\n' * 99)[:-9], "damaged after"),
+        ("t.txt", b"hello", "cannot tell the format .* ends in .jsonl"),
+    ],
+)
+def test_bad_content_is_one_sentence(
+    tmp_path: Path, name: str, content: bytes, expected: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=expected) as error:
+        rows_of(path)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read the corpus .*: No such file"):
+        rows_of(tmp_path / "none.jsonl")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match="Is a directory"):
+        rows_of(tmp_path / "folder.csv")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(place=st.integers(0, 10**6), value=st.integers(0, 255), gz=st.booleans())
+def test_flipped_bytes_never_crash(tmp_path: Path, place: int, value: int, gz: bool) -> None:
+    path = write(tmp_path / ("f.jsonl.gz" if gz else "f.csv"))
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] = value
+    path.write_bytes(data)
+    try:
+        rows = rows_of(path)
+    except UserError:
+        return
+    assert all(isinstance(row, Row) for row in rows)

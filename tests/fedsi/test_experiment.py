@@ -1,0 +1,92 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fedsi import Experiment, UserError
+from fedsi.experiment import parse_overrides
+
+counts = st.integers(1, 10**6)
+rates = st.floats(1e-9, 1e6)
+changes = st.fixed_dictionaries(
+    {},
+    optional={
+        "seed": st.integers(0, 2**63 - 1),
+        "data.corpus": st.text(
+            st.characters(codec="utf-8", categories=["L", "P", "S"]), min_size=1
+        ),
+        "data.vocabulary_size": counts,
+        "data.max_examples_per_client": st.none() | counts,
+        "data.heldout_fraction": st.floats(0.01, 0.99),
+        "model.architecture": st.sampled_from(["cifg", "si_cifg"]),
+        "model.tied_output": st.booleans(),
+        "client.learning_rate": rates,
+        "client.max_steps": st.none() | counts,
+        "client.gradient_clip": st.none() | rates,
+        "server.optimizer": st.sampled_from(["sgd", "sgdm", "adam", "adagrad", "yogi"]),
+        "server.momentum": st.floats(0, 0.999),
+    },
+)
+
+
+@given(changes)
+def test_toml_and_flat_keys_round_trip(values: dict[str, Any]) -> None:
+    experiment = Experiment().updated(values)
+    assert Experiment.from_toml(experiment.to_toml()) == experiment
+    assert Experiment().updated(experiment.flat()) == experiment
+
+
+def test_is_immutable() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Experiment().server.rounds = 3  # type: ignore[misc]
+
+
+def test_none_is_kept_where_the_default_is_a_number() -> None:
+    experiment = Experiment(data={"max_examples_per_client": None})
+    assert Experiment.from_toml(experiment.to_toml()).data.max_examples_per_client is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["server.cohort_sise=3"], "no key server.cohort_sise; did you mean server.cohort_size?"),
+        (["colour=1"], "no key colour; allowed are client.batch_size, "),
+        (["server.rounds.x=1"], "no key server.rounds.x"),
+        (["model.architecture=gru"], "model.architecture = 'gru' .* 'cifg' or 'si_cifg'"),
+        (["server.optimizer=lamb"], "server.optimizer = 'lamb' .* 'yogi'"),
+        (["server.cohort_size=-3"], "server.cohort_size = -3 .* greater than 0"),
+        (["model.hidden_size=0"], "model.hidden_size = 0 .* greater than 0"),
+        (["server.rounds=2.5"], "server.rounds = 2.5 .* valid integer"),
+        (["server.rounds=true"], "server.rounds = True .* valid integer"),
+        (["client.learning_rate=nan"], "client.learning_rate = nan .* finite"),
+        (["client.learning_rate=-1"], "client.learning_rate = -1 .* greater than 0"),
+        (["data.heldout_fraction=1"], "data.heldout_fraction = 1 .* less than 1"),
+        (["seed=-1"], "seed = -1 .* greater than or equal to 0"),
+        (["client.max_steps=0"], "client.max_steps = 0"),
+        (["server=3"], "server = 3 is not allowed"),
+        (["server.rounds=0", "server.cohort_size=x"], "server.rounds = 0 .*and 1 more"),
+        (["model.tied_output=true", "model.projection=false"], "set model.projection=true"),
+    ],
+)
+def test_refuses(overrides: list[str], expected: str) -> None:
+    with pytest.raises(UserError, match=expected) as error:
+        Experiment().updated(parse_overrides(overrides))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("pair", ["server.rounds", "=3", ""])
+def test_an_override_is_key_and_value(pair: str) -> None:
+    with pytest.raises(UserError, match="KEY=VALUE"):
+        parse_overrides([pair])
+
+
+def test_overrides_are_toml_where_they_can_be() -> None:
+    parsed = parse_overrides(["a=1", "b=0.5", "c=true", "d=some/path.jsonl", 'e="7"', "f=x=y"])
+    assert parsed == {"a": 1, "b": 0.5, "c": True, "d": "some/path.jsonl", "e": "7", "f": "x=y"}
+
+
+def test_malformed_toml_names_its_source() -> None:
+    with pytest.raises(UserError, match=r"my.toml is not valid TOML: .*at end of document"):
+        Experiment.from_toml("server = [", source="my.toml")

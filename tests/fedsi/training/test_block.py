@@ -1,0 +1,93 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fedsi import Experiment
+from fedsi.data.population import Description
+from fedsi.data.protocol import Tokens
+from fedsi.data.synthetic import SyntheticPopulation, describe_synthetic
+from fedsi.models.initialisation import initial_parameters
+from fedsi.training.block import TRAINING_COLUMNS, BlockTrainer, Outcome
+from fedsi.training.fixed_point import decode
+
+EXPERIMENT = Experiment(
+    data={"vocabulary_size": 30, "sequence_length": 6, "max_examples_per_client": 16},
+    model={"embedding_size": 5, "hidden_size": 7},
+    client={"batch_size": 8},
+    server={"cohort_size": 4},
+)
+
+
+class Faulty:
+    """A synthetic population with one client that cannot be read and one without text."""
+
+    def __init__(self) -> None:
+        self.healthy = SyntheticPopulation(describe_synthetic(20, 0.2, 30, 6))
+        self.description: Description = self.healthy.description
+
+    def examples(self, client: int) -> Tokens:
+        if client == 2:
+            raise OSError("disk on fire")
+        return self.healthy.examples(client)[: 0 if client == 3 else None]
+
+
+def test_a_sum_is_the_weighted_sum_of_its_clients() -> None:
+    trainer = BlockTrainer(EXPERIMENT, Faulty().healthy)
+    start = initial_parameters(trainer.model, 0)
+    together, rows = trainer.train(start, [0, 1, 5], round_number=3)
+    alone = [trainer.train(start, [client], round_number=3) for client in (0, 1, 5)]
+    total = torch.stack([decode(sums) for sums, _ in alone]).sum(0)
+    torch.testing.assert_close(decode(together), total, rtol=0, atol=1e-5)
+    assert np.array_equal(rows, np.concatenate([row for _, row in alone]))
+    assert rows[:, 1].tolist() == rows[:, 2].tolist()  # weighted by examples
+
+
+def test_uniform_averaging_weighs_clients_alike() -> None:
+    experiment = EXPERIMENT.updated({"server.averaging": "uniform"})
+    trainer = BlockTrainer(experiment, Faulty().healthy)
+    _, rows = trainer.train(initial_parameters(trainer.model, 0), [0, 1], round_number=1)
+    assert rows[:, 1].tolist() == [1.0, 1.0]
+
+
+def test_a_failing_client_costs_its_own_contribution(caplog: pytest.LogCaptureFixture) -> None:
+    trainer = BlockTrainer(EXPERIMENT, Faulty())
+    start = initial_parameters(trainer.model, 0)
+    sums, rows = trainer.train(start, [0, 2, 1], round_number=1)
+    expected, _ = trainer.train(start, [0, 1], round_number=1)
+    assert torch.equal(sums, expected)
+    assert rows[1].tolist() == [Outcome.FAILED, 0, 0, 0, 0]
+    assert "client 2 failed in round 1" in caplog.text
+    assert trainer.evaluate(start, [0, 2])[1].sum() == 0
+
+
+def test_a_client_without_examples_contributes_nothing() -> None:
+    trainer = BlockTrainer(EXPERIMENT, Faulty())
+    sums, rows = trainer.train(initial_parameters(trainer.model, 0), [3], round_number=1)
+    assert int(sums.abs().sum()) == 0
+    assert rows[0].tolist() == [Outcome.AGGREGATED, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf, 1e9])
+def test_updates_that_are_not_finite_or_too_large_are_rejected(
+    poison: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = BlockTrainer(EXPERIMENT, Faulty().healthy)
+    start = initial_parameters(trainer.model, 0)
+    clean, _ = trainer.train(start, [0], round_number=1)
+    train = trainer._trainer.train
+    calls = iter([False, True])
+
+    def poisoned(*arguments):  # type: ignore[no-untyped-def]
+        result = train(*arguments)
+        if next(calls):
+            trainer._trainer.parameters[4] = poison
+        return result
+
+    monkeypatch.setattr(trainer._trainer, "train", poisoned)
+    sums, rows = trainer.train(start, [0, 1], round_number=1)
+    assert torch.equal(sums, clean)
+    outcome, weight = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
+    assert rows[:, outcome].tolist() == [Outcome.AGGREGATED, Outcome.REJECTED]
+    assert rows[1, weight] == 0
