@@ -25,7 +25,7 @@ from simulations.studies.compare import (
     grid,
     read_outcomes,
 )
-from simulations.studies.runner import run_cells
+from simulations.studies.runner import check_same, run_cells
 
 _Item = TypeVar("_Item")
 
@@ -62,7 +62,9 @@ def compare(
     _check_folder(folder, overwrite=overwrite, resume=resume)
     console = options.messages()
     with Display(console) as display:
-        _check_corpus(base, cache, display)
+        corpus_sha256 = _check_corpus(base, cache, display)
+        if not overwrite:
+            check_same(experiments, folder / RUNS, corpus_sha256)
         run_cells(
             experiments,
             folder / RUNS,
@@ -99,10 +101,11 @@ def _check_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
         )
 
 
-def _check_corpus(base: Experiment, cache: Path, display: Display) -> None:
-    """Prepare the corpus once, and find out before any run starts whether it can be used."""
+def _check_corpus(base: Experiment, cache: Path, display: Display) -> str:
+    """Prepare the corpus once, find out whether it can be used, and return its hash."""
     population = open_population(prepare(base.data, cache, display.step))
     check_cohort_size(base.server.cohort_size, population.description.training_clients)
+    return population.description.corpus_sha256
 
 
 def _show(comparison: Comparison, *, as_json: bool) -> None:
@@ -110,7 +113,9 @@ def _show(comparison: Comparison, *, as_json: bool) -> None:
         typer.echo(json.dumps(comparison.to_json(), allow_nan=False))
         return
     header, rows = table(comparison)
-    drawn = Table(title="Held-out clients", title_justify="left")
+    drawn = Table(
+        title="Held-out loss (nats per token) by client learning rate", title_justify="left"
+    )
     for place, name in enumerate(header):
         drawn.add_column(name, justify="left" if place == 0 else "right")
     for row in rows:

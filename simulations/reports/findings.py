@@ -21,23 +21,21 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
     A row is an architecture: its best of the grid, then its loss at every learning rate.
     """
-    rates = [f"loss at {rate:g}" for rate in comparison.learning_rates]
-    header = ["architecture", "parameters", "best client lr", "held-out loss", "perplexity"]
-    header += ["word accuracy", *rates]
+    rates = [f"at lr {rate:g}" for rate in comparison.learning_rates]
+    header = ["", "best lr", "loss", "word accuracy", *rates]
     rows = []
     for name in comparison.architectures:
         best = comparison.best(name)
         settings = comparison.settings(name)
-        row = [LABELS[name], f"{settings[0].outcomes[0].summary['parameters']:,}"]
+        row = [LABELS[name]]
         if best:
             row += [
                 f"{best.client_learning_rate:g}",
                 _loss(best),
-                f"{best.mean('heldout_perplexity'):.1f}",
                 f"{best.mean('heldout_accuracy_no_oov_no_eos'):.3f}",
             ]
         else:
-            row += ["none", "diverged", "", ""]
+            row += ["none", "diverged", ""]
         rows.append([*row, *(_loss(setting) for setting in settings)])
     return header, rows
 

@@ -14,7 +14,7 @@ from typing import IO
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from server.rounds import RoundRecord
-from server.run_folder import RunFolder
+from server.run_folder import EXPERIMENT, RunFolder
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
@@ -87,6 +87,25 @@ def run_cells(
         _stop(running)
     if failures:
         raise CellError("; ".join(failures))
+
+
+def check_same(cells: Mapping[str, Experiment], folder: Path, corpus_sha256: str) -> None:
+    """Refuse to continue a study whose runs are of other experiments or of another corpus.
+
+    Raises:
+        UserError: A cell's folder holds such a run.
+    """
+    for name, experiment in cells.items():
+        run = RunFolder(folder / name)
+        if not (run.path / EXPERIMENT).exists():
+            continue
+        summary = run.summary()
+        same_corpus = summary is None or summary["corpus_sha256"] == corpus_sha256
+        if run.experiment() != experiment or not same_corpus:
+            raise UserError(
+                f"{run.path} holds a run of another experiment or corpus; replace all runs with "
+                "--overwrite, or name another folder with --out"
+            )
 
 
 def is_finished(run: RunFolder, experiment: Experiment) -> bool:

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,9 @@ from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
 
 
-def model(vocabulary: int = 11, **changes: object) -> LanguageModel:
+def model(vocabulary: int = 11, **changes: Any) -> LanguageModel:
     values = {"embedding_size": 6, "hidden_size": 8, **changes}
-    return LanguageModel(ModelSettings(**values), vocabulary)  # type: ignore[arg-type]
+    return LanguageModel(ModelSettings(**values), vocabulary)
 
 
 def random_parameters(model: LanguageModel, *axes: int) -> Tensor:
@@ -19,7 +20,7 @@ def random_parameters(model: LanguageModel, *axes: int) -> Tensor:
     return torch.randn(*axes, model.layout.size, generator=generator, dtype=torch.float64)
 
 
-VARIANTS = [
+VARIANTS: list[dict[str, Any]] = [
     {},
     {"architecture": "cifg"},
     {"projection": False},
@@ -35,7 +36,7 @@ def test_the_stack_overflow_model_has_its_published_size() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_logits_by_a_plain_calculation(variant: dict[str, object]) -> None:
+def test_logits_by_a_plain_calculation(variant: dict[str, Any]) -> None:
     lm = model(**variant)
     p = lm.layout.views(random_parameters(lm))
     ids = torch.tensor([[1, 5, 9], [4, 4, 2]])
@@ -53,7 +54,7 @@ def test_logits_by_a_plain_calculation(variant: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_client_axis_is_as_many_separate_clients(variant: dict[str, object]) -> None:
+def test_a_client_axis_is_as_many_separate_clients(variant: dict[str, Any]) -> None:
     lm = model(**variant)
     flat = random_parameters(lm, 3)
     ids = torch.randint(0, 11, (3, 2, 5), generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from fedsi import Experiment
-from fedsi.data.population import Description
 from fedsi.data.protocol import Tokens
 from fedsi.data.synthetic import SyntheticPopulation, describe_synthetic
 from fedsi.models.initialisation import initial_parameters
@@ -25,7 +24,7 @@ class Faulty:
 
     def __init__(self) -> None:
         self.healthy = SyntheticPopulation(describe_synthetic(20, 0.2, 30, 6))
-        self.description: Description = self.healthy.description
+        self.description = self.healthy.description
 
     def examples(self, client: int) -> Tokens:
         if client == 2:

@@ -48,7 +48,7 @@ def slow_sgd(settings: ClientSettings) -> tuple[torch.Tensor, float, int]:
             leaf.data.mul_(1 - settings.learning_rate * decay)
         optimizer.step()
         count = int((targets != PAD).sum())
-        total, tokens = total + float(loss) * count, tokens + count
+        total, tokens = total + loss.item() * count, tokens + count
     return torch.cat([leaf.detach().flatten() for leaf in leaves.values()]), total, tokens
 
 

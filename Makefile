@@ -1,0 +1,43 @@
+# Two commands for a person: `make demo` and `make test`. Both set up what they need, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-slow picture clean
+
+# CIFG against SI-CIFG on real text; runs that are finished are not run again.
+demo: $(VENV)/installed
+	$(BIN)/fedsi compare --preset quickstart --out results/quickstart --resume
+
+# Lint, types and the whole test suite.
+test: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+# The checks that take minutes.
+test-slow: $(VENV)/installed-dev
+	$(BIN)/pytest -m slow
+
+# The README's picture, from the demo's own figure.
+picture: demo
+	cp results/quickstart/comparison.png docs/images/quickstart.png
+
+# torch comes first: what the constraints name is the CPU build where the package index has one.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "fedsi needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "Python's venv module is missing; on Debian: apt install python3-venv" >&2; exit 2; }
+	$(INSTALL) torch
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(INSTALL) --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

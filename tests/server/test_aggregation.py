@@ -1,0 +1,120 @@
+"""What the server makes of its nodes' answers: real ClientApp, functions for nodes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+
+from clients.app import app
+from fedsi import Experiment, UserError
+from fedsi.data.prepare import open_population, prepare
+from fedsi.messages import ARRAYS
+from fedsi.training.block import Outcome
+from server.aggregation import Aggregate, evaluate_clients, train_cohort
+from server.nodes import NodesError, describe, wait_for_nodes
+from server.rounds import initial_state
+from simulations.engines.node import node_context
+from tests.server.fake_grid import FakeGrid, Node, nonsense, raising, silent
+
+COHORT = np.array([5, 3, 8, 1, 0, 9, 7], dtype=np.int64)
+
+
+@pytest.fixture
+def population(smoke: Experiment, cache: Path) -> Path:
+    return prepare(smoke.data, cache)
+
+
+def honest(population: Path) -> Node:
+    return lambda message: app(message, node_context(2, population))
+
+
+def train(
+    smoke: Experiment, population: Path, nodes: dict[int, Node], *, backwards: bool = False
+) -> Aggregate:
+    state = initial_state(smoke, open_population(population).description)
+    grid = FakeGrid(nodes, backwards=backwards)
+    return train_cohort(grid, sorted(nodes), smoke, state.parameters, COHORT, 1)
+
+
+def test_neither_the_number_of_nodes_nor_their_order_changes_a_bit(
+    smoke: Experiment, population: Path
+) -> None:
+    node = honest(population)
+    one = train(smoke, population, {2: node})
+    assert np.abs(one.update).max() > 0
+    for count in (2, 3, 5):
+        for backwards in (False, True):
+            many = train(
+                smoke, population, dict.fromkeys(range(2, 2 + count), node), backwards=backwards
+            )
+            assert np.array_equal(one.update, many.update)
+            assert np.array_equal(one.rows, many.rows)
+
+
+def wrong_size(population: Path) -> Node:
+    def node(message: Message) -> Message:
+        reply = honest(population)(message)
+        arrays = {
+            name: array.numpy() for name, array in reply.content.array_records[ARRAYS].items()
+        }
+        arrays["sums"] = arrays["sums"][:-1]
+        records = dict(reply.content) | {
+            ARRAYS: ArrayRecord({name: Array(value) for name, value in arrays.items()})
+        }
+        return Message(RecordDict(records), reply_to=message)
+
+    return node
+
+
+@pytest.mark.parametrize("fault", [raising, silent, nonsense, "wrong size"])
+def test_a_failed_node_costs_its_own_clients_only(
+    smoke: Experiment, population: Path, fault: Node | str
+) -> None:
+    bad = wrong_size(population) if isinstance(fault, str) else fault
+    result = train(smoke, population, {2: honest(population), 3: bad})
+    outcomes = result.rows[:, 0].tolist()
+    # Blocks of two are dealt in turn: the second node had the second and the last block.
+    good, lost = Outcome.AGGREGATED, Outcome.FAILED
+    assert outcomes == [good, good, lost, lost, good, good, lost]
+    state = initial_state(smoke, open_population(population).description)
+    alone = train_cohort(
+        FakeGrid({2: honest(population)}), [2], smoke, state.parameters, COHORT[[0, 1, 4, 5]], 1
+    )
+    assert np.array_equal(result.update, alone.update)
+
+
+def test_all_nodes_failing_gives_a_zero_update(smoke: Experiment, population: Path) -> None:
+    result = train(smoke, population, {2: raising, 3: silent})
+    assert not result.update.any()
+    assert (result.rows[:, 0] == Outcome.FAILED).all()
+
+
+def test_evaluation_keeps_the_order_of_clients(smoke: Experiment, population: Path) -> None:
+    state = initial_state(smoke, open_population(population).description)
+    clients = np.arange(180, 200)
+    node = honest(population)
+    one, two = (
+        evaluate_clients(FakeGrid(nodes), sorted(nodes), smoke, state.parameters, clients)
+        for nodes in ({2: node}, {2: node, 3: node})
+    )
+    assert np.array_equal(one, two)
+    assert one[:, 0].tolist() == [
+        min(len(open_population(population).examples(int(k))), 32) for k in clients
+    ]
+
+
+def test_nodes_must_host_one_population(smoke: Experiment, population: Path, cache: Path) -> None:
+    other = prepare(smoke.updated({"data.population": 50}).data, cache)
+    grid = FakeGrid({2: honest(population), 3: honest(other)})
+    with pytest.raises(UserError, match="nodes host different populations"):
+        describe(grid, [2, 3], smoke.to_toml())
+    with pytest.raises(NodesError, match="no node could open"):
+        describe(FakeGrid({2: raising}), [2], smoke.to_toml())
+
+
+def test_waiting_for_nodes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.nodes.NODES_TIMEOUT", 0.0)
+    with pytest.raises(NodesError, match="no node connected"):
+        wait_for_nodes(FakeGrid({}))
+    assert wait_for_nodes(FakeGrid({3: silent, 2: silent})) == [2, 3]

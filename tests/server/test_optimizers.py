@@ -1,0 +1,61 @@
+"""Server optimizers against the paper's formulas, one number at a time."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedsi.experiment import ServerSettings
+from server.optimizers import initial_state, step
+
+NAMES = ["sgd", "sgdm", "adam", "adagrad", "yogi"]
+updates = st.lists(
+    st.lists(st.floats(-10, 10, width=32), min_size=3, max_size=3), min_size=1, max_size=6
+)
+
+
+def slow(settings: ServerSettings, deltas: list[float]) -> float:
+    eta, tau = settings.learning_rate, settings.adaptivity
+    b1, b2 = settings.momentum, settings.second_moment_decay
+    x = m = 0.0
+    v = tau**2
+    for d in deltas:
+        match settings.optimizer:
+            case "sgd":
+                x += eta * d
+            case "sgdm":
+                m = b1 * m + d
+                x += eta * m
+            case "adagrad":
+                v += d**2
+                x += eta * d / (math.sqrt(v) + tau)
+            case "adam":
+                m, v = b1 * m + (1 - b1) * d, b2 * v + (1 - b2) * d**2
+                x += eta * m / (math.sqrt(v) + tau)
+            case "yogi":
+                m = b1 * m + (1 - b1) * d
+                v -= (1 - b2) * d**2 * ((v > d**2) - (v < d**2))
+                x += eta * m / (math.sqrt(v) + tau)
+    return x
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(deltas=updates)
+def test_equals_the_formula(name: str, deltas: list[list[float]]) -> None:
+    settings = ServerSettings(optimizer=name, learning_rate=0.1, adaptivity=1e-2)
+    parameters = np.zeros(3, np.float32)
+    state = initial_state(settings, 3)
+    for delta in deltas:
+        step(settings, state, parameters, np.array(delta, np.float32))
+    expected = [slow(settings, list(column)) for column in zip(*deltas, strict=True)]
+    np.testing.assert_allclose(parameters, expected, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_update_moves_nothing_at_first(name: str) -> None:
+    settings = ServerSettings(optimizer=name)
+    parameters = np.ones(4, np.float32)
+    step(settings, initial_state(settings, 4), parameters, np.zeros(4, np.float32))
+    assert parameters.tolist() == [1, 1, 1, 1]

@@ -1,0 +1,61 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedsi import Experiment
+from fedsi.data.population import Description
+from fedsi.data.prepare import open_population, prepare
+from fedsi.training.metrics import Metrics
+from server.nodes import NodesError
+from server.rounds import RoundRecord, has_diverged, initial_state, run_rounds
+from tests.server.fake_grid import FakeGrid, raising
+
+DESCRIPTION = Description(
+    corpus="test",
+    corpus_sha256="",
+    training_clients=5,
+    heldout_clients=1,
+    training_examples=5,
+    heldout_examples=1,
+    vocabulary_size=1000,
+    sequence_length=20,
+    unigram_loss=5.0,
+)
+HEALTHY = RoundRecord(
+    round=1, train_loss=5.0, clients=5, rejected=0, failed=0, tokens=100, train_seconds=1.0
+)
+
+
+def with_loss(loss: float) -> RoundRecord:
+    return replace(HEALTHY, heldout=Metrics(loss, *[0.0] * 9))
+
+
+def test_what_counts_as_diverged() -> None:
+    limit = 1.5 * math.log(1000)
+    assert not has_diverged(HEALTHY, DESCRIPTION)
+    assert not has_diverged(with_loss(limit - 0.1), DESCRIPTION)
+    assert has_diverged(with_loss(limit + 0.1), DESCRIPTION)
+    assert has_diverged(with_loss(math.nan), DESCRIPTION)
+    assert has_diverged(replace(HEALTHY, clients=0, train_loss=math.nan), DESCRIPTION)
+    # One client's steps may blow up while the average stays good.
+    assert not has_diverged(replace(HEALTHY, train_loss=1e4), DESCRIPTION)
+
+
+def test_a_round_in_which_nobody_could_be_trained_ends_the_run(
+    smoke: Experiment, cache: Path
+) -> None:
+    description = open_population(prepare(smoke.data, cache)).description
+    grid = FakeGrid({2: raising})
+    rounds = run_rounds(grid, [2], smoke, description, initial_state(smoke, description))
+    with pytest.raises(NodesError, match="no client of round 1 could be trained"):
+        next(rounds)
+
+
+def test_the_initial_state_follows_from_the_seed(smoke: Experiment) -> None:
+    one, two = (initial_state(smoke, DESCRIPTION) for _ in range(2))
+    other = initial_state(smoke.updated({"seed": 1}), DESCRIPTION)
+    assert np.array_equal(one.parameters, two.parameters)
+    assert not np.array_equal(one.parameters, other.parameters)
