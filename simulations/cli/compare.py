@@ -61,18 +61,23 @@ def compare(
     folder = out or options.default_folder("compare")
     _check_folder(folder, overwrite=overwrite, resume=resume)
     console = options.messages()
-    with Display(console) as display:
-        corpus_sha256 = _check_corpus(base, cache, display)
-        if not overwrite:
-            check_same(experiments, folder / RUNS, corpus_sha256)
-        run_cells(
-            experiments,
-            folder / RUNS,
-            cache,
-            jobs or len(os.sched_getaffinity(0)),
-            fresh=overwrite,
-            on_records=lambda name, records: display.rounds(name, records, base.server.rounds),
-        )
+    try:
+        with Display(console) as display:
+            corpus_sha256 = _check_corpus(base, cache, display)
+            if not overwrite:
+                check_same(experiments, folder / RUNS, corpus_sha256)
+            run_cells(
+                experiments,
+                folder / RUNS,
+                cache,
+                jobs or len(os.sched_getaffinity(0)),
+                fresh=overwrite,
+                on_records=lambda name, records: display.rounds(name, records, base.server.rounds),
+            )
+    except KeyboardInterrupt:
+        raise options.StoppedError(
+            f"interrupted; continue with the same command and --resume --out {folder}"
+        ) from None
     comparison = Comparison(names, rates, read_outcomes(cells, folder))
     write_comparison(comparison, base, folder)
     _show(comparison, as_json=as_json)

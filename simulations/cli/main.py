@@ -17,8 +17,11 @@ from fedsi.errors import UserError
 from server.nodes import NodesError
 from simulations.cli.compare import compare
 from simulations.cli.data import data
+from simulations.cli.options import StoppedError
 from simulations.cli.run import run
 from simulations.studies.runner import CellError
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     help="Simulate federated learning of small on-device language models.",
@@ -52,11 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(str(error), 2)
         except click.ClickException as error:
             return _fail(error.format_message(), 2)
-        except (NodesError, CellError) as error:
+        except (NodesError, CellError, StoppedError) as error:
             return _fail(str(error), 1)
-        except (KeyboardInterrupt, click.Abort):
-            return _fail("interrupted; the same command with --resume and --out continues", 1)
-    return int(code or 0)
+    # Typer turns a Ctrl-C that no command caught into a code of its own.
+    return _fail("interrupted", 1) if code == _INTERRUPTED else int(code or 0)
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -40,6 +40,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue what the folder
 CACHE = DEFAULT_CACHE
 
 
+class StoppedError(Exception):
+    """The person stopped the command; the message says how to go on."""
+
+
 def resolve(file: Path | None, preset: str | None, overrides: list[str] | None) -> Experiment:
     """Build the experiment that the options describe.
 

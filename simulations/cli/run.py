@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fedsi.experiment import Experiment
+from server.observer import Observer
 from server.rounds import RoundRecord
-from server.run_folder import RunFolder
+from server.run_folder import EXPERIMENT, RunFolder
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.simulate import simulate
@@ -60,28 +61,40 @@ def run(
         else options.resolve(experiment_file, preset, overrides)
     )
     console = options.messages()
-    with Display(console) as display:
-        records: list[RoundRecord] = []
-
-        def on_round(experiment: Experiment, record: RoundRecord) -> None:
-            records.append(record)
-            display.rounds(experiment.model.architecture, records, experiment.server.rounds)
-
-        result = simulate(
-            experiment,
-            workers=workers,
-            out=folder,
-            overwrite=overwrite,
-            resume=resume,
-            cache=cache,
-            on_round=on_round,
-            progress=display.step,
+    try:
+        with Display(console) as display:
+            result = simulate(
+                experiment,
+                workers=workers,
+                out=folder,
+                overwrite=overwrite,
+                resume=resume,
+                cache=cache,
+                on_round=_shown_on(display),
+                progress=display.step,
+            )
+    except KeyboardInterrupt:
+        started = (folder / EXPERIMENT).exists()
+        go_on = (
+            f"continue with: fedsi run --resume --out {folder}" if started else "nothing ran yet"
         )
+        raise options.StoppedError(f"interrupted; {go_on}") from None
     if as_json:
         typer.echo(json.dumps(result.summary, allow_nan=False))
     else:
         Console().print(_table(result.summary))
     console.print(f"results are in {folder}", highlight=False, soft_wrap=True)
+
+
+def _shown_on(display: Display) -> Observer:
+    """Return what shows each round as it ends."""
+    records: list[RoundRecord] = []
+
+    def on_round(experiment: Experiment, record: RoundRecord) -> None:
+        records.append(record)
+        display.rounds(experiment.model.architecture, records, experiment.server.rounds)
+
+    return on_round
 
 
 def _table(summary: dict[str, Any]) -> Table:

@@ -1,0 +1,252 @@
+"""The command as a person meets it: real arguments, real files, exit codes, one sentence."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedsi import Experiment
+from server.run_folder import RunFolder
+from simulations.cli.main import main
+
+TINY = ["--preset", "smoke", "--set", "server.rounds=2", "--set", "server.cohort_size=4"]
+COMMAND = [sys.executable, "-m", "simulations.cli.main"]
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def run(cache: Path, *arguments: str) -> int:
+    return main(["run", "--cache", str(cache), *arguments])
+
+
+def test_json_is_alone_on_standard_output(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cache, *TINY, "--out", "r", "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == json.loads(Path("r/summary.json").read_text())
+    assert captured.out.count("\n") == 1
+    assert "round 2 of 2" in captured.err
+
+
+def test_a_table_and_where_the_results_are(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cache, *TINY) == 0
+    captured = capsys.readouterr()
+    (folder,) = Path("results").iterdir()
+    assert str(folder) in captured.err
+    assert json.loads((folder / "summary.json").read_text())["model_sha256"] in captured.out
+
+
+def test_a_file_with_overrides(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my.toml").write_text(Experiment(seed=3).to_toml())
+    tiny = ["--set", "data.corpus=synthetic", "--set", "server.rounds=1", "--json"]
+    tiny += ["--set", "server.evaluation_clients=3", "--set", "server.cohort_size=2"]
+    assert run(cache, "my.toml", *tiny, "--out", "r") == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == 3
+    assert RunFolder(Path("r")).experiment().seed == 3
+
+
+def jsonl(path: str, *rows: dict[str, object]) -> str:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def bad_inputs() -> dict[str, tuple[list[str], str]]:
+    corpus = "data.corpus="
+    return {
+        "missing file": (["none.toml"], "cannot read the experiment none.toml: No such file"),
+        "a folder": (["."], "cannot read the experiment .: Is a directory"),
+        "malformed TOML": (["bad.toml"], "bad.toml is not valid TOML"),
+        "not text": (["binary.toml"], "binary.toml is not UTF-8 text"),
+        "unknown key in a file": (["key.toml"], "key.toml: there is no key server.round; did you"),
+        "unknown key": (
+            ["--set", "server.cohort=3"],
+            "no key server.cohort; did you mean",
+        ),
+        "no value": (["--set", "server.rounds"], "--set takes KEY=VALUE"),
+        "unknown preset": (
+            ["--preset", "smoky"],
+            "no preset 'smoky'; presets are quickst",
+        ),
+        "file and preset": (["a.toml", "--preset", "smoke"], "not both"),
+        "architecture": (["--set", "model.architecture=gru"], "'cifg' or 'si_cifg'"),
+        "optimizer": (["--set", "server.optimizer=lion"], "server.optimizer = 'lion'"),
+        "negative size": (["--set", "model.hidden_size=-1"], "model.hidden_size = -1"),
+        "zero": (["--set", "server.cohort_size=0"], "server.cohort_size = 0"),
+        "workers": (["--workers", "0"], "Invalid value for '--workers'"),
+        "unknown option": (["--wrokers", "2"], "No such option"),
+        "cohort": (
+            ["--preset", "smoke", "--set", "server.cohort_size=181"],
+            "server.cohort_size = 181 is more than the 180 training clients",
+        ),
+        "population": (
+            ["--preset", "smoke", "--set", "data.population=1"],
+            "data.population = 1 is not allowed",
+        ),
+        "missing corpus": (["--set", corpus + "none.jsonl"], "cannot read the corpus none.jsonl"),
+        "format": (["--set", corpus + "text.doc"], "cannot tell the format of text.doc"),
+        "no usable client": (["--set", corpus + "empty.jsonl"], "has no usable client: 0 row(s)"),
+        "empty text": (["--set", corpus + "blank.jsonl"], "no usable client: 2 row(s), 0 with"),
+        "column": (["--set", corpus + "cols.jsonl"], "no column 'user'; columns there: name, text"),
+        "UTF-8": (["--set", corpus + "latin.csv"], "latin.csv is not valid UTF-8"),
+        "nothing to resume": (["--resume", "--out", "none"], "holds no run to resume"),
+        "out is a file": (["--preset", "smoke", "--out", "bad.toml"], "bad.toml is a file"),
+    }
+
+
+@pytest.mark.parametrize("name", bad_inputs())
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    name: str, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bad.toml").write_text("server = [1,\n")
+    Path("binary.toml").write_bytes(b"\xff\xfe")
+    Path("key.toml").write_text("[server]\nround = 3\n")
+    Path("empty.jsonl").write_text("")
+    jsonl("blank.jsonl", {"user": "a", "text": ""}, {"user": "b", "text": None})
+    jsonl("cols.jsonl", {"name": "a", "text": "b"})
+    Path("latin.csv").write_bytes("user,text\na,né\n".encode("latin-1"))
+    before = sorted(Path().iterdir())
+    arguments, expected = bad_inputs()[name]
+    assert run(cache, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (*progress, sentence) = captured.err.splitlines()
+    assert all(line.endswith("...") for line in progress)
+    assert sentence.startswith("error: ")
+    assert expected in sentence
+    assert "Traceback" not in captured.err
+    assert sorted(Path().iterdir()) == before
+
+
+def test_a_finished_run_is_not_overwritten_unless_asked(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(cache, *TINY, "--out", "r") == 0
+    before = {path: path.read_bytes() for path in Path("r").iterdir()}
+    assert run(cache, *TINY, "--out", "r", "--set", "seed=1") == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path("r").iterdir()} == before
+    assert run(cache, *TINY, "--out", "r", "--set", "seed=1", "--overwrite") == 0
+    assert RunFolder(Path("r")).experiment().seed == 1
+
+
+def test_resume_needs_nothing_but_the_folder(cache: Path) -> None:
+    assert run(cache, *TINY, "--out", "r") == 0
+    assert run(cache, "--resume", "--out", "r", "--json") == 0
+
+
+def wait_for_rows(folder: RunFolder, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (folder.path / "rounds.csv").exists() and len(folder.records()) >= 2:
+            return
+        time.sleep(0.05)
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str) -> None:
+    endless = ["--preset", "smoke", "--set", "server.rounds=100000", "--workers", workers]
+    process = subprocess.Popen(
+        [*COMMAND, "run", *endless, "--out", "r", "--cache", str(cache)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    folder = RunFolder(Path("r"))
+    wait_for_rows(folder, process)
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert time.monotonic() - started < 10
+    assert out == ""
+    assert "interrupted; continue with: fedsi run --resume --out r" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    records = folder.records()
+    assert [record.round for record in records] == list(range(1, len(records) + 1))
+    assert (folder.path / "checkpoint.safetensors").exists()
+    assert folder.summary() is None
+
+
+def limited(size: int) -> None:
+    """Make the next larger file fail, as a full disk does."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize(
+    ("size", "file"),
+    [(300, "experiment.toml"), (1000, "rounds.csv"), (20_000, "model")],
+)
+def test_a_disk_that_fills(cache: Path, size: int, file: str) -> None:
+    assert run(cache, *TINY, "--out", "before") == 0
+    # Without checkpoints on the way the limits meet one file after another.
+    arguments = ["--preset", "smoke", "--set", "server.rounds=3", "--set", "server.optimizer=sgd"]
+    if file == "rounds.csv":
+        arguments += ["--set", "server.evaluate_every=1", "--set", "model.embedding_size=1"]
+        arguments += ["--set", "model.hidden_size=1", "--set", "data.vocabulary_size=5"]
+        run(cache, *arguments, "--out", "warm")
+    done = subprocess.run(
+        [*COMMAND, "run", *arguments, "--out", "r", "--cache", str(cache)],
+        preexec_fn=lambda: limited(size),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    sentence = done.stderr.splitlines()[-1]
+    assert sentence.startswith("error: cannot write")
+    assert "File too large; free some space" in sentence
+    assert "Traceback" not in done.stderr
+    assert not list(Path("r").glob(".part-*"))
+    if Path("r/rounds.csv").exists():
+        RunFolder(Path("r")).records()
+
+
+def test_data_describe(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[dict[str, object]] = [{"user": f"u{k}", "text": "so it begins"} for k in range(20)]
+    path = jsonl("t.jsonl", *rows)
+    assert main(["data", "describe", path, "--json", "--cache", str(cache)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["training_clients"], facts["heldout_clients"], facts["words"]) == (18, 2, 60)
+    assert facts["words_per_client"]["p50"] == 3
+    assert facts["oov_rate_heldout"] == 0
+    assert main(["data", "describe", path, "--cache", str(cache)]) == 0
+    assert "unigram perplexity" in capsys.readouterr().out
+    arguments = ["--set", "data.population=50", "--json", "--cache", str(cache)]
+    assert main(["data", "describe", "synthetic", *arguments]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["best_possible_loss"] < facts["unigram_loss"]
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "fedsi 0.1.0\n"
+    for command in (["run"], ["compare"], ["data", "describe"]):
+        assert main([*command, "--help"]) == 0
+        assert "--set" in capsys.readouterr().out
+
+
+def test_importing_and_running_need_no_network(cache: Path) -> None:
+    script = f"""
+import socket, sys
+def refuse(*_): raise AssertionError("network")
+socket.socket.connect = socket.socket.bind = refuse
+socket.getaddrinfo = refuse
+from simulations.cli.main import main
+sys.exit(main({["run", *TINY, "--workers", "2", "--cache", str(cache), "--out", "r"]!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert os.path.exists("r/summary.json")  # noqa: PTH110

@@ -1,0 +1,100 @@
+"""The in-process engine: the same bits on any number of nodes, and nodes that fail or die."""
+
+import os
+import signal
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from flwr.app import Message, RecordDict
+
+from fedsi import Experiment
+from fedsi.data.prepare import open_population, prepare
+from fedsi.messages import Described
+from server.aggregation import train_cohort
+from server.cohorts import uniform_cohort
+from server.nodes import ask, describe
+from server.rounds import initial_state
+from simulations import simulate
+from simulations.engines import flower_private
+from simulations.engines.in_process import InProcessGrid, _WorkerNode
+
+
+def test_the_private_names_are_those_of_the_version_we_pinned() -> None:
+    assert metadata.version("flwr").startswith("1.41."), "look at flower_private.py again"
+    flower_private.identify(run_id=5, node_id=6)
+    message = Message(RecordDict(), dst_node_id=7, message_type="train")
+    flower_private.number(message, "m1")
+    assert (message.metadata.run_id, message.metadata.src_node_id) == (5, 6)
+    assert message.metadata.message_id == "m1"
+
+
+@pytest.mark.parametrize("architecture", ["cifg", "si_cifg"])
+def test_any_number_of_workers_gives_the_same_bits(
+    smoke: Experiment, cache: Path, architecture: str
+) -> None:
+    experiment = smoke.updated({"model.architecture": architecture})
+    one = simulate(experiment, workers=1, cache=cache).summary
+    two = simulate(experiment, workers=2, cache=cache).summary
+    assert one["model_sha256"] == two["model_sha256"]
+    for key in ("heldout_loss", "heldout_accuracy", "train_loss", "tokens_trained"):
+        assert one[key] == two[key]
+
+
+@pytest.fixture
+def grid(smoke: Experiment, cache: Path) -> Iterator[InProcessGrid]:
+    with InProcessGrid(prepare(smoke.data, cache), workers=2) as grid:
+        yield grid
+
+
+def processes(grid: InProcessGrid) -> list[int]:
+    nodes = [node for node in grid._nodes.values() if isinstance(node, _WorkerNode)]
+    return [node._process.pid for node in nodes]
+
+
+def test_a_dead_worker_costs_its_clients_and_is_replaced(
+    smoke: Experiment, cache: Path, grid: InProcessGrid, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = sorted(grid.get_node_ids())
+    description = describe(grid, nodes, smoke.to_toml())
+    parameters = initial_state(smoke, description).parameters
+    cohort = uniform_cohort(0, 1, description.training_clients, 8)
+    whole = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
+    os.kill(processes(grid)[0], signal.SIGKILL)
+    hurt = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
+    assert (hurt.rows[:, 0] == 2).sum() == 4
+    assert "its process ended with code -9" in caplog.text
+    again = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
+    assert again.update.tobytes() == whole.update.tobytes()
+    assert hurt.update.tobytes() != whole.update.tobytes()
+
+
+def test_what_a_client_app_raises_is_an_error_reply(
+    grid: InProcessGrid, caplog: pytest.LogCaptureFixture
+) -> None:
+    message = Message(RecordDict(), dst_node_id=2, message_type="query")
+    (reply,) = grid.send_and_receive([message])
+    assert reply.has_error()
+    assert "KeyError" in str(reply.error.reason)
+    unknown = Message(RecordDict(), dst_node_id=3, message_type="train.unknown")
+    (reply,) = grid.send_and_receive([unknown])
+    assert "No train function registered" in str(reply.error.reason)
+
+
+def test_closing_ends_the_processes(smoke: Experiment, cache: Path) -> None:
+    with InProcessGrid(prepare(smoke.data, cache), workers=2) as grid:
+        pids = processes(grid)
+        assert len(set(pids)) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_one_node_starts_no_process(smoke: Experiment, cache: Path) -> None:
+    population = prepare(smoke.data, cache)
+    with InProcessGrid(population, workers=1) as grid:
+        assert processes(grid) == []
+        description = describe(grid, list(grid.get_node_ids()), smoke.to_toml())
+    assert description == open_population(population).description
+    assert list(ask(grid, {}, Described)) == []

@@ -1,0 +1,177 @@
+"""Whole runs from Python: results, files, resuming."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fedsi import Experiment, UserError
+from fedsi.data.prepare import open_population, prepare
+from fedsi.data.synthetic import SyntheticPopulation
+from server.rounds import RoundRecord
+from simulations import simulate
+from simulations.presets import load_preset, preset_names
+from tests.conftest import shared_file
+
+RUN_FILES = {
+    "curves.png", "curves.svg", "experiment.toml", "model.safetensors", "rounds.csv",
+    "summary.json",
+}  # fmt: skip
+
+
+def test_a_run_leaves_its_folder(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
+    result = simulate(smoke, out=tmp_path / "run", cache=cache)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == result.summary
+    assert Experiment.from_file(tmp_path / "run" / "experiment.toml") == smoke
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert saved.keys() == result.parameters.keys()
+    assert all(torch.equal(saved[name], p) for name, p in result.parameters.items())
+    assert sum(p.numel() for p in saved.values()) == result.summary["parameters"]
+    required = (
+        "architecture parameters rounds clients_trained tokens_trained heldout_loss "
+        "heldout_perplexity heldout_accuracy unigram_loss corpus corpus_sha256 population "
+        "model_sha256 train_seconds clients_per_second tokens_per_second versions"
+    )
+    assert set(required.split()) <= result.summary.keys()
+    assert result.summary["clients_trained"] == 40
+    assert result.summary["heldout_perplexity"] == pytest.approx(
+        math.exp(result.summary["heldout_loss"])
+    )
+
+
+def test_nothing_is_written_without_a_folder(
+    smoke: Experiment, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(smoke.data, cache)
+    monkeypatch.chdir(tmp_path)
+    simulate(smoke.updated({"server.rounds": 1}), cache=cache)
+    assert list(tmp_path.iterdir()) == []
+
+
+class StopError(Exception):
+    """Stands for whatever ends a run early."""
+
+
+def stop_after(number: int):  # type: ignore[no-untyped-def]
+    def on_round(_experiment: Experiment, record: RoundRecord) -> None:
+        if record.round == number:
+            raise StopError
+
+    return on_round
+
+
+@pytest.mark.parametrize("stopped", [1, 2, 3])
+@pytest.mark.parametrize("optimizer", ["adam", "sgdm"])
+def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
+    smoke: Experiment, cache: Path, tmp_path: Path, stopped: int, optimizer: str
+) -> None:
+    experiment = smoke.updated({"server.optimizer": optimizer, "server.learning_rate": 0.1})
+    whole = simulate(experiment, cache=cache).summary
+    with pytest.raises(StopError):
+        simulate(experiment, out=tmp_path / "r", cache=cache, on_round=stop_after(stopped))
+    with pytest.raises(UserError, match="already holds a run"):
+        simulate(experiment, out=tmp_path / "r", cache=cache)
+    seen: list[int] = []
+    resumed = simulate(
+        experiment,
+        out=tmp_path / "r",
+        cache=cache,
+        resume=True,
+        workers=2,
+        on_round=lambda _, record: seen.append(record.round),
+    ).summary
+    assert seen == list(range(stopped + 1, 5))
+    for key in ("model_sha256", "heldout_loss", "clients_trained", "tokens_trained", "rounds"):
+        assert resumed[key] == whole[key]
+    assert {path.name for path in (tmp_path / "r").iterdir()} == RUN_FILES
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    smoke: Experiment, cache: Path, tmp_path: Path
+) -> None:
+    first = simulate(smoke, out=tmp_path / "r", cache=cache).summary
+    again = simulate(smoke, out=tmp_path / "r", cache=cache, resume=True).summary
+    assert again["model_sha256"] == first["model_sha256"]
+    assert again["clients_trained"] == first["clients_trained"]
+
+
+def test_seeds_give_different_models(smoke: Experiment, cache: Path) -> None:
+    hashes = {
+        simulate(smoke.updated({"seed": seed}), cache=cache).summary["model_sha256"]
+        for seed in (0, 1)
+    }
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize("architecture", ["cifg", "si_cifg"])
+def test_a_model_beats_unigrams_and_not_the_generator(cache: Path, architecture: str) -> None:
+    experiment = load_preset("smoke").updated(
+        {"model.architecture": architecture, "server.rounds": 40, "server.evaluate_every": 40}
+    )
+    summary = simulate(experiment, cache=cache).summary
+    population = open_population(prepare(experiment.data, cache))
+    assert isinstance(population, SyntheticPopulation)
+    assert summary["heldout_loss"] < summary["unigram_loss"] - 0.2
+    assert summary["heldout_loss"] > population.best_loss(range(180, 200))
+
+
+def test_a_diverging_run_is_a_result(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
+    wild = smoke.updated({"client.learning_rate": 1e6, "model.architecture": "cifg"})
+    summary = simulate(wild, out=tmp_path / "r", cache=cache).summary
+    assert summary["status"] == "diverged"
+    assert json.loads((tmp_path / "r" / "summary.json").read_text()) == summary
+    assert (tmp_path / "r" / "curves.png").exists()
+
+
+def test_every_update_rejected_is_divergence(smoke: Experiment, cache: Path) -> None:
+    summary = simulate(smoke.updated({"client.learning_rate": 1e30}), cache=cache).summary
+    assert summary["status"] == "diverged"
+    assert summary["rounds"] == 1
+    assert summary["clients_rejected"] == 10
+    assert summary["clients_trained"] == 0
+
+
+def test_the_smoke_preset_is_quick(cache: Path) -> None:
+    assert preset_names() == ["quickstart", "smoke"]
+    summary = simulate(load_preset("smoke"), cache=cache).summary
+    assert summary["heldout_loss"] < summary["unigram_loss"]
+
+
+def test_a_plain_script_may_use_workers(cache: Path, tmp_path: Path) -> None:
+    # No main guard, as in a notebook: nothing of the script is run again in a worker.
+    script = f"""
+from pathlib import Path
+from fedsi import Experiment
+from simulations import simulate
+tiny = dict(data=dict(corpus="synthetic", population=20, vocabulary_size=20),
+            model=dict(embedding_size=4, hidden_size=4), server=dict(rounds=1, cohort_size=4))
+print(simulate(Experiment(**tiny), workers=2, cache=Path({str(cache)!r})).summary["status"])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-"], input=script, capture_output=True, text=True, cwd=tmp_path,
+        env=environment, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("finished\n", 0), done.stderr
+
+
+def test_shakespeare_beats_its_unigram_loss(cache: Path) -> None:
+    experiment = Experiment(
+        data={
+            "corpus": str(shared_file("shakespeare/shakespeare.jsonl")),
+            "vocabulary_size": 1000,
+            "max_examples_per_client": 64,
+        },
+        model={"embedding_size": 32, "hidden_size": 48},
+        server={"rounds": 25, "evaluate_every": 25, "evaluation_clients": 60},
+    )
+    summary = simulate(experiment, cache=cache).summary
+    assert summary["population"] == 1339
+    assert summary["heldout_loss"] < summary["unigram_loss"] - 0.1

@@ -1,0 +1,86 @@
+"""What is installed, and what Flower finds."""
+
+import importlib
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+
+from fedsi import Experiment
+from server.app import FOLDER, OVERWRITE, RESUME
+
+REPOSITORY = Path(__file__).parents[1]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+def test_flower_finds_both_apps() -> None:
+    components = PROJECT["tool"]["flwr"]["app"]["components"]
+    found = {}
+    for key, reference in components.items():
+        module, _, name = reference.partition(":")
+        found[key] = getattr(importlib.import_module(module), name)
+    assert isinstance(found["serverapp"], ServerApp)
+    assert isinstance(found["clientapp"], ClientApp)
+
+
+def test_flowers_configuration_is_an_experiment() -> None:
+    sections = PROJECT["tool"]["flwr"]["app"]["config"]
+    flat = {
+        f"{name}.{key}": value
+        for name, section in sections.items()
+        if isinstance(section, dict)
+        for key, value in section.items()
+    }
+    own = {key: flat.pop(key) for key in (FOLDER, RESUME, OVERWRITE)}
+    assert own == {FOLDER: "", RESUME: False, OVERWRITE: False}
+    assert Experiment().updated(flat).server.rounds == 5
+
+
+def test_the_wheel_holds_the_four_packages_only(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
+    source = tmp_path / "source"
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((REPOSITORY / name).read_bytes())
+    subprocess.run(build, cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    files = zipfile.ZipFile(wheel).namelist()
+    top = {name.split("/")[0] for name in files if ".dist-info" not in name}
+    assert top == {"fedsi", "clients", "server", "simulations"}
+    for needed in ("presets/quickstart.toml", "reports/report.html.jinja"):
+        assert f"simulations/{needed}" in files
+    for package in sorted(top):
+        modules = {str(p.relative_to(source)) for p in (source / package).rglob("*.py")}
+        assert modules <= set(files)
+
+
+def imports(package: str) -> set[str]:
+    """Return the lines of a package that import something."""
+    lines = set()
+    for path in (REPOSITORY / package).rglob("*.py"):
+        lines |= {line.strip() for line in path.read_text().splitlines() if "import" in line}
+    return {line for line in lines if line.startswith(("import ", "from "))}
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("fedsi", ("flwr", "server", "clients", "simulations")),
+        ("server", ("clients", "simulations")),
+        ("clients", ("server", "simulations")),
+    ],
+)
+def test_imports_go_one_way(package: str, forbidden: tuple[str, ...]) -> None:
+    for line in imports(package):
+        assert line.split()[1].split(".")[0] not in forbidden, line
