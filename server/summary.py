@@ -45,6 +45,7 @@ def summarise_run(
     seconds = sum(record.train_seconds for record in records)
     last = records[-1]
     heldout = asdict(last.heldout) if last.heldout else {}
+    unigram_loss = heldout.pop("unigram_loss", description.unigram_loss)
     layout = LanguageModel(experiment.model, description.vocabulary_size).layout
     return {
         "status": "diverged" if has_diverged(last, description) else "finished",
@@ -58,7 +59,7 @@ def summarise_run(
         "tokens_trained": tokens,
         "train_loss": _finite(last.train_loss),
         **{f"heldout_{name}": _finite(value) for name, value in heldout.items()},
-        "unigram_loss": description.unigram_loss,
+        "unigram_loss": _finite(unigram_loss),
         "corpus": description.corpus,
         "corpus_sha256": description.corpus_sha256,
         "population": description.training_clients + description.heldout_clients,

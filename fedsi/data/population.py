@@ -10,10 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedsi.data.protocol import Tokens
 from fedsi.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's layout."""
 
 
@@ -31,13 +34,15 @@ class Description:
     """Token ids, special tokens included."""
     sequence_length: int
     unigram_loss: float
-    """Nats per held-out token of the training clients' unigram model."""
+    """Nats per token of the training clients' unigram model, over all held-out examples."""
 
 
 class Population(Protocol):
     """The clients of a corpus."""
 
     description: Description
+    unigram_log_probabilities: NDArray[np.float64]
+    """Log probability of each token id under the training clients' unigram model."""
 
     def examples(self, client: int) -> Tokens:
         """Return a client's examples as rows of the protocol: ``[examples, sequence_length + 1]``.
@@ -48,8 +53,19 @@ class Population(Protocol):
         ...
 
 
-def write_meta(folder: Path, kind: str, description: Description, **more: Any) -> None:
-    """Write a population's ``meta.json``."""
+def write_meta(
+    folder: Path, kind: str, description: Description, unigram: NDArray[np.float64], **more: Any
+) -> None:
+    """Write a population's ``meta.json`` and ``unigram.npy``.
+
+    Args:
+        folder: The population's folder.
+        kind: Which kind of population it is.
+        description: What it holds.
+        unigram: ``Population.unigram_log_probabilities``.
+        more: Further values for ``meta.json``.
+    """
+    np.save(folder / "unigram.npy", unigram, allow_pickle=False)
     meta = {"format": FORMAT, "kind": kind, "description": asdict(description), **more}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
 
@@ -71,3 +87,18 @@ def read_meta(folder: Path) -> dict[str, Any]:
             "remove the folder and run again"
         )
     return dict(meta)
+
+
+def load_array(folder: Path, name: str) -> NDArray[Any]:
+    """Map an array of a population into memory.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    try:
+        array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"the population in {folder} is damaged ({error}); remove the folder and run again"
+        ) from None
+    return array

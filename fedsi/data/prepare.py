@@ -87,10 +87,10 @@ def _prepare_synthetic(data: DataSettings, cache: Path) -> Path:
         )
     folder = cache / "populations" / _key(data, f"{synthetic.KIND} {data.population}")
     if not folder.exists():
-        description = synthetic.describe_synthetic(
+        population = synthetic.make_synthetic(
             data.population, data.heldout_fraction, data.vocabulary_size, data.sequence_length
         )
-        store.write_folder(folder, lambda into: synthetic.write_synthetic(into, description))
+        store.write_folder(folder, lambda into: synthetic.write_synthetic(into, population))
     return folder
 
 

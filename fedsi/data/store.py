@@ -4,6 +4,7 @@ Layout of the folder (little-endian ``.npy``)::
 
     meta.json              kind, format, description, corpus statistics
     vocabulary.txt         one word a line, in order of the ids after the special tokens
+    unigram.npy            log probability of each token id, of the training clients' unigram model
     tokens.npy             word ids of all sentences, cut to the protocol's length
     sentence_starts.npy    int64 [sentences + 1], into tokens
     client_starts.npy      int64 [clients + 1], into sentences
@@ -21,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.data.corpus import Corpus, Progress
-from fedsi.data.population import Description, read_meta, write_meta
+from fedsi.data.population import Description, load_array, read_meta, write_meta
 from fedsi.data.protocol import OOV, Tokens, pad_examples, words
 from fedsi.data.splits import hash_order, heldout_groups
-from fedsi.data.unigram import UnigramModel
+from fedsi.data.unigram import unigram_log_probabilities, unigram_loss
 from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
 from fedsi.files import cannot_write
@@ -45,16 +46,10 @@ class StoredPopulation:
 
     def __init__(self, folder: Path) -> None:
         self.description = Description(**read_meta(folder)["description"])
-        try:
-            self._tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
-            self._sentences = np.load(
-                folder / "sentence_starts.npy", mmap_mode="r", allow_pickle=False
-            )
-            self._clients = np.load(folder / "client_starts.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"the population in {folder} is damaged ({error}); remove the folder and run again"
-            ) from None
+        self.unigram_log_probabilities = load_array(folder, "unigram")
+        self._tokens = load_array(folder, "tokens")
+        self._sentences = load_array(folder, "sentence_starts")
+        self._clients = load_array(folder, "client_starts")
 
     def examples(self, client: int) -> Tokens:
         """Return a client's examples as rows of the protocol."""
@@ -102,13 +97,25 @@ def build_store(
     vocabulary = Vocabulary.from_counts(counts, vocabulary_size)
     progress("encoding", 0, None)
     encoded = _encode([*training, *heldout], vocabulary, sequence_length)
-    description, statistics = _describe(
-        corpus, encoded, len(training), len(vocabulary), sequence_length
+    border = encoded.client_starts[len(training)]
+    examples = pad_examples(encoded.tokens, encoded.sentence_starts, sequence_length)
+    unigram = unigram_log_probabilities(examples[:border], len(vocabulary))
+    description = Description(
+        corpus=corpus.name,
+        corpus_sha256=corpus.sha256,
+        training_clients=len(training),
+        heldout_clients=len(heldout),
+        training_examples=int(border),
+        heldout_examples=len(examples) - int(border),
+        vocabulary_size=len(vocabulary),
+        sequence_length=sequence_length,
+        unigram_loss=unigram_loss(unigram, examples[border:]),
     )
 
     def write(into: Path) -> None:
         _save(into, encoded, vocabulary)
-        write_meta(into, KIND, description, statistics=statistics)
+        statistics = _statistics(encoded, len(training))
+        write_meta(into, KIND, description, unigram, statistics=statistics)
 
     write_folder(folder, write)
 
@@ -187,27 +194,10 @@ def _starts(lengths: list[int]) -> NDArray[np.int64]:
     return np.fromiter(accumulate(lengths, initial=0), np.int64, len(lengths) + 1)
 
 
-def _describe(
-    corpus: Corpus, encoded: _Encoded, training: int, vocabulary_size: int, sequence_length: int
-) -> tuple[Description, dict[str, object]]:
-    """Return the description, and statistics for a person to read."""
-    border = encoded.client_starts[training]
-    examples = pad_examples(encoded.tokens, encoded.sentence_starts, sequence_length)
-    unigram = UnigramModel(vocabulary_size)
-    unigram.count(examples[:border])
-    description = Description(
-        corpus=corpus.name,
-        corpus_sha256=corpus.sha256,
-        training_clients=training,
-        heldout_clients=len(encoded.client_starts) - 1 - training,
-        training_examples=int(border),
-        heldout_examples=len(examples) - int(border),
-        vocabulary_size=vocabulary_size,
-        sequence_length=sequence_length,
-        unigram_loss=unigram.loss(examples[border:]),
-    )
+def _statistics(encoded: _Encoded, training: int) -> dict[str, object]:
+    """Return what a person wants to know of a corpus."""
     quantiles = np.quantile(encoded.words, (0.1, 0.5, 0.9, 0.99))
-    statistics: dict[str, object] = {
+    return {
         "words": int(encoded.words.sum()),
         "training_words": int(encoded.words[:training].sum()),
         "heldout_words": int(encoded.words[training:].sum()),
@@ -219,7 +209,6 @@ def _describe(
             encoded.oov_words[training:].sum() / encoded.words[training:].sum()
         ),
     }
-    return description, statistics
 
 
 def _save(folder: Path, encoded: _Encoded, vocabulary: Vocabulary) -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.data.population import Description, read_meta, write_meta
+from fedsi.data.population import Description, load_array, read_meta, write_meta
 from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens, pad_examples
-from fedsi.data.unigram import UnigramModel
+from fedsi.data.unigram import unigram_log_probabilities, unigram_loss
 from fedsi.seeds import Purpose, generator
 
 KIND = "synthetic"
@@ -89,9 +89,11 @@ class SyntheticPopulation:
 
     Args:
         description: Its numbers of clients bound the client index.
+        unigram_log_probabilities: Of the training clients, estimated on a sample.
     """
 
     description: Description
+    unigram_log_probabilities: Floats
     _language: Language = field(init=False)
 
     def __post_init__(self) -> None:
@@ -155,13 +157,14 @@ class SyntheticPopulation:
 
 def open_synthetic(folder: Path) -> SyntheticPopulation:
     """Open a population that ``write_synthetic`` made."""
-    return SyntheticPopulation(Description(**read_meta(folder)["description"]))
+    description = Description(**read_meta(folder)["description"])
+    return SyntheticPopulation(description, load_array(folder, "unigram"))
 
 
-def describe_synthetic(
+def make_synthetic(
     clients: int, heldout_fraction: float, vocabulary_size: int, sequence_length: int
-) -> Description:
-    """Describe a synthetic population; sizes and unigram loss are estimated on a sample.
+) -> SyntheticPopulation:
+    """Make a synthetic population; sizes and unigram model are estimated on a sample.
 
     Args:
         clients: All clients, at least 2.
@@ -182,23 +185,22 @@ def describe_synthetic(
         sequence_length=sequence_length,
         unigram_loss=0.0,
     )
-    population = SyntheticPopulation(blank)
+    population = SyntheticPopulation(blank, np.zeros(blank.vocabulary_size))
     sampled = [population.examples(k) for k in range(min(SAMPLED_CLIENTS, clients - heldout))]
     first = clients - heldout
     unseen = [population.examples(first + k) for k in range(min(SAMPLED_CLIENTS, heldout))]
-    unigram = UnigramModel(blank.vocabulary_size)
-    unigram.count(np.concatenate(sampled))
+    unigram = unigram_log_probabilities(np.concatenate(sampled), blank.vocabulary_size)
     values = blank.__dict__ | {
         "training_examples": round(sum(map(len, sampled)) / len(sampled) * (clients - heldout)),
         "heldout_examples": round(sum(map(len, unseen)) / len(unseen) * heldout),
-        "unigram_loss": unigram.loss(np.concatenate(unseen)),
+        "unigram_loss": unigram_loss(unigram, np.concatenate(unseen)),
     }
-    return Description(**values)
+    return SyntheticPopulation(Description(**values), unigram)
 
 
-def write_synthetic(folder: Path, description: Description) -> None:
+def write_synthetic(folder: Path, population: SyntheticPopulation) -> None:
     """Write the folder that stands for the population."""
-    write_meta(folder, KIND, description)
+    write_meta(folder, KIND, population.description, population.unigram_log_probabilities)
 
 
 def _hash_to_unit(key: NDArray[np.uint64]) -> Floats:

@@ -59,6 +59,7 @@ class BlockTrainer:
             self.experiment.model, self.population.description.vocabulary_size
         )
         self._trainer = LocalTrainer(self.model, self.experiment.client)
+        self._unigram = torch.tensor(self.population.unigram_log_probabilities)
         self._limit = largest_contribution(self.experiment.server.cohort_size)
 
     def train(
@@ -115,7 +116,7 @@ class BlockTrainer:
                 examples = self.population.examples(client)
                 cap = self.experiment.data.max_examples_per_client
                 batches = evaluation_batches(examples, EVALUATION_BATCH, cap)
-                row[:] = evaluate(self.model, views, batches).row()
+                row[:] = evaluate(self.model, views, batches, self._unigram).row()
             except Exception:
                 log.exception("client %d could not be evaluated", client)
         return rows

@@ -72,19 +72,23 @@ class LocalTrainer:
         return loss.item(), len(targets)
 
 
-def evaluate(model: LanguageModel, parameters: Parameters, batches: Iterable[Tokens]) -> Evaluation:
+def evaluate(
+    model: LanguageModel, parameters: Parameters, batches: Iterable[Tokens], unigram: Tensor
+) -> Evaluation:
     """Count losses and hits of a client's examples.
 
     Args:
         model: The model's functions.
         parameters: Named tensors without client axis.
         batches: Examples, ``[batch, time + 1]`` each.
+        unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
     """
     counts = Evaluation()
     with torch.inference_mode():
         for batch in batches:
             counts.examples += len(batch)
-            counts.add(*predictions(model, parameters, torch.from_numpy(batch).long()))
+            logits, targets = predictions(model, parameters, torch.from_numpy(batch).long())
+            counts.add(logits, targets, unigram)
     return counts
 
 

@@ -39,6 +39,8 @@ class Evaluation:
     tokens_no_oov_no_eos: float = 0.0
     hits_no_oov_no_eos: float = 0.0
     hits_at_3: float = 0.0
+    unigram_loss: float = 0.0
+    """Of the training clients' unigram model on the same targets."""
 
     def row(self) -> list[float]:
         """Return the sums in the order of ``COLUMNS``."""
@@ -49,12 +51,13 @@ class Evaluation:
         """Add up rows ``[clients, columns]``, in their order."""
         return cls(*rows.sum(axis=0).tolist())
 
-    def add(self, logits: Tensor, targets: Tensor) -> None:
+    def add(self, logits: Tensor, targets: Tensor, unigram: Tensor) -> None:
         """Count targets.
 
         Args:
             logits: ``[targets, vocabulary]``.
             targets: Token ids without padding, ``[targets]``.
+            unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
         """
         losses = functional.cross_entropy(logits, targets, reduction="none").double()
         top = logits.topk(min(SUGGESTIONS, logits.shape[-1])).indices
@@ -71,6 +74,7 @@ class Evaluation:
         self.tokens_no_oov_no_eos += int(known_words.sum())
         self.hits_no_oov_no_eos += int((hits & known_words).sum())
         self.hits_at_3 += int((at_3 & known_words).sum())
+        self.unigram_loss -= float(unigram[targets].sum())
 
 
 COLUMNS = tuple(field.name for field in fields(Evaluation))
@@ -93,6 +97,8 @@ class Metrics:
     """Quantiles over clients of ``accuracy_no_oov_no_eos``."""
     client_accuracy_p50: float
     client_accuracy_p90: float
+    unigram_loss: float
+    """What the training clients' unigram model has as ``loss``, on the same targets."""
 
 
 def summarise(rows: Counts) -> Metrics:
@@ -118,6 +124,7 @@ def summarise(rows: Counts) -> Metrics:
         client_accuracy_p10=float(quantiles[0]),
         client_accuracy_p50=float(quantiles[1]),
         client_accuracy_p90=float(quantiles[2]),
+        unigram_loss=_ratio(total.unigram_loss, total.tokens),
     )
 
 

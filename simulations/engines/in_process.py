@@ -5,7 +5,6 @@ connected by a socket pair. No Ray, no SuperLink, no port, nothing written to di
 """
 
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from simulations.engines.flower_private import (
     number,
 )
 from simulations.engines.node import RUN_ID, answer, node_context
+from simulations.engines.processes import single_threaded_environment
 from simulations.engines.wire import Frame, decode, encode
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class _WorkerNode:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else None,
-                env=_worker_environment(),
+                env=single_threaded_environment(),
             )
         self.connection = Connection(ours.detach())
 
@@ -233,10 +233,3 @@ def _has_descriptor(stream: object) -> bool:
     except (AttributeError, OSError, ValueError):
         return False
     return True
-
-
-def _worker_environment() -> dict[str, str]:
-    """Return this process's environment with its import path, and one thread a worker."""
-    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    return {**os.environ, **single, "PYTHONPATH": paths}

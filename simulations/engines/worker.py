@@ -23,9 +23,9 @@ def serve(connection: Connection, client_app: ClientApp, context: Context) -> No
     while True:
         try:
             frame = decode(connection.recv_bytes())
-        except EOFError:
+            connection.send_bytes(encode(answer(frame, client_app, context)))
+        except (EOFError, ConnectionError):
             return
-        connection.send_bytes(encode(answer(frame, client_app, context)))
 
 
 def main(descriptor: str, node_id: str, population: str) -> None:

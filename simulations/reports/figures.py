@@ -109,7 +109,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
 
 def _best_curves(axes: Axes, best: Setting) -> None:
     colour = COLOURS.get(best.architecture, "#333333")
-    label: str | None = f"{LABELS[best.architecture]} at {best.client_learning_rate:g}"
+    label: str | None = f"{LABELS[best.architecture]}, client lr {best.client_learning_rate:g}"
     for outcome in best.outcomes:
         evaluated = [(r.round, r.heldout.loss) for r in outcome.records if r.heldout]
         axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=label)

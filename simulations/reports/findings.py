@@ -52,7 +52,7 @@ def _design(comparison: Comparison) -> str:
     return (
         f"Corpus {summary['corpus']} (SHA-256 {summary['corpus_sha256'][:16]}): "
         f"{summary['training_clients']:,} training clients, {summary['heldout_clients']:,} held "
-        f"out; a unigram model has a held-out loss of {summary['unigram_loss']:.3f}."
+        f"out; on those evaluated a unigram model has a loss of {summary['unigram_loss']:.3f}."
     )
 
 

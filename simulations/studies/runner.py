@@ -15,6 +15,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from server.rounds import RoundRecord
 from server.run_folder import EXPERIMENT, RunFolder
+from simulations.engines.processes import single_threaded_environment
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
@@ -131,6 +132,7 @@ def _start(
         stdout=subprocess.DEVNULL,
         stderr=errors,
         start_new_session=True,
+        env=single_threaded_environment(),
     )
     if process.stdin:
         with contextlib.suppress(BrokenPipeError):

@@ -30,7 +30,7 @@ HEALTHY = RoundRecord(
 
 
 def with_loss(loss: float) -> RoundRecord:
-    return replace(HEALTHY, heldout=Metrics(loss, *[0.0] * 9))
+    return replace(HEALTHY, heldout=Metrics(loss, *[0.0] * 10))
 
 
 def test_what_counts_as_diverged() -> None:

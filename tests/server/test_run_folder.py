@@ -22,7 +22,7 @@ records = st.builds(
     tokens=st.integers(0, 10**12),
     train_seconds=losses,
     evaluation_seconds=losses,
-    heldout=st.none() | st.builds(Metrics, *[losses] * 10),
+    heldout=st.none() | st.builds(Metrics, *[losses] * 11),
 )
 
 

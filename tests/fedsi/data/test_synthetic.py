@@ -3,16 +3,16 @@ import pytest
 
 from fedsi.data import synthetic
 from fedsi.data.protocol import EOS, FIRST_WORD, PAD
-from fedsi.data.synthetic import Language, SyntheticPopulation, describe_synthetic
+from fedsi.data.synthetic import Language, SyntheticPopulation, make_synthetic
 
 
 @pytest.fixture(scope="module")
 def population() -> SyntheticPopulation:
-    return SyntheticPopulation(describe_synthetic(400, 0.25, 60, 12))
+    return make_synthetic(400, 0.25, 60, 12)
 
 
 def test_clients_are_generated_from_their_number_alone(population: SyntheticPopulation) -> None:
-    other = SyntheticPopulation(population.description)
+    other = SyntheticPopulation(population.description, population.unigram_log_probabilities)
     backwards = [other.examples(k) for k in reversed(range(20))][::-1]
     for client, examples in enumerate(backwards):
         assert np.array_equal(population.examples(client), examples)

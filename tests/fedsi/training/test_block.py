@@ -6,7 +6,7 @@ import torch
 
 from fedsi import Experiment
 from fedsi.data.protocol import Tokens
-from fedsi.data.synthetic import SyntheticPopulation, describe_synthetic
+from fedsi.data.synthetic import make_synthetic
 from fedsi.models.initialisation import initial_parameters
 from fedsi.training.block import TRAINING_COLUMNS, BlockTrainer, Outcome
 from fedsi.training.fixed_point import decode
@@ -23,8 +23,9 @@ class Faulty:
     """A synthetic population with one client that cannot be read and one without text."""
 
     def __init__(self) -> None:
-        self.healthy = SyntheticPopulation(describe_synthetic(20, 0.2, 30, 6))
+        self.healthy = make_synthetic(20, 0.2, 30, 6)
         self.description = self.healthy.description
+        self.unigram_log_probabilities = self.healthy.unigram_log_probabilities
 
     def examples(self, client: int) -> Tokens:
         if client == 2:

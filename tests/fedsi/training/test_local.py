@@ -14,6 +14,7 @@ from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
 from fedsi.training.local import LocalTrainer, evaluate
 
+UNIFORM = torch.full((12,), -math.log(12), dtype=torch.float64)
 MODEL = LanguageModel(ModelSettings(embedding_size=6, hidden_size=8), 12)
 
 
@@ -85,11 +86,11 @@ def test_evaluation_does_not_depend_on_how_examples_are_batched() -> None:
     parameters = MODEL.layout.views(initial_parameters(MODEL, 0))
     together = list(batches())
     apart = [row[None] for batch in together for row in batch]
-    one, other = (evaluate(MODEL, parameters, iter(b)).row() for b in (together, apart))
+    one, other = (evaluate(MODEL, parameters, iter(b), UNIFORM).row() for b in (together, apart))
     assert one == pytest.approx(other, rel=1e-6)
     assert one[0] == 20
 
 
 def test_an_untrained_model_is_near_the_uniform_loss() -> None:
-    counts = evaluate(MODEL, MODEL.layout.views(initial_parameters(MODEL, 0)), batches())
+    counts = evaluate(MODEL, MODEL.layout.views(initial_parameters(MODEL, 0)), batches(), UNIFORM)
     assert counts.loss / counts.tokens == pytest.approx(math.log(12), abs=0.5)

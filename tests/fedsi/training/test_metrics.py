@@ -12,6 +12,7 @@ from fedsi.data.protocol import EOS, OOV
 from fedsi.training.metrics import COLUMNS, Evaluation, perplexity, summarise
 
 A, B, C = 4, 5, 6
+UNIFORM = torch.full((8,), -math.log(8), dtype=torch.float64)
 
 
 def counted(*predictions: tuple[int, list[int]]) -> Evaluation:
@@ -21,7 +22,7 @@ def counted(*predictions: tuple[int, list[int]]) -> Evaluation:
         for place, token in enumerate(ranking):
             row[token] = 10.0 - place
     counts = Evaluation()
-    counts.add(logits, torch.tensor([target for target, _ in predictions]))
+    counts.add(logits, torch.tensor([target for target, _ in predictions]), UNIFORM)
     return counts
 
 
@@ -48,9 +49,11 @@ def test_masks_by_hand() -> None:
 def test_losses_and_perplexities_by_hand() -> None:
     logits = torch.log(torch.tensor([[0, 0, 0.25, 0.25, 0.5], [0, 0, 0.125, 0.75, 0.125]]))
     counts = Evaluation()
-    counts.add(logits, torch.tensor([EOS, OOV]))
+    unigram = torch.log(torch.tensor([0, 0, 0.5, 0.25, 0.25], dtype=torch.float64))
+    counts.add(logits, torch.tensor([EOS, OOV]), unigram)
     metrics = summarise(np.array([counts.row()]))
     assert metrics.loss == pytest.approx((math.log(4) + math.log(4 / 3)) / 2, rel=1e-6)
+    assert metrics.unigram_loss == pytest.approx((math.log(2) + math.log(4)) / 2)
     assert metrics.perplexity == pytest.approx(math.sqrt(4 * 4 / 3), rel=1e-6)
     assert metrics.perplexity_no_oov == pytest.approx(4, rel=1e-6)
 
@@ -83,7 +86,7 @@ def test_counting_in_pieces_is_counting_at_once(targets: list[int], cut: int) ->
     logits = torch.randn(len(targets), 8, generator=torch.Generator().manual_seed(len(targets)))
     ids = torch.tensor(targets)
     whole, pieces = Evaluation(), Evaluation()
-    whole.add(logits, ids)
+    whole.add(logits, ids, UNIFORM)
     for part in (slice(None, cut), slice(cut, None)):
-        pieces.add(logits[part], ids[part])
+        pieces.add(logits[part], ids[part], UNIFORM)
     assert pieces.row() == pytest.approx(whole.row())
