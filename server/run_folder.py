@@ -114,9 +114,17 @@ class RunFolder:
         path = self.path / ROUNDS
         try:
             with path.open(newline="", encoding="utf-8") as file:
-                return [_record(row) for row in csv.DictReader(file)]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"cannot read {path}: {error}") from None
+                reader = csv.DictReader(file)
+                columns = reader.fieldnames
+                rows = list(reader)
+            if columns != COLUMNS:
+                raise UserError(
+                    f"{path} has the columns of another version of fedsi; start again with "
+                    "--overwrite, or name another folder with --out"
+                )
+            return [_record(row) for row in rows]
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise UserError(f"cannot read {path}: {error}; start again with --overwrite") from None
 
     def save_checkpoint(self, state: State, corpus_sha256: str) -> None:
         """Keep what the next round needs; an older checkpoint is replaced at once."""

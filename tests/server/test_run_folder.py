@@ -138,3 +138,17 @@ def test_a_checkpoint_of_another_corpus_or_cut_short_is_refused(tmp_path: Path) 
         (tmp_path / CHECKPOINT).write_bytes(data[:cut])
         with pytest.raises(UserError, match="damaged"):
             folder.load_checkpoint(state(0), "corpus")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("round,loss\r\n1,5.0\r\n", "columns of another version of fedsi"),
+        (",".join(COLUMNS) + "\r\n1,high\r\n", "cannot read .*start again with --overwrite"),
+        ("", "columns of another version"),
+    ],
+)
+def test_rows_that_are_not_ours_are_refused(tmp_path: Path, content: str, expected: str) -> None:
+    (tmp_path / ROUNDS).write_text(content)
+    with pytest.raises(UserError, match=expected):
+        RunFolder(tmp_path).records()
