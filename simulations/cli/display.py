@@ -31,10 +31,11 @@ class Display:
         self._console = console
         self._bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
+            expand=True,
             console=console,
             disable=not console.is_terminal,
         )
@@ -80,10 +81,11 @@ class Display:
 
 
 def _detail(records: Sequence[RoundRecord]) -> str:
+    """Return losses and speed, short enough for a terminal of 80 columns."""
     recent = records[-RECENT:]
     speed = sum(r.clients for r in recent) / sum(r.train_seconds for r in recent)
     heldout = next((r.heldout.loss for r in reversed(records) if r.heldout), None)
-    parts = [f"cohort loss {records[-1].train_loss:.3f}"]
+    losses = f"cohort {records[-1].train_loss:.3f}"
     if heldout is not None:
-        parts.append(f"held-out {heldout:.3f}")
-    return ", ".join([*parts, f"{speed:.0f} clients/s"])
+        losses += f" held-out {heldout:.3f}"
+    return f"{losses}, {speed:.0f} clients/s"
