@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+from safetensors.torch import load as load_torch
+from torch import Tensor
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
@@ -40,12 +42,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def check_free(self, *, overwrite: bool, resume: bool) -> None:
-        """Refuse a place that holds a run or cannot be one.
+    def check_free(self, experiment: Experiment, *, overwrite: bool, resume: bool) -> None:
+        """Refuse a place that this experiment's run must not be written to.
 
         Raises:
             UserError: The folder holds a run and neither ``overwrite`` nor ``resume`` is set; or
-                the path is a file; or there is nothing to resume.
+                the path is a file; or there is nothing to resume, or another experiment's run.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; name a folder with --out")
@@ -57,21 +59,20 @@ class RunFolder:
                 f"{self.path} already holds a run; continue it with --resume, replace it with "
                 "--overwrite, or name another folder with --out"
             )
+        if resume and self.experiment() != experiment:
+            raise UserError(
+                f"{self.path} holds a run of another experiment; resume it without naming an "
+                "experiment, or name another folder with --out"
+            )
 
     def claim(self, experiment: Experiment, *, overwrite: bool, resume: bool) -> None:
         """Make the folder ready for a run's rows.
 
         Raises:
-            UserError: As ``check_free``; or the run there is of another experiment; or the place
-                cannot be written.
+            UserError: As ``check_free``; or the place cannot be written.
         """
-        self.check_free(overwrite=overwrite, resume=resume)
+        self.check_free(experiment, overwrite=overwrite, resume=resume)
         if resume:
-            if self.experiment() != experiment:
-                raise UserError(
-                    f"{self.path} holds a run of another experiment; resume it without naming an "
-                    "experiment, or name another folder with --out"
-                )
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -163,7 +164,21 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"cannot read {self.path / SUMMARY}: {error}") from None
+            raise UserError(
+                f"cannot read {self.path / SUMMARY}: {error}; start again with --overwrite"
+            ) from None
+
+    def model(self) -> dict[str, Tensor]:
+        """Read the named parameters of a finished run.
+
+        Raises:
+            UserError: The file is missing or damaged.
+        """
+        path = self.path / MODEL
+        try:
+            return dict(load_torch(path.read_bytes()))
+        except (OSError, SafetensorError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {error}; start again with --overwrite") from None
 
     def _write_rows(self, records: list[RoundRecord]) -> None:
         header = (",".join(COLUMNS) + "\r\n").encode()

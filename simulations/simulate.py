@@ -72,7 +72,10 @@ def simulate(
         raise UserError(f"workers = {workers} is not allowed: at least 1 is needed")
     folder = Path(out) if out is not None else None
     if folder:
-        RunFolder(folder).check_free(overwrite=overwrite, resume=resume)
+        run = RunFolder(folder)
+        run.check_free(experiment, overwrite=overwrite, resume=resume)
+        if resume and (summary := run.summary()):
+            return Result(summary, run.model())
     population = prepare(experiment.data, cache, progress)
     config: dict[str, Scalar] = {
         **experiment.flat(),

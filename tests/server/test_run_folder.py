@@ -74,9 +74,9 @@ def test_overwriting_leaves_other_files_alone(tmp_path: Path) -> None:
 def test_places_that_cannot_be_a_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file; name a folder with --out"):
-        RunFolder(tmp_path / "file").check_free(overwrite=True, resume=False)
+        RunFolder(tmp_path / "file").check_free(Experiment(), overwrite=True, resume=False)
     with pytest.raises(UserError, match="holds no run to resume"):
-        RunFolder(tmp_path / "empty").check_free(overwrite=False, resume=True)
+        RunFolder(tmp_path / "empty").check_free(Experiment(), overwrite=False, resume=True)
     with pytest.raises(UserError, match="cannot write"):
         RunFolder(tmp_path / "file" / "below").claim(Experiment(), overwrite=False, resume=False)
 

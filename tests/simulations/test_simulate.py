@@ -93,13 +93,21 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
     assert {path.name for path in (tmp_path / "r").iterdir()} == RUN_FILES
 
 
-def test_resuming_a_finished_run_changes_nothing(
+def test_resuming_a_finished_run_runs_nothing(
     smoke: Experiment, cache: Path, tmp_path: Path
 ) -> None:
-    first = simulate(smoke, out=tmp_path / "r", cache=cache).summary
-    again = simulate(smoke, out=tmp_path / "r", cache=cache, resume=True).summary
-    assert again["model_sha256"] == first["model_sha256"]
-    assert again["clients_trained"] == first["clients_trained"]
+    folder = tmp_path / "r"
+    first = simulate(smoke, out=folder, cache=cache)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    again = simulate(smoke, out=folder, cache=cache, resume=True)
+    assert again.summary == first.summary
+    assert all(torch.equal(again.parameters[name], p) for name, p in first.parameters.items())
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    with pytest.raises(UserError, match="run of another experiment"):
+        simulate(smoke.updated({"seed": 1}), out=folder, cache=cache, resume=True)
+    (folder / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(UserError, match=r"cannot read .*model\.safetensors"):
+        simulate(smoke, out=folder, cache=cache, resume=True)
 
 
 def test_seeds_give_different_models(smoke: Experiment, cache: Path) -> None:
