@@ -31,9 +31,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def cannot_write(path: Path, error: OSError) -> UserError:
     """Return the sentence for a file that could not be written."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return UserError(
-        f"cannot write {path}: {reason}; free some space or name another folder with --out"
-    )
+    return UserError(f"cannot write {path}: {reason}; free some space or name another folder")
 
 
 def sha256_of_file(path: Path) -> str:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsi.errors import UserError
 from fedsi.models.cells import GATES
 from fedsi.models.language_model import LanguageModel
 from fedsi.seeds import Purpose, generator
@@ -18,6 +19,7 @@ from fedsi.seeds import Purpose, generator
 Array = NDArray[np.float64]
 
 EMBEDDING_RANGE = {"default": 0.5, "paper": 0.05}
+MOST_PARAMETERS = 10**9
 FORGET_BIAS = {"default": 1.0, "paper": 0.0}
 
 
@@ -26,7 +28,15 @@ def initial_parameters(model: LanguageModel, seed: int) -> Tensor:
 
     Returns:
         The flat vector, float32 ``[parameters]``.
+
+    Raises:
+        UserError: The model is far too large for any device.
     """
+    if model.layout.size > MOST_PARAMETERS:
+        raise UserError(
+            f"the model would have {model.layout.size:,} parameters, at most {MOST_PARAMETERS:,} "
+            "are allowed; reduce model.hidden_size, model.embedding_size or data.vocabulary_size"
+        )
     rng = generator(seed, Purpose.INITIALISATION)
     style = model.settings.initialisation
     flat = torch.empty(model.layout.size)

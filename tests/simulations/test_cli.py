@@ -93,6 +93,10 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
             ["--preset", "smoke", "--set", "data.population=1"],
             "data.population = 1 is not allowed",
         ),
+        "huge model": (
+            ["--preset", "smoke", "--set", "model.hidden_size=1000000"],
+            "parameters, at most 1,000,000,000 are allowed; reduce model.hidden_size",
+        ),
         "missing corpus": (["--set", corpus + "none.jsonl"], "cannot read the corpus none.jsonl"),
         "format": (["--set", corpus + "text.doc"], "cannot tell the format of text.doc"),
         "no usable client": (["--set", corpus + "empty.jsonl"], "has no usable client: 0 row(s)"),
