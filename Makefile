@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow picture clean
+.PHONY: demo test picture clean
 
 # CIFG against SI-CIFG on real text; runs that are finished are not run again.
 demo: $(VENV)/installed
@@ -16,10 +16,6 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
-
-# The checks that take minutes.
-test-slow: $(VENV)/installed-dev
-	$(BIN)/pytest -m slow
 
 # The README's picture, from the demo's own figure.
 picture: demo
