@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     COHORT = 2
     TRAINING_ORDER = 3
     SYNTHETIC_CLIENT = 4
+    PARTITION = 8
 
 
 def generator(

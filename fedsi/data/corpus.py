@@ -6,12 +6,16 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One example of one client."""
+    """One example of one client. Rows with the same client's id are one client's, in any order."""
 
     client: str
     group: str
-    """Clients of a group are held out together; the client itself where there are no groups."""
+    """Clients of a group can be held out together; the client itself where there are no groups."""
     text: str
+    split: str = ""
+    """The corpus's own split that the row belongs to; empty where there are none."""
+    label: str = ""
+    """What a re-partitioning may go by; empty where there is nothing."""
 
 
 @dataclass(frozen=True)

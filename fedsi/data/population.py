@@ -6,6 +6,7 @@ Clients are numbered: the training clients first, then the held-out ones.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.data.protocol import Tokens
+from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder's layout."""
 
 
@@ -32,6 +34,9 @@ class Description:
     heldout_examples: int
     vocabulary_size: int
     """Token ids, special tokens included."""
+    vocabulary_source: str
+    """``count``, ``users``, ``bpe`` (all of them learned from training clients), ``file`` or
+    ``synthetic``."""
     sequence_length: int
     unigram_loss: float
     """Nats per token of the training clients' unigram model, over all held-out examples."""
@@ -50,6 +55,14 @@ class Population(Protocol):
         Raises:
             IndexError: There is no such client.
         """
+        ...
+
+    def vocabulary(self) -> Vocabulary:
+        """Return what the token ids stand for."""
+        ...
+
+    def find(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Return the index of each client, -1 for ids that the population does not have."""
         ...
 
 

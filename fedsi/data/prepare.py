@@ -4,12 +4,15 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from fedsi.data import pydocs, store, synthetic
 from fedsi.data.corpus import Corpus, Progress, silent
+from fedsi.data.encode import build_store
+from fedsi.data.formats.files import Columns
+from fedsi.data.formats.table import open_corpus
 from fedsi.data.population import FORMAT, Population, read_meta
-from fedsi.data.tabular import tabular_corpus
 from fedsi.errors import UserError
 from fedsi.experiment import DataSettings
 from fedsi.files import sha256_of_file
@@ -34,49 +37,49 @@ def open_population(folder: Path) -> Population:
     return _OPENERS[kind](folder)
 
 
-def prepare(data: DataSettings, cache: Path = DEFAULT_CACHE, progress: Progress = silent) -> Path:
+def prepare(
+    data: DataSettings,
+    cache: Path = DEFAULT_CACHE,
+    progress: Progress = silent,
+    corpus: Corpus | None = None,
+) -> Path:
     """Return the population folder for these settings, building it if it is not in the cache.
 
     Args:
         data: Which corpus, and how it becomes sequences.
         cache: Folder for extracted corpora and built populations.
         progress: Told how far the work is.
+        corpus: A corpus in memory, in place of the one that ``data.corpus`` names.
 
     Raises:
         UserError: The corpus is missing or cannot be used.
     """
-    if data.corpus == synthetic.KIND:
+    if corpus is None and data.corpus == synthetic.KIND:
         return _prepare_synthetic(data, cache)
-    if data.corpus == pydocs.NAME:
-        corpus = _pydocs_corpus(cache, progress)
-        if corpus is None:
-            warnings.warn(
-                "the sources of the installed packages are missing, so the pydocs corpus cannot be "
-                "made here; using the synthetic corpus instead",
-                stacklevel=2,
-            )
-            return _prepare_synthetic(data, cache)
-    else:
-        corpus = tabular_corpus(Path(data.corpus), data.user_column, data.text_column)
-    folder = cache / "populations" / _key(data, corpus.sha256)
-    if not folder.exists():
-        store.build_store(
-            corpus,
-            folder,
-            vocabulary_size=data.vocabulary_size,
-            sequence_length=data.sequence_length,
-            heldout_fraction=data.heldout_fraction,
-            progress=progress,
+    corpus = corpus or _find_corpus(data, cache, progress)
+    if corpus is None:
+        warnings.warn(
+            "the sources of the installed packages are missing, so the pydocs corpus cannot be "
+            "made here; using the synthetic corpus instead",
+            stacklevel=2,
         )
+        return _prepare_synthetic(data, cache)
+    folder = cache / "populations" / _key(data, corpus.name, corpus.sha256)
+    if not folder.exists():
+        build_store(corpus, folder, data, progress)
     return folder
 
 
-def _pydocs_corpus(cache: Path, progress: Progress) -> Corpus | None:
+def _find_corpus(data: DataSettings, cache: Path, progress: Progress) -> Corpus | None:
+    """Open the corpus that the settings name; None if it is pydocs and cannot be made here."""
+    cache.mkdir(parents=True, exist_ok=True)
+    columns = Columns(data.user_column, data.text_column, data.label_column)
+    if data.corpus != pydocs.NAME:
+        return open_corpus(Path(data.corpus), data.format, columns, cache=cache, progress=progress)
     path = cache / "corpora" / f"pydocs-{pydocs.cache_key()}.jsonl"
     if not path.exists() and pydocs.extract(path, progress) < pydocs.FEWEST_CLIENTS:
         return None
-    rows = tabular_corpus(path, "user", "text").rows
-    return Corpus(name=pydocs.NAME, sha256=sha256_of_file(path), rows=rows)
+    return replace(open_corpus(path), name=pydocs.NAME)
 
 
 def _prepare_synthetic(data: DataSettings, cache: Path) -> Path:
@@ -85,25 +88,17 @@ def _prepare_synthetic(data: DataSettings, cache: Path) -> Path:
             "data.population = 1 is not allowed: one client to train on and one to "
             "hold out are needed, so at least 2"
         )
-    folder = cache / "populations" / _key(data, f"{synthetic.KIND} {data.population}")
+    folder = cache / "populations" / _key(data, synthetic.KIND, synthetic.KIND)
     if not folder.exists():
-        population = synthetic.make_synthetic(
-            data.population, data.heldout_fraction, data.vocabulary_size, data.sequence_length
-        )
+        population = synthetic.make_synthetic(data)
         store.write_folder(folder, lambda into: synthetic.write_synthetic(into, population))
     return folder
 
 
-def _key(data: DataSettings, content: str) -> str:
+def _key(data: DataSettings, name: str, content: str) -> str:
     """Return a folder name that changes with the content, the protocol and the format."""
-    protocol = [
-        FORMAT,
-        content,
-        data.corpus if data.corpus in {pydocs.NAME, synthetic.KIND} else Path(data.corpus).name,
-        data.user_column,
-        data.text_column,
-        data.vocabulary_size,
-        data.sequence_length,
-        data.heldout_fraction,
-    ]
-    return hashlib.sha256(json.dumps(protocol).encode()).hexdigest()[:24]
+    settings = data.model_dump(exclude={"corpus", "max_examples_per_client"})
+    listed = Path(data.vocabulary)
+    words = sha256_of_file(listed) if listed.is_file() else data.vocabulary
+    protocol = [FORMAT, name, content, words, settings]
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:24]

@@ -6,6 +6,7 @@ that; it is padded to ``sequence_length + 1``. The model reads ``[:-1]`` and pre
 """
 
 import re
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,22 @@ FIRST_WORD = len(SPECIAL_TOKENS)
 
 Tokens = NDArray[np.int32]
 
+Splitting = Literal["letters", "spaces"]
+
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 
 
 def words(text: str) -> list[str]:
     """Split a text into lower-case words: runs of letters joined by apostrophes or hyphens."""
     return _WORD.findall(text.lower())
+
+
+def split_words(text: str, splitting: Splitting) -> list[str]:
+    """Split a text into lower-case words, at what is no letter or at white space only.
+
+    White space is for texts that were cut into tokens before, such as TFF's Stack Overflow.
+    """
+    return words(text) if splitting == "letters" else text.lower().split()
 
 
 def pad_examples(tokens: Tokens, starts: NDArray[np.int64], sequence_length: int) -> Tokens:

@@ -34,3 +34,13 @@ def heldout_groups(group_of: Mapping[str, str], fraction: float) -> set[str]:
             chosen.add(group)
             held += sizes[group]
     return chosen or {min(sizes, key=lambda group: (sizes[group], hash_order(group)))}
+
+
+def is_heldout_sentence(client: str, text: str, fraction: float) -> bool:
+    """Whether a sentence of a client is held out: a pure function of both.
+
+    A sentence that a client wrote twice is on the same side both times.
+    """
+    key = f"{client}\0{text}".encode("utf-8", "surrogatepass")
+    draw = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+    return draw < fraction * 2.0**64

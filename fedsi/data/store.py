@@ -3,35 +3,36 @@
 Layout of the folder (little-endian ``.npy``)::
 
     meta.json              kind, format, description, corpus statistics
-    vocabulary.txt         one word a line, in order of the ids after the special tokens
+    vocabulary.txt         one word a line, or tokenizer.json
+    client_names.json      the clients' ids in the corpus, in order of their indices
+    client_words.npy       int64 [clients], words before the cut to the protocol's length
     unigram.npy            log probability of each token id, of the training clients' unigram model
     tokens.npy             word ids of all sentences, cut to the protocol's length
     sentence_starts.npy    int64 [sentences + 1], into tokens
     client_starts.npy      int64 [clients + 1], into sentences
 """
 
+import fcntl
+import json
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.data.corpus import Corpus, Progress
-from fedsi.data.population import Description, load_array, read_meta, write_meta
-from fedsi.data.protocol import OOV, Tokens, pad_examples, words
-from fedsi.data.splits import hash_order, heldout_groups
-from fedsi.data.unigram import unigram_log_probabilities, unigram_loss
-from fedsi.data.vocabulary import Vocabulary
+from fedsi.data.population import Description, load_array, read_meta
+from fedsi.data.protocol import Tokens, pad_examples
+from fedsi.data.vocabulary import Vocabulary, load_vocabulary
 from fedsi.errors import UserError
 from fedsi.files import cannot_write
 
 KIND = "store"
-_REPORT_EVERY = 5000
+NAMES = "client_names.json"
+_PART = ".part-"
+_LOCK = "lock"
 
 
 class StoredPopulation:
@@ -45,11 +46,13 @@ class StoredPopulation:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.description = Description(**read_meta(folder)["description"])
         self.unigram_log_probabilities = load_array(folder, "unigram")
         self._tokens = load_array(folder, "tokens")
         self._sentences = load_array(folder, "sentence_starts")
         self._clients = load_array(folder, "client_starts")
+        self._check()
 
     def examples(self, client: int) -> Tokens:
         """Return a client's examples as rows of the protocol."""
@@ -60,70 +63,44 @@ class StoredPopulation:
         tokens = np.array(self._tokens[starts[0] : starts[-1]], dtype=np.int32)
         return pad_examples(tokens, starts - starts[0], self.description.sequence_length)
 
+    def vocabulary(self) -> Vocabulary:
+        """Return what the token ids stand for."""
+        return load_vocabulary(self._folder)
 
-@dataclass
-class _Client:
-    name: str
-    group: str
-    sentences: list[list[str]] = field(default_factory=list)
+    def find(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Return the index of each client, -1 for ids that the corpus does not have."""
+        return np.array([self._index_of.get(name, -1) for name in names], dtype=np.int64)
 
+    @cached_property
+    def _index_of(self) -> dict[str, int]:
+        try:
+            names = json.loads((self._folder / NAMES).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"the population in {self._folder} is damaged ({error}); remove the folder and run "
+                "again"
+            ) from None
+        # From behind, so that a client that is also held out is found where it is trained on.
+        return {name: len(names) - 1 - place for place, name in enumerate(reversed(names))}
 
-def build_store(
-    corpus: Corpus,
-    folder: Path,
-    *,
-    vocabulary_size: int,
-    sequence_length: int,
-    heldout_fraction: float,
-    progress: Progress,
-) -> None:
-    """Encode a corpus into ``folder``, which appears only when it is complete.
-
-    The vocabulary is counted on the training clients alone.
-
-    Raises:
-        UserError: The corpus has bad content or no usable client, or the disk is full.
-    """
-    clients = _read_clients(corpus, progress)
-    groups = heldout_groups({c.name: c.group for c in clients}, heldout_fraction)
-    training = [c for c in clients if c.group not in groups]
-    heldout = sorted((c for c in clients if c.group in groups), key=lambda c: hash_order(c.name))
-    if not heldout:
-        raise UserError(
-            f"the corpus {corpus.name} has {len(clients)} client(s) with text; at least 2 are "
-            "needed, one to train on and one to hold out"
+    def _check(self) -> None:
+        clients = self.description.training_clients + self.description.heldout_clients
+        whole = (
+            len(self._clients) == clients + 1
+            and self._clients[-1] == len(self._sentences) - 1
+            and self._sentences[-1] == len(self._tokens)
         )
-    counts = Counter(word for c in training for sentence in c.sentences for word in sentence)
-    vocabulary = Vocabulary.from_counts(counts, vocabulary_size)
-    progress("encoding", 0, None)
-    encoded = _encode([*training, *heldout], vocabulary, sequence_length)
-    border = encoded.client_starts[len(training)]
-    examples = pad_examples(encoded.tokens, encoded.sentence_starts, sequence_length)
-    unigram = unigram_log_probabilities(examples[:border], len(vocabulary))
-    description = Description(
-        corpus=corpus.name,
-        corpus_sha256=corpus.sha256,
-        training_clients=len(training),
-        heldout_clients=len(heldout),
-        training_examples=int(border),
-        heldout_examples=len(examples) - int(border),
-        vocabulary_size=len(vocabulary),
-        sequence_length=sequence_length,
-        unigram_loss=unigram_loss(unigram, examples[border:]),
-    )
-
-    def write(into: Path) -> None:
-        _save(into, encoded, vocabulary)
-        statistics = _statistics(encoded, len(training))
-        write_meta(into, KIND, description, unigram, statistics=statistics)
-
-    write_folder(folder, write)
+        if not whole:
+            raise UserError(
+                f"the population in {self._folder} is not whole; remove the folder and run again"
+            )
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Fill a temporary folder with ``write`` and rename it to ``folder``, all or nothing.
 
-    If another process made the same folder first, its copy stands.
+    If another process made the same folder first, its copy stands. What killed processes left
+    beside it is removed.
 
     Raises:
         UserError: The disk is full or the place cannot be written.
@@ -131,10 +108,14 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     temporary: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-        write(temporary)
-        if not folder.exists():
-            temporary.rename(folder)
+        _remove_abandoned(folder.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=_PART, dir=folder.parent))
+        with (temporary / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            write(temporary)
+            (temporary / _LOCK).unlink()
+            if not folder.exists():
+                temporary.rename(folder)
     except OSError as error:
         if not folder.exists():
             raise cannot_write(folder, error) from error
@@ -143,77 +124,12 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read_clients(corpus: Corpus, progress: Progress) -> list[_Client]:
-    clients: dict[str, _Client] = {}
-    rows = with_text = 0
-    for rows, row in enumerate(corpus.rows(), start=1):
-        sentence = words(row.text)
-        if sentence:
-            with_text += 1
-            client = clients.setdefault(row.client, _Client(row.client, row.group))
-            client.sentences.append(sentence)
-        if rows % _REPORT_EVERY == 0:
-            progress("reading " + corpus.name, rows, None)
-    if not clients:
-        raise UserError(
-            f"the corpus {corpus.name} has no usable client: {rows} row(s), {with_text} with words "
-            "in the text column; choose another column with data.text_column"
-        )
-    return sorted(clients.values(), key=lambda client: client.name)
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """Sentences as ids. ``lengths`` are in words before the cut to the protocol's length."""
-
-    tokens: Tokens
-    sentence_starts: NDArray[np.int64]
-    client_starts: NDArray[np.int64]
-    words: NDArray[np.int64]
-    oov_words: NDArray[np.int64]
-
-
-def _encode(clients: Sequence[_Client], vocabulary: Vocabulary, sequence_length: int) -> _Encoded:
-    sentences = [s for c in clients for s in c.sentences]
-    ids = [vocabulary.encode(sentence) for sentence in sentences]
-    kept = [sentence[:sequence_length] for sentence in ids]
-    dtype = np.uint16 if len(vocabulary) <= np.iinfo(np.uint16).max else np.int32
-    total = sum(map(len, kept))
-    tokens = np.fromiter((token for sentence in kept for token in sentence), dtype, total)
-    client_starts = _starts([len(c.sentences) for c in clients])
-    return _Encoded(
-        tokens=tokens,  # type: ignore[arg-type]  # narrower on disk than in memory
-        sentence_starts=_starts([len(sentence) for sentence in kept]),
-        client_starts=client_starts,
-        words=np.add.reduceat([len(s) for s in ids], client_starts[:-1]),
-        oov_words=np.add.reduceat([s.count(OOV) for s in ids], client_starts[:-1]),
-    )
-
-
-def _starts(lengths: list[int]) -> NDArray[np.int64]:
-    return np.fromiter(accumulate(lengths, initial=0), np.int64, len(lengths) + 1)
-
-
-def _statistics(encoded: _Encoded, training: int) -> dict[str, object]:
-    """Return what a person wants to know of a corpus."""
-    quantiles = np.quantile(encoded.words, (0.1, 0.5, 0.9, 0.99))
-    return {
-        "words": int(encoded.words.sum()),
-        "training_words": int(encoded.words[:training].sum()),
-        "heldout_words": int(encoded.words[training:].sum()),
-        "words_per_client": dict(zip(("p10", "p50", "p90", "p99"), quantiles, strict=True)),
-        "oov_rate_training": float(
-            encoded.oov_words[:training].sum() / encoded.words[:training].sum()
-        ),
-        "oov_rate_heldout": float(
-            encoded.oov_words[training:].sum() / encoded.words[training:].sum()
-        ),
-    }
-
-
-def _save(folder: Path, encoded: _Encoded, vocabulary: Vocabulary) -> None:
-    np.save(folder / "tokens.npy", encoded.tokens, allow_pickle=False)
-    np.save(folder / "sentence_starts.npy", encoded.sentence_starts, allow_pickle=False)
-    np.save(folder / "client_starts.npy", encoded.client_starts, allow_pickle=False)
-    text = "".join(word + "\n" for word in vocabulary.words)
-    (folder / "vocabulary.txt").write_text(text, encoding="utf-8")
+def _remove_abandoned(parent: Path) -> None:
+    """Remove half-written folders whose writer no longer holds its lock."""
+    for part in parent.glob(f"{_PART}*"):
+        try:
+            with (part / _LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(part, ignore_errors=True)
+        except OSError:  # somebody is writing it
+            continue

@@ -1,37 +1,38 @@
-"""Synthetic clients: generated when asked for, from (client, seed) alone, with a known best loss.
+"""Synthetic clients: generated when asked for, from (seed, client) alone, with a known best loss.
 
-A client has a mixture over topics (Dirichlet) and a number of sentences (log-normal). A sentence
-has one topic. Each next word comes, with probability ``BACKOFF``, from a Zipf distribution over
-the whole vocabulary, and otherwise from the ``SUCCESSORS`` words that follow the previous word in
-that topic; which words these are is a hash, so no table is stored. After every word the sentence
-ends with probability ``STOP``.
+A client has a mixture over topics (Dirichlet: the smaller its parameter, the more clients differ)
+and a number of sentences (log-normal). A sentence has one topic. Each next word comes, with
+probability ``BACKOFF``, from a Zipf distribution over the whole vocabulary, and otherwise from the
+``SUCCESSORS`` words that follow the previous word in that topic; which words these are is a hash,
+so no table is stored. After every word the sentence ends with probability ``STOP``.
 
 Because the generator's probabilities are known, so is the loss that no model can beat on average:
 see ``SyntheticPopulation.best_loss``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.data.population import Description, load_array, read_meta, write_meta
 from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens, pad_examples
-from fedsi.data.unigram import unigram_log_probabilities, unigram_loss
+from fedsi.data.unigram import target_counts, unigram_log_probabilities, unigram_loss
+from fedsi.data.vocabulary import WordVocabulary
+from fedsi.experiment import DataSettings
 from fedsi.seeds import Purpose, generator
 
 KIND = "synthetic"
 
 TOPICS = 4
-TOPIC_CONCENTRATION = 0.3
 SUCCESSORS = 4
 BACKOFF = 0.3
 STOP = 0.08
-MEDIAN_SENTENCES = 40
-SENTENCES_SIGMA = 0.7
 MOST_SENTENCES = 1000
 SAMPLED_CLIENTS = 200
 """Clients that the description's sizes and unigram loss are estimated from."""
@@ -83,16 +84,27 @@ class Language:
         return total
 
 
+class Traits(NamedTuple):
+    """What the clients of a synthetic population are like."""
+
+    seed: int
+    topic_concentration: float
+    median_examples: float
+    examples_sigma: float
+
+
 @dataclass
 class SyntheticPopulation:
     """Clients generated on demand; nothing is stored but the description.
 
     Args:
         description: Its numbers of clients bound the client index.
+        traits: What the clients are like.
         unigram_log_probabilities: Of the training clients, estimated on a sample.
     """
 
     description: Description
+    traits: Traits
     unigram_log_probabilities: Floats
     _language: Language = field(init=False)
 
@@ -105,6 +117,15 @@ class SyntheticPopulation:
         if not 0 <= client < clients:
             raise IndexError(f"client {client} of {clients}")
         return self._sentences(client)[0]
+
+    def vocabulary(self) -> WordVocabulary:
+        """Return what the token ids stand for: words without a meaning."""
+        return WordVocabulary(f"word{rank}" for rank in range(self._language.words))
+
+    def find(self, names: Sequence[str]) -> Ids:
+        """Return the index of each client, which is its name; -1 for other names."""
+        clients = self.description.training_clients + self.description.heldout_clients
+        return np.array([_index(name, clients) for name in names], dtype=np.int64)
 
     def best_loss(self, clients: range) -> float:
         """Return the loss of the true generator on some clients, in nats per token.
@@ -133,11 +154,11 @@ class SyntheticPopulation:
 
     def _sentences(self, client: int) -> tuple[Tokens, Ids]:
         """Return the examples and the topic of each."""
-        rng = generator(0, Purpose.SYNTHETIC_CLIENT, client=client)
+        rng = generator(self.traits.seed, Purpose.SYNTHETIC_CLIENT, client=client)
         length = self.description.sequence_length
-        sentences = round(MEDIAN_SENTENCES * np.exp(SENTENCES_SIGMA * rng.normal()))
-        sentences = int(np.clip(sentences, 1, MOST_SENTENCES))
-        mixture = rng.dirichlet(np.full(TOPICS, TOPIC_CONCENTRATION))
+        drawn = self.traits.median_examples * np.exp(self.traits.examples_sigma * rng.normal())
+        sentences = int(np.clip(round(drawn), 1, MOST_SENTENCES))
+        mixture = rng.dirichlet(np.full(TOPICS, self.traits.topic_concentration))
         topics = rng.choice(TOPICS, sentences, p=mixture)
         lengths = np.minimum(rng.geometric(STOP, sentences), length)
         uniform = rng.random((3, length, sentences))
@@ -157,23 +178,24 @@ class SyntheticPopulation:
 
 def open_synthetic(folder: Path) -> SyntheticPopulation:
     """Open a population that ``write_synthetic`` made."""
-    description = Description(**read_meta(folder)["description"])
-    return SyntheticPopulation(description, load_array(folder, "unigram"))
+    meta = read_meta(folder)
+    description, traits = Description(**meta["description"]), Traits(**meta["traits"])
+    return SyntheticPopulation(description, traits, load_array(folder, "unigram"))
 
 
-def make_synthetic(
-    clients: int, heldout_fraction: float, vocabulary_size: int, sequence_length: int
-) -> SyntheticPopulation:
+def make_synthetic(data: DataSettings) -> SyntheticPopulation:
     """Make a synthetic population; sizes and unigram model are estimated on a sample.
 
     Args:
-        clients: All clients, at least 2.
-        heldout_fraction: Share of them that is held out; at least one is.
-        vocabulary_size: Number of words.
-        sequence_length: Words in a full sequence.
+        data: ``data.population`` clients, at least 2; at least one of them is held out.
     """
-    heldout = min(max(1, round(clients * heldout_fraction)), clients - 1)
-    settings = (KIND, TOPICS, SUCCESSORS, BACKOFF, STOP, vocabulary_size, sequence_length, clients)
+    clients = data.population
+    traits = Traits(
+        data.population_seed, data.topic_concentration, data.median_examples, data.examples_sigma
+    )
+    heldout = min(max(1, round(clients * data.heldout_fraction)), clients - 1)
+    words, length = data.vocabulary_size, data.sequence_length
+    settings = (KIND, TOPICS, SUCCESSORS, BACKOFF, STOP, words, length, clients, *traits)
     blank = Description(
         corpus=KIND,
         corpus_sha256=sha256(repr(settings).encode()).hexdigest(),
@@ -181,26 +203,39 @@ def make_synthetic(
         heldout_clients=heldout,
         training_examples=0,
         heldout_examples=0,
-        vocabulary_size=vocabulary_size + FIRST_WORD,
-        sequence_length=sequence_length,
+        vocabulary_size=words + FIRST_WORD,
+        vocabulary_source=KIND,
+        sequence_length=length,
         unigram_loss=0.0,
     )
-    population = SyntheticPopulation(blank, np.zeros(blank.vocabulary_size))
+    population = SyntheticPopulation(blank, traits, np.zeros(blank.vocabulary_size))
     sampled = [population.examples(k) for k in range(min(SAMPLED_CLIENTS, clients - heldout))]
     first = clients - heldout
     unseen = [population.examples(first + k) for k in range(min(SAMPLED_CLIENTS, heldout))]
-    unigram = unigram_log_probabilities(np.concatenate(sampled), blank.vocabulary_size)
+    size = blank.vocabulary_size
+    unigram = unigram_log_probabilities(target_counts(np.concatenate(sampled), size))
     values = blank.__dict__ | {
         "training_examples": round(sum(map(len, sampled)) / len(sampled) * (clients - heldout)),
         "heldout_examples": round(sum(map(len, unseen)) / len(unseen) * heldout),
-        "unigram_loss": unigram_loss(unigram, np.concatenate(unseen)),
+        "unigram_loss": unigram_loss(unigram, target_counts(np.concatenate(unseen), size)),
     }
-    return SyntheticPopulation(Description(**values), unigram)
+    return SyntheticPopulation(Description(**values), traits, unigram)
 
 
 def write_synthetic(folder: Path, population: SyntheticPopulation) -> None:
     """Write the folder that stands for the population."""
-    write_meta(folder, KIND, population.description, population.unigram_log_probabilities)
+    write_meta(
+        folder,
+        KIND,
+        population.description,
+        population.unigram_log_probabilities,
+        traits=population.traits._asdict(),
+    )
+
+
+def _index(name: str, clients: int) -> int:
+    index = int(name) if name.isdecimal() and name.isascii() else -1
+    return index if str(index) == name and index < clients else -1
 
 
 def _hash_to_unit(key: NDArray[np.uint64]) -> Floats:

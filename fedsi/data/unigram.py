@@ -5,26 +5,36 @@ from numpy.typing import NDArray
 
 from fedsi.data.protocol import EOS, PAD, Tokens
 
+Counts = NDArray[np.int64]
 
-def unigram_log_probabilities(examples: Tokens, vocabulary_size: int) -> NDArray[np.float64]:
-    """Fit a unigram model to target tokens (words, ``oov`` and ``eos``), with add-one smoothing.
+
+def target_counts(examples: Tokens, vocabulary_size: int) -> Counts:
+    """Count each token id as a target: ``[vocabulary]``.
 
     Args:
         examples: ``[examples, sequence_length + 1]``.
         vocabulary_size: Number of token ids.
+    """
+    targets = examples[:, 1:]
+    return np.bincount(targets[targets != PAD], minlength=vocabulary_size)
+
+
+def unigram_log_probabilities(counts: Counts) -> NDArray[np.float64]:
+    """Fit a unigram model to target tokens (words, ``oov`` and ``eos``), with add-one smoothing.
+
+    Args:
+        counts: Of each id as a target: ``[vocabulary]``.
 
     Returns:
         Log probability of each id; ids that are never targets (``pad``, ``bos``) have minus
         infinity: ``[vocabulary]``.
     """
-    targets = examples[:, 1:]
-    counts = np.bincount(targets[targets != PAD], minlength=vocabulary_size) + 1.0
-    counts[:EOS] = 0.0
+    smoothed = counts + 1.0
+    smoothed[:EOS] = 0.0
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(counts / counts.sum()))
+        return np.asarray(np.log(smoothed / smoothed.sum()))
 
 
-def unigram_loss(log_probabilities: NDArray[np.float64], examples: Tokens) -> float:
-    """Return the mean negative log probability of the targets, in nats per token."""
-    targets = examples[:, 1:]
-    return float(-log_probabilities[targets[targets != PAD]].mean())
+def unigram_loss(log_probabilities: NDArray[np.float64], counts: Counts) -> float:
+    """Return the mean negative log probability of some targets, in nats per token."""
+    return float(-(log_probabilities[EOS:] @ counts[EOS:]) / counts.sum())

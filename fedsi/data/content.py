@@ -1,0 +1,64 @@
+"""What a corpus holds, as one hash; large files are hashed once and remembered."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from fedsi.data.corpus import Progress
+from fedsi.files import write_atomically
+
+_CHUNK = 1 << 24
+_REMEMBERED = 1 << 26
+"""Bytes; a smaller file is hashed anew each time."""
+
+_SETTLED_SECONDS = 2.0
+"""A file changed more recently than this may change again within its time stamp's resolution."""
+
+
+def content_sha256(path: Path, cache: Path | None, progress: Progress) -> str:
+    """Return the SHA-256 of a file's bytes, or of the names and hashes of a folder's files.
+
+    Args:
+        path: A file or folder.
+        cache: Folder in which hashes of large files are remembered by path, size and time stamp.
+        progress: Told how many megabytes are done.
+
+    Raises:
+        OSError: Something cannot be read.
+    """
+    if path.is_file():
+        return _remembered(path, cache, progress)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(json.dumps(file.relative_to(path).as_posix()).encode())
+        digest.update(_remembered(file, cache, progress).encode())
+    return digest.hexdigest()
+
+
+def _remembered(path: Path, cache: Path | None, progress: Progress) -> str:
+    facts = path.stat()
+    if cache is None or facts.st_size < _REMEMBERED:
+        return _hash(path, facts.st_size, progress)
+    key = json.dumps([str(path.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ino])
+    memory = cache / "hashes" / hashlib.sha256(key.encode()).hexdigest()[:24]
+    try:
+        return memory.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        sha256 = _hash(path, facts.st_size, progress)
+    if time.time() - facts.st_mtime > _SETTLED_SECONDS:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(memory, sha256.encode())
+    return sha256
+
+
+def _hash(path: Path, size: int, progress: Progress) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for done in range(0, max(size, 1), _CHUNK):
+            digest.update(file.read(_CHUNK))
+            if size >= _REMEMBERED:
+                progress(f"checking {path.name} (MB)", (done + _CHUNK) >> 20, size >> 20)
+        while more := file.read(_CHUNK):  # it grew meanwhile
+            digest.update(more)
+    return digest.hexdigest()

@@ -1,0 +1,148 @@
+"""Opening files of any compression, and turning every fault of one into one sentence."""
+
+import bz2
+import csv
+import gzip
+import importlib
+import io
+import lzma
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from fedsi.errors import UserError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a corpus.
+
+    Args:
+        path: Where it is; a copy without compression if the reader needs random access.
+        name: What to call it: its path inside the corpus's folder, or its own name.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns to read; None for the usual ones of the format."""
+
+    user: str | None = None
+    text: str | None = None
+    label: str | None = None
+
+
+@dataclass
+class Place:
+    """How far a reader has come, for its error messages."""
+
+    text: str = "the beginning"
+
+
+def optional(module: str, extra: str) -> Any:
+    """Import a package that not everybody needs.
+
+    Raises:
+        UserError: It is not installed; the extra that brings it is named.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise UserError(
+            f"the package {module.partition('.')[0]} is needed here and is not installed; install "
+            f"it with: pip install 'fedsi[{extra}]'"
+        ) from None
+
+
+def _open_zstandard(path: Path) -> IO[bytes]:
+    zstandard = optional("zstandard", "zstandard")
+    reader: IO[bytes] = zstandard.ZstdDecompressor().stream_reader(
+        path.open("rb"), closefd=True, read_across_frames=True
+    )
+    return io.BufferedReader(reader)  # type: ignore[type-var]  # a raw reader
+
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open,
+    ".xz": lzma.open,
+    ".lzma": lzma.open,
+    ".bz2": bz2.open,
+    ".zst": _open_zstandard,
+}
+COMPRESSIONS = tuple(_OPENERS)
+
+_CHUNK = 1 << 20
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name in lower case without the ending of a compression."""
+    lower = name.lower()
+    ending = next((ending for ending in COMPRESSIONS if lower.endswith(ending)), "")
+    return lower.removesuffix(ending)
+
+
+def is_compressed(name: str) -> bool:
+    """Whether a file's name has the ending of a compression."""
+    return name.lower().endswith(COMPRESSIONS)
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading its content without compression."""
+    opener = _OPENERS.get(path.suffix.lower())
+    file: IO[bytes] = opener(path) if opener else path.open("rb")
+    return file
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open a file for reading its text, UTF-8 with or without a byte order mark."""
+    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="")
+
+
+def unpack(path: Path, target: Path) -> None:
+    """Write a compressed file's content to ``target``.
+
+    Raises:
+        UserError: The file is damaged, or the disk is full.
+    """
+    with faults(path, Place("unpacking it")), open_bytes(path) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, _CHUNK)
+
+
+@contextmanager
+def faults(path: Path, place: Place) -> Iterator[None]:
+    """Turn what reading a bad file raises into one sentence.
+
+    Raises:
+        UserError: In place of the readers' many exceptions.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not valid UTF-8 (at {place.text}: byte {error.object[error.start]:#04x})"
+            "; convert the file to UTF-8"
+        ) from None
+    except csv.Error as error:
+        raise UserError(f"{path}, at {place.text}: not valid CSV: {error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # the parsers of half a dozen packages raise what they like
+        if isinstance(error, OSError) and error.errno:
+            reason = os.strerror(error.errno)
+            raise UserError(f"cannot read the corpus {path} at {place.text}: {reason}") from None
+        raise _damaged(path, place, error) from None
+
+
+def _damaged(path: Path, place: Place, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return UserError(
+        f"{path} is damaged, or not what its name says (at {place.text}: {reason}); "
+        "fetch the file again, or name its kind with data.format"
+    )

@@ -1,0 +1,45 @@
+"""Hugging Face ``datasets``: folders of ``save_to_disk`` and objects in memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fedsi.data.corpus import Row
+from fedsi.data.formats.files import Columns, Part, Place, faults, optional
+from fedsi.data.formats.tables import RowMaker
+
+MARKERS = ("dataset_dict.json", "state.json")
+"""A folder of ``save_to_disk`` holds one of these: of several splits, or of one."""
+
+_BATCH = 1000
+
+
+def read_hugging_face(part: Part, columns: Columns) -> Iterator[Row]:
+    """Read a folder that ``save_to_disk`` wrote, every split of it."""
+    datasets = optional("datasets", "huggingface")
+    place = Place()
+    with faults(part.path, place):
+        loaded = datasets.load_from_disk(str(part.path))
+    splits = loaded if isinstance(loaded, dict) else {"": loaded}
+    for split, dataset in splits.items():
+        for row in dataset_rows(dataset, part, columns):
+            yield row._replace(split=row.split or split)
+
+
+def dataset_rows(dataset: Any, part: Part, columns: Columns) -> Iterator[Row]:
+    """Read a ``datasets.Dataset`` with a user and a text column."""
+    place = Place()
+    rows = RowMaker(part, columns)
+    with faults(part.path, place):
+        needed = rows.present(dataset.column_names, place)
+        done = 0
+        for batch in dataset.select_columns(needed).iter(_BATCH):
+            for values in zip(*(batch[name] for name in needed), strict=True):
+                done += 1
+                place.text = f"row {done}"
+                yield from rows.row(dict(zip(needed, values, strict=True)), place)
+
+
+def in_memory(dataset: Any) -> Part:
+    """Return what stands for a dataset in memory in error messages."""
+    return Part(Path(f"<{type(dataset).__name__}>"), type(dataset).__name__)

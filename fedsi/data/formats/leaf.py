@@ -1,0 +1,97 @@
+"""LEAF JSON (Caldas et al., arXiv 1812.01097): Shakespeare, Sent140, Reddit.
+
+A file is one object ``{"users": [...], "num_samples": [...], "user_data": {user: {"x", "y"}},
+"hierarchies": [...]?}``. Examples are what a language model reads: sentences of a user's ``raw``
+text where LEAF kept it, of the text that overlapping windows of characters spell otherwise
+(Shakespeare), rows whose last field is the text (Sent140), lists of tokens (Reddit).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from fedsi.data.corpus import Row
+from fedsi.data.formats.files import Columns, Part, Place, faults, open_text
+from fedsi.data.formats.text import sentences
+from fedsi.errors import UserError
+
+_MARKER = re.compile(r"<[A-Z]+>")
+"""``<BOS>``, ``<EOS>``, ``<PAD>`` of the Reddit files; the protocol has its own."""
+
+
+def read_leaf(part: Part, _columns: Columns) -> Iterator[Row]:
+    """Read one LEAF file; it is held in memory whole, as LEAF's own tools do."""
+    place = Place()
+    with faults(part.path, place):
+        with open_text(part.path) as file:
+            content = json.load(file)
+        groups = _groups(content, part)
+        for user, data in content["user_data"].items():
+            place.text = f"user {user!r}"
+            group = groups.get(user) or user
+            for text, label in _examples(data):
+                yield Row(client=user, group=group, text=text, label=label)
+
+
+def _groups(content: Any, part: Part) -> dict[str, str]:
+    if not isinstance(content, dict) or not isinstance(content.get("user_data"), dict):
+        raise UserError(
+            f"{part.path} is not a LEAF file: expected a JSON object with users and user_data"
+        )
+    users = content.get("users", [])
+    if len(set(users)) < len(users) or not set(users) >= set(content["user_data"]):
+        raise UserError(
+            f"{part.path} is not a sound LEAF file: its users must be different and name every "
+            "client of user_data; make the file again"
+        )
+    return dict(zip(users, content.get("hierarchies", []), strict=False))
+
+
+def _examples(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield a user's (text, label) pairs."""
+    x, y = data.get("x", []), data.get("y", [])
+    if isinstance(data.get("raw"), str):
+        yield from ((sentence, "") for sentence in sentences(data["raw"]))
+    elif _is_windows(x, y):
+        yield from ((sentence, "") for text in _unwind(x, y) for sentence in sentences(text))
+    elif x and isinstance(x[0], list) and _is_tweet(x[0]):
+        yield from ((row[-1], str(label)) for row, label in zip(x, y, strict=True))
+    else:
+        yield from ((text, "") for example in x for text in _texts(example))
+
+
+def _is_windows(x: list[Any], y: list[Any]) -> bool:
+    """Whether these are windows of characters, each followed by the next character."""
+    return bool(x) and len(x) == len(y) and all(isinstance(c, str) and len(c) == 1 for c in y)
+
+
+def _unwind(x: list[str], y: list[str]) -> Iterator[str]:
+    """Join windows that follow one another to the texts that they were cut from."""
+    text, previous = "", None
+    for window, following in zip(x, y, strict=True):
+        if previous is not None and window == previous:
+            text += following
+        else:
+            yield text
+            text = window + following
+        previous = window[1:] + following
+    yield text
+
+
+def _is_tweet(row: list[Any]) -> bool:
+    """Whether a row is Sent140's: id, date, query, user name, text."""
+    return len(row) == 5 and all(isinstance(field, str | int) for field in row) and " " in row[1]
+
+
+def _texts(example: Any) -> Iterator[str]:
+    """Yield the text of a string, or of each innermost list of tokens."""
+    if isinstance(example, str):
+        yield example
+    elif isinstance(example, list) and all(isinstance(token, str) for token in example):
+        yield " ".join(token for token in example if not _MARKER.fullmatch(token))
+    elif isinstance(example, list):
+        for part in example:
+            yield from _texts(part)
+    else:
+        raise ValueError(f"an example is a {type(example).__name__}, expected text or tokens")

@@ -1,0 +1,29 @@
+"""A folder of text files: one client a file, its path below the folder the client's id."""
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from fedsi.data.corpus import Row
+from fedsi.data.formats.files import Columns, Part, Place, faults, open_text
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Cut running text at line ends and after full stops, question and exclamation marks."""
+    for line in text.splitlines():
+        yield from filter(None, _SENTENCE_END.split(line))
+
+
+def read_text(part: Part, _columns: Columns) -> Iterator[Row]:
+    """Read one text file, line by line; files of one sub-folder are a group."""
+    name = PurePosixPath(part.name)
+    client = str(name.with_name(name.name.split(".")[0]))
+    group = client if len(name.parts) == 1 else str(name.parent)
+    place = Place()
+    with faults(part.path, place), open_text(part.path) as file:
+        for number, line in enumerate(file, start=1):
+            place.text = f"line {number}"
+            for sentence in sentences(line):
+                yield Row(client=client, group=group, text=sentence)

@@ -1,0 +1,235 @@
+"""From a corpus to a token store, in one streaming pass over its text and bounded memory.
+
+Rows are numbered and spooled to disk as they come. When all clients are known, it is decided who
+is held out, rows are counted and the vocabulary chosen on the training clients alone, and the
+spooled numbers are rewritten as the vocabulary's ids, client after client.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.data.corpus import Corpus, Progress, Row
+from fedsi.data.partition import partition
+from fedsi.data.splits import hash_order, heldout_groups, is_heldout_sentence
+from fedsi.data.spool import Rows, Spool
+from fedsi.errors import UserError
+from fedsi.experiment import DataSettings
+
+_BATCH_ROWS = 4096
+_BATCH_CHARACTERS = 4_000_000
+"""Rows that are encoded together: as many as either allows."""
+
+Clients = NDArray[np.int32]
+
+
+class BatchEncoder(Protocol):
+    """Numbers words or pieces of words."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the numbers of each text; none for a text without words."""
+        ...
+
+
+@dataclass
+class Entries:
+    """The clients of a corpus as they come; those of the held-out split, if any, apart."""
+
+    names: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    heldout: list[bool] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
+    _numbers: dict[tuple[bool, str], int] = field(default_factory=dict)
+
+    def number(self, row: Row, group: str, heldout: bool) -> int:
+        """Return the number of a row's client."""
+        key = (heldout, row.client)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.names)
+            self.names.append(row.client)
+            self.groups.append(group)
+            self.heldout.append(heldout)
+        return self._numbers[key]
+
+    def label(self, row: Row, group: str) -> int:
+        """Return the number of a row's label; the group stands for a missing one."""
+        return self.labels.setdefault(row.label or group, len(self.labels))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which client of the store each row of the corpus goes to."""
+
+    names: list[str]
+    """The clients' ids; training clients first."""
+    training_clients: int
+    clients: Clients
+    """Of each row: ``[rows]``."""
+
+
+def read_rows(
+    corpus: Corpus, data: DataSettings, encoder: BatchEncoder, spool: Spool, progress: Progress
+) -> Entries:
+    """Spool every usable row of a corpus.
+
+    Raises:
+        UserError: The corpus has bad content, or no usable row.
+    """
+    entries = Entries()
+    rows = used = 0
+    for batch in _batches(_chosen(corpus, data)):
+        rows += len(batch)
+        ids = encoder.encode_batch([row.text for row, _ in batch])
+        kept = [(i, row, heldout) for i, (row, heldout) in zip(ids, batch, strict=True) if i]
+        used += len(kept)
+        spool.append(
+            [i for i, _, _ in kept],
+            [entries.number(row, _group(row, data), heldout) for _, row, heldout in kept],
+            [entries.label(row, _group(row, data)) for _, row, _ in kept],
+        )
+        progress(f"reading {corpus.name}", rows, None)
+    if not entries.names:
+        raise UserError(
+            f"the corpus {corpus.name} has no usable client: {rows} row(s), {used} with words in "
+            "the text column; choose another column with data.text_column"
+        )
+    return entries
+
+
+def survey(corpus: Corpus, data: DataSettings) -> Entries:
+    """Find out which clients there are, for what must know it before a text is encoded."""
+    entries = Entries()
+    for row, heldout in _chosen(corpus, data):
+        if row.text.strip():
+            entries.number(row, _group(row, data), heldout)
+    return entries
+
+
+def training_texts(corpus: Corpus, data: DataSettings, entries: Entries) -> Iterator[str]:
+    """Yield the texts that are not held out."""
+    training = {
+        name
+        for name, heldout in zip(entries.names, held_out(entries, data), strict=True)
+        if not heldout
+    }
+    for row, heldout in _chosen(corpus, data):
+        if not heldout and row.client in training:
+            yield row.text
+
+
+def held_out(entries: Entries, data: DataSettings) -> list[bool]:
+    """Decide which clients are held out."""
+    if data.heldout_split is not None or data.heldout_by == "sentences":
+        return entries.heldout
+    grouped = data.heldout_by == "groups" and len(set(entries.groups)) > 1
+    groups = entries.groups if grouped else entries.names
+    group_of = dict(zip(entries.names, groups, strict=True))
+    chosen = heldout_groups(group_of, data.heldout_fraction)
+    return [group in chosen for group in groups]
+
+
+def plan(corpus: Corpus, data: DataSettings, entries: Entries, rows: Rows) -> Plan:
+    """Put the clients in order: training clients by name, then the held-out ones by hash.
+
+    Raises:
+        UserError: Nobody is left to train on, or nobody is held out.
+    """
+    heldout = held_out(entries, data)
+    training = [k for k, out in enumerate(heldout) if not out]
+    unseen = [k for k, out in enumerate(heldout) if out]
+    if not training or not unseen:
+        raise UserError(_too_few(corpus, data, len(entries.names)))
+    training.sort(key=lambda k: entries.names[k])
+    unseen.sort(key=lambda k: hash_order(entries.names[k]))
+    order = [*training, *unseen]
+    place = np.empty(len(order), dtype=np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    clients = place[rows.entries]
+    names = [entries.names[k] for k in order]
+    if data.partition == "natural":
+        return Plan(names, len(training), clients)
+    return _partitioned(Plan(names, len(training), clients), data, rows)
+
+
+def _partitioned(natural: Plan, data: DataSettings, rows: Rows) -> Plan:
+    """Deal the training rows anew and number the clients that got some."""
+    before = natural.training_clients
+    training = natural.clients < before
+    dealt = partition(data, rows.labels[training], data.partition_clients or before)
+    present, numbers = np.unique(dealt, return_inverse=True)
+    clients = natural.clients - np.int32(before - len(present))
+    clients[training] = numbers
+    names = [*(f"part-{k}" for k in present), *natural.names[before:]]
+    return Plan(names, len(present), clients)
+
+
+def _too_few(corpus: Corpus, data: DataSettings, clients: int) -> str:
+    if data.heldout_split is not None:
+        return (
+            f"the corpus {corpus.name} has no text to train on beside its split "
+            f"{data.heldout_split!r}; choose other splits with data.split and data.heldout_split"
+        )
+    if data.heldout_by == "sentences":
+        return (
+            f"with data.heldout_fraction = {data.heldout_fraction} the corpus {corpus.name} leaves "
+            "no sentence to train on, or none held out; choose another share"
+        )
+    return (
+        f"the corpus {corpus.name} has {clients} client(s) with text; at least 2 are needed, one "
+        "to train on and one to hold out; hold out sentences with data.heldout_by=sentences"
+    )
+
+
+def _chosen(corpus: Corpus, data: DataSettings) -> Iterator[tuple[Row, bool]]:
+    """Yield the rows of the wanted splits, and whether each is held out already.
+
+    Raises:
+        UserError: A wanted split has no row.
+    """
+    seen: dict[str, None] = {}
+    unseen = _heldout_test(data)
+    for row in corpus.rows():
+        seen.setdefault(row.split)
+        heldout = unseen(row)
+        if heldout or data.split is None or row.split == data.split:
+            yield row, heldout
+    for wanted in (data.split, data.heldout_split):
+        if wanted is not None and wanted not in seen:
+            there = ", ".join(sorted(filter(None, seen))) or "none"
+            raise UserError(
+                f"the corpus {corpus.name} has no split {wanted!r}; splits there: {there}; choose "
+                "with data.split and data.heldout_split"
+            )
+
+
+def _heldout_test(data: DataSettings) -> Callable[[Row], bool]:
+    if data.heldout_split is not None:
+        return lambda row: row.split == data.heldout_split
+    if data.heldout_by == "sentences":
+        return lambda row: (
+            (data.split is None or row.split == data.split)
+            and is_heldout_sentence(row.client, row.text, data.heldout_fraction)
+        )
+    return lambda _row: False
+
+
+def _group(row: Row, data: DataSettings) -> str:
+    if data.group_separator is None:
+        return row.group
+    return row.client.partition(data.group_separator)[0]
+
+
+def _batches(rows: Iterator[tuple[Row, bool]]) -> Iterator[list[tuple[Row, bool]]]:
+    batch: list[tuple[Row, bool]] = []
+    characters = 0
+    for item in rows:
+        batch.append(item)
+        characters += len(item[0].text)
+        if len(batch) == _BATCH_ROWS or characters > _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

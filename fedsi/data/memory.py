@@ -1,0 +1,102 @@
+"""Corpora that exist in memory: Python mappings, Hugging Face datasets, partitioners."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any
+
+from fedsi.data.corpus import Corpus, Row
+from fedsi.data.formats.files import Columns
+from fedsi.data.formats.hugging_face import dataset_rows, in_memory
+from fedsi.errors import UserError
+
+
+def corpus_from_mapping(texts: Mapping[str, Iterable[str]], name: str = "mapping") -> Corpus:
+    """Make a corpus of texts by client.
+
+    Args:
+        texts: The texts of each client, each one an example.
+        name: What to call it in results.
+
+    Raises:
+        UserError: Something is not text.
+    """
+
+    def rows() -> Iterator[Row]:
+        for client, examples in texts.items():
+            if isinstance(examples, str):
+                raise UserError(f"client {client!r} has one string, expected a list of strings")
+            for text in examples:
+                if not isinstance(text, str):
+                    raise UserError(
+                        f"client {client!r} has a {type(text).__name__} among its texts, expected "
+                        "strings only"
+                    )
+                yield Row(client=str(client), group=str(client), text=text)
+
+    return _corpus(name, rows)
+
+
+def corpus_from_dataset(
+    dataset: Any,
+    user_column: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = "label",
+    name: str = "dataset",
+) -> Corpus:
+    """Make a corpus of a ``datasets.Dataset``, or of a ``DatasetDict`` with its splits.
+
+    Args:
+        dataset: Its rows have a user and a text column.
+        user_column: The column that names the client; None for the usual ones.
+        text_column: The column with the text; None for the usual ones.
+        label_column: A column that a re-partitioning may go by.
+        name: What to call it in results.
+
+    Raises:
+        UserError: A column is missing or holds something that is not text.
+    """
+    columns = Columns(user_column, text_column, label_column)
+    splits = dataset if isinstance(dataset, dict) else {"": dataset}
+
+    def rows() -> Iterator[Row]:
+        for split, part in splits.items():
+            for row in dataset_rows(part, in_memory(part), columns):
+                yield row._replace(split=row.split or split)
+
+    return _corpus(name, rows)
+
+
+def corpus_from_partitioner(
+    partitioner: Any,
+    text_column: str | None = None,
+    label_column: str | None = "label",
+    name: str = "partitioner",
+) -> Corpus:
+    """Make a corpus of a partitioner of ``flwr_datasets``: one client a partition.
+
+    Args:
+        partitioner: Its dataset is set; ``num_partitions`` and ``load_partition`` are used.
+        text_column: The column with the text; None for the usual ones.
+        label_column: A column that a re-partitioning may go by.
+        name: What to call it in results.
+
+    Raises:
+        UserError: A column is missing or holds something that is not text.
+    """
+    columns = Columns("client", text_column, label_column)
+
+    def rows() -> Iterator[Row]:
+        for number in range(partitioner.num_partitions):
+            part = partitioner.load_partition(number)
+            client = [str(number)] * len(part)
+            kept = part.remove_columns([c for c in ("client",) if c in part.column_names])
+            yield from dataset_rows(kept.add_column("client", client), in_memory(part), columns)
+
+    return _corpus(name, rows)
+
+
+def _corpus(name: str, rows: Callable[[], Iterator[Row]]) -> Corpus:
+    digest = sha256(name.encode())
+    for row in rows():
+        digest.update(repr(tuple(row)).encode("utf-8", "surrogatepass"))
+    return Corpus(name=name, sha256=digest.hexdigest(), rows=rows)

@@ -1,0 +1,116 @@
+"""Sub-word vocabularies, by Hugging Face ``tokenizers``."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedsi.data.formats.files import optional
+from fedsi.data.protocol import FIRST_WORD, OOV
+from fedsi.errors import UserError
+
+TOKENIZER_FILE = "tokenizer.json"
+BYTES = 256
+"""A byte-level model has a token for every byte, so no text is out of its vocabulary."""
+
+
+class SubwordVocabulary:
+    """Pieces of words. The tokenizer's ids follow the protocol's four special tokens.
+
+    Args:
+        tokenizer: A ``tokenizers.Tokenizer``.
+    """
+
+    file_name = TOKENIZER_FILE
+
+    def __init__(self, tokenizer: Any) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._unknown = _unknown_token(tokenizer)
+
+    @classmethod
+    def from_text(cls, text: str) -> "SubwordVocabulary":
+        """Make one of the content of a ``tokenizer.json``.
+
+        Raises:
+            ValueError: The text is no tokenizer.
+            UserError: The package tokenizers is not installed.
+        """
+        tokenizers = optional("tokenizers", "subwords")
+        try:
+            return cls(tokenizers.Tokenizer.from_str(text))
+        except Exception as error:  # the package raises nothing more precise
+            raise ValueError(f"it is no tokenizer ({error})") from None
+
+    @classmethod
+    def from_file(cls, path: Path) -> "SubwordVocabulary":
+        """Read a ``tokenizer.json``.
+
+        Raises:
+            UserError: The file is missing or no tokenizer, or the package is not installed.
+        """
+        try:
+            return cls.from_text(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
+        except ValueError as error:
+            raise UserError(f"cannot read the tokenizer {path}: {error}") from None
+
+    @classmethod
+    def trained(cls, texts: Iterator[str], size: int) -> "SubwordVocabulary":
+        """Train byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2).
+
+        Args:
+            texts: Of training clients only.
+            size: Number of pieces, at least ``BYTES``; fewer if the texts have no more pairs.
+
+        Raises:
+            UserError: The size is below ``BYTES``, or the package tokenizers is not installed.
+        """
+        if size < BYTES:
+            raise UserError(
+                f"data.vocabulary_size = {size} is too small for data.vocabulary = 'bpe': a "
+                f"byte-level vocabulary holds all {BYTES} bytes"
+            )
+        tokenizers = optional("tokenizers", "subwords")
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = tokenizers.decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=size,
+            show_progress=False,
+            initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer)
+
+    def __len__(self) -> int:
+        return FIRST_WORD + int(self._tokenizer.get_vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text's pieces."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text's pieces."""
+        encodings = self._tokenizer.encode_batch_fast(
+            [text.encode("utf-8", "replace").decode() for text in texts], add_special_tokens=False
+        )
+        return [
+            [OOV if piece == self._unknown else FIRST_WORD + piece for piece in encoding.ids]
+            for encoding in encodings
+        ]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of some ids; special tokens of the protocol are left out."""
+        pieces = [token - FIRST_WORD for token in tokens if token >= FIRST_WORD]
+        return str(self._tokenizer.decode(pieces)).strip()
+
+    def file_text(self) -> str:
+        """Return the content of its ``tokenizer.json``."""
+        return str(self._tokenizer.to_str())
+
+
+def _unknown_token(tokenizer: Any) -> int | None:
+    name = getattr(tokenizer.model, "unk_token", None)
+    return tokenizer.token_to_id(name) if name else None

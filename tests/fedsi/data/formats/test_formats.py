@@ -1,0 +1,222 @@
+"""What holds for every format: the same clients, no crash on damage, one sentence per fault."""
+
+import gzip
+import lzma
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fedsi import UserError
+from fedsi.data.corpus import Row
+from fedsi.data.formats import files
+from fedsi.data.formats.files import Columns
+from fedsi.data.formats.table import FORMATS, open_corpus, recognise
+from fedsi.data.prepare import open_population, prepare
+from fedsi.data.protocol import words
+from fedsi.experiment import DataSettings
+from tests.conftest import shared_file
+from tests.fedsi.data.formats.writers import TEXTS, WRITERS, written
+
+Clients = dict[str, list[list[str]]]
+
+
+def clients_of(path: Path, **options: Any) -> Clients:
+    """Return the words of every client's rows, in order; clients under a comparable name."""
+    clients: Clients = {}
+    for row in open_corpus(path, **options).rows():
+        clients.setdefault(row.client.replace("/", "_"), []).append(words(row.text))
+    return clients
+
+
+EXPECTED = {u.replace("/", "_"): [words(t) for t in lines] for u, lines in TEXTS.items()}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_format_is_recognised_and_gives_the_same_clients(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path, kind)
+    assert recognise(path) == kind.removesuffix("_lzma")
+    assert clients_of(path) == EXPECTED
+
+
+def test_there_is_a_writer_for_every_format() -> None:
+    assert set(FORMATS) <= set(WRITERS)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "leaf", "parquet", "tff_hdf5", "tff_sqlite"])
+@pytest.mark.parametrize("ending", [".gz", ".xz", ".zst"])
+def test_every_file_may_be_compressed(tmp_path: Path, kind: str, ending: str) -> None:
+    import zstandard
+
+    path = written(tmp_path, kind)
+    compress = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress}[ending]
+    packed = path.with_name(path.name + ending)
+    packed.write_bytes(compress(path.read_bytes()))
+    assert clients_of(packed) == EXPECTED
+
+
+@pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind not in {"text", "hugging_face"}])
+def test_a_folder_of_files_is_one_corpus_and_paths_name_splits(tmp_path: Path, kind: str) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "corpus" / split).mkdir(parents=True)
+        written(tmp_path / "corpus" / split, kind)
+    rows = list(open_corpus(tmp_path / "corpus").rows())
+    own = {"train"} if kind.startswith("tff_sqlite") else {"train", "test"}
+    assert {row.split for row in rows} == own
+    assert len(rows) == 2 * sum(map(len, TEXTS.values()))
+
+
+SAMPLES = {
+    "flat.csv": (12, 182),
+    "flat.jsonl": (12, 182),
+    "flat.parquet": (12, 182),
+    "leaf_shakespeare": (2, 15),
+    "stackoverflow_train.h5": (12, 182),
+    "shakespeare_train.h5": (12, 182),
+    "stackoverflow.sqlite": (12, 182),
+    "stackoverflow.sqlite.lzma": (12, 182),
+    "fedjax_stackoverflow_train.sqlite": (12, 182),
+}
+"""Clients and rows; the LEAF sample holds two of the clients, cut into sentences."""
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_samples_hold_the_same_clients(name: str, cache: Path) -> None:
+    path = shared_file(f"format-samples/{name}")
+    found = sorted(clients_of(path, cache=cache).values())
+    assert (len(found), sum(map(len, found))) == SAMPLES[name]
+    reference = sorted(clients_of(shared_file("format-samples/flat.jsonl")).values())
+    if name == "leaf_shakespeare":
+        beginnings = {speeches[0][0] for speeches in reference}
+        assert all(sentences[0][0] in beginnings for sentences in found)
+    else:
+        # Client ids and the order of a client's rows differ between the sources of the samples.
+        assert sorted(map(sorted, found)) == sorted(map(sorted, reference))
+    settings = DataSettings(corpus=str(path))
+    description = open_population(prepare(settings, cache)).description
+    assert description.training_clients + description.heldout_clients == SAMPLES[name][0]
+
+
+BINARY = ["parquet", "tff_hdf5", "tff_sqlite", "tff_sqlite_lzma", "fedjax_sqlite"]
+FILES = ["jsonl", "csv", "leaf", *BINARY]
+
+
+def read_or_complain(path: Path) -> None:
+    try:
+        rows = list(open_corpus(path).rows())
+    except UserError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        assert len(str(error)) < 600  # noqa: PT017
+        return
+    assert all(isinstance(row, Row) for row in rows)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_truncated_files_never_crash(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path, kind)
+    content = path.read_bytes()
+    for size in {0, 1, len(content) - 1, *range(0, len(content), max(1, len(content) // 60))}:
+        path.write_bytes(content[:size])
+        read_or_complain(path)
+
+
+@pytest.mark.parametrize("kind", FILES)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=150,
+)
+@given(damage=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
+def test_flipped_bytes_never_crash(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, damage: list[tuple[float, int]]
+) -> None:
+    path = _pristine(tmp_path_factory, kind)
+    damaged = path.with_name("damaged-" + path.name)
+    content = bytearray(path.read_bytes())
+    for place, value in damage:
+        content[int(place * (len(content) - 1))] = value
+    damaged.write_bytes(content)
+    read_or_complain(damaged)
+
+
+_PRISTINE: dict[str, Path] = {}
+
+
+def _pristine(factory: pytest.TempPathFactory, kind: str) -> Path:
+    if kind not in _PRISTINE:
+        _PRISTINE[kind] = written(factory.mktemp(kind), kind)
+    return _PRISTINE[kind]
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_damage_leaves_no_partial_store(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path, kind)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = b"\xff" * (len(content) - len(content) // 2)
+    path.write_bytes(content)
+    cache = tmp_path / "cache"
+    with pytest.raises(UserError):
+        prepare(DataSettings(corpus=str(path)), cache)
+    assert [p for p in cache.rglob("*") if p.name != "populations"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "extra"),
+    [
+        ("parquet", "pyarrow.parquet", "parquet"),
+        ("tff_hdf5", "h5py", "hdf5"),
+        ("fedjax_sqlite", "msgpack", "fedjax"),
+        ("hugging_face", "datasets", "huggingface"),
+    ],
+)
+def test_a_missing_reader_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, module: str, extra: str
+) -> None:
+    path = written(tmp_path, kind)
+
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(files.importlib, "import_module", missing)
+    package = module.partition(".")[0]
+    with pytest.raises(UserError, match=rf"package {package} .*pip install 'fedsi\[{extra}\]'"):
+        list(open_corpus(path).rows())
+
+
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no corpus .*none.jsonl"):
+        open_corpus(tmp_path / "none.jsonl")
+    (tmp_path / "x.unknown").write_text("hello")
+    with pytest.raises(UserError, match=r"cannot tell the format .*no known ending.*data.format"):
+        open_corpus(tmp_path / "x.unknown")
+    with pytest.raises(UserError, match="'word' is not allowed: expected auto or jsonl, csv"):
+        open_corpus(tmp_path / "x.unknown", "word")
+    with pytest.raises(UserError, match="holds no file of the format csv"):
+        open_corpus(tmp_path, "csv")
+    shutil.copytree(written(tmp_path, "text"), tmp_path / "mixed")
+    written(tmp_path / "mixed", "csv")
+    with pytest.raises(UserError, match="could be csv or text"):
+        open_corpus(tmp_path / "mixed")
+    assert {row.client for row in open_corpus(tmp_path / "mixed", "text").rows()} == set(TEXTS)
+
+
+def test_data_format_overrides_the_ending(tmp_path: Path) -> None:
+    path = written(tmp_path, "csv").rename(tmp_path / "c.dat")
+    assert clients_of(path, kind="csv") == EXPECTED
+
+
+@pytest.mark.parametrize("kind", ["tff_sqlite", "fedjax_sqlite"])
+def test_a_database_of_another_kind(tmp_path: Path, kind: str) -> None:
+    other = {"tff_sqlite": "fedjax_sqlite", "fedjax_sqlite": "tff_sqlite"}[kind]
+    path = written(tmp_path, other)
+    with pytest.raises(UserError, match=r"has no table .* name its kind with data.format"):
+        list(open_corpus(path, kind).rows())
+
+
+@pytest.mark.parametrize("kind", ["tff_hdf5", "tff_sqlite", "fedjax_sqlite", "parquet", "csv"])
+def test_a_text_column_that_is_not_there(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path, kind)
+    with pytest.raises(UserError, match=r"no (column|feature) 'words'.*data.text_column"):
+        list(open_corpus(path, columns=Columns(text="words")).rows())
