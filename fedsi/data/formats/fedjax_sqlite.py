@@ -14,7 +14,7 @@ import numpy as np
 
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import Columns, Part, Place, faults, optional
-from fedsi.data.formats.tff_hdf5 import text_feature
+from fedsi.data.formats.tables import TEXT_COLUMNS, no_feature
 from fedsi.data.formats.tff_sqlite import open_sqlite, tables_of
 from fedsi.errors import UserError
 
@@ -35,12 +35,16 @@ def read_fedjax_sqlite(part: Part, columns: Columns) -> Iterator[Row]:
                 "kind with data.format"
             )
         query = f"SELECT client_id, data FROM {TABLE}"  # noqa: S608
-        for name, packed in connection.execute(query):
-            client = name.decode() if isinstance(name, bytes) else str(name)
+        candidates = (columns.text,) if columns.text else TEXT_COLUMNS
+        for identifier, packed in connection.execute(query):
+            client = identifier.decode() if isinstance(identifier, bytes) else str(identifier)
             place.text = f"client {client!r}"
             unpacked = zlib.decompressobj().decompress(packed, _LARGEST_CLIENT)
             features = msgpack.unpackb(unpacked, ext_hook=_extension(msgpack), raw=False)
-            texts = _strings(features[text_feature(features, columns, part)])
+            name = next((name for name in candidates if name in features), None)
+            if name is None:
+                raise no_feature(part, features, candidates)
+            texts = _strings(features[name])
             labels = [""] * len(texts)
             if columns.label and columns.label in features:
                 labels = _strings(features[columns.label])

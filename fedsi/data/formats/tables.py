@@ -6,7 +6,7 @@ together, ``split`` is the corpus's own split, and the label column can be re-pa
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fedsi.data.corpus import Row
@@ -151,3 +151,12 @@ class RowMaker:
                 f"{type(value).__name__}, expected text"
             )
         return str(value)
+
+
+def no_feature(part: Part, features: Iterable[str], candidates: Iterable[str]) -> UserError:
+    """Return the error of a client without any of the features that may hold the text."""
+    there = ", ".join(sorted(map(str, features))) or "none"
+    return UserError(
+        f"{part.path}: no feature {' or '.join(map(repr, candidates))}; features there: "
+        f"{there}; name yours with data.text_column"
+    )

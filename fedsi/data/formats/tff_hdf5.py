@@ -1,50 +1,68 @@
 """TensorFlow Federated's HDF5 files: ``/examples/<client id>/<feature>``."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import Columns, Part, Place, faults, optional
-from fedsi.data.formats.tables import TEXT_COLUMNS
+from fedsi.data.formats.tables import TEXT_COLUMNS, no_feature
 from fedsi.errors import UserError
+
+_PROGRAM = Path(__file__).with_name("hdf5_process.py")
 
 
 def read_tff_hdf5(part: Part, columns: Columns) -> Iterator[Row]:
-    """Read the examples of every client."""
-    h5py = optional("h5py", "hdf5")
+    """Read the examples of every client, in a process that damaged files may crash."""
+    optional("h5py", "hdf5")
     place = Place()
-    with faults(part.path, place), h5py.File(part.path, "r") as file:
-        if "examples" not in file:
-            raise UserError(f"{part.path} has no group 'examples', which TFF's HDF5 files have")
-        for client in file["examples"]:
-            place.text = f"client {client!r}"
-            features = file["examples"][client]
-            texts = _strings(features[text_feature(features, columns, part)])
-            labels = [""] * len(texts)
-            if columns.label and columns.label in features:
-                labels = _strings(features[columns.label])
+    candidates = (columns.text,) if columns.text else TEXT_COLUMNS
+    arguments = [part.path, ",".join(candidates), columns.label or ""]
+    with faults(part.path, place):
+        for values in _clients([sys.executable, "-P", _PROGRAM, *arguments]):
+            if "missing" in values:
+                raise UserError(f"{part.path} has no group 'examples', which TFF's HDF5 files have")
+            place.text = values.get("place") or f"client {values['client']!r}"
+            if "fault" in values:
+                raise ValueError(values["fault"])
+            if "features" in values:
+                raise no_feature(part, values["features"], candidates)
+            client, texts = values["client"], values["texts"]
+            labels = values["labels"] or [""] * len(texts)
             for text, label in zip(texts, labels, strict=True):
-                yield Row(client=client, group=client, text=text, label=label)
+                yield Row(client=client, group=client, text=_checked(text), label=label)
 
 
-def text_feature(features: Any, columns: Columns, part: Part) -> str:
-    """Return which of a client's features holds the text.
+def _clients(command: list[Any]) -> Iterator[dict[str, Any]]:
+    """Yield what the program prints.
 
     Raises:
-        UserError: None of the usual ones is there, or not the one that was named.
+        ValueError: The program did not come to its end.
     """
-    candidates = (columns.text,) if columns.text else TEXT_COLUMNS
-    found = next((name for name in candidates if name in features), None)
-    if found is None:
-        there = ", ".join(sorted(map(str, features)))
-        raise UserError(
-            f"{part.path}: no feature {' or '.join(map(repr, candidates))}; features there: "
-            f"{there}; name yours with data.text_column"
-        )
-    return found
+    # NumPy's threads would count as memory.
+    few = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, env=few, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                values = json.loads(line)
+                if "end" in values:
+                    return
+                yield values
+        finally:
+            process.kill()
+    raise ValueError("the HDF5 library stopped")
 
 
-def _strings(feature: Any) -> list[str]:
-    return [
-        value.decode() if isinstance(value, bytes) else str(value) for value in feature[()].tolist()
-    ]
+def _checked(text: str) -> str:
+    """Return a text that is UTF-8.
+
+    Raises:
+        UnicodeDecodeError: It holds bytes that are not.
+    """
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode()

@@ -1,0 +1,63 @@
+"""A program that prints what a TFF HDF5 file holds, one JSON object a client.
+
+The HDF5 library can crash its process, or run for ever, on a damaged file; so it has a process of
+its own. Its standard output ends with an object that has ``end``, or one that has ``fault``.
+Bytes that are not UTF-8 are printed as lone surrogates.
+
+Run as ``python hdf5_process.py FILE FEATURES LABEL``: the features that may hold the text,
+separated by commas, and the feature with the label, or an empty string.
+"""
+
+import json
+import resource
+import signal
+import sys
+from typing import Any
+
+import h5py
+
+PATIENCE_SECONDS = 30
+"""Reading one client takes milliseconds; the alarm ends the process."""
+
+MOST_MEMORY = 2 << 30
+"""Bytes; a damaged size must not fill the memory."""
+
+
+def main(path: str, candidates: list[str], label: str) -> None:
+    """Print every client of a file."""
+    place = "the beginning"
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        signal.alarm(PATIENCE_SECONDS)
+        with h5py.File(path, "r") as file:
+            if "examples" not in file:
+                _print(missing="examples")
+                return
+            for client in file["examples"]:
+                place = f"client {client!r}"
+                signal.alarm(PATIENCE_SECONDS)
+                features = file["examples"][client]
+                name = next((name for name in candidates if name in features), None)
+                if name is None:
+                    _print(client=client, features=sorted(features))
+                    return
+                labels = _strings(features[label]) if label and label in features else None
+                _print(client=client, texts=_strings(features[name]), labels=labels)
+        _print(end=True)
+    except Exception as error:  # what h5py raises on damage is anybody's guess
+        _print(fault=f"{type(error).__name__}: {error}", place=place)
+
+
+def _strings(feature: Any) -> list[str]:
+    return [
+        value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+        for value in feature[()].tolist()
+    ]
+
+
+def _print(**values: object) -> None:
+    sys.stdout.write(json.dumps(values) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2].split(","), sys.argv[3])
