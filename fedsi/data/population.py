@@ -6,6 +6,7 @@ Clients are numbered: the training clients first, then the held-out ones.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from fedsi.data.protocol import Tokens
 from fedsi.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder's layout."""
 
 
@@ -49,6 +50,14 @@ class Population(Protocol):
 
         Raises:
             IndexError: There is no such client.
+        """
+        ...
+
+    def find(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Return the index of each client of the given ids, -1 where there is none: ``[names]``.
+
+        Args:
+            names: Ids as in the corpus.
         """
         ...
 

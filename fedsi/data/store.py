@@ -8,8 +8,10 @@ Layout of the folder (little-endian ``.npy``)::
     tokens.npy             word ids of all sentences, cut to the protocol's length
     sentence_starts.npy    int64 [sentences + 1], into tokens
     client_starts.npy      int64 [clients + 1], into sentences
+    client_names.json      the clients' ids in the corpus, in order of their indices
 """
 
+import json
 import shutil
 import tempfile
 from collections import Counter
@@ -32,6 +34,7 @@ from fedsi.files import cannot_write
 
 KIND = "store"
 _REPORT_EVERY = 5000
+_NAMES = "client_names.json"
 
 
 class StoredPopulation:
@@ -45,6 +48,7 @@ class StoredPopulation:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.description = Description(**read_meta(folder)["description"])
         self.unigram_log_probabilities = load_array(folder, "unigram")
         self._tokens = load_array(folder, "tokens")
@@ -59,6 +63,22 @@ class StoredPopulation:
         starts = np.array(self._sentences[first : last + 1])
         tokens = np.array(self._tokens[starts[0] : starts[-1]], dtype=np.int32)
         return pad_examples(tokens, starts - starts[0], self.description.sequence_length)
+
+    def find(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Return the index of each client.
+
+        Raises:
+            UserError: The store is damaged.
+        """
+        try:
+            ids = json.loads((self._folder / _NAMES).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"the population in {self._folder} is damaged ({error}); remove the folder and "
+                "run again"
+            ) from None
+        indices = {name: index for index, name in enumerate(ids)}
+        return np.array([indices.get(name, -1) for name in names], dtype=np.int64)
 
 
 @dataclass
@@ -114,6 +134,8 @@ def build_store(
 
     def write(into: Path) -> None:
         _save(into, encoded, vocabulary)
+        names = json.dumps([client.name for client in [*training, *heldout]])
+        (into / _NAMES).write_text(names + "\n", encoding="utf-8")
         statistics = _statistics(encoded, len(training))
         write_meta(into, KIND, description, unigram, statistics=statistics)
 

@@ -10,6 +10,7 @@ Because the generator's probabilities are known, so is the loss that no model ca
 see ``SyntheticPopulation.best_loss``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -106,6 +107,11 @@ class SyntheticPopulation:
             raise IndexError(f"client {client} of {clients}")
         return self._sentences(client)[0]
 
+    def find(self, names: Sequence[str]) -> Ids:
+        """Return the index of each client; its id is that index as a decimal number."""
+        clients = self.description.training_clients + self.description.heldout_clients
+        return np.array([_index(name, clients) for name in names], dtype=np.int64)
+
     def best_loss(self, clients: range) -> float:
         """Return the loss of the true generator on some clients, in nats per token.
 
@@ -201,6 +207,13 @@ def make_synthetic(
 def write_synthetic(folder: Path, population: SyntheticPopulation) -> None:
     """Write the folder that stands for the population."""
     write_meta(folder, KIND, population.description, population.unigram_log_probabilities)
+
+
+def _index(name: str, clients: int) -> int:
+    """Return the index of a client, -1 for a word that is no client's id."""
+    sound = name.isascii() and name.isdecimal() and len(name) <= len(str(clients))
+    index = int(name) if sound else clients
+    return index if index < clients and str(index) == name else -1
 
 
 def _hash_to_unit(key: NDArray[np.uint64]) -> Floats:

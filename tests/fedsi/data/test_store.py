@@ -70,6 +70,20 @@ def test_every_client_comes_back(
         population.examples(clients)
 
 
+def test_a_client_is_found_by_its_id(tmp_path: Path) -> None:
+    # Each client's only sentence is as long as its number, and its id is not its index.
+    texts = {f"ü {k}": [" ".join(["word"] * k)] for k in range(1, 5)}
+    population = build(texts, tmp_path / "p")
+    names = [*texts, "ü 5", ""]
+    found = population.find(names).tolist()
+    assert found[-2:] == [-1, -1]
+    for name, client in zip(texts, found, strict=False):
+        assert (population.examples(client)[0] >= FIRST_WORD).sum() == int(name.split()[1])
+    (tmp_path / "p" / "client_names.json").write_text("[")
+    with pytest.raises(UserError, match="damaged"):
+        population.find(names)
+
+
 def test_nothing_of_a_held_out_client_reaches_the_vocabulary(tmp_path: Path) -> None:
     # Every client has a word of its own, so each word in the vocabulary names its client.
     numbers = {f"c{k}": "".join(chr(97 + int(d)) for d in f"{k:03}") for k in range(60)}
@@ -132,7 +146,7 @@ def test_a_store_of_another_version_or_a_damaged_one_is_refused(tmp_path: Path) 
         StoredPopulation(tmp_path / "p")
     meta = tmp_path / "p" / "meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format": 0}))
-    with pytest.raises(UserError, match="has format 0, expected 2"):
+    with pytest.raises(UserError, match="has format 0, expected 3"):
         open_population(tmp_path / "p")
     meta.write_text("{")
     with pytest.raises(UserError, match="holds no population"):

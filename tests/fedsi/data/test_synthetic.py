@@ -21,6 +21,12 @@ def test_clients_are_generated_from_their_number_alone(population: SyntheticPopu
         population.examples(400)
 
 
+def test_a_client_is_found_by_its_number(population: SyntheticPopulation) -> None:
+    names = ["399", "0", "12", "400", "-1", "012", "1.0", "", " 3", "٣", "9" * 5000, "x"]
+    assert population.find(names).tolist() == [399, 0, 12] + [-1] * 9
+    assert population.find([]).dtype == np.int64
+
+
 def test_probabilities_sum_to_one() -> None:
     language = Language(60)
     every = np.arange(60)

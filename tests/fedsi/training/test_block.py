@@ -1,8 +1,10 @@
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from fedsi import Experiment
 from fedsi.data.protocol import Tokens
@@ -31,6 +33,9 @@ class Faulty:
         if client == 2:
             raise OSError("disk on fire")
         return self.healthy.examples(client)[: 0 if client == 3 else None]
+
+    def find(self, names: Sequence[str]) -> NDArray[np.int64]:
+        return self.healthy.find(names)
 
 
 def test_a_sum_is_the_weighted_sum_of_its_clients() -> None:
