@@ -109,7 +109,7 @@ def _check_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
 def _check_corpus(base: Experiment, cache: Path, display: Display) -> str:
     """Prepare the corpus once, find out whether it can be used, and return its hash."""
     population = open_population(prepare(base.data, cache, display.step))
-    check_cohort_size(base.server.cohort_size, population.description.training_clients)
+    check_cohort_size(base, population.description.training_clients)
     return population.description.corpus_sha256
 
 

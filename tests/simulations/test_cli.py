@@ -63,6 +63,7 @@ def jsonl(path: str, *rows: dict[str, object]) -> str:
 
 def bad_inputs() -> dict[str, tuple[list[str], str]]:
     corpus = "data.corpus="
+    trace = ["--set", "devices.availability=trace", "--set"]
     return {
         "missing file": (["none.toml"], "cannot read the experiment none.toml: No such file"),
         "a folder": (["."], "cannot read the experiment .: Is a directory"),
@@ -88,6 +89,25 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
         "cohort": (
             ["--preset", "smoke", "--set", "server.cohort_size=181"],
             "server.cohort_size = 181 is more than the 180 training clients",
+        ),
+        "no trace": (
+            ["--preset", "smoke", *trace, "devices.trace=none.csv"],
+            "cannot read the trace none.csv: No such file",
+        ),
+        "bad trace": (
+            ["--preset", "smoke", *trace, "devices.trace=trace.csv"],
+            "line 2 of the trace trace.csv must be a client's id",
+        ),
+        "separation": (
+            [
+                "--preset",
+                "smoke",
+                "--set",
+                "server.sampling=shuffled",
+                "--set",
+                "server.min_separation=19",
+            ],
+            "more than the 18 rounds in which cohorts of 10 pass over the 180",
         ),
         "population": (
             ["--preset", "smoke", "--set", "data.population=1"],
@@ -116,6 +136,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     Path("binary.toml").write_bytes(b"\xff\xfe")
     Path("key.toml").write_text("[server]\nround = 3\n")
     Path("empty.jsonl").write_text("")
+    Path("trace.csv").write_text("client,start,end\n3,9,1\n")
     jsonl("blank.jsonl", {"user": "a", "text": ""}, {"user": "b", "text": None})
     jsonl("cols.jsonl", {"name": "a", "text": "b"})
     Path("latin.csv").write_bytes("user,text\na,né\n".encode("latin-1"))

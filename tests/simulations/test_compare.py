@@ -114,7 +114,7 @@ def test_ctrl_c_can_be_resumed(cache: Path, tmp_path: Path) -> None:
 
 
 def outcome(architecture: str, rate: float, seed: int, loss: float | None) -> Outcome:
-    record = RoundRecord(1, 5.0, 1, 0, 0, 1, 1.0)
+    record = RoundRecord(1, 5.0, 1, 0, 0, 0, 1, 1.0)
     summary = {
         "status": "finished" if loss else "diverged",
         "heldout_loss": loss,
