@@ -190,7 +190,7 @@ class ServerSettings(_Settings):
         """The most clients whose updates are ever summed.
 
         By Bernstein's inequality a Poisson draw exceeds twice its mean plus 40 with a probability
-        below 1e-20.
+        below 1e-19.
         """
         if self.sampling != "poisson":
             return self.cohort_size

@@ -83,6 +83,10 @@ def test_resuming_runs_nothing_again(
         (["--seeds", "0"], "Invalid value for '--seeds'"),
         (["--set", "data.corpus=none.csv"], "cannot read the corpus none.csv"),
         (["--set", "server.cohort_size=500"], "more than the 180 training clients"),
+        (
+            ["--set", "devices.availability=trace", "--set", "devices.trace=none.csv"],
+            "cannot read the trace none.csv",
+        ),
     ],
 )
 def test_bad_input(
