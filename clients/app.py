@@ -14,6 +14,8 @@ from fedsi.messages import (
     Describe,
     Described,
     Evaluate,
+    Resolve,
+    Resolved,
     Train,
     from_parts,
     to_parts,
@@ -33,6 +35,14 @@ def describe(message: Message, context: Context) -> Message:
     request = _read(Describe, message)
     population = pool.population_of(_folder(context), request.experiment)
     return _reply(Described(json.dumps(asdict(population.description))), message)
+
+
+@app.query("resolve")
+def resolve(message: Message, context: Context) -> Message:
+    """Answer which clients of this node's population have some ids."""
+    request = _read(Resolve, message)
+    population = pool.population_of(_folder(context), request.experiment)
+    return _reply(Resolved(population.find(json.loads(request.names))), message)
 
 
 @app.train()

@@ -6,6 +6,7 @@ TOML has no null.
 """
 
 import difflib
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from fedsi.errors import UserError
 
@@ -30,6 +32,7 @@ Count = Annotated[PositiveInt, Strict()]
 PositiveNumber = Annotated[FiniteFloat, Strict(), Field(gt=0)]
 NonNegativeNumber = Annotated[FiniteFloat, Strict(), Field(ge=0)]
 Fraction = Annotated[FiniteFloat, Strict(), Field(gt=0, lt=1)]
+Probability = Annotated[FiniteFloat, Strict(), Field(gt=0, le=1)]
 Name = Annotated[str, Strict(), Field(min_length=1)]
 Flag = Annotated[bool, Strict()]
 Scalar = bool | int | float | str
@@ -151,13 +154,60 @@ class ClientSettings(_Settings):
     """Largest L2 norm of one step's gradient; none for no clipping."""
 
 
+class DeviceSettings(_Settings):
+    """When the clients' devices can be reached, and which of them report in time."""
+
+    availability: Literal["always", "trace", "diurnal"] = "always"
+    """Which clients can be drawn: all, those of a recorded trace, or a daily rhythm of each."""
+    trace: OptionalName = None
+    """Path of a CSV file ``client,start,end``: when each client is available, in seconds."""
+    round_seconds: PositiveNumber = 60.0
+    """Simulated seconds between the starts of two rounds; the first starts at 0."""
+    lowest_availability: Probability = 0.1
+    """Probability that a client is available at the worst time of its day (diurnal)."""
+    highest_availability: Probability = 0.9
+    """Probability that a client is available at the best time of its day (diurnal)."""
+    over_selection: Annotated[FiniteFloat, Strict(), Field(ge=1)] = 1.0
+    """Clients drawn for each one needed; the first ``server.cohort_size`` that report are kept."""
+    dropout: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.0
+    """Probability that a drawn client never reports."""
+    speed_sigma: NonNegativeNumber = 0.0
+    """Spread of the devices' durations: log-normal with this sigma and median 1."""
+    timeout: OptionalNumber = None
+    """Longest duration waited for, in multiples of the median device's; none for no limit."""
+
+    @model_validator(mode="after")
+    def _availability_is_described(self) -> Self:
+        if self.availability == "trace" and self.trace is None:
+            raise ValueError(
+                "devices.availability=trace needs a trace; name a CSV file with devices.trace"
+            )
+        if self.availability != "trace" and self.trace is not None:
+            raise ValueError(
+                f"devices.trace has no effect with devices.availability={self.availability}; "
+                "set devices.availability=trace or leave the trace out"
+            )
+        if self.lowest_availability > self.highest_availability:
+            raise ValueError(
+                f"devices.lowest_availability ({self.lowest_availability}) is more than "
+                f"devices.highest_availability ({self.highest_availability}); lower it"
+            )
+        return self
+
+
 class ServerSettings(_Settings):
     """The round loop: cohorts, aggregation, server optimizer, evaluation."""
 
     rounds: Count = 50
     """Number of rounds."""
     cohort_size: Count = 20
-    """Clients drawn each round, uniformly without replacement."""
+    """Clients of a round; with Poisson sampling the expected number of them."""
+    sampling: Literal["uniform", "poisson", "shuffled"] = "uniform"
+    """How cohorts are drawn: of fixed size, each client by its own coin, or in shuffled passes."""
+    cohort_cap: OptionalCount = None
+    """Largest cohort of Poisson sampling; a larger draw is cut at random; none for no cap."""
+    min_separation: OptionalCount = None
+    """Least rounds from one participation of a client to its next (shuffled); none for 1."""
     block_size: Count = 2
     """Cohort members that are summed together in 32-bit floats before the exact integer sum."""
     averaging: Literal["examples", "uniform"] = "examples"
@@ -177,6 +227,31 @@ class ServerSettings(_Settings):
     evaluation_clients: Count = 200
     """Held-out clients that are evaluated, always the same ones."""
 
+    @property
+    def largest_cohort(self) -> int:
+        """The most clients whose updates are ever summed.
+
+        By Bernstein's inequality a Poisson draw exceeds twice its mean plus 40 with a probability
+        below 1e-19.
+        """
+        if self.sampling != "poisson":
+            return self.cohort_size
+        return min(2 * self.cohort_size + 40, self.cohort_cap or sys.maxsize)
+
+    @model_validator(mode="after")
+    def _sampling_has_its_keys(self) -> Self:
+        if self.cohort_cap is not None and self.sampling != "poisson":
+            raise ValueError(
+                f"server.cohort_cap has no effect with server.sampling={self.sampling}; "
+                "set server.sampling=poisson or leave the cap out"
+            )
+        if self.min_separation is not None and self.sampling != "shuffled":
+            raise ValueError(
+                f"server.min_separation has no effect with server.sampling={self.sampling}; "
+                "set server.sampling=shuffled or leave the separation out"
+            )
+        return self
+
 
 class Experiment(_Settings):
     """One federated training run, completely described.
@@ -190,6 +265,7 @@ class Experiment(_Settings):
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     client: ClientSettings = ClientSettings()
+    devices: DeviceSettings = DeviceSettings()
     server: ServerSettings = ServerSettings()
 
     def __init__(self, **values: Any) -> None:
@@ -197,6 +273,16 @@ class Experiment(_Settings):
             super().__init__(**values)
         except ValidationError as error:
             raise UserError(_explain(error)) from None
+
+    @model_validator(mode="after")
+    def _over_selection_fits_the_sampling(self) -> Self:
+        if self.devices.over_selection > 1 and self.server.sampling != "uniform":
+            raise ValueError(
+                f"devices.over_selection = {self.devices.over_selection} needs cohorts of fixed "
+                f"size, which server.sampling={self.server.sampling} does not draw; set "
+                "server.sampling=uniform or devices.over_selection=1"
+            )
+        return self
 
     @classmethod
     def from_toml(cls, text: str, source: str = "the experiment") -> Self:
@@ -302,7 +388,8 @@ def _unknown_key(path: str) -> str:
 def _explain(error: ValidationError) -> str:
     details = error.errors()
     first = details[0]
-    path = ".".join(str(part) for part in first["loc"] if part not in _TYPE_TAGS)
+    place = _place(first)
+    path = ".".join(place)
     if first["type"] == "extra_forbidden":
         sentence = _unknown_key(path)
     elif first["type"] == "value_error":
@@ -310,13 +397,18 @@ def _explain(error: ValidationError) -> str:
     else:
         sentence = f"{path} = {first['input']!r} is not allowed: {_lower(first['msg'])}"
     # A union reports each of its members; they are one mistake.
-    others = {tuple(p for p in d["loc"] if p not in _TYPE_TAGS) for d in details} - {
-        tuple(path.split("."))
-    }
+    others = {_place(detail) for detail in details} - {place}
     return sentence + (f" (and {len(others)} more)" if others else "")
 
 
-_TYPE_TAGS = {"constrained-int", "constrained-float", "none", "int", "float", "str"}
+_TYPE_TAGS = {
+    "constrained-int", "constrained-float", "constrained-str", "none", "int", "float", "str",
+}  # fmt: skip
+
+
+def _place(detail: ErrorDetails) -> tuple[str, ...]:
+    """Return the keys that lead to a mistake, without the members of unions."""
+    return tuple(str(part) for part in detail["loc"] if part not in _TYPE_TAGS)
 
 
 def _lower(message: str) -> str:

@@ -37,6 +37,23 @@ class Described:
 
 
 @dataclass(frozen=True)
+class Resolve:
+    """Asks a node which clients have some ids of the corpus."""
+
+    experiment: str
+    names: str
+    """A list of ids as JSON."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A node's answer: where these clients are in the population."""
+
+    clients: NDArray[np.int64]
+    """Indices, -1 where there is no such client: ``[names]``."""
+
+
+@dataclass(frozen=True)
 class Train:
     """Asks a node to train some blocks of a round's cohort from the global parameters."""
 

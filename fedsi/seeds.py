@@ -16,6 +16,9 @@ class Purpose(IntEnum):
     COHORT = 2
     TRAINING_ORDER = 3
     SYNTHETIC_CLIENT = 4
+    DEVICE_SPEED = 5
+    AVAILABILITY = 6
+    REPORTING = 7
     PARTITION = 8
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
@@ -10,8 +11,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
+from server.availability import Trace, read_trace
 from server.cohorts import check_cohort_size
-from server.nodes import describe, wait_for_nodes
+from server.nodes import describe, resolve, wait_for_nodes
 from server.observer import current
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.run_folder import RunFolder
@@ -41,9 +43,10 @@ def main(grid: Grid, context: Context) -> None:
     folder = RunFolder(Path(place)) if place else None
     nodes = wait_for_nodes(grid)
     description = describe(grid, nodes, experiment.to_toml())
-    check_cohort_size(experiment.server.cohort_size, description.training_clients)
+    check_cohort_size(experiment, description.training_clients)
+    trace = _trace(grid, nodes, experiment, description.training_clients)
     state = initial_state(experiment, description)
-    progress = _Progress(experiment, description, state, folder)
+    progress = _Progress(experiment, description, trace, state, folder)
     if folder:
         folder.claim(experiment, overwrite=overwrite, resume=resume)
         if resume:
@@ -52,12 +55,23 @@ def main(grid: Grid, context: Context) -> None:
     progress.finish(context)
 
 
+def _trace(
+    grid: Grid, nodes: Sequence[int], experiment: Experiment, training_clients: int
+) -> Trace | None:
+    """Read the experiment's trace, if it has one; the nodes know which clients are meant."""
+    if experiment.devices.trace is None:
+        return None
+    find = partial(resolve, grid, nodes, experiment.to_toml())
+    return read_trace(Path(experiment.devices.trace), find, training_clients)
+
+
 @dataclass
 class _Progress:
     """How far a run has come, in memory and on disk."""
 
     experiment: Experiment
     description: Description
+    trace: Trace | None
     state: State
     folder: RunFolder | None
     records: list[RoundRecord] = field(default_factory=list)
@@ -71,7 +85,7 @@ class _Progress:
         """Run the remaining rounds; whatever ends them early, a checkpoint is left."""
         if self.records and has_diverged(self.records[-1], self.description):
             return
-        rounds = run_rounds(grid, nodes, self.experiment, self.description, self.state)
+        rounds = run_rounds(grid, nodes, self.experiment, self.description, self.trace, self.state)
         try:
             for state, record in rounds:
                 if self.folder:

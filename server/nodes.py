@@ -3,11 +3,13 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from fedsi.data.population import Description
 from fedsi.errors import UserError
@@ -18,6 +20,8 @@ from fedsi.messages import (
     Described,
     Evaluate,
     MessageError,
+    Resolve,
+    Resolved,
     Train,
     from_parts,
     to_parts,
@@ -27,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _MESSAGE_TYPES: dict[type, str] = {
     Describe: MessageType.QUERY,
+    Resolve: f"{MessageType.QUERY}.resolve",
     Train: MessageType.TRAIN,
     Evaluate: MessageType.EVALUATE,
 }
@@ -68,6 +73,8 @@ def ask(
         answer: The type that answers them.
         group: The round, for Flower's own log.
     """
+    if not requests:  # without ids to wait for, Flower's remote grid would ask for any message
+        return
     messages = [
         Message(
             _records(request),
@@ -113,6 +120,31 @@ def describe(grid: Grid, nodes: list[int], experiment: str) -> Description:
             "the same data settings"
         )
     return descriptions[0]
+
+
+def resolve(
+    grid: Grid, nodes: Sequence[int], experiment: str, names: Sequence[str]
+) -> NDArray[np.int64]:
+    """Ask for the indices of clients, one node after the other until one answers.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        nodes: Their ids; all host the same population.
+        experiment: TOML.
+        names: Ids of clients as in the corpus.
+
+    Returns:
+        Indices in the population, -1 where there is no such client: ``[names]``.
+
+    Raises:
+        NodesError: No node answered.
+    """
+    request = Resolve(experiment, json.dumps(names))
+    for node in nodes:
+        for _, answer in ask(grid, {node: request}, Resolved):
+            if len(answer.clients) == len(names):
+                return answer.clients
+    raise NodesError("no node could look up the clients of the trace; see the log above")
 
 
 def _records(request: Any) -> RecordDict:

@@ -17,7 +17,8 @@ from fedsi.training.block import TRAINING_COLUMNS, Outcome
 from fedsi.training.metrics import Metrics, summarise
 from server import optimizers
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
-from server.cohorts import uniform_cohort
+from server.availability import Trace
+from server.cohorts import Draw, draw_cohort
 from server.nodes import NodesError
 
 DIVERGED_LOSS = 1.5
@@ -39,13 +40,16 @@ class RoundRecord:
 
     round: int
     train_loss: float
-    """Nats per target token of the aggregated clients, before the local step that used it."""
+    """Nats per target token of the aggregated clients, before the local step that used it; NaN
+    without any."""
     clients: int
     """Clients whose update was aggregated."""
     rejected: int
     """Clients whose update was not finite or out of range."""
     failed: int
     """Clients that could not be trained, or whose node failed."""
+    dropped: int
+    """Clients that were drawn but did not report in time; they were not trained."""
     tokens: int
     train_seconds: float
     evaluation_seconds: float = 0.0
@@ -65,9 +69,12 @@ def run_rounds(
     nodes: Sequence[int],
     experiment: Experiment,
     description: Description,
+    trace: Trace | None,
     state: State,
 ) -> Iterator[tuple[State, RoundRecord]]:
     """Run the rounds that are left, until the last one or until the run diverges.
+
+    A round whose cohort is empty steps the server optimizer with an update of zeros.
 
     Yields:
         After each round the new state and the round's record.
@@ -81,12 +88,10 @@ def run_rounds(
     )
     for number in range(state.round_number + 1, server.rounds + 1):
         started = time.perf_counter()
-        cohort = uniform_cohort(
-            experiment.seed, number, description.training_clients, server.cohort_size
-        )
-        trained = train_cohort(grid, nodes, experiment, state.parameters, cohort, number)
+        cohort = draw_cohort(experiment, description.training_clients, trace, number)
+        trained = train_cohort(grid, nodes, experiment, state.parameters, cohort.reporting, number)
         state = _next_state(experiment, state, trained)
-        record = _record(number, trained, time.perf_counter() - started)
+        record = _record(number, cohort, trained, time.perf_counter() - started)
         last = number == server.rounds or has_diverged(record, description)
         if last or number % server.evaluate_every == 0:
             record = _evaluated(record, grid, nodes, experiment, state, heldout)
@@ -99,12 +104,13 @@ def has_diverged(record: RoundRecord, description: Description) -> bool:
     """Whether a round left nothing to average, or a held-out loss beyond ``DIVERGED_LOSS``.
 
     A large loss of the cohort alone does not count: one client's steps may blow up, and the
-    average still be good.
+    average still be good. Neither does an empty cohort: there was nothing to go wrong.
     """
     limit = DIVERGED_LOSS * math.log(description.vocabulary_size)
     if record.heldout is not None and not record.heldout.loss <= limit:
         return True
-    return not math.isfinite(record.train_loss)
+    empty = record.clients + record.rejected + record.failed == 0
+    return not empty and not math.isfinite(record.train_loss)
 
 
 def _next_state(experiment: Experiment, state: State, trained: Aggregate) -> State:
@@ -115,12 +121,12 @@ def _next_state(experiment: Experiment, state: State, trained: Aggregate) -> Sta
     return State(state.round_number + 1, parameters, moments)
 
 
-def _record(number: int, trained: Aggregate, seconds: float) -> RoundRecord:
+def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> RoundRecord:
     column = {name: trained.rows[:, place] for place, name in enumerate(TRAINING_COLUMNS)}
     accepted = column["outcome"] == Outcome.AGGREGATED
     rejected = int((column["outcome"] == Outcome.REJECTED).sum())
     failed = int((column["outcome"] == Outcome.FAILED).sum())
-    if failed == len(trained.rows):
+    if failed == len(trained.rows) > 0:
         raise NodesError(f"no client of round {number} could be trained; see the log above")
     tokens = column["tokens"][accepted].sum()
     return RoundRecord(
@@ -129,6 +135,7 @@ def _record(number: int, trained: Aggregate, seconds: float) -> RoundRecord:
         clients=int(accepted.sum()),
         rejected=rejected,
         failed=failed,
+        dropped=cohort.drawn - len(cohort.reporting),
         tokens=int(tokens),
         train_seconds=seconds,
     )

@@ -56,6 +56,7 @@ def summarise_run(
         "clients_trained": clients,
         "clients_rejected": sum(record.rejected for record in records),
         "clients_failed": sum(record.failed for record in records),
+        "clients_dropped": sum(record.dropped for record in records),
         "tokens_trained": tokens,
         "train_loss": _finite(last.train_loss),
         **{f"heldout_{name}": _finite(value) for name, value in heldout.items()},

@@ -234,8 +234,10 @@ def write_synthetic(folder: Path, population: SyntheticPopulation) -> None:
 
 
 def _index(name: str, clients: int) -> int:
-    index = int(name) if name.isdecimal() and name.isascii() else -1
-    return index if str(index) == name and index < clients else -1
+    """Return the index of a client, -1 for a word that is no client's id."""
+    sound = name.isascii() and name.isdecimal() and len(name) <= len(str(clients))
+    index = int(name) if sound else clients
+    return index if index < clients and str(index) == name else -1
 
 
 def _hash_to_unit(key: NDArray[np.uint64]) -> Floats:

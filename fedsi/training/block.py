@@ -60,7 +60,7 @@ class BlockTrainer:
         )
         self._trainer = LocalTrainer(self.model, self.experiment.client)
         self._unigram = torch.tensor(self.population.unigram_log_probabilities)
-        self._limit = largest_contribution(self.experiment.server.cohort_size)
+        self._limit = largest_contribution(self.experiment.server.largest_cohort)
 
     def train(
         self, start: Tensor, clients: Sequence[int], round_number: int

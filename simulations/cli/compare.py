@@ -13,6 +13,7 @@ from rich.table import Table
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
+from server.availability import read_trace
 from server.cohorts import check_cohort_size
 from simulations.cli import options
 from simulations.cli.display import Display
@@ -107,9 +108,12 @@ def _check_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
 
 
 def _check_corpus(base: Experiment, cache: Path, display: Display) -> str:
-    """Prepare the corpus once, find out whether it can be used, and return its hash."""
+    """Prepare the corpus once, find out whether all runs can use it, and return its hash."""
     population = open_population(prepare(base.data, cache, display.step))
-    check_cohort_size(base.server.cohort_size, population.description.training_clients)
+    training_clients = population.description.training_clients
+    check_cohort_size(base, training_clients)
+    if base.devices.trace is not None:
+        read_trace(Path(base.devices.trace), population.find, training_clients)
     return population.description.corpus_sha256
 
 

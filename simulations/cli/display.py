@@ -1,5 +1,6 @@
 """Progress on standard error: bars on a terminal, a line now and then elsewhere."""
 
+import math
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -85,7 +86,9 @@ def _detail(records: Sequence[RoundRecord]) -> str:
     recent = records[-RECENT:]
     speed = sum(r.clients for r in recent) / sum(r.train_seconds for r in recent)
     heldout = next((r.heldout.loss for r in reversed(records) if r.heldout), None)
-    losses = f"cohort {records[-1].train_loss:.3f}"
+    # A round without a cohort has no loss; the one before still tells how far the training is.
+    cohort = next((r.train_loss for r in reversed(records) if r.clients), math.nan)
+    losses = f"cohort {cohort:.3f}"
     if heldout is not None:
         losses += f" held-out {heldout:.3f}"
     return f"{losses}, {speed:.0f} clients/s"

@@ -23,6 +23,7 @@ _SHOWN = {
     "clients_trained": "clients trained",
     "clients_rejected": "clients rejected",
     "clients_failed": "clients failed",
+    "clients_dropped": "clients dropped",
     "tokens_trained": "tokens trained",
     "heldout_loss": "held-out loss (nats per token)",
     "unigram_loss": "unigram model's loss",

@@ -27,13 +27,26 @@ changes = st.fixed_dictionaries(
         "client.gradient_clip": st.none() | rates,
         "server.optimizer": st.sampled_from(["sgd", "sgdm", "adam", "adagrad", "yogi"]),
         "server.momentum": st.floats(0, 0.999),
+        "devices.availability": st.sampled_from(["always", "diurnal"]),
+        "devices.round_seconds": rates,
+        "devices.over_selection": st.floats(1, 9),
+        "devices.dropout": st.floats(0, 0.999),
+        "devices.timeout": st.none() | rates,
     },
+)
+samplings = st.sampled_from(
+    [
+        {"server.sampling": "poisson", "server.cohort_cap": 7, "devices.over_selection": 1},
+        {"server.sampling": "shuffled", "server.min_separation": 3, "devices.over_selection": 1},
+        {"devices.availability": "trace", "devices.trace": "some/trace.csv"},
+        {},
+    ]
 )
 
 
-@given(changes)
-def test_toml_and_flat_keys_round_trip(values: dict[str, Any]) -> None:
-    experiment = Experiment().updated(values)
+@given(changes, samplings)
+def test_toml_and_flat_keys_round_trip(values: dict[str, Any], sampling: dict[str, Any]) -> None:
+    experiment = Experiment().updated(values | sampling)
     assert Experiment.from_toml(experiment.to_toml()) == experiment
     assert Experiment().updated(experiment.flat()) == experiment
 
@@ -68,6 +81,28 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
         (["server=3"], "server = 3 is not allowed"),
         (["server.rounds=0", "server.cohort_size=x"], "server.rounds = 0 .*and 1 more"),
         (["model.tied_output=true", "model.projection=false"], "set model.projection=true"),
+        (["server.sampling=random"], "server.sampling = 'random' .* 'shuffled'"),
+        (["server.cohort_cap=9"], "cohort_cap has no effect with server.sampling=uniform"),
+        (
+            ["server.min_separation=9", "server.sampling=poisson"],
+            "min_separation has no effect with server.sampling=poisson",
+        ),
+        (["devices.trace=t.csv"], "devices.trace has no effect with devices.availability=always"),
+        (["devices.availability=trace"], "name a CSV file with devices.trace"),
+        (["devices.lowest_availability=0"], "devices.lowest_availability = 0 .* greater than 0"),
+        (["devices.highest_availability=1.5"], "highest_availability = 1.5 .* equal to 1"),
+        (["devices.lowest_availability=0.95"], r"\(0.95\) is more than .* \(0.9\); lower it"),
+        (["devices.over_selection=0.9"], "devices.over_selection = 0.9 .* equal to 1"),
+        (["devices.dropout=1"], "devices.dropout = 1 .* less than 1"),
+        (["devices.trace="], "devices.trace = '' is not allowed"),
+        (
+            ["devices.over_selection=1.3", "server.sampling=poisson"],
+            "over_selection = 1.3 needs .* server.sampling=poisson does not draw.*=1$",
+        ),
+        (
+            ["devices.over_selection=1.3", "server.sampling=shuffled"],
+            "server.sampling=shuffled does not draw",
+        ),
     ],
 )
 def test_refuses(overrides: list[str], expected: str) -> None:

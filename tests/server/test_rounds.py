@@ -9,6 +9,7 @@ from fedsi import Experiment
 from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
 from fedsi.training.metrics import Metrics
+from server.availability import Trace
 from server.nodes import NodesError
 from server.rounds import RoundRecord, has_diverged, initial_state, run_rounds
 from tests.server.fake_grid import FakeGrid, raising
@@ -21,11 +22,19 @@ DESCRIPTION = Description(
     training_examples=5,
     heldout_examples=1,
     vocabulary_size=1000,
+    vocabulary_source="count",
     sequence_length=20,
     unigram_loss=5.0,
 )
 HEALTHY = RoundRecord(
-    round=1, train_loss=5.0, clients=5, rejected=0, failed=0, tokens=100, train_seconds=1.0
+    round=1,
+    train_loss=5.0,
+    clients=5,
+    rejected=0,
+    failed=0,
+    dropped=0,
+    tokens=100,
+    train_seconds=1.0,
 )
 
 
@@ -39,7 +48,9 @@ def test_what_counts_as_diverged() -> None:
     assert not has_diverged(with_loss(limit - 0.1), DESCRIPTION)
     assert has_diverged(with_loss(limit + 0.1), DESCRIPTION)
     assert has_diverged(with_loss(math.nan), DESCRIPTION)
-    assert has_diverged(replace(HEALTHY, clients=0, train_loss=math.nan), DESCRIPTION)
+    assert has_diverged(replace(HEALTHY, clients=0, rejected=5, train_loss=math.nan), DESCRIPTION)
+    # A round without a cohort is not one whose updates were all refused.
+    assert not has_diverged(replace(HEALTHY, clients=0, train_loss=math.nan), DESCRIPTION)
     # One client's steps may blow up while the average stays good.
     assert not has_diverged(replace(HEALTHY, train_loss=1e4), DESCRIPTION)
 
@@ -49,9 +60,32 @@ def test_a_round_in_which_nobody_could_be_trained_ends_the_run(
 ) -> None:
     description = open_population(prepare(smoke.data, cache)).description
     grid = FakeGrid({2: raising})
-    rounds = run_rounds(grid, [2], smoke, description, initial_state(smoke, description))
+    rounds = run_rounds(grid, [2], smoke, description, None, initial_state(smoke, description))
     with pytest.raises(NodesError, match="no client of round 1 could be trained"):
         next(rounds)
+
+
+def test_a_round_without_a_cohort_asks_nobody_and_moves_nothing(smoke: Experiment) -> None:
+    nobody = Trace(np.array([0]), np.array([1e5]), np.array([2e5]), 2e5)
+    plain = smoke.updated({"server.optimizer": "sgd", "server.cohort_size": 2})
+    start = initial_state(plain, DESCRIPTION)
+    state, record = next(run_rounds(FakeGrid({}), [2], plain, DESCRIPTION, nobody, start))
+    assert state.round_number == 1
+    assert np.array_equal(state.parameters, start.parameters)
+    assert (record.clients, record.rejected, record.failed, record.dropped) == (0, 0, 0, 0)
+    assert math.isnan(record.train_loss)
+    assert not has_diverged(record, DESCRIPTION)
+
+
+def test_an_empty_update_steps_the_server_optimizer(smoke: Experiment) -> None:
+    nobody = Trace(np.array([0]), np.array([1e5]), np.array([2e5]), 2e5)
+    momentum = smoke.updated({"server.optimizer": "sgdm", "server.momentum": 0.5})
+    start = initial_state(momentum, DESCRIPTION)
+    moving = replace(start, optimizer={"first": np.ones_like(start.parameters)})
+    state, _ = next(run_rounds(FakeGrid({}), [2], momentum, DESCRIPTION, nobody, moving))
+    assert (state.optimizer["first"] == 0.5).all()
+    expected = start.parameters + np.float32(0.5 * momentum.server.learning_rate)
+    assert np.allclose(state.parameters, expected)
 
 
 def test_the_initial_state_follows_from_the_seed(smoke: Experiment) -> None:

@@ -19,6 +19,7 @@ records = st.builds(
     clients=st.integers(0, 10**6),
     rejected=st.integers(0, 9),
     failed=st.integers(0, 9),
+    dropped=st.integers(0, 9),
     tokens=st.integers(0, 10**12),
     train_seconds=losses,
     evaluation_seconds=losses,
@@ -38,7 +39,7 @@ def test_rows_come_back(tmp_path: Path, rows: list[RoundRecord]) -> None:
 
 
 def row(number: int, loss: float = 5.0) -> RoundRecord:
-    return RoundRecord(number, loss, 10, 0, 0, 100, 1.0)
+    return RoundRecord(number, loss, 10, 0, 0, 0, 100, 1.0)
 
 
 def test_a_loss_that_is_not_a_number_comes_back(tmp_path: Path) -> None:

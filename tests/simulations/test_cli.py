@@ -63,6 +63,7 @@ def jsonl(path: str, *rows: dict[str, object]) -> str:
 
 def bad_inputs() -> dict[str, tuple[list[str], str]]:
     corpus = "data.corpus="
+    trace = ["--set", "devices.availability=trace", "--set"]
     return {
         "missing file": (["none.toml"], "cannot read the experiment none.toml: No such file"),
         "a folder": (["."], "cannot read the experiment .: Is a directory"),
@@ -89,6 +90,25 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
             ["--preset", "smoke", "--set", "server.cohort_size=181"],
             "server.cohort_size = 181 is more than the 180 training clients",
         ),
+        "no trace": (
+            ["--preset", "smoke", *trace, "devices.trace=none.csv"],
+            "cannot read the trace none.csv: No such file",
+        ),
+        "bad trace": (
+            ["--preset", "smoke", *trace, "devices.trace=trace.csv"],
+            "line 2 of the trace trace.csv must be a client's id",
+        ),
+        "separation": (
+            [
+                "--preset",
+                "smoke",
+                "--set",
+                "server.sampling=shuffled",
+                "--set",
+                "server.min_separation=19",
+            ],
+            "more than the 18 rounds in which cohorts of 10 pass over the 180",
+        ),
         "population": (
             ["--preset", "smoke", "--set", "data.population=1"],
             "data.population = 1 is not allowed",
@@ -97,11 +117,14 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
             ["--preset", "smoke", "--set", "model.hidden_size=1000000"],
             "parameters, at most 1,000,000,000 are allowed; reduce model.hidden_size",
         ),
-        "missing corpus": (["--set", corpus + "none.jsonl"], "cannot read the corpus none.jsonl"),
+        "missing corpus": (
+            ["--set", corpus + "none.jsonl"],
+            "there is no corpus none.jsonl; name a file",
+        ),
         "format": (["--set", corpus + "text.doc"], "cannot tell the format of text.doc"),
         "no usable client": (["--set", corpus + "empty.jsonl"], "has no usable client: 0 row(s)"),
         "empty text": (["--set", corpus + "blank.jsonl"], "no usable client: 2 row(s), 0 with"),
-        "column": (["--set", corpus + "cols.jsonl"], "no column 'user'; columns there: name, text"),
+        "column": (["--set", corpus + "cols.jsonl"], "no column 'user' or 'user_id' or"),
         "UTF-8": (["--set", corpus + "latin.csv"], "latin.csv is not valid UTF-8"),
         "nothing to resume": (["--resume", "--out", "none"], "holds no run to resume"),
         "out is a file": (["--preset", "smoke", "--out", "bad.toml"], "bad.toml is a file"),
@@ -116,6 +139,8 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     Path("binary.toml").write_bytes(b"\xff\xfe")
     Path("key.toml").write_text("[server]\nround = 3\n")
     Path("empty.jsonl").write_text("")
+    Path("text.doc").write_text("text")
+    Path("trace.csv").write_text("client,start,end\n3,9,1\n")
     jsonl("blank.jsonl", {"user": "a", "text": ""}, {"user": "b", "text": None})
     jsonl("cols.jsonl", {"name": "a", "text": "b"})
     Path("latin.csv").write_bytes("user,text\na,né\n".encode("latin-1"))

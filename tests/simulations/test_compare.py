@@ -81,8 +81,12 @@ def test_resuming_runs_nothing_again(
         (["--client-learning-rates", "1,1"], "takes different values"),
         (["--client-learning-rates", "-1"], "client.learning_rate = -1.0 is not allowed"),
         (["--seeds", "0"], "Invalid value for '--seeds'"),
-        (["--set", "data.corpus=none.csv"], "cannot read the corpus none.csv"),
+        (["--set", "data.corpus=none.csv"], "there is no corpus none.csv"),
         (["--set", "server.cohort_size=500"], "more than the 180 training clients"),
+        (
+            ["--set", "devices.availability=trace", "--set", "devices.trace=none.csv"],
+            "cannot read the trace none.csv",
+        ),
     ],
 )
 def test_bad_input(
@@ -114,7 +118,7 @@ def test_ctrl_c_can_be_resumed(cache: Path, tmp_path: Path) -> None:
 
 
 def outcome(architecture: str, rate: float, seed: int, loss: float | None) -> Outcome:
-    record = RoundRecord(1, 5.0, 1, 0, 0, 1, 1.0)
+    record = RoundRecord(1, 5.0, 1, 0, 0, 0, 1, 1.0)
     summary = {
         "status": "finished" if loss else "diverged",
         "heldout_loss": loss,

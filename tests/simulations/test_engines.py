@@ -13,8 +13,8 @@ from fedsi import Experiment
 from fedsi.data.prepare import open_population, prepare
 from fedsi.messages import Described
 from server.aggregation import train_cohort
-from server.cohorts import uniform_cohort
-from server.nodes import ask, describe
+from server.cohorts import draw_cohort
+from server.nodes import ask, describe, resolve
 from server.rounds import initial_state
 from simulations import simulate
 from simulations.engines import flower_private
@@ -59,7 +59,8 @@ def test_a_dead_worker_costs_its_clients_and_is_replaced(
     nodes = sorted(grid.get_node_ids())
     description = describe(grid, nodes, smoke.to_toml())
     parameters = initial_state(smoke, description).parameters
-    cohort = uniform_cohort(0, 1, description.training_clients, 8)
+    experiment = smoke.updated({"server.cohort_size": 8})
+    cohort = draw_cohort(experiment, description.training_clients, None, 1).reporting
     whole = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
     os.kill(processes(grid)[0], signal.SIGKILL)
     hurt = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
@@ -80,6 +81,11 @@ def test_what_a_client_app_raises_is_an_error_reply(
     unknown = Message(RecordDict(), dst_node_id=3, message_type="train.unknown")
     (reply,) = grid.send_and_receive([unknown])
     assert "No train function registered" in str(reply.error.reason)
+
+
+def test_nodes_know_the_clients_by_their_ids(smoke: Experiment, grid: InProcessGrid) -> None:
+    nodes = sorted(grid.get_node_ids())
+    assert resolve(grid, nodes, smoke.to_toml(), ["7", "none", "199"]).tolist() == [7, -1, 199]
 
 
 def test_closing_ends_the_processes(smoke: Experiment, cache: Path) -> None:

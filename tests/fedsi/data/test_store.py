@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from fedsi import UserError
 from fedsi.data.corpus import Corpus, Row, silent
+from fedsi.data.encode import build_store
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV, PAD, words
-from fedsi.data.store import StoredPopulation, build_store
+from fedsi.data.store import StoredPopulation
 from fedsi.experiment import DataSettings
 from tests.conftest import shared_file
 
@@ -25,14 +26,8 @@ def corpus_of(texts: dict[str, list[str]]) -> Corpus:
 
 
 def build(texts: dict[str, list[str]], folder: Path, vocabulary: int = 3) -> Population:
-    build_store(
-        corpus_of(texts),
-        folder,
-        vocabulary_size=vocabulary,
-        sequence_length=4,
-        heldout_fraction=0.3,
-        progress=silent,
-    )
+    settings = DataSettings(vocabulary_size=vocabulary, sequence_length=4, heldout_fraction=0.3)
+    build_store(corpus_of(texts), folder, settings, silent)
     return open_population(folder)
 
 
@@ -51,7 +46,7 @@ def test_every_client_comes_back(
     folder = tmp_path_factory.mktemp("store") / "population"
     population = build(texts, folder)
     description = population.description
-    vocabulary = (folder / "vocabulary.txt").read_text().split()
+    vocabulary = (folder / "vocabulary.txt").read_text().splitlines()[1:]
     clients = description.training_clients + description.heldout_clients
 
     def decode(row: list[int]) -> list[str]:
@@ -70,12 +65,26 @@ def test_every_client_comes_back(
         population.examples(clients)
 
 
+def test_a_client_is_found_by_its_id(tmp_path: Path) -> None:
+    # Each client's only sentence is as long as its number, and its id is not its index.
+    texts = {f"ü {k}": [" ".join(["word"] * k)] for k in range(1, 5)}
+    population = build(texts, tmp_path / "p")
+    names = [*texts, "ü 5", ""]
+    found = population.find(names).tolist()
+    assert found[-2:] == [-1, -1]
+    for name, client in zip(texts, found, strict=False):
+        assert (population.examples(client)[0] >= FIRST_WORD).sum() == int(name.split()[1])
+    (tmp_path / "p" / "client_names.json").write_text("[")
+    with pytest.raises(UserError, match="damaged"):
+        StoredPopulation(tmp_path / "p").find(names)
+
+
 def test_nothing_of_a_held_out_client_reaches_the_vocabulary(tmp_path: Path) -> None:
     # Every client has a word of its own, so each word in the vocabulary names its client.
     numbers = {f"c{k}": "".join(chr(97 + int(d)) for d in f"{k:03}") for k in range(60)}
     texts = {client: [f"own{letters} shared"] for client, letters in numbers.items()}
     population = build(texts, tmp_path / "p", vocabulary=1000)
-    known = set((tmp_path / "p" / "vocabulary.txt").read_text().split()) - {"shared"}
+    known = set((tmp_path / "p" / "vocabulary.txt").read_text().splitlines()[1:]) - {"shared"}
     first = population.description.training_clients
     assert len(known) == first == 42
     for client in range(60):
@@ -112,14 +121,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_store(
-            Corpus("test", "0" * 64, rows),
-            tmp_path / "p",
-            vocabulary_size=3,
-            sequence_length=4,
-            heldout_fraction=0.3,
-            progress=silent,
-        )
+        build_store(Corpus("test", "0" * 64, rows), tmp_path / "p", DataSettings(), silent)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -132,7 +134,7 @@ def test_a_store_of_another_version_or_a_damaged_one_is_refused(tmp_path: Path) 
         StoredPopulation(tmp_path / "p")
     meta = tmp_path / "p" / "meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format": 0}))
-    with pytest.raises(UserError, match="has format 0, expected 2"):
+    with pytest.raises(UserError, match="has format 0, expected 3"):
         open_population(tmp_path / "p")
     meta.write_text("{")
     with pytest.raises(UserError, match="holds no population"):

@@ -4,21 +4,36 @@ import pytest
 from fedsi.data import synthetic
 from fedsi.data.protocol import EOS, FIRST_WORD, PAD
 from fedsi.data.synthetic import Language, SyntheticPopulation, make_synthetic
+from fedsi.experiment import DataSettings
 
 
 @pytest.fixture(scope="module")
 def population() -> SyntheticPopulation:
-    return make_synthetic(400, 0.25, 60, 12)
+    return make_synthetic(
+        DataSettings(
+            corpus="synthetic",
+            population=400,
+            heldout_fraction=0.25,
+            vocabulary_size=60,
+            sequence_length=12,
+        )
+    )
 
 
 def test_clients_are_generated_from_their_number_alone(population: SyntheticPopulation) -> None:
-    other = SyntheticPopulation(population.description, population.unigram_log_probabilities)
+    other = SyntheticPopulation(population.description, population.traits, np.zeros(64))
     backwards = [other.examples(k) for k in reversed(range(20))][::-1]
     for client, examples in enumerate(backwards):
         assert np.array_equal(population.examples(client), examples)
     assert not np.array_equal(backwards[0], backwards[1])
     with pytest.raises(IndexError):
         population.examples(400)
+
+
+def test_a_client_is_found_by_its_number(population: SyntheticPopulation) -> None:
+    names = ["399", "0", "12", "400", "-1", "012", "1.0", "", " 3", "٣", "9" * 5000, "x"]
+    assert population.find(names).tolist() == [399, 0, 12] + [-1] * 9
+    assert population.find([]).dtype == np.int64
 
 
 def test_probabilities_sum_to_one() -> None:

@@ -1,11 +1,14 @@
-from collections import Counter
-
 from fedsi.data.protocol import FIRST_WORD, OOV
-from fedsi.data.vocabulary import Vocabulary
+from fedsi.data.vocabulary import WordVocabulary
 
 
-def test_most_frequent_words_first_and_ties_by_alphabet() -> None:
-    vocabulary = Vocabulary.from_counts(Counter({"b": 2, "a": 2, "c": 5, "rare": 1}), 3)
-    assert vocabulary.words == ("c", "a", "b")
-    assert len(vocabulary) == 7
-    assert vocabulary.encode(["b", "rare", "c"]) == [FIRST_WORD + 2, OOV, FIRST_WORD]
+def test_ids_follow_the_special_tokens() -> None:
+    vocabulary = WordVocabulary(["the", "cat"])
+    assert len(vocabulary) == 6
+    assert vocabulary.encode("The  cat, the DOG!") == [
+        FIRST_WORD,
+        FIRST_WORD + 1,
+        FIRST_WORD,
+        OOV,
+    ]
+    assert vocabulary.decode([1, FIRST_WORD + 1, OOV]) == "<bos> cat <oov>"

@@ -6,7 +6,8 @@ import torch
 
 from fedsi import Experiment
 from fedsi.data.protocol import Tokens
-from fedsi.data.synthetic import make_synthetic
+from fedsi.data.synthetic import SyntheticPopulation, make_synthetic
+from fedsi.experiment import DataSettings
 from fedsi.models.initialisation import initial_parameters
 from fedsi.training.block import TRAINING_COLUMNS, BlockTrainer, Outcome
 from fedsi.training.fixed_point import decode
@@ -19,22 +20,31 @@ EXPERIMENT = Experiment(
 )
 
 
-class Faulty:
+HEALTHY = make_synthetic(
+    DataSettings(
+        corpus="synthetic",
+        population=20,
+        heldout_fraction=0.2,
+        vocabulary_size=30,
+        sequence_length=6,
+    )
+)
+
+
+class Faulty(SyntheticPopulation):
     """A synthetic population with one client that cannot be read and one without text."""
 
     def __init__(self) -> None:
-        self.healthy = make_synthetic(20, 0.2, 30, 6)
-        self.description = self.healthy.description
-        self.unigram_log_probabilities = self.healthy.unigram_log_probabilities
+        super().__init__(HEALTHY.description, HEALTHY.traits, HEALTHY.unigram_log_probabilities)
 
     def examples(self, client: int) -> Tokens:
         if client == 2:
             raise OSError("disk on fire")
-        return self.healthy.examples(client)[: 0 if client == 3 else None]
+        return super().examples(client)[: 0 if client == 3 else None]
 
 
 def test_a_sum_is_the_weighted_sum_of_its_clients() -> None:
-    trainer = BlockTrainer(EXPERIMENT, Faulty().healthy)
+    trainer = BlockTrainer(EXPERIMENT, HEALTHY)
     start = initial_parameters(trainer.model, 0)
     together, rows = trainer.train(start, [0, 1, 5], round_number=3)
     alone = [trainer.train(start, [client], round_number=3) for client in (0, 1, 5)]
@@ -46,7 +56,7 @@ def test_a_sum_is_the_weighted_sum_of_its_clients() -> None:
 
 def test_uniform_averaging_weighs_clients_alike() -> None:
     experiment = EXPERIMENT.updated({"server.averaging": "uniform"})
-    trainer = BlockTrainer(experiment, Faulty().healthy)
+    trainer = BlockTrainer(experiment, HEALTHY)
     _, rows = trainer.train(initial_parameters(trainer.model, 0), [0, 1], round_number=1)
     assert rows[:, 1].tolist() == [1.0, 1.0]
 
@@ -73,7 +83,7 @@ def test_a_client_without_examples_contributes_nothing() -> None:
 def test_updates_that_are_not_finite_or_too_large_are_rejected(
     poison: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = BlockTrainer(EXPERIMENT, Faulty().healthy)
+    trainer = BlockTrainer(EXPERIMENT, HEALTHY)
     start = initial_parameters(trainer.model, 0)
     clean, _ = trainer.train(start, [0], round_number=1)
     train = trainer._trainer.train

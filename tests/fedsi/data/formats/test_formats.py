@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 
 from fedsi import UserError
 from fedsi.data.corpus import Row
-from fedsi.data.formats import files
 from fedsi.data.formats.files import Columns
 from fedsi.data.formats.table import FORMATS, open_corpus, recognise
 from fedsi.data.prepare import open_population, prepare
@@ -52,9 +52,13 @@ def test_every_file_may_be_compressed(tmp_path: Path, kind: str, ending: str) ->
     import zstandard
 
     path = written(tmp_path, kind)
-    compress = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress}[ending]
+    compress: dict[str, Callable[[bytes], bytes]] = {
+        ".gz": gzip.compress,
+        ".xz": lzma.compress,
+        ".zst": zstandard.compress,
+    }
     packed = path.with_name(path.name + ending)
-    packed.write_bytes(compress(path.read_bytes()))
+    packed.write_bytes(compress[ending](path.read_bytes()))
     assert clients_of(packed) == EXPECTED
 
 
@@ -126,7 +130,7 @@ def test_truncated_files_never_crash(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", FILES)
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    max_examples=150,
+    max_examples=100,
 )
 @given(damage=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
 def test_flipped_bytes_never_crash(
@@ -179,7 +183,7 @@ def test_a_missing_reader_is_named(
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(files.importlib, "import_module", missing)
+    monkeypatch.setattr("importlib.import_module", missing)
     package = module.partition(".")[0]
     with pytest.raises(UserError, match=rf"package {package} .*pip install 'fedsi\[{extra}\]'"):
         list(open_corpus(path).rows())

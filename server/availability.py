@@ -1,0 +1,224 @@
+"""Which clients can be reached in a round: all of them, those of a trace, or by a daily rhythm.
+
+Who is available is not up to the server, and the available clients are not a uniform draw from
+the population: privacy accounting must not count on amplification by sampling when devices come
+and go, whatever the sampler.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from fedsi.seeds import Purpose, generator
+
+DAY_SECONDS = 86_400.0
+HEADER = ["client", "start", "end"]
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Available(Protocol):
+    """The clients that can be reached in one round."""
+
+    def sample(self, rng: np.random.Generator, size: int) -> Ids:
+        """Draw available clients uniformly without replacement; all of them if they are fewer."""
+        ...
+
+    def keep(self, clients: Ids) -> Ids:
+        """Return those of the clients that are available, in the order given."""
+        ...
+
+
+@dataclass(frozen=True)
+class Everyone:
+    """All clients, always."""
+
+    population: int
+
+    def sample(self, rng: np.random.Generator, size: int) -> Ids:
+        """Draw from all clients at a cost that grows with ``size`` alone."""
+        return rng.choice(self.population, size, replace=False).astype(np.int64)
+
+    def keep(self, clients: Ids) -> Ids:
+        """Return the clients."""
+        return clients
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The clients that a trace lists for a moment, in ascending order."""
+
+    clients: Ids
+
+    def sample(self, rng: np.random.Generator, size: int) -> Ids:
+        """Draw from the list."""
+        return rng.choice(self.clients, min(size, len(self.clients)), replace=False)
+
+    def keep(self, clients: Ids) -> Ids:
+        """Return the clients that are listed."""
+        return clients[np.isin(clients, self.clients)]
+
+
+@dataclass(frozen=True)
+class Diurnal:
+    """Clients with a daily rhythm: a cosine of 24 hours, each with a phase of its own.
+
+    At time t client c is available with the probability ``lowest + (highest - lowest) *
+    (1 + cos(2 pi (t / day + phase(c)))) / 2``, independently of everyone else and of other rounds.
+    The phase is its time zone, uniform over the day and the same in all rounds.
+    """
+
+    experiment: Experiment
+    population: int
+    round_number: int
+
+    def sample(self, rng: np.random.Generator, size: int) -> Ids:
+        """Draw by rejection: candidates in random order, until enough of them are available.
+
+        The candidates are as many as suffice at the lowest probability, with a chance of less than
+        1e-17 (Chernoff) that a cohort is smaller than it could be; the cost does not grow with the
+        population.
+        """
+        lowest = self.experiment.devices.lowest_availability
+        candidates = math.ceil(min(self.population, (2 * size + 80) / lowest))
+        drawn = rng.choice(self.population, candidates, replace=False).astype(np.int64)
+        return self.keep(drawn)[:size]
+
+    def keep(self, clients: Ids) -> Ids:
+        """Toss each client's coin."""
+        rng = generator(self.experiment.seed, Purpose.AVAILABILITY, self.round_number)
+        return clients[rng.random(len(clients)) < self.probabilities(clients)]
+
+    def probabilities(self, clients: Ids) -> Floats:
+        """Return how likely each client is to be available, ``[clients]``."""
+        devices = self.experiment.devices
+        days = start_of(self.experiment, self.round_number) / DAY_SECONDS
+        phases = _phases(self.experiment.seed, self.population)[clients]
+        swing: Floats = (1 + np.cos(2 * np.pi * (days % 1 + phases))) / 2
+        span = devices.highest_availability - devices.lowest_availability
+        return devices.lowest_availability + span * swing
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A recording of when clients were available.
+
+    It repeats: after the largest end it starts again from 0.
+    """
+
+    clients: Ids
+    """Whom an interval is about, ``[intervals]``."""
+    starts: Floats
+    """Seconds, included, ``[intervals]``."""
+    ends: Floats
+    """Seconds, excluded, ``[intervals]``."""
+    period: float
+    """Seconds; the largest end in the file."""
+
+    def at(self, seconds: float) -> Ids:
+        """Return who is available at a time, in ascending order."""
+        now = seconds % self.period
+        return np.unique(self.clients[(self.starts <= now) & (now < self.ends)])
+
+
+def start_of(experiment: Experiment, round_number: int) -> float:
+    """Return the simulated seconds at which a round starts."""
+    return (round_number - 1) * experiment.devices.round_seconds
+
+
+def available_in(
+    experiment: Experiment, population: int, trace: Trace | None, round_number: int
+) -> Available:
+    """Return the clients that can be reached in a round.
+
+    Args:
+        experiment: The configuration.
+        population: Number of training clients.
+        trace: The recording, if the experiment has one.
+        round_number: The round, from 1.
+    """
+    if trace is not None:
+        return Listed(trace.at(start_of(experiment, round_number)))
+    if experiment.devices.availability == "diurnal":
+        return Diurnal(experiment, population, round_number)
+    return Everyone(population)
+
+
+def read_trace(path: Path, find: Callable[[Sequence[str]], Ids], training_clients: int) -> Trace:
+    """Read a trace: a CSV file with the columns ``client,start,end`` (seconds).
+
+    Intervals of held-out clients and of clients that the corpus does not have are left out.
+
+    Args:
+        path: The file.
+        find: Returns the indices of clients, -1 where there is no such client.
+        training_clients: The clients of smaller index may be trained on.
+
+    Raises:
+        UserError: The file is missing or malformed, or knows none of the training clients.
+    """
+    names, times = _read_intervals(path)
+    distinct = list(dict.fromkeys(names))
+    index = dict(zip(distinct, find(distinct).tolist(), strict=True))
+    clients = np.array([index[name] for name in names], dtype=np.int64)
+    kept = (clients >= 0) & (clients < training_clients)
+    if not kept.any():
+        raise UserError(
+            f"the trace {path} names no training client of the corpus; its column client must hold "
+            "the ids that clients have in the corpus"
+        )
+    period = float(times[:, 1].max())
+    return Trace(clients[kept], times[kept, 0], times[kept, 1], period)
+
+
+def _read_intervals(path: Path) -> tuple[list[str], Floats]:
+    """Return the client ids and the ``[intervals, (start, end)]`` of a trace file."""
+    names: list[str] = []
+    times: list[tuple[float, float]] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file)
+            if next(lines, None) != HEADER:
+                raise UserError(f"the trace {path} must begin with the line {','.join(HEADER)}")
+            for line in lines:
+                interval = _interval(line)
+                if interval is None:
+                    raise UserError(
+                        f"line {lines.line_num} of the trace {path} must be a client's id and two "
+                        f"times in seconds with 0 <= start < end, not {','.join(line)!r}"
+                    )
+                names.append(line[0])
+                times.append(interval)
+    except OSError as error:
+        raise UserError(f"cannot read the trace {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"the trace {path} is not a CSV file in UTF-8: {error}") from None
+    if not names:
+        raise UserError(f"the trace {path} has no line after its header; add client,start,end")
+    return names, np.array(times)
+
+
+def _interval(line: Sequence[str]) -> tuple[float, float] | None:
+    """Return start and end, or None for a line that says something else."""
+    try:
+        _, start, end = line[0], float(line[1]), float(line[2])
+    except (IndexError, ValueError):
+        return None
+    sound = len(line) == len(HEADER) and 0 <= start < end < math.inf
+    return (start, end) if sound else None
+
+
+@lru_cache(maxsize=2)
+def _phases(seed: int, population: int) -> Floats:
+    """Return each client's phase in days, ``[population]``; drawn in the order of the clients."""
+    return generator(seed, Purpose.AVAILABILITY).random(population)

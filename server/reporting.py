@@ -1,0 +1,70 @@
+"""Which of the clients that were asked report in time: drop-outs, slow devices, over-selection.
+
+After Bonawitz et al., "Towards Federated Learning at Scale" (arXiv 1902.01046): more clients are
+drawn than are needed, and the round closes when enough of them have reported.
+
+Drop-outs and devices' speeds do not depend on the data, so drop-outs and a time-out only thin the
+cohort. Keeping the fastest does more: whether a client takes part then depends on who else was
+drawn, and fast devices do so more often. Over-selection voids privacy amplification by sampling.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.experiment import Experiment
+from fedsi.seeds import Purpose, generator
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def clients_to_draw(experiment: Experiment) -> int:
+    """Return how many clients are drawn so that a cohort remains."""
+    wanted = experiment.server.cohort_size * experiment.devices.over_selection
+    # The product of 10 and 1.1 is a little above 11; that is no twelfth client.
+    return math.ceil(round(wanted, 6))
+
+
+def reporting(experiment: Experiment, population: int, asked: Ids, round_number: int) -> Ids:
+    """Return the clients that report in time, in the order in which they were drawn.
+
+    Of more than the cohort's size, when more were drawn, the fastest are kept; among equally fast
+    ones those drawn first.
+
+    Args:
+        experiment: The configuration.
+        population: Number of training clients.
+        asked: The clients that were drawn and are available.
+        round_number: The round, from 1.
+    """
+    devices = experiment.devices
+    rng = generator(experiment.seed, Purpose.REPORTING, round_number)
+    asked = asked[rng.random(len(asked)) >= devices.dropout]
+    durations = log_durations(experiment, population, asked)
+    if devices.timeout is not None:
+        in_time = durations <= math.log(devices.timeout)
+        asked, durations = asked[in_time], durations[in_time]
+    if devices.over_selection > 1:
+        first = np.argsort(durations, kind="stable")[: experiment.server.cohort_size]
+        asked = asked[np.sort(first)]
+    return asked
+
+
+def log_durations(experiment: Experiment, population: int, clients: Ids) -> Floats:
+    """Return the logarithm of how long devices take, the median's being 0: ``[clients]``.
+
+    A device is as fast in every round.
+    """
+    sigma = experiment.devices.speed_sigma
+    if not sigma:
+        return np.zeros(len(clients))
+    return sigma * _speeds(experiment.seed, population)[clients]
+
+
+@lru_cache(maxsize=2)
+def _speeds(seed: int, population: int) -> Floats:
+    """Return standard normal numbers, ``[population]``; drawn in the order of the clients."""
+    return generator(seed, Purpose.DEVICE_SPEED).standard_normal(population)
