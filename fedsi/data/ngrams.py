@@ -22,7 +22,7 @@ from fedsi.data.splits import hash_order
 
 DISCOUNT = 0.75
 MOST_TOKENS = 20_000_000
-"""Targets that are counted, and scored, at most: they bound the memory to a few gigabytes."""
+"""Targets that are counted, and scored, at most: they bound the memory to about 3 GB."""
 
 _LONGEST = 3
 _FIRST_TARGET = EOS
