@@ -170,8 +170,8 @@ def test_the_corpora_with_punctuation_come_near_the_published_points(
     published: Expected,
     absolute: float,
 ) -> None:
-    # The points beside the corpora do not say how the text was cut into words. Punctuation must have
-    # counted as words: no word is 9 % of Shakespeare, the comma is. This is the nearest way found.
+    # The points beside the corpora do not say how the text was cut into words. Punctuation must
+    # have been counted: no word is 9 % of Shakespeare, the comma is. This is the nearest way found.
     monkeypatch.setattr(store, "words", lambda text: PUNCTUATED.findall(text.lower()))
     settings = DataSettings(corpus=str(shared_file(name)), vocabulary_size=10_000)
     population = open_population(prepare(settings, tmp_path))
