@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from fedsi.files import write_atomically
 from server.rounds import RoundRecord
@@ -104,6 +106,39 @@ def comparison_figure(comparison: Comparison) -> Figure:
         over_rates.minorticks_off()
         for axes in (over_rounds, over_rates):
             axes.legend()
+    return figure
+
+
+def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
+    """Draw how many words clients have, and mark the median and the 90 % quantile.
+
+    Args:
+        words_per_client: Words of each client, at least one; not empty.
+    """
+    median, most = np.quantile(words_per_client, (0.5, 0.9))
+    # From the power of two at or below the smallest client to one above the largest.
+    lowest = int(np.log2(words_per_client.min()))
+    highest = int(np.log2(words_per_client.max())) + 1
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        axes.hist(
+            words_per_client,
+            bins=[2.0**power for power in range(lowest, highest + 1)],
+            color="#b8c4ce",
+            edgecolor="white",
+        )
+        for value, style, label in ((median, "-", "median"), (most, "--", "90 % of clients below")):
+            axes.axvline(value, color=_GREY, linestyle=style, label=f"{label}: {value:,.0f}")
+        axes.set_xscale("log")
+        axes.set_axisbelow(True)
+        axes.set(
+            xlabel="words per client (from one power of two to the next)",
+            ylabel="clients",
+            title=f"Words of {len(words_per_client):,} clients",
+        )
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.legend()
     return figure
 
 

@@ -1,0 +1,236 @@
+"""N-gram models: what a neural model has to beat before it may be called a language model.
+
+The unigram model is the population's own. The bigram and the trigram model are smoothed by
+interpolated Kneser-Ney with one fixed discount (Chen and Goodman, "An Empirical Study of Smoothing
+Techniques for Language Modeling", 1998, section 2.7): an n-gram keeps its count less the discount,
+and what was taken away goes to the model that is one word shorter, whose own counts are not of
+occurrences but of the different words that stand before it.
+
+Models are fitted on training clients and scored on held-out ones.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.data.population import Population
+from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens
+from fedsi.data.splits import hash_order
+
+DISCOUNT = 0.75
+MOST_TOKENS = 20_000_000
+"""Targets that are counted, and scored, at most: they bound the memory to about 3 GB."""
+
+_LONGEST = 3
+_FIRST_TARGET = EOS
+"""Padding and beginnings of sentences are never predicted."""
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NgramScore:
+    """How one model does on held-out clients."""
+
+    order: int
+    """Words in an n-gram: 1, 2 or 3."""
+    perplexity: float
+    """Over all targets, ends of sentences and unknown words included."""
+    accuracy: float
+    """Share of the targets that are words (no oov, no eos) that were likeliest of all ids: the
+    ``accuracy_no_oov_no_eos`` of ``fedsi.training.metrics``. NaN without such targets."""
+    word_accuracy: float
+    """The same if the model may suggest nothing but words."""
+
+
+@dataclass(frozen=True)
+class NgramScores:
+    """What the three models reach, and on how much text."""
+
+    training_tokens: int
+    """Targets that the bigram and the trigram model were fitted on."""
+    heldout_tokens: int
+    """Targets that all three were scored on."""
+    orders: tuple[NgramScore, ...]
+
+
+def ngram_scores(population: Population, most_tokens: int = MOST_TOKENS) -> NgramScores:
+    """Fit unigram, bigram and trigram models to the training clients and score the held-out ones.
+
+    Args:
+        population: The clients.
+        most_tokens: Targets to read of either kind of client; whole clients are taken in an order
+            that looks random, the last of them cut.
+    """
+    description = population.description
+    border, size = description.training_clients, description.vocabulary_size
+    training = _read(population, range(border), most_tokens)
+    clients = range(border, border + description.heldout_clients)
+    heldout = _read(population, clients, most_tokens)
+    unigram = np.exp(population.unigram_log_probabilities)
+    scores = [_score(1, heldout, unigram[heldout[:, -1]], _likeliest(unigram))]
+    for order in range(2, _LONGEST + 1):
+        model = KneserNey(training, order, size)
+        scores.append(
+            _score(order, heldout, model.probabilities(heldout), model.predictions(heldout))
+        )
+    return NgramScores(len(training), len(heldout), tuple(scores))
+
+
+def trigrams_of(examples: Tokens) -> Tokens:
+    """Return every target behind the two tokens before it; ``pad`` stands before ``bos``.
+
+    Args:
+        examples: ``[examples, sequence_length + 1]``.
+
+    Returns:
+        ``[targets, 3]``, the target last.
+    """
+    before = np.pad(examples, ((0, 0), (1, 0)), constant_values=PAD)
+    stacked = np.stack([before[:, :-2], before[:, 1:-1], before[:, 2:]], axis=-1)
+    found: Tokens = stacked[stacked[..., -1] != PAD]
+    return found
+
+
+class KneserNey:
+    """An interpolated Kneser-Ney model.
+
+    Args:
+        trigrams: What to count, ``[targets, 3]``; not empty.
+        order: Words in an n-gram: 2 or 3.
+        vocabulary_size: Token ids, special tokens included.
+    """
+
+    def __init__(self, trigrams: Tokens, order: int, vocabulary_size: int) -> None:
+        if vocabulary_size**_LONGEST > np.iinfo(np.int64).max:
+            raise ValueError(f"{vocabulary_size} token ids are too many to number their trigrams")
+        self._size = vocabulary_size
+        self._order = order
+        counted = {order: np.unique(self._keys(trigrams), return_counts=True)}
+        for length in range(order - 1, 0, -1):
+            shorter = counted[length + 1][0] % vocabulary_size**length
+            counted[length] = np.unique(shorter, return_counts=True)
+        self._unigram = self._fit_unigram(*counted[1])
+        self._levels: dict[int, _Level] = {}
+        for length in range(2, order + 1):
+            self._add_level(length, *counted[length])
+
+    def probabilities(self, trigrams: Tokens) -> Floats:
+        """Return the probability of each target after what stands before it: ``[targets]``."""
+        return self._probabilities(self._keys(trigrams), self._order)
+
+    def predictions(self, trigrams: Tokens) -> Ids:
+        """Return the likeliest id and the likeliest word in place of each target.
+
+        Of equally likely ids the smallest is taken.
+
+        Returns:
+            ``[targets, 2]``.
+        """
+        return self._predictions(self._keys(trigrams) // self._size, self._order)
+
+    def _keys(self, trigrams: Tokens) -> Ids:
+        """Return a number for each n-gram; ``key // size`` is that of its context."""
+        keys = np.zeros(len(trigrams), np.int64)
+        for column in range(_LONGEST - self._order, _LONGEST):
+            keys = keys * self._size + trigrams[:, column]
+        return keys
+
+    def _fit_unigram(self, ids: Ids, counts: Ids) -> Floats:
+        unigram = np.zeros(self._size)
+        targets = self._size - _FIRST_TARGET
+        unigram[_FIRST_TARGET:] = DISCOUNT * len(ids) / counts.sum() / targets
+        unigram[ids] += (counts - DISCOUNT) / counts.sum()
+        return unigram
+
+    def _add_level(self, length: int, grams: Ids, counts: Ids) -> None:
+        contexts, context = np.unique(grams // self._size, return_inverse=True)
+        totals = np.bincount(context, weights=counts)
+        backoffs = DISCOUNT * np.bincount(context) / totals
+        shorter = self._probabilities(grams % self._size ** (length - 1), length - 1)
+        seen = (counts - DISCOUNT) / totals[context] + backoffs[context] * shorter
+        level = _Level(grams, seen, contexts, backoffs, np.empty((len(contexts), 2), np.int64))
+        self._levels[length] = level
+        likeliest = self._predictions(contexts % self._size ** (length - 2), length - 1)
+        for column, first in enumerate((_FIRST_TARGET, FIRST_WORD)):
+            # What was not seen in a context keeps the order it has in the shorter one, so that
+            # only the likeliest there can win.
+            known = grams[grams % self._size >= first]
+            candidates = np.concatenate([known, contexts * self._size + likeliest[:, column]])
+            level.best[:, column] = self._best_of(candidates, length)
+
+    def _best_of(self, candidates: Ids, length: int) -> Ids:
+        """Return the likeliest last token of the candidates in each context, contexts sorted."""
+        probabilities = self._probabilities(candidates, length)
+        contexts = candidates // self._size
+        ranked = np.lexsort((candidates, -probabilities, contexts))
+        firsts = np.flatnonzero(np.diff(contexts[ranked], prepend=-1))
+        return candidates[ranked[firsts]] % self._size
+
+    def _probabilities(self, keys: Ids, length: int) -> Floats:
+        if length == 1:
+            return self._unigram[keys]
+        level = self._levels[length]
+        shorter = self._probabilities(keys % self._size ** (length - 1), length - 1)
+        place, known = _find(level.contexts, keys // self._size)
+        unseen = np.where(known, level.backoffs[place], 1.0) * shorter
+        place, known = _find(level.grams, keys)
+        return np.where(known, level.probabilities[place], unseen)
+
+    def _predictions(self, contexts: Ids, length: int) -> Ids:
+        if length == 1:
+            return np.broadcast_to(_likeliest(self._unigram), (len(contexts), 2))
+        shorter = self._predictions(contexts % self._size ** (length - 2), length - 1)
+        level = self._levels[length]
+        place, known = _find(level.contexts, contexts)
+        return np.where(known[:, None], level.best[place], shorter)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The n-grams of one length that were seen, and the contexts they were seen in, both sorted."""
+
+    grams: Ids
+    probabilities: Floats
+    contexts: Ids
+    backoffs: Floats
+    """What the shorter model's probability is multiplied by."""
+    best: Ids
+    """The likeliest id and the likeliest word: ``[contexts, 2]``."""
+
+
+def _find(table: Ids, keys: Ids) -> tuple[Ids, NDArray[np.bool_]]:
+    """Return where keys stand in a sorted table, and which of them are there at all."""
+    place = np.minimum(np.searchsorted(table, keys), len(table) - 1)
+    return place, table[place] == keys
+
+
+def _likeliest(unigram: Floats) -> Ids:
+    """Return the likeliest id and the likeliest word."""
+    return np.array([unigram.argmax(), FIRST_WORD + unigram[FIRST_WORD:].argmax()])
+
+
+def _read(population: Population, clients: Iterable[int], most_tokens: int) -> Tokens:
+    parts, tokens = [], 0
+    for client in sorted(clients, key=lambda client: hash_order(str(client))):
+        parts.append(trigrams_of(population.examples(client)))
+        tokens += len(parts[-1])
+        if tokens >= most_tokens:
+            break
+    return np.concatenate(parts)[:most_tokens]
+
+
+def _score(order: int, heldout: Tokens, probabilities: Floats, predictions: Ids) -> NgramScore:
+    targets = heldout[:, -1]
+    hits = (predictions == targets[:, None])[targets >= FIRST_WORD]
+    accuracies = hits.mean(axis=0) if len(hits) else (math.nan, math.nan)
+    return NgramScore(
+        order=order,
+        perplexity=math.exp(-np.log(probabilities).mean()),
+        accuracy=float(accuracies[0]),
+        word_accuracy=float(accuracies[1]),
+    )
