@@ -17,9 +17,10 @@ FIRST_WORD = len(SPECIAL_TOKENS)
 
 Tokens = NDArray[np.int32]
 
-Splitting = Literal["letters", "spaces"]
+Splitting = Literal["letters", "punctuation", "spaces"]
 
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
+_WORD_OR_PUNCTUATION = re.compile(r"[\w']+|[^\w\s]+")
 
 
 def words(text: str) -> list[str]:
@@ -28,11 +29,18 @@ def words(text: str) -> list[str]:
 
 
 def split_words(text: str, splitting: Splitting) -> list[str]:
-    """Split a text into lower-case words, at what is no letter or at white space only.
+    """Split a text into lower-case words.
 
-    White space is for texts that were cut into tokens before, such as TFF's Stack Overflow.
+    Args:
+        text: Any text.
+        splitting: ``letters`` as ``words`` does; ``punctuation`` keeps runs of digits and of
+            punctuation as words too; ``spaces`` is for texts that were cut into tokens before,
+            such as TFF's Stack Overflow.
     """
-    return words(text) if splitting == "letters" else text.lower().split()
+    if splitting == "letters":
+        return words(text)
+    lower = text.lower()
+    return lower.split() if splitting == "spaces" else _WORD_OR_PUNCTUATION.findall(lower)
 
 
 def pad_examples(tokens: Tokens, starts: NDArray[np.int64], sequence_length: int) -> Tokens:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 from fedsi.data.protocol import FIRST_WORD, OOV, SPECIAL_TOKENS, Splitting, split_words
 from fedsi.data.subwords import TOKENIZER_FILE, SubwordVocabulary
@@ -75,10 +75,9 @@ class WordVocabulary:
         """
         header, *words = text.removesuffix("\n").split("\n")
         splitting = header.removeprefix(_SPLITTING_LINE)
-        if splitting == "letters":
-            return cls(words, "letters")
-        if splitting == "spaces":
-            return cls(words, "spaces")
+        for known in get_args(Splitting):
+            if splitting == known:
+                return cls(words, known)
         raise ValueError("the first line does not say how words are split")
 
     @cached_property

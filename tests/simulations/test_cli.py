@@ -119,7 +119,7 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
         ),
         "missing corpus": (
             ["--set", corpus + "none.jsonl"],
-            "there is no corpus none.jsonl; name a file",
+            "there is no corpus none.jsonl",
         ),
         "format": (["--set", corpus + "text.doc"], "cannot tell the format of text.doc"),
         "no usable client": (["--set", corpus + "empty.jsonl"], "has no usable client: 0 row(s)"),

@@ -1,5 +1,4 @@
 import math
-import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -9,19 +8,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsi.data import store
 from fedsi.data.ngrams import KneserNey, NgramScores, ngram_scores, trigrams_of
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV, PAD, Tokens
-from fedsi.data.synthetic import make_synthetic
+from fedsi.data.synthetic import SyntheticPopulation, make_synthetic
 from fedsi.experiment import DataSettings
 from tests.conftest import shared_file
 
-PUNCTUATED = re.compile(r"[\w']+|[^\w\s]+")
 SIZE = 8
 SENTENCES = st.lists(st.lists(st.integers(OOV, SIZE - 1), max_size=5), min_size=1, max_size=12).map(
     lambda sentences: [[BOS, *words, EOS] for words in sentences]
 )
+
+
+def synthetic(clients: int, heldout: float) -> SyntheticPopulation:
+    settings = DataSettings(
+        corpus="synthetic",
+        population=clients,
+        heldout_fraction=heldout,
+        vocabulary_size=50,
+        sequence_length=8,
+    )
+    return make_synthetic(settings)
 
 
 def rows(sentences: list[list[int]]) -> Tokens:
@@ -110,7 +118,7 @@ def test_too_many_token_ids_are_refused() -> None:
 
 
 def test_at_most_so_many_tokens_are_read() -> None:
-    population = make_synthetic(40, 0.25, 50, 8)
+    population = synthetic(40, 0.25)
     whole, cut = ngram_scores(population), ngram_scores(population, most_tokens=1000)
     assert whole.training_tokens > 1000
     assert (cut.training_tokens, cut.heldout_tokens) == (1000, 1000)
@@ -118,7 +126,7 @@ def test_at_most_so_many_tokens_are_read() -> None:
 
 
 def test_the_generator_of_the_synthetic_clients_is_not_beaten() -> None:
-    population = make_synthetic(200, 0.1, 50, 8)
+    population = synthetic(200, 0.1)
     scores = ngram_scores(population)
     best = math.exp(population.best_loss(range(180, 200)))
     unigram, bigram, trigram = (score.perplexity for score in scores.orders)
@@ -155,7 +163,7 @@ def test_the_corpora_in_words(cache: Path, name: str, expected: Expected) -> Non
             Expected((363, 141, 127), (0.090, 0.145, 0.164)),
             0.005,
         ),
-        # The published half point, but for the bigram's accuracy: .161 here.
+        # Half a point, but for the bigram's accuracy: .161 here.
         (
             "ubuntu-irc/ubuntu_irc.jsonl.gz",
             Expected((403, 112, 88), (0.041, 0.167, 0.214)),
@@ -164,17 +172,12 @@ def test_the_corpora_in_words(cache: Path, name: str, expected: Expected) -> Non
     ],
 )
 def test_the_corpora_with_punctuation_come_near_the_published_points(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    published: Expected,
-    absolute: float,
+    cache: Path, name: str, published: Expected, absolute: float
 ) -> None:
-    # The points beside the corpora do not say how the text was cut into words. Punctuation must
-    # have been counted: no word is 9 % of Shakespeare, the comma is. This is the nearest way found.
-    monkeypatch.setattr(store, "words", lambda text: PUNCTUATED.findall(text.lower()))
-    settings = DataSettings(corpus=str(shared_file(name)), vocabulary_size=10_000)
-    population = open_population(prepare(settings, tmp_path))
+    settings = DataSettings(
+        corpus=str(shared_file(name)), words="punctuation", vocabulary_size=10_000
+    )
+    population = open_population(prepare(settings, cache))
     check(ngram_scores(population), published, relative=0.05, absolute=absolute)
 
 
