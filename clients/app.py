@@ -14,6 +14,8 @@ from fedsi.messages import (
     Describe,
     Described,
     Evaluate,
+    FetchedVocabulary,
+    FetchVocabulary,
     Resolve,
     Resolved,
     Train,
@@ -35,6 +37,15 @@ def describe(message: Message, context: Context) -> Message:
     request = _read(Describe, message)
     population = pool.population_of(_folder(context), request.experiment)
     return _reply(Described(json.dumps(asdict(population.description))), message)
+
+
+@app.query("vocabulary")
+def fetch_vocabulary(message: Message, context: Context) -> Message:
+    """Answer what the token ids of this node's population stand for."""
+    request = _read(FetchVocabulary, message)
+    vocabulary = pool.population_of(_folder(context), request.experiment).vocabulary()
+    answer = FetchedVocabulary(vocabulary.file_name, json.dumps(vocabulary.file_text()))
+    return _reply(answer, message)
 
 
 @app.query("resolve")

@@ -28,6 +28,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there yet.
+
+    Raises:
+        UserError: The place cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def cannot_write(path: Path, error: OSError) -> UserError:
     """Return the sentence for a file that could not be written."""
     reason = os.strerror(error.errno) if error.errno else str(error)

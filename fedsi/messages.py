@@ -37,6 +37,22 @@ class Described:
 
 
 @dataclass(frozen=True)
+class FetchVocabulary:
+    """Asks a node what the token ids of its population stand for."""
+
+    experiment: str
+
+
+@dataclass(frozen=True)
+class FetchedVocabulary:
+    """A node's answer: the vocabulary's file."""
+
+    file_name: str
+    content: str
+    """The file's text as a JSON string, which may hold characters that are not text."""
+
+
+@dataclass(frozen=True)
 class Resolve:
     """Asks a node which clients have some ids of the corpus."""
 

@@ -13,7 +13,7 @@ from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from server.availability import Trace, read_trace
 from server.cohorts import check_cohort_size
-from server.nodes import describe, resolve, wait_for_nodes
+from server.nodes import describe, fetch_vocabulary, resolve, wait_for_nodes
 from server.observer import current
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.run_folder import RunFolder
@@ -49,6 +49,7 @@ def main(grid: Grid, context: Context) -> None:
     progress = _Progress(experiment, description, trace, state, folder)
     if folder:
         folder.claim(experiment, overwrite=overwrite, resume=resume)
+        folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment.to_toml()))
         if resume:
             progress.resume(folder)
     progress.run(grid, nodes)
@@ -78,7 +79,7 @@ class _Progress:
 
     def resume(self, folder: RunFolder) -> None:
         """Continue from the folder's checkpoint."""
-        self.state = folder.load_checkpoint(self.state, self.description.corpus_sha256)
+        self.state = folder.load_checkpoint(self.state, self._data_sha256())
         self.records = folder.records()
 
     def run(self, grid: Grid, nodes: Sequence[int]) -> None:
@@ -110,4 +111,8 @@ class _Progress:
 
     def _save_checkpoint(self) -> None:
         if self.folder and self.state.round_number:
-            self.folder.save_checkpoint(self.state, self.description.corpus_sha256)
+            self.folder.save_checkpoint(self.state, self._data_sha256())
+
+    def _data_sha256(self) -> str:
+        corpus = self.description.corpus_sha256
+        return corpus if self.trace is None else f"{corpus} {self.trace.sha256()}"

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -129,6 +130,11 @@ class Trace:
         """Return who is available at a time, in ascending order."""
         now = seconds % self.period
         return np.unique(self.clients[(self.starts <= now) & (now < self.ends)])
+
+    def sha256(self) -> str:
+        """Return a hash of the recording, so that a run is not continued with another one."""
+        columns = (self.clients, self.starts, self.ends)
+        return sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
 
 
 def start_of(experiment: Experiment, round_number: int) -> float:

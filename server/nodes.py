@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedsi.data.population import Description
+from fedsi.data.vocabulary import VOCABULARY_FILES
 from fedsi.errors import UserError
 from fedsi.messages import (
     ARRAYS,
@@ -19,6 +20,8 @@ from fedsi.messages import (
     Describe,
     Described,
     Evaluate,
+    FetchedVocabulary,
+    FetchVocabulary,
     MessageError,
     Resolve,
     Resolved,
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _MESSAGE_TYPES: dict[type, str] = {
     Describe: MessageType.QUERY,
+    FetchVocabulary: f"{MessageType.QUERY}.vocabulary",
     Resolve: f"{MessageType.QUERY}.resolve",
     Train: MessageType.TRAIN,
     Evaluate: MessageType.EVALUATE,
@@ -120,6 +124,27 @@ def describe(grid: Grid, nodes: list[int], experiment: str) -> Description:
             "the same data settings"
         )
     return descriptions[0]
+
+
+def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: str) -> tuple[str, str]:
+    """Ask for the vocabulary, one node after the other until one answers.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        nodes: Their ids; all host the same population.
+        experiment: TOML.
+
+    Returns:
+        The name of the vocabulary's file, and its text.
+
+    Raises:
+        NodesError: No node answered.
+    """
+    for node in nodes:
+        for _, answer in ask(grid, {node: FetchVocabulary(experiment)}, FetchedVocabulary):
+            if answer.file_name in VOCABULARY_FILES:
+                return answer.file_name, str(json.loads(answer.content))
+    raise NodesError("no node could send its vocabulary; see the log above")
 
 
 def resolve(

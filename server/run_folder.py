@@ -1,7 +1,8 @@
 """What a run leaves on disk.
 
-``experiment.toml``, ``rounds.csv`` (one row a round, written as it ends), ``summary.json`` and
-``model.safetensors`` (at the end), and ``checkpoint.safetensors`` while the run is not finished.
+``experiment.toml`` and the vocabulary (at the beginning), ``rounds.csv`` (one row a round, written
+as it ends), ``summary.json`` and ``model.safetensors`` (at the end), and
+``checkpoint.safetensors`` while the run is not finished.
 """
 
 import csv
@@ -17,6 +18,7 @@ from safetensors.numpy import load, save
 from safetensors.torch import load as load_torch
 from torch import Tensor
 
+from fedsi.data.vocabulary import VOCABULARY_FILES
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.files import cannot_write, write_atomically
@@ -25,7 +27,7 @@ from server.rounds import RoundRecord, State
 
 EXPERIMENT, ROUNDS, SUMMARY = "experiment.toml", "rounds.csv", "summary.json"
 MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
-_FILES = (EXPERIMENT, ROUNDS, SUMMARY, MODEL, CHECKPOINT)
+_FILES = (EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT)
 _ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
 _METRICS = [field.name for field in fields(Metrics)]
 COLUMNS = [*_ROUND_TYPES, *(f"heldout_{name}" for name in _METRICS)]
@@ -87,6 +89,10 @@ class RunFolder:
         """Read the run's experiment."""
         return Experiment.from_file(self.path / EXPERIMENT)
 
+    def save_vocabulary(self, file_name: str, text: str) -> None:
+        """Keep what the model's token ids stand for; ``load_vocabulary`` reads it."""
+        write_atomically(self.path / file_name, text.encode("utf-8", "surrogatepass"))
+
     def append(self, record: RoundRecord) -> None:
         """Add a row to ``rounds.csv``.
 
@@ -127,26 +133,26 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
             raise UserError(f"cannot read {path}: {error}; start again with --overwrite") from None
 
-    def save_checkpoint(self, state: State, corpus_sha256: str) -> None:
+    def save_checkpoint(self, state: State, data_sha256: str) -> None:
         """Keep what the next round needs; an older checkpoint is replaced at once."""
         arrays = {"parameters": state.parameters, **state.optimizer}
-        meta = {"round": str(state.round_number), "corpus_sha256": corpus_sha256}
+        meta = {"round": str(state.round_number), "data_sha256": data_sha256}
         write_atomically(self.path / CHECKPOINT, save(arrays, metadata=meta))
 
-    def load_checkpoint(self, fresh: State, corpus_sha256: str) -> State:
+    def load_checkpoint(self, fresh: State, data_sha256: str) -> State:
         """Return the state to continue from, and cut rows of later rounds off ``rounds.csv``.
 
         Args:
             fresh: The state before the first round, returned if there is no checkpoint yet.
-            corpus_sha256: Hash of the corpus as it is now.
+            data_sha256: Hash of the corpus, and of the trace if there is one, as they are now.
 
         Raises:
-            UserError: The checkpoint is damaged, or made from another corpus or model.
+            UserError: The checkpoint is damaged, or made from another corpus, trace or model.
         """
         path = self.path / CHECKPOINT
         state = fresh
         if path.exists():
-            state = _read_checkpoint(path, fresh, corpus_sha256)
+            state = _read_checkpoint(path, fresh, data_sha256)
         self._write_rows([row for row in self.records() if row.round <= state.round_number])
         return state
 
@@ -202,7 +208,7 @@ def _record(row: dict[str, str]) -> RoundRecord:
     return RoundRecord(**values, heldout=metrics)
 
 
-def _read_checkpoint(path: Path, fresh: State, corpus_sha256: str) -> State:
+def _read_checkpoint(path: Path, fresh: State, data_sha256: str) -> State:
     try:
         content = path.read_bytes()
         arrays = load(content)
@@ -217,9 +223,10 @@ def _read_checkpoint(path: Path, fresh: State, corpus_sha256: str) -> State:
     same_shape = {k: v.shape for k, v in arrays.items()} == {
         k: v.shape for k, v in expected.items()
     }
-    if meta.get("corpus_sha256") != corpus_sha256 or not same_shape:
+    if meta.get("data_sha256") != data_sha256 or not same_shape:
         raise UserError(
-            f"the checkpoint {path} was made from another corpus; start again with --overwrite"
+            f"the checkpoint {path} was made from another corpus or trace; start again with "
+            "--overwrite"
         )
     parameters = np.array(arrays.pop("parameters"))
     return State(number, parameters, {name: np.array(value) for name, value in arrays.items()})

@@ -63,6 +63,8 @@ def summarise_run(
         "unigram_loss": _finite(unigram_loss),
         "corpus": description.corpus,
         "corpus_sha256": description.corpus_sha256,
+        "vocabulary_source": description.vocabulary_source,
+        "vocabulary_size": description.vocabulary_size,
         "population": description.training_clients + description.heldout_clients,
         "training_clients": description.training_clients,
         "heldout_clients": description.heldout_clients,

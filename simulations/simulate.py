@@ -10,7 +10,7 @@ import torch
 from flwr.app import Context, RecordDict
 from numpy.typing import NDArray
 
-from fedsi.data.corpus import Progress, silent
+from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.prepare import DEFAULT_CACHE, open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
@@ -50,6 +50,7 @@ def simulate(
     overwrite: bool = False,
     resume: bool = False,
     cache: Path = DEFAULT_CACHE,
+    corpus: Corpus | None = None,
     on_round: Observer | None = None,
     progress: Progress = silent,
 ) -> Result:
@@ -62,6 +63,8 @@ def simulate(
         overwrite: Replace a run that is there.
         resume: Continue the run that is there.
         cache: Folder for corpora and populations.
+        corpus: A corpus in memory (``fedsi.data.memory``) in place of the one that the experiment
+            names; the run records its name.
         on_round: Called after each round.
         progress: Told how far the corpus is.
 
@@ -70,13 +73,15 @@ def simulate(
     """
     if workers < 1:
         raise UserError(f"workers = {workers} is not allowed: at least 1 is needed")
+    if corpus is not None:
+        experiment = experiment.updated({"data.corpus": corpus.name})
     folder = Path(out) if out is not None else None
     if folder:
         run = RunFolder(folder)
         run.check_free(experiment, overwrite=overwrite, resume=resume)
         if resume and (summary := run.summary()):
             return Result(summary, run.model())
-    population = prepare(experiment.data, cache, progress)
+    population = prepare(experiment.data, cache, progress, corpus)
     config: dict[str, Scalar] = {
         **experiment.flat(),
         FOLDER: str(folder or ""),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.data.corpus import Progress, silent
 from fedsi.data.population import Population
 from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens
 from fedsi.data.splits import hash_order
@@ -58,14 +59,18 @@ class NgramScores:
     orders: tuple[NgramScore, ...]
 
 
-def ngram_scores(population: Population, most_tokens: int = MOST_TOKENS) -> NgramScores:
+def ngram_scores(
+    population: Population, most_tokens: int = MOST_TOKENS, progress: Progress = silent
+) -> NgramScores:
     """Fit unigram, bigram and trigram models to the training clients and score the held-out ones.
 
     Args:
         population: The clients.
         most_tokens: Targets to read of either kind of client; whole clients are taken in an order
             that looks random, the last of them cut.
+        progress: Told which model is fitted.
     """
+    progress("fitting n-gram models", 0, _LONGEST)
     description = population.description
     border, size = description.training_clients, description.vocabulary_size
     training = _read(population, range(border), most_tokens)
@@ -74,10 +79,12 @@ def ngram_scores(population: Population, most_tokens: int = MOST_TOKENS) -> Ngra
     unigram = np.exp(population.unigram_log_probabilities)
     scores = [_score(1, heldout, unigram[heldout[:, -1]], _likeliest(unigram))]
     for order in range(2, _LONGEST + 1):
+        progress("fitting n-gram models", order - 1, _LONGEST)
         model = KneserNey(training, order, size)
         scores.append(
             _score(order, heldout, model.probabilities(heldout), model.predictions(heldout))
         )
+    progress("fitting n-gram models", _LONGEST, _LONGEST)
     return NgramScores(len(training), len(heldout), tuple(scores))
 
 

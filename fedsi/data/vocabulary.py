@@ -10,6 +10,9 @@ from fedsi.data.subwords import TOKENIZER_FILE, SubwordVocabulary
 from fedsi.errors import UserError
 
 WORDS_FILE = "vocabulary.txt"
+VOCABULARY_FILES = (WORDS_FILE, TOKENIZER_FILE)
+"""One of them lies beside a population and in a run's folder."""
+
 _SPLITTING_LINE = "# words are split at "
 
 

@@ -1,74 +1,130 @@
-"""``fedsi data``: look at a corpus."""
+"""``fedsi data``: look at corpora, and make them ready ahead of a run."""
 
 import json
-from dataclasses import asdict
-from typing import Any
+import re
+import time
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedsi.data.population import read_meta
+from fedsi.data.describe import describe as describe_population
 from fedsi.data.prepare import open_population, prepare
-from fedsi.data.synthetic import SyntheticPopulation
 from fedsi.experiment import Experiment, parse_overrides
-from fedsi.training.metrics import perplexity
+from fedsi.files import make_folder, write_atomically
 from simulations.cli import options
 from simulations.cli.display import Display
 
-data = typer.Typer(help="Look at corpora.", no_args_is_help=True)
+PICTURE, FACTS = "clients", "description.json"
 
+data = typer.Typer(help="Look at corpora, and make them ready.", no_args_is_help=True)
 
-@data.callback()
-def _group() -> None:
-    """Look at corpora."""
+_Corpus = Annotated[
+    str, typer.Argument(metavar="CORPUS", help="pydocs, synthetic, or the path of any corpus.")
+]
 
 
 @data.command()
 def describe(
-    corpus: str = typer.Argument(help="pydocs, synthetic, or the path of a .jsonl or .csv file."),
+    corpus: _Corpus,
+    overrides: options.Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for the figures; by default one by the corpus."
+        ),
+    ] = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Count clients, sentences and words, and say what n-gram models make of the corpus."""
+    experiment = _experiment(corpus, overrides)
+    console = options.messages()
+    with Display(console) as display:
+        population = prepare(experiment.data, cache, display.step)
+        facts = describe_population(population, display.step)
+    if as_json:
+        typer.echo(json.dumps(facts.values, allow_nan=False))
+    else:
+        _show(facts.values)
+    folder = out or Path("results") / f"describe-{_plain(corpus)}"
+    make_folder(folder)
+    # Matplotlib takes a second to import, which the other commands need not pay.
+    from simulations.reports.figures import clients_histogram, save_figure  # noqa: PLC0415
+
+    save_figure(clients_histogram(facts.words_per_client), folder / PICTURE)
+    text = json.dumps(facts.values, indent=1, allow_nan=False) + "\n"
+    write_atomically(folder / FACTS, text.encode())
+    console.print(f"picture: {folder / PICTURE}.png", highlight=False, soft_wrap=True)
+
+
+@data.command("prepare")
+def prepare_command(
+    corpus: _Corpus,
     overrides: options.Overrides = None,
     as_json: options.Json = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
-    """Say how many clients and words a corpus has, and what a unigram model makes of it."""
-    changes = {"data.corpus": corpus, **parse_overrides(overrides or [])}
-    experiment = Experiment().updated(changes)
+    """Build the token store ahead of a run with the same data settings."""
+    experiment = _experiment(corpus, overrides)
+    began = time.perf_counter()
     with Display(options.messages()) as display:
         folder = prepare(experiment.data, cache, display.step)
-    facts = _facts(asdict(open_population(folder).description), read_meta(folder))
-    population = open_population(folder)
-    if isinstance(population, SyntheticPopulation):
-        first = population.description.training_clients
-        last = first + min(population.description.heldout_clients, 200)
-        facts["best_possible_loss"] = population.best_loss(range(first, last))
+    description = open_population(folder).description
+    facts = {
+        "corpus": description.corpus,
+        "corpus_sha256": description.corpus_sha256,
+        "clients": description.training_clients + description.heldout_clients,
+        "examples": description.training_examples + description.heldout_examples,
+        "seconds": round(time.perf_counter() - began, 3),
+        "folder": str(folder),
+    }
     if as_json:
         typer.echo(json.dumps(facts))
     else:
-        Console().print(_table(facts))
+        _print_rows("Ready", facts)
 
 
-def _facts(description: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = description | meta.get("statistics", {})
-    facts["unigram_perplexity"] = perplexity(description["unigram_loss"])
-    return facts
+def _experiment(corpus: str, overrides: list[str] | None) -> Experiment:
+    return Experiment().updated({"data.corpus": corpus, **parse_overrides(overrides or [])})
 
 
-def _table(facts: dict[str, Any]) -> Table:
-    table = Table(show_header=False, title=str(facts["corpus"]), title_justify="left")
+def _plain(corpus: str) -> str:
+    """Return a corpus's name as part of a folder's name."""
+    return re.sub(r"[^\w.-]+", "_", Path(corpus).name) or "corpus"
+
+
+def _show(values: dict[str, Any]) -> None:
+    plain = {key: value for key, value in values.items() if key != "ngrams"}
+    _print_rows(str(values["corpus"]), plain)
+    table = Table(title="On the held-out clients", title_justify="left")
+    table.add_column("n-gram model")
+    for column in ("perplexity", "accuracy", "accuracy among words"):
+        table.add_column(column, justify="right")
+    for name, score in zip(("unigram", "bigram", "trigram"), values["ngrams"], strict=True):
+        accuracies = (score["accuracy"], score["word_accuracy"])
+        shown = ["-" if a is None else f"{a:.3f}" for a in accuracies]
+        table.add_row(name, f"{score['perplexity']:,.1f}", *shown)
+    Console().print(table)
+
+
+def _print_rows(title: str, rows: dict[str, Any]) -> None:
+    table = Table(show_header=False, title=title, title_justify="left")
     table.add_column()
     table.add_column(overflow="fold")
-    for key, value in facts.items():
+    for key, value in rows.items():
         table.add_row(key.replace("_", " "), _text(value))
-    return table
+    Console().print(table)
 
 
 def _text(value: Any) -> str:
     match value:
         case dict():
-            return ", ".join(f"{name} {number:,.0f}" for name, number in value.items())
+            return ", ".join(f"{name}: {_text(number)}" for name, number in value.items())
         case float():
-            return f"{value:.4f}"
+            return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.4f}"
         case int():
             return f"{value:,}"
         case _:

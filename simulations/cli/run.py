@@ -32,6 +32,8 @@ _SHOWN = {
     "heldout_recall_at_3": "word among three suggestions",
     "corpus": "corpus",
     "corpus_sha256": "corpus SHA-256",
+    "vocabulary_size": "vocabulary",
+    "vocabulary_source": "vocabulary chosen by",
     "population": "population",
     "train_seconds": "training seconds",
     "clients_per_second": "clients per second",

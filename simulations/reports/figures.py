@@ -122,7 +122,7 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.subplots()
-        axes.hist(
+        heights, _, _ = axes.hist(
             words_per_client,
             bins=[2.0**power for power in range(lowest, highest + 1)],
             color="#b8c4ce",
@@ -130,6 +130,7 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
         )
         for value, style, label in ((median, "-", "median"), (most, "--", "90 % of clients below")):
             axes.axvline(value, color=_GREY, linestyle=style, label=f"{label}: {value:,.0f}")
+        axes.set_ylim(top=1.3 * np.max(heights))  # the legend stands above the bars
         axes.set_xscale("log")
         axes.set_axisbelow(True)
         axes.set(

@@ -243,26 +243,10 @@ def test_a_disk_that_fills(cache: Path, size: int, file: str) -> None:
         RunFolder(Path("r")).records()
 
 
-def test_data_describe(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows: list[dict[str, object]] = [{"user": f"u{k}", "text": "so it begins"} for k in range(20)]
-    path = jsonl("t.jsonl", *rows)
-    assert main(["data", "describe", path, "--json", "--cache", str(cache)]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert (facts["training_clients"], facts["heldout_clients"], facts["words"]) == (18, 2, 60)
-    assert facts["words_per_client"]["p50"] == 3
-    assert facts["oov_rate_heldout"] == 0
-    assert main(["data", "describe", path, "--cache", str(cache)]) == 0
-    assert "unigram perplexity" in capsys.readouterr().out
-    arguments = ["--set", "data.population=50", "--json", "--cache", str(cache)]
-    assert main(["data", "describe", "synthetic", *arguments]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert facts["best_possible_loss"] < facts["unigram_loss"]
-
-
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == "fedsi 0.1.0\n"
-    for command in (["run"], ["compare"], ["data", "describe"]):
+    for command in (["run"], ["compare"], ["data", "describe"], ["data", "prepare"]):
         assert main([*command, "--help"]) == 0
         assert "--set" in capsys.readouterr().out
 

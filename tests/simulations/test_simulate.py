@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.synthetic import SyntheticPopulation
+from fedsi.data.vocabulary import load_vocabulary
 from server.rounds import RoundRecord
 from simulations import simulate
 from simulations.presets import load_preset, preset_names
@@ -21,7 +22,7 @@ from tests.conftest import shared_file
 
 RUN_FILES = {
     "curves.png", "curves.svg", "experiment.toml", "model.safetensors", "rounds.csv",
-    "summary.json",
+    "summary.json", "vocabulary.txt",
 }  # fmt: skip
 
 
@@ -34,6 +35,7 @@ def test_a_run_leaves_its_folder(smoke: Experiment, cache: Path, tmp_path: Path)
     assert saved.keys() == result.parameters.keys()
     assert all(torch.equal(saved[name], p) for name, p in result.parameters.items())
     assert sum(p.numel() for p in saved.values()) == result.summary["parameters"]
+    assert load_vocabulary(tmp_path / "run").decode([4, 5]) == "word0 word1"
     required = (
         "architecture parameters rounds clients_trained tokens_trained heldout_loss "
         "heldout_perplexity heldout_accuracy unigram_loss corpus corpus_sha256 population "
