@@ -70,7 +70,8 @@ def prepare_command(
     """Build the token store ahead of a run with the same data settings."""
     experiment = _experiment(corpus, overrides)
     began = time.perf_counter()
-    with Display(options.messages()) as display:
+    console = options.messages()
+    with Display(console) as display:
         folder = prepare(experiment.data, cache, display.step)
     description = open_population(folder).description
     facts = {
@@ -79,12 +80,12 @@ def prepare_command(
         "clients": description.training_clients + description.heldout_clients,
         "examples": description.training_examples + description.heldout_examples,
         "seconds": round(time.perf_counter() - began, 3),
-        "folder": str(folder),
     }
     if as_json:
-        typer.echo(json.dumps(facts))
+        typer.echo(json.dumps({**facts, "folder": str(folder)}))
     else:
         _print_rows("Ready", facts)
+    console.print(f"store: {folder}", highlight=False, soft_wrap=True)
 
 
 def _experiment(corpus: str, overrides: list[str] | None) -> Experiment:
