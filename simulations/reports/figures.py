@@ -139,7 +139,7 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
             title=f"Words of {len(words_per_client):,} clients",
         )
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.legend()
+        axes.legend(frameon=True, framealpha=1, edgecolor="none")
     return figure
 
 

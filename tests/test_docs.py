@@ -1,0 +1,61 @@
+"""The documentation says what is there: keys, formats, commands that parse, code that runs."""
+
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fedsi import Experiment
+from fedsi.data.formats.table import FORMATS
+from fedsi.experiment import parse_overrides
+from simulations import simulate
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "docs/tutorial.md", "docs/data.md"]
+
+
+def fenced(page: str, language: str) -> list[str]:
+    """Return the code blocks of a page in one language."""
+    block = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return block.findall((ROOT / page).read_text())
+
+
+def _keys_section() -> str:
+    return (ROOT / "docs/tutorial.md").read_text().partition("## Keys")[2].partition("\n## ")[0]
+
+
+def test_the_tutorial_has_every_key_and_no_other() -> None:
+    table = re.findall(r"^\| (`[a-z]+\.\w+`.*?) \|", _keys_section(), re.MULTILINE)
+    named = {name for cell in table for name in re.findall(r"`([\w.]+)`", cell)}
+    assert named == set(Experiment().flat()) - {"seed"}
+
+
+def test_every_format_has_a_command() -> None:
+    text = (ROOT / "docs/data.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|.*\| `(fedsi run [^`]*)` \|$", text, re.MULTILINE)
+    assert {name for name, _ in rows} == set(FORMATS)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_in_commands_are_allowed(page: str) -> None:
+    text = (ROOT / page).read_text()
+    commands = re.findall(r"fedsi (?:run|compare|data) [^`\n]*", text)
+    assert commands
+    for command in commands:
+        words = shlex.split(command.partition("#")[0])
+        settings = [after for word, after in pairwise(words) if word == "--set"]
+        Experiment().updated(parse_overrides(settings))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+def test_python_code_runs(
+    page: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        simulate, "__kwdefaults__", {**(simulate.__kwdefaults__ or {}), "cache": cache}
+    )
+    for code in fenced(page, "python"):
+        exec(compile(code, page, "exec"), {})
