@@ -39,6 +39,8 @@ def test_flowers_configuration_is_an_experiment() -> None:
     own = {key: flat.pop(key) for key in (FOLDER, RESUME, OVERWRITE)}
     assert own == {FOLDER: "", RESUME: False, OVERWRITE: False}
     assert Experiment().updated(flat).server.rounds == 5
+    # Flower refuses to override a key that does not stand there.
+    assert flat.keys() == Experiment().flat().keys() - {"seed"}
 
 
 def test_the_wheel_holds_the_four_packages_only(tmp_path: Path) -> None:
