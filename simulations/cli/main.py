@@ -15,6 +15,8 @@ import typer
 import fedsi
 from fedsi.errors import UserError
 from server.nodes import NodesError
+from simulations.benchmarks.machine import BenchmarkError
+from simulations.cli.bench import bench
 from simulations.cli.compare import compare
 from simulations.cli.data import data
 from simulations.cli.options import StoppedError
@@ -32,6 +34,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(compare)
 app.add_typer(data, name="data")
+app.add_typer(bench, name="bench")
 
 
 @app.callback(invoke_without_command=True)
@@ -55,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(str(error), 2)
         except click.ClickException as error:
             return _fail(error.format_message(), 2)
-        except (NodesError, CellError, StoppedError) as error:
+        except (BenchmarkError, NodesError, CellError, StoppedError) as error:
             return _fail(str(error), 1)
     # Typer turns a Ctrl-C that no command caught into a code of its own.
     return _fail("interrupted", 1) if code == _INTERRUPTED else int(code or 0)

@@ -1,0 +1,48 @@
+"""What a measurement needs to know of the process and of the machine it runs on."""
+
+import os
+import platform
+import re
+import resource
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+class BenchmarkError(Exception):
+    """A benchmark's result would be wrong, or its process died."""
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has had resident, in bytes.
+
+    The kernel's high-water mark is read where there is one: ``ru_maxrss`` counts what the process
+    was before it started its program.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    except OSError:
+        found = None
+    if found:
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def machine() -> dict[str, str | int]:
+    """Describe the machine."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else platform.machine()
