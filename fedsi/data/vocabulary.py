@@ -71,10 +71,12 @@ class WordVocabulary:
         """Parse what ``file_text`` returned.
 
         Raises:
-            ValueError: The first line is another.
+            ValueError: The first line is another, or the last was cut.
         """
         header, *words = text.removesuffix("\n").split("\n")
         splitting = header.removeprefix(_SPLITTING_LINE)
+        if not text.endswith("\n"):
+            raise ValueError("the last line is not whole")
         for known in get_args(Splitting):
             if splitting == known:
                 return cls(words, known)
@@ -95,7 +97,8 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         if (folder / TOKENIZER_FILE).exists():
             text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
             return SubwordVocabulary.from_text(text)
-        return WordVocabulary.from_text((folder / WORDS_FILE).read_text(encoding="utf-8"))
+        words = (folder / WORDS_FILE).read_text(encoding="utf-8", errors="surrogatepass")
+        return WordVocabulary.from_text(words)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the vocabulary in {folder}: {error}") from None
 
