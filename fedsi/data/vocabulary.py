@@ -59,8 +59,7 @@ class WordVocabulary:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return words, special tokens by their names, joined by spaces."""
-        names = (*SPECIAL_TOKENS, *self.words)
-        return " ".join(names[token] for token in tokens)
+        return " ".join(self._names[token] for token in tokens)
 
     def file_text(self) -> str:
         """Return how texts are split, then one word a line in order of the ids."""
@@ -81,6 +80,10 @@ class WordVocabulary:
             if splitting == known:
                 return cls(words, known)
         raise ValueError("the first line does not say how words are split")
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return (*SPECIAL_TOKENS, *self.words)
 
     @cached_property
     def _ids(self) -> dict[str, int]:
