@@ -62,8 +62,7 @@ def twin_of(rows: list[Row], data: DataSettings) -> Twin:
     group_of: dict[str, str] = {}
     by_sentences = data.heldout_by == "sentences"
     for row in rows:
-        words = split_words(row.text, data.words)
-        if words:
+        if words := split_words(row.text, data.words):
             out = by_sentences and is_heldout_sentence(row.client, row.text, data.heldout_fraction)
             texts.setdefault((out, row.client), []).append(words)
             group_of.setdefault(row.client, row.group)
@@ -74,9 +73,9 @@ def twin_of(rows: list[Row], data: DataSettings) -> Twin:
         texts = {(group_of[client] in chosen, client): v for (_, client), v in texts.items()}
     training = sorted(client for out, client in texts if not out)
     heldout = sorted((client for out, client in texts if out), key=hash_order)
-    words = [texts[False, c] for c in training] + [texts[True, c] for c in heldout]
+    spoken = [texts[False, c] for c in training] + [texts[True, c] for c in heldout]
     scores: Counter[str] = Counter()
-    for sentences in words[: len(training)]:
+    for sentences in spoken[: len(training)]:
         used = [word for sentence in sentences for word in sentence]
         scores.update(set(used) if data.vocabulary == "users" else used)
     vocabulary = sorted(scores, key=lambda word: (-scores[word], word))[: data.vocabulary_size]
@@ -87,9 +86,9 @@ def twin_of(rows: list[Row], data: DataSettings) -> Twin:
             ([BOS, *(id_of.get(w, OOV) for w in s[:length]), EOS] + [PAD] * length)[: length + 1]
             for s in sentences
         ]
-        for sentences in words
+        for sentences in spoken
     ]
-    return Twin([*training, *heldout], len(training), words, vocabulary, examples)
+    return Twin([*training, *heldout], len(training), spoken, vocabulary, examples)
 
 
 def statistics_of(twin: Twin) -> dict[str, Any]:

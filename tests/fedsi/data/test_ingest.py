@@ -122,7 +122,8 @@ def test_the_group_of_a_client_is_that_of_its_first_row(tmp_path: Path) -> None:
 
 def test_duplicates_of_a_sentence_of_a_client_are_on_one_side(tmp_path: Path) -> None:
     texts = {
-        f"c{k}": [f"own{letters(k)} line{letters(n)}" for n in range(20)] * 3 for k in range(15)
+        f"c{k}": [f"own{letters(k)} line{letters(n)}" for _ in range(3) for n in range(20)]
+        for k in range(15)
     }
     built(tmp_path / "p", rows_of(texts), heldout_by="sentences")
     content = check_nothing_leaks(tmp_path / "p")
