@@ -51,7 +51,10 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(
     assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_file_that_grows_while_it_is_read_is_hashed_to_its_end(tmp_path: Path) -> None:
+def test_a_file_that_grows_while_it_is_read_is_hashed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "_CHUNK", 1)
     path = written(tmp_path / "file", "long")
     assert content._hash(path, 2, silent) == hashlib.sha256(b"long").hexdigest()
 

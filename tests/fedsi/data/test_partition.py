@@ -186,6 +186,7 @@ def test_a_label_stays_with_one_client_in_a_store(tmp_path: Path) -> None:
     owners = owners_of(content_of(tmp_path / "p"))
     assert sorted(owners) == ["labela", "labelb", "labelc"]
     assert all(len(clients) == 1 for clients in owners.values())
+    assert len(set.union(*owners.values())) == 3
 
 
 def test_the_group_stands_for_a_missing_label(tmp_path: Path) -> None:
@@ -195,3 +196,4 @@ def test_the_group_stands_for_a_missing_label(tmp_path: Path) -> None:
     owners = owners_of(content_of(tmp_path / "p"))
     assert len(owners) == 8
     assert all(len(clients) == 1 for clients in owners.values())
+    assert len(set.union(*owners.values())) > 4

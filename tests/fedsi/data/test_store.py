@@ -197,6 +197,18 @@ def test_a_store_with_a_truncated_file_is_refused(tmp_path: Path, whole: Path, n
             read_everything(folder)
 
 
+@pytest.mark.parametrize("name", ["tokens", "sentence_starts", "client_starts"])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_arrays_that_do_not_fit_each_other_are_refused(
+    tmp_path: Path, whole: Path, name: str, change: int
+) -> None:
+    folder = shutil.copytree(whole, tmp_path / "p")
+    array = np.load(folder / f"{name}.npy")
+    np.save(folder / f"{name}.npy", array[:-1] if change < 0 else np.append(array, array[-1]))
+    with pytest.raises(UserError, match="is not whole"):
+        read_everything(folder)
+
+
 @pytest.mark.parametrize("name", ["flat.csv", "flat.jsonl"])
 def test_the_format_samples_hold_twelve_clients(cache: Path, name: str) -> None:
     settings = DataSettings(corpus=str(shared_file(f"format-samples/{name}")))
