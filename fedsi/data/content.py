@@ -40,13 +40,14 @@ def _remembered(path: Path, cache: Path | None, progress: Progress) -> str:
     facts = path.stat()
     if cache is None or facts.st_size < _REMEMBERED:
         return _hash(path, facts.st_size, progress)
+    settled = time.time() - facts.st_mtime > _SETTLED_SECONDS
     key = json.dumps([str(path.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ino])
     memory = cache / "hashes" / hashlib.sha256(key.encode()).hexdigest()[:24]
     try:
         return memory.read_text(encoding="ascii")
     except (OSError, ValueError):
         sha256 = _hash(path, facts.st_size, progress)
-    if time.time() - facts.st_mtime > _SETTLED_SECONDS:
+    if settled:
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(memory, sha256.encode())
     return sha256

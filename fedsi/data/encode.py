@@ -260,9 +260,9 @@ class _ArrayWriter:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        self._file.seek(0)
-        self._write_header()
-        self._file.close()
+        with self._file:
+            self._file.seek(0)
+            self._write_header()
 
     def __len__(self) -> int:
         return self._length

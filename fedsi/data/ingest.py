@@ -83,7 +83,11 @@ def read_rows(
     for batch in _batches(_chosen(corpus, data)):
         rows += len(batch)
         ids = encoder.encode_batch([row.text for row, _ in batch])
-        kept = [(i, row, heldout) for i, (row, heldout) in zip(ids, batch, strict=True) if i]
+        kept = [
+            (i, row, heldout)
+            for i, (row, heldout) in zip(ids, batch, strict=True)
+            if i and _has_text(row)
+        ]
         used += len(kept)
         spool.append(
             [i for i, _, _ in kept],
@@ -103,7 +107,7 @@ def survey(corpus: Corpus, data: DataSettings) -> Entries:
     """Find out which clients there are, for what must know it before a text is encoded."""
     entries = Entries()
     for row, heldout in _chosen(corpus, data):
-        if row.text.strip():
+        if _has_text(row):
             entries.number(row, _group(row, data), heldout)
     return entries
 
@@ -214,6 +218,11 @@ def _heldout_test(data: DataSettings) -> Callable[[Row], bool]:
             and is_heldout_sentence(row.client, row.text, data.heldout_fraction)
         )
     return lambda _row: False
+
+
+def _has_text(row: Row) -> bool:
+    """Whether a row counts; byte pairs would make tokens of white space too."""
+    return bool(row.text) and not row.text.isspace()
 
 
 def _group(row: Row, data: DataSettings) -> str:

@@ -14,26 +14,37 @@ def corpus_from_mapping(texts: Mapping[str, Iterable[str]], name: str = "mapping
     """Make a corpus of texts by client.
 
     Args:
-        texts: The texts of each client, each one an example.
+        texts: The texts of each client, each one an example; they are copied.
         name: What to call it in results.
 
     Raises:
         UserError: Something is not text.
     """
+    copied = {client: _strings(client, examples) for client, examples in texts.items()}
 
     def rows() -> Iterator[Row]:
-        for client, examples in texts.items():
-            if isinstance(examples, str):
-                raise UserError(f"client {client!r} has one string, expected a list of strings")
+        for client, examples in copied.items():
             for text in examples:
-                if not isinstance(text, str):
-                    raise UserError(
-                        f"client {client!r} has a {type(text).__name__} among its texts, expected "
-                        "strings only"
-                    )
                 yield Row(client=str(client), group=str(client), text=text)
 
     return _corpus(name, rows)
+
+
+def _strings(client: str, examples: Any) -> tuple[str, ...]:
+    if isinstance(examples, str):
+        raise UserError(f"client {client!r} has one string, expected a list of strings")
+    if not isinstance(examples, Iterable):
+        raise UserError(
+            f"client {client!r} has a {type(examples).__name__}, expected a list of strings"
+        )
+    strings = tuple(examples)
+    for text in strings:
+        if not isinstance(text, str):
+            raise UserError(
+                f"client {client!r} has a {type(text).__name__} among its texts, expected "
+                "strings only"
+            )
+    return strings
 
 
 def corpus_from_dataset(

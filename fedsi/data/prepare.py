@@ -15,9 +15,18 @@ from fedsi.data.formats.table import open_corpus
 from fedsi.data.population import FORMAT, Population, read_meta
 from fedsi.errors import UserError
 from fedsi.experiment import DataSettings
-from fedsi.files import sha256_of_file
+from fedsi.files import cannot_write, sha256_of_file
 
 DEFAULT_CACHE = Path.home() / ".cache" / "fedsi"
+
+_SYNTHETIC_ONLY = {"population", "topic_concentration", "median_examples", "examples_sigma"}
+_SYNTHETIC = _SYNTHETIC_ONLY | {
+    "heldout_fraction",
+    "population_seed",
+    "sequence_length",
+    "vocabulary_size",
+}
+"""What a synthetic population depends on; the first four matter to no other one."""
 
 _OPENERS: dict[str, Callable[[Path], Population]] = {
     store.KIND: store.StoredPopulation,
@@ -64,7 +73,10 @@ def prepare(
             stacklevel=2,
         )
         return _prepare_synthetic(data, cache)
-    folder = cache / "populations" / _key(data, corpus.name, corpus.sha256)
+    names = set(DataSettings.model_fields) - _SYNTHETIC_ONLY - {"corpus", "max_examples_per_client"}
+    listed = Path(data.vocabulary)
+    words = sha256_of_file(listed) if listed.is_file() else data.vocabulary
+    folder = cache / "populations" / _key(data, names, [corpus.name, corpus.sha256, words])
     if not folder.exists():
         build_store(corpus, folder, data, progress)
     return folder
@@ -72,7 +84,10 @@ def prepare(
 
 def _find_corpus(data: DataSettings, cache: Path, progress: Progress) -> Corpus | None:
     """Open the corpus that the settings name; None if it is pydocs and cannot be made here."""
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(cache, error) from None
     columns = Columns(data.user_column, data.text_column, data.label_column)
     if data.corpus != pydocs.NAME:
         return open_corpus(Path(data.corpus), data.format, columns, cache=cache, progress=progress)
@@ -88,17 +103,14 @@ def _prepare_synthetic(data: DataSettings, cache: Path) -> Path:
             "data.population = 1 is not allowed: one client to train on and one to "
             "hold out are needed, so at least 2"
         )
-    folder = cache / "populations" / _key(data, synthetic.KIND, synthetic.KIND)
+    folder = cache / "populations" / _key(data, _SYNTHETIC, [synthetic.KIND])
     if not folder.exists():
         population = synthetic.make_synthetic(data)
         store.write_folder(folder, lambda into: synthetic.write_synthetic(into, population))
     return folder
 
 
-def _key(data: DataSettings, name: str, content: str) -> str:
-    """Return a folder name that changes with the content, the protocol and the format."""
-    settings = data.model_dump(exclude={"corpus", "max_examples_per_client"})
-    listed = Path(data.vocabulary)
-    words = sha256_of_file(listed) if listed.is_file() else data.vocabulary
-    protocol = [FORMAT, name, content, words, settings]
+def _key(data: DataSettings, names: set[str], content: list[str]) -> str:
+    """Return a folder name that changes with some settings, the content and the format."""
+    protocol = [FORMAT, content, data.model_dump(include=names)]
     return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:24]

@@ -5,6 +5,7 @@ files; once it is known where each client goes, they are read back a few million
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -49,8 +50,9 @@ class Spool:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        for file in self._files.values():
-            file.close()
+        with ExitStack() as stack:  # on a full disk each of them may fail
+            for file in self._files.values():
+                stack.callback(file.close)
 
     def append(
         self, ids: Sequence[Sequence[int]], entries: Sequence[int], labels: Sequence[int]

@@ -16,7 +16,8 @@ import fcntl
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -65,7 +66,10 @@ class StoredPopulation:
 
     def vocabulary(self) -> Vocabulary:
         """Return what the token ids stand for."""
-        return load_vocabulary(self._folder)
+        vocabulary = load_vocabulary(self._folder)
+        if len(vocabulary) != self.description.vocabulary_size:
+            raise self._not_whole()
+        return vocabulary
 
     def find(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Return the index of each client, -1 for ids that the corpus does not have."""
@@ -91,9 +95,12 @@ class StoredPopulation:
             and self._sentences[-1] == len(self._tokens)
         )
         if not whole:
-            raise UserError(
-                f"the population in {self._folder} is not whole; remove the folder and run again"
-            )
+            raise self._not_whole()
+
+    def _not_whole(self) -> UserError:
+        return UserError(
+            f"the population in {self._folder} is not whole; remove the folder and run again"
+        )
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -105,22 +112,34 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     Raises:
         UserError: The disk is full or the place cannot be written.
     """
-    temporary: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=_PART, dir=folder.parent))
-        with (temporary / _LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked_part(folder.parent) as temporary:
             write(temporary)
-            (temporary / _LOCK).unlink()
             if not folder.exists():
                 temporary.rename(folder)
+                # Last, so that what a process leaves that is killed before can be told.
+                (folder / _LOCK).unlink()
     except OSError as error:
         if not folder.exists():
             raise cannot_write(folder, error) from error
-    finally:
-        if temporary is not None:
+
+
+@contextmanager
+def _locked_part(parent: Path) -> Iterator[Path]:
+    """Make a temporary folder that is locked, and remove what is left of it at the end."""
+    locked = False
+    while not locked:
+        temporary = Path(tempfile.mkdtemp(prefix=_PART, dir=parent))
+        try:
+            with (temporary / _LOCK).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Another process may have taken it for abandoned before it was locked.
+                locked = (temporary / _LOCK).exists()
+                if locked:
+                    yield temporary
+        finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 

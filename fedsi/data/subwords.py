@@ -85,17 +85,26 @@ class SubwordVocabulary:
         return cls(tokenizer)
 
     def __len__(self) -> int:
-        return FIRST_WORD + int(self._tokenizer.get_vocab_size())
+        # A tokenizer from a file may leave ids out, so their number says little.
+        return FIRST_WORD + 1 + max(self._tokenizer.get_vocab().values(), default=-1)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text's pieces."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text's pieces."""
-        encodings = self._tokenizer.encode_batch_fast(
-            [text.encode("utf-8", "replace").decode() for text in texts], add_special_tokens=False
-        )
+        """Return the ids of each text's pieces.
+
+        Raises:
+            UserError: The tokenizer has no piece, not even an unknown one, for something.
+        """
+        sound = [text.encode("utf-8", "replace").decode() for text in texts]
+        try:
+            encodings = self._tokenizer.encode_batch_fast(sound, add_special_tokens=False)
+        except Exception as error:  # the package raises nothing more precise
+            raise UserError(
+                f"the tokenizer cannot encode a text ({error}); use one with an unknown token"
+            ) from None
         return [
             [OOV if piece == self._unknown else FIRST_WORD + piece for piece in encoding.ids]
             for encoding in encodings

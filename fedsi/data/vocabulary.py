@@ -62,8 +62,7 @@ class WordVocabulary:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return words, special tokens by their names, joined by spaces."""
-        names = (*SPECIAL_TOKENS, *self.words)
-        return " ".join(names[token] for token in tokens)
+        return " ".join(self._names[token] for token in tokens)
 
     def file_text(self) -> str:
         """Return how texts are split, then one word a line in order of the ids."""
@@ -74,14 +73,20 @@ class WordVocabulary:
         """Parse what ``file_text`` returned.
 
         Raises:
-            ValueError: The first line is another.
+            ValueError: The first line is another, or the last was cut.
         """
         header, *words = text.removesuffix("\n").split("\n")
         splitting = header.removeprefix(_SPLITTING_LINE)
+        if not text.endswith("\n"):
+            raise ValueError("the last line is not whole")
         for known in get_args(Splitting):
             if splitting == known:
                 return cls(words, known)
         raise ValueError("the first line does not say how words are split")
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return (*SPECIAL_TOKENS, *self.words)
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -98,7 +103,8 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         if (folder / TOKENIZER_FILE).exists():
             text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
             return SubwordVocabulary.from_text(text)
-        return WordVocabulary.from_text((folder / WORDS_FILE).read_text(encoding="utf-8"))
+        words = (folder / WORDS_FILE).read_text(encoding="utf-8", errors="surrogatepass")
+        return WordVocabulary.from_text(words)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the vocabulary in {folder}: {error}") from None
 

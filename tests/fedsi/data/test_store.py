@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +141,72 @@ def test_a_store_of_another_version_or_a_damaged_one_is_refused(tmp_path: Path) 
     meta.write_text("{")
     with pytest.raises(UserError, match="holds no population"):
         open_population(tmp_path / "p")
+
+
+HALVES = [
+    "meta.json",
+    "vocabulary.txt",
+    "client_names.json",
+    "unigram.npy",
+    "tokens.npy",
+    "sentence_starts.npy",
+    "client_starts.npy",
+]
+"""Files that a population cannot do without."""
+
+
+def read_everything(folder: Path) -> None:
+    population = open_population(folder)
+    description = population.description
+    for client in range(description.training_clients + description.heldout_clients):
+        population.examples(client)
+    assert len(population.vocabulary()) == description.vocabulary_size
+    population.find(["c0"])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "p"
+    build({f"c{k}": ["alpha beta gamma", "delta alpha"] for k in range(10)}, folder, 50)
+    read_everything(folder)
+    return folder
+
+
+def test_these_are_all_files_but_one_for_statistics(whole: Path) -> None:
+    assert {path.name for path in whole.iterdir()} == {*HALVES, "client_words.npy"}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_a_store_without_one_of_its_files_is_refused(
+    tmp_path: Path, whole: Path, name: str
+) -> None:
+    folder = shutil.copytree(whole, tmp_path / "p")
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=re.escape(str(folder))):
+        read_everything(folder)
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_a_store_with_a_truncated_file_is_refused(tmp_path: Path, whole: Path, name: str) -> None:
+    folder = shutil.copytree(whole, tmp_path / "p")
+    content = (whole / name).read_bytes()
+    end = len(content.rstrip(b"\n")) if name == "meta.json" else len(content)
+    for size in range(end):
+        (folder / name).write_bytes(content[:size])
+        with pytest.raises(UserError, match=re.escape(str(folder))):
+            read_everything(folder)
+
+
+@pytest.mark.parametrize("name", ["tokens", "sentence_starts", "client_starts"])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_arrays_that_do_not_fit_each_other_are_refused(
+    tmp_path: Path, whole: Path, name: str, change: int
+) -> None:
+    folder = shutil.copytree(whole, tmp_path / "p")
+    array = np.load(folder / f"{name}.npy")
+    np.save(folder / f"{name}.npy", array[:-1] if change < 0 else np.append(array, array[-1]))
+    with pytest.raises(UserError, match="is not whole"):
+        read_everything(folder)
 
 
 @pytest.mark.parametrize("name", ["flat.csv", "flat.jsonl"])
