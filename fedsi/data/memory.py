@@ -92,18 +92,26 @@ def corpus_from_partitioner(
         name: What to call it in results.
 
     Raises:
-        UserError: A column is missing or holds something that is not text.
+        UserError: A column is missing or holds something that is not text, or the partitioner
+            fails.
     """
     columns = Columns("client", text_column, label_column)
 
     def rows() -> Iterator[Row]:
-        for number in range(partitioner.num_partitions):
-            part = partitioner.load_partition(number)
+        for number, part in enumerate(_partitions(partitioner)):
             client = [str(number)] * len(part)
             kept = part.remove_columns([c for c in ("client",) if c in part.column_names])
             yield from dataset_rows(kept.add_column("client", client), in_memory(part), columns)
 
     return _corpus(name, rows)
+
+
+def _partitions(partitioner: Any) -> Iterator[Any]:
+    try:
+        for number in range(partitioner.num_partitions):
+            yield partitioner.load_partition(number)
+    except Exception as error:  # they raise what they like, for example if clients get no row
+        raise UserError(f"the {type(partitioner).__name__} fails: {error}") from None
 
 
 def _corpus(name: str, rows: Callable[[], Iterator[Row]]) -> Corpus:

@@ -172,3 +172,11 @@ def test_a_partitioner_without_text_is_refused() -> None:
     rows = [{"image": k} for k in range(4)]
     with pytest.raises(UserError, match=r"no column 'text' or .*columns there: client, image"):
         corpus_from_partitioner(partitioned(IidPartitioner(num_partitions=2), rows))
+
+
+def test_a_partitioner_that_fails_is_named() -> None:
+    too_many = partitioned(IidPartitioner(num_partitions=5), flat(TEXTS)[:2])
+    with pytest.raises(UserError, match="the IidPartitioner fails: Index 2 out of range"):
+        corpus_from_partitioner(too_many)
+    with pytest.raises(UserError, match="the IidPartitioner fails: The dataset field should be"):
+        corpus_from_partitioner(IidPartitioner(num_partitions=2))

@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -116,7 +118,7 @@ from fedsi.data.store import write_folder
 def write(into):
     (into / "content").write_text("whole")
 
-for number in range(300):
+for number in range(150):
     write_folder(Path(sys.argv[1]) / str(number), write)
     write_folder(Path(sys.argv[1]) / f"{sys.argv[2]} {number}", write)
 """
@@ -126,8 +128,27 @@ def test_writers_that_race_do_not_sweep_one_another_away(tmp_path: Path) -> None
     with started(RACER, tmp_path, "a") as one, started(RACER, tmp_path, "b") as other:
         errors = [finish(one), finish(other)]
     assert (one.returncode, other.returncode, errors) == (0, 0, ["", ""])
-    assert len(list(tmp_path.iterdir())) == 900
+    assert len(list(tmp_path.iterdir())) == 450
     assert all(files_of(folder) == {"content": b"whole"} for folder in tmp_path.iterdir())
+
+
+def test_a_folder_that_was_swept_away_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+    swept: list[Path] = []
+
+    def late(file: IO[str], operation: int) -> None:
+        if not swept:
+            swept.extend(tmp_path.iterdir())
+            shutil.rmtree(swept[0])
+        lock(file, operation)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    write_folder(tmp_path / "p", lambda into: (into / "x").touch())
+    assert swept[0].name.startswith(".part-")
+    assert files_of(tmp_path / "p") == {"x": b""}
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
 
 FULL_DISK = (
