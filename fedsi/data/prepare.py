@@ -75,7 +75,10 @@ def prepare(
         return _prepare_synthetic(data, cache)
     names = set(DataSettings.model_fields) - _SYNTHETIC_ONLY - {"corpus", "max_examples_per_client"}
     listed = Path(data.vocabulary)
-    words = sha256_of_file(listed) if listed.is_file() else data.vocabulary
+    try:
+        words = sha256_of_file(listed) if listed.is_file() else data.vocabulary
+    except OSError as error:
+        raise UserError(f"cannot read the vocabulary {listed}: {error.strerror}") from None
     folder = cache / "populations" / _key(data, names, [corpus.name, corpus.sha256, words])
     if not folder.exists():
         build_store(corpus, folder, data, progress)
