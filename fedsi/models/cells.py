@@ -20,7 +20,7 @@ from torch import Tensor
 GATES = 3
 """Gates of a cell, side by side in its weights: forget, output, candidate."""
 
-_SMALLEST_MAXIMUM = 1e-12
+SMALLEST_MAXIMUM = 1e-12
 
 
 def max_normalise(x: Tensor) -> Tensor:
@@ -30,13 +30,13 @@ def max_normalise(x: Tensor) -> Tensor:
     from there the result is exactly invariant to the scale of ``x``. The gradient flows through
     the maximum.
     """
-    return x / x.abs().amax(-1, keepdim=True).clamp_min(_SMALLEST_MAXIMUM)
+    return x / x.abs().amax(-1, keepdim=True).clamp_min(SMALLEST_MAXIMUM)
 
 
 def max_normalised_relu(x: Tensor) -> Tensor:
     """Return ``MaxN(relu(x))`` along the last axis; a row without positive entries gives zeros."""
     positive = x.relu()
-    return positive / positive.amax(-1, keepdim=True).clamp_min(_SMALLEST_MAXIMUM)
+    return positive / positive.amax(-1, keepdim=True).clamp_min(SMALLEST_MAXIMUM)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ from fedsi.experiment import ModelSettings
 from fedsi.models.cells import ACTIVATIONS, GATES, dense, recurrence
 from fedsi.models.parameters import Layout, Parameters
 
+SMALLEST_SQUARE = 1e-12
+"""Below it a word's mean square counts as this, so that a vector of zeros stays zero."""
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -103,4 +106,4 @@ def _look_up(embedding: Tensor, ids: Tensor) -> Tensor:
 
 def _rms_normalise(x: Tensor) -> Tensor:
     """Divide by the root mean square along the last axis."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True).clamp_min(1e-12))
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True).clamp_min(SMALLEST_SQUARE))

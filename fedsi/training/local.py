@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.models.language_model import LanguageModel
 from fedsi.models.parameters import Parameters
+from fedsi.training.fused import FusedSgd
 from fedsi.training.metrics import Evaluation
 
 
@@ -34,42 +34,20 @@ class LocalTrainer:
     """
 
     def __init__(self, model: LanguageModel, settings: ClientSettings) -> None:
-        self._model = model
-        self._settings = settings
         self.parameters = torch.zeros(model.layout.size)
         """The client's parameters after ``train``, ``[parameters]``."""
-        self._gradient = torch.zeros(model.layout.size)
-        self._leaves = _leaves(model, self.parameters, self._gradient)
+        self._sgd = FusedSgd(model, settings, self.parameters)
 
     def train(self, start: Tensor, batches: Iterable[Tokens]) -> LocalResult:
-        """Run local SGD from ``start`` over the batches; the result is in ``parameters``.
-
-        A step is ``theta <- (1 - eta lambda) theta - eta clip(g)`` with the gradient g of the mean
-        loss over the batch's targets.
-        """
+        """Run local SGD from ``start`` over the batches; the result is in ``parameters``."""
         self.parameters.copy_(start)
         loss, tokens, examples = 0.0, 0, 0
         for batch in batches:
-            step_loss, targets = self._step(torch.from_numpy(batch).long())
-            loss += step_loss * targets
+            step_loss, targets = self._sgd.step(batch)
+            loss += step_loss
             tokens += targets
             examples += len(batch)
         return LocalResult(loss=loss, tokens=tokens, examples=examples)
-
-    def _step(self, batch: Tensor) -> tuple[float, int]:
-        settings = self._settings
-        logits, targets = predictions(self._model, self._leaves, batch)
-        loss = functional.cross_entropy(logits, targets)
-        self._gradient.zero_()
-        torch.autograd.backward(loss, inputs=list(self._leaves.values()))
-        rate = settings.learning_rate
-        if settings.gradient_clip is not None:
-            norm = float(torch.linalg.vector_norm(self._gradient))
-            rate *= settings.gradient_clip / max(norm, settings.gradient_clip)
-        if settings.weight_decay:
-            self.parameters.mul_(1.0 - settings.learning_rate * settings.weight_decay)
-        self.parameters.add_(self._gradient, alpha=-rate)
-        return loss.item(), len(targets)
 
 
 def evaluate(
@@ -109,14 +87,3 @@ def predictions(
     mask = following != PAD
     features = model.features(parameters, inputs)
     return model.logits(parameters, features[mask]), following[mask]
-
-
-def _leaves(model: LanguageModel, flat: Tensor, gradient: Tensor) -> Parameters:
-    """Return autograd leaves that share memory with the flat vectors, so that SGD is one call."""
-    leaves = {}
-    gradients = model.layout.views(gradient)
-    for name, view in model.layout.views(flat).items():
-        leaf = view.detach().requires_grad_()
-        leaf.grad = gradients[name]
-        leaves[name] = leaf
-    return leaves

@@ -1,0 +1,153 @@
+"""The steps without autograd against the natural module under autograd, in both precisions."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from fedsi.data.protocol import EOS, PAD, Tokens
+from fedsi.experiment import ClientSettings, ModelSettings
+from fedsi.models.language_model import LanguageModel
+from fedsi.training import fused_output
+from fedsi.training.fused import FusedSgd
+from fedsi.training.packing import pack
+from fedsi.training.workspace import Workspace
+
+LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=6)
+MODELS = st.builds(
+    ModelSettings,
+    architecture=st.sampled_from(["cifg", "si_cifg"]),
+    embedding_size=st.integers(1, 6),
+    hidden_size=st.integers(4, 8),  # with one or two units a max-normalised cell may be all zeros
+    projection=st.just(True),
+    tied_output=st.booleans(),
+    embedding_normalisation=st.sampled_from(["none", "rms"]),
+) | st.builds(
+    ModelSettings,
+    architecture=st.sampled_from(["cifg", "si_cifg"]),
+    embedding_size=st.just(5),
+    hidden_size=st.just(5),
+    projection=st.just(False),
+    tied_output=st.booleans(),
+)
+CLIENTS = st.builds(
+    ClientSettings,
+    learning_rate=st.sampled_from([0.01, 0.3]),
+    weight_decay=st.sampled_from([0.0, 0.1]),
+    gradient_clip=st.sampled_from([None, 0.05, 10.0]),
+)
+VOCABULARY = 13
+
+
+def batch_of(lengths: list[int], seed: int) -> Tokens:
+    rng = np.random.default_rng(seed)
+    rows = np.full((len(lengths), max(lengths) + 2), PAD, dtype=np.int32)
+    for row, length in zip(rows, lengths, strict=True):
+        row[: length + 1] = rng.integers(EOS, VOCABULARY, length + 1)
+    return rows
+
+
+def natural_step(
+    model: LanguageModel, client: ClientSettings, parameters: Tensor, batch: Tokens
+) -> tuple[Tensor, float]:
+    """One step by autograd: logits at every position, padding masked by ignore_index."""
+    flat = parameters.clone().requires_grad_()
+    named = model.layout.views(flat)
+    rows = torch.from_numpy(batch).long()
+    logits = model.logits(named, model.features(named, rows[:, :-1]))
+    loss = functional.cross_entropy(
+        logits.flatten(0, 1), rows[:, 1:].flatten(), ignore_index=PAD, reduction="mean"
+    )
+    (gradient,) = torch.autograd.grad(loss, flat)
+    if client.gradient_clip is not None:
+        gradient = gradient * min(1.0, client.gradient_clip / float(gradient.norm()))
+    decayed = parameters * (1 - client.learning_rate * client.weight_decay)
+    targets = int((rows[:, 1:] != PAD).sum())
+    return decayed - client.learning_rate * gradient, loss.item() * targets
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+@settings(max_examples=60)
+@given(model=MODELS, client=CLIENTS, lengths=LENGTHS, slice_size=st.sampled_from([1, 20, 10**6]))
+def test_ten_steps_are_those_of_the_natural_module(
+    dtype: torch.dtype,
+    tolerance: float,
+    model: ModelSettings,
+    client: ClientSettings,
+    lengths: list[int],
+    slice_size: int,
+) -> None:
+    functions = LanguageModel(model, VOCABULARY)
+    generator = torch.Generator().manual_seed(sum(lengths))
+    start = torch.randn(functions.layout.size, generator=generator, dtype=dtype) * 0.5
+    natural, ours = start.clone(), start.clone()
+    stepper = FusedSgd(functions, client, ours)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused_output, "SLICE", slice_size)
+        for step in range(10):
+            batch = batch_of(lengths, step)
+            natural, expected_loss = natural_step(functions, client, natural, batch)
+            loss, targets = stepper.step(batch)
+            assert targets == sum(lengths)
+            assert loss == pytest.approx(expected_loss, rel=tolerance, abs=tolerance)
+    moved = float((natural - start).norm())
+    assert float((ours - natural).norm()) <= tolerance * max(moved, 1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["cifg", "si_cifg"])
+def test_buffers_of_other_batches_do_not_matter(architecture: str) -> None:
+    model = LanguageModel(ModelSettings(architecture=architecture, hidden_size=9), VOCABULARY)
+    start = torch.randn(model.layout.size, generator=torch.Generator().manual_seed(0))
+    fresh, used = start.clone(), start.clone()
+    dirty = FusedSgd(model, ClientSettings(), used)
+    for lengths in ([7, 7, 3], [1], [2, 5, 5, 1]):
+        dirty.step(batch_of(lengths, 9))
+    used.copy_(start)
+    batch = batch_of([4, 2, 6], 1)
+    assert dirty.step(batch) == FusedSgd(model, ClientSettings(), fresh).step(batch)
+    assert torch.equal(fresh, used)
+
+
+@given(LENGTHS)
+def test_packing_keeps_every_target_behind_its_own_history(lengths: list[int]) -> None:
+    batch = batch_of(lengths, 3)
+    packed = pack(batch)
+    assert sorted(packed.sizes, reverse=True) == packed.sizes
+    assert sum(packed.sizes) == len(packed.inputs) == len(packed.targets) == sum(lengths)
+    histories: list[tuple[int, ...]] = []
+    before = [-1] * packed.sizes[0] + packed.before.tolist()
+    for position, earlier in enumerate(before):
+        past = histories[earlier] if earlier >= 0 else ()
+        histories.append((*past, int(packed.inputs[position])))
+    found = sorted(zip(histories, packed.targets.tolist(), strict=True))
+    expected = sorted(
+        (tuple(row[: t + 1].tolist()), int(row[t + 1]))
+        for row, length in zip(batch, lengths, strict=True)
+        for t in range(length)
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize(("positions", "vocabulary"), list(product([1, 5], [2, 50])))
+def test_the_output_layers_loss_survives_large_logits(positions: int, vocabulary: int) -> None:
+    states = torch.full((positions, 3), 60.0)
+    weight = torch.linspace(-1, 1, 3 * vocabulary).view(3, vocabulary)
+    bias = torch.zeros(vocabulary)
+    targets = torch.zeros(positions, dtype=torch.long)
+    expected = functional.cross_entropy(states @ weight, targets, reduction="sum")
+    loss, grad = fused_output.train_output(
+        states,
+        weight,
+        bias,
+        targets,
+        (torch.zeros_like(weight), torch.zeros_like(bias)),
+        fused_output.Update(keep=1.0, rate=1.0),
+        Workspace(torch.float32),
+    )
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert bool(grad.isfinite().all())
