@@ -1,0 +1,199 @@
+"""Runs peers side by side, a round of one and then the same round of the other."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedsi.data.batches import training_batches
+from fedsi.data.corpus import Progress
+from fedsi.data.population import Population
+from fedsi.data.prepare import open_population, prepare
+from fedsi.data.protocol import PAD, Tokens
+from fedsi.experiment import Experiment
+from fedsi.models.language_model import LanguageModel
+from server.cohorts import draw_cohort
+from server.rounds import initial_state
+from simulations.benchmarks.machine import BenchmarkError
+from simulations.engines.processes import single_threaded_environment
+
+SIZES = {
+    "0.05M": (1_000, 24, 32),
+    "0.34M": (4_000, 36, 100),
+    "1.3M": (10_000, 52, 262),
+    "3.5M": (10_000, 96, 670),
+}
+"""Words, embedding size and hidden size of each model."""
+
+LARGEST_DIFFERENCE = 1e-4
+"""Of the final weights, over their norm."""
+
+_FEDSI = [sys.executable, "-m", "simulations.benchmarks.peers.fedsi_peer"]
+_PFL = str(Path(__file__).with_name("pfl_peer.py"))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model trained by both."""
+
+    architecture: str
+    size: str
+    parameters: int
+    fedsi_clients_per_second: float
+    pfl_clients_per_second: float
+    ratio: float
+    """Median over rounds of pfl's seconds over fedsi's."""
+    difference: float
+    """Of the final weights, over their norm."""
+
+
+def experiment_for(
+    base: Experiment, architecture: str, size: str, cohort: int, rounds: int
+) -> Experiment:
+    """Return what both train: plain averaging of SGD clients."""
+    vocabulary, embedding, hidden = SIZES[size]
+    return base.updated(
+        {
+            "data.vocabulary_size": vocabulary,
+            "model.architecture": architecture,
+            "model.embedding_size": embedding,
+            "model.hidden_size": hidden,
+            "client.learning_rate": 0.3,
+            "server.optimizer": "sgd",
+            "server.learning_rate": 1.0,
+            "server.rounds": rounds,
+            "server.cohort_size": cohort,
+            "server.evaluate_every": rounds,
+            "server.evaluation_clients": 1,
+        }
+    )
+
+
+def measure_peers(
+    experiment: Experiment, size: str, pfl_python: Path, folder: Path, cache: Path, tell: Progress
+) -> Measured:
+    """Train one model by both and compare times and weights.
+
+    Args:
+        experiment: Of ``experiment_for``.
+        size: Key of ``SIZES``.
+        pfl_python: The Python of an environment that has pfl.
+        folder: Where the peers read and write.
+        cache: Folder for populations.
+        tell: Told how far it is.
+
+    Raises:
+        BenchmarkError: A peer died, or the two disagree.
+    """
+    parameters = _write_task(experiment, folder, cache, tell)
+    rounds, cohort = experiment.server.rounds, experiment.server.cohort_size
+    commands = {"fedsi": [*_FEDSI, str(folder)], "pfl": [str(pfl_python), _PFL, str(folder)]}
+    seconds = _race(commands, rounds, f"{experiment.model.architecture} {size}", tell)
+    ours, theirs = np.load(folder / "fedsi.npy"), np.load(folder / "pfl.npy")
+    difference = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+    if not difference <= LARGEST_DIFFERENCE:
+        raise BenchmarkError(f"the final weights differ by {difference:.1e} of their norm")
+    ratios = [b / a for a, b in zip(seconds["fedsi"], seconds["pfl"], strict=True)]
+    return Measured(
+        experiment.model.architecture,
+        size,
+        parameters,
+        cohort / statistics.median(seconds["fedsi"]),
+        cohort / statistics.median(seconds["pfl"]),
+        statistics.median(ratios),
+        difference,
+    )
+
+
+def _write_task(experiment: Experiment, folder: Path, cache: Path, tell: Progress) -> int:
+    """Write weights, cohorts and batches; return the number of parameters."""
+    place = prepare(experiment.data, cache, tell)
+    population = open_population(place)
+    description = population.description
+    layout = LanguageModel(experiment.model, description.vocabulary_size).layout
+    visits = [
+        _examples(experiment, population, client, number)
+        for number in range(1, experiment.server.rounds + 1)
+        for client in draw_cohort(
+            experiment, description.training_clients, None, number
+        ).reporting.tolist()
+    ]
+    np.save(folder / "rows.npy", np.concatenate(visits))
+    np.save(folder / "starts.npy", np.cumsum([0, *map(len, visits)]))
+    np.save(folder / "start.npy", initial_state(experiment, description).parameters)
+    settings = {
+        "experiment": experiment.to_toml(),
+        "population": str(place),
+        "architecture": experiment.model.architecture,
+        "shapes": layout.shapes,
+        "rounds": experiment.server.rounds,
+        "cohort": experiment.server.cohort_size,
+        "batch": experiment.client.batch_size,
+        "learning_rate": experiment.client.learning_rate,
+    }
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    return layout.size
+
+
+def _examples(
+    experiment: Experiment, population: Population, client: int, round_number: int
+) -> Tokens:
+    """Return a client's examples in the order in which fedsi makes batches of them."""
+    batches = training_batches(
+        population.examples(client),
+        experiment.client,
+        experiment.data.max_examples_per_client,
+        seed=experiment.seed,
+        round_number=round_number,
+        client=client,
+    )
+    width = experiment.data.sequence_length + 1
+    padded = [np.pad(b, ((0, 0), (0, width - b.shape[1])), constant_values=PAD) for b in batches]
+    return np.concatenate(padded)
+
+
+def _race(
+    commands: dict[str, Sequence[str]], rounds: int, name: str, tell: Progress
+) -> dict[str, list[float]]:
+    """Let the peers run their rounds in turn; return seconds per round, the first one dropped."""
+    seconds: dict[str, list[float]] = {peer: [] for peer in commands}
+    processes = {
+        peer: subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=single_threaded_environment() if peer == "fedsi" else None,
+            text=True,
+        )
+        for peer, command in commands.items()
+    }
+    try:
+        for number in range(rounds):
+            for peer, process in processes.items():
+                seconds[peer].append(_round(peer, process))
+            tell(name, number + 1, rounds)
+        for peer, process in processes.items():
+            process.communicate()
+            if process.returncode:
+                raise BenchmarkError(f"{peer} ended with code {process.returncode}")
+    finally:
+        for process in processes.values():
+            process.kill()
+    return {peer: values[1:] for peer, values in seconds.items()}
+
+
+def _round(peer: str, process: subprocess.Popen[str]) -> float:
+    assert process.stdin is not None  # noqa: S101  # it is a pipe
+    assert process.stdout is not None  # noqa: S101
+    try:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        return float(json.loads(process.stdout.readline())["seconds"])
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{peer} did not say how long a round took: {error}") from error
