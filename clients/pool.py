@@ -49,11 +49,8 @@ def train(request: Train, folder: str) -> Trained:
     rows = []
     with _threads(THREADS):
         for first, last in pairwise(request.block_starts.tolist()):
-            block, counted = trainer.train(
-                start, request.clients[first:last].tolist(), request.round_number
-            )
-            sums += block
-            rows.append(counted)
+            clients = request.clients[first:last].tolist()
+            rows.append(trainer.train(start, clients, request.round_number, sums))
     empty = np.zeros((0, len(TRAINING_COLUMNS)))
     return Trained(sums=sums.numpy(), rows=np.concatenate([empty, *rows]))
 

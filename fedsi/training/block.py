@@ -19,7 +19,7 @@ from fedsi.data.batches import evaluation_batches, training_batches
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
 from fedsi.models.language_model import LanguageModel
-from fedsi.training.fixed_point import encode, largest_contribution
+from fedsi.training.fixed_point import CACHED, add_encoded, largest_contribution
 from fedsi.training.local import LocalResult, LocalTrainer, evaluate
 from fedsi.training.metrics import COLUMNS
 
@@ -60,23 +60,24 @@ class BlockTrainer:
         )
         self._trainer = LocalTrainer(self.model, self.experiment.client)
         self._unigram = torch.tensor(self.population.unigram_log_probabilities)
+        self._total = torch.zeros(self.model.layout.size)
         self._limit = largest_contribution(self.experiment.server.largest_cohort)
 
     def train(
-        self, start: Tensor, clients: Sequence[int], round_number: int
-    ) -> tuple[Tensor, NDArray[np.float64]]:
+        self, start: Tensor, clients: Sequence[int], round_number: int, sums: Tensor
+    ) -> NDArray[np.float64]:
         """Train one block.
 
         Args:
             start: The global parameters, ``[parameters]``.
             clients: The block's members, in cohort order.
             round_number: The round.
+            sums: What the fixed-point sum of weighted updates is added to, int64 ``[parameters]``.
 
         Returns:
-            The fixed-point sum of weighted updates, int64 ``[parameters]``, and a row for each
-            client in the order of ``TRAINING_COLUMNS``.
+            A row for each client in the order of ``TRAINING_COLUMNS``.
         """
-        total = torch.zeros_like(start)
+        total = self._total.zero_()
         rows = np.zeros((len(clients), len(TRAINING_COLUMNS)))
         for row, client in zip(rows, clients, strict=True):
             try:
@@ -86,10 +87,9 @@ class BlockTrainer:
                 row[0] = Outcome.FAILED
                 continue
             weight = self._weight(result)
-            update = self._trainer.parameters.sub_(start).mul_(weight)
-            accepted = bool(update.abs().max() <= self._limit)
+            accepted = self._make_update(start, weight)
             if accepted:
-                total += update
+                total += self._trainer.parameters
             row[:] = (
                 Outcome.AGGREGATED if accepted else Outcome.REJECTED,
                 weight if accepted else 0.0,
@@ -97,7 +97,8 @@ class BlockTrainer:
                 result.tokens,
                 result.loss,
             )
-        return encode(total), rows
+        add_encoded(total, sums)
+        return rows
 
     def evaluate(self, parameters: Tensor, clients: Sequence[int]) -> NDArray[np.float64]:
         """Evaluate clients one by one.
@@ -131,6 +132,16 @@ class BlockTrainer:
             client=client,
         )
         return self._trainer.train(start, batches)
+
+    def _make_update(self, start: Tensor, weight: float) -> bool:
+        """Turn the trained parameters into a weighted update; return whether it may be summed."""
+        accepted = True
+        trained = self._trainer.parameters
+        for part, before in zip(trained.split(CACHED), start.split(CACHED), strict=True):
+            low, high = torch.aminmax(part.sub_(before).mul_(weight))
+            # Written so that what is not a number is refused.
+            accepted &= bool(-self._limit <= low) and bool(high <= self._limit)
+        return accepted
 
     def _weight(self, result: LocalResult) -> float:
         return float(result.examples) if self.experiment.server.averaging == "examples" else 1.0

@@ -11,6 +11,9 @@ from torch import Tensor
 FRACTION_BITS = 36
 """Resolution 1.5e-11, far below what float32 parameters of order one can show."""
 
+CACHED = 1 << 15
+"""Scalars that are worked on at a time, so that passes over them find them in the cache."""
+
 LARGEST_SUM = 2.0 ** (62 - FRACTION_BITS)
 
 
@@ -22,6 +25,17 @@ def largest_contribution(cohort_size: int) -> float:
 def encode(values: Tensor) -> Tensor:
     """Return the nearest multiples of the resolution as int64; magnitudes below ``2**27``."""
     return (values.double() * 2.0**FRACTION_BITS).round_().to(torch.int64)
+
+
+def add_encoded(values: Tensor, sums: Tensor) -> None:
+    """Add ``encode(values)`` to sums in place, a part that the processor's cache holds at a time.
+
+    Args:
+        values: float32 ``[parameters]``.
+        sums: int64 ``[parameters]``.
+    """
+    for part, into in zip(values.split(CACHED), sums.split(CACHED), strict=True):
+        into.add_(encode(part))
 
 
 def decode(sums: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fedsi.experiment import Experiment
 from simulations.cli import options
 from simulations.cli.display import Display
 
@@ -49,6 +51,55 @@ def population(
     if cohort > clients // 2:
         raise typer.BadParameter(f"a cohort of {cohort} is too large for {clients} clients")
     _show(measure_population(clients, cohort, rounds), as_json=as_json)
+
+
+@bench.command()
+def peers(
+    pfl_python: Annotated[
+        Path,
+        typer.Option(metavar="PYTHON", help="The Python of an environment that has pfl 0.6."),
+    ],
+    corpus: Annotated[str, typer.Option(help="The texts to train on.")] = "pydocs",
+    architectures: Annotated[str, typer.Option(metavar="NAME,...")] = "cifg,si_cifg",
+    sizes: Annotated[str, typer.Option(metavar="SIZE,...")] = "0.05M,0.34M,1.3M,3.5M",
+    cohort: Annotated[int, typer.Option(min=1, help="Clients in a round.")] = 20,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds; the first is dropped.")] = 6,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Train the same models on the same clients with fedsi and with pfl-research, in turn."""
+    from simulations.benchmarks.machine import machine  # noqa: PLC0415
+    from simulations.benchmarks.peers import measure, report  # noqa: PLC0415
+
+    if not pfl_python.exists():
+        raise typer.BadParameter(
+            f"there is no {pfl_python}; make an environment with: python -m venv pfl && "
+            "pfl/bin/pip install 'pfl[pytorch]==0.6.0'"
+        )
+    unknown = set(sizes.split(",")) - measure.SIZES.keys()
+    if unknown:
+        known = ", ".join(measure.SIZES)
+        raise typer.BadParameter(f"there is no size {min(unknown)}; choose from {known}")
+    base = Experiment().updated({"data.corpus": corpus})
+    measured = []
+    with Display(options.messages()) as display:
+        for architecture in architectures.split(","):
+            for size in sizes.split(","):
+                experiment = measure.experiment_for(base, architecture, size, cohort, rounds)
+                with tempfile.TemporaryDirectory() as task:
+                    measured.append(
+                        measure.measure_peers(
+                            experiment, size, pfl_python, Path(task), cache, display.step
+                        )
+                    )
+    folder = out or options.default_folder("bench-peers")
+    report.write_report(measured, machine(), folder)
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in measured]))
+    else:
+        typer.echo((folder / f"{report.NAME}.md").read_text(encoding="utf-8"))
+    options.messages().print(f"figure: {folder / report.NAME}.png", highlight=False, soft_wrap=True)
 
 
 def _show(result: Mapping[str, Any], *, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from simulations.studies.compare import Comparison, Setting
 COLOURS = {"cifg": "#c8500a", "si_cifg": "#0a7f6e"}
 LABELS = {"cifg": "CIFG", "si_cifg": "SI-CIFG"}
 _GREY = "#666666"
-_STYLE: Any = {
+STYLE: Any = {
     "svg.hashsalt": "fedsi",
     "svg.fonttype": "path",
     "font.size": 10,
@@ -33,7 +33,7 @@ _STYLE: Any = {
 def svg(figure: Figure) -> str:
     """Return a figure as SVG text; the same figure gives the same text."""
     buffer = io.StringIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
@@ -46,7 +46,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         path: Where, without suffix.
     """
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="png", dpi=150)
     write_atomically(path.with_suffix(".png"), buffer.getvalue())
     write_atomically(path.with_suffix(".svg"), svg(figure).encode())
@@ -54,7 +54,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Figure:
     """Draw a run's losses and its held-out accuracy against rounds."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         losses, accuracy = figure.subplots(1, 2)
         colour = COLOURS.get(summary["architecture"], "#333333")
@@ -79,7 +79,7 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Fi
 
 def comparison_figure(comparison: Comparison) -> Figure:
     """Draw held-out loss against rounds at the best learning rates, and against learning rate."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4), layout="constrained")
         over_rounds, over_rates = figure.subplots(1, 2)
         for architecture in comparison.architectures:
@@ -119,7 +119,7 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
     # From the power of two at or below the smallest client to one above the largest.
     lowest = int(np.log2(words_per_client.min()))
     highest = int(np.log2(words_per_client.max())) + 1
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.subplots()
         heights, _, _ = axes.hist(

@@ -1,6 +1,7 @@
 """fedsi trains what a folder says, with its own engine and round loop.
 
-Started as ``python -m simulations.benchmarks.peers.fedsi_peer FOLDER``; speaks as ``pfl_peer`` does.
+Started as ``python -m simulations.benchmarks.peers.fedsi_peer FOLDER``; speaks as ``pfl_peer``
+does.
 """
 
 import json

@@ -4,7 +4,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ SIZES = {
 """Words, embedding size and hidden size of each model."""
 
 LARGEST_DIFFERENCE = 1e-4
-"""Of the final weights, over their norm."""
+"""Between the final weights, over how far training moved them."""
 
 _FEDSI = [sys.executable, "-m", "simulations.benchmarks.peers.fedsi_peer"]
 _PFL = str(Path(__file__).with_name("pfl_peer.py"))
@@ -49,7 +49,7 @@ class Measured:
     ratio: float
     """Median over rounds of pfl's seconds over fedsi's."""
     difference: float
-    """Of the final weights, over their norm."""
+    """Between the final weights, over how far training moved them."""
 
 
 def experiment_for(
@@ -94,10 +94,10 @@ def measure_peers(
     rounds, cohort = experiment.server.rounds, experiment.server.cohort_size
     commands = {"fedsi": [*_FEDSI, str(folder)], "pfl": [str(pfl_python), _PFL, str(folder)]}
     seconds = _race(commands, rounds, f"{experiment.model.architecture} {size}", tell)
-    ours, theirs = np.load(folder / "fedsi.npy"), np.load(folder / "pfl.npy")
-    difference = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+    start, ours, theirs = (np.load(folder / f"{name}.npy") for name in ("start", "fedsi", "pfl"))
+    difference = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs - start))
     if not difference <= LARGEST_DIFFERENCE:
-        raise BenchmarkError(f"the final weights differ by {difference:.1e} of their norm")
+        raise BenchmarkError(f"the two disagree by {difference:.1e} of what they moved the weights")
     ratios = [b / a for a, b in zip(seconds["fedsi"], seconds["pfl"], strict=True)]
     return Measured(
         experiment.model.architecture,
@@ -158,7 +158,7 @@ def _examples(
 
 
 def _race(
-    commands: dict[str, Sequence[str]], rounds: int, name: str, tell: Progress
+    commands: Mapping[str, Sequence[str]], rounds: int, name: str, tell: Progress
 ) -> dict[str, list[float]]:
     """Let the peers run their rounds in turn; return seconds per round, the first one dropped."""
     seconds: dict[str, list[float]] = {peer: [] for peer in commands}

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def _max_normalise(x: Tensor) -> Tensor:
     return x / x.abs().amax(-1, keepdim=True).clamp_min(1e-12)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "cifg": (torch.sigmoid, torch.tanh),
     "si_cifg": (lambda x: _max_normalise(x.relu()), _max_normalise),
 }

@@ -3,6 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from fedsi import Experiment
 from fedsi.data.protocol import Tokens
@@ -43,11 +45,18 @@ class Faulty(SyntheticPopulation):
         return super().examples(client)[: 0 if client == 3 else None]
 
 
+def train(
+    trainer: BlockTrainer, start: Tensor, clients: list[int], round_number: int
+) -> tuple[Tensor, NDArray[np.float64]]:
+    sums = torch.zeros(len(start), dtype=torch.int64)
+    return sums, trainer.train(start, clients, round_number, sums)
+
+
 def test_a_sum_is_the_weighted_sum_of_its_clients() -> None:
     trainer = BlockTrainer(EXPERIMENT, HEALTHY)
     start = initial_parameters(trainer.model, 0)
-    together, rows = trainer.train(start, [0, 1, 5], round_number=3)
-    alone = [trainer.train(start, [client], round_number=3) for client in (0, 1, 5)]
+    together, rows = train(trainer, start, [0, 1, 5], 3)
+    alone = [train(trainer, start, [client], 3) for client in (0, 1, 5)]
     total = torch.stack([decode(sums) for sums, _ in alone]).sum(0)
     torch.testing.assert_close(decode(together), total, rtol=0, atol=1e-5)
     assert np.array_equal(rows, np.concatenate([row for _, row in alone]))
@@ -57,15 +66,15 @@ def test_a_sum_is_the_weighted_sum_of_its_clients() -> None:
 def test_uniform_averaging_weighs_clients_alike() -> None:
     experiment = EXPERIMENT.updated({"server.averaging": "uniform"})
     trainer = BlockTrainer(experiment, HEALTHY)
-    _, rows = trainer.train(initial_parameters(trainer.model, 0), [0, 1], round_number=1)
+    _, rows = train(trainer, initial_parameters(trainer.model, 0), [0, 1], 1)
     assert rows[:, 1].tolist() == [1.0, 1.0]
 
 
 def test_a_failing_client_costs_its_own_contribution(caplog: pytest.LogCaptureFixture) -> None:
     trainer = BlockTrainer(EXPERIMENT, Faulty())
     start = initial_parameters(trainer.model, 0)
-    sums, rows = trainer.train(start, [0, 2, 1], round_number=1)
-    expected, _ = trainer.train(start, [0, 1], round_number=1)
+    sums, rows = train(trainer, start, [0, 2, 1], 1)
+    expected, _ = train(trainer, start, [0, 1], 1)
     assert torch.equal(sums, expected)
     assert rows[1].tolist() == [Outcome.FAILED, 0, 0, 0, 0]
     assert "client 2 failed in round 1" in caplog.text
@@ -74,7 +83,7 @@ def test_a_failing_client_costs_its_own_contribution(caplog: pytest.LogCaptureFi
 
 def test_a_client_without_examples_contributes_nothing() -> None:
     trainer = BlockTrainer(EXPERIMENT, Faulty())
-    sums, rows = trainer.train(initial_parameters(trainer.model, 0), [3], round_number=1)
+    sums, rows = train(trainer, initial_parameters(trainer.model, 0), [3], 1)
     assert int(sums.abs().sum()) == 0
     assert rows[0].tolist() == [Outcome.AGGREGATED, 0, 0, 0, 0]
 
@@ -85,18 +94,18 @@ def test_updates_that_are_not_finite_or_too_large_are_rejected(
 ) -> None:
     trainer = BlockTrainer(EXPERIMENT, HEALTHY)
     start = initial_parameters(trainer.model, 0)
-    clean, _ = trainer.train(start, [0], round_number=1)
-    train = trainer._trainer.train
+    clean, _ = train(trainer, start, [0], 1)
+    train_locally = trainer._trainer.train
     calls = iter([False, True])
 
     def poisoned(*arguments):  # type: ignore[no-untyped-def]
-        result = train(*arguments)
+        result = train_locally(*arguments)
         if next(calls):
             trainer._trainer.parameters[4] = poison
         return result
 
     monkeypatch.setattr(trainer._trainer, "train", poisoned)
-    sums, rows = trainer.train(start, [0, 1], round_number=1)
+    sums, rows = train(trainer, start, [0, 1], 1)
     assert torch.equal(sums, clean)
     outcome, weight = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
     assert rows[:, outcome].tolist() == [Outcome.AGGREGATED, Outcome.REJECTED]

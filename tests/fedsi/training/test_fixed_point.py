@@ -5,7 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsi.training.fixed_point import FRACTION_BITS, decode, encode, largest_contribution
+from fedsi.training.fixed_point import (
+    CACHED,
+    FRACTION_BITS,
+    add_encoded,
+    decode,
+    encode,
+    largest_contribution,
+)
 
 values = st.floats(-1e4, 1e4, width=32)
 
@@ -30,3 +37,11 @@ def test_sums_do_not_depend_on_order(numbers: list[float], shuffler: random.Rand
 def test_a_cohort_at_the_limit_does_not_overflow(cohort: int) -> None:
     limit = torch.tensor(largest_contribution(cohort), dtype=torch.float64)
     assert 0 < int(encode(limit)) * cohort < 2**63
+
+
+def test_adding_in_parts_is_adding_at_once() -> None:
+    values = torch.randn(2 * CACHED + 17, generator=torch.Generator().manual_seed(0))
+    sums = torch.arange(len(values))
+    expected = sums + encode(values)
+    add_encoded(values, sums)
+    assert torch.equal(sums, expected)
