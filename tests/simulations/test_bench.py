@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from fedsi.data.corpus import silent
 from fedsi.data.formats.table import open_corpus
+from simulations.benchmarks.peers import measure
 from simulations.benchmarks.stack_overflow import write_stack_overflow
 from simulations.cli.main import main
 
@@ -69,3 +71,60 @@ def test_the_generated_file_is_what_tensorflow_federated_writes(tmp_path: Path) 
         stored = connection.execute("SELECT client_id, num_examples FROM client_metadata")
         assert dict(stored.fetchall()) == counted
     assert max(counted.values()) > 5 * min(counted.values())
+
+
+FAKE_PEER = """
+import json, shutil, sys
+from pathlib import Path
+import numpy as np
+folder = Path(sys.argv[1])
+for _ in sys.stdin:
+    print(json.dumps({"seconds": 5.0}), flush=True)
+weights = np.load(folder / "fedsi.npy")
+np.save(folder / "pfl.npy", weights + %s)
+"""
+
+
+@pytest.mark.parametrize(
+    ("peer", "code", "expected"),
+    [
+        (FAKE_PEER % "0", 0, ""),
+        (FAKE_PEER % "1", 1, "the two disagree by"),
+        ("print('no')", 1, "pfl did not say how long a round took"),
+    ],
+)
+def test_peers_are_timed_and_their_weights_compared(
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    peer: str,
+    code: int,
+    expected: str,
+) -> None:
+    script = tmp_path / "peer.py"
+    script.write_text(peer)
+    monkeypatch.setattr(measure, "_PFL", str(script))
+    options = ["--pfl-python", sys.executable, "--corpus", "synthetic", "--sizes", "0.05M"]
+    counts = ["--architectures", "cifg", "--cohort", "2", "--rounds", "3"]
+    places = ["--cache", str(cache), "--out", str(tmp_path / "out"), "--json"]
+    assert main(["bench", "peers", *options, *counts, *places]) == code
+    captured = capsys.readouterr()
+    assert expected in captured.err
+    if code:
+        assert not (tmp_path / "out").exists()
+        return
+    (measured,) = json.loads(captured.out)
+    assert measured["ratio"] > 1
+    assert measured["pfl_clients_per_second"] == pytest.approx(2 / 5)
+    assert measured["difference"] == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"peers.csv", "peers.md", "peers.png", "peers.svg"}
+
+
+def test_a_peer_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "peers", "--pfl-python", "none/python"]) == 2
+    assert "pip install 'pfl[pytorch]" in capsys.readouterr().err
+    known = ["--pfl-python", sys.executable, "--sizes", "9M"]
+    assert main(["bench", "peers", *known]) == 2
+    assert "there is no size 9M" in capsys.readouterr().err

@@ -4,7 +4,8 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,18 +163,8 @@ def _race(
 ) -> dict[str, list[float]]:
     """Let the peers run their rounds in turn; return seconds per round, the first one dropped."""
     seconds: dict[str, list[float]] = {peer: [] for peer in commands}
-    processes = {
-        peer: subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=single_threaded_environment() if peer == "fedsi" else None,
-            text=True,
-        )
-        for peer, command in commands.items()
-    }
-    try:
+    with ExitStack() as stack:
+        processes = {peer: stack.enter_context(_start(peer, c)) for peer, c in commands.items()}
         for number in range(rounds):
             for peer, process in processes.items():
                 seconds[peer].append(_round(peer, process))
@@ -182,10 +173,29 @@ def _race(
             process.communicate()
             if process.returncode:
                 raise BenchmarkError(f"{peer} ended with code {process.returncode}")
-    finally:
-        for process in processes.values():
-            process.kill()
     return {peer: values[1:] for peer, values in seconds.items()}
+
+
+@contextmanager
+def _start(peer: str, command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a peer that is ended if it has not come to its end."""
+    # pfl's Python must not find the packages of this one.
+    environment = single_threaded_environment() if peer == "fedsi" else None
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+            # What could not be sent to a peer that is gone must not fail the closing of its pipe.
+            with suppress(OSError):
+                process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
 
 
 def _round(peer: str, process: subprocess.Popen[str]) -> float:
