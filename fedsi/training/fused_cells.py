@@ -138,7 +138,8 @@ class FusedSiCifg:
 
     The gradient through ``y = x / m`` with ``m = max |x|`` is ``(dy - t (dy . y)) / m``, where t is
     the sign of y at its maximum and 0 elsewhere; dividing the largest by itself gives exactly 1,
-    so t is y with its fraction cut off.
+    so t is y with its fraction cut off. Maxima that tie, as a kept cell and a new candidate of 1
+    often do, share the gradient, as they do under autograd.
     """
 
     def forward(
@@ -173,8 +174,8 @@ class FusedSiCifg:
         positions, size = grad.shape
         gates = trace.gates.view(positions, GATES, size)
         to_c, to_gates = _si_cifg_factors(packed, trace, space)
-        peaks = torch.trunc(gates, out=space.take("peaks", *gates.shape))
-        peaks_s = torch.trunc(trace.squashed, out=space.take("peaks_s", *grad.shape))
+        peaks = _peaks(gates, space.take("peaks", *gates.shape))
+        peaks_s = _peaks(trace.squashed, space.take("peaks_s", *grad.shape))
         result = space.take("grad_gates", *gates.shape)
         grad_c = space.zeros("grad_c", packed.sizes[0], size)
         scratch = space.take("magnitudes", packed.sizes[0], GATES, size)
@@ -240,6 +241,13 @@ def _maximum(values: Tensor, scratch: Tensor, out: Tensor) -> None:
     """Write the largest magnitude along the last axis, clamped from below."""
     torch.amax(torch.abs(values, out=scratch), -1, keepdim=True, out=out)
     out.clamp_(min=SMALLEST_MAXIMUM)
+
+
+def _peaks(normalised: Tensor, out: Tensor) -> Tensor:
+    """Write the signs of the largest entries, divided by how many there are; 0 elsewhere."""
+    torch.trunc(normalised, out=out)
+    # A row of zeros has none.
+    return out.div_(out.abs().sum(-1, keepdim=True).clamp_(min=1.0))
 
 
 def _head(rows: Tensor, n: int) -> Tensor:

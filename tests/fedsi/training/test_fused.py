@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from fedsi.data.protocol import EOS, PAD, Tokens
 from fedsi.experiment import ClientSettings, ModelSettings
+from fedsi.models.cells import GATES
 from fedsi.models.language_model import LanguageModel
 from fedsi.training import fused_output
 from fedsi.training.fused import FusedSgd
@@ -71,9 +72,25 @@ def natural_step(
     return decayed - client.learning_rate * gradient, loss.item() * targets
 
 
+def make_ties(model: LanguageModel, parameters: Tensor) -> Tensor:
+    """Return parameters in which all units but the first are alike, so that their maxima tie."""
+    tied = parameters.clone()
+    named = model.layout.views(tied)
+    for name in ("cell.kernel", "cell.recurrent", "cell.bias"):
+        gates = named[name].unflatten(-1, (GATES, model.settings.hidden_size))
+        gates[..., 1:] = gates[..., 1:2].clone()
+    return tied
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
 @settings(max_examples=60)
-@given(model=MODELS, client=CLIENTS, lengths=LENGTHS, slice_size=st.sampled_from([1, 20, 10**6]))
+@given(
+    model=MODELS,
+    client=CLIENTS,
+    lengths=LENGTHS,
+    slice_size=st.sampled_from([1, 20, 10**6]),
+    ties=st.booleans(),
+)
 def test_ten_steps_are_those_of_the_natural_module(
     dtype: torch.dtype,
     tolerance: float,
@@ -81,10 +98,13 @@ def test_ten_steps_are_those_of_the_natural_module(
     client: ClientSettings,
     lengths: list[int],
     slice_size: int,
+    ties: bool,
 ) -> None:
     functions = LanguageModel(model, VOCABULARY)
     generator = torch.Generator().manual_seed(sum(lengths))
     start = torch.randn(functions.layout.size, generator=generator, dtype=dtype) * 0.5
+    if ties:
+        start = make_ties(functions, start)
     natural, ours = start.clone(), start.clone()
     stepper = FusedSgd(functions, client, ours)
     with pytest.MonkeyPatch.context() as patch:
