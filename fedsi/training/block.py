@@ -1,8 +1,7 @@
-"""Blocks: the fixed runs of cohort members that are trained and summed together.
+"""Blocks: the runs of cohort members that a node trains and sums together.
 
-A block's members and order depend on the cohort alone. Its updates are summed in float32, the sum
-becomes fixed point, and from there on order cannot matter: the result has the same bits whatever
-the number of nodes.
+Each update is added exactly, as fixed point, so neither order nor blocks can matter: the result
+has the same bits whatever the number of nodes.
 """
 
 import logging
@@ -19,7 +18,7 @@ from fedsi.data.batches import evaluation_batches, training_batches
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
 from fedsi.models.language_model import LanguageModel
-from fedsi.training.fixed_point import CACHED, add_encoded, largest_contribution
+from fedsi.training.fixed_point import add_update, largest_contribution
 from fedsi.training.local import LocalResult, LocalTrainer, evaluate
 from fedsi.training.metrics import COLUMNS
 
@@ -60,8 +59,8 @@ class BlockTrainer:
         )
         self._trainer = LocalTrainer(self.model, self.experiment.client)
         self._unigram = torch.tensor(self.population.unigram_log_probabilities)
-        self._total = torch.zeros(self.model.layout.size)
-        self._limit = largest_contribution(self.experiment.server.largest_cohort)
+        cohort = self.experiment.server.largest_cohort
+        self._limit = np.float32(largest_contribution(cohort))
 
     def train(
         self, start: Tensor, clients: Sequence[int], round_number: int, sums: Tensor
@@ -77,7 +76,6 @@ class BlockTrainer:
         Returns:
             A row for each client in the order of ``TRAINING_COLUMNS``.
         """
-        total = self._total.zero_()
         rows = np.zeros((len(clients), len(TRAINING_COLUMNS)))
         for row, client in zip(rows, clients, strict=True):
             try:
@@ -87,9 +85,10 @@ class BlockTrainer:
                 row[0] = Outcome.FAILED
                 continue
             weight = self._weight(result)
-            accepted = self._make_update(start, weight)
-            if accepted:
-                total += self._trainer.parameters
+            trained = self._trainer.parameters.numpy()
+            accepted = add_update(
+                start.numpy(), trained, np.float32(weight), self._limit, sums.numpy()
+            )
             row[:] = (
                 Outcome.AGGREGATED if accepted else Outcome.REJECTED,
                 weight if accepted else 0.0,
@@ -97,7 +96,6 @@ class BlockTrainer:
                 result.tokens,
                 result.loss,
             )
-        add_encoded(total, sums)
         return rows
 
     def evaluate(self, parameters: Tensor, clients: Sequence[int]) -> NDArray[np.float64]:
@@ -132,16 +130,6 @@ class BlockTrainer:
             client=client,
         )
         return self._trainer.train(start, batches)
-
-    def _make_update(self, start: Tensor, weight: float) -> bool:
-        """Turn the trained parameters into a weighted update; return whether it may be summed."""
-        accepted = True
-        trained = self._trainer.parameters
-        for part, before in zip(trained.split(CACHED), start.split(CACHED), strict=True):
-            low, high = torch.aminmax(part.sub_(before).mul_(weight))
-            # Written so that what is not a number is refused.
-            accepted &= bool(-self._limit <= low) and bool(high <= self._limit)
-        return accepted
 
     def _weight(self, result: LocalResult) -> float:
         return float(result.examples) if self.experiment.server.averaging == "examples" else 1.0

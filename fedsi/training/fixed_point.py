@@ -1,18 +1,23 @@
 """Sums of updates that do not depend on their order: 64-bit fixed point.
 
-A block's float32 sum becomes integers of ``2**-FRACTION_BITS``; blocks and nodes are then added as
-integers, which is exact. With at most ``LARGEST_SUM`` in total no sum can overflow, so each
-client's contribution is bounded by ``LARGEST_SUM / cohort_size`` and refused above it.
+Each client's weighted update becomes integers of ``2**-FRACTION_BITS``, which are then added
+exactly, on nodes and between them. With at most ``LARGEST_SUM`` in total no sum can overflow, so
+each client's contribution is bounded by ``LARGEST_SUM / cohort_size`` and refused above it.
 """
 
-import torch
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+
+from fedsi.training.compiler import compiled_as_written
 
 FRACTION_BITS = 36
 """Resolution 1.5e-11, far below what float32 parameters of order one can show."""
 
-CACHED = 1 << 15
-"""Scalars that are worked on at a time, so that passes over them find them in the cache."""
+CACHED = 1 << 13
+"""Scalars that are checked and then added, so that adding finds them in the cache."""
 
 LARGEST_SUM = 2.0 ** (62 - FRACTION_BITS)
 
@@ -22,20 +27,49 @@ def largest_contribution(cohort_size: int) -> float:
     return LARGEST_SUM / cohort_size
 
 
-def encode(values: Tensor) -> Tensor:
-    """Return the nearest multiples of the resolution as int64; magnitudes below ``2**27``."""
-    return (values.double() * 2.0**FRACTION_BITS).round_().to(torch.int64)
-
-
-def add_encoded(values: Tensor, sums: Tensor) -> None:
-    """Add ``encode(values)`` to sums in place, a part that the processor's cache holds at a time.
+@compiled_as_written
+def add_update(
+    start: NDArray[np.float32],
+    trained: NDArray[np.float32],
+    weight: Any,
+    limit: Any,
+    sums: NDArray[np.int64],
+) -> bool:
+    """Add ``weight * (trained - start)`` to sums if it may be added, in one pass over memory.
 
     Args:
-        values: float32 ``[parameters]``.
-        sums: int64 ``[parameters]``.
+        start: The global parameters, ``[parameters]``.
+        trained: The client's, ``[parameters]``.
+        weight: float32.
+        limit: The largest magnitude that may be added, float32.
+        sums: Fixed point, ``[parameters]``.
+
+    Returns:
+        False, with ``sums`` as it was, if an entry is above the limit or not a number.
     """
-    for part, into in zip(values.split(CACHED), sums.split(CACHED), strict=True):
-        into.add_(encode(part))
+    for first in range(0, len(start), CACHED):
+        last = min(first + CACHED, len(start))
+        if not _all_within(start[first:last], trained[first:last], weight, limit):
+            _add(start[:first], trained[:first], weight, sums[:first], -1)
+            return False
+        _add(start[first:last], trained[first:last], weight, sums[first:last], 1)
+    return True
+
+
+@compiled_as_written
+def _all_within(start: Any, trained: Any, weight: Any, limit: Any) -> bool:
+    within = 0
+    for i in range(len(start)):
+        # Written so that what is not a number is refused.
+        within += abs((trained[i] - start[i]) * weight) <= limit
+    return within == len(start)
+
+
+@compiled_as_written
+def _add(start: Any, trained: Any, weight: Any, sums: Any, sign: int) -> None:
+    for i in range(len(start)):
+        value = np.float64((trained[i] - start[i]) * weight)
+        sums[i] += sign * np.int64(np.rint(value * 2.0**FRACTION_BITS))
 
 
 def decode(sums: Tensor) -> Tensor:

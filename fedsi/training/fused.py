@@ -12,7 +12,7 @@ from fedsi.data.protocol import Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.models.language_model import SMALLEST_SQUARE, LanguageModel
 from fedsi.models.parameters import Parameters
-from fedsi.training.fused_cells import FUSED_CELLS
+from fedsi.training.fused_cells import run_backward, run_forward
 from fedsi.training.fused_output import Update, train_output
 from fedsi.training.packing import PackedBatch, pack
 from fedsi.training.workspace import Workspace
@@ -30,7 +30,6 @@ class FusedSgd:
     def __init__(self, model: LanguageModel, settings: ClientSettings, parameters: Tensor) -> None:
         self._model = model
         self._settings = settings
-        self._cell = FUSED_CELLS[model.settings.architecture]
         self._space = Workspace(parameters.dtype)
         self._flat = parameters
         self._named = model.layout.views(parameters)
@@ -65,13 +64,13 @@ class FusedSgd:
     def _run(self, packed: PackedBatch, into: Parameters, update: Update) -> float:
         """Run forwards and backwards, updating ``into``; return the sum of the losses."""
         named, space, settings = self._named, self._space, self._model.settings
-        vectors, scale = self._look_up(packed)
-        gates = space.take("gates", len(vectors), len(named["cell.bias"]))
-        torch.addmm(named["cell.bias"], vectors, named["cell.kernel"], out=gates)
         recurrent = named["cell.recurrent"]
-        trace = self._cell.forward(packed, gates, recurrent, space)
+        vectors, scale = self._look_up(packed)
+        gates = space.take("gates", len(vectors), recurrent.shape[1])
+        torch.addmm(named["cell.bias"], vectors, named["cell.kernel"], out=gates)
+        trace = run_forward(settings.architecture, packed, gates, recurrent, space)
         loss, grad = self._head(packed, trace.hidden, into, update)
-        grad_gates = self._cell.backward(packed, trace, grad, recurrent, space)
+        grad_gates = run_backward(settings.architecture, packed, trace, grad, recurrent, space)
         grad_vectors = space.take("grad_vectors", *vectors.shape)
         torch.mm(grad_gates, named["cell.kernel"].t(), out=grad_vectors)
         update.product(into["cell.kernel"], vectors.t(), grad_gates)

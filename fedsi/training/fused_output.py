@@ -1,20 +1,25 @@
 """The output layer with its loss, its gradient and its update, in slices of the vocabulary.
 
 The logits of all words are far larger than what a processor's cache holds, and the three matrix
-products of this layer run at half speed on them. A slice of the vocabulary at a time fits. The
-softmax of a slice is normalised within the slice first and rescaled when all are known.
+products of this layer run at half speed on them. A slice of the vocabulary at a time fits. What is
+kept of a slice are its exponentials relative to its own largest logit; the factor that makes them
+probabilities is known when all slices are, and goes into the small matrices that they are
+multiplied with.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fedsi.training.softmax import exponentiate, subtract_targets
 from fedsi.training.workspace import Workspace
 
-SLICE = 1 << 18
-"""Logits computed at a time, about a megabyte of them."""
+SLICE = 1 << 19
+"""Logits computed at a time, about two megabytes of them."""
+
+SMALLEST_FACTOR = 1e-30
+"""Below it the probabilities of a slice count as this, so that their inverse is finite."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Update:
         if self.keep != 1.0:
             parameter.mul_(self.keep)
         parameter.add_(rows.sum(0), alpha=self.rate)
+
+    def weighted_total(self, parameter: Tensor, rows: Tensor, weights: Tensor) -> None:
+        """Apply the gradient that is the weighted sum of some rows."""
+        parameter.addmv_(rows.t(), weights, beta=self.keep, alpha=self.rate)
 
 
 def train_output(
@@ -59,47 +68,54 @@ def train_output(
         The sum of the losses in nats, and its gradient with respect to the states,
         ``[positions, features]``.
     """
-    positions, vocabulary = len(states), len(bias)
-    width = max(1, SLICE // positions)
-    spans = [(a, min(a + width, vocabulary)) for a in range(0, vocabulary, width)]
-    slices = _slices(space.take("probabilities", positions * vocabulary), positions, spans)
-    normalisers = torch.empty(len(spans), positions, dtype=states.dtype)
-    for (a, b), probabilities, normaliser in zip(spans, slices, normalisers, strict=True):
-        logits = space.take("logits", positions, b - a)
-        torch.addmm(bias[a:b], states, weight[:, a:b], out=logits)
-        largest = torch.amax(logits, 1)
-        torch.softmax(logits, 1, out=probabilities)
-        # The largest probability of a softmax is never tiny, so this log is safe.
-        torch.sub(largest, probabilities.amax(1).log_(), out=normaliser)
-    total = torch.logsumexp(normalisers, 0)
-    at_targets = (states.t() * weight.index_select(1, targets)).sum(0) + bias[targets]
-    loss = float((total - at_targets).sum())
-    shares = torch.exp(normalisers - total).unsqueeze(-1)
+    values, largest, sums, at_targets = _exponentials(states, weight, bias, targets, space)
+    totals = torch.logsumexp(largest + sums.log(), 0)
+    loss = float((totals - at_targets).sum())
+    factors = torch.exp(largest - totals).clamp_min_(SMALLEST_FACTOR)
     grad = space.zeros("grad_states", *states.shape)
-    hits = _targets_by_slice(targets, spans)
-    for (a, b), probabilities, share, (rows, columns) in zip(
-        spans, slices, shares, hits, strict=True
-    ):
-        probabilities.mul_(share)
-        probabilities[rows, columns] -= 1.0
-        grad.addmm_(probabilities, weight[:, a:b].t())
-        update.product(into[0][:, a:b], states.t(), probabilities)
-        update.total(into[1][a:b], probabilities)
+    partial = space.take("partial", *states.shape)
+    a = 0
+    for piece, factor in zip(values, factors, strict=True):
+        b = a + piece.shape[1]
+        subtract_targets(piece.numpy(), targets.numpy(), a, factor.numpy())
+        torch.mm(piece, weight[:, a:b].t(), out=partial)
+        grad.addcmul_(partial, factor.unsqueeze(-1))
+        torch.mul(states, factor.unsqueeze(-1), out=partial)
+        update.product(into[0][:, a:b], partial.t(), piece)
+        update.weighted_total(into[1][a:b], piece, factor)
+        a = b
     return loss, grad
 
 
-def _slices(flat: Tensor, positions: int, spans: list[tuple[int, int]]) -> list[Tensor]:
-    """Lay out a contiguous ``[positions, width]`` for each span."""
-    return [flat[positions * a : positions * b].view(positions, b - a) for a, b in spans]
+def _exponentials(
+    states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, space: Workspace
+) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    """Return what ``exponentiate`` makes of each slice.
 
-
-def _targets_by_slice(
-    targets: Tensor, spans: list[tuple[int, int]]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the positions whose targets are in each span, and where in the span."""
-    ordered, positions = targets.sort()
-    ends = torch.searchsorted(ordered, torch.tensor([b for _, b in spans])).tolist()
-    first = 0
-    for (a, _), end in zip(spans, ends, strict=True):
-        yield positions[first:end], ordered[first:end] - a
-        first = end
+    Returns:
+        The exponentials, ``[positions, words]`` for each slice; the largest logits and the sums of
+        the exponentials, ``[slices, positions]``; the targets' logits, ``[positions]``.
+    """
+    positions, vocabulary = len(states), len(bias)
+    width = max(1, SLICE // positions)
+    starts = range(0, vocabulary, width)
+    flat = space.take("exponentials", positions * vocabulary)
+    largest = space.take("largest", len(starts), positions)
+    sums = space.take("sums", len(starts), positions)
+    at_targets = space.take("at_targets", positions)
+    values = []
+    for k, a in enumerate(starts):
+        b = min(a + width, vocabulary)
+        logits = flat[positions * a : positions * b].view(positions, b - a)
+        torch.mm(states, weight[:, a:b], out=logits)
+        exponentiate(
+            logits.numpy(),
+            bias[a:b].numpy(),
+            targets.numpy(),
+            a,
+            largest[k].numpy(),
+            sums[k].numpy(),
+            at_targets.numpy(),
+        )
+        values.append(logits)
+    return values, largest, sums, at_targets

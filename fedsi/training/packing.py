@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.data.protocol import PAD, Tokens
@@ -22,7 +23,7 @@ class PackedBatch:
     """Token ids, ``[positions]``."""
     targets: Tensor
     """Token ids, ``[positions]``."""
-    sizes: list[int]
+    sizes: NDArray[np.int64]
     """Sequences that are running at each time step, never growing: ``[time]``."""
     before: Tensor
     """For each position from the second time step on, the position of its sequence in the time step
@@ -41,12 +42,11 @@ def pack(batch: Tokens) -> PackedBatch:
     longest = int(lengths.max())
     ordered = batch[order, : longest + 1].T.astype(np.int64)
     running = np.arange(longest)[:, None] < lengths[order]
-    sizes = running.sum(axis=1).tolist()
-    starts = np.cumsum([0, *sizes[:-1]])
-    before = [np.arange(start, start + n) for start, n in zip(starts, sizes[1:], strict=False)]
+    sizes = running.sum(axis=1)
+    before = np.arange(sizes[0], sizes.sum()) - np.repeat(sizes[:-1], sizes[1:])
     return PackedBatch(
         inputs=torch.from_numpy(ordered[:-1][running]),
         targets=torch.from_numpy(ordered[1:][running]),
         sizes=sizes,
-        before=torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *before])),
+        before=torch.from_numpy(before),
     )

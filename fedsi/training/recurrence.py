@@ -1,0 +1,395 @@
+"""The two cells' recurrence over a packed batch, forwards and backwards, compiled.
+
+A step of the recurrence multiplies the few states that are still running with a kernel that is far
+larger than they are. Libraries read the kernel once for each pair of rows or so; here four rows
+share what is read, the activations follow while the step's numbers are in the cache, and nothing
+is called or allocated between steps. ``fedsi.models.cells`` has the equations; the gradients are by
+hand.
+
+Arrays are float32, or float64 in the tests: ``gates`` ``[positions, 3 hidden]``, f, o and g side by
+side; everything else ``[positions, hidden]`` unless said. ``sizes`` are the sequences running at
+each time step. Kernels are given with the axis that is summed over last.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from fedsi.models.cells import SMALLEST_MAXIMUM
+from fedsi.training.bits import from_ordered, to_ordered
+from fedsi.training.compiler import compiled
+
+Array = NDArray[Any]
+
+
+@compiled
+def cifg_forward(
+    sizes: Array, gates: Array, kernel: Array, cells: Array, squashed: Array, hidden: Array
+) -> None:
+    """Run the CIFG.
+
+    Args:
+        sizes: ``[time]``.
+        gates: ``W x + b`` on entry, the gates after their activations on return.
+        kernel: U transposed, ``[3 hidden, hidden]``.
+        cells: Written: c.
+        squashed: Written: tanh(c).
+        hidden: Written: h.
+    """
+    size = hidden.shape[1]
+    nothing = np.zeros(size, hidden.dtype)
+    start = before = 0
+    for t in range(len(sizes)):
+        n = sizes[t]
+        if t:
+            _add_product(gates[start : start + n], hidden[before : before + n], kernel)
+        for i in range(n):
+            f, o, g = _three(gates[start + i], size)
+            kept = cells[before + i] if t else nothing
+            c, s, h = cells[start + i], squashed[start + i], hidden[start + i]
+            for j in range(size):
+                f[j] = _sigmoid(f[j])
+                o[j] = _sigmoid(o[j])
+                g[j] = _tanh(g[j])
+                c[j] = g[j] + f[j] * (kept[j] - g[j])
+                s[j] = _tanh(c[j])
+                h[j] = o[j] * s[j]
+        before, start = start, start + n
+
+
+@compiled
+def cifg_backward(
+    sizes: Array,
+    gates: Array,
+    kernel: Array,
+    cells: Array,
+    squashed: Array,
+    grad: Array,
+    grad_gates: Array,
+) -> None:
+    """Run the CIFG's gradient.
+
+    Args:
+        sizes: ``[time]``.
+        gates: As ``cifg_forward`` left them, like ``cells`` and ``squashed``.
+        kernel: U, ``[hidden, 3 hidden]``.
+        cells: c.
+        squashed: tanh(c).
+        grad: With respect to h from above; on return with respect to h from everywhere.
+        grad_gates: Written: with respect to the gates before their activations.
+    """
+    size = grad.shape[1]
+    one = grad.dtype.type(1)
+    nothing = np.zeros(size, grad.dtype)
+    grad_cells = np.zeros((sizes[0], size), grad.dtype)
+    start = after = len(grad)
+    running = 0
+    for t in range(len(sizes) - 1, -1, -1):
+        n = sizes[t]
+        start -= n
+        _add_product(grad[start : start + running], grad_gates[after : after + running], kernel)
+        before = start - sizes[t - 1] if t else start
+        for i in range(n):
+            f, o, g = _three(gates[start + i], size)
+            df, do, dg = _three(grad_gates[start + i], size)
+            kept = cells[before + i] if t else nothing
+            s, dh, dc = squashed[start + i], grad[start + i], grad_cells[i]
+            for j in range(size):
+                d = dc[j] + dh[j] * o[j] * (one - s[j] * s[j])
+                do[j] = dh[j] * s[j] * o[j] * (one - o[j])
+                df[j] = d * (kept[j] - g[j]) * f[j] * (one - f[j])
+                dg[j] = d * (one - f[j]) * (one - g[j] * g[j])
+                dc[j] = d * f[j]
+        after, running = start, n
+
+
+@compiled
+def si_cifg_forward(
+    sizes: Array,
+    gates: Array,
+    kernel: Array,
+    cells: Array,
+    squashed: Array,
+    hidden: Array,
+    maxima: Array,
+) -> None:
+    """Run the SI-CIFG.
+
+    Args:
+        sizes: ``[time]``.
+        gates: ``W x + b`` on entry, the gates after their activations on return.
+        kernel: U transposed, ``[3 hidden, hidden]``.
+        cells: Written: c.
+        squashed: Written: c / max |c|.
+        hidden: Written: h.
+        maxima: Written: what f, o, g and c were divided by, ``[positions, 4]``.
+    """
+    size = hidden.shape[1]
+    nothing = np.zeros(size, hidden.dtype)
+    start = before = 0
+    for t in range(len(sizes)):
+        n = sizes[t]
+        if t:
+            _add_product(gates[start : start + n], hidden[before : before + n], kernel)
+        for i in range(n):
+            f, o, g = _three(gates[start + i], size)
+            kept = cells[before + i] if t else nothing
+            c, s, h, m = cells[start + i], squashed[start + i], hidden[start + i], maxima[start + i]
+            _rectify(f)
+            _rectify(o)
+            m[0] = _divide_by_largest(f, f)
+            m[1] = _divide_by_largest(o, o)
+            m[2] = _divide_by_largest(g, g)
+            for j in range(size):
+                c[j] = g[j] + f[j] * (kept[j] - g[j])
+            m[3] = _divide_by_largest(c, s)
+            for j in range(size):
+                h[j] = o[j] * s[j]
+        before, start = start, start + n
+
+
+@compiled
+def si_cifg_backward(
+    sizes: Array,
+    gates: Array,
+    kernel: Array,
+    cells: Array,
+    squashed: Array,
+    maxima: Array,
+    grad: Array,
+    grad_gates: Array,
+) -> None:
+    """Run the SI-CIFG's gradient; the arguments are those of ``cifg_backward`` and the maxima."""
+    size = grad.shape[1]
+    one = grad.dtype.type(1)
+    nothing = np.zeros(size, grad.dtype)
+    grad_cells = np.zeros((sizes[0], size), grad.dtype)
+    grad_squashed = np.zeros(size, grad.dtype)
+    start = after = len(grad)
+    running = 0
+    for t in range(len(sizes) - 1, -1, -1):
+        n = sizes[t]
+        start -= n
+        _add_product(grad[start : start + running], grad_gates[after : after + running], kernel)
+        before = start - sizes[t - 1] if t else start
+        for i in range(n):
+            f, o, g = _three(gates[start + i], size)
+            df, do, dg = _three(grad_gates[start + i], size)
+            kept = cells[before + i] if t else nothing
+            s, m, dh, dc = squashed[start + i], maxima[start + i], grad[start + i], grad_cells[i]
+            for j in range(size):
+                grad_squashed[j] = dh[j] * o[j]
+                do[j] = dh[j] * s[j]
+            _undo_division(grad_squashed, s, m[3])
+            for j in range(size):
+                d = dc[j] + grad_squashed[j]
+                df[j] = d * (kept[j] - g[j])
+                dg[j] = d * (one - f[j])
+                dc[j] = d * f[j]
+            _undo_division(df, f, m[0])
+            _undo_division(do, o, m[1])
+            _undo_division(dg, g, m[2])
+            _undo_rectify(df, f)
+            _undo_rectify(do, o)
+        after, running = start, n
+
+
+@compiled
+def _three(row: Array, size: int) -> tuple[Array, Array, Array]:
+    return row[:size], row[size : 2 * size], row[2 * size :]
+
+
+@compiled
+def _rectify(row: Array) -> None:
+    for j in range(len(row)):
+        row[j] = row[j] * (row[j] > 0)
+
+
+@compiled
+def _undo_rectify(grad: Array, result: Array) -> None:
+    for j in range(len(grad)):
+        grad[j] = grad[j] * (result[j] > 0)
+
+
+@compiled
+def _divide_by_largest(row: Array, out: Array) -> Any:
+    """Write ``row / max |row|``, and return that maximum, bounded from below."""
+    ordered = to_ordered(row.dtype.type(SMALLEST_MAXIMUM))
+    for j in range(len(row)):
+        ordered = max(ordered, to_ordered(abs(row[j])))
+    largest = from_ordered(ordered)
+    for j in range(len(row)):
+        out[j] = row[j] / largest
+    return largest
+
+
+@compiled
+def _undo_division(grad: Array, result: Array, largest: Any) -> None:
+    """Turn the gradient of ``y = x / m``, ``m = max |x|``, with respect to y into that of x.
+
+    It is ``(dy - t (dy . y)) / m`` with t the sign of y at its maximum and 0 elsewhere; dividing
+    the largest by itself gives exactly 1. Maxima that tie, as a kept cell and a new candidate of 1
+    often do, share the gradient, as they do under autograd.
+    """
+    one = grad.dtype.type(1)
+    inner = grad.dtype.type(0)
+    ties = grad.dtype.type(0)
+    for j in range(len(grad)):
+        inner += grad[j] * result[j]
+        ties += abs(result[j]) == one
+    inner /= max(ties, one)
+    inverse = one / largest
+    for j in range(len(grad)):
+        peak = result[j] * (abs(result[j]) == one)
+        grad[j] = (grad[j] - peak * inner) * inverse
+
+
+@compiled
+def _add_product(out: Array, rows: Array, kernel: Array) -> None:
+    """Add ``rows @ kernel.T`` to out; a row of the kernel is read once for four rows."""
+    n = len(rows)
+    whole = len(kernel) - len(kernel) % 4
+    for k in range(0, whole, 4):
+        four = kernel[k], kernel[k + 1], kernel[k + 2], kernel[k + 3]
+        i = 0
+        while i + 3 < n:
+            _add_four(out[i : i + 4, k : k + 4], rows[i : i + 4], *four)
+            i += 4
+        if i + 1 < n:
+            _add_two(out[i : i + 2, k : k + 4], rows[i : i + 2], *four)
+            i += 2
+        if i < n:
+            _add_one(out[i, k : k + 4], rows[i], *four)
+    for k in range(whole, len(kernel)):
+        for i in range(n):
+            total = out.dtype.type(0)
+            for m in range(rows.shape[1]):
+                total += rows[i, m] * kernel[k, m]
+            out[i, k] += total
+
+
+@compiled
+def _add_four(out: Array, rows: Array, u: Array, v: Array, w: Array, x: Array) -> None:
+    """Add the sixteen inner products of four rows and four rows of a kernel."""
+    a, b, c, d = rows[0], rows[1], rows[2], rows[3]
+    au = av = aw = ax = out.dtype.type(0)
+    bu = bv = bw = bx = out.dtype.type(0)
+    cu = cv = cw = cx = out.dtype.type(0)
+    du = dv = dw = dx = out.dtype.type(0)
+    for m in range(rows.shape[1]):
+        au += a[m] * u[m]
+        av += a[m] * v[m]
+        aw += a[m] * w[m]
+        ax += a[m] * x[m]
+        bu += b[m] * u[m]
+        bv += b[m] * v[m]
+        bw += b[m] * w[m]
+        bx += b[m] * x[m]
+        cu += c[m] * u[m]
+        cv += c[m] * v[m]
+        cw += c[m] * w[m]
+        cx += c[m] * x[m]
+        du += d[m] * u[m]
+        dv += d[m] * v[m]
+        dw += d[m] * w[m]
+        dx += d[m] * x[m]
+    out[0, 0] += au
+    out[0, 1] += av
+    out[0, 2] += aw
+    out[0, 3] += ax
+    out[1, 0] += bu
+    out[1, 1] += bv
+    out[1, 2] += bw
+    out[1, 3] += bx
+    out[2, 0] += cu
+    out[2, 1] += cv
+    out[2, 2] += cw
+    out[2, 3] += cx
+    out[3, 0] += du
+    out[3, 1] += dv
+    out[3, 2] += dw
+    out[3, 3] += dx
+
+
+@compiled
+def _add_two(out: Array, rows: Array, u: Array, v: Array, w: Array, x: Array) -> None:
+    """Add the eight inner products of two rows and four rows of a kernel."""
+    a, b = rows[0], rows[1]
+    au = av = aw = ax = out.dtype.type(0)
+    bu = bv = bw = bx = out.dtype.type(0)
+    for m in range(rows.shape[1]):
+        au += a[m] * u[m]
+        av += a[m] * v[m]
+        aw += a[m] * w[m]
+        ax += a[m] * x[m]
+        bu += b[m] * u[m]
+        bv += b[m] * v[m]
+        bw += b[m] * w[m]
+        bx += b[m] * x[m]
+    out[0, 0] += au
+    out[0, 1] += av
+    out[0, 2] += aw
+    out[0, 3] += ax
+    out[1, 0] += bu
+    out[1, 1] += bv
+    out[1, 2] += bw
+    out[1, 3] += bx
+
+
+@compiled
+def _add_one(out: Array, rows: Array, u: Array, v: Array, w: Array, x: Array) -> None:
+    """Add the four inner products of a row and four rows of a kernel."""
+    au = av = aw = ax = out.dtype.type(0)
+    for m in range(len(rows)):
+        au += rows[m] * u[m]
+        av += rows[m] * v[m]
+        aw += rows[m] * w[m]
+        ax += rows[m] * x[m]
+    out[0] += au
+    out[1] += av
+    out[2] += aw
+    out[3] += ax
+
+
+def _tanh(x: Any) -> Any:
+    """Compute the hyperbolic tangent."""
+    return math.tanh(x)
+
+
+@overload(_tanh)
+def _choose_tanh(x: Any) -> Any:
+    return _tanh_32 if x == types.float32 else _tanh_64
+
+
+def _tanh_64(x: Any) -> Any:
+    return math.tanh(x)
+
+
+def _tanh_32(x: Any) -> Any:
+    """Compute it without a call or a branch, within a few units in the last place.
+
+    The rational function of Eigen and XLA; beyond its bound the result is 1 in float32.
+    """
+    one = np.float32
+    x = max(min(x, one(7.90531110763549805)), one(-7.90531110763549805))
+    y = x * x
+    p = one(-2.76076847742355e-16) * y + one(2.00018790482477e-13)
+    p = p * y + one(-8.60467152213735e-11)
+    p = p * y + one(5.12229709037114e-08)
+    p = p * y + one(1.48572235717979e-05)
+    p = p * y + one(6.37261928875436e-04)
+    p = p * y + one(4.89352455891786e-03)
+    q = one(1.19825839466702e-06) * y + one(1.18534705686654e-04)
+    q = q * y + one(2.26843463243900e-03)
+    q = q * y + one(4.89352518554385e-03)
+    return x * p / q
+
+
+@compiled
+def _sigmoid(x: Any) -> Any:
+    half = type(x)(0.5)
+    return half + half * _tanh(half * x)
