@@ -25,9 +25,14 @@ def compiled_as_written(function: F) -> F:
 
 
 def _compile(function: F, freedom: set[str]) -> F:
-    options = {"fastmath": freedom, "error_model": "numpy", "nogil": True}
+    def compiler(*, cache: bool) -> Callable[[F], F]:
+        return cast(
+            "Callable[[F], F]",
+            numba.njit(cache=cache, fastmath=freedom, error_model="numpy", nogil=True),
+        )
+
     try:
-        return cast("F", numba.njit(cache=True, **options)(function))
+        return compiler(cache=True)(function)
     except RuntimeError:
         # There is no folder that could be written to.
-        return cast("F", numba.njit(**options)(function))
+        return compiler(cache=False)(function)
