@@ -13,6 +13,7 @@ from fedsi.messages import (
     VALUES,
     Describe,
     Described,
+    Estimate,
     Evaluate,
     FetchedVocabulary,
     FetchVocabulary,
@@ -56,9 +57,15 @@ def resolve(message: Message, context: Context) -> Message:
     return _reply(Resolved(population.find(json.loads(request.names))), message)
 
 
+@app.query("estimate")
+def estimate(message: Message, context: Context) -> Message:
+    """Answer how much work some clients are."""
+    return _reply(pool.estimate(_read(Estimate, message), _folder(context)), message)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train the blocks that the server assigned to this node."""
+    """Train the clients that the server assigned to this node."""
     return _reply(pool.train(_read(Train, message), _folder(context)), message)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,16 @@ from numpy.typing import NDArray
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
-from fedsi.messages import Evaluate, Evaluated, MessageError, Train, Trained
-from fedsi.training.block import TRAINING_COLUMNS, BlockTrainer
+from fedsi.messages import (
+    Estimate,
+    Estimated,
+    Evaluate,
+    Evaluated,
+    MessageError,
+    Train,
+    Trained,
+)
+from fedsi.training.block import BlockTrainer
 
 THREADS = 1
 """Threads of a node. One, so that sums inside a matrix product have one order."""
@@ -37,8 +44,16 @@ def _trainer(folder: str, experiment: str) -> BlockTrainer:
     return BlockTrainer(Experiment.from_toml(experiment), population_of(folder, experiment))
 
 
+def estimate(request: Estimate, folder: str) -> Estimated:
+    """Estimate the work that the clients of a request are."""
+    experiment = Experiment.from_toml(request.experiment)
+    population = population_of(folder, request.experiment)
+    cap = experiment.examples_per_pass
+    return Estimated(np.array([population.work(k, cap) for k in request.clients], np.int64))
+
+
 def train(request: Train, folder: str) -> Trained:
-    """Train the blocks of a request and add up their sums.
+    """Train the block of a request.
 
     Raises:
         MessageError: The parameters are not those of the experiment's model.
@@ -46,13 +61,9 @@ def train(request: Train, folder: str) -> Trained:
     trainer = _trainer(folder, request.experiment)
     start = _aligned(request.parameters, trainer)
     sums = torch.zeros(len(start), dtype=torch.int64)
-    rows = []
     with _threads(THREADS):
-        for first, last in pairwise(request.block_starts.tolist()):
-            clients = request.clients[first:last].tolist()
-            rows.append(trainer.train(start, clients, request.round_number, sums))
-    empty = np.zeros((0, len(TRAINING_COLUMNS)))
-    return Trained(sums=sums.numpy(), rows=np.concatenate([empty, *rows]))
+        rows = trainer.train(start, request.clients.tolist(), request.round_number, sums)
+    return Trained(sums=sums.numpy(), rows=rows)
 
 
 def evaluate(request: Evaluate, folder: str) -> Evaluated:

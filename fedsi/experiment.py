@@ -209,8 +209,6 @@ class ServerSettings(_Settings):
     """Largest cohort of Poisson sampling; a larger draw is cut at random; none for no cap."""
     min_separation: OptionalCount = None
     """Least rounds from one participation of a client to its next (shuffled); none for 1."""
-    block_size: Count = 2
-    """Cohort members that are summed together in 32-bit floats before the exact integer sum."""
     averaging: Literal["examples", "uniform"] = "examples"
     """Whether an update weighs as much as its client's examples, or the same as any other."""
     optimizer: Literal["sgd", "sgdm", "adam", "adagrad", "yogi"] = "adam"
@@ -284,6 +282,15 @@ class Experiment(_Settings):
                 "server.sampling=uniform or devices.over_selection=1"
             )
         return self
+
+    @property
+    def examples_per_pass(self) -> int | None:
+        """The most examples that a client's pass over its data can use; None for all."""
+        steps, cap = self.client.max_steps, self.data.max_examples_per_client
+        return min(
+            (n for n in (cap, steps and steps * self.client.batch_size) if n is not None),
+            default=None,
+        )
 
     @classmethod
     def from_toml(cls, text: str, source: str = "the experiment") -> Self:

@@ -4,7 +4,7 @@ A message is a frozen dataclass of NumPy arrays and scalars. Flower's records ar
 two dictionaries of ``to_parts``; ``from_parts`` checks what arrives. Nothing is ever pickled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -70,22 +70,37 @@ class Resolved:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """Asks a node how much work some clients are."""
+
+    experiment: str
+    clients: NDArray[np.int64]
+    """Indices in the population, ``[clients]``."""
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A node's answer: what to balance the nodes by."""
+
+    work: NDArray[np.int64]
+    """About how many target tokens a pass over each client is, ``[clients]``."""
+
+
+@dataclass(frozen=True)
 class Train:
-    """Asks a node to train some blocks of a round's cohort from the global parameters."""
+    """Asks a node to train a block of a round's cohort from the global parameters."""
 
     experiment: str
     round_number: int
     parameters: NDArray[np.float32]
     """``[parameters]``."""
     clients: NDArray[np.int64]
-    """Indices in the population, block after block, ``[clients]``."""
-    block_starts: NDArray[np.int64]
-    """Where each block begins in ``clients``, and the end of the last: ``[blocks + 1]``."""
+    """Indices in the population, ``[clients]``."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A node's answer: the exact sum of its blocks, and what each client counted."""
+    """A node's answer: the exact sum of its block, and what each client counted."""
 
     sums: NDArray[np.int64]
     """Fixed-point sum of weighted updates, ``[parameters]``."""
@@ -152,8 +167,3 @@ def from_parts(
         if not fits:
             raise MessageError(f"part {name} of {kind.__name__} is not {expected[name]}")
     return kind(**parts)
-
-
-def block_starts(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Return the ``block_starts`` of blocks of the given sizes."""
-    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -1,6 +1,7 @@
-"""A round's cohort: cut into blocks, spread over nodes, its updates added up exactly."""
+"""A round's cohort: cut into a block for each node, its updates added up exactly."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,18 +10,16 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedsi.experiment import Experiment
-from fedsi.messages import Evaluate, Evaluated, Train, Trained, block_starts
+from fedsi.messages import Evaluate, Evaluated, Train, Trained
 from fedsi.training.block import TRAINING_COLUMNS, Outcome
 from fedsi.training.fixed_point import decode
 from fedsi.training.metrics import COLUMNS
-from server.nodes import ask
+from server.nodes import ask, estimate_work
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float64]
 
 _OUTCOME, _WEIGHT = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
-EVALUATION_BLOCK = 16
-"""Held-out clients in a unit of work; no effect on results."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +47,21 @@ def train_cohort(
     failed.
     """
     toml = experiment.to_toml()
-    assigned = dict(_spread(nodes, len(cohort), experiment.server.block_size))
+    blocks = _blocks(grid, nodes, toml, cohort)
     requests = {
         node: Train(
             experiment=toml,
             round_number=round_number,
             parameters=parameters,
-            clients=cohort[np.concatenate(blocks)],
-            block_starts=block_starts([len(block) for block in blocks]),
+            clients=cohort[places],
         )
-        for node, blocks in assigned.items()
+        for node, places in blocks.items()
     }
     sums = np.zeros(len(parameters), dtype=np.int64)
     rows = np.zeros((len(cohort), len(TRAINING_COLUMNS)))
     rows[:, _OUTCOME] = Outcome.FAILED
     for node, trained in ask(grid, requests, Trained, group=str(round_number)):
-        places = np.concatenate(assigned[node])
+        places = blocks[node]
         if _fits(trained, len(places), len(parameters)):
             sums += trained.sums
             rows[places] = trained.rows
@@ -85,31 +83,47 @@ def evaluate_clients(
         Per client, in the order given: ``[clients, metrics.COLUMNS]``; zeros for those that failed.
     """
     toml = experiment.to_toml()
-    assigned = {
-        node: np.concatenate(blocks)
-        for node, blocks in _spread(nodes, len(clients), EVALUATION_BLOCK)
-    }
-    requests: Mapping[int, Evaluate] = {
+    blocks = _blocks(grid, nodes, toml, clients)
+    requests = {
         node: Evaluate(experiment=toml, parameters=parameters, clients=clients[places])
-        for node, places in assigned.items()
+        for node, places in blocks.items()
     }
     rows = np.zeros((len(clients), len(COLUMNS)))
     for node, evaluated in ask(grid, requests, Evaluated):
-        if evaluated.rows.shape == rows[assigned[node]].shape:
-            rows[assigned[node]] = evaluated.rows
+        if evaluated.rows.shape == rows[blocks[node]].shape:
+            rows[blocks[node]] = evaluated.rows
     return rows
 
 
-def _spread(nodes: Sequence[int], clients: int, block_size: int) -> Iterator[tuple[int, list[Ids]]]:
-    """Yield each node's blocks as places in the cohort; nodes without a block are left out.
+def _blocks(grid: Grid, nodes: Sequence[int], experiment: str, clients: Ids) -> dict[int, Ids]:
+    """Deal clients to nodes as places in the list; nodes without a client are left out."""
+    if len(nodes) == 1:
+        return {nodes[0]: np.arange(len(clients))} if len(clients) else {}
+    work = estimate_work(grid, nodes, experiment, clients)
+    blocks = zip(nodes, balanced(work, len(nodes)), strict=True)
+    return {node: places for node, places in blocks if len(places)}
 
-    Blocks are dealt in turn: clients are drawn at random, so blocks are alike in expectation.
+
+def balanced(work: NDArray[np.int64], blocks: int) -> list[Ids]:
+    """Deal places to blocks, the largest first, each to the block that has the least work yet.
+
+    Graham's rule (SIAM J. Appl. Math. 1969): the busiest block has at most 4/3 of the least
+    possible.
+
+    Args:
+        work: Of each place, ``[places]``.
+        blocks: How many to deal to.
+
+    Returns:
+        The places of each block, ascending.
     """
-    places = np.arange(clients)
-    blocks = [places[start : start + block_size] for start in range(0, clients, block_size)]
-    for turn, node in enumerate(nodes):
-        if mine := blocks[turn :: len(nodes)]:
-            yield node, mine
+    loads = [(0, block) for block in range(blocks)]
+    block_of = np.empty(len(work), dtype=np.int64)
+    for place in np.argsort(-work, kind="stable"):
+        load, block = heapq.heappop(loads)
+        block_of[place] = block
+        heapq.heappush(loads, (load + int(work[place]), block))
+    return [np.flatnonzero(block_of == block) for block in range(blocks)]
 
 
 def _fits(trained: Trained, clients: int, parameters: int) -> bool:

@@ -19,6 +19,8 @@ from fedsi.messages import (
     VALUES,
     Describe,
     Described,
+    Estimate,
+    Estimated,
     Evaluate,
     FetchedVocabulary,
     FetchVocabulary,
@@ -36,6 +38,7 @@ _MESSAGE_TYPES: dict[type, str] = {
     Describe: MessageType.QUERY,
     FetchVocabulary: f"{MessageType.QUERY}.vocabulary",
     Resolve: f"{MessageType.QUERY}.resolve",
+    Estimate: f"{MessageType.QUERY}.estimate",
     Train: MessageType.TRAIN,
     Evaluate: MessageType.EVALUATE,
 }
@@ -170,6 +173,22 @@ def resolve(
             if len(answer.clients) == len(names):
                 return answer.clients
     raise NodesError("no node could look up the clients of the trace; see the log above")
+
+
+def estimate_work(
+    grid: Grid, nodes: Sequence[int], experiment: str, clients: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Ask how much work some clients are, one node after the other until one answers.
+
+    Returns:
+        About how many target tokens a pass over each client is; the same for each if no node
+        answered: ``[clients]``.
+    """
+    for node in nodes if len(clients) else ():
+        for _, answer in ask(grid, {node: Estimate(experiment, clients)}, Estimated):
+            if len(answer.work) == len(clients):
+                return answer.work
+    return np.ones(len(clients), dtype=np.int64)
 
 
 def _records(request: Any) -> RecordDict:

@@ -57,6 +57,13 @@ class Population(Protocol):
         """
         ...
 
+    def work(self, client: int, example_cap: int | None) -> int:
+        """Return about how many target tokens a client's first ``example_cap`` examples have.
+
+        Unlike ``examples`` it reads next to nothing; it serves to balance clients over nodes.
+        """
+        ...
+
     def vocabulary(self) -> Vocabulary:
         """Return what the token ids stand for."""
         ...

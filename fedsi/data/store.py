@@ -64,6 +64,14 @@ class StoredPopulation:
         tokens = np.array(self._tokens[starts[0] : starts[-1]], dtype=np.int32)
         return pad_examples(tokens, starts - starts[0], self.description.sequence_length)
 
+    def work(self, client: int, example_cap: int | None) -> int:
+        """Return about how many target tokens a client's first ``example_cap`` examples have."""
+        first, last = int(self._clients[client]), int(self._clients[client + 1])
+        examples = last - first
+        # Each example ends with a token that is not stored.
+        tokens = int(self._sentences[last] - self._sentences[first]) + examples
+        return tokens * min(examples, example_cap or examples) // max(examples, 1)
+
     def vocabulary(self) -> Vocabulary:
         """Return what the token ids stand for."""
         vocabulary = load_vocabulary(self._folder)

@@ -118,6 +118,13 @@ class SyntheticPopulation:
             raise IndexError(f"client {client} of {clients}")
         return self._sentences(client)[0]
 
+    def work(self, client: int, example_cap: int | None) -> int:
+        """Return about how many target tokens a client's first ``example_cap`` examples have."""
+        sentences = self._size(generator(self.traits.seed, Purpose.SYNTHETIC_CLIENT, client=client))
+        # The mean of a geometric length that is cut, and the end of the sentence.
+        words = (1 - (1 - STOP) ** self.description.sequence_length) / STOP
+        return round(min(sentences, example_cap or sentences) * (words + 1))
+
     def vocabulary(self) -> WordVocabulary:
         """Return what the token ids stand for: words without a meaning."""
         return WordVocabulary(f"word{rank}" for rank in range(self._language.words))
@@ -156,8 +163,7 @@ class SyntheticPopulation:
         """Return the examples and the topic of each."""
         rng = generator(self.traits.seed, Purpose.SYNTHETIC_CLIENT, client=client)
         length = self.description.sequence_length
-        drawn = self.traits.median_examples * np.exp(self.traits.examples_sigma * rng.normal())
-        sentences = int(np.clip(round(drawn), 1, MOST_SENTENCES))
+        sentences = self._size(rng)
         mixture = rng.dirichlet(np.full(TOPICS, self.traits.topic_concentration))
         topics = rng.choice(TOPICS, sentences, p=mixture)
         lengths = np.minimum(rng.geometric(STOP, sentences), length)
@@ -174,6 +180,11 @@ class SyntheticPopulation:
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         flat = words[np.arange(length) < lengths[:, None]]
         return pad_examples(flat, starts, length), topics
+
+    def _size(self, rng: np.random.Generator) -> int:
+        """Draw a client's number of examples: the first draw from its generator."""
+        drawn = self.traits.median_examples * np.exp(self.traits.examples_sigma * rng.normal())
+        return int(np.clip(round(drawn), 1, MOST_SENTENCES))
 
 
 def open_synthetic(folder: Path) -> SyntheticPopulation:

@@ -1,4 +1,4 @@
-"""Blocks: the runs of cohort members that a node trains and sums together.
+"""Blocks: the members of a cohort that one node trains and sums, one after the other.
 
 Each update is added exactly, as fixed point, so neither order nor blocks can matter: the result
 has the same bits whatever the number of nodes.

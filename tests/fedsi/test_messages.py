@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedsi.messages import MessageError, Train, Trained, block_starts, from_parts, to_parts
+from fedsi.messages import MessageError, Train, Trained, from_parts, to_parts
 from simulations.engines.wire import Frame, decode, encode
 
 requests = st.builds(
@@ -16,7 +16,6 @@ requests = st.builds(
     round_number=st.integers(0, 2**40),
     parameters=arrays(np.float32, st.integers(0, 9)),
     clients=arrays(np.int64, st.integers(0, 9)),
-    block_starts=arrays(np.int64, st.integers(1, 4)),
 )
 
 
@@ -65,7 +64,3 @@ ROWS = np.zeros((2, 5))
 def test_what_does_not_follow_the_schema_is_refused(parts: dict[str, Any], expected: str) -> None:
     with pytest.raises(MessageError, match=expected):
         from_parts(Trained, parts, {})
-
-
-def test_block_starts() -> None:
-    assert block_starts([2, 3]).tolist() == [0, 2, 5]

@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clients.app import app
 from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
 from fedsi.messages import ARRAYS
 from fedsi.training.block import Outcome
-from server.aggregation import Aggregate, evaluate_clients, train_cohort
+from server.aggregation import Aggregate, balanced, evaluate_clients, train_cohort
 from server.nodes import NodesError, describe, wait_for_nodes
 from server.rounds import initial_state
 from simulations.engines.node import node_context
@@ -71,14 +73,30 @@ def test_a_failed_node_costs_its_own_clients_only(
     bad = wrong_size(population) if isinstance(fault, str) else fault
     result = train(smoke, population, {2: honest(population), 3: bad})
     outcomes = result.rows[:, 0].tolist()
-    # Blocks of two are dealt in turn: the second node had the second and the last block.
-    good, lost = Outcome.AGGREGATED, Outcome.FAILED
-    assert outcomes == [good, good, lost, lost, good, good, lost]
-    state = initial_state(smoke, open_population(population).description)
+    opened = open_population(population)
+    work = [opened.work(int(client), smoke.examples_per_pass) for client in COHORT]
+    kept, lost = balanced(np.array(work), 2)
+    assert min(len(kept), len(lost)) > 0
+    assert {outcomes[place] for place in kept} == {Outcome.AGGREGATED}
+    assert {outcomes[place] for place in lost} == {Outcome.FAILED}
+    state = initial_state(smoke, opened.description)
     alone = train_cohort(
-        FakeGrid({2: honest(population)}), [2], smoke, state.parameters, COHORT[[0, 1, 4, 5]], 1
+        FakeGrid({2: honest(population)}), [2], smoke, state.parameters, COHORT[kept], 1
     )
     assert np.array_equal(result.update, alone.update)
+
+
+@given(st.lists(st.integers(0, 1000), max_size=30), st.integers(1, 5))
+def test_blocks_are_balanced(sizes: list[int], count: int) -> None:
+    work = np.array(sizes, dtype=np.int64)
+    blocks = balanced(work, count)
+    assert sorted(np.concatenate(blocks).tolist()) == list(range(len(work)))
+    loads = [int(work[block].sum()) for block in blocks]
+    # Whoever got the last client of the busiest block had the least work before.
+    busiest = blocks[int(np.argmax(loads))]
+    smallest = int(work[busiest].min()) if len(busiest) else 0
+    assert max(loads) - smallest <= min(loads)
+    assert max(loads) <= sum(loads) / count + max(sizes, default=0)
 
 
 def test_all_nodes_failing_gives_a_zero_update(smoke: Experiment, population: Path) -> None:

@@ -62,13 +62,17 @@ def test_a_dead_worker_costs_its_clients_and_is_replaced(
     experiment = smoke.updated({"server.cohort_size": 8})
     cohort = draw_cohort(experiment, description.training_clients, None, 1).reporting
     whole = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
-    os.kill(processes(grid)[0], signal.SIGKILL)
+    # The first node is asked how to balance the cohort; the other one is found dead in training.
+    os.kill(processes(grid)[1], signal.SIGKILL)
     hurt = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
-    assert (hurt.rows[:, 0] == 2).sum() == 4
+    assert 0 < (hurt.rows[:, 0] == 2).sum() < 8
     assert "its process ended with code -9" in caplog.text
     again = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
     assert again.update.tobytes() == whole.update.tobytes()
     assert hurt.update.tobytes() != whole.update.tobytes()
+    os.kill(processes(grid)[0], signal.SIGKILL)
+    unhurt = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
+    assert unhurt.update.tobytes() == whole.update.tobytes()
 
 
 def test_what_a_client_app_raises_is_an_error_reply(

@@ -57,6 +57,11 @@ def test_every_client_comes_back(
         assert (EOS in row) == (len(kept) < 4)
         return ["?" if t == OOV else vocabulary[t - FIRST_WORD] for t in kept]
 
+    for client in range(clients):
+        examples = population.examples(client)
+        targets = int((examples[:, 1:] != PAD).sum())
+        assert targets <= population.work(client, None) <= targets + len(examples)
+        assert population.work(client, 1) == population.work(client, None) // len(examples)
     stored = [[decode(r) for r in population.examples(k).tolist()] for k in range(clients)]
     expected = [
         [[w if w in vocabulary else "?" for w in words(t)[:4]] for t in lines]

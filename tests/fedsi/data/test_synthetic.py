@@ -35,6 +35,15 @@ def test_clients_are_generated_from_their_number_alone(population: SyntheticPopu
         population.examples(400)
 
 
+def test_work_is_estimated_without_generating_a_client(population: SyntheticPopulation) -> None:
+    clients = range(100)
+    targets = [int((population.examples(k)[:, 1:] != PAD).sum()) for k in clients]
+    work = [population.work(k, None) for k in clients]
+    assert np.corrcoef(targets, work)[0, 1] > 0.95
+    assert 0.8 < sum(targets) / sum(work) < 1.25
+    assert population.work(0, 1) == population.work(1, 1) <= min(work)
+
+
 def test_a_client_is_found_by_its_number(population: SyntheticPopulation) -> None:
     names = ["399", "0", "12", "400", "-1", "012", "1.0", "", " 3", "٣", "9" * 5000, "x"]
     assert population.find(names).tolist() == [399, 0, 12] + [-1] * 9
