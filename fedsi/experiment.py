@@ -39,6 +39,8 @@ Scalar = bool | int | float | str
 _NoneAsWord = BeforeValidator(lambda value: None if value == "none" else value)
 OptionalCount = Annotated[Count | None, _NoneAsWord]
 OptionalNumber = Annotated[PositiveNumber | None, _NoneAsWord]
+OptionalFraction = Annotated[Fraction | None, _NoneAsWord]
+OptionalNonNegative = Annotated[NonNegativeNumber | None, _NoneAsWord]
 OptionalName = Annotated[Name | None, _NoneAsWord]
 
 
@@ -252,6 +254,44 @@ class ServerSettings(_Settings):
         return self
 
 
+class PrivacySettings(_Settings):
+    """Differential privacy of a client: its update is clipped, noise is added to the sum."""
+
+    mechanism: Literal["none", "gaussian", "tree", "banded", "blt"] = "none"
+    """How noise is added: not at all, anew each round, or correlated over rounds."""
+    clipping: Literal["flat", "per_layer", "adaptive"] = "flat"
+    """The whole update to ``clip_norm``; each of L parameters to ``clip_norm / sqrt(L)``; or the
+    whole update to a norm that follows a quantile of the clients' norms."""
+    clip_norm: PositiveNumber = 1.0
+    """Largest L2 norm of a client's update; with adaptive clipping that of the first round."""
+    clip_quantile: Fraction = 0.5
+    """The share of clients that adaptive clipping leaves unclipped."""
+    noise_multiplier: OptionalNonNegative = None
+    """Standard deviation of the noise on the sum over the clip norm (before the mechanism
+    correlates it over rounds); none if ``target_epsilon`` is given."""
+    target_epsilon: OptionalNumber = None
+    """The epsilon that all rounds may cost; the noise multiplier is computed from it."""
+    delta: OptionalFraction = None
+    """The probability that epsilon does not cover; none for population^-1.1."""
+    epsilon_budget: OptionalNumber = None
+    """A run that would exceed it stops before the round that would; none for no budget."""
+    population: OptionalCount = None
+    """Clients that are accounted for; none for the training clients. More is an extrapolation."""
+    cohort_size: OptionalCount = None
+    """Cohort that is accounted for, with the noise on the mean kept; none for the simulated one."""
+    bands: OptionalCount = None
+    """Bands of the banded mechanism; none for the minimum separation."""
+    buffers: OptionalCount = None
+    """Buffers of BLT; none for as many as gain more than one per cent each."""
+    restart_every: OptionalCount = None
+    """Rounds after which the tree is completed and a new one begun; none for never."""
+    secure_noise: Flag = False
+    """Discrete Gaussian noise on the integers of the sum, from the operating system's entropy; such
+    a run cannot be repeated bit by bit."""
+    canaries: Annotated[int, Strict(), Field(ge=0)] = 0
+    """Clients of random updates that are added to audit the privacy of the run."""
+
+
 class Experiment(_Settings):
     """One federated training run, completely described.
 
@@ -266,6 +306,7 @@ class Experiment(_Settings):
     client: ClientSettings = ClientSettings()
     devices: DeviceSettings = DeviceSettings()
     server: ServerSettings = ServerSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -20,6 +20,10 @@ class Purpose(IntEnum):
     AVAILABILITY = 6
     REPORTING = 7
     PARTITION = 8
+    NOISE = 9
+    CLIP_COUNT_NOISE = 10
+    CANARY = 11
+    EXAMPLE_NOISE = 12
 
 
 def generator(

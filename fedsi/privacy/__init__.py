@@ -1,0 +1,1 @@
+"""Differential privacy at aggregation: what is released, its mechanisms, accounting and audits."""

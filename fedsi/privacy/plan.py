@@ -1,0 +1,99 @@
+"""What a private run releases, as data; ``fedsi.privacy.accounting`` says what that costs.
+
+The unit of privacy is one client. A run releases, once a round, the sum of clipped updates with
+noise. Which accounting is valid follows from how cohorts are drawn and how noise is made.
+"""
+
+import math
+from dataclasses import dataclass
+
+from fedsi.errors import UserError
+
+MECHANISMS = ("gaussian", "tree", "banded", "blt")
+SAMPLINGS = ("poisson", "uniform", "shuffled")
+
+_REFUSED = {
+    ("gaussian", "shuffled"): (
+        "a client's turn is known in shuffled passes, so sampling amplifies nothing; use "
+        "server.sampling=poisson, or privacy.mechanism=banded with privacy.bands=1"
+    ),
+    **{
+        (mechanism, sampling): (
+            "correlated noise is accounted for clients whose participations are kept apart, which "
+            f"{sampling} sampling does not do; use server.sampling=shuffled with "
+            "server.min_separation, or privacy.mechanism=gaussian"
+        )
+        for mechanism in ("tree", "banded", "blt")
+        for sampling in ("poisson", "uniform")
+    },
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's releases.
+
+    Raises:
+        UserError: No valid accounting exists for the mechanism with the sampling, or a number is
+            impossible.
+    """
+
+    mechanism: str
+    """One of ``MECHANISMS``."""
+    sampling: str
+    """One of ``SAMPLINGS``."""
+    population: int
+    """Clients that can take part."""
+    cohort_size: int
+    """Clients of a round; expected number with Poisson sampling. The sum is divided by it."""
+    rounds: int
+    noise_multiplier: float
+    """z: independent noise of standard deviation z * clip norm goes into the mechanism each
+    round."""
+    delta: float
+    cohort_cap: int | None = None
+    """Largest cohort of Poisson sampling."""
+    min_separation: int = 1
+    """Of two rounds x < y in which a client takes part, y - x is at least this (shuffled)."""
+    participations: int | None = None
+    """Most rounds in which a client takes part (shuffled); None for what the passes allow."""
+    bands: int | None = None
+    """Of the banded mechanism; None for the minimum separation."""
+    buffers: int | None = None
+    """Of BLT; None for as many as pay."""
+    restart_every: int | None = None
+    """Of the tree; None for never."""
+    momentum: float = 0.0
+    """Of the server optimizer, for which correlated noise is optimised."""
+
+    def __post_init__(self) -> None:
+        reason = _REFUSED.get((self.mechanism, self.sampling))
+        if reason:
+            raise UserError(
+                f"privacy.mechanism={self.mechanism} with server.sampling={self.sampling} has no "
+                f"valid accounting: {reason}"
+            )
+        if self.cohort_size > self.population:
+            raise UserError(
+                f"a cohort of {self.cohort_size} is more than the population of "
+                f"{self.population}; choose a smaller cohort or a larger population"
+            )
+
+    @property
+    def sampling_rate(self) -> float:
+        """q, the probability that a client is in a round's cohort."""
+        return self.cohort_size / self.population
+
+    @property
+    def rounds_per_pass(self) -> int:
+        """Rounds in which shuffled passes reach every client once."""
+        return self.population // self.cohort_size
+
+    @property
+    def most_participations(self) -> int:
+        """Most rounds in which a client takes part under shuffled passes."""
+        if self.participations is not None:
+            return self.participations
+        by_passes = math.ceil(self.rounds / self.rounds_per_pass)
+        by_separation = math.ceil(self.rounds / self.min_separation)
+        return min(by_passes, by_separation)
