@@ -155,6 +155,9 @@ class ClientSettings(_Settings):
     """Each step first multiplies the parameters by 1 - learning_rate * weight_decay."""
     gradient_clip: OptionalNumber = None
     """Largest L2 norm of one step's gradient; none for no clipping."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What products multiply: float32 numbers, or bfloat16 ones where the processor can; sums,
+    parameters and updates are float32."""
 
 
 class DeviceSettings(_Settings):

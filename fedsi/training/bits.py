@@ -9,15 +9,16 @@ from typing import Any, cast
 
 from llvmlite import ir
 from numba import extending, types
+from numba.core import imputils
 
-_Generator = Callable[[Any, Any], tuple[Any, Callable[[Any, Any, Any, Any], Any]]]
-_intrinsic = cast("Callable[[_Generator], Callable[[Any], Any]]", extending.intrinsic)
+Generator = Callable[[Any, Any], tuple[Any, Callable[[Any, Any, Any, Any], Any]]]
+intrinsic = cast("Callable[[Generator], Callable[[Any], Any]]", extending.intrinsic)
 
-_FLOATS = {32: (types.float32, ir.FloatType()), 64: (types.float64, ir.DoubleType())}
+FLOATS = {32: (types.float32, ir.FloatType()), 64: (types.float64, ir.DoubleType())}
 _INTEGERS = {32: types.int32, 64: types.int64}
 
 
-@_intrinsic
+@intrinsic
 def to_ordered(typing_context: Any, number: Any) -> Any:
     """Return an integer; larger numbers have larger integers, a positive NaN the largest."""
 
@@ -29,7 +30,7 @@ def to_ordered(typing_context: Any, number: Any) -> Any:
     return result(number), generate
 
 
-@_intrinsic
+@intrinsic
 def from_ordered(typing_context: Any, ordered: Any) -> Any:
     """Return the float that ``to_ordered`` made an integer of."""
 
@@ -37,11 +38,11 @@ def from_ordered(typing_context: Any, ordered: Any) -> Any:
         return builder.bitcast(_flip_negative(builder, arguments[0]), kind)
 
     result: Any
-    result, kind = _FLOATS[ordered.bitwidth]
+    result, kind = FLOATS[ordered.bitwidth]
     return result(ordered), generate
 
 
-@_intrinsic
+@intrinsic
 def power_of_two(typing_context: Any, exponent: Any) -> Any:
     """Return ``2^n`` as float32 for an int32 n from -126 to 127, which is its exponent field."""
 
@@ -51,6 +52,39 @@ def power_of_two(typing_context: Any, exponent: Any) -> Any:
 
     result: Any = types.float32
     return result(exponent), generate
+
+
+@intrinsic
+def without_gaps(typing_context: Any, row: Any) -> Any:
+    """Return a row whose numbers are neighbours in memory as one that the compiler knows so."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return imputils.impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
+
+    result: Any = row.copy(layout="C")
+    return result(row), generate
+
+
+@intrinsic
+def pair(typing_context: Any, first: Any, second: Any) -> Any:
+    """Return two float32 numbers rounded to bfloat16 side by side in a uint32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        low, high = (_rounded(builder, number) for number in arguments)
+        return builder.or_(builder.lshr(low, low.type(16)), high)
+
+    result: Any = types.uint32
+    return result(first, second), generate
+
+
+def _rounded(builder: Any, number: Any) -> Any:
+    """Return the bits of a float32 number with the lower half rounded away, half to even."""
+    bits = builder.bitcast(number, ir.IntType(32))
+    odd = builder.and_(builder.lshr(bits, bits.type(16)), bits.type(1))
+    rounded = builder.add(bits, builder.add(odd, bits.type(0x7FFF)))
+    # A large payload of what is not a number would carry into its sign.
+    kept = builder.select(builder.fcmp_unordered("uno", number, number), bits, rounded)
+    return builder.and_(kept, bits.type(0xFFFF0000))
 
 
 def _flip_negative(builder: Any, bits: Any) -> Any:

@@ -15,6 +15,7 @@ from fedsi.models.parameters import Parameters
 from fedsi.training.fused_cells import run_backward, run_forward
 from fedsi.training.fused_output import Update, train_output
 from fedsi.training.packing import PackedBatch, pack
+from fedsi.training.products import Products
 from fedsi.training.workspace import Workspace
 
 
@@ -30,6 +31,7 @@ class FusedSgd:
     def __init__(self, model: LanguageModel, settings: ClientSettings, parameters: Tensor) -> None:
         self._model = model
         self._settings = settings
+        self._products = Products(settings)
         self._space = Workspace(parameters.dtype)
         self._flat = parameters
         self._named = model.layout.views(parameters)
@@ -49,11 +51,11 @@ class FusedSgd:
         positions = len(packed.targets)
         rate, decay = self._settings.learning_rate, self._settings.weight_decay
         if self._gradient is None:
-            update = Update(keep=1.0 - rate * decay, rate=-rate / positions)
+            update = Update(self._products, 1.0 - rate * decay, -rate / positions)
             return self._run(packed, self._named, update), positions
         self._gradient.zero_()
         into = self._model.layout.views(self._gradient)
-        loss = self._run(packed, into, Update(keep=1.0, rate=1.0 / positions))
+        loss = self._run(packed, into, Update(self._products, 1.0, 1.0 / positions))
         norm = float(torch.linalg.vector_norm(self._gradient))
         clip = self._settings.gradient_clip or norm
         if decay:
@@ -64,15 +66,19 @@ class FusedSgd:
     def _run(self, packed: PackedBatch, into: Parameters, update: Update) -> float:
         """Run forwards and backwards, updating ``into``; return the sum of the losses."""
         named, space, settings = self._named, self._space, self._model.settings
+        products = self._products
         recurrent = named["cell.recurrent"]
         vectors, scale = self._look_up(packed)
         gates = space.take("gates", len(vectors), recurrent.shape[1])
-        torch.addmm(named["cell.bias"], vectors, named["cell.kernel"], out=gates)
-        trace = run_forward(settings.architecture, packed, gates, recurrent, space)
+        gates.copy_(named["cell.bias"])
+        products.update(gates, vectors, named["cell.kernel"], keep=1.0)
+        trace = run_forward(settings.architecture, packed, gates, recurrent, products, space)
         loss, grad = self._head(packed, trace.hidden, into, update)
-        grad_gates = run_backward(settings.architecture, packed, trace, grad, recurrent, space)
+        grad_gates = run_backward(
+            settings.architecture, packed, trace, grad, recurrent, products, space
+        )
         grad_vectors = space.take("grad_vectors", *vectors.shape)
-        torch.mm(grad_gates, named["cell.kernel"].t(), out=grad_vectors)
+        products.inner(grad_vectors, grad_gates, named["cell.kernel"])
         update.product(into["cell.kernel"], vectors.t(), grad_gates)
         update.total(into["cell.bias"], grad_gates)
         before = trace.hidden.index_select(0, packed.before)
@@ -104,7 +110,8 @@ class FusedSgd:
         if settings.projection:
             weight = named["projection.weight"]
             states = space.take("states", len(hidden), weight.shape[1])
-            torch.addmm(named["projection.bias"], hidden, weight, out=states)
+            states.copy_(named["projection.bias"])
+            self._products.update(states, hidden, weight, keep=1.0)
         key = "embedding" if settings.tied_output else "output.weight"
         loss, grad = train_output(
             states,
@@ -118,7 +125,7 @@ class FusedSgd:
         if not settings.projection:
             return loss, grad
         grad_hidden = space.take("grad_hidden", *hidden.shape)
-        torch.mm(grad, named["projection.weight"].t(), out=grad_hidden)
+        self._products.inner(grad_hidden, grad, named["projection.weight"])
         update.product(into["projection.weight"], hidden.t(), grad)
         update.total(into["projection.bias"], grad)
         return loss, grad_hidden

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedsi.training.packing import PackedBatch
+from fedsi.training.products import Products
 from fedsi.training.recurrence import (
     cifg_backward,
     cifg_forward,
@@ -31,7 +32,12 @@ class Trace:
 
 
 def run_forward(
-    architecture: str, packed: PackedBatch, gates: Tensor, recurrent: Tensor, space: Workspace
+    architecture: str,
+    packed: PackedBatch,
+    gates: Tensor,
+    recurrent: Tensor,
+    products: Products,
+    space: Workspace,
 ) -> Trace:
     """Run the recurrence.
 
@@ -40,6 +46,7 @@ def run_forward(
         packed: The batch.
         gates: ``W x + b`` of every position, overwritten: ``[positions, 3 hidden]``.
         recurrent: U, ``[hidden, 3 hidden]``.
+        products: In the precision of the step.
         space: Scratch memory.
     """
     shape = len(gates), len(recurrent)
@@ -50,12 +57,12 @@ def run_forward(
         hidden=space.take("hidden", *shape),
         maxima=space.take("maxima", len(gates), 4),
     )
-    kernel = space.take("transposed", *reversed(recurrent.shape)).copy_(recurrent.t())
+    kernel = products.panels(recurrent, space)
     states = trace.cells.numpy(), trace.squashed.numpy(), trace.hidden.numpy()
     if architecture == "cifg":
-        cifg_forward(packed.sizes, gates.numpy(), kernel.numpy(), *states)
+        cifg_forward(packed.sizes, gates.numpy(), kernel, *states)
     else:
-        si_cifg_forward(packed.sizes, gates.numpy(), kernel.numpy(), *states, trace.maxima.numpy())
+        si_cifg_forward(packed.sizes, gates.numpy(), kernel, *states, trace.maxima.numpy())
     return trace
 
 
@@ -65,6 +72,7 @@ def run_backward(
     trace: Trace,
     grad: Tensor,
     recurrent: Tensor,
+    products: Products,
     space: Workspace,
 ) -> Tensor:
     """Return the gradient with respect to the gates before their activations.
@@ -75,15 +83,17 @@ def run_backward(
         trace: Of the forward pass.
         grad: With respect to the hidden states, overwritten: ``[positions, hidden]``.
         recurrent: U, ``[hidden, 3 hidden]``.
+        products: In the precision of the step.
         space: Scratch memory.
 
     Returns:
         ``[positions, 3 hidden]``.
     """
     result = space.take("grad_gates", *trace.gates.shape)
-    gates, kernel, cells, squashed = (
-        tensor.numpy() for tensor in (trace.gates, recurrent, trace.cells, trace.squashed)
+    gates, cells, squashed = (
+        tensor.numpy() for tensor in (trace.gates, trace.cells, trace.squashed)
     )
+    kernel = products.rows(recurrent, space)
     grads = grad.numpy(), result.numpy()
     if architecture == "cifg":
         cifg_backward(packed.sizes, gates, kernel, cells, squashed, *grads)

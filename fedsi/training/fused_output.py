@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsi.training.products import Products
 from fedsi.training.softmax import exponentiate, subtract_targets
 from fedsi.training.workspace import Workspace
 
@@ -26,12 +27,13 @@ SMALLEST_FACTOR = 1e-30
 class Update:
     """How a gradient reaches its parameter: ``parameter <- keep * parameter + rate * gradient``."""
 
+    products: Products
     keep: float
     rate: float
 
     def product(self, parameter: Tensor, left: Tensor, right: Tensor) -> None:
         """Apply the gradient ``left @ right``."""
-        parameter.addmm_(left, right, beta=self.keep, alpha=self.rate)
+        self.products.update(parameter, left, right, self.keep, self.rate)
 
     def total(self, parameter: Tensor, rows: Tensor) -> None:
         """Apply the gradient that is the sum of some rows."""
@@ -57,7 +59,7 @@ def train_output(
 
     Args:
         states: ``[positions, features]``.
-        weight: ``[features, vocabulary]``.
+        weight: ``[features, vocabulary]``; of a tied output the transposed embeddings.
         bias: ``[vocabulary]``.
         targets: Token ids, ``[positions]``.
         into: What is updated: the weight and the bias themselves, or gradients of their shapes.
@@ -68,7 +70,10 @@ def train_output(
         The sum of the losses in nats, and its gradient with respect to the states,
         ``[positions, features]``.
     """
-    values, largest, sums, at_targets = _exponentials(states, weight, bias, targets, space)
+    products = update.products
+    values, largest, sums, at_targets = _exponentials(
+        products, states, weight, bias, targets, space
+    )
     totals = torch.logsumexp(largest + sums.log(), 0)
     loss = float((totals - at_targets).sum())
     factors = torch.exp(largest - totals).clamp_min_(SMALLEST_FACTOR)
@@ -78,17 +83,22 @@ def train_output(
     for piece, factor in zip(values, factors, strict=True):
         b = a + piece.shape[1]
         subtract_targets(piece.numpy(), targets.numpy(), a, factor.numpy())
-        torch.mm(piece, weight[:, a:b].t(), out=partial)
+        _back(products, partial, piece, weight[:, a:b])
         grad.addcmul_(partial, factor.unsqueeze(-1))
         torch.mul(states, factor.unsqueeze(-1), out=partial)
-        update.product(into[0][:, a:b], partial.t(), piece)
+        _apply(update, into[0][:, a:b], partial, piece)
         update.weighted_total(into[1][a:b], piece, factor)
         a = b
     return loss, grad
 
 
 def _exponentials(
-    states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, space: Workspace
+    products: Products,
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    space: Workspace,
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     """Return what ``exponentiate`` makes of each slice.
 
@@ -107,7 +117,7 @@ def _exponentials(
     for k, a in enumerate(starts):
         b = min(a + width, vocabulary)
         logits = flat[positions * a : positions * b].view(positions, b - a)
-        torch.mm(states, weight[:, a:b], out=logits)
+        _forth(products, logits, states, weight[:, a:b])
         exponentiate(
             logits.numpy(),
             bias[a:b].numpy(),
@@ -119,3 +129,27 @@ def _exponentials(
         )
         values.append(logits)
     return values, largest, sums, at_targets
+
+
+def _forth(products: Products, logits: Tensor, states: Tensor, weight: Tensor) -> None:
+    """Write ``states @ weight``, whichever axis of the weight has its neighbours in memory."""
+    if weight.stride(1) == 1:
+        products.update(logits, states, weight)
+    else:
+        products.inner(logits, states, weight.t())
+
+
+def _back(products: Products, grad: Tensor, piece: Tensor, weight: Tensor) -> None:
+    """Write ``piece @ weight.T``."""
+    if weight.stride(1) == 1:
+        products.inner(grad, piece, weight)
+    else:
+        products.update(grad, piece, weight.t())
+
+
+def _apply(update: Update, weight: Tensor, states: Tensor, piece: Tensor) -> None:
+    """Apply the gradient ``states.T @ piece``."""
+    if weight.stride(1) == 1:
+        update.product(weight, states.t(), piece)
+    else:
+        update.product(weight.t(), piece.t(), states)

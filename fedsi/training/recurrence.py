@@ -1,14 +1,13 @@
 """The two cells' recurrence over a packed batch, forwards and backwards, compiled.
 
 A step of the recurrence multiplies the few states that are still running with a kernel that is far
-larger than they are. Libraries read the kernel once for each pair of rows or so; here four rows
-share what is read, the activations follow while the step's numbers are in the cache, and nothing
-is called or allocated between steps. ``fedsi.models.cells`` has the equations; the gradients are by
+larger than they are. Libraries read the kernel once for each pair of rows or so; here more rows
+share what is read, and the activations follow while the step's numbers are in the cache. ``fedsi.models.cells`` has the equations; the gradients are by
 hand.
 
 Arrays are float32, or float64 in the tests: ``gates`` ``[positions, 3 hidden]``, f, o and g side by
 side; everything else ``[positions, hidden]`` unless said. ``sizes`` are the sequences running at
-each time step. Kernels are given with the axis that is summed over last.
+each time step. Kernels may be pairs of bfloat16, see ``fedsi.training.tiles``.
 """
 
 import math
@@ -20,8 +19,16 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from fedsi.models.cells import SMALLEST_MAXIMUM
-from fedsi.training.bits import from_ordered, to_ordered
+from fedsi.training.bits import from_ordered, pair, to_ordered
 from fedsi.training.compiler import compiled
+from fedsi.training.tiles import (
+    COLUMNS,
+    INNER_COLUMNS,
+    INNER_ROWS,
+    ROWS,
+    inner_tile,
+    update_tile,
+)
 
 Array = NDArray[Any]
 
@@ -35,7 +42,7 @@ def cifg_forward(
     Args:
         sizes: ``[time]``.
         gates: ``W x + b`` on entry, the gates after their activations on return.
-        kernel: U transposed, ``[3 hidden, hidden]``.
+        kernel: U in panels, ``[panels, hidden, COLUMNS]``; or pairs, half as deep.
         cells: Written: c.
         squashed: Written: tanh(c).
         hidden: Written: h.
@@ -76,7 +83,7 @@ def cifg_backward(
     Args:
         sizes: ``[time]``.
         gates: As ``cifg_forward`` left them, like ``cells`` and ``squashed``.
-        kernel: U, ``[hidden, 3 hidden]``.
+        kernel: U, ``[hidden, 3 hidden]``; or pairs, half as wide.
         cells: c.
         squashed: tanh(c).
         grad: With respect to h from above; on return with respect to h from everywhere.
@@ -91,7 +98,9 @@ def cifg_backward(
     for t in range(len(sizes) - 1, -1, -1):
         n = sizes[t]
         start -= n
-        _add_product(grad[start : start + running], grad_gates[after : after + running], kernel)
+        _add_inner_product(
+            grad[start : start + running], grad_gates[after : after + running], kernel
+        )
         before = start - sizes[t - 1] if t else start
         for i in range(n):
             f, o, g = _three(gates[start + i], size)
@@ -122,7 +131,7 @@ def si_cifg_forward(
     Args:
         sizes: ``[time]``.
         gates: ``W x + b`` on entry, the gates after their activations on return.
-        kernel: U transposed, ``[3 hidden, hidden]``.
+        kernel: U in panels, ``[panels, hidden, COLUMNS]``; or pairs, half as deep.
         cells: Written: c.
         squashed: Written: c / max |c|.
         hidden: Written: h.
@@ -174,7 +183,9 @@ def si_cifg_backward(
     for t in range(len(sizes) - 1, -1, -1):
         n = sizes[t]
         start -= n
-        _add_product(grad[start : start + running], grad_gates[after : after + running], kernel)
+        _add_inner_product(
+            grad[start : start + running], grad_gates[after : after + running], kernel
+        )
         before = start - sizes[t - 1] if t else start
         for i in range(n):
             f, o, g = _three(gates[start + i], size)
@@ -249,110 +260,66 @@ def _undo_division(grad: Array, result: Array, largest: Any) -> None:
 
 
 @compiled
-def _add_product(out: Array, rows: Array, kernel: Array) -> None:
-    """Add ``rows @ kernel.T`` to out; a row of the kernel is read once for four rows."""
-    n = len(rows)
-    whole = len(kernel) - len(kernel) % 4
-    for k in range(0, whole, 4):
-        four = kernel[k], kernel[k + 1], kernel[k + 2], kernel[k + 3]
-        i = 0
-        while i + 3 < n:
-            _add_four(out[i : i + 4, k : k + 4], rows[i : i + 4], *four)
-            i += 4
-        if i + 1 < n:
-            _add_two(out[i : i + 2, k : k + 4], rows[i : i + 2], *four)
-            i += 2
-        if i < n:
-            _add_one(out[i, k : k + 4], rows[i], *four)
-    for k in range(whole, len(kernel)):
-        for i in range(n):
-            total = out.dtype.type(0)
-            for m in range(rows.shape[1]):
-                total += rows[i, m] * kernel[k, m]
-            out[i, k] += total
+def _add_product(out: Array, rows: Array, panels: Array) -> None:
+    """Add ``rows @ kernel`` to out; a panel of the kernel is read once for ``ROWS`` rows."""
+    factors = _factors(rows, panels)
+    one = out.dtype.type(1)
+    tile = np.zeros((ROWS, COLUMNS), out.dtype)
+    for k in range(len(panels)):
+        part = out[:, k * COLUMNS : (k + 1) * COLUMNS]
+        width = part.shape[1]
+        for i in range(0, len(out), ROWS):
+            n = min(ROWS, len(out) - i)
+            if width == COLUMNS:
+                update_tile(part[i:], factors[i:], panels[k], n, one, one)
+            else:
+                update_tile(tile, factors[i:], panels[k], n, out.dtype.type(0), one)
+                for r in range(n):
+                    for c in range(width):
+                        part[i + r, c] += tile[r, c]
 
 
 @compiled
-def _add_four(out: Array, rows: Array, u: Array, v: Array, w: Array, x: Array) -> None:
-    """Add the sixteen inner products of four rows and four rows of a kernel."""
-    a, b, c, d = rows[0], rows[1], rows[2], rows[3]
-    au = av = aw = ax = out.dtype.type(0)
-    bu = bv = bw = bx = out.dtype.type(0)
-    cu = cv = cw = cx = out.dtype.type(0)
-    du = dv = dw = dx = out.dtype.type(0)
-    for m in range(rows.shape[1]):
-        au += a[m] * u[m]
-        av += a[m] * v[m]
-        aw += a[m] * w[m]
-        ax += a[m] * x[m]
-        bu += b[m] * u[m]
-        bv += b[m] * v[m]
-        bw += b[m] * w[m]
-        bx += b[m] * x[m]
-        cu += c[m] * u[m]
-        cv += c[m] * v[m]
-        cw += c[m] * w[m]
-        cx += c[m] * x[m]
-        du += d[m] * u[m]
-        dv += d[m] * v[m]
-        dw += d[m] * w[m]
-        dx += d[m] * x[m]
-    out[0, 0] += au
-    out[0, 1] += av
-    out[0, 2] += aw
-    out[0, 3] += ax
-    out[1, 0] += bu
-    out[1, 1] += bv
-    out[1, 2] += bw
-    out[1, 3] += bx
-    out[2, 0] += cu
-    out[2, 1] += cv
-    out[2, 2] += cw
-    out[2, 3] += cx
-    out[3, 0] += du
-    out[3, 1] += dv
-    out[3, 2] += dw
-    out[3, 3] += dx
+def _add_inner_product(out: Array, rows: Array, kernel: Array) -> None:
+    """Add ``rows @ kernel.T`` to out; rows of the kernel are read once for ``INNER_ROWS`` rows."""
+    factors = _factors(rows, kernel)
+    tile = np.empty((INNER_ROWS, INNER_COLUMNS), out.dtype)
+    k = 0
+    while k < len(kernel):
+        width = INNER_COLUMNS if k + INNER_COLUMNS <= len(kernel) else 1
+        for i in range(0, len(out), INNER_ROWS):
+            n = min(INNER_ROWS, len(out) - i)
+            inner_tile(tile, factors[i:], kernel[k:], n, width > 1)
+            for r in range(n):
+                for c in range(width):
+                    out[i + r, k + c] += tile[r, c]
+        k += width
 
 
-@compiled
-def _add_two(out: Array, rows: Array, u: Array, v: Array, w: Array, x: Array) -> None:
-    """Add the eight inner products of two rows and four rows of a kernel."""
-    a, b = rows[0], rows[1]
-    au = av = aw = ax = out.dtype.type(0)
-    bu = bv = bw = bx = out.dtype.type(0)
-    for m in range(rows.shape[1]):
-        au += a[m] * u[m]
-        av += a[m] * v[m]
-        aw += a[m] * w[m]
-        ax += a[m] * x[m]
-        bu += b[m] * u[m]
-        bv += b[m] * v[m]
-        bw += b[m] * w[m]
-        bx += b[m] * x[m]
-    out[0, 0] += au
-    out[0, 1] += av
-    out[0, 2] += aw
-    out[0, 3] += ax
-    out[1, 0] += bu
-    out[1, 1] += bv
-    out[1, 2] += bw
-    out[1, 3] += bx
+def _factors(rows: Any, kernel: Any) -> Any:
+    """Return rows as the type of a kernel, pairs of bfloat16 for pairs."""
+    return rows, kernel
 
 
-@compiled
-def _add_one(out: Array, rows: Array, u: Array, v: Array, w: Array, x: Array) -> None:
-    """Add the four inner products of a row and four rows of a kernel."""
-    au = av = aw = ax = out.dtype.type(0)
-    for m in range(len(rows)):
-        au += rows[m] * u[m]
-        av += rows[m] * v[m]
-        aw += rows[m] * w[m]
-        ax += rows[m] * x[m]
-    out[0] += au
-    out[1] += av
-    out[2] += aw
-    out[3] += ax
+@overload(_factors)
+def _choose_factors(rows: Any, kernel: Any) -> Any:
+    return _paired if kernel.dtype == types.uint32 else _unchanged
+
+
+def _unchanged(rows: Any, kernel: Any) -> Any:
+    return rows
+
+
+def _paired(rows: Any, kernel: Any) -> Any:
+    size = rows.shape[1]
+    pairs = np.zeros((len(rows), (size + 1) // 2), np.uint32)
+    for i in range(len(rows)):
+        row, target = rows[i], pairs[i]
+        for k in range(size // 2):
+            target[k] = pair(row[2 * k], row[2 * k + 1])
+        if size % 2:
+            target[size // 2] = pair(row[size - 1], np.float32(0))
+    return pairs
 
 
 def _tanh(x: Any) -> Any:

@@ -17,6 +17,7 @@ from fedsi.models.language_model import LanguageModel
 from fedsi.training import fused_output
 from fedsi.training.fused import FusedSgd
 from fedsi.training.packing import pack
+from fedsi.training.products import Products
 from fedsi.training.workspace import Workspace
 
 LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=6)
@@ -167,7 +168,7 @@ def test_the_output_layers_loss_survives_large_logits(positions: int, vocabulary
         bias,
         targets,
         (torch.zeros_like(weight), torch.zeros_like(bias)),
-        fused_output.Update(keep=1.0, rate=1.0),
+        fused_output.Update(Products(ClientSettings()), keep=1.0, rate=1.0),
         Workspace(torch.float32),
     )
     assert loss == pytest.approx(expected.item(), rel=1e-5)
