@@ -77,9 +77,10 @@ class BlockTrainer:
             A row for each client in the order of ``TRAINING_COLUMNS``.
         """
         rows = np.zeros((len(clients), len(TRAINING_COLUMNS)))
+        self._trainer.begin(start)
         for row, client in zip(rows, clients, strict=True):
             try:
-                result = self._train_client(start, client, round_number)
+                result = self._train_client(client, round_number)
             except Exception:
                 log.exception("client %d failed in round %d", client, round_number)
                 row[0] = Outcome.FAILED
@@ -87,7 +88,12 @@ class BlockTrainer:
             weight = self._weight(result)
             trained = self._trainer.parameters.numpy()
             accepted = add_update(
-                start.numpy(), trained, np.float32(weight), self._limit, sums.numpy()
+                start.numpy(),
+                trained,
+                self._trainer.spans,
+                np.float32(weight),
+                self._limit,
+                sums.numpy(),
             )
             row[:] = (
                 Outcome.AGGREGATED if accepted else Outcome.REJECTED,
@@ -120,7 +126,7 @@ class BlockTrainer:
                 log.exception("client %d could not be evaluated", client)
         return rows
 
-    def _train_client(self, start: Tensor, client: int, round_number: int) -> LocalResult:
+    def _train_client(self, client: int, round_number: int) -> LocalResult:
         batches = training_batches(
             self.population.examples(client),
             self.experiment.client,
@@ -129,7 +135,7 @@ class BlockTrainer:
             round_number=round_number,
             client=client,
         )
-        return self._trainer.train(start, batches)
+        return self._trainer.train(batches)
 
     def _weight(self, result: LocalResult) -> float:
         return float(result.examples) if self.experiment.server.averaging == "examples" else 1.0

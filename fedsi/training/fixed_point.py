@@ -31,6 +31,7 @@ def largest_contribution(cohort_size: int) -> float:
 def add_update(
     start: NDArray[np.float32],
     trained: NDArray[np.float32],
+    spans: NDArray[np.int64],
     weight: Any,
     limit: Any,
     sums: NDArray[np.int64],
@@ -40,6 +41,7 @@ def add_update(
     Args:
         start: The global parameters, ``[parameters]``.
         trained: The client's, ``[parameters]``.
+        spans: First and one past the last of those that may differ, ``[spans, 2]``.
         weight: float32.
         limit: The largest magnitude that may be added, float32.
         sums: Fixed point, ``[parameters]``.
@@ -47,13 +49,31 @@ def add_update(
     Returns:
         False, with ``sums`` as it was, if an entry is above the limit or not a number.
     """
-    for first in range(0, len(start), CACHED):
-        last = min(first + CACHED, len(start))
-        if not _all_within(start[first:last], trained[first:last], weight, limit):
-            _add(start[:first], trained[:first], weight, sums[:first], -1)
-            return False
-        _add(start[first:last], trained[first:last], weight, sums[first:last], 1)
+    for k in range(len(spans)):
+        for first in range(spans[k, 0], spans[k, 1], CACHED):
+            last = min(first + CACHED, spans[k, 1])
+            if not _all_within(start[first:last], trained[first:last], weight, limit):
+                _take_back(start, trained, spans[:k], weight, sums)
+                a = spans[k, 0]
+                _add(start[a:first], trained[a:first], weight, sums[a:first], -1)
+                return False
+            _add(start[first:last], trained[first:last], weight, sums[first:last], 1)
     return True
+
+
+@compiled_as_written
+def copy_spans(source: Any, spans: NDArray[np.int64], target: Any) -> None:
+    """Copy the parameters of some spans."""
+    for k in range(len(spans)):
+        for i in range(spans[k, 0], spans[k, 1]):
+            target[i] = source[i]
+
+
+@compiled_as_written
+def _take_back(start: Any, trained: Any, spans: Any, weight: Any, sums: Any) -> None:
+    for k in range(len(spans)):
+        a, b = spans[k]
+        _add(start[a:b], trained[a:b], weight, sums[a:b], -1)
 
 
 @compiled_as_written
@@ -74,4 +94,4 @@ def _add(start: Any, trained: Any, weight: Any, sums: Any, sign: int) -> None:
 
 def decode(sums: Tensor) -> Tensor:
     """Return the values of fixed-point integers as float64."""
-    return sums.double() * 2.0**-FRACTION_BITS
+    return sums.double().mul_(2.0**-FRACTION_BITS)

@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.models.language_model import LanguageModel
 from fedsi.models.parameters import Parameters
+from fedsi.training.fixed_point import copy_spans
 from fedsi.training.fused import FusedSgd
 from fedsi.training.metrics import Evaluation
 
@@ -28,26 +31,60 @@ class LocalResult:
 class LocalTrainer:
     """Trains one client after another in the same buffers.
 
+    Rows of an untied embedding that no word of the client asked for stay those of the start, and
+    no pass over the parameters reads them.
+
     Args:
         model: The model's functions.
         settings: Local SGD.
     """
 
     def __init__(self, model: LanguageModel, settings: ClientSettings) -> None:
-        self.parameters = torch.zeros(model.layout.size)
+        size = model.layout.size
+        self.parameters = torch.zeros(size)
         """The client's parameters after ``train``, ``[parameters]``."""
+        self.spans = np.array([[0, size]])
+        """First and one past the last of the parameters that may differ from the start's."""
         self._sgd = FusedSgd(model, settings, self.parameters)
+        self._row = model.settings.embedding_size
+        self._embedded = model.vocabulary_size * self._row
+        self._sparse = not (
+            model.settings.tied_output or settings.weight_decay or settings.gradient_clip
+        )
+        self._start: Tensor | None = None
 
-    def train(self, start: Tensor, batches: Iterable[Tokens]) -> LocalResult:
-        """Run local SGD from ``start`` over the batches; the result is in ``parameters``."""
+    def begin(self, start: Tensor) -> None:
+        """Set the parameters that the next clients start from; they must not change meanwhile."""
+        self._start = start
         self.parameters.copy_(start)
+        self.spans = np.zeros((0, 2), np.int64)
+
+    def train(self, batches: Iterable[Tokens]) -> LocalResult:
+        """Run local SGD from the start over the batches; the result is in ``parameters``."""
+        start = self._start
+        assert start is not None, "begin was not called"  # noqa: S101
+        copy_spans(start.numpy(), self.spans, self.parameters.numpy())
+        self.spans = np.array([[0, len(start)]])
+        words: list[Tokens] = []
         loss, tokens, examples = 0.0, 0, 0
         for batch in batches:
             step_loss, targets = self._sgd.step(batch)
             loss += step_loss
             tokens += targets
             examples += len(batch)
+            words.append(batch[:, :-1].ravel())
+        if self._sparse:
+            self.spans = self._touched(words)
         return LocalResult(loss=loss, tokens=tokens, examples=examples)
+
+    def _touched(self, words: list[Tokens]) -> NDArray[np.int64]:
+        """Return the spans of the rows of some words and of all that is not embedding."""
+        rows = np.unique(np.concatenate(words)).astype(np.int64) if words else np.zeros(0, np.int64)
+        spans = np.empty((len(rows) + 1, 2), np.int64)
+        spans[:-1, 0] = rows * self._row
+        spans[:-1, 1] = spans[:-1, 0] + self._row
+        spans[-1] = self._embedded, len(self.parameters)
+        return spans
 
 
 def evaluate(

@@ -35,7 +35,6 @@ _Cases = dict[int, Callable[[], None]]
 _INDEX = ir.IntType(64)
 
 
-
 class _BFloat16(ir.Type):
     """LLVM's type, which llvmlite does not name."""
 
@@ -78,7 +77,9 @@ def update_tile(
 
 
 @intrinsic
-def inner_tile(typing_context: Any, out: Any, rows: Any, others: Any, number: Any, wide: Any) -> Any:
+def inner_tile(
+    typing_context: Any, out: Any, rows: Any, others: Any, number: Any, wide: Any
+) -> Any:
     """Write a tile of ``rows @ others.T``.
 
     Args:
@@ -94,9 +95,7 @@ def inner_tile(typing_context: Any, out: Any, rows: Any, others: Any, number: An
         arrays = _arrays(context, builder, signature, arguments, 3)
         width = out.dtype.bitwidth
         cases: _Cases = {
-            2 * r + w: partial(
-                _inner_tile, builder, width, r, INNER_COLUMNS if w else 1, *arrays
-            )
+            2 * r + w: partial(_inner_tile, builder, width, r, INNER_COLUMNS if w else 1, *arrays)
             for r, w in product(range(1, INNER_ROWS + 1), (0, 1))
         }
         two = arguments[3].type(2)

@@ -101,7 +101,7 @@ def test_updates_that_are_not_finite_or_too_large_are_rejected(
     def poisoned(*arguments):  # type: ignore[no-untyped-def]
         result = train_locally(*arguments)
         if next(calls):
-            trainer._trainer.parameters[4] = poison
+            trainer._trainer.parameters[-1] = poison
         return result
 
     monkeypatch.setattr(trainer._trainer, "train", poisoned)

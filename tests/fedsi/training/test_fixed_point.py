@@ -1,6 +1,7 @@
 import math
 import random
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,18 @@ from numpy.typing import NDArray
 from fedsi.training.fixed_point import (
     CACHED,
     FRACTION_BITS,
-    add_update,
+    add_update as add_spans,
     decode,
     largest_contribution,
 )
+
+
+def add_update(
+    start: "Floats", trained: "Floats", weight: np.float32, limit: np.float32, sums: NDArray[Any]
+) -> bool:
+    whole = np.array([[0, len(start)]])
+    return add_spans(start, trained, whole, weight, limit, sums)
+
 
 Floats = NDArray[np.float32]
 numbers = st.floats(-1e4, 1e4, width=32)
@@ -85,3 +94,19 @@ def test_a_refused_update_leaves_the_sums_as_they_were(place: int, bad: float) -
     trained[place] = 0.0
     assert add_update(start, trained, ONE, LIMIT, sums)
     assert not np.array_equal(sums, expected)
+
+
+@pytest.mark.parametrize("bad", [None, 3, 60, CACHED + 90])
+def test_only_spans_are_added_or_taken_back(bad: int | None) -> None:
+    spans = np.array([[2, 5], [50, 2 * CACHED]])
+    rng = np.random.default_rng(0)
+    start, trained = rng.normal(size=(2, 2 * CACHED + 9)).astype(np.float32)
+    sums = np.zeros(len(start), dtype=np.int64)
+    expected = sums.copy()
+    if bad is None:
+        for a, b in spans:
+            add_update(start[a:b], trained[a:b], ONE, LIMIT, expected[a:b])
+    else:
+        trained[bad] = math.nan
+    assert add_spans(start, trained, spans, ONE, LIMIT, sums) is (bad is None)
+    assert np.array_equal(sums, expected)

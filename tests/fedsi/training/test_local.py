@@ -64,8 +64,10 @@ def slow_sgd(settings: ClientSettings) -> tuple[torch.Tensor, float, int]:
 )
 def test_equals_plain_sgd(settings: ClientSettings) -> None:
     trainer = LocalTrainer(MODEL, settings)
-    trainer.train(torch.randn(MODEL.layout.size), batches(2))  # dirty the buffers
-    result = trainer.train(initial_parameters(MODEL, 0), batches())
+    trainer.begin(torch.randn(MODEL.layout.size))
+    trainer.train(batches(2))  # dirty the buffers
+    trainer.begin(initial_parameters(MODEL, 0))
+    result = trainer.train(batches())
     expected, loss, tokens = slow_sgd(settings)
     torch.testing.assert_close(trainer.parameters, expected, rtol=0, atol=2e-6)
     assert result.tokens == tokens
@@ -73,10 +75,32 @@ def test_equals_plain_sgd(settings: ClientSettings) -> None:
     assert result.examples == 20
 
 
+@pytest.mark.parametrize("settings", [ClientSettings(), ClientSettings(weight_decay=0.1)])
+def test_a_client_leaves_nothing_to_the_next_and_differs_only_in_its_spans(
+    settings: ClientSettings,
+) -> None:
+    start = initial_parameters(MODEL, 0)
+    few_words = [np.array([[3, 4, 3]], np.int32)]
+    used, fresh = LocalTrainer(MODEL, settings), LocalTrainer(MODEL, settings)
+    for trainer in (used, fresh):
+        trainer.begin(start)
+    used.train(batches())
+    for trainer in (used, fresh):
+        trainer.train(few_words)
+    assert torch.equal(used.parameters, fresh.parameters)
+    differs = (used.parameters != start).numpy()
+    within = np.zeros(len(start), bool)
+    for first, last in used.spans:
+        within[first:last] = True
+    assert not (differs & ~within).any()
+    assert within.all() == (settings.weight_decay > 0)
+
+
 def test_clipping_bounds_a_step() -> None:
     trainer = LocalTrainer(MODEL, ClientSettings(learning_rate=1.0, gradient_clip=0.01))
     start = initial_parameters(MODEL, 0)
-    trainer.train(start, batches(1))
+    trainer.begin(start)
+    trainer.train(batches(1))
     assert torch.linalg.vector_norm(trainer.parameters - start).item() == pytest.approx(
         0.01, rel=1e-4
     )
