@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import extending, types
 from numba.core import imputils
 
-Generator = Callable[[Any, Any], tuple[Any, Callable[[Any, Any, Any, Any], Any]]]
+Generator = Callable[..., tuple[Any, Callable[[Any, Any, Any, Any], Any]]]
 intrinsic = cast("Callable[[Generator], Callable[[Any], Any]]", extending.intrinsic)
 
 FLOATS = {32: (types.float32, ir.FloatType()), 64: (types.float64, ir.DoubleType())}

@@ -65,8 +65,13 @@ def add_update(
 def copy_spans(source: Any, spans: NDArray[np.int64], target: Any) -> None:
     """Copy the parameters of some spans."""
     for k in range(len(spans)):
-        for i in range(spans[k, 0], spans[k, 1]):
-            target[i] = source[i]
+        _copy(source[spans[k, 0] : spans[k, 1]], target[spans[k, 0] : spans[k, 1]])
+
+
+@compiled_as_written
+def _copy(source: Any, target: Any) -> None:
+    for i in range(len(source)):
+        target[i] = source[i]
 
 
 @compiled_as_written

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsi.errors import UserError
 from fedsi.experiment import ClientSettings
+from fedsi.training import tiles
 from fedsi.training.bits import pair, without_gaps
 from fedsi.training.compiler import compiled
 from fedsi.training.tiles import (
@@ -35,10 +37,18 @@ class Products:
 
     Args:
         settings: Whose ``precision`` it is; ``float32`` stands for the type of the parameters.
+
+    Raises:
+        UserError: The processor has no products of bfloat16.
     """
 
     def __init__(self, settings: ClientSettings) -> None:
         self._paired = settings.precision == "bfloat16"
+        if self._paired and not tiles.HAS_BFLOAT16:
+            raise UserError(
+                'client.precision = "bfloat16" needs a processor with AVX-512 BF16, which this one '
+                'lacks; set client.precision="float32"'
+            )
 
     def update(
         self, out: Tensor, left: Tensor, right: Tensor, keep: float = 0.0, rate: float = 1.0

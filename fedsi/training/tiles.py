@@ -20,7 +20,7 @@ from fedsi.training.bits import FLOATS, intrinsic
 
 _FEATURES = binding.get_host_cpu_features()
 HAS_WIDE_VECTORS = bool(_FEATURES.get("avx512f"))
-HAS_BFLOAT16 = bool(_FEATURES.get("avx512bf16"))
+HAS_BFLOAT16 = HAS_WIDE_VECTORS and bool(_FEATURES.get("avx512bf16"))
 """Whether the processor multiplies pairs of bfloat16 numbers."""
 
 _VECTOR_BITS = 512 if HAS_WIDE_VECTORS else 256
@@ -35,7 +35,7 @@ _Cases = dict[int, Callable[[], None]]
 _INDEX = ir.IntType(64)
 
 
-class _BFloat16(ir.Type):
+class _BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite has no types
     """LLVM's type, which llvmlite does not name."""
 
     def _to_string(self) -> str:
@@ -66,7 +66,7 @@ def update_tile(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         arrays = _arrays(context, builder, signature, arguments, 3)
-        cases = {
+        cases: _Cases = {
             r: partial(_update_tile, builder, out.dtype.bitwidth, r, *arrays, *arguments[4:])
             for r in range(1, ROWS + 1)
         }

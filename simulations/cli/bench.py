@@ -62,6 +62,9 @@ def peers(
     corpus: Annotated[str, typer.Option(help="The texts to train on.")] = "pydocs",
     architectures: Annotated[str, typer.Option(metavar="NAME,...")] = "cifg,si_cifg",
     sizes: Annotated[str, typer.Option(metavar="SIZE,...")] = "0.05M,0.34M,1.3M,3.5M",
+    precision: Annotated[
+        str, typer.Option(help="fedsi's client.precision; pfl's is float32.")
+    ] = "float32",
     cohort: Annotated[int, typer.Option(min=1, help="Clients in a round.")] = 20,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds; the first is dropped.")] = 6,
     out: options.Out = None,
@@ -81,7 +84,7 @@ def peers(
     if unknown:
         known = ", ".join(measure.SIZES)
         raise typer.BadParameter(f"there is no size {min(unknown)}; choose from {known}")
-    base = Experiment().updated({"data.corpus": corpus})
+    base = Experiment().updated({"data.corpus": corpus, "client.precision": precision})
     measured = []
     with Display(options.messages()) as display:
         for architecture in architectures.split(","):

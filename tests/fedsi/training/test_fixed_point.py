@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from fedsi.training.fixed_point import (
     CACHED,
     FRACTION_BITS,
-    add_update as add_spans,
     decode,
     largest_contribution,
+)
+from fedsi.training.fixed_point import (
+    add_update as add_spans,
 )
 
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 from fedsi.data.protocol import EOS, PAD, Tokens
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.models.cells import GATES
+from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
-from fedsi.training import fused_output
+from fedsi.training import fused_output, tiles
 from fedsi.training.fused import FusedSgd
 from fedsi.training.packing import pack
 from fedsi.training.products import Products
@@ -119,6 +120,23 @@ def test_ten_steps_are_those_of_the_natural_module(
             assert loss == pytest.approx(expected_loss, rel=tolerance, abs=tolerance)
     moved = float((natural - start).norm())
     assert float((ours - natural).norm()) <= tolerance * max(moved, 1e-3)
+
+
+@pytest.mark.skipif(not tiles.HAS_BFLOAT16, reason="this processor has no products of bfloat16")
+@pytest.mark.parametrize("architecture", ["cifg", "si_cifg"])
+def test_steps_in_bfloat16_are_close_to_those_in_float32(architecture: str) -> None:
+    """Factors are rounded by up to 2^-9; ten steps end within 3 % of how far they moved."""
+    sizes = {"embedding_size": 21, "hidden_size": 35}
+    model = LanguageModel(ModelSettings(architecture=architecture, **sizes), VOCABULARY)
+    start = initial_parameters(model, 0)
+    ends, losses = [], []
+    for client in (ClientSettings(), ClientSettings(precision="bfloat16")):
+        ends.append(start.clone())
+        stepper = FusedSgd(model, client, ends[-1])
+        losses.append([stepper.step(batch_of([7, 5, 5, 2], step))[0] for step in range(10)])
+    moved = float((ends[0] - start).norm())
+    assert 0 < float((ends[1] - ends[0]).norm()) < 0.03 * moved
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
 
 @pytest.mark.parametrize("architecture", ["cifg", "si_cifg"])
