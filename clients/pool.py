@@ -56,13 +56,18 @@ def train(request: Train, folder: str) -> Trained:
     """Train the block of a request.
 
     Raises:
-        MessageError: The parameters are not those of the experiment's model.
+        MessageError: The parameters are not those of the experiment's model, or the clip norm is
+            not positive.
     """
+    if not request.clip_norm > 0:
+        raise MessageError(f"a clip norm is positive, received {request.clip_norm}")
     trainer = _trainer(folder, request.experiment)
     start = _aligned(request.parameters, trainer)
     sums = torch.zeros(len(start), dtype=torch.int64)
     with _threads(THREADS):
-        rows = trainer.train(start, request.clients.tolist(), request.round_number, sums)
+        rows = trainer.train(
+            start, request.clients.tolist(), request.round_number, sums, request.clip_norm
+        )
     return Trained(sums=sums.numpy(), rows=rows)
 
 

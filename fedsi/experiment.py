@@ -27,6 +27,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from fedsi.errors import UserError
+from fedsi.privacy.plan import check_pairing
+from fedsi.training.limits import largest_contribution
 
 Count = Annotated[PositiveInt, Strict()]
 PositiveNumber = Annotated[FiniteFloat, Strict(), Field(gt=0)]
@@ -291,6 +293,49 @@ class PrivacySettings(_Settings):
     canaries: Annotated[int, Strict(), Field(ge=0)] = 0
     """Clients of random updates that are added to audit the privacy of the run."""
 
+    @model_validator(mode="after")
+    def _mechanism_has_its_keys(self) -> Self:
+        given = [
+            name
+            for name, field in type(self).model_fields.items()
+            if name != "mechanism" and getattr(self, name) != field.default
+        ]
+        if self.mechanism == "none" and given:
+            raise ValueError(
+                f"privacy.{given[0]} has no effect with privacy.mechanism=none; choose gaussian, "
+                "tree, banded or blt, or leave it out"
+            )
+        foreign = {"bands": "banded", "buffers": "blt", "restart_every": "tree"}
+        for name in given:
+            if foreign.get(name, self.mechanism) != self.mechanism:
+                raise ValueError(
+                    f"privacy.{name} has no effect with privacy.mechanism={self.mechanism}; set "
+                    f"privacy.mechanism={foreign[name]} or leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_is_described(self) -> Self:
+        if self.mechanism == "none":
+            return self
+        if (self.noise_multiplier is None) == (self.target_epsilon is None):
+            raise ValueError(
+                f"privacy.mechanism={self.mechanism} needs either privacy.noise_multiplier or "
+                "privacy.target_epsilon; set one of the two"
+            )
+        if self.clipping == "adaptive" and self.mechanism != "gaussian":
+            raise ValueError(
+                f"privacy.clipping=adaptive with privacy.mechanism={self.mechanism} has no valid "
+                "accounting: noise of earlier rounds is scaled by their clip norms; use "
+                "privacy.mechanism=gaussian or privacy.clipping=flat"
+            )
+        if self.secure_noise and self.mechanism != "gaussian":
+            raise ValueError(
+                "privacy.secure_noise draws integers, which privacy.mechanism="
+                f"{self.mechanism} turns into others; use privacy.mechanism=gaussian"
+            )
+        return self
+
 
 class Experiment(_Settings):
     """One federated training run, completely described.
@@ -321,6 +366,34 @@ class Experiment(_Settings):
                 f"devices.over_selection = {self.devices.over_selection} needs cohorts of fixed "
                 f"size, which server.sampling={self.server.sampling} does not draw; set "
                 "server.sampling=uniform or devices.over_selection=1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_can_be_accounted(self) -> Self:
+        privacy, server, devices = self.privacy, self.server, self.devices
+        if privacy.mechanism == "none":
+            return self
+        check_pairing(privacy.mechanism, server.sampling)
+        if server.averaging != "uniform":
+            raise ValueError(
+                f"privacy.mechanism={privacy.mechanism} needs server.averaging=uniform: weights "
+                "by examples would tell how many a client has"
+            )
+        amplified = server.sampling != "shuffled"
+        chosen = devices.availability != "always" or devices.dropout or devices.timeout
+        if amplified and (chosen or devices.over_selection > 1):
+            raise ValueError(
+                "devices that are not always there, drop out, are waited for or over-selected "
+                f"void the amplification that server.sampling={server.sampling} is accounted "
+                "with; use server.sampling=shuffled with a correlated mechanism, or leave the "
+                "devices settings out"
+            )
+        limit = largest_contribution(server.largest_cohort + privacy.canaries)
+        if privacy.clip_norm > limit:
+            raise ValueError(
+                f"privacy.clip_norm = {privacy.clip_norm} is more than {limit:g}, the largest that "
+                "can be summed exactly in a cohort of this size; lower it"
             )
         return self
 

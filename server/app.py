@@ -15,6 +15,7 @@ from server.availability import Trace, read_trace
 from server.cohorts import check_cohort_size
 from server.nodes import describe, fetch_vocabulary, resolve, wait_for_nodes
 from server.observer import current
+from server.privacy import Privacy, privacy_of
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.run_folder import RunFolder
 from server.summary import model_file, summarise_run
@@ -45,8 +46,9 @@ def main(grid: Grid, context: Context) -> None:
     description = describe(grid, nodes, experiment.to_toml())
     check_cohort_size(experiment, description.training_clients)
     trace = _trace(grid, nodes, experiment, description.training_clients)
-    state = initial_state(experiment, description)
-    progress = _Progress(experiment, description, trace, state, folder)
+    private = privacy_of(experiment, description.training_clients)
+    state = initial_state(experiment, description, private)
+    progress = _Progress(experiment, description, trace, private, state, folder)
     if folder:
         folder.claim(experiment, overwrite=overwrite, resume=resume)
         folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment.to_toml()))
@@ -73,6 +75,7 @@ class _Progress:
     experiment: Experiment
     description: Description
     trace: Trace | None
+    private: Privacy | None
     state: State
     folder: RunFolder | None
     records: list[RoundRecord] = field(default_factory=list)
@@ -86,7 +89,9 @@ class _Progress:
         """Run the remaining rounds; whatever ends them early, a checkpoint is left."""
         if self.records and has_diverged(self.records[-1], self.description):
             return
-        rounds = run_rounds(grid, nodes, self.experiment, self.description, self.trace, self.state)
+        rounds = run_rounds(
+            grid, nodes, self.experiment, self.description, self.trace, self.state, self.private
+        )
         try:
             for state, record in rounds:
                 if self.folder:
@@ -103,7 +108,9 @@ class _Progress:
     def finish(self, context: Context) -> None:
         """Write the model and the summary, and hand both to whoever started the app."""
         model = model_file(self.experiment, self.description, self.state)
-        summary = summarise_run(self.experiment, self.description, self.records, model)
+        summary = summarise_run(
+            self.experiment, self.description, self.records, model, self.private
+        )
         if self.folder:
             self.folder.finish(summary, model)
         context.state[RESULT] = ConfigRecord({SUMMARY: json.dumps(summary)})

@@ -29,6 +29,20 @@ _REFUSED = {
 }
 
 
+def check_pairing(mechanism: str, sampling: str) -> None:
+    """Refuse noise and cohorts that have no valid accounting together.
+
+    Raises:
+        UserError: Why not, and what to use instead.
+    """
+    reason = _REFUSED.get((mechanism, sampling))
+    if reason:
+        raise UserError(
+            f"privacy.mechanism={mechanism} with server.sampling={sampling} has no valid "
+            f"accounting: {reason}"
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """A run's releases.
@@ -67,12 +81,7 @@ class Plan:
     """Of the server optimizer, for which correlated noise is optimised."""
 
     def __post_init__(self) -> None:
-        reason = _REFUSED.get((self.mechanism, self.sampling))
-        if reason:
-            raise UserError(
-                f"privacy.mechanism={self.mechanism} with server.sampling={self.sampling} has no "
-                f"valid accounting: {reason}"
-            )
+        check_pairing(self.mechanism, self.sampling)
         if self.cohort_size > self.population:
             raise UserError(
                 f"a cohort of {self.cohort_size} is more than the population of "

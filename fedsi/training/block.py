@@ -5,6 +5,7 @@ has the same bits whatever the number of nodes.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,7 +19,9 @@ from fedsi.data.batches import evaluation_batches, training_batches
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
 from fedsi.models.language_model import LanguageModel
-from fedsi.training.fixed_point import add_update, largest_contribution
+from fedsi.privacy.clipping import add_clipped, layer_ends
+from fedsi.training.fixed_point import add_update
+from fedsi.training.limits import largest_contribution
 from fedsi.training.local import LocalResult, LocalTrainer, evaluate
 from fedsi.training.metrics import COLUMNS
 
@@ -37,8 +40,9 @@ class Outcome(IntEnum):
     """It could not be trained or evaluated."""
 
 
-TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss")
-"""Columns of the per-client rows that training returns."""
+TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss", "norm", "clipped")
+"""Columns of the per-client rows that training returns. The last two are the norm of the update
+before clipping and whether it was clipped; both are 0 in a run without clipping."""
 
 
 @dataclass
@@ -61,9 +65,16 @@ class BlockTrainer:
         self._unigram = torch.tensor(self.population.unigram_log_probabilities)
         cohort = self.experiment.server.largest_cohort
         self._limit = np.float32(largest_contribution(cohort))
+        shapes = list(self.model.layout.shapes.values())
+        self._layer_ends = layer_ends(shapes, self.experiment.privacy.clipping)
 
     def train(
-        self, start: Tensor, clients: Sequence[int], round_number: int, sums: Tensor
+        self,
+        start: Tensor,
+        clients: Sequence[int],
+        round_number: int,
+        sums: Tensor,
+        clip_norm: float = math.inf,
     ) -> NDArray[np.float64]:
         """Train one block.
 
@@ -72,6 +83,7 @@ class BlockTrainer:
             clients: The block's members, in cohort order.
             round_number: The round.
             sums: What the fixed-point sum of weighted updates is added to, int64 ``[parameters]``.
+            clip_norm: Largest L2 norm of an update; infinite for no clipping.
 
         Returns:
             A row for each client in the order of ``TRAINING_COLUMNS``.
@@ -85,16 +97,15 @@ class BlockTrainer:
                 row[0] = Outcome.FAILED
                 continue
             weight = self._weight(result)
-            trained = self._trainer.parameters.numpy()
-            accepted = add_update(
-                start.numpy(), trained, np.float32(weight), self._limit, sums.numpy()
-            )
+            accepted, norm, clipped = self._add(start, weight, sums, clip_norm)
             row[:] = (
                 Outcome.AGGREGATED if accepted else Outcome.REJECTED,
                 weight if accepted else 0.0,
                 result.examples,
                 result.tokens,
                 result.loss,
+                norm,
+                clipped,
             )
         return rows
 
@@ -130,6 +141,21 @@ class BlockTrainer:
             client=client,
         )
         return self._trainer.train(start, batches)
+
+    def _add(
+        self, start: Tensor, weight: float, sums: Tensor, clip_norm: float
+    ) -> tuple[bool, float, bool]:
+        """Add the update of the client just trained, clipped or weighted, if it is finite.
+
+        Returns:
+            Whether it was added, its norm before clipping, and whether it was clipped.
+        """
+        vectors = start.numpy(), self._trainer.parameters.numpy()
+        if math.isinf(clip_norm):
+            accepted = add_update(*vectors, np.float32(weight), self._limit, sums.numpy())
+            return accepted, 0.0, False
+        norm, clipped = add_clipped(*vectors, self._layer_ends, clip_norm, sums.numpy())
+        return math.isfinite(norm), norm if math.isfinite(norm) else 0.0, clipped
 
     def _weight(self, result: LocalResult) -> float:
         return float(result.examples) if self.experiment.server.averaging == "examples" else 1.0

@@ -9,13 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedsi.training.fixed_point import (
-    CACHED,
-    FRACTION_BITS,
-    add_update,
-    decode,
-    largest_contribution,
-)
+from fedsi.training.fixed_point import CACHED, add_update, decode
+from fedsi.training.limits import FRACTION_BITS, largest_contribution
 
 Floats = NDArray[np.float32]
 numbers = st.floats(-1e4, 1e4, width=32)
