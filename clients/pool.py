@@ -21,6 +21,7 @@ from fedsi.messages import (
     Train,
     Trained,
 )
+from fedsi.privacy import canaries
 from fedsi.training.block import BlockTrainer
 
 THREADS = 1
@@ -49,7 +50,8 @@ def estimate(request: Estimate, folder: str) -> Estimated:
     experiment = Experiment.from_toml(request.experiment)
     population = population_of(folder, request.experiment)
     cap = experiment.examples_per_pass
-    return Estimated(np.array([population.work(k, cap) for k in request.clients], np.int64))
+    work = [0 if k >= canaries.FIRST else population.work(k, cap) for k in request.clients]
+    return Estimated(np.array(work, np.int64))
 
 
 def train(request: Train, folder: str) -> Trained:

@@ -37,6 +37,7 @@ Fraction = Annotated[FiniteFloat, Strict(), Field(gt=0, lt=1)]
 Probability = Annotated[FiniteFloat, Strict(), Field(gt=0, le=1)]
 Name = Annotated[str, Strict(), Field(min_length=1)]
 Flag = Annotated[bool, Strict()]
+FEWEST_CANARIES = 50
 Scalar = bool | int | float | str
 _NoneAsWord = BeforeValidator(lambda value: None if value == "none" else value)
 OptionalCount = Annotated[Count | None, _NoneAsWord]
@@ -291,7 +292,17 @@ class PrivacySettings(_Settings):
     """Discrete Gaussian noise on the integers of the sum, from the operating system's entropy; such
     a run cannot be repeated bit by bit."""
     canaries: Annotated[int, Strict(), Field(ge=0)] = 0
-    """Clients of random updates that are added to audit the privacy of the run."""
+    """Clients of random updates that are added to audit the privacy of the run; 0 or at least 50,
+    of which half take part."""
+
+    @model_validator(mode="after")
+    def _canaries_are_enough(self) -> Self:
+        if 0 < self.canaries < FEWEST_CANARIES:
+            raise ValueError(
+                f"privacy.canaries = {self.canaries} are too few to bound anything; use at least "
+                f"{FEWEST_CANARIES}, or 0 for no audit"
+            )
+        return self
 
     @model_validator(mode="after")
     def _mechanism_has_its_keys(self) -> Self:

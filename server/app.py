@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
@@ -12,10 +13,11 @@ from flwr.serverapp import Grid, ServerApp
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from server.availability import Trace, read_trace
+from server.canaries import canary_scores
 from server.cohorts import check_cohort_size
 from server.nodes import describe, fetch_vocabulary, resolve, wait_for_nodes
 from server.observer import current
-from server.privacy import Privacy, privacy_of
+from server.privacy import RELEASED, Privacy, privacy_of
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.run_folder import RunFolder
 from server.summary import model_file, summarise_run
@@ -111,10 +113,22 @@ class _Progress:
         summary = summarise_run(
             self.experiment, self.description, self.records, model, self.private
         )
+        if self.private and RELEASED in self.state.privacy:
+            self._audit(self.private, summary["privacy"])
         if self.folder:
             self.folder.finish(summary, model)
         context.state[RESULT] = ConfigRecord({SUMMARY: json.dumps(summary)})
         context.state[PARAMETERS] = ArrayRecord({PARAMETERS: Array(self.state.parameters)})
+
+    def _audit(self, private: Privacy, claim: dict[str, Any]) -> None:
+        """Hold what the run claims against what its canaries show; add that to the claim."""
+        from fedsi.privacy.audit import audit  # noqa: PLC0415
+
+        scores, included = canary_scores(self.experiment, self.state.privacy[RELEASED])
+        found = audit(scores, included, private.plan.delta)
+        claim["audit"] = {**asdict(found), "refuted": found.refutes(claim["epsilon"])}
+        if self.folder:
+            self.folder.save_canaries(scores, included)
 
     def _save_checkpoint(self) -> None:
         if self.folder and self.state.round_number:

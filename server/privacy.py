@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 # privacy need not pay: they are imported where they are used.
 
 PrivacyState = dict[str, NDArray[np.float32]]
-"""The clip norm, ``[1]``, and the mechanism's memory."""
+"""The clip norm, ``[1]``; for an audit the sum of all that was released, each in clip norms,
+``[parameters]``; and the mechanism's memory."""
 
 Update = NDArray[np.float32]
-CLIP_NORM = "clip_norm"
+CLIP_NORM, RELEASED = "clip_norm", "released"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Privacy:
     def initial_state(self, size: int) -> PrivacyState:
         """Return the state before the first round."""
         norm = np.array([self.experiment.privacy.clip_norm], np.float32)
-        return {CLIP_NORM: norm, **self.mechanism.initial_state(size)}
+        audited = {RELEASED: np.zeros(size, np.float32)} if self.experiment.privacy.canaries else {}
+        return {CLIP_NORM: norm, **audited, **self.mechanism.initial_state(size)}
 
     def price(self, rounds: int) -> "Price":
         """Return what the first rounds cost together."""
@@ -95,6 +97,8 @@ class Privacy:
         state = {name: array.copy() for name, array in state.items()}
         clip_norm = clip_norm_of(state)
         total = self._noisy_total(state, aggregate.sums, clip_norm, round_number)
+        if RELEASED in state:
+            state[RELEASED] += (total / clip_norm).astype(np.float32)
         if self.experiment.privacy.clipping == "adaptive":
             state[CLIP_NORM][0] = self._next_clip_norm(clip_norm, aggregate, round_number)
         mean = total / self.experiment.server.cohort_size
@@ -157,6 +161,12 @@ def privacy_of(experiment: Experiment, training_clients: int) -> Privacy | None:
     )
     from fedsi.privacy.mechanisms import build  # noqa: PLC0415
 
+    settings = experiment.privacy
+    if settings.canaries and (settings.population or settings.cohort_size):
+        raise UserError(
+            "privacy.canaries cannot audit an extrapolation: the simulated noise is not that of "
+            "the accounted cohort; leave privacy.population and privacy.cohort_size out"
+        )
     plan = accounted_plan(experiment, training_clients)
     multiplier = simulated_noise_multiplier(experiment, plan)
     if experiment.privacy.clipping == "adaptive":

@@ -18,6 +18,7 @@ from fedsi.training.metrics import Metrics, summarise
 from server import optimizers
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
 from server.availability import Trace
+from server.canaries import canary_cohort
 from server.cohorts import Draw, draw_cohort
 from server.nodes import NodesError
 from server.privacy import Privacy, PrivacyState, clip_norm_of
@@ -110,8 +111,10 @@ def run_rounds(
         started = time.perf_counter()
         clip_norm = clip_norm_of(state.privacy)
         cohort = draw_cohort(experiment, description.training_clients, trace, number)
+        canaries = canary_cohort(experiment, description.training_clients, number)
+        clients = np.concatenate([cohort.reporting, canaries])
         trained = train_cohort(
-            grid, nodes, experiment, state.parameters, cohort.reporting, number, clip_norm
+            grid, nodes, experiment, state.parameters, clients, number, clip_norm
         )
         state = _next_state(experiment, private, state, trained)
         record = replace(
@@ -156,6 +159,8 @@ def _next_state(
 
 
 def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> RoundRecord:
+    # Canaries come last and are not counted.
+    trained = replace(trained, rows=trained.rows[: len(cohort.reporting)])
     outcome = trained.column("outcome")
     accepted = outcome == Outcome.AGGREGATED
     rejected = int((outcome == Outcome.REJECTED).sum())

@@ -2,7 +2,7 @@
 
 ``experiment.toml`` and the vocabulary (at the beginning), ``rounds.csv`` (one row a round, written
 as it ends), ``summary.json`` and ``model.safetensors`` (at the end), and
-``checkpoint.safetensors`` while the run is not finished.
+``checkpoint.safetensors`` while the run is not finished; ``canaries.csv`` if it was audited.
 """
 
 import csv
@@ -28,8 +28,9 @@ from server.rounds import RoundRecord, State
 
 EXPERIMENT, ROUNDS, SUMMARY = "experiment.toml", "rounds.csv", "summary.json"
 MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
+CANARIES = "canaries.csv"
 _OPTIMIZER, _PRIVACY = "optimizer.", "privacy."
-_FILES = (EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT)
+_FILES = (EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT, CANARIES)
 _ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
 _METRICS = [field.name for field in fields(Metrics)]
 COLUMNS = [*_ROUND_TYPES, *(f"heldout_{name}" for name in _METRICS)]
@@ -94,6 +95,14 @@ class RunFolder:
     def save_vocabulary(self, file_name: str, text: str) -> None:
         """Keep what the model's token ids stand for; ``load_vocabulary`` reads it."""
         write_atomically(self.path / file_name, text.encode("utf-8", "surrogatepass"))
+
+    def save_canaries(self, scores: NDArray[np.float64], included: NDArray[np.bool_]) -> None:
+        """Write ``canaries.csv``: a row for each canary of an audited run."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(("canary", "included", "score"))
+        writer.writerows(zip(range(len(scores)), included.tolist(), scores.tolist(), strict=True))
+        write_atomically(self.path / CANARIES, text.getvalue().encode())
 
     def append(self, record: RoundRecord) -> None:
         """Add a row to ``rounds.csv``.

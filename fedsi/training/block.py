@@ -19,6 +19,7 @@ from fedsi.data.batches import evaluation_batches, training_batches
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
 from fedsi.models.language_model import LanguageModel
+from fedsi.privacy import canaries
 from fedsi.privacy.clipping import add_clipped, layer_ends
 from fedsi.training.fixed_point import add_update
 from fedsi.training.limits import largest_contribution
@@ -80,7 +81,7 @@ class BlockTrainer:
 
         Args:
             start: The global parameters, ``[parameters]``.
-            clients: The block's members, in cohort order.
+            clients: The block's members, in cohort order; canaries from ``canaries.FIRST`` on.
             round_number: The round.
             sums: What the fixed-point sum of weighted updates is added to, int64 ``[parameters]``.
             clip_norm: Largest L2 norm of an update; infinite for no clipping.
@@ -91,7 +92,11 @@ class BlockTrainer:
         rows = np.zeros((len(clients), len(TRAINING_COLUMNS)))
         for row, client in zip(rows, clients, strict=True):
             try:
-                result = self._train_client(start, client, round_number)
+                result = (
+                    self._play_canary(start, client - canaries.FIRST, clip_norm)
+                    if client >= canaries.FIRST
+                    else self._train_client(start, client, round_number)
+                )
             except Exception:
                 log.exception("client %d failed in round %d", client, round_number)
                 row[0] = Outcome.FAILED
@@ -141,6 +146,13 @@ class BlockTrainer:
             client=client,
         )
         return self._trainer.train(start, batches)
+
+    def _play_canary(self, start: Tensor, canary: int, clip_norm: float) -> LocalResult:
+        """Make the update of a canary, which has no examples, in place of training."""
+        direction = canaries.direction(self.experiment.seed, canary, len(start))
+        update = torch.from_numpy(direction).mul_(canaries.RAW_NORM * clip_norm)
+        torch.add(start, update, out=self._trainer.parameters)
+        return LocalResult(loss=0.0, tokens=0, examples=0)
 
     def _add(
         self, start: Tensor, weight: float, sums: Tensor, clip_norm: float
