@@ -12,7 +12,7 @@ from fedsi.privacy.audit import audit, counting_bound, gaussian_bound, guess
 DELTA = 1e-5
 
 
-def drawn(mu: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def drawn(mu: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores of a Gaussian mechanism of which mu is sensitivity over noise."""
     rng = np.random.default_rng(seed)
     included = rng.random(count) < 0.5
