@@ -21,6 +21,7 @@ from simulations.cli.compare import compare
 from simulations.cli.data import data
 from simulations.cli.options import StoppedError
 from simulations.cli.run import run
+from simulations.cli.tradeoff import tradeoff
 from simulations.studies.runner import CellError
 
 _INTERRUPTED = 130
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(compare)
+app.command()(tradeoff)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 
