@@ -15,7 +15,7 @@ def tradeoff_findings(tradeoff: Tradeoff) -> list[str]:
         design(tradeoff),
         _claim(tradeoff),
         *_extrapolation(tradeoff),
-        *(_lead(tradeoff, place) for place in range(len(tradeoff.levels))),
+        *_leads(tradeoff),
         *(_price(tradeoff, name) for name in tradeoff.architectures),
         _divergence(tradeoff),
         *_no_better_than_counting(tradeoff),
@@ -61,12 +61,20 @@ def _extrapolation(tradeoff: Tradeoff) -> list[str]:
     ]
 
 
+def _leads(tradeoff: Tradeoff) -> list[str]:
+    if len(tradeoff.architectures) < 2:
+        return []
+    return [_lead(tradeoff, place) for place in range(len(tradeoff.levels))]
+
+
 def _lead(tradeoff: Tradeoff, place: int) -> str:
     """Compare the lowest mean loss at a level with the next."""
     stable = [setting for setting in tradeoff.at_level(place) if not setting.diverged]
     at = f"At epsilon {number(tradeoff.levels[place].epsilon)}"
     if len(stable) < 2:
-        return f"{at} {_label(stable[0]) if stable else 'no architecture'} ended with a loss."
+        return (
+            f"{at} only {_label(stable[0])} did not diverge." if stable else f"{at} all diverged."
+        )
     best, second = sorted(stable, key=lambda setting: setting.loss)[:2]
     gap = second.loss - best.loss
     return (
