@@ -158,6 +158,22 @@ class ClientSettings(_Settings):
     """Each step first multiplies the parameters by 1 - learning_rate * weight_decay."""
     gradient_clip: OptionalNumber = None
     """Largest L2 norm of one step's gradient; none for no clipping."""
+    example_noise_multiplier: OptionalNonNegative = None
+    """Noise of DP-SGD on the device, which protects single examples even from the server; none for
+    ordinary SGD."""
+    example_clip_norm: PositiveNumber = 1.0
+    """Largest L2 norm of one example's gradient in DP-SGD."""
+    example_delta: Fraction = 1e-5
+    """The probability that epsilon of DP-SGD does not cover."""
+
+    @model_validator(mode="after")
+    def _one_way_of_clipping(self) -> Self:
+        if self.example_noise_multiplier is not None and self.gradient_clip is not None:
+            raise ValueError(
+                "client.gradient_clip has no effect with client.example_noise_multiplier, which "
+                "clips each example's gradient; leave it out"
+            )
+        return self
 
 
 class DeviceSettings(_Settings):
@@ -377,6 +393,16 @@ class Experiment(_Settings):
                 f"devices.over_selection = {self.devices.over_selection} needs cohorts of fixed "
                 f"size, which server.sampling={self.server.sampling} does not draw; set "
                 "server.sampling=uniform or devices.over_selection=1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _example_privacy_hides_sizes(self) -> Self:
+        private = self.client.example_noise_multiplier is not None
+        if private and self.server.averaging != "uniform":
+            raise ValueError(
+                "client.example_noise_multiplier needs server.averaging=uniform: weights by "
+                "examples would tell how many a client has"
             )
         return self
 

@@ -15,6 +15,7 @@ from fedsi.experiment import Experiment
 from server.availability import Trace, read_trace
 from server.canaries import canary_scores
 from server.cohorts import check_cohort_size
+from server.example_privacy import example_privacy
 from server.nodes import describe, fetch_vocabulary, resolve, wait_for_nodes
 from server.observer import current
 from server.privacy import RELEASED, Privacy, privacy_of
@@ -115,6 +116,10 @@ class _Progress:
         )
         if self.private and RELEASED in self.state.privacy:
             self._audit(self.private, summary["privacy"])
+        if self.experiment.client.example_noise_multiplier is not None:
+            summary["example_privacy"] = example_privacy(
+                self.experiment, self.description.training_clients, self.trace, self.records
+            )
         if self.folder:
             self.folder.finish(summary, model)
         context.state[RESULT] = ConfigRecord({SUMMARY: json.dumps(summary)})

@@ -7,7 +7,7 @@ has the same bits whatever the number of nodes.
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -15,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsi.data.batches import evaluation_batches, training_batches
+from fedsi.data.batches import evaluation_batches, poisson_batches, training_batches
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
 from fedsi.models.language_model import LanguageModel
 from fedsi.privacy import canaries
 from fedsi.privacy.clipping import add_clipped, layer_ends
+from fedsi.seeds import Purpose, generator
+from fedsi.training.example_private import ExamplePrivateTrainer
 from fedsi.training.fixed_point import add_update
 from fedsi.training.limits import largest_contribution
 from fedsi.training.local import LocalResult, LocalTrainer, evaluate
@@ -62,7 +64,12 @@ class BlockTrainer:
         self.model = LanguageModel(
             self.experiment.model, self.population.description.vocabulary_size
         )
-        self._trainer = LocalTrainer(self.model, self.experiment.client)
+        settings = self.experiment.client
+        self._trainer: LocalTrainer | ExamplePrivateTrainer = (
+            LocalTrainer(self.model, settings)
+            if settings.example_noise_multiplier is None
+            else ExamplePrivateTrainer(self.model, settings)
+        )
         self._unigram = torch.tensor(self.population.unigram_log_probabilities)
         cohort = self.experiment.server.largest_cohort
         self._limit = np.float32(largest_contribution(cohort))
@@ -137,14 +144,23 @@ class BlockTrainer:
         return rows
 
     def _train_client(self, start: Tensor, client: int, round_number: int) -> LocalResult:
-        batches = training_batches(
-            self.population.examples(client),
+        private = self.experiment.client.example_noise_multiplier is not None
+        draw = poisson_batches if private else training_batches
+        seed, cap = self.experiment.seed, self.experiment.data.max_examples_per_client
+        examples = self.population.examples(client)
+        batches = draw(
+            examples,
             self.experiment.client,
-            self.experiment.data.max_examples_per_client,
-            seed=self.experiment.seed,
+            cap,
+            seed=seed,
             round_number=round_number,
             client=client,
         )
+        if isinstance(self._trainer, ExamplePrivateTrainer):
+            noise = generator(seed, Purpose.EXAMPLE_NOISE, round_number, client)
+            result = self._trainer.train(start, batches, noise)
+            # What counts for the accounting is how many the batches were drawn from.
+            return replace(result, examples=len(examples[:cap]))
         return self._trainer.train(start, batches)
 
     def _play_canary(self, start: Tensor, canary: int, clip_norm: float) -> LocalResult:

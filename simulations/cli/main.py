@@ -16,6 +16,7 @@ import fedsi
 from fedsi.errors import UserError
 from server.nodes import NodesError
 from simulations.benchmarks.machine import BenchmarkError
+from simulations.cli.audit import audit
 from simulations.cli.bench import bench
 from simulations.cli.compare import compare
 from simulations.cli.data import data
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(compare)
 app.command()(tradeoff)
+app.command()(audit)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 
