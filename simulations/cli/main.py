@@ -20,6 +20,7 @@ from simulations.cli.bench import bench
 from simulations.cli.compare import compare
 from simulations.cli.data import data
 from simulations.cli.options import StoppedError
+from simulations.cli.privacy import privacy
 from simulations.cli.run import run
 from simulations.studies.runner import CellError
 
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(compare)
+app.command()(privacy)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 
