@@ -81,7 +81,6 @@ class Plan:
     """Of the server optimizer, for which correlated noise is optimised."""
 
     def __post_init__(self) -> None:
-        check_pairing(self.mechanism, self.sampling)
         if self.mechanism not in MECHANISMS:
             raise UserError(
                 f"privacy.mechanism={self.mechanism} is none of those that can be accounted for; "
@@ -91,12 +90,7 @@ class Plan:
             raise UserError(
                 f"server.sampling={self.sampling} is none of {', '.join(SAMPLINGS)}; choose one"
             )
-        reason = _REFUSED.get((self.mechanism, self.sampling))
-        if reason:
-            raise UserError(
-                f"privacy.mechanism={self.mechanism} with server.sampling={self.sampling} has no "
-                f"valid accounting: {reason}"
-            )
+        check_pairing(self.mechanism, self.sampling)
         self._check_numbers()
         self._check_cohorts()
 
