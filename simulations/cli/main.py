@@ -21,7 +21,9 @@ from simulations.cli.bench import bench
 from simulations.cli.compare import compare
 from simulations.cli.data import data
 from simulations.cli.options import StoppedError
+from simulations.cli.privacy import privacy
 from simulations.cli.run import run
+from simulations.cli.tradeoff import tradeoff
 from simulations.studies.runner import CellError
 
 _INTERRUPTED = 130
@@ -34,7 +36,9 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(compare)
+app.command()(tradeoff)
 app.command()(audit)
+app.command()(privacy)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 

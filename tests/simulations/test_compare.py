@@ -15,7 +15,8 @@ from fedsi import Experiment
 from server.rounds import RoundRecord
 from simulations.cli.main import main
 from simulations.reports.findings import findings, table
-from simulations.studies.compare import Cell, Comparison, Outcome, experiment_of, grid
+from simulations.studies.compare import LEARNING_RATE, Comparison, experiment_of
+from simulations.studies.grid import Cell, Outcome, grid
 
 SMALL = ["--preset", "smoke", "--set", "server.rounds=3", "--set", "server.evaluate_every=1"]
 
@@ -130,7 +131,7 @@ def outcome(architecture: str, rate: float, seed: int, loss: float | None) -> Ou
         "unigram_loss": 6.0,
         "seed": seed,
     }
-    return Outcome(Cell(architecture, rate, seed), summary, [record])
+    return Outcome(Cell(architecture, LEARNING_RATE, rate, seed), summary, [record])
 
 
 def test_findings_say_what_was_found() -> None:
@@ -164,7 +165,7 @@ def test_one_diverged_seed_spoils_a_setting() -> None:
     comparison = Comparison(["cifg"], [1, 3], outcomes)
     best = comparison.best("cifg")
     assert best is not None
-    assert best.client_learning_rate == 3
+    assert best.value == 3
     assert best.loss == pytest.approx(5.3)
     assert best.half_range == pytest.approx(0.1)
     assert table(comparison)[1][0][-2:] == ["diverged 1 of 2", "5.300 ± 0.100"]
@@ -174,7 +175,7 @@ def test_one_diverged_seed_spoils_a_setting() -> None:
 
 
 def test_the_grid_changes_three_keys() -> None:
-    cells = list(grid(["cifg", "si_cifg"], [0.3, 1], seeds=2, first_seed=5))
+    cells = list(grid(["cifg", "si_cifg"], LEARNING_RATE, [0.3, 1], seeds=2, first_seed=5))
     assert len(cells) == len({cell.name for cell in cells}) == 8
     experiment = experiment_of(Experiment(), cells[-1])
     assert experiment == Experiment(
