@@ -1,8 +1,8 @@
 """Membership inference: telling from the model's loss who took part in its training.
 
 The attack of Yeom et al. (arXiv 1709.01604) on clients: those whose text the model predicts better
-are guessed to have taken part. It is an attack of little strength: what it does not find may be there
-all the same. And held-out clients that write differently can be told apart without any leak.
+are guessed to have taken part. It is an attack of little strength: what it does not find may be
+there all the same. And held-out clients that write differently can be told apart without any leak.
 """
 
 import math
