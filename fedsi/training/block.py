@@ -17,7 +17,7 @@ from torch import Tensor
 from fedsi.data.batches import evaluation_batches, training_batches
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.build import build_model
 from fedsi.training.fixed_point import add_update, largest_contribution
 from fedsi.training.local import LocalResult, LocalTrainer, evaluate
 from fedsi.training.metrics import COLUMNS
@@ -54,9 +54,7 @@ class BlockTrainer:
     population: Population
 
     def __post_init__(self) -> None:
-        self.model = LanguageModel(
-            self.experiment.model, self.population.description.vocabulary_size
-        )
+        self.model = build_model(self.experiment, self.population.description.vocabulary_size)
         self._trainer = LocalTrainer(self.model, self.experiment.client)
         self._unigram = torch.tensor(self.population.unigram_log_probabilities)
         cohort = self.experiment.server.largest_cohort

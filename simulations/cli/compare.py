@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
+from fedsi.models.build import build_model
 from server.availability import read_trace
 from server.cohorts import check_cohort_size
 from simulations.cli import options
@@ -64,7 +65,7 @@ def compare(
     console = options.messages()
     try:
         with Display(console) as display:
-            corpus_sha256 = _check_corpus(base, cache, display)
+            corpus_sha256 = _check_runs(base, names, cache, display)
             if not overwrite:
                 check_same(experiments, folder / RUNS, corpus_sha256)
             run_cells(
@@ -107,13 +108,18 @@ def _check_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
         )
 
 
-def _check_corpus(base: Experiment, cache: Path, display: Display) -> str:
+def _check_runs(
+    base: Experiment, architectures: Sequence[str], cache: Path, display: Display
+) -> str:
     """Prepare the corpus once, find out whether all runs can use it, and return its hash."""
     population = open_population(prepare(base.data, cache, display.step))
     training_clients = population.description.training_clients
     check_cohort_size(base, training_clients)
     if base.devices.trace is not None:
         read_trace(Path(base.devices.trace), population.find, training_clients)
+    for name in architectures:
+        experiment = base.updated({"model.architecture": name})
+        build_model(experiment, population.description.vocabulary_size)
     return population.description.corpus_sha256
 
 

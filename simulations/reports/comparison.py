@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
-from simulations.reports.figures import LABELS, comparison_figure, save_figure, svg
+from simulations.reports.figures import comparison_figure, label, save_figure, svg
 from simulations.reports.findings import findings, table
 from simulations.studies.compare import Comparison, Outcome
 
@@ -33,7 +33,7 @@ def _page(comparison: Comparison, base: Experiment, figure: str) -> str:
     )
     header, rows = table(comparison)
     summary = comparison.outcomes[0].summary
-    names = " and ".join(LABELS[name] for name in comparison.architectures)
+    names = " and ".join(label(name) for name in comparison.architectures)
     return environment.get_template("report.html.jinja").render(
         title=f"{names} on {summary['corpus']}",
         header=header,

@@ -17,6 +17,13 @@ from simulations.studies.compare import Comparison, Setting
 
 COLOURS = {"cifg": "#c8500a", "si_cifg": "#0a7f6e"}
 LABELS = {"cifg": "CIFG", "si_cifg": "SI-CIFG"}
+
+
+def label(architecture: str) -> str:
+    """Return what figures and tables call an architecture; a user's own by its import path."""
+    return LABELS.get(architecture, architecture)
+
+
 _GREY = "#666666"
 STYLE: Any = {
     "svg.hashsalt": "fedsi",
@@ -72,8 +79,8 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Fi
         accuracy.set(xlabel="round", ylabel="share of words", title="Held-out next-word accuracy")
         accuracy.set_ylim(bottom=0)
         accuracy.legend()
-        label = LABELS.get(summary["architecture"], summary["architecture"])
-        figure.suptitle(f"{label} on {summary['corpus']}, {summary['parameters']:,} parameters")
+        name = label(summary["architecture"])
+        figure.suptitle(f"{name} on {summary['corpus']}, {summary['parameters']:,} parameters")
     return figure
 
 
@@ -145,11 +152,11 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
 
 def _best_curves(axes: Axes, best: Setting) -> None:
     colour = COLOURS.get(best.architecture, "#333333")
-    label: str | None = f"{LABELS[best.architecture]}, client lr {best.client_learning_rate:g}"
+    name: str | None = f"{label(best.architecture)}, client lr {best.client_learning_rate:g}"
     for outcome in best.outcomes:
         evaluated = [(r.round, r.heldout.loss) for r in outcome.records if r.heldout]
-        axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=label)
-        label = None
+        axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=name)
+        name = None
 
 
 def _rate_curve(axes: Axes, settings: Sequence[Setting]) -> None:
@@ -163,7 +170,7 @@ def _rate_curve(axes: Axes, settings: Sequence[Setting]) -> None:
         color=colour,
         marker="o",
         capsize=3,
-        label=LABELS[architecture],
+        label=label(architecture),
     )
     diverged = [setting.client_learning_rate for setting in settings if setting.diverged]
     if diverged:
@@ -178,7 +185,7 @@ def _rate_curve(axes: Axes, settings: Sequence[Setting]) -> None:
             linestyle="none",
             transform=axes.get_xaxis_transform(),
             clip_on=False,
-            label=f"{LABELS[architecture]} diverged",
+            label=f"{label(architecture)} diverged",
         )
 
 
