@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -24,6 +25,7 @@ from torch.nn.parameter import UninitializedParameter
 from fedsi.errors import UserError
 from fedsi.models.parameters import Layout, Parameters
 from fedsi.seeds import Purpose, generator
+from fedsi.threads import torch_threads
 
 Factory = Callable[[int], object]
 
@@ -33,6 +35,7 @@ TRIAL_NOISE = 0.1
 hide what is behind them."""
 CAUSAL_TOLERANCE = 1e-3
 """Largest change of a logit by a later token, over the largest logit. Rounding makes some."""
+_NOT_THE_USERS = (__file__, str(Path(torch.__file__).parent), "<frozen ", importlib.__file__)
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def load_user_model(path: str, vocabulary_size: int, sequence_length: int) -> Us
     _check_buffers(path, module, factory, vocabulary_size)
     layout = Layout({name: tuple(p.shape) for name, p in module.named_parameters()})
     model = UserModel(path, vocabulary_size, module, layout)
-    _try_out(model, sequence_length)
+    with torch_threads(1):
+        _try_out(model, sequence_length)
     return model
 
 
@@ -133,7 +137,7 @@ def _import_error(path: str, error: Exception) -> UserError:
 
 def _build(path: str, factory: Factory, vocabulary_size: int, seed: int) -> nn.Module:
     """Call a factory under a seed; torch's generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
+    with torch_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             module = factory(vocabulary_size)
@@ -191,7 +195,6 @@ def _try_out(model: UserModel, sequence_length: int) -> None:
         logits = _forward(model, flat, ids)
         drew = not torch.equal(state, torch.get_rng_state())
     _check_logits(model, logits, ids)
-    _check_logits(model, _forward(model, flat, ids[:1, :1]), ids[:1, :1])
     if drew:
         raise UserError(
             f"{model.path} draws random numbers when it is called, as dropout does, and clients "
@@ -203,16 +206,28 @@ def _try_out(model: UserModel, sequence_length: int) -> None:
                 f"{model.path} changes its buffer {name} when it is called, as batch normalisation "
                 "does, and clients share only parameters; use nn.LayerNorm or nn.GroupNorm"
             )
+    _check_logits(model, _forward(model, flat, ids[:1, :1]), ids[:1, :1])
+    _check_history(model, flat, ids, logits)
+    _check_gradient(model, flat, ids)
+
+
+def _check_history(model: UserModel, flat: Tensor, ids: Tensor, logits: Tensor) -> None:
+    """Refuse logits that know later tokens, or earlier calls."""
     later = ids.clone()
     later[:, -1] = (ids[:, -1] + 1) % model.vocabulary_size
     changed = _forward(model, flat, later)
-    if not torch.equal(_forward(model, flat, ids), logits):
+    again = _forward(model, flat, ids)
+    if not torch.allclose(again, logits, rtol=0, atol=0, equal_nan=True):
         raise UserError(
             f"{model.path} gives other logits when it is called again with the same tokens; it "
             "must keep no state from call to call and draw no random numbers"
         )
-    _check_causal(model, logits[:, :-1], changed[:, :-1])
-    _check_gradient(model, flat, ids)
+    difference = (changed - logits)[:, :-1].abs()
+    if (difference > CAUSAL_TOLERANCE * logits.abs().max()).any():
+        raise UserError(
+            f"{model.path} sees the tokens that it has to predict: its logits change with later "
+            "tokens; mask them in attention, and use no bidirectional layer"
+        )
 
 
 def _forward(model: UserModel, flat: Tensor, ids: Tensor) -> Tensor:
@@ -246,17 +261,6 @@ def _check_logits(model: UserModel, logits: object, ids: Tensor) -> None:
         )
 
 
-def _check_causal(model: UserModel, logits: Tensor, changed: Tensor) -> None:
-    if not logits.numel():
-        return
-    difference = (logits - changed).abs().max()
-    if difference > CAUSAL_TOLERANCE * logits.abs().max():
-        raise UserError(
-            f"{model.path} sees the tokens that it has to predict: its logits change with later "
-            "tokens; mask them in attention, and use no bidirectional layer"
-        )
-
-
 def _flat(module: nn.Module) -> Tensor:
     """Return a copy of a module's parameters, ``[parameters]``."""
     return torch.cat([p.detach().flatten() for p in module.parameters()])
@@ -271,7 +275,12 @@ def _where(module: ModuleType) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return an error's type and first line, and where it came from."""
+    """Return an error's type, its first line, and the user's line that it came from."""
     first = (str(error).splitlines() or [""])[0]
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {first} ({last.filename}, line {last.lineno})"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_NOT_THE_USERS)
+    ]
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {first}{place}"
