@@ -73,7 +73,7 @@ def tradeoff(
             experiments,
             folder,
             display,
-            corpus.corpus_sha256,
+            corpus,
             cache=cache,
             jobs=jobs,
             overwrite=overwrite,
