@@ -61,6 +61,8 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
         (["--mechanism=laplace"], "privacy.mechanism=laplace is none of those"),
         (["--mechanism=blt", "--sampling=poisson"], "has no valid accounting"),
         (["--sampling=shuffled"], "has no valid accounting"),
+        (["--bands=3"], "--bands is for --mechanism banded"),
+        (["--mechanism=blt", "--restart-every=3"], "--restart-every is for --mechanism tree"),
         (["--delta=0"], "delta = 0.0 is not allowed"),
         (["--delta=1e-15"], "is below 1e-11"),
         (["--population=10"], "a cohort of 1000 is more than the population of 10"),
