@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from scipy import optimize
+
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.privacy import sampled, zcdp
@@ -27,7 +29,7 @@ from fedsi.privacy.plan import Plan
 LEAST_NOISE_MULTIPLIER = 1e-3
 """With less noise epsilon is reported as infinite; it would be in the hundreds of thousands."""
 
-_LARGEST_NOISE_MULTIPLIER = 1e6
+_LARGEST_LOG_NOISE = math.log(1e6)
 _CALIBRATION_TOLERANCE = 1e-4
 """Of a calibrated noise multiplier, relative; epsilon is never above its target."""
 
@@ -60,9 +62,9 @@ def epsilon(plan: Plan, rounds: int | None = None) -> Price:
 
     Args:
         plan: What is released.
-        rounds: Price the first rounds only; None for all. With banded noise and BLT that is the
-            price of the whole run: the matrix is optimised for all rounds, and its sensitivity
-            bounds that of the first.
+        rounds: Price the first rounds only; None for all. With BLT that is the price of the whole
+            run: its matrix is optimised for all rounds, and their sensitivity bounds that of
+            fewer.
 
     Raises:
         UserError: The plan's delta is too small, or its participations rule the mechanism out.
@@ -100,15 +102,7 @@ def calibrated(plan: Plan, target_epsilon: float) -> Plan:
         needed = _sensitivity(plan, plan.rounds) / math.sqrt(2 * rho) * (1 + 1e-9)
         return replace(plan, noise_multiplier=max(needed, LEAST_NOISE_MULTIPLIER))
 
-    def enough(noise_multiplier: float) -> bool:
-        return epsilon(replace(plan, noise_multiplier=noise_multiplier)).epsilon <= target_epsilon
-
-    if not enough(_LARGEST_NOISE_MULTIPLIER):
-        raise UserError(
-            f"no noise multiplier gives epsilon = {target_epsilon} at delta = {plan.delta}; choose "
-            "a larger epsilon or delta"
-        )
-    return replace(plan, noise_multiplier=_least(enough))
+    return replace(plan, noise_multiplier=_least_noise(plan, target_epsilon))
 
 
 def correlated_price(plan: Plan, sensitivity: float) -> Price:
@@ -260,9 +254,15 @@ def _sensitivity(plan: Plan, rounds: int) -> float:
     """Return the sensitivity of the first rounds, or a bound of it."""
     if rounds == 0:
         return 0.0
-    # A tree over fewer rounds is a part of the tree over all of them.
-    counted = replace(plan, rounds=rounds) if plan.mechanism == "tree" else plan
-    return float(_mechanism(counted).sensitivity)
+    fewer = replace(plan, rounds=rounds)
+    if plan.mechanism == "tree":
+        # A tree over fewer rounds is a part of the tree over all of them.
+        return float(_mechanism(fewer).sensitivity)
+    whole = float(_mechanism(plan).sensitivity)
+    if plan.mechanism == "banded":
+        # Its columns have norm 1 at most, and those of one client's participations share no row.
+        return whole * math.sqrt(fewer.most_participations / plan.most_participations)
+    return whole
 
 
 def _mechanism(plan: Plan) -> Any:
@@ -275,15 +275,29 @@ def _built(plan: Plan) -> Any:
     return importlib.import_module("fedsi.privacy.mechanisms").build(plan)
 
 
-def _least(enough: Callable[[float], bool]) -> float:
+def _least_noise(plan: Plan, target_epsilon: float) -> float:
     """Return the least noise multiplier that is enough, to within the tolerance."""
-    low, high = LEAST_NOISE_MULTIPLIER, 1.0
-    while not enough(high):
-        low, high = high, 4 * high
-    while high > low * (1 + _CALIBRATION_TOLERANCE):
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+
+    def excess(log_noise: float) -> float:
+        cost = epsilon(replace(plan, noise_multiplier=math.exp(log_noise))).epsilon
+        # Free of zeros and infinities, which have no logarithm to interpolate.
+        return math.log(min(max(cost, 1e-300), 1e300) / target_epsilon)
+
+    step = math.log(4)
+    low, high = -step, 0.0
+    while excess(high) > 0:
+        if high > _LARGEST_LOG_NOISE:
+            raise UserError(
+                f"no noise multiplier gives epsilon = {target_epsilon} at delta = {plan.delta}; "
+                "choose a larger epsilon or delta"
+            )
+        low, high = high, high + step
+    while excess(low) <= 0:
+        low, high = low - step, low
+    found = float(optimize.brentq(excess, low, high, xtol=_CALIBRATION_TOLERANCE / 2))
+    while excess(found) > 0:
+        found += _CALIBRATION_TOLERANCE / 2
+    return math.exp(found)
 
 
 def _check_noise_is_given(experiment: Experiment) -> None:

@@ -85,7 +85,7 @@ def _prices(plan: Plan, prices: Sequence[Price]) -> Table:
 
 
 def _noises(others: Sequence[tuple[Plan, Price]]) -> Table:
-    drawn = Table(title=f"Other noise, by {others[0][1].accountant}", title_justify="left")
+    drawn = Table(title="Other noise multipliers", title_justify="left")
     for heading in ("noise multiplier", "epsilon", "noise on the mean"):
         drawn.add_column(heading, justify="right")
     for plan, price in others:

@@ -66,6 +66,14 @@ def privacy(
 
     if noise_multiplier is not None and target_epsilon is not None:
         raise UserError("give either --noise-multiplier or --target-epsilon, not both")
+    of_one = {
+        "banded": ("bands", bands),
+        "blt": ("buffers", buffers),
+        "tree": ("restart-every", restart_every),
+    }
+    for owner, (option, value) in of_one.items():
+        if value is not None and mechanism != owner:
+            raise UserError(f"--{option} is for --mechanism {owner}; leave it out")
     plan = Plan(
         mechanism=mechanism,
         sampling=sampling or ("poisson" if mechanism == "gaussian" else "shuffled"),
