@@ -91,8 +91,9 @@ def build(plan: Plan) -> Banded:
             f"privacy.bands={bands} is more than server.min_separation={plan.min_separation}, "
             "which its accounting rests on; lower the one or raise the other"
         )
+    participations = min(plan.most_participations, math.ceil(plan.rounds / plan.min_separation))
     return Banded(
-        math.sqrt(plan.most_participations),
+        math.sqrt(participations),
         optimised(plan.rounds, min(bands, plan.rounds), plan.momentum),
     )
 
@@ -174,12 +175,15 @@ def toeplitz_column(rounds: int, bands: int, momentum: float) -> NDArray[np.floa
     prefix sums, ``1 / sqrt(1 - x)``, cut.
     """
     remaining = np.arange(rounds, 0, -1.0)
+    impulse = np.eye(1, rounds)[0]
+    beyond = 2 * math.log(np.sum(remaining * coefficients(rounds, momentum) ** 2)) + 1
 
     def loss(tail: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         first = np.concatenate([[1.0], tail])
-        impulse = np.zeros(rounds)
-        impulse[0] = 1.0
-        errors = error_column(lfilter([1.0], first, impulse), momentum)
+        inverse = lfilter([1.0], first, impulse)
+        if not np.all(np.abs(inverse) < 1e50):  # the line search has gone where C^-1 explodes
+            return beyond, np.zeros_like(tail)
+        errors = error_column(inverse, momentum)
         error = float(np.sum(remaining * errors**2))
         slopes = lfilter([1.0], first, errors)
         by_tail = -fftconvolve((2 * remaining * errors)[::-1], slopes)[rounds - bands : rounds - 1]

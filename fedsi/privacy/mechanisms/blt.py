@@ -142,7 +142,8 @@ def inverse_column(
 def _best(shape: _Shape, buffers: int) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Return the log loss, t and s of the best mechanism with so many buffers.
 
-    The free parameters are the logits of ``t_1, s_1 / t_1, t_2 / s_1, ..``, which keeps the order.
+    The free parameters are the logits of ``t_1, s_1 / t_1, t_2 / s_1, ..``, which keeps the order;
+    their bounds keep it strict in float64.
     """
 
     def loss(ratios: NDArray[np.float64]) -> float:
@@ -151,7 +152,9 @@ def _best(shape: _Shape, buffers: int) -> tuple[float, NDArray[np.float64], NDAr
 
     spread = 1 - np.geomspace(1 / (shape.rounds + 1), 0.7, 2 * buffers)
     start = logit(np.concatenate([spread[:1], spread[1:] / spread[:-1]]))
-    result = minimize(loss, start, method="L-BFGS-B", jac="3-point")
+    result = minimize(
+        loss, start, method="L-BFGS-B", jac="3-point", bounds=[(-20, 20)] * len(start)
+    )
     poles = np.cumprod(expit(result.x))
     return float(result.fun), poles[::2], poles[1::2]
 

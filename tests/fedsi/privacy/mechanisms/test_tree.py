@@ -79,15 +79,17 @@ def test_it_is_dp_ftrl_with_momentum() -> None:
         np.testing.assert_allclose(theta, np.ones(size) - rate * v, atol=1e-12)
 
 
+def unit_vectors(place: dict[tuple[int, int], int], t: int, width: int) -> Any:
+    """Return unit vectors in place of a round's independent ones, all in new places."""
+    return lambda k: np.eye(width)[place.setdefault((t, k), len(place))]
+
+
 def unrolled(mechanism: Tree, rounds: int) -> Matrix:
     """Return the noise's coefficients: row t in terms of all independent vectors drawn."""
     place: dict[tuple[int, int], int] = {}
     width = 8 * rounds
 
-    def of_round(t: int) -> Any:
-        return lambda k: np.eye(width)[place.setdefault((t, k), len(place))]
-
-    return streamed(mechanism, rounds, of_round, width)
+    return streamed(mechanism, rounds, lambda t: unit_vectors(place, t, width), width)
 
 
 @given(st.integers(1, 30), st.none() | st.integers(1, 12))
@@ -118,7 +120,7 @@ def test_completion_equals_rounds_of_zero_updates_in_distribution() -> None:
     place: dict[tuple[int, int], int] = {}
     printed, estimates = PrintedTree(), [np.zeros(32)]
     for t in range(1, 9):
-        fresh = lambda k, t=t: np.eye(32)[place.setdefault((t, k), len(place))]  # noqa: E731
+        fresh = unit_vectors(place, t, 32)
         printed.push(0, fresh(0), fresh)
         estimates.append(printed.estimate())
     expected = np.diff(np.array(estimates)[[0, 1, 2, 3, 4, 8]], axis=0)
