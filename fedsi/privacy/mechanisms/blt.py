@@ -80,7 +80,7 @@ class _Shape:
         starts = range(0, self.rounds, self.separation)
         for start in itertools.islice(starts, self.participations):
             total[start:] += first[: self.rounds - start]
-        return float(np.linalg.norm(total))
+        return math.sqrt(np.sum(total**2))
 
     def log_loss(self, decays: NDArray[np.float64], zeros: NDArray[np.float64]) -> float:
         """Return the logarithm of sensitivity times root mean squared error."""
@@ -112,7 +112,7 @@ def optimised(
 
 
 def residues(poles: NDArray[np.float64], zeros: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return w such that ``prod (1 - zeros x) / (1 - poles x) = 1 + sum_j w_j x / (1 - poles_j x)``."""
+    """Return w with ``prod (1 - zeros x) / (1 - poles x) = 1 + sum_j w_j x / (1 - poles_j x)``."""
     apart = poles[:, None] - poles
     np.fill_diagonal(apart, 1.0)
     weights: NDArray[np.float64] = np.prod((poles[:, None] - zeros) / apart, axis=1)
@@ -124,7 +124,7 @@ def column(
 ) -> NDArray[np.float64]:
     """Return ``1, w . 1, w . t, w . t^2, ..``, ``[rounds]``."""
     powers = decays[:, None] ** np.arange(rounds - 1, dtype=np.float64)
-    return np.concatenate([[1.0], weights @ powers])
+    return np.concatenate([[1.0], np.sum(weights[:, None] * powers, axis=0)])
 
 
 def inverse_column(
@@ -142,7 +142,8 @@ def inverse_column(
 def _best(shape: _Shape, buffers: int) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Return the log loss, t and s of the best mechanism with so many buffers.
 
-    The free parameters are the logits of ``t_1, s_1 / t_1, t_2 / s_1, ..``, which keeps the order.
+    The free parameters are the logits of ``t_1, s_1 / t_1, t_2 / s_1, ..``, which keeps the order;
+    their bounds keep it strict in float64.
     """
 
     def loss(ratios: NDArray[np.float64]) -> float:
@@ -151,7 +152,9 @@ def _best(shape: _Shape, buffers: int) -> tuple[float, NDArray[np.float64], NDAr
 
     spread = 1 - np.geomspace(1 / (shape.rounds + 1), 0.7, 2 * buffers)
     start = logit(np.concatenate([spread[:1], spread[1:] / spread[:-1]]))
-    result = minimize(loss, start, method="L-BFGS-B", jac="3-point")
+    result = minimize(
+        loss, start, method="L-BFGS-B", jac="3-point", bounds=[(-20, 20)] * len(start)
+    )
     poles = np.cumprod(expit(result.x))
     return float(result.fun), poles[::2], poles[1::2]
 

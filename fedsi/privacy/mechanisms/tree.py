@@ -5,9 +5,9 @@ it, the noise of a node is ``v = fresh + (left + right) / 2``, and its sum is es
 ``v / (2 - 2^-h)``, whose variance is ``1 / (2 - 2^-h)`` (Honaker). The sum of rounds 1 to t is
 estimated from the complete nodes that cover them, with noise N_t.
 
-DP-FTRL with momentum is ``s += g; v = beta v + s + N_t; theta = theta_0 - eta v``. Here round t's sum
-gets the noise ``N_t - N_(t-1)`` and goes to any server optimizer. Because ``v`` is linear in the
-sums, SGD with momentum then gives the same ``theta`` as DP-FTRL.
+DP-FTRL with momentum is ``s += g; v = beta v + s + N_t; theta = theta_0 - eta v``. Here round t's
+sum gets the noise ``N_t - N_(t-1)`` and goes to any server optimizer. Because ``v`` is linear in
+the sums, SGD with momentum then gives the same ``theta`` as DP-FTRL.
 
 With restarts a new tree begins after every ``restart_every`` rounds. The old one is completed to
 the next power of two with rounds of zero updates, so that what is kept of it has the noise of a

@@ -24,4 +24,4 @@ def error_column(inverse: NDArray[np.float64], momentum: float) -> NDArray[np.fl
 def mean_squared_error(column: NDArray[np.float64]) -> float:
     """Return the mean over rounds of the iterates' variances, for a column of ``A C^-1``."""
     rounds = len(column)
-    return float(np.arange(rounds, 0, -1) @ column**2) / rounds
+    return float(np.sum(np.arange(rounds, 0, -1) * column**2)) / rounds
