@@ -13,7 +13,7 @@ from fedsi.experiment import parse_overrides
 from simulations import simulate
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/tutorial.md", "docs/data.md"]
+PAGES = ["README.md", "docs/tutorial.md", "docs/data.md", "docs/own-model.md"]
 
 
 def fenced(page: str, language: str) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 from fedsi import Experiment
 from server.rounds import RoundRecord
 from simulations.cli.main import main
+from simulations.reports.figures import comparison_figure
 from simulations.reports.findings import findings, table
 from simulations.studies.compare import LEARNING_RATE, Comparison, experiment_of
 from simulations.studies.grid import Cell, Outcome, grid
@@ -155,6 +156,15 @@ def test_findings_say_what_was_found() -> None:
     assert "One seed is one seed" in text
     _, rows = table(comparison)
     assert rows[0] == ["CIFG", "1", "5.200", "0.100", "5.500", "5.200", "diverged"]
+
+
+def test_a_users_model_goes_by_its_import_path() -> None:
+    outcomes = [outcome("cifg", 1, 0, 5.2), outcome("my_model:gru", 1, 0, 5.1)]
+    comparison = Comparison(["cifg", "my_model:gru"], [1], outcomes)
+    assert "Best against best, my_model:gru is lower by 0.100." in findings(comparison)
+    assert table(comparison)[1][1][0] == "my_model:gru"
+    labels = comparison_figure(comparison).axes[1].get_legend_handles_labels()[1]
+    assert {"CIFG", "my_model:gru"} < set(labels)
 
 
 def test_one_diverged_seed_spoils_a_setting() -> None:
