@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -38,6 +39,8 @@ Probability = Annotated[FiniteFloat, Strict(), Field(gt=0, le=1)]
 Name = Annotated[str, Strict(), Field(min_length=1)]
 Flag = Annotated[bool, Strict()]
 FEWEST_CANARIES = 50
+ARCHITECTURES = ("cifg", "si_cifg")
+"""Those that fedsi brings along."""
 Scalar = bool | int | float | str
 _NoneAsWord = BeforeValidator(lambda value: None if value == "none" else value)
 OptionalCount = Annotated[Count | None, _NoneAsWord]
@@ -115,11 +118,30 @@ class DataSettings(_Settings):
         return self
 
 
+def _check_architecture(name: str) -> str:
+    """Refuse what is neither a built-in architecture nor an import path."""
+    module, colon, factory = name.partition(":")
+    if module == "__main__" and colon:
+        raise ValueError(
+            f"model.architecture = {name!r} names the script that is running, which other "
+            "processes cannot import; put the factory into a file of its own"
+        )
+    parts = [*module.split("."), factory] if colon else []
+    if name not in ARCHITECTURES and not (parts and all(part.isidentifier() for part in parts)):
+        *most, last = (repr(known) for known in ARCHITECTURES)
+        raise ValueError(
+            f"model.architecture = {name!r} is not allowed: it should be {', '.join(most)} or "
+            f"{last}, or the import path of a function of yours that builds a model, as in "
+            "'my_package.my_module:factory'"
+        )
+    return name
+
+
 class ModelSettings(_Settings):
     """The on-device language model."""
 
-    architecture: Literal["cifg", "si_cifg"] = "si_cifg"
-    """The recurrent cell."""
+    architecture: Annotated[Name, AfterValidator(_check_architecture)] = "si_cifg"
+    """The recurrent cell, or the import path of a factory of your own, ``my_module:factory``."""
     embedding_size: Count = 64
     """Size of a word's vector."""
     hidden_size: Count = 128
@@ -132,6 +154,11 @@ class ModelSettings(_Settings):
     """``rms`` divides each word's vector by its root mean square."""
     initialisation: Literal["default", "paper"] = "default"
     """``paper``: embeddings uniform in +-.05, forget bias 0; ``default``: +-.5, forget bias 1."""
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the architecture is the import path of a user's factory."""
+        return ":" in self.architecture
 
     @model_validator(mode="after")
     def _tied_sizes_agree(self) -> Self:

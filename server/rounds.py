@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
+from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
-from fedsi.models.language_model import LanguageModel
 from fedsi.training.block import Outcome
 from fedsi.training.metrics import Metrics, summarise
 from server import optimizers
@@ -74,7 +74,7 @@ def initial_state(
     experiment: Experiment, description: Description, private: Privacy | None = None
 ) -> State:
     """Return the state before the first round, a pure function of the seed."""
-    model = LanguageModel(experiment.model, description.vocabulary_size)
+    model = build_model(experiment, description.vocabulary_size)
     parameters = initial_parameters(model, experiment.seed).numpy()
     size = len(parameters)
     return State(

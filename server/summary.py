@@ -15,14 +15,14 @@ from safetensors.numpy import save
 import fedsi
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.build import build_model
 from server.privacy import Privacy
 from server.rounds import RoundRecord, State, has_diverged
 
 
 def model_file(experiment: Experiment, description: Description, state: State) -> bytes:
     """Return the named parameters as the bytes of a safetensors file."""
-    layout = LanguageModel(experiment.model, description.vocabulary_size).layout
+    layout = build_model(experiment, description.vocabulary_size).layout
     views = layout.views(torch.from_numpy(state.parameters))
     return bytes(save({name: np.ascontiguousarray(view.numpy()) for name, view in views.items()}))
 
@@ -49,7 +49,7 @@ def summarise_run(
     last = records[-1]
     heldout = asdict(last.heldout) if last.heldout else {}
     unigram_loss = heldout.pop("unigram_loss", description.unigram_loss)
-    layout = LanguageModel(experiment.model, description.vocabulary_size).layout
+    layout = build_model(experiment, description.vocabulary_size).layout
     status = "finished"
     if has_diverged(last, description):
         status = "diverged"

@@ -1,9 +1,8 @@
 """Membership inference: telling from the model's loss who took part in its training.
 
 The attack of Yeom et al. (arXiv 1709.01604) on clients: those whose text the model predicts better
-are guessed to have taken part. A client's loss is taken relative to the unigram model's on the same
-text, because some texts are easier than others whoever was trained on them. It is an attack of
-little strength: what it finds is there, what it does not find may be there all the same.
+are guessed to have taken part. It is an attack of little strength: what it does not find may be
+there all the same. And held-out clients that write differently can be told apart without any leak.
 """
 
 import math
@@ -40,13 +39,13 @@ class Membership:
     others: int
     """Held-out clients asked."""
     auc: float
-    """Probability that a client that took part has the lower relative loss; 0.5 is a guess."""
+    """Probability that a client that took part has the lower loss; 0.5 is a guess."""
     auc_error: float
     """Standard error of that."""
     advantage: float
     """Largest difference between true and false positive rate over all thresholds."""
     loss_gap: float
-    """Mean relative loss of the others minus that of the members, in nats per token."""
+    """Mean loss of the others minus that of the members, in nats per token."""
 
 
 def membership_of(run: RunFolder, cache: Path) -> Membership:
@@ -79,7 +78,7 @@ def attack(members: Losses, others: Losses) -> Membership:
     """Tell two kinds of clients apart by a threshold on their losses.
 
     Args:
-        members: Relative losses of clients that took part, ``[clients]``.
+        members: Losses of clients that took part, ``[clients]``.
         others: Of clients that did not, ``[clients]``.
     """
     ranks = stats.rankdata(np.concatenate([-members, -others]))
@@ -114,10 +113,9 @@ def _participants(experiment: Experiment, population: Population, rounds: int) -
 
 
 def _losses(trainer: BlockTrainer, parameters: torch.Tensor, clients: NDArray[np.int64]) -> Losses:
-    """Return each client's loss per token minus the unigram model's; clients without text go."""
+    """Return each client's loss per token; clients without text are left out."""
     step = max(1, len(clients) // MOST_CLIENTS)
     rows = trainer.evaluate(parameters, clients[::step][:MOST_CLIENTS].tolist())
-    tokens, loss, unigram = (rows[:, COLUMNS.index(c)] for c in ("tokens", "loss", "unigram_loss"))
-    full = tokens > 0
-    relative: Losses = (loss[full] - unigram[full]) / tokens[full]
-    return relative
+    tokens, loss = (rows[:, COLUMNS.index(name)] for name in ("tokens", "loss"))
+    per_token: Losses = loss[tokens > 0] / tokens[tokens > 0]
+    return per_token

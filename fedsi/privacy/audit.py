@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from fedsi.privacy.zcdp import epsilon_of
+
 Scores = NDArray[np.float64]
 Included = NDArray[np.bool_]
 
@@ -117,7 +119,8 @@ def gaussian_bound(inside: Scores, outside: Scores, delta: float, error: float) 
     """Return the epsilon of telling two normal distributions apart, each estimated cautiously.
 
     The difference of the means is taken at its lower confidence bound (Welch's), the deviation at
-    the upper bound of the larger one, each with half of the error probability.
+    the upper bound of the larger one, each with half of the error probability. Epsilon is that of
+    the Gaussian mechanism of this ratio.
     """
     variances = inside.var(ddof=1), outside.var(ddof=1)
     spread = math.sqrt(variances[0] / len(inside) + variances[1] / len(outside))
@@ -126,14 +129,5 @@ def gaussian_bound(inside: Scores, outside: Scores, delta: float, error: float) 
     if shift <= 0:
         return 0.0
     deviation = math.sqrt(max(variances) * freedom / stats.chi2.ppf(error / 2, freedom))
-    return gaussian_epsilon(float(shift) / max(deviation, 1e-12), delta)
-
-
-def gaussian_epsilon(mu: float, delta: float) -> float:
-    """Return epsilon of a Gaussian mechanism with sensitivity over noise mu, exactly.
-
-    Balle and Wang (arXiv 1805.06530), theorem 8.
-    """
-    from fedsi.privacy.accounting import gaussian_epsilon as exact  # noqa: PLC0415
-
-    return exact(mu, delta)
+    mu = float(shift) / max(deviation, 1e-12)
+    return epsilon_of(mu**2 / 2, delta)

@@ -18,7 +18,7 @@ from torch import Tensor
 from fedsi.data.batches import evaluation_batches, poisson_batches, training_batches
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.build import build_model
 from fedsi.privacy import canaries
 from fedsi.privacy.clipping import add_clipped, layer_ends
 from fedsi.seeds import Purpose, generator
@@ -61,9 +61,7 @@ class BlockTrainer:
     population: Population
 
     def __post_init__(self) -> None:
-        self.model = LanguageModel(
-            self.experiment.model, self.population.description.vocabulary_size
-        )
+        self.model = build_model(self.experiment, self.population.description.vocabulary_size)
         settings = self.experiment.client
         self._trainer: LocalTrainer | ExamplePrivateTrainer = (
             LocalTrainer(self.model, settings)

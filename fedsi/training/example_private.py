@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.model import Model
 from fedsi.training.local import LocalResult
 
 
@@ -28,7 +28,7 @@ class ExamplePrivateTrainer:
         settings: Local SGD with ``example_noise_multiplier``.
     """
 
-    def __init__(self, model: LanguageModel, settings: ClientSettings) -> None:
+    def __init__(self, model: Model, settings: ClientSettings) -> None:
         self.parameters = torch.zeros(model.layout.size)
         """The client's parameters after ``train``, ``[parameters]``."""
         self._settings = settings
@@ -87,7 +87,7 @@ def clipped_sum(gradients: Tensor, clip_norm: float) -> Tensor:
     return factors @ torch.where(finite.unsqueeze(1), gradients, 0.0)
 
 
-def _loss_of(model: LanguageModel) -> Callable[[Tensor, Tensor], Tensor]:
+def _loss_of(model: Model) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the mean loss of one example's targets as a function of (parameters, row)."""
 
     def loss(parameters: Tensor, row: Tensor) -> Tensor:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedsi.data.protocol import PAD, Tokens
+from fedsi.data.protocol import Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.models.language_model import LanguageModel
+from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
 from fedsi.training.fused import FusedSgd
+from fedsi.training.general import GeneralSgd
 from fedsi.training.metrics import Evaluation
+from fedsi.training.predictions import predictions
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,15 @@ class LocalTrainer:
         settings: Local SGD.
     """
 
-    def __init__(self, model: LanguageModel, settings: ClientSettings) -> None:
+    def __init__(self, model: Model, settings: ClientSettings) -> None:
         self.parameters = torch.zeros(model.layout.size)
         """The client's parameters after ``train``, ``[parameters]``."""
-        self._sgd = FusedSgd(model, settings, self.parameters)
+        # The gradients by hand are those of one model; all others take the general path.
+        self._sgd = (
+            FusedSgd(model, settings, self.parameters)
+            if isinstance(model, LanguageModel)
+            else GeneralSgd(model, settings, self.parameters)
+        )
 
     def train(self, start: Tensor, batches: Iterable[Tokens]) -> LocalResult:
         """Run local SGD from ``start`` over the batches; the result is in ``parameters``."""
@@ -51,7 +59,7 @@ class LocalTrainer:
 
 
 def evaluate(
-    model: LanguageModel, parameters: Parameters, batches: Iterable[Tokens], unigram: Tensor
+    model: Model, parameters: Parameters, batches: Iterable[Tokens], unigram: Tensor
 ) -> Evaluation:
     """Count losses and hits of a client's examples.
 
@@ -68,22 +76,3 @@ def evaluate(
             logits, targets = predictions(model, parameters, torch.from_numpy(batch).long())
             counts.add(logits, targets, unigram)
     return counts
-
-
-def predictions(
-    model: LanguageModel, parameters: Parameters, batch: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Predict each target of a batch; logits are computed only where there is a target.
-
-    Args:
-        model: The model's functions.
-        parameters: Named tensors without client axis.
-        batch: ``[batch, time + 1]``.
-
-    Returns:
-        Logits ``[targets, vocabulary]`` and the targets' ids ``[targets]``.
-    """
-    inputs, following = batch[:, :-1], batch[:, 1:]
-    mask = following != PAD
-    features = model.features(parameters, inputs)
-    return model.logits(parameters, features[mask]), following[mask]

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedsi.experiment import Experiment
+from fedsi.files import make_folder
 from simulations.cli import options
 from simulations.cli.display import Display
 
@@ -33,6 +34,8 @@ def ingestion(
 
     if sentences < clients:
         raise typer.BadParameter(f"{sentences} sentences are too few for {clients} clients")
+    if folder is not None:
+        make_folder(folder)
     with tempfile.TemporaryDirectory(dir=folder) as place, Display(options.messages()) as display:
         result = measure_ingestion(Path(place), clients, sentences, display.step)
     _show(result, as_json=as_json)

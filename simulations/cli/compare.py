@@ -37,9 +37,9 @@ def compare(
     study.check_folder(folder, "comparison", overwrite=overwrite, resume=resume)
     console = options.messages()
     with study.shown(console, folder) as display:
-        corpus_sha256 = study.open_corpus(base, cache, display).corpus_sha256
+        corpus = study.open_corpus(base, cache, display)
         study.run_experiments(
-            experiments, folder, display, corpus_sha256, cache=cache, jobs=jobs, overwrite=overwrite
+            experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
         )
     comparison = Comparison(names, rates, read_outcomes(cells, folder))
     report = comparison_report(comparison)

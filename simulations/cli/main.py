@@ -56,6 +56,8 @@ def _options(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    if "" not in sys.path:  # a model of one's own may lie in the folder that one works in
+        sys.path.append("")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:

@@ -15,6 +15,7 @@ from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
+from fedsi.models.build import build_model
 from server.availability import read_trace
 from server.cohorts import check_cohort_size
 from simulations.cli import options
@@ -92,7 +93,7 @@ def run_experiments(
     experiments: Mapping[str, Experiment],
     folder: Path,
     display: Display,
-    corpus_sha256: str,
+    description: Description,
     *,
     cache: Path,
     jobs: int | None,
@@ -101,11 +102,14 @@ def run_experiments(
     """Run what is not finished yet, each experiment in a folder of its name.
 
     Raises:
-        UserError: A folder holds a run of another experiment or corpus.
+        UserError: A folder holds a run of another experiment or corpus, or an architecture cannot
+            be built.
         CellError: Some experiments could not be run.
     """
+    for experiment in experiments.values():
+        build_model(experiment, description.vocabulary_size)
     if not overwrite:
-        check_same(experiments, folder / RUNS, corpus_sha256)
+        check_same(experiments, folder / RUNS, description.corpus_sha256)
     run_cells(
         experiments,
         folder / RUNS,

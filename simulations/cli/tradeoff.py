@@ -66,9 +66,8 @@ def tradeoff(
         clients = corpus.training_clients
         levels = [level_of(with_noise(base, axis, value), clients) for value in values]
         _show_levels(levels, console)
-        sha256 = corpus.corpus_sha256
         study.run_experiments(
-            experiments, folder, display, sha256, cache=cache, jobs=jobs, overwrite=overwrite
+            experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
         )
     result = Tradeoff(names, values, read_outcomes(cells, folder), levels)
     report = tradeoff_report(result)

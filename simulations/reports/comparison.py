@@ -1,6 +1,6 @@
 """What is told about a comparison."""
 
-from simulations.reports.figures import LABELS, comparison_figure
+from simulations.reports.figures import comparison_figure, label
 from simulations.reports.findings import enumerate_words, findings, table
 from simulations.reports.study import Report
 from simulations.studies.compare import Comparison
@@ -9,7 +9,7 @@ from simulations.studies.compare import Comparison
 def comparison_report(comparison: Comparison) -> Report:
     """Return the table, the figure and the findings of a comparison."""
     header, rows = table(comparison)
-    names = enumerate_words([LABELS[name] for name in comparison.architectures])
+    names = enumerate_words([label(name) for name in comparison.architectures])
     return Report(
         kind="comparison",
         stem="comparison",

@@ -18,6 +18,13 @@ from simulations.studies.grid import Setting
 
 COLOURS = {"cifg": "#c8500a", "si_cifg": "#0a7f6e"}
 LABELS = {"cifg": "CIFG", "si_cifg": "SI-CIFG"}
+
+
+def label(architecture: str) -> str:
+    """Return what figures and tables call an architecture; a user's own by its import path."""
+    return LABELS.get(architecture, architecture)
+
+
 _GREY = "#666666"
 STYLE: Any = {
     "svg.hashsalt": "fedsi",
@@ -73,8 +80,8 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Fi
         accuracy.set(xlabel="round", ylabel="share of words", title="Held-out next-word accuracy")
         accuracy.set_ylim(bottom=0)
         accuracy.legend()
-        label = LABELS.get(summary["architecture"], summary["architecture"])
-        figure.suptitle(f"{label} on {summary['corpus']}, {summary['parameters']:,} parameters")
+        name = label(summary["architecture"])
+        figure.suptitle(f"{name} on {summary['corpus']}, {summary['parameters']:,} parameters")
     return figure
 
 
@@ -146,11 +153,11 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
 
 def _best_curves(axes: Axes, best: Setting) -> None:
     colour = COLOURS.get(best.architecture, "#333333")
-    label: str | None = f"{LABELS[best.architecture]}, client lr {best.value:g}"
+    name: str | None = f"{label(best.architecture)}, client lr {best.value:g}"
     for outcome in best.outcomes:
         evaluated = [(r.round, r.heldout.loss) for r in outcome.records if r.heldout]
-        axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=label)
-        label = None
+        axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=name)
+        name = None
 
 
 def setting_curve(
@@ -181,7 +188,7 @@ def setting_curve(
         color=colour,
         marker="o",
         capsize=3,
-        label=LABELS[architecture],
+        label=label(architecture),
     )
     diverged = [x for x, setting in placed if setting.diverged]
     if diverged:
@@ -196,7 +203,7 @@ def setting_curve(
             linestyle="none",
             transform=axes.get_xaxis_transform(),
             clip_on=False,
-            label=f"{LABELS[architecture]} diverged",
+            label=f"{label(architecture)} diverged",
         )
 
 

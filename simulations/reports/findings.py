@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from simulations.reports.figures import LABELS
+from simulations.reports.figures import label
 from simulations.studies.compare import Comparison
 from simulations.studies.grid import ACCURACY, Setting, Study
 
@@ -28,7 +28,7 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     for name in comparison.architectures:
         best = comparison.best(name)
         settings = comparison.settings(name)
-        row = [LABELS[name]]
+        row = [label(name)]
         if best:
             row += [
                 f"{best.value:g}",
@@ -66,9 +66,9 @@ def _architecture(comparison: Comparison, name: str) -> str:
     )
     best = comparison.best(name)
     if best is None:
-        return f"{LABELS[name]} diverged at every client learning rate tried."
+        return f"{label(name)} diverged at every client learning rate tried."
     return (
-        f"{LABELS[name]} was best at client learning rate {best.value:g}, with a "
+        f"{label(name)} was best at client learning rate {best.value:g}, with a "
         f"held-out loss of {loss_text(best)}{unstable}."
     )
 
@@ -85,7 +85,7 @@ def _lead(comparison: Comparison) -> list[str]:
         if not a.diverged and not b.diverged
     ]
     gaps = [
-        f"{LABELS[two if b.loss < a.loss else one]} by {abs(a.loss - b.loss):.3f} at {a.value:g}"
+        f"{label(two if b.loss < a.loss else one)} by {abs(a.loss - b.loss):.3f} at {a.value:g}"
         for a, b in shared
     ]
     if gaps:
@@ -94,7 +94,7 @@ def _lead(comparison: Comparison) -> list[str]:
     if first and second:
         lower = one if first.loss < second.loss else two
         gap = abs(first.loss - second.loss)
-        sentences.append(f"Best against best, {LABELS[lower]} is lower by {gap:.3f}.")
+        sentences.append(f"Best against best, {label(lower)} is lower by {gap:.3f}.")
     return sentences
 
 

@@ -1,6 +1,6 @@
 """What is told about a trade-off."""
 
-from simulations.reports.figures import LABELS
+from simulations.reports.figures import label
 from simulations.reports.findings import enumerate_words
 from simulations.reports.study import Report
 from simulations.reports.tradeoff_figure import tradeoff_figure
@@ -11,7 +11,7 @@ from simulations.studies.tradeoff import Tradeoff
 def tradeoff_report(tradeoff: Tradeoff) -> Report:
     """Return the table, the figure and the findings of a trade-off."""
     header, rows = tradeoff_table(tradeoff)
-    names = enumerate_words([LABELS[name] for name in tradeoff.architectures])
+    names = enumerate_words([label(name) for name in tradeoff.architectures])
     return Report(
         kind="trade-off",
         stem="tradeoff",

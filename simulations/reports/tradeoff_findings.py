@@ -2,7 +2,7 @@
 
 import math
 
-from simulations.reports.figures import LABELS
+from simulations.reports.figures import label
 from simulations.reports.findings import design, enumerate_words, loss_text, seeds_caveat
 from simulations.reports.tradeoff_figure import number
 from simulations.studies.grid import ACCURACY, Setting
@@ -27,7 +27,7 @@ def tradeoff_table(tradeoff: Tradeoff) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of the trade-off's table, as text: a row for each level."""
     header = ["epsilon", "noise multiplier", "noise on the mean"]
     for name in tradeoff.architectures:
-        header += [f"{LABELS[name]} loss", "accuracy"]
+        header += [f"{label(name)} loss", "accuracy"]
     rows = []
     for place, level in enumerate(tradeoff.levels):
         row = [number(level.epsilon), number(level.noise_multiplier), number(level.noise_on_mean)]
@@ -97,11 +97,11 @@ def _price(tradeoff: Tradeoff, name: str) -> str:
     settings = zip(tradeoff.levels, tradeoff.settings(name), strict=True)
     stable = [(level, setting) for level, setting in settings if not setting.diverged]
     if not stable:
-        return f"{LABELS[name]} diverged at every level."
+        return f"{label(name)} diverged at every level."
     (least, first), (most, last) = stable[0], stable[-1]
     change = f" and {last.loss:.3f} at {number(most.epsilon)}" if len(stable) > 1 else ""
     return (
-        f"{LABELS[name]} has a loss of {first.loss:.3f} at epsilon {number(least.epsilon)}{change}."
+        f"{label(name)} has a loss of {first.loss:.3f} at epsilon {number(least.epsilon)}{change}."
     )
 
 
@@ -136,4 +136,4 @@ def _caveat(tradeoff: Tradeoff) -> str:
 
 
 def _label(setting: Setting) -> str:
-    return LABELS[setting.architecture]
+    return label(setting.architecture)

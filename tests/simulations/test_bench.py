@@ -1,6 +1,7 @@
 """The benchmarks at small sizes: what they count, not how long it takes."""
 
 import json
+import re
 import sqlite3
 import sys
 from contextlib import closing
@@ -25,14 +26,15 @@ def result_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, 
 def test_ingestion_counts_what_it_generated(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    sizes = ["--clients", "50", "--sentences", "2000", "--folder", str(tmp_path)]
+    folder = tmp_path / "new"
+    sizes = ["--clients", "50", "--sentences", "2000", "--folder", str(folder)]
     result = result_of(capfd, "ingestion", *sizes)
     assert (result["clients"], result["sentences"]) == (50, 2000)
     assert 20_000 < result["words"] < 28_000
     assert result["sentences_per_second"] > 0
     assert 50 < result["peak_memory_mib"] < 1536
     assert result["reached"]
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_population_draws_in_every_way_and_trains(capfd: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +55,12 @@ def test_impossible_sizes_are_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert "20 sentences are too few for 50 clients" in capsys.readouterr().err
     assert main(["bench", "population", "--clients", "100", "--cohort", "60"]) == 2
     assert "a cohort of 60 is too large" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["bench", "ingestion", "--folder", str(tmp_path / "file" / "x")]) == 2
+    assert re.fullmatch(r"error: cannot write .*file/x: .*\n", capsys.readouterr().err)
 
 
 def test_the_generated_file_is_what_tensorflow_federated_writes(tmp_path: Path) -> None:

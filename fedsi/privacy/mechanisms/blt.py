@@ -139,9 +139,7 @@ def inverse_column(
     return found
 
 
-def _best(
-    shape: _Shape, buffers: int
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+def _best(shape: _Shape, buffers: int) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Return the log loss, t and s of the best mechanism with so many buffers.
 
     The free parameters are the logits of ``t_1, s_1 / t_1, t_2 / s_1, ..``, which keeps the order.

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from fedsi.files import make_folder, write_atomically
 from simulations.benchmarks.peers.measure import Measured
-from simulations.reports.figures import COLOURS, LABELS, STYLE, save_figure
+from simulations.reports.figures import COLOURS, STYLE, label, save_figure
 
 NAME = "peers"
 
@@ -43,7 +43,7 @@ def _markdown(measured: Sequence[Measured], machine: Mapping[str, str | int]) ->
     for one in measured:
         speeds = f"{one.fedsi_clients_per_second:.1f} | {one.pfl_clients_per_second:.1f}"
         lines.append(
-            f"| {LABELS[one.architecture]} {one.size} | {one.parameters:,} | {speeds} | "
+            f"| {label(one.architecture)} {one.size} | {one.parameters:,} | {speeds} | "
             f"{one.ratio:.2f} | {one.difference:.0e} |"
         )
     described = ", ".join(f"{key} {value}" for key, value in machine.items())
@@ -64,7 +64,7 @@ def _figure(measured: Sequence[Measured]) -> Figure:
                 [ratios.get((architecture, size), 0.0) for size in sizes],
                 width * 0.92,
                 color=COLOURS[architecture],
-                label=LABELS[architecture],
+                label=label(architecture),
             )
         axes.axhline(1, color="#666666", linestyle=":", linewidth=1.2)
         axes.set_xticks(range(len(sizes)), sizes)
