@@ -1,8 +1,10 @@
 """``fedsi tradeoff``: utility against privacy, for architectures over levels of noise and seeds."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from fedsi.errors import UserError
 from fedsi.experiment import parse_overrides
@@ -14,6 +16,7 @@ from simulations.studies.grid import Axis, grid, read_outcomes
 from simulations.studies.tradeoff import (
     EPSILON,
     NOISE,
+    Level,
     Tradeoff,
     experiment_of,
     level_of,
@@ -62,21 +65,9 @@ def tradeoff(
         corpus = study.open_corpus(base, cache, display)
         clients = corpus.training_clients
         levels = [level_of(with_noise(base, axis, value), clients) for value in values]
-        for level in levels:
-            console.print(
-                f"epsilon {number(level.epsilon)}: noise multiplier "
-                f"{number(level.noise_multiplier)}, noise on the mean "
-                f"{number(level.noise_on_mean)}",
-                highlight=False,
-            )
+        _show_levels(levels, console)
         study.run_experiments(
-            experiments,
-            folder,
-            display,
-            corpus,
-            cache=cache,
-            jobs=jobs,
-            overwrite=overwrite,
+            experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
         )
     result = Tradeoff(names, values, read_outcomes(cells, folder), levels)
     report = tradeoff_report(result)
@@ -92,3 +83,12 @@ def _levels(epsilons: str | None, multipliers: str | None) -> tuple[Axis, list[f
         return NOISE, sorted(study.parse_list(multipliers, float, "--noise-multipliers"))
     values = study.parse_list(epsilons or _EPSILONS, float, "--target-epsilons")
     return EPSILON, sorted(values, reverse=True)
+
+
+def _show_levels(levels: Sequence[Level], console: Console) -> None:
+    for level in levels:
+        console.print(
+            f"epsilon {number(level.epsilon)}: noise multiplier {number(level.noise_multiplier)}, "
+            f"noise on the mean {number(level.noise_on_mean)}",
+            highlight=False,
+        )

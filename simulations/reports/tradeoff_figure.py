@@ -14,6 +14,8 @@ from simulations.studies.tradeoff import Tradeoff
 _GAP = 0.25
 """Between the outermost level and that without noise, as a share of the other levels' span."""
 
+_LEAST = 1e-3
+
 
 def tradeoff_figure(tradeoff: Tradeoff) -> Figure:
     """Draw held-out loss and accuracy against epsilon and against the noise on the mean."""
@@ -42,12 +44,27 @@ def tradeoff_figure(tradeoff: Tradeoff) -> Figure:
                 axes.set_xticks(places, labels)
                 _set_apart(axes, places, epsilons)
         figure.axes[0].legend()
+        figure.suptitle(_title(tradeoff))
     return figure
 
 
+def _title(tradeoff: Tradeoff) -> str:
+    privacy = tradeoff.privacy
+    title = (
+        f"{tradeoff.summary['corpus']}: epsilon for cohorts of {privacy['cohort_size']:,} from "
+        f"{privacy['population']:,} clients, delta {privacy['delta']:.2g}"
+    )
+    if privacy["extrapolated"]:
+        title += f" (cohorts of {privacy['simulated_cohort_size']:,} were simulated)"
+    return title
+
+
 def epsilon_places(epsilons: Sequence[float]) -> list[float]:
-    """Return places on a logarithmic axis, with infinity beyond the right end of the others."""
-    return _places(epsilons, math.inf, 1)
+    """Return places on a logarithmic axis, with infinity beyond the right end of the others.
+
+    Much noise may cost nothing beyond delta: an epsilon of 0 is placed at ``_LEAST``.
+    """
+    return _places([max(epsilon, _LEAST) for epsilon in epsilons], math.inf, 1)
 
 
 def noise_places(noises: Sequence[float]) -> list[float]:
