@@ -109,7 +109,7 @@ class Privacy:
     ) -> NDArray[np.float64]:
         scale = self.noise_multiplier * clip_norm
         if scale and self.experiment.privacy.secure_noise:
-            from fedsi.privacy.secure_noise import discrete_gaussian  # noqa: PLC0415
+            from fedsi.privacy.mechanisms.secure import discrete_gaussian  # noqa: PLC0415
 
             sums = sums + discrete_gaussian(scale * 2.0**FRACTION_BITS, len(sums))
         total = decode(torch.from_numpy(sums)).numpy()
@@ -139,7 +139,7 @@ class Privacy:
             return 0.0
         scale = count_noise(self.experiment.server.cohort_size)
         if self.experiment.privacy.secure_noise:
-            from fedsi.privacy.secure_noise import discrete_gaussian  # noqa: PLC0415
+            from fedsi.privacy.mechanisms.secure import discrete_gaussian  # noqa: PLC0415
 
             grid = 2.0**FRACTION_BITS
             return float(discrete_gaussian(scale * grid, 1)[0]) / grid

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fedsi import Experiment, UserError
+from fedsi.privacy.clipping import add_clipped
 from server.canaries import canary_cohort
 from server.privacy import Privacy
 from server.rounds import RoundRecord
