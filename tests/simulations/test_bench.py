@@ -104,7 +104,7 @@ def test_peers_are_timed_and_their_weights_compared(
 ) -> None:
     script = tmp_path / "peer.py"
     script.write_text(peer)
-    monkeypatch.setattr(measure, "_PFL", str(script))
+    monkeypatch.setitem(measure.SCRIPTS, "pfl", script)
     options = ["--pfl-python", sys.executable, "--corpus", "synthetic", "--sizes", "0.05M"]
     counts = ["--architectures", "cifg", "--cohort", "2", "--rounds", "3"]
     places = ["--cache", str(cache), "--out", str(tmp_path / "out"), "--json"]
@@ -116,7 +116,7 @@ def test_peers_are_timed_and_their_weights_compared(
         return
     (measured,) = json.loads(captured.out)
     assert measured["ratio"] > 1
-    assert measured["pfl_clients_per_second"] == pytest.approx(2 / 5)
+    assert measured["peer_clients_per_second"] == pytest.approx(2 / 5)
     assert measured["difference"] == 0
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"peers.csv", "peers.md", "peers.png", "peers.svg"}
