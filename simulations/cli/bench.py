@@ -132,6 +132,44 @@ def roofline(
     )
 
 
+@bench.command()
+def scaling(
+    corpus: Corpus = "pydocs",
+    architecture: Annotated[str, typer.Option(metavar="NAME", help="Which cell.")] = "cifg",
+    size: Annotated[str, typer.Option(metavar="SIZE", help="Trained by the workers.")] = "1.3M",
+    large: Annotated[str, typer.Option(metavar="SIZE", help="For overhead and memory.")] = "5M",
+    workers: Annotated[str, typer.Option(metavar="N,...", help="Numbers of workers.")] = "1,2",
+    cohorts: Annotated[
+        str, typer.Option(metavar="N,...", help="Cohorts for the memory; the largest has overhead.")
+    ] = "20,100,500",
+    rounds: Rounds = 6,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Measure more workers, the overhead of a round, the memory of a worker, and the start."""
+    from simulations.benchmarks.scaling.measure import measure_scaling  # noqa: PLC0415
+    from simulations.benchmarks.scaling.report import scaling_report  # noqa: PLC0415
+
+    counts, members = _counts("--workers", workers), _counts("--cohorts", cohorts)
+    if counts[0] != 1:
+        raise typer.BadParameter(f"--workers {workers} is compared with one worker; start with 1")
+    ((_, small), (_, big)) = _tasks(corpus, architecture, f"{size},{large}", 40, rounds)
+    with tempfile.TemporaryDirectory() as place, Display(options.messages()) as display:
+        findings = measure_scaling(small, big, counts, members, Path(place), cache, display.step)
+    _report(scaling_report(findings), [asdict(one) for one in findings], out, as_json=as_json)
+
+
+def _counts(option: str, text: str) -> list[int]:
+    try:
+        counts = [int(word) for word in text.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1 or len(set(counts)) < len(counts):
+        raise typer.BadParameter(f"{option} {text} is not a list of different counts like 1,2")
+    return counts
+
+
 def _tasks(
     corpus: str, architectures: str, sizes: str, cohort: int, rounds: int
 ) -> list[tuple[str, Experiment]]:

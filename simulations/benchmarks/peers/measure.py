@@ -28,6 +28,7 @@ SIZES = {
     "0.34M": (4_000, 36, 100),
     "1.3M": (10_000, 52, 262),
     "3.5M": (10_000, 96, 670),
+    "5M": (10_000, 128, 820),
 }
 """Words, embedding size and hidden size of each model."""
 
@@ -201,8 +202,12 @@ def _race(
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return what a peer inherits: one thread, its own Python's packages, no calls home."""
+    """Return what a peer inherits: one thread, its own Python's packages, no calls home.
+
+    Ray would give way to everything else that the machine does, which fedsi does not.
+    """
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     flower = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    homes = {"FLWR_HOME": str(folder / "home"), "RAY_USAGE_STATS_ENABLED": "0"}
-    return {**inherited, "OMP_NUM_THREADS": "1", **flower, **homes}
+    ray = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    home = {"FLWR_HOME": str(folder / "home")}
+    return {**inherited, "OMP_NUM_THREADS": "1", **flower, **ray, **home}
