@@ -142,6 +142,7 @@ def scaling(
     cohorts: Annotated[
         str, typer.Option(metavar="N,...", help="Cohorts for the memory; the largest has overhead.")
     ] = "20,100,500",
+    cohort: Cohort = 200,
     rounds: Rounds = 6,
     out: options.Out = None,
     as_json: options.Json = False,
@@ -154,7 +155,7 @@ def scaling(
     counts, members = _counts("--workers", workers), _counts("--cohorts", cohorts)
     if counts[0] != 1:
         raise typer.BadParameter(f"--workers {workers} is compared with one worker; start with 1")
-    ((_, small), (_, big)) = _tasks(corpus, architecture, f"{size},{large}", 40, rounds)
+    ((_, small), (_, big)) = _tasks(corpus, architecture, f"{size},{large}", cohort, rounds)
     with tempfile.TemporaryDirectory() as place, Display(options.messages()) as display:
         findings = measure_scaling(small, big, counts, members, Path(place), cache, display.step)
     _report(scaling_report(findings), [asdict(one) for one in findings], out, as_json=as_json)

@@ -27,7 +27,8 @@ def measure_scaling(
     """Measure workers, overhead, memory and start, one after the other.
 
     Args:
-        experiment: Trained with each number of workers, and started.
+        experiment: Trained with each number of workers; the start is that of the default experiment
+            on its corpus.
         large: Whose rounds' overhead and memory are measured, on the same corpus.
         workers: Numbers of workers.
         cohorts: Sizes of cohorts for the memory; the largest is the overhead's.
@@ -48,5 +49,5 @@ def measure_scaling(
         *measure_workers(experiment, place, workers, folder, tell),
         *measure_overhead(brief, large_place, folder),
         *measure_memory(brief, large_place, parameters, cohorts, folder, tell),
-        *measure_start(experiment, cache, STARTS, folder, tell),
+        *measure_start(Experiment(data=experiment.data), cache, STARTS, folder, tell),
     ]
