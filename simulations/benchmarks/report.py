@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from fedsi.files import make_folder, write_atomically
 from simulations.benchmarks.machine import machine
-from simulations.reports.figures import COLOURS, save_figure
+from simulations.reports.figures import COLOURS, label, save_figure
 
 
 @dataclass(frozen=True)

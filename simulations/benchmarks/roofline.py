@@ -35,7 +35,7 @@ from server.cohorts import draw_cohort
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.report import Report, grouped_bars
 from simulations.engines.processes import single_threaded_environment
-from simulations.reports.figures import STYLE
+from simulations.reports.figures import STYLE, label
 
 SHAPES = (
     (512, 512, 512),
