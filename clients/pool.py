@@ -1,7 +1,5 @@
 """The clients that one node hosts: a population, and buffers reused from client to client."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +19,8 @@ from fedsi.messages import (
     Train,
     Trained,
 )
+from fedsi.privacy import canaries
+from fedsi.threads import torch_threads
 from fedsi.training.block import BlockTrainer
 
 THREADS = 1
@@ -49,20 +49,26 @@ def estimate(request: Estimate, folder: str) -> Estimated:
     experiment = Experiment.from_toml(request.experiment)
     population = population_of(folder, request.experiment)
     cap = experiment.examples_per_pass
-    return Estimated(np.array([population.work(k, cap) for k in request.clients], np.int64))
+    work = [0 if k >= canaries.FIRST else population.work(k, cap) for k in request.clients]
+    return Estimated(np.array(work, np.int64))
 
 
 def train(request: Train, folder: str) -> Trained:
     """Train the block of a request.
 
     Raises:
-        MessageError: The parameters are not those of the experiment's model.
+        MessageError: The parameters are not those of the experiment's model, or the clip norm is
+            not positive.
     """
+    if not request.clip_norm > 0:
+        raise MessageError(f"a clip norm is positive, received {request.clip_norm}")
     trainer = _trainer(folder, request.experiment)
     start = _aligned(request.parameters, trainer)
     sums = torch.zeros(len(start), dtype=torch.int64)
-    with _threads(THREADS):
-        rows = trainer.train(start, request.clients.tolist(), request.round_number, sums)
+    with torch_threads(THREADS):
+        rows = trainer.train(
+            start, request.clients.tolist(), request.round_number, sums, request.clip_norm
+        )
     return Trained(sums=sums.numpy(), rows=rows)
 
 
@@ -74,7 +80,7 @@ def evaluate(request: Evaluate, folder: str) -> Evaluated:
     """
     trainer = _trainer(folder, request.experiment)
     parameters = _aligned(request.parameters, trainer)
-    with _threads(THREADS):
+    with torch_threads(THREADS):
         return Evaluated(rows=trainer.evaluate(parameters, request.clients.tolist()))
 
 
@@ -84,14 +90,3 @@ def _aligned(parameters: NDArray[np.float32], trainer: BlockTrainer) -> torch.Te
     if len(parameters) != size:
         raise MessageError(f"the model has {size} parameters, received {len(parameters)}")
     return torch.empty(size).copy_(torch.from_numpy(parameters))
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Set torch's number of threads for a while; a notebook keeps its own."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,6 +28,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from fedsi.errors import UserError
+from fedsi.privacy.plan import check_pairing
+from fedsi.training.limits import largest_contribution
 
 Count = Annotated[PositiveInt, Strict()]
 PositiveNumber = Annotated[FiniteFloat, Strict(), Field(gt=0)]
@@ -35,6 +38,9 @@ Fraction = Annotated[FiniteFloat, Strict(), Field(gt=0, lt=1)]
 Probability = Annotated[FiniteFloat, Strict(), Field(gt=0, le=1)]
 Name = Annotated[str, Strict(), Field(min_length=1)]
 Flag = Annotated[bool, Strict()]
+FEWEST_CANARIES = 50
+ARCHITECTURES = ("cifg", "si_cifg")
+"""Those that fedsi brings along."""
 Scalar = bool | int | float | str
 _NoneAsWord = BeforeValidator(lambda value: None if value == "none" else value)
 OptionalCount = Annotated[Count | None, _NoneAsWord]
@@ -112,11 +118,30 @@ class DataSettings(_Settings):
         return self
 
 
+def _check_architecture(name: str) -> str:
+    """Refuse what is neither a built-in architecture nor an import path."""
+    module, colon, factory = name.partition(":")
+    if module == "__main__" and colon:
+        raise ValueError(
+            f"model.architecture = {name!r} names the script that is running, which other "
+            "processes cannot import; put the factory into a file of its own"
+        )
+    parts = [*module.split("."), factory] if colon else []
+    if name not in ARCHITECTURES and not (parts and all(part.isidentifier() for part in parts)):
+        *most, last = (repr(known) for known in ARCHITECTURES)
+        raise ValueError(
+            f"model.architecture = {name!r} is not allowed: it should be {', '.join(most)} or "
+            f"{last}, or the import path of a function of yours that builds a model, as in "
+            "'my_package.my_module:factory'"
+        )
+    return name
+
+
 class ModelSettings(_Settings):
     """The on-device language model."""
 
-    architecture: Literal["cifg", "si_cifg"] = "si_cifg"
-    """The recurrent cell."""
+    architecture: Annotated[Name, AfterValidator(_check_architecture)] = "si_cifg"
+    """The recurrent cell, or the import path of a factory of your own, ``my_module:factory``."""
     embedding_size: Count = 64
     """Size of a word's vector."""
     hidden_size: Count = 128
@@ -129,6 +154,11 @@ class ModelSettings(_Settings):
     """``rms`` divides each word's vector by its root mean square."""
     initialisation: Literal["default", "paper"] = "default"
     """``paper``: embeddings uniform in +-.05, forget bias 0; ``default``: +-.5, forget bias 1."""
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the architecture is the import path of a user's factory."""
+        return ":" in self.architecture
 
     @model_validator(mode="after")
     def _tied_sizes_agree(self) -> Self:
@@ -158,6 +188,22 @@ class ClientSettings(_Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     """What products multiply: float32 numbers, or bfloat16 ones where the processor can; sums,
     parameters and updates are float32."""
+    example_noise_multiplier: OptionalNonNegative = None
+    """Noise of DP-SGD on the device, which protects single examples even from the server; none for
+    ordinary SGD."""
+    example_clip_norm: PositiveNumber = 1.0
+    """Largest L2 norm of one example's gradient in DP-SGD."""
+    example_delta: Fraction = 1e-5
+    """The probability that epsilon of DP-SGD does not cover."""
+
+    @model_validator(mode="after")
+    def _one_way_of_clipping(self) -> Self:
+        if self.example_noise_multiplier is not None and self.gradient_clip is not None:
+            raise ValueError(
+                "client.gradient_clip has no effect with client.example_noise_multiplier, which "
+                "clips each example's gradient; leave it out"
+            )
+        return self
 
 
 class DeviceSettings(_Settings):
@@ -292,7 +338,60 @@ class PrivacySettings(_Settings):
     """Discrete Gaussian noise on the integers of the sum, from the operating system's entropy; such
     a run cannot be repeated bit by bit."""
     canaries: Annotated[int, Strict(), Field(ge=0)] = 0
-    """Clients of random updates that are added to audit the privacy of the run."""
+    """Clients of random updates that are added to audit the privacy of the run; 0 or at least 50,
+    of which half take part."""
+
+    @model_validator(mode="after")
+    def _canaries_are_enough(self) -> Self:
+        if 0 < self.canaries < FEWEST_CANARIES:
+            raise ValueError(
+                f"privacy.canaries = {self.canaries} are too few to bound anything; use at least "
+                f"{FEWEST_CANARIES}, or 0 for no audit"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mechanism_has_its_keys(self) -> Self:
+        given = [
+            name
+            for name, field in type(self).model_fields.items()
+            if name != "mechanism" and getattr(self, name) != field.default
+        ]
+        if self.mechanism == "none" and given:
+            raise ValueError(
+                f"privacy.{given[0]} has no effect with privacy.mechanism=none; choose gaussian, "
+                "tree, banded or blt, or leave it out"
+            )
+        foreign = {"bands": "banded", "buffers": "blt", "restart_every": "tree"}
+        for name in given:
+            if foreign.get(name, self.mechanism) != self.mechanism:
+                raise ValueError(
+                    f"privacy.{name} has no effect with privacy.mechanism={self.mechanism}; set "
+                    f"privacy.mechanism={foreign[name]} or leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_is_described(self) -> Self:
+        if self.mechanism == "none":
+            return self
+        if (self.noise_multiplier is None) == (self.target_epsilon is None):
+            raise ValueError(
+                f"privacy.mechanism={self.mechanism} needs either privacy.noise_multiplier or "
+                "privacy.target_epsilon; set one of the two"
+            )
+        if self.clipping == "adaptive" and self.mechanism != "gaussian":
+            raise ValueError(
+                f"privacy.clipping=adaptive with privacy.mechanism={self.mechanism} has no valid "
+                "accounting: noise of earlier rounds is scaled by their clip norms; use "
+                "privacy.mechanism=gaussian or privacy.clipping=flat"
+            )
+        if self.secure_noise and self.mechanism != "gaussian":
+            raise ValueError(
+                "privacy.secure_noise draws integers, which privacy.mechanism="
+                f"{self.mechanism} turns into others; use privacy.mechanism=gaussian"
+            )
+        return self
 
 
 class Experiment(_Settings):
@@ -324,6 +423,44 @@ class Experiment(_Settings):
                 f"devices.over_selection = {self.devices.over_selection} needs cohorts of fixed "
                 f"size, which server.sampling={self.server.sampling} does not draw; set "
                 "server.sampling=uniform or devices.over_selection=1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _example_privacy_hides_sizes(self) -> Self:
+        private = self.client.example_noise_multiplier is not None
+        if private and self.server.averaging != "uniform":
+            raise ValueError(
+                "client.example_noise_multiplier needs server.averaging=uniform: weights by "
+                "examples would tell how many a client has"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_can_be_accounted(self) -> Self:
+        privacy, server, devices = self.privacy, self.server, self.devices
+        if privacy.mechanism == "none":
+            return self
+        check_pairing(privacy.mechanism, server.sampling)
+        if server.averaging != "uniform":
+            raise ValueError(
+                f"privacy.mechanism={privacy.mechanism} needs server.averaging=uniform: weights "
+                "by examples would tell how many a client has"
+            )
+        amplified = server.sampling != "shuffled"
+        chosen = devices.availability != "always" or devices.dropout or devices.timeout
+        if amplified and (chosen or devices.over_selection > 1):
+            raise ValueError(
+                "devices that are not always there, drop out, are waited for or over-selected "
+                f"void the amplification that server.sampling={server.sampling} is accounted "
+                "with; use server.sampling=shuffled with a correlated mechanism, or leave the "
+                "devices settings out"
+            )
+        limit = largest_contribution(server.largest_cohort + privacy.canaries)
+        if privacy.clip_norm > limit:
+            raise ValueError(
+                f"privacy.clip_norm = {privacy.clip_norm} is more than {limit:g}, the largest that "
+                "can be summed exactly in a cohort of this size; lower it"
             )
         return self
 

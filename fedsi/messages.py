@@ -96,6 +96,8 @@ class Train:
     """``[parameters]``."""
     clients: NDArray[np.int64]
     """Indices in the population, ``[clients]``."""
+    clip_norm: float
+    """Largest L2 norm of a client's update; infinite for no clipping."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ _TYPES: dict[Any, tuple[np.dtype[Any], int] | type] = {
     NDArray[np.float32]: (np.dtype(np.float32), 1),
     NDArray[np.int64]: (np.dtype(np.int64), 1),
     NDArray[np.float64]: (np.dtype(np.float64), 2),
+    float: float,
     int: int,
     str: str,
 }

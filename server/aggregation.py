@@ -1,6 +1,7 @@
 """A round's cohort: cut into a block for each node, its updates added up exactly."""
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,17 +20,29 @@ from server.nodes import ask, estimate_work
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float64]
 
-_OUTCOME, _WEIGHT = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
+_OUTCOME = TRAINING_COLUMNS.index("outcome")
 
 
 @dataclass(frozen=True)
 class Aggregate:
     """What a cohort's training came to."""
 
-    update: NDArray[np.float32]
-    """The weighted mean of the accepted updates, zeros if there was none: ``[parameters]``."""
+    sums: NDArray[np.int64]
+    """Fixed-point sum of the accepted updates, weighted or clipped: ``[parameters]``."""
     rows: Rows
     """Per client, in cohort order: ``[cohort, TRAINING_COLUMNS]``."""
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """Return a column of the rows, ``[cohort]``."""
+        return self.rows[:, TRAINING_COLUMNS.index(name)]
+
+    def mean(self) -> NDArray[np.float32]:
+        """Return the weighted mean of the accepted updates, zeros if there was none."""
+        weight = self.column("weight").sum()
+        if not weight:
+            return np.zeros(len(self.sums), np.float32)
+        mean: NDArray[np.float64] = decode(torch.from_numpy(self.sums)).numpy() / weight
+        return mean.astype(np.float32)
 
 
 def train_cohort(
@@ -39,8 +52,9 @@ def train_cohort(
     parameters: NDArray[np.float32],
     cohort: Ids,
     round_number: int,
+    clip_norm: float = math.inf,
 ) -> Aggregate:
-    """Train a cohort and average its updates.
+    """Train a cohort and add up its updates.
 
     The sums are integers and each client's row has its place, so neither the number of nodes nor
     the order of their answers changes a bit of the result. Clients of a node that failed count as
@@ -54,6 +68,7 @@ def train_cohort(
             round_number=round_number,
             parameters=parameters,
             clients=cohort[places],
+            clip_norm=clip_norm,
         )
         for node, places in blocks.items()
     }
@@ -65,9 +80,7 @@ def train_cohort(
         if _fits(trained, len(places), len(parameters)):
             sums += trained.sums
             rows[places] = trained.rows
-    weight = rows[:, _WEIGHT].sum()
-    mean = decode(torch.from_numpy(sums)).numpy() / weight if weight else np.zeros(len(sums))
-    return Aggregate(update=mean.astype(np.float32), rows=rows)
+    return Aggregate(sums=sums, rows=rows)
 
 
 def evaluate_clients(

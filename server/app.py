@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
@@ -12,9 +13,12 @@ from flwr.serverapp import Grid, ServerApp
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from server.availability import Trace, read_trace
+from server.canaries import canary_scores
 from server.cohorts import check_cohort_size
+from server.example_privacy import example_privacy
 from server.nodes import describe, fetch_vocabulary, resolve, wait_for_nodes
 from server.observer import current
+from server.privacy import RELEASED, Privacy, privacy_of
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.run_folder import RunFolder
 from server.summary import model_file, summarise_run
@@ -45,8 +49,9 @@ def main(grid: Grid, context: Context) -> None:
     description = describe(grid, nodes, experiment.to_toml())
     check_cohort_size(experiment, description.training_clients)
     trace = _trace(grid, nodes, experiment, description.training_clients)
-    state = initial_state(experiment, description)
-    progress = _Progress(experiment, description, trace, state, folder)
+    private = privacy_of(experiment, description.training_clients)
+    state = initial_state(experiment, description, private)
+    progress = _Progress(experiment, description, trace, private, state, folder)
     if folder:
         folder.claim(experiment, overwrite=overwrite, resume=resume)
         folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment.to_toml()))
@@ -73,6 +78,7 @@ class _Progress:
     experiment: Experiment
     description: Description
     trace: Trace | None
+    private: Privacy | None
     state: State
     folder: RunFolder | None
     records: list[RoundRecord] = field(default_factory=list)
@@ -86,7 +92,9 @@ class _Progress:
         """Run the remaining rounds; whatever ends them early, a checkpoint is left."""
         if self.records and has_diverged(self.records[-1], self.description):
             return
-        rounds = run_rounds(grid, nodes, self.experiment, self.description, self.trace, self.state)
+        rounds = run_rounds(
+            grid, nodes, self.experiment, self.description, self.trace, self.state, self.private
+        )
         try:
             for state, record in rounds:
                 if self.folder:
@@ -103,11 +111,29 @@ class _Progress:
     def finish(self, context: Context) -> None:
         """Write the model and the summary, and hand both to whoever started the app."""
         model = model_file(self.experiment, self.description, self.state)
-        summary = summarise_run(self.experiment, self.description, self.records, model)
+        summary = summarise_run(
+            self.experiment, self.description, self.records, model, self.private
+        )
+        if self.private and RELEASED in self.state.privacy:
+            self._audit(self.private, summary["privacy"])
+        if self.experiment.client.example_noise_multiplier is not None:
+            summary["example_privacy"] = example_privacy(
+                self.experiment, self.description.training_clients, self.trace, self.records
+            )
         if self.folder:
             self.folder.finish(summary, model)
         context.state[RESULT] = ConfigRecord({SUMMARY: json.dumps(summary)})
         context.state[PARAMETERS] = ArrayRecord({PARAMETERS: Array(self.state.parameters)})
+
+    def _audit(self, private: Privacy, claim: dict[str, Any]) -> None:
+        """Hold what the run claims against what its canaries show; add that to the claim."""
+        from fedsi.privacy.audit import audit  # noqa: PLC0415
+
+        scores, included = canary_scores(self.experiment, self.state.privacy[RELEASED])
+        found = audit(scores, included, private.plan.delta)
+        claim["audit"] = {**asdict(found), "refuted": found.refutes(claim["epsilon"])}
+        if self.folder:
+            self.folder.save_canaries(scores, included)
 
     def _save_checkpoint(self) -> None:
         if self.folder and self.state.round_number:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
+from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
-from fedsi.models.language_model import LanguageModel
-from fedsi.training.block import TRAINING_COLUMNS, Outcome
+from fedsi.training.block import Outcome
 from fedsi.training.metrics import Metrics, summarise
 from server import optimizers
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
 from server.availability import Trace
+from server.canaries import canary_cohort
 from server.cohorts import Draw, draw_cohort
 from server.nodes import NodesError
+from server.privacy import Privacy, PrivacyState, clip_norm_of
 
 DIVERGED_LOSS = 1.5
 """A run whose loss exceeds this multiple of the uniform model's, log(vocabulary), has diverged."""
@@ -32,6 +34,8 @@ class State:
     round_number: int
     parameters: NDArray[np.float32]
     optimizer: optimizers.State
+    privacy: PrivacyState = field(default_factory=dict)
+    """Empty for a run without privacy."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,32 @@ class RoundRecord:
     tokens: int
     train_seconds: float
     evaluation_seconds: float = 0.0
+    clip_norm: float = math.inf
+    """Largest L2 norm that an update could have; infinite without clipping."""
+    clipped: int = 0
+    """Clients whose update had to be clipped."""
+    fewest_examples: int = 0
+    """Examples of the aggregated client that had the fewest but some."""
+    epsilon: float = math.inf
+    """What all rounds so far cost together; infinite without privacy. The other columns are the
+    simulator's view: they are not private, and no epsilon covers them."""
     heldout: Metrics | None = None
     """Of the held-out clients; None in rounds without evaluation."""
 
 
-def initial_state(experiment: Experiment, description: Description) -> State:
+def initial_state(
+    experiment: Experiment, description: Description, private: Privacy | None = None
+) -> State:
     """Return the state before the first round, a pure function of the seed."""
-    model = LanguageModel(experiment.model, description.vocabulary_size)
+    model = build_model(experiment, description.vocabulary_size)
     parameters = initial_parameters(model, experiment.seed).numpy()
-    return State(0, parameters, optimizers.initial_state(experiment.server, len(parameters)))
+    size = len(parameters)
+    return State(
+        0,
+        parameters,
+        optimizers.initial_state(experiment.server, size),
+        private.initial_state(size) if private else {},
+    )
 
 
 def run_rounds(
@@ -71,10 +92,11 @@ def run_rounds(
     description: Description,
     trace: Trace | None,
     state: State,
+    private: Privacy | None = None,
 ) -> Iterator[tuple[State, RoundRecord]]:
-    """Run the rounds that are left, until the last one or until the run diverges.
+    """Run the rounds that are left, until the last one, the end of the budget, or divergence.
 
-    A round whose cohort is empty steps the server optimizer with an update of zeros.
+    A round whose cohort is empty steps the server optimizer with an update of zeros, or of noise.
 
     Yields:
         After each round the new state and the round's record.
@@ -86,13 +108,23 @@ def run_rounds(
     heldout = description.training_clients + np.arange(
         min(description.heldout_clients, server.evaluation_clients)
     )
-    for number in range(state.round_number + 1, server.rounds + 1):
+    rounds = private.affordable_rounds() if private else server.rounds
+    for number in range(state.round_number + 1, rounds + 1):
         started = time.perf_counter()
+        clip_norm = clip_norm_of(state.privacy)
         cohort = draw_cohort(experiment, description.training_clients, trace, number)
-        trained = train_cohort(grid, nodes, experiment, state.parameters, cohort.reporting, number)
-        state = _next_state(experiment, state, trained)
-        record = _record(number, cohort, trained, time.perf_counter() - started)
-        last = number == server.rounds or has_diverged(record, description)
+        canaries = canary_cohort(experiment, description.training_clients, number)
+        clients = np.concatenate([cohort.reporting, canaries])
+        trained = train_cohort(
+            grid, nodes, experiment, state.parameters, clients, number, clip_norm
+        )
+        state = _next_state(experiment, private, state, trained)
+        record = replace(
+            _record(number, cohort, trained, time.perf_counter() - started),
+            clip_norm=clip_norm,
+            epsilon=private.price(number).epsilon if private else math.inf,
+        )
+        last = number == rounds or has_diverged(record, description)
         if last or number % server.evaluate_every == 0:
             record = _evaluated(record, grid, nodes, experiment, state, heldout)
         yield state, record
@@ -113,31 +145,43 @@ def has_diverged(record: RoundRecord, description: Description) -> bool:
     return not empty and not math.isfinite(record.train_loss)
 
 
-def _next_state(experiment: Experiment, state: State, trained: Aggregate) -> State:
+def _next_state(
+    experiment: Experiment, private: Privacy | None, state: State, trained: Aggregate
+) -> State:
+    number = state.round_number + 1
+    if private:
+        update, after = private.release(state.privacy, trained, number)
+    else:
+        update, after = trained.mean(), state.privacy
     parameters = state.parameters.copy()
     moments = {name: moment.copy() for name, moment in state.optimizer.items()}
     with np.errstate(over="ignore", invalid="ignore"):
-        optimizers.step(experiment.server, moments, parameters, trained.update)
-    return State(state.round_number + 1, parameters, moments)
+        optimizers.step(experiment.server, moments, parameters, update)
+    return State(number, parameters, moments, after)
 
 
 def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> RoundRecord:
-    column = {name: trained.rows[:, place] for place, name in enumerate(TRAINING_COLUMNS)}
-    accepted = column["outcome"] == Outcome.AGGREGATED
-    rejected = int((column["outcome"] == Outcome.REJECTED).sum())
-    failed = int((column["outcome"] == Outcome.FAILED).sum())
+    # Canaries come last and are not counted.
+    trained = replace(trained, rows=trained.rows[: len(cohort.reporting)])
+    outcome = trained.column("outcome")
+    accepted = outcome == Outcome.AGGREGATED
+    rejected = int((outcome == Outcome.REJECTED).sum())
+    failed = int((outcome == Outcome.FAILED).sum())
     if failed == len(trained.rows) > 0:
         raise NodesError(f"no client of round {number} could be trained; see the log above")
-    tokens = column["tokens"][accepted].sum()
+    tokens = trained.column("tokens")[accepted].sum()
+    some = trained.column("examples")[accepted & (trained.column("examples") > 0)]
     return RoundRecord(
         round=number,
-        train_loss=float(column["loss"][accepted].sum() / tokens) if tokens else math.nan,
+        train_loss=float(trained.column("loss")[accepted].sum() / tokens) if tokens else math.nan,
         clients=int(accepted.sum()),
         rejected=rejected,
         failed=failed,
         dropped=cohort.drawn - len(cohort.reporting),
         tokens=int(tokens),
         train_seconds=seconds,
+        clipped=int(trained.column("clipped").sum()),
+        fewest_examples=int(some.min()) if len(some) else 0,
     )
 
 

@@ -2,7 +2,7 @@
 
 ``experiment.toml`` and the vocabulary (at the beginning), ``rounds.csv`` (one row a round, written
 as it ends), ``summary.json`` and ``model.safetensors`` (at the end), and
-``checkpoint.safetensors`` while the run is not finished.
+``checkpoint.safetensors`` while the run is not finished; ``canaries.csv`` if it was audited.
 """
 
 import csv
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from safetensors.torch import load as load_torch
@@ -27,7 +28,9 @@ from server.rounds import RoundRecord, State
 
 EXPERIMENT, ROUNDS, SUMMARY = "experiment.toml", "rounds.csv", "summary.json"
 MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
-_FILES = (EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT)
+CANARIES = "canaries.csv"
+_OPTIMIZER, _PRIVACY = "optimizer.", "privacy."
+_FILES = (EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT, CANARIES)
 _ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
 _METRICS = [field.name for field in fields(Metrics)]
 COLUMNS = [*_ROUND_TYPES, *(f"heldout_{name}" for name in _METRICS)]
@@ -93,6 +96,14 @@ class RunFolder:
         """Keep what the model's token ids stand for; ``load_vocabulary`` reads it."""
         write_atomically(self.path / file_name, text.encode("utf-8", "surrogatepass"))
 
+    def save_canaries(self, scores: NDArray[np.float64], included: NDArray[np.bool_]) -> None:
+        """Write ``canaries.csv``: a row for each canary of an audited run."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(("canary", "included", "score"))
+        writer.writerows(zip(range(len(scores)), included.tolist(), scores.tolist(), strict=True))
+        write_atomically(self.path / CANARIES, text.getvalue().encode())
+
     def append(self, record: RoundRecord) -> None:
         """Add a row to ``rounds.csv``.
 
@@ -135,7 +146,7 @@ class RunFolder:
 
     def save_checkpoint(self, state: State, data_sha256: str) -> None:
         """Keep what the next round needs; an older checkpoint is replaced at once."""
-        arrays = {"parameters": state.parameters, **state.optimizer}
+        arrays = _arrays(state)
         meta = {"round": str(state.round_number), "data_sha256": data_sha256}
         write_atomically(self.path / CHECKPOINT, save(arrays, metadata=meta))
 
@@ -219,7 +230,7 @@ def _read_checkpoint(path: Path, fresh: State, data_sha256: str) -> State:
         raise UserError(
             f"the checkpoint {path} is damaged ({error}); start again with --overwrite"
         ) from None
-    expected = {"parameters": fresh.parameters, **fresh.optimizer}
+    expected = _arrays(fresh)
     same_shape = {k: v.shape for k, v in arrays.items()} == {
         k: v.shape for k, v in expected.items()
     }
@@ -228,5 +239,18 @@ def _read_checkpoint(path: Path, fresh: State, data_sha256: str) -> State:
             f"the checkpoint {path} was made from another corpus or trace; start again with "
             "--overwrite"
         )
-    parameters = np.array(arrays.pop("parameters"))
-    return State(number, parameters, {name: np.array(value) for name, value in arrays.items()})
+    copies = {name: np.array(value) for name, value in arrays.items()}
+    optimizer, privacy = (
+        {name: copies[prefix + name] for name in part}
+        for prefix, part in ((_OPTIMIZER, fresh.optimizer), (_PRIVACY, fresh.privacy))
+    )
+    return State(number, copies["parameters"], optimizer, privacy)
+
+
+def _arrays(state: State) -> dict[str, NDArray[np.float32]]:
+    """Return everything of a state that a checkpoint keeps, by name."""
+    return {
+        "parameters": state.parameters,
+        **{_OPTIMIZER + name: array for name, array in state.optimizer.items()},
+        **{_PRIVACY + name: array for name, array in state.privacy.items()},
+    }

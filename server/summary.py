@@ -15,13 +15,14 @@ from safetensors.numpy import save
 import fedsi
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.build import build_model
+from server.privacy import Privacy
 from server.rounds import RoundRecord, State, has_diverged
 
 
 def model_file(experiment: Experiment, description: Description, state: State) -> bytes:
     """Return the named parameters as the bytes of a safetensors file."""
-    layout = LanguageModel(experiment.model, description.vocabulary_size).layout
+    layout = build_model(experiment, description.vocabulary_size).layout
     views = layout.views(torch.from_numpy(state.parameters))
     return bytes(save({name: np.ascontiguousarray(view.numpy()) for name, view in views.items()}))
 
@@ -31,6 +32,7 @@ def summarise_run(
     description: Description,
     records: Sequence[RoundRecord],
     model: bytes,
+    private: Privacy | None = None,
 ) -> dict[str, Any]:
     """Return the summary of a run that has ended, of values that JSON can hold.
 
@@ -39,6 +41,7 @@ def summarise_run(
         description: Of the population.
         records: All rounds, the last one evaluated.
         model: The bytes of ``model.safetensors``; their SHA-256 is ``model_sha256``.
+        private: The run's privacy, if it has any.
     """
     clients = sum(record.clients for record in records)
     tokens = sum(record.tokens for record in records)
@@ -46,9 +49,14 @@ def summarise_run(
     last = records[-1]
     heldout = asdict(last.heldout) if last.heldout else {}
     unigram_loss = heldout.pop("unigram_loss", description.unigram_loss)
-    layout = LanguageModel(experiment.model, description.vocabulary_size).layout
+    layout = build_model(experiment, description.vocabulary_size).layout
+    status = "finished"
+    if has_diverged(last, description):
+        status = "diverged"
+    elif last.round < experiment.server.rounds:
+        status = "budget spent"
     return {
-        "status": "diverged" if has_diverged(last, description) else "finished",
+        "status": status,
         "architecture": experiment.model.architecture,
         "parameters": layout.size,
         "seed": experiment.seed,
@@ -73,7 +81,32 @@ def summarise_run(
         "evaluation_seconds": round(sum(record.evaluation_seconds for record in records), 3),
         "clients_per_second": round(clients / seconds, 3),
         "tokens_per_second": round(tokens / seconds, 1),
+        "privacy": _privacy(private, records) if private else None,
         "versions": versions(),
+    }
+
+
+def _privacy(private: Privacy, records: Sequence[RoundRecord]) -> dict[str, Any]:
+    """Return what a run claims, and of whom."""
+    price, settings = private.price(records[-1].round), private.experiment.privacy
+    plan, server = private.plan, private.experiment.server
+    clipped = sum(record.clipped for record in records)
+    return {
+        "epsilon": _finite(price.epsilon),
+        "delta": plan.delta,
+        "accountant": price.accountant,
+        "adjacency": price.adjacency,
+        "mechanism": plan.mechanism,
+        "sampling": plan.sampling,
+        "noise_multiplier": plan.noise_multiplier,
+        "population": plan.population,
+        "cohort_size": plan.cohort_size,
+        "simulated_cohort_size": server.cohort_size,
+        "extrapolated": settings.population is not None or settings.cohort_size is not None,
+        "clipping": settings.clipping,
+        "clip_norm": _finite(records[-1].clip_norm),
+        "clipped_share": clipped / max(1, sum(record.clients for record in records)),
+        "noise_on_mean": private.noise_multiplier * records[-1].clip_norm / server.cohort_size,
     }
 
 

@@ -14,7 +14,7 @@ from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.prepare import DEFAULT_CACHE, open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.build import build_model
 from fedsi.models.parameters import Parameters
 from server.app import (
     FOLDER,
@@ -116,7 +116,7 @@ def _draw_curves(folder: Path) -> None:
 
 def _named(experiment: Experiment, population: Path, flat: NDArray[np.float32]) -> Parameters:
     size = open_population(population).description.vocabulary_size
-    return LanguageModel(experiment.model, size).layout.views(torch.from_numpy(flat))
+    return build_model(experiment, size).layout.views(torch.from_numpy(flat))
 
 
 def _ignore(_experiment: Experiment, _record: RoundRecord) -> None:

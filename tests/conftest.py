@@ -1,11 +1,13 @@
 """What many tests need: a small experiment, a shared cache, the corpora that may be beside us."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from fedsi import Experiment
+from fedsi.threads import torch_threads
 from simulations.presets import load_preset
 
 settings.register_profile("fedsi", deadline=None, derandomize=True)
@@ -24,6 +26,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def smoke() -> Experiment:
     """Return the smoke preset, cut to four rounds."""
     return load_preset("smoke").updated({"server.rounds": 4, "server.evaluate_every": 2})
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as clients do."""
+    with torch_threads(1):
+        yield
 
 
 def shared_file(name: str) -> Path:

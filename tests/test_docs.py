@@ -11,9 +11,11 @@ from fedsi import Experiment
 from fedsi.data.formats.table import FORMATS
 from fedsi.experiment import parse_overrides
 from simulations import simulate
+from simulations.presets import load_preset
+from simulations.studies.tradeoff import without_noise
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/tutorial.md", "docs/data.md"]
+PAGES = ["README.md", "docs/tutorial.md", "docs/data.md", "docs/own-model.md"]
 
 
 def fenced(page: str, language: str) -> list[str]:
@@ -41,12 +43,15 @@ def test_every_format_has_a_command() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_in_commands_are_allowed(page: str) -> None:
     text = (ROOT / page).read_text()
-    commands = re.findall(r"fedsi (?:run|compare|data) [^`\n]*", text)
+    commands = re.findall(r"fedsi (?:run|compare|tradeoff|data) [^`\n]*", text)
     assert commands
     for command in commands:
         words = shlex.split(command.partition("#")[0])
         settings = [after for word, after in pairwise(words) if word == "--set"]
-        Experiment().updated(parse_overrides(settings))
+        presets = [after for word, after in pairwise(words) if word == "--preset"]
+        base = load_preset(presets[0]) if presets else Experiment()
+        update = without_noise if words[1] == "tradeoff" else Experiment.updated
+        update(base, parse_overrides(settings))
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/data.md"])

@@ -47,6 +47,34 @@ def training_batches(
             steps += 1
 
 
+def poisson_batches(
+    examples: Tokens,
+    settings: ClientSettings,
+    example_cap: int | None,
+    *,
+    seed: int,
+    round_number: int,
+    client: int,
+) -> Iterator[Tokens]:
+    """Yield batches in which each example is by a coin of its own; there may be empty ones.
+
+    The coins come up with ``batch_size / examples``, so that a batch has the batch size on average;
+    that is the sampling which accounting of DP-SGD (arXiv 1607.00133) presumes. The number of
+    batches is that of ``training_batches``. Arguments as there.
+    """
+    rng = generator(seed, Purpose.TRAINING_ORDER, round_number, client)
+    chosen = rng.permutation(len(examples))[:example_cap]
+    rate = min(1.0, settings.batch_size / max(1, len(chosen)))
+    for _ in range(poisson_steps(settings, len(chosen))):
+        yield trim(examples[chosen[rng.random(len(chosen)) < rate]])
+
+
+def poisson_steps(settings: ClientSettings, examples: int) -> int:
+    """Return how many batches ``poisson_batches`` yields for a number of examples."""
+    steps = settings.epochs * -(-examples // settings.batch_size)
+    return steps if settings.max_steps is None else min(steps, settings.max_steps)
+
+
 def evaluation_batches(
     examples: Tokens, batch_size: int, example_cap: int | None
 ) -> Iterator[Tokens]:
@@ -63,5 +91,5 @@ def evaluation_batches(
 
 def trim(examples: Tokens) -> Tokens:
     """Cut the columns that are padding in every row."""
-    longest = int((examples != PAD).sum(1).max())
+    longest = int((examples != PAD).sum(1).max(initial=0))
     return examples[:, :longest]

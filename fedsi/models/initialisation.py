@@ -4,6 +4,8 @@ The kernels follow the Stack Overflow baseline of Reddi et al. (arXiv 2003.00295
 kernel orthogonal, input kernel He normal, dense layers Glorot uniform. What differs is the scale
 of the embeddings, which decides how well the scale-invariant cell trains: after max-normalisation
 a recurrent pre-activation that dominates the input's is blown up again at every step.
+
+A user's model draws its own.
 """
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor
 from fedsi.errors import UserError
 from fedsi.models.cells import GATES
 from fedsi.models.language_model import LanguageModel
+from fedsi.models.user_model import UserModel
 from fedsi.seeds import Purpose, generator
 
 Array = NDArray[np.float64]
@@ -23,20 +26,23 @@ MOST_PARAMETERS = 10**9
 FORGET_BIAS = {"default": 1.0, "paper": 0.0}
 
 
-def initial_parameters(model: LanguageModel, seed: int) -> Tensor:
+def initial_parameters(model: LanguageModel | UserModel, seed: int) -> Tensor:
     """Draw the parameters of round zero.
 
     Returns:
         The flat vector, float32 ``[parameters]``.
 
     Raises:
-        UserError: The model is far too large for any device.
+        UserError: The model is far too large for any device, or a user's model cannot be drawn
+            again.
     """
     if model.layout.size > MOST_PARAMETERS:
         raise UserError(
             f"the model would have {model.layout.size:,} parameters, at most {MOST_PARAMETERS:,} "
             "are allowed; reduce model.hidden_size, model.embedding_size or data.vocabulary_size"
         )
+    if isinstance(model, UserModel):
+        return model.initial_parameters(seed)
     rng = generator(seed, Purpose.INITIALISATION)
     style = model.settings.initialisation
     flat = torch.empty(model.layout.size)

@@ -31,6 +31,6 @@ class Layout:
         sizes = [prod(shape) for shape in self.shapes.values()]
         pieces = flat.split(sizes, dim=-1)
         return {
-            name: piece.unflatten(-1, shape)
+            name: piece.view((*piece.shape[:-1], *shape))
             for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }

@@ -29,6 +29,20 @@ _REFUSED = {
 }
 
 
+def check_pairing(mechanism: str, sampling: str) -> None:
+    """Refuse noise and cohorts that have no valid accounting together.
+
+    Raises:
+        UserError: Why not, and what to use instead.
+    """
+    reason = _REFUSED.get((mechanism, sampling))
+    if reason:
+        raise UserError(
+            f"privacy.mechanism={mechanism} with server.sampling={sampling} has no valid "
+            f"accounting: {reason}"
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """A run's releases.
@@ -67,16 +81,53 @@ class Plan:
     """Of the server optimizer, for which correlated noise is optimised."""
 
     def __post_init__(self) -> None:
-        reason = _REFUSED.get((self.mechanism, self.sampling))
-        if reason:
+        if self.mechanism not in MECHANISMS:
             raise UserError(
-                f"privacy.mechanism={self.mechanism} with server.sampling={self.sampling} has no "
-                f"valid accounting: {reason}"
+                f"privacy.mechanism={self.mechanism} is none of those that can be accounted for; "
+                f"choose {', '.join(MECHANISMS)}"
             )
+        if self.sampling not in SAMPLINGS:
+            raise UserError(
+                f"server.sampling={self.sampling} is none of {', '.join(SAMPLINGS)}; choose one"
+            )
+        check_pairing(self.mechanism, self.sampling)
+        self._check_numbers()
+        self._check_cohorts()
+
+    def _check_numbers(self) -> None:
+        if not 0 <= self.noise_multiplier < math.inf:
+            raise UserError(
+                f"a noise multiplier of {self.noise_multiplier} is not allowed; choose 0 or more"
+            )
+        if not 0 < self.delta < 1:
+            raise UserError(
+                f"delta = {self.delta} is not allowed; choose a probability between 0 and 1"
+            )
+        if not 0 <= self.momentum < 1:
+            raise UserError(
+                f"a momentum of {self.momentum} is not allowed; choose at least 0 and less than 1"
+            )
+
+    def _check_cohorts(self) -> None:
         if self.cohort_size > self.population:
             raise UserError(
                 f"a cohort of {self.cohort_size} is more than the population of "
                 f"{self.population}; choose a smaller cohort or a larger population"
+            )
+        if self.cohort_cap is not None and self.sampling != "poisson":
+            raise UserError(
+                f"a cap of cohorts has no effect with {self.sampling} sampling; leave it out"
+            )
+        if self.min_separation > 1 and self.sampling != "shuffled":
+            raise UserError(
+                f"{self.sampling} sampling does not keep a client's participations apart; leave "
+                "the minimum separation out, or use shuffled sampling"
+            )
+        if self.min_separation > self.rounds_per_pass:
+            raise UserError(
+                f"a minimum separation of {self.min_separation} is more than the "
+                f"{self.rounds_per_pass} rounds in which cohorts of {self.cohort_size} pass over "
+                f"{self.population} clients; choose a smaller separation or cohort"
             )
 
     @property
@@ -92,8 +143,6 @@ class Plan:
     @property
     def most_participations(self) -> int:
         """Most rounds in which a client takes part under shuffled passes."""
-        if self.participations is not None:
-            return self.participations
         by_passes = math.ceil(self.rounds / self.rounds_per_pass)
         by_separation = math.ceil(self.rounds / self.min_separation)
-        return min(by_passes, by_separation)
+        return min(self.participations or by_passes, by_separation)

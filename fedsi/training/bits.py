@@ -12,7 +12,7 @@ from numba import extending, types
 from numba.core import imputils
 
 Generator = Callable[..., tuple[Any, Callable[[Any, Any, Any, Any], Any]]]
-intrinsic = cast("Callable[[Generator], Callable[[Any], Any]]", extending.intrinsic)
+intrinsic = cast("Callable[[Generator], Callable[..., Any]]", extending.intrinsic)
 
 FLOATS = {32: (types.float32, ir.FloatType()), 64: (types.float64, ir.DoubleType())}
 _INTEGERS = {32: types.int32, 64: types.int64}

@@ -5,8 +5,9 @@ has the same bits whatever the number of nodes.
 """
 
 import logging
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -14,11 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsi.data.batches import evaluation_batches, training_batches
+from fedsi.data.batches import evaluation_batches, poisson_batches, training_batches
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
-from fedsi.models.language_model import LanguageModel
-from fedsi.training.fixed_point import add_update, largest_contribution
+from fedsi.models.build import build_model
+from fedsi.privacy import canaries
+from fedsi.privacy.clipping import add_clipped, layer_ends
+from fedsi.seeds import Purpose, generator
+from fedsi.training.example_private import ExamplePrivateTrainer
+from fedsi.training.fixed_point import add_update
+from fedsi.training.limits import largest_contribution
 from fedsi.training.local import LocalResult, LocalTrainer, evaluate
 from fedsi.training.metrics import COLUMNS
 
@@ -37,8 +43,9 @@ class Outcome(IntEnum):
     """It could not be trained or evaluated."""
 
 
-TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss")
-"""Columns of the per-client rows that training returns."""
+TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss", "norm", "clipped")
+"""Columns of the per-client rows that training returns. The last two are the norm of the update
+before clipping and whether it was clipped; both are 0 in a run without clipping."""
 
 
 @dataclass
@@ -54,24 +61,35 @@ class BlockTrainer:
     population: Population
 
     def __post_init__(self) -> None:
-        self.model = LanguageModel(
-            self.experiment.model, self.population.description.vocabulary_size
+        self.model = build_model(self.experiment, self.population.description.vocabulary_size)
+        settings = self.experiment.client
+        self._trainer: LocalTrainer | ExamplePrivateTrainer = (
+            LocalTrainer(self.model, settings)
+            if settings.example_noise_multiplier is None
+            else ExamplePrivateTrainer(self.model, settings)
         )
-        self._trainer = LocalTrainer(self.model, self.experiment.client)
         self._unigram = torch.tensor(self.population.unigram_log_probabilities)
         cohort = self.experiment.server.largest_cohort
         self._limit = np.float32(largest_contribution(cohort))
+        shapes = list(self.model.layout.shapes.values())
+        self._layer_ends = layer_ends(shapes, self.experiment.privacy.clipping)
 
     def train(
-        self, start: Tensor, clients: Sequence[int], round_number: int, sums: Tensor
+        self,
+        start: Tensor,
+        clients: Sequence[int],
+        round_number: int,
+        sums: Tensor,
+        clip_norm: float = math.inf,
     ) -> NDArray[np.float64]:
         """Train one block.
 
         Args:
             start: The global parameters, ``[parameters]``.
-            clients: The block's members, in cohort order.
+            clients: The block's members, in cohort order; canaries from ``canaries.FIRST`` on.
             round_number: The round.
             sums: What the fixed-point sum of weighted updates is added to, int64 ``[parameters]``.
+            clip_norm: Largest L2 norm of an update; infinite for no clipping.
 
         Returns:
             A row for each client in the order of ``TRAINING_COLUMNS``.
@@ -80,27 +98,25 @@ class BlockTrainer:
         self._trainer.begin(start)
         for row, client in zip(rows, clients, strict=True):
             try:
-                result = self._train_client(client, round_number)
+                result = (
+                    self._play_canary(start, client - canaries.FIRST, clip_norm)
+                    if client >= canaries.FIRST
+                    else self._train_client(client, round_number)
+                )
             except Exception:
                 log.exception("client %d failed in round %d", client, round_number)
                 row[0] = Outcome.FAILED
                 continue
             weight = self._weight(result)
-            trained = self._trainer.parameters.numpy()
-            accepted = add_update(
-                start.numpy(),
-                trained,
-                self._trainer.spans,
-                np.float32(weight),
-                self._limit,
-                sums.numpy(),
-            )
+            accepted, norm, clipped = self._add(start, weight, sums, clip_norm)
             row[:] = (
                 Outcome.AGGREGATED if accepted else Outcome.REJECTED,
                 weight if accepted else 0.0,
                 result.examples,
                 result.tokens,
                 result.loss,
+                norm,
+                clipped,
             )
         return rows
 
@@ -127,15 +143,49 @@ class BlockTrainer:
         return rows
 
     def _train_client(self, client: int, round_number: int) -> LocalResult:
-        batches = training_batches(
-            self.population.examples(client),
+        private = self.experiment.client.example_noise_multiplier is not None
+        draw = poisson_batches if private else training_batches
+        seed, cap = self.experiment.seed, self.experiment.data.max_examples_per_client
+        examples = self.population.examples(client)
+        batches = draw(
+            examples,
             self.experiment.client,
-            self.experiment.data.max_examples_per_client,
-            seed=self.experiment.seed,
+            cap,
+            seed=seed,
             round_number=round_number,
             client=client,
         )
+        if isinstance(self._trainer, ExamplePrivateTrainer):
+            noise = generator(seed, Purpose.EXAMPLE_NOISE, round_number, client)
+            result = self._trainer.train(batches, noise)
+            # What counts for the accounting is how many the batches were drawn from.
+            return replace(result, examples=len(examples[:cap]))
         return self._trainer.train(batches)
+
+    def _play_canary(self, start: Tensor, canary: int, clip_norm: float) -> LocalResult:
+        """Make the update of a canary, which has no examples, in place of training."""
+        direction = canaries.direction(self.experiment.seed, canary, len(start))
+        update = torch.from_numpy(direction).mul_(canaries.RAW_NORM * clip_norm)
+        torch.add(start, update, out=self._trainer.parameters)
+        self._trainer.spans = np.array([[0, len(start)]])
+        return LocalResult(loss=0.0, tokens=0, examples=0)
+
+    def _add(
+        self, start: Tensor, weight: float, sums: Tensor, clip_norm: float
+    ) -> tuple[bool, float, bool]:
+        """Add the update of the client just trained, clipped or weighted, if it is finite.
+
+        Returns:
+            Whether it was added, its norm before clipping, and whether it was clipped.
+        """
+        vectors = start.numpy(), self._trainer.parameters.numpy()
+        if math.isinf(clip_norm):
+            accepted = add_update(
+                *vectors, self._trainer.spans, np.float32(weight), self._limit, sums.numpy()
+            )
+            return accepted, 0.0, False
+        norm, clipped = add_clipped(*vectors, self._layer_ends, clip_norm, sums.numpy())
+        return math.isfinite(norm), norm if math.isfinite(norm) else 0.0, clipped
 
     def _weight(self, result: LocalResult) -> float:
         return float(result.examples) if self.experiment.server.averaging == "examples" else 1.0

@@ -12,19 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.training.compiler import compiled_as_written
-
-FRACTION_BITS = 36
-"""Resolution 1.5e-11, far below what float32 parameters of order one can show."""
+from fedsi.training.limits import FRACTION_BITS
 
 CACHED = 1 << 13
 """Scalars that are checked and then added, so that adding finds them in the cache."""
-
-LARGEST_SUM = 2.0 ** (62 - FRACTION_BITS)
-
-
-def largest_contribution(cohort_size: int) -> float:
-    """Return the largest magnitude that one client's weighted update may have in an entry."""
-    return LARGEST_SUM / cohort_size
 
 
 @compiled_as_written

@@ -8,13 +8,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsi.data.protocol import PAD, Tokens
+from fedsi.data.protocol import Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.models.language_model import LanguageModel
+from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
 from fedsi.training.fixed_point import copy_spans
 from fedsi.training.fused import FusedSgd
+from fedsi.training.general import GeneralSgd
 from fedsi.training.metrics import Evaluation
+from fedsi.training.predictions import predictions
 
 
 @dataclass(frozen=True)
@@ -39,18 +42,24 @@ class LocalTrainer:
         settings: Local SGD.
     """
 
-    def __init__(self, model: LanguageModel, settings: ClientSettings) -> None:
+    def __init__(self, model: Model, settings: ClientSettings) -> None:
         size = model.layout.size
         self.parameters = torch.zeros(size)
         """The client's parameters after ``train``, ``[parameters]``."""
         self.spans = np.array([[0, size]])
         """First and one past the last of the parameters that may differ from the start's."""
-        self._sgd = FusedSgd(model, settings, self.parameters)
-        self._row = model.settings.embedding_size
-        self._embedded = model.vocabulary_size * self._row
-        self._sparse = not (
-            model.settings.tied_output or settings.weight_decay or settings.gradient_clip
-        )
+        # The gradients by hand are those of one model; all others take the general path.
+        self._sgd: FusedSgd | GeneralSgd
+        self._sparse = False
+        if isinstance(model, LanguageModel):
+            self._sgd = FusedSgd(model, settings, self.parameters)
+            self._row = model.settings.embedding_size
+            self._embedded = model.vocabulary_size * self._row
+            self._sparse = not (
+                model.settings.tied_output or settings.weight_decay or settings.gradient_clip
+            )
+        else:
+            self._sgd = GeneralSgd(model, settings, self.parameters)
         self._start: Tensor | None = None
 
     def begin(self, start: Tensor) -> None:
@@ -88,7 +97,7 @@ class LocalTrainer:
 
 
 def evaluate(
-    model: LanguageModel, parameters: Parameters, batches: Iterable[Tokens], unigram: Tensor
+    model: Model, parameters: Parameters, batches: Iterable[Tokens], unigram: Tensor
 ) -> Evaluation:
     """Count losses and hits of a client's examples.
 
@@ -105,22 +114,3 @@ def evaluate(
             logits, targets = predictions(model, parameters, torch.from_numpy(batch).long())
             counts.add(logits, targets, unigram)
     return counts
-
-
-def predictions(
-    model: LanguageModel, parameters: Parameters, batch: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Predict each target of a batch; logits are computed only where there is a target.
-
-    Args:
-        model: The model's functions.
-        parameters: Named tensors without client axis.
-        batch: ``[batch, time + 1]``.
-
-    Returns:
-        Logits ``[targets, vocabulary]`` and the targets' ids ``[targets]``.
-    """
-    inputs, following = batch[:, :-1], batch[:, 1:]
-    mask = following != PAD
-    features = model.features(parameters, inputs)
-    return model.logits(parameters, features[mask]), following[mask]

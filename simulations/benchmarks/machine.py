@@ -13,14 +13,17 @@ class BenchmarkError(Exception):
     """A benchmark's result would be wrong, or its process died."""
 
 
-def peak_memory() -> int:
-    """Return the most memory that this process has had resident, in bytes.
+def peak_memory(process: int | None = None) -> int:
+    """Return the most memory that a process has had resident, in bytes.
 
     The kernel's high-water mark is read where there is one: ``ru_maxrss`` counts what the process
-    was before it started its program.
+    was before it started its program, and is known of this process only.
+
+    Args:
+        process: Its id; None for this one.
     """
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
+        status = Path(f"/proc/{process or 'self'}/status").read_text(encoding="utf-8")
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
     except OSError:
         found = None

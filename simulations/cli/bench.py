@@ -2,18 +2,22 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from fedsi.experiment import Experiment
+from fedsi.files import make_folder
 from simulations.cli import options
 from simulations.cli.display import Display
+
+if TYPE_CHECKING:
+    from simulations.benchmarks.report import Report
 
 bench = typer.Typer(help="Measure fedsi on this machine.", no_args_is_help=True)
 
@@ -33,6 +37,8 @@ def ingestion(
 
     if sentences < clients:
         raise typer.BadParameter(f"{sentences} sentences are too few for {clients} clients")
+    if folder is not None:
+        make_folder(folder)
     with tempfile.TemporaryDirectory(dir=folder) as place, Display(options.messages()) as display:
         result = measure_ingestion(Path(place), clients, sentences, display.step)
     _show(result, as_json=as_json)
@@ -53,56 +59,190 @@ def population(
     _show(measure_population(clients, cohort, rounds), as_json=as_json)
 
 
+Corpus = Annotated[str, typer.Option(help="The texts to train on.")]
+Architectures = Annotated[str, typer.Option(metavar="NAME,...", help="Which cells.")]
+Sizes = Annotated[str, typer.Option(metavar="SIZE,...", help="Which sizes of the model.")]
+Cohort = Annotated[int, typer.Option(min=1, help="Clients in a round.")]
+Rounds = Annotated[int, typer.Option(min=2, help="Rounds; the first is dropped.")]
+
+_BOTH, _ALL = "cifg,si_cifg", "0.05M,0.34M,1.3M,3.5M"
+
+
 @bench.command()
 def peers(
     pfl_python: Annotated[
         Path,
         typer.Option(metavar="PYTHON", help="The Python of an environment that has pfl 0.6."),
     ],
-    corpus: Annotated[str, typer.Option(help="The texts to train on.")] = "pydocs",
-    architectures: Annotated[str, typer.Option(metavar="NAME,...")] = "cifg,si_cifg",
-    sizes: Annotated[str, typer.Option(metavar="SIZE,...")] = "0.05M,0.34M,1.3M,3.5M",
+    corpus: Corpus = "pydocs",
+    architectures: Architectures = _BOTH,
+    sizes: Sizes = _ALL,
     precision: Annotated[
         str, typer.Option(help="fedsi's client.precision; pfl's is float32.")
     ] = "float32",
-    cohort: Annotated[int, typer.Option(min=1, help="Clients in a round.")] = 20,
-    rounds: Annotated[int, typer.Option(min=2, help="Rounds; the first is dropped.")] = 6,
+    cohort: Cohort = 20,
+    rounds: Rounds = 6,
     out: options.Out = None,
     as_json: options.Json = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Train the same models on the same clients with fedsi and with pfl-research, in turn."""
-    from simulations.benchmarks.machine import machine  # noqa: PLC0415
+    _check_python(pfl_python, "pfl", "pfl[pytorch]==0.6.0")
+    tasks = [
+        (name, experiment.updated({"client.precision": precision}))
+        for name, experiment in _tasks(corpus, architectures, sizes, cohort, rounds)
+    ]
+    _compare("peers", "pfl", pfl_python, tasks, cache, out, as_json=as_json)
+
+
+@bench.command()
+def flower(
+    flower_python: Annotated[
+        Path,
+        typer.Option(metavar="PYTHON", help="The Python of an environment that has Flower 1.41."),
+    ],
+    corpus: Corpus = "pydocs",
+    architectures: Architectures = _BOTH,
+    sizes: Sizes = "1.3M",
+    cohort: Cohort = 50,
+    rounds: Rounds = 4,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Train the same clients with fedsi and with Flower's simulation, a node for each client."""
+    _check_python(flower_python, "flwr", "flwr[simulation]==1.41.0")
+    tasks = _tasks(corpus, architectures, sizes, cohort, rounds)
+    _compare("flower", "flower", flower_python, tasks, cache, out, as_json=as_json)
+
+
+@bench.command()
+def roofline(
+    corpus: Corpus = "pydocs",
+    architectures: Architectures = _BOTH,
+    sizes: Sizes = _ALL,
+    clients: Annotated[int, typer.Option(min=1, help="Clients whose batches are used.")] = 20,
+    repeats: Annotated[int, typer.Option(min=2, help="Repeats; the first is dropped.")] = 8,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Compare the training steps' useful arithmetic with the best matrix product."""
+    from simulations.benchmarks import roofline as program  # noqa: PLC0415
+
+    tasks = _tasks(corpus, architectures, sizes, clients, repeats)
+    with Display(options.messages()) as display:
+        measured = [
+            program.measure_roofline(experiment, size, cache, display.step)
+            for size, experiment in tasks
+        ]
+    _report(
+        program.roofline_report(measured), [asdict(one) for one in measured], out, as_json=as_json
+    )
+
+
+@bench.command()
+def scaling(
+    corpus: Corpus = "pydocs",
+    architecture: Annotated[str, typer.Option(metavar="NAME", help="Which cell.")] = "cifg",
+    size: Annotated[str, typer.Option(metavar="SIZE", help="Trained by the workers.")] = "1.3M",
+    large: Annotated[str, typer.Option(metavar="SIZE", help="For overhead and memory.")] = "5M",
+    workers: Annotated[str, typer.Option(metavar="N,...", help="Numbers of workers.")] = "1,2",
+    cohorts: Annotated[
+        str, typer.Option(metavar="N,...", help="Cohorts for the memory; the largest has overhead.")
+    ] = "20,100,500",
+    cohort: Cohort = 200,
+    rounds: Rounds = 6,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Measure more workers, the overhead of a round, the memory of a worker, and the start."""
+    from simulations.benchmarks.scaling.measure import measure_scaling  # noqa: PLC0415
+    from simulations.benchmarks.scaling.report import scaling_report  # noqa: PLC0415
+
+    counts, members = _counts("--workers", workers), _counts("--cohorts", cohorts)
+    if counts[0] != 1:
+        raise typer.BadParameter(f"--workers {workers} is compared with one worker; start with 1")
+    ((_, small), (_, big)) = _tasks(corpus, architecture, f"{size},{large}", cohort, rounds)
+    with tempfile.TemporaryDirectory() as place, Display(options.messages()) as display:
+        findings = measure_scaling(small, big, counts, members, Path(place), cache, display.step)
+    _report(scaling_report(findings), [asdict(one) for one in findings], out, as_json=as_json)
+
+
+def _counts(option: str, text: str) -> list[int]:
+    try:
+        counts = [int(word) for word in text.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1 or len(set(counts)) < len(counts):
+        raise typer.BadParameter(f"{option} {text} is not a list of different counts like 1,2")
+    return counts
+
+
+def _tasks(
+    corpus: str, architectures: str, sizes: str, cohort: int, rounds: int
+) -> list[tuple[str, Experiment]]:
+    """Return each model's size and what is trained of it."""
+    from simulations.benchmarks.peers.measure import SIZES, experiment_for  # noqa: PLC0415
+
+    unknown = set(sizes.split(",")) - SIZES.keys()
+    if unknown:
+        known = ", ".join(SIZES)
+        raise typer.BadParameter(f"there is no size {min(unknown)}; choose from {known}")
+    base = Experiment().updated({"data.corpus": corpus})
+    return [
+        (size, experiment_for(base, architecture, size, cohort, rounds))
+        for architecture in architectures.split(",")
+        for size in sizes.split(",")
+    ]
+
+
+def _check_python(python: Path, folder: str, package: str) -> None:
+    if not python.exists():
+        raise typer.BadParameter(
+            f"there is no {python}; make an environment with: python -m venv {folder} && "
+            f"{folder}/bin/pip install '{package}'"
+        )
+
+
+def _compare(
+    name: str,
+    peer: str,
+    python: Path,
+    tasks: Sequence[tuple[str, Experiment]],
+    cache: Path,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     from simulations.benchmarks.peers import measure, report  # noqa: PLC0415
 
-    if not pfl_python.exists():
-        raise typer.BadParameter(
-            f"there is no {pfl_python}; make an environment with: python -m venv pfl && "
-            "pfl/bin/pip install 'pfl[pytorch]==0.6.0'"
-        )
-    unknown = set(sizes.split(",")) - measure.SIZES.keys()
-    if unknown:
-        known = ", ".join(measure.SIZES)
-        raise typer.BadParameter(f"there is no size {min(unknown)}; choose from {known}")
-    base = Experiment().updated({"data.corpus": corpus, "client.precision": precision})
     measured = []
     with Display(options.messages()) as display:
-        for architecture in architectures.split(","):
-            for size in sizes.split(","):
-                experiment = measure.experiment_for(base, architecture, size, cohort, rounds)
-                with tempfile.TemporaryDirectory() as task:
-                    measured.append(
-                        measure.measure_peers(
-                            experiment, size, pfl_python, Path(task), cache, display.step
-                        )
+        for size, experiment in tasks:
+            with tempfile.TemporaryDirectory() as task:
+                measured.append(
+                    measure.measure_peers(
+                        experiment, size, peer, python, Path(task), cache, display.step
                     )
-    folder = out or options.default_folder("bench-peers")
-    report.write_report(measured, machine(), folder)
+                )
+    rows = [asdict(one) for one in measured]
+    _report(report.peers_report(measured, name), rows, out, as_json=as_json)
+
+
+def _report(report: "Report", result: Any, out: Path | None, *, as_json: bool) -> None:
+    """Write a report, and print its table or the result as JSON."""
+    from simulations.benchmarks.report import write_report  # noqa: PLC0415
+
+    folder = out or options.default_folder(f"bench-{report.name}")
+    write_report(report, folder)
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in measured]))
+        typer.echo(json.dumps(result))
     else:
-        typer.echo((folder / f"{report.NAME}.md").read_text(encoding="utf-8"))
-    options.messages().print(f"figure: {folder / report.NAME}.png", highlight=False, soft_wrap=True)
+        typer.echo((folder / f"{report.name}.md").read_text(encoding="utf-8"))
+    figure = folder / f"{report.name}.png"
+    options.messages().print(f"figure: {figure}", highlight=False, soft_wrap=True)
 
 
 def _show(result: Mapping[str, Any], *, as_json: bool) -> None:

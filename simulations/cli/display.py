@@ -91,4 +91,6 @@ def _detail(records: Sequence[RoundRecord]) -> str:
     losses = f"cohort {cohort:.3f}"
     if heldout is not None:
         losses += f" held-out {heldout:.3f}"
+    if math.isfinite(records[-1].epsilon):
+        losses += f" epsilon {records[-1].epsilon:.2f}"
     return f"{losses}, {speed:.0f} clients/s"

@@ -16,11 +16,14 @@ import fedsi
 from fedsi.errors import UserError
 from server.nodes import NodesError
 from simulations.benchmarks.machine import BenchmarkError
+from simulations.cli.audit import audit
 from simulations.cli.bench import bench
 from simulations.cli.compare import compare
 from simulations.cli.data import data
 from simulations.cli.options import StoppedError
+from simulations.cli.privacy import privacy
 from simulations.cli.run import run
+from simulations.cli.tradeoff import tradeoff
 from simulations.studies.runner import CellError
 
 _INTERRUPTED = 130
@@ -33,6 +36,9 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(compare)
+app.command()(tradeoff)
+app.command()(audit)
+app.command()(privacy)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 
@@ -50,6 +56,8 @@ def _options(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    if "" not in sys.path:  # a model of one's own may lie in the folder that one works in
+        sys.path.append("")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:

@@ -44,16 +44,24 @@ class StoppedError(Exception):
     """The person stopped the command; the message says how to go on."""
 
 
+def named(file: Path | None, preset: str | None) -> Experiment:
+    """Return the experiment that is named, or the default one.
+
+    Raises:
+        UserError: Both a file and a preset, or a file or preset that cannot be read.
+    """
+    if file and preset:
+        raise UserError(f"give either a file ({file}) or --preset {preset}, not both")
+    return load_preset(preset) if preset else Experiment.from_file(file) if file else Experiment()
+
+
 def resolve(file: Path | None, preset: str | None, overrides: list[str] | None) -> Experiment:
     """Build the experiment that the options describe.
 
     Raises:
         UserError: Both a file and a preset, or anything that the experiment refuses.
     """
-    if file and preset:
-        raise UserError(f"give either a file ({file}) or --preset {preset}, not both")
-    base = load_preset(preset) if preset else Experiment.from_file(file) if file else Experiment()
-    return base.updated(parse_overrides(overrides or []))
+    return named(file, preset).updated(parse_overrides(overrides or []))
 
 
 def default_folder(kind: str) -> Path:

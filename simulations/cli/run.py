@@ -73,7 +73,7 @@ def run(
                 overwrite=overwrite,
                 resume=resume,
                 cache=cache,
-                on_round=_shown_on(display),
+                on_round=shown_on(display),
                 progress=display.step,
             )
     except KeyboardInterrupt:
@@ -89,7 +89,7 @@ def run(
     console.print(f"results are in {folder}", highlight=False, soft_wrap=True)
 
 
-def _shown_on(display: Display) -> Observer:
+def shown_on(display: Display) -> Observer:
     """Return what shows each round as it ends."""
     records: list[RoundRecord] = []
 

@@ -5,6 +5,7 @@ connected by a socket pair. No Ray, no SuperLink, no port, nothing written to di
 """
 
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -40,6 +41,8 @@ GRACE_SECONDS = 2.0
 
 
 class _Node(Protocol):
+    @property
+    def process_id(self) -> int: ...
     def send(self, frame: Frame) -> None: ...
     def receive(self) -> Frame: ...
     def close(self) -> None: ...
@@ -52,6 +55,10 @@ class _LocalNode:
         self._client_app = client_app
         self._context = context
         self._waiting: list[Frame] = []
+
+    @property
+    def process_id(self) -> int:
+        return os.getpid()
 
     def send(self, frame: Frame) -> None:
         self._waiting.append(frame)
@@ -88,6 +95,10 @@ class _WorkerNode:
                 env=single_threaded_environment(),
             )
         self.connection = Connection(ours.detach())
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
 
     def send(self, frame: Frame) -> None:
         self._pending.append(frame.number)
@@ -148,6 +159,10 @@ class InProcessGrid(Grid):
     ) -> None:
         for node in self._nodes.values():
             node.close()
+
+    def processes(self) -> list[int]:
+        """Return the ids of the processes that the nodes run in."""
+        return [node.process_id for node in self._nodes.values()]
 
     def set_run(self, run: Run) -> None:
         """Set the run; there is only one."""

@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 
 from fedsi.files import write_atomically
 from server.rounds import RoundRecord
-from simulations.studies.compare import Comparison, Setting
+from simulations.studies.compare import Comparison
+from simulations.studies.grid import Setting
 
 COLOURS = {"cifg": "#c8500a", "si_cifg": "#0a7f6e"}
 LABELS = {"cifg": "CIFG", "si_cifg": "SI-CIFG"}
+
+
+def label(architecture: str) -> str:
+    """Return what figures and tables call an architecture; a user's own by its import path."""
+    return LABELS.get(architecture, architecture)
+
+
 _GREY = "#666666"
 STYLE: Any = {
     "svg.hashsalt": "fedsi",
@@ -64,7 +72,7 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Fi
             rounds, [r.train_loss for r in records], color=colour, alpha=0.35, label="cohort"
         )
         _curve(losses, evaluated, "loss", colour, "held-out clients")
-        _unigram_line(losses, summary["unigram_loss"])
+        unigram_line(losses, summary["unigram_loss"])
         losses.set(xlabel="round", ylabel="loss (nats per token)", title="Loss")
         losses.legend()
         _curve(accuracy, evaluated, "accuracy_no_oov_no_eos", colour, "most likely word")
@@ -72,8 +80,8 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Fi
         accuracy.set(xlabel="round", ylabel="share of words", title="Held-out next-word accuracy")
         accuracy.set_ylim(bottom=0)
         accuracy.legend()
-        label = LABELS.get(summary["architecture"], summary["architecture"])
-        figure.suptitle(f"{label} on {summary['corpus']}, {summary['parameters']:,} parameters")
+        name = label(summary["architecture"])
+        figure.suptitle(f"{name} on {summary['corpus']}, {summary['parameters']:,} parameters")
     return figure
 
 
@@ -86,10 +94,10 @@ def comparison_figure(comparison: Comparison) -> Figure:
             best = comparison.best(architecture)
             if best:
                 _best_curves(over_rounds, best)
-            _rate_curve(over_rates, comparison.settings(architecture))
+            setting_curve(over_rates, comparison.values, comparison.settings(architecture))
         summary = comparison.outcomes[0].summary
         for axes in (over_rounds, over_rates):
-            _unigram_line(axes, summary["unigram_loss"])
+            unigram_line(axes, summary["unigram_loss"])
         over_rounds.set(
             xlabel="round",
             ylabel="held-out loss (nats per token)",
@@ -101,8 +109,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
             title="At every client learning rate",
         )
         over_rates.set_xscale("log")
-        over_rates.set_xticks(comparison.learning_rates)
-        over_rates.set_xticklabels([f"{rate:g}" for rate in comparison.learning_rates])
+        over_rates.set_xticks(comparison.values)
+        over_rates.set_xticklabels([f"{rate:g}" for rate in comparison.values])
         over_rates.minorticks_off()
         for axes in (over_rounds, over_rates):
             axes.legend()
@@ -145,32 +153,49 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
 
 def _best_curves(axes: Axes, best: Setting) -> None:
     colour = COLOURS.get(best.architecture, "#333333")
-    label: str | None = f"{LABELS[best.architecture]}, client lr {best.client_learning_rate:g}"
+    name: str | None = f"{label(best.architecture)}, client lr {best.value:g}"
     for outcome in best.outcomes:
         evaluated = [(r.round, r.heldout.loss) for r in outcome.records if r.heldout]
-        axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=label)
-        label = None
+        axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=name)
+        name = None
 
 
-def _rate_curve(axes: Axes, settings: Sequence[Setting]) -> None:
+def setting_curve(
+    axes: Axes,
+    places: Sequence[float],
+    settings: Sequence[Setting],
+    metric: str = "heldout_loss",
+    *,
+    crosses_at: float = 0.97,
+) -> None:
+    """Draw an architecture's settings: means and half ranges, and crosses where a seed diverged.
+
+    Args:
+        axes: Where to.
+        places: The settings' places on the x axis.
+        settings: Of one architecture.
+        metric: A key of the summaries.
+        crosses_at: Height of the crosses, as a share of the axes'.
+    """
     architecture = settings[0].architecture
     colour = COLOURS.get(architecture, "#333333")
-    stable = [setting for setting in settings if not setting.diverged]
+    placed = list(zip(places, settings, strict=True))
+    stable = [(x, setting) for x, setting in placed if not setting.diverged]
     axes.errorbar(
-        [setting.client_learning_rate for setting in stable],
-        [setting.loss for setting in stable],
-        yerr=[setting.half_range for setting in stable],
+        [x for x, _ in stable],
+        [setting.mean(metric) for _, setting in stable],
+        yerr=[setting.half_range_of(metric) for _, setting in stable],
         color=colour,
         marker="o",
         capsize=3,
-        label=LABELS[architecture],
+        label=label(architecture),
     )
-    diverged = [setting.client_learning_rate for setting in settings if setting.diverged]
+    diverged = [x for x, setting in placed if setting.diverged]
     if diverged:
         # In axes coordinates: a diverged run has no loss that could be drawn to scale.
         axes.plot(
             diverged,
-            [0.97] * len(diverged),
+            [crosses_at] * len(diverged),
             color=colour,
             marker="x",
             ms=9,
@@ -178,7 +203,7 @@ def _rate_curve(axes: Axes, settings: Sequence[Setting]) -> None:
             linestyle="none",
             transform=axes.get_xaxis_transform(),
             clip_on=False,
-            label=f"{LABELS[architecture]} diverged",
+            label=f"{label(architecture)} diverged",
         )
 
 
@@ -189,5 +214,6 @@ def _curve(
     axes.plot([r.round for r in records], values, color=colour, marker="o", ms=3, label=label)
 
 
-def _unigram_line(axes: Axes, loss: float) -> None:
+def unigram_line(axes: Axes, loss: float) -> None:
+    """Draw the loss of a model that knows only how frequent words are."""
     axes.axhline(loss, color=_GREY, linestyle=":", linewidth=1.2, label="unigram model")

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from simulations.reports.figures import LABELS
-from simulations.studies.compare import Comparison, Setting
+from simulations.reports.figures import label
+from simulations.studies.compare import Comparison
+from simulations.studies.grid import ACCURACY, Setting, Study
 
 
 def findings(comparison: Comparison) -> list[str]:
     """Return sentences that say what this comparison found, and nothing more."""
     return [
-        _design(comparison),
+        design(comparison),
         *(_architecture(comparison, name) for name in comparison.architectures),
         *_lead(comparison),
         _caveat(comparison),
@@ -21,34 +22,36 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
     A row is an architecture: its best of the grid, then its loss at every learning rate.
     """
-    rates = [f"at lr {rate:g}" for rate in comparison.learning_rates]
+    rates = [f"at lr {rate:g}" for rate in comparison.values]
     header = ["", "best lr", "loss", "word accuracy", *rates]
     rows = []
     for name in comparison.architectures:
         best = comparison.best(name)
         settings = comparison.settings(name)
-        row = [LABELS[name]]
+        row = [label(name)]
         if best:
             row += [
-                f"{best.client_learning_rate:g}",
-                _loss(best),
-                f"{best.mean('heldout_accuracy_no_oov_no_eos'):.3f}",
+                f"{best.value:g}",
+                loss_text(best),
+                f"{best.mean(ACCURACY):.3f}",
             ]
         else:
             row += ["none", "diverged", ""]
-        rows.append([*row, *(_loss(setting) for setting in settings)])
+        rows.append([*row, *(loss_text(setting) for setting in settings)])
     return header, rows
 
 
-def _loss(setting: Setting) -> str:
+def loss_text(setting: Setting) -> str:
+    """Return a setting's mean loss, with half the range of several seeds, or that it diverged."""
     seeds = len(setting.outcomes)
     if setting.diverged:
         return "diverged" if seeds == 1 else f"diverged {setting.diverged} of {seeds}"
     return f"{setting.loss:.3f}" + (f" ± {setting.half_range:.3f}" if seeds > 1 else "")
 
 
-def _design(comparison: Comparison) -> str:
-    summary = comparison.outcomes[0].summary
+def design(study: Study) -> str:
+    """Say which texts a study used."""
+    summary = study.summary
     return (
         f"Corpus {summary['corpus']} (SHA-256 {summary['corpus_sha256'][:16]}): "
         f"{summary['training_clients']:,} training clients, {summary['heldout_clients']:,} held "
@@ -57,14 +60,16 @@ def _design(comparison: Comparison) -> str:
 
 
 def _architecture(comparison: Comparison, name: str) -> str:
-    diverged = [f"{s.client_learning_rate:g}" for s in comparison.settings(name) if s.diverged]
-    unstable = f"; it diverged at {_enumerate(diverged)}" if diverged else "; it never diverged"
+    diverged = [f"{s.value:g}" for s in comparison.settings(name) if s.diverged]
+    unstable = (
+        f"; it diverged at {enumerate_words(diverged)}" if diverged else "; it never diverged"
+    )
     best = comparison.best(name)
     if best is None:
-        return f"{LABELS[name]} diverged at every client learning rate tried."
+        return f"{label(name)} diverged at every client learning rate tried."
     return (
-        f"{LABELS[name]} was best at client learning rate {best.client_learning_rate:g}, with a "
-        f"held-out loss of {_loss(best)}{unstable}."
+        f"{label(name)} was best at client learning rate {best.value:g}, with a "
+        f"held-out loss of {loss_text(best)}{unstable}."
     )
 
 
@@ -80,27 +85,31 @@ def _lead(comparison: Comparison) -> list[str]:
         if not a.diverged and not b.diverged
     ]
     gaps = [
-        f"{LABELS[two if b.loss < a.loss else one]} by {abs(a.loss - b.loss):.3f} at "
-        f"{a.client_learning_rate:g}"
+        f"{label(two if b.loss < a.loss else one)} by {abs(a.loss - b.loss):.3f} at {a.value:g}"
         for a, b in shared
     ]
     if gaps:
-        sentences.append(f"Lower loss at the same client learning rate: {_enumerate(gaps)}.")
+        sentences.append(f"Lower loss at the same client learning rate: {enumerate_words(gaps)}.")
     first, second = comparison.best(one), comparison.best(two)
     if first and second:
         lower = one if first.loss < second.loss else two
         gap = abs(first.loss - second.loss)
-        sentences.append(f"Best against best, {LABELS[lower]} is lower by {gap:.3f}.")
+        sentences.append(f"Best against best, {label(lower)} is lower by {gap:.3f}.")
     return sentences
 
 
 def _caveat(comparison: Comparison) -> str:
-    seeds = len({outcome.cell.seed for outcome in comparison.outcomes})
     chosen = "The best learning rates were chosen on the same held-out clients."
-    if seeds == 1:
-        return f"{chosen} One seed is one seed: another may change small gaps, even their sign."
-    return f"{chosen} Losses are means of {seeds} seeds, ± half the range."
+    return f"{chosen} {seeds_caveat(comparison)}"
 
 
-def _enumerate(items: Sequence[str]) -> str:
+def seeds_caveat(study: Study) -> str:
+    """Say how far the numbers of a study are from a mean over all seeds."""
+    if study.seeds == 1:
+        return "One seed is one seed: another may change small gaps, even their sign."
+    return f"Losses are means of {study.seeds} seeds, ± half the range."
+
+
+def enumerate_words(items: Sequence[str]) -> str:
+    """Return "a", "a and b", "a, b and c"; not of nothing."""
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

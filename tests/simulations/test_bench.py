@@ -1,17 +1,31 @@
 """The benchmarks at small sizes: what they count, not how long it takes."""
 
 import json
+import re
 import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedsi.data.corpus import silent
 from fedsi.data.formats.table import open_corpus
+from fedsi.data.prepare import prepare
+from fedsi.experiment import Experiment, ModelSettings
+from fedsi.models.language_model import LanguageModel
+from fedsi.training.block import BlockTrainer
+from fedsi.training.fused import FusedSgd
+from simulations.benchmarks import roofline
 from simulations.benchmarks.peers import measure
+from simulations.benchmarks.report import write_report
+from simulations.benchmarks.scaling.finding import Finding
+from simulations.benchmarks.scaling.overhead import measure as measure_overhead
+from simulations.benchmarks.scaling.report import scaling_report
+from simulations.benchmarks.scaling.start import measure_start
+from simulations.benchmarks.scaling.workers import measure_memory, measure_workers
 from simulations.benchmarks.stack_overflow import write_stack_overflow
 from simulations.cli.main import main
 
@@ -25,14 +39,15 @@ def result_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, 
 def test_ingestion_counts_what_it_generated(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    sizes = ["--clients", "50", "--sentences", "2000", "--folder", str(tmp_path)]
+    folder = tmp_path / "new"
+    sizes = ["--clients", "50", "--sentences", "2000", "--folder", str(folder)]
     result = result_of(capfd, "ingestion", *sizes)
     assert (result["clients"], result["sentences"]) == (50, 2000)
     assert 20_000 < result["words"] < 28_000
     assert result["sentences_per_second"] > 0
     assert 50 < result["peak_memory_mib"] < 1536
     assert result["reached"]
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_population_draws_in_every_way_and_trains(capfd: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +68,12 @@ def test_impossible_sizes_are_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert "20 sentences are too few for 50 clients" in capsys.readouterr().err
     assert main(["bench", "population", "--clients", "100", "--cohort", "60"]) == 2
     assert "a cohort of 60 is too large" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["bench", "ingestion", "--folder", str(tmp_path / "file" / "x")]) == 2
+    assert re.fullmatch(r"error: cannot write .*file/x: .*\n", capsys.readouterr().err)
 
 
 def test_the_generated_file_is_what_tensorflow_federated_writes(tmp_path: Path) -> None:
@@ -104,7 +125,7 @@ def test_peers_are_timed_and_their_weights_compared(
 ) -> None:
     script = tmp_path / "peer.py"
     script.write_text(peer)
-    monkeypatch.setattr(measure, "_PFL", str(script))
+    monkeypatch.setitem(measure.SCRIPTS, "pfl", script)
     options = ["--pfl-python", sys.executable, "--corpus", "synthetic", "--sizes", "0.05M"]
     counts = ["--architectures", "cifg", "--cohort", "2", "--rounds", "3"]
     places = ["--cache", str(cache), "--out", str(tmp_path / "out"), "--json"]
@@ -116,10 +137,29 @@ def test_peers_are_timed_and_their_weights_compared(
         return
     (measured,) = json.loads(captured.out)
     assert measured["ratio"] > 1
-    assert measured["pfl_clients_per_second"] == pytest.approx(2 / 5)
+    assert measured["peer_clients_per_second"] == pytest.approx(2 / 5)
     assert measured["difference"] == 0
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"peers.csv", "peers.md", "peers.png", "peers.svg"}
+
+
+def test_flower_has_a_report_of_its_own(
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script = tmp_path / "peer.py"
+    script.write_text((FAKE_PEER % "0").replace("pfl.npy", "flower.npy"))
+    monkeypatch.setitem(measure.SCRIPTS, "flower", script)
+    options = ["--flower-python", sys.executable, "--corpus", "synthetic", "--sizes", "0.05M"]
+    counts = ["--architectures", "cifg", "--cohort", "2", "--rounds", "2"]
+    places = ["--cache", str(cache), "--out", str(tmp_path / "out")]
+    assert main(["bench", "flower", *options, *counts, *places]) == 0
+    assert "Flower's simulation, clients/s" in capsys.readouterr().out
+    assert (tmp_path / "out" / "flower.csv").exists()
+    assert main(["bench", "flower", "--flower-python", "none/python"]) == 2
+    assert "pip install 'flwr[simulation]" in capsys.readouterr().err
 
 
 def test_a_peer_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,3 +168,88 @@ def test_a_peer_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     known = ["--pfl-python", sys.executable, "--sizes", "9M"]
     assert main(["bench", "peers", *known]) == 2
     assert "there is no size 9M" in capsys.readouterr().err
+
+
+def test_a_step_owes_the_products_of_real_positions() -> None:
+    settings = ModelSettings(architecture="cifg", embedding_size=3, hidden_size=5)
+    model = LanguageModel(settings, 11)
+    # Sentences of 3 and 1 targets: positions of the first word have no recurrent product.
+    batch = np.array([[2, 5, 6, 3], [2, 7, 0, 0]], np.int32)
+    products = 4 * 3 * 15 + 2 * 5 * 15 + 4 * 5 * 3 + 4 * 3 * 11
+    assert roofline.useful_flops(model, batch) == 6 * products
+
+
+def test_a_roofline_is_measured_and_drawn(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--corpus", "synthetic", "--sizes", "0.05M", "--architectures", "cifg"]
+    counts = ["--clients", "1", "--repeats", "2", "--cache", str(cache)]
+    assert main(["bench", "roofline", *sizes, *counts, "--out", str(tmp_path), "--json"]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)
+    assert 0 < measured["gflops"] < measured["sgemm_gflops"]
+    assert measured["share"] == pytest.approx(measured["gflops"] / measured["sgemm_gflops"])
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".png", ".svg"}
+    assert "CIFG 0.05M" in (tmp_path / "roofline.md").read_text()
+
+
+SMALL = {"data.corpus": "synthetic", "data.population": 60, "data.vocabulary_size": 50}
+
+
+@pytest.fixture
+def small() -> Experiment:
+    sizes = {"model.embedding_size": 4, "model.hidden_size": 6}
+    return Experiment().updated({**SMALL, **sizes, "server.cohort_size": 4, "server.rounds": 2})
+
+
+def test_workers_are_compared_and_give_the_same_bits(
+    tmp_path: Path, cache: Path, small: Experiment
+) -> None:
+    place = prepare(small.data, cache)
+    findings = measure_workers(small, place, [1, 2], tmp_path, silent)
+    assert [finding.measure for finding in findings] == [
+        "clients/s, 1 workers",
+        "clients/s, 2 workers",
+        "2 workers over 1",
+        "two separate runs over one (control)",
+    ]
+    assert all(finding.value > 0 for finding in findings)
+
+
+def test_a_round_is_cut_into_steps_passes_and_the_rest(cache: Path, small: Experiment) -> None:
+    place = prepare(small.data, cache)
+    before = FusedSgd.step, BlockTrainer.train
+    found = measure_overhead(small, place)
+    assert 0 < found["steps"] < found["block"] < found["round"]
+    assert (FusedSgd.step, BlockTrainer.train) == before
+
+
+def test_memory_and_start(tmp_path: Path, cache: Path, small: Experiment) -> None:
+    place = prepare(small.data, cache)
+    before, peak = measure_memory(small, place, 10**9, [2], tmp_path, silent)
+    assert 50 < before.value < 1024
+    assert 0 <= peak.value < 1
+    start, busy = measure_start(small, cache, 2, tmp_path, silent)
+    assert start.value > busy.value / 2 > 0
+
+
+def test_findings_become_a_table_and_a_figure(tmp_path: Path) -> None:
+    findings = [
+        Finding("2 workers over 1", 1.9, "", ">= 1.8"),
+        Finding("two separate runs over one (control)", 1.95, ""),
+        Finding("peak memory of a worker over the model, cohort 20", 4.0, ""),
+        Finding("fedsi run to its first round", 3.2, "s", "< 4"),
+    ]
+    write_report(scaling_report(findings), tmp_path)
+    table = (tmp_path / "scaling.md").read_text().splitlines()
+    assert table[2:4] == [
+        "| 2 workers over 1 | 1.90 | >= 1.8 |",
+        "| two separate runs over one (control) | 1.95 |  |",
+    ]
+    assert (tmp_path / "scaling.csv").read_text().splitlines()[0] == "measure,value,unit,target"
+
+
+def test_impossible_counts_of_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "scaling", "--workers", "2,4"]) == 2
+    assert "start with 1" in capsys.readouterr().err
+    assert main(["bench", "scaling", "--workers", "1,1"]) == 2
+    assert "not a list of different counts" in capsys.readouterr().err

@@ -14,8 +14,10 @@ import pytest
 from fedsi import Experiment
 from server.rounds import RoundRecord
 from simulations.cli.main import main
+from simulations.reports.figures import comparison_figure
 from simulations.reports.findings import findings, table
-from simulations.studies.compare import Cell, Comparison, Outcome, experiment_of, grid
+from simulations.studies.compare import LEARNING_RATE, Comparison, experiment_of
+from simulations.studies.grid import Cell, Outcome, grid
 
 SMALL = ["--preset", "smoke", "--set", "server.rounds=3", "--set", "server.evaluate_every=1"]
 
@@ -130,7 +132,7 @@ def outcome(architecture: str, rate: float, seed: int, loss: float | None) -> Ou
         "unigram_loss": 6.0,
         "seed": seed,
     }
-    return Outcome(Cell(architecture, rate, seed), summary, [record])
+    return Outcome(Cell(architecture, LEARNING_RATE, rate, seed), summary, [record])
 
 
 def test_findings_say_what_was_found() -> None:
@@ -156,6 +158,15 @@ def test_findings_say_what_was_found() -> None:
     assert rows[0] == ["CIFG", "1", "5.200", "0.100", "5.500", "5.200", "diverged"]
 
 
+def test_a_users_model_goes_by_its_import_path() -> None:
+    outcomes = [outcome("cifg", 1, 0, 5.2), outcome("my_model:gru", 1, 0, 5.1)]
+    comparison = Comparison(["cifg", "my_model:gru"], [1], outcomes)
+    assert "Best against best, my_model:gru is lower by 0.100." in findings(comparison)
+    assert table(comparison)[1][1][0] == "my_model:gru"
+    labels = comparison_figure(comparison).axes[1].get_legend_handles_labels()[1]
+    assert {"CIFG", "my_model:gru"} < set(labels)
+
+
 def test_one_diverged_seed_spoils_a_setting() -> None:
     outcomes = [
         outcome("cifg", 1, 0, 5.0), outcome("cifg", 1, 1, None),
@@ -164,7 +175,7 @@ def test_one_diverged_seed_spoils_a_setting() -> None:
     comparison = Comparison(["cifg"], [1, 3], outcomes)
     best = comparison.best("cifg")
     assert best is not None
-    assert best.client_learning_rate == 3
+    assert best.value == 3
     assert best.loss == pytest.approx(5.3)
     assert best.half_range == pytest.approx(0.1)
     assert table(comparison)[1][0][-2:] == ["diverged 1 of 2", "5.300 ± 0.100"]
@@ -174,7 +185,7 @@ def test_one_diverged_seed_spoils_a_setting() -> None:
 
 
 def test_the_grid_changes_three_keys() -> None:
-    cells = list(grid(["cifg", "si_cifg"], [0.3, 1], seeds=2, first_seed=5))
+    cells = list(grid(["cifg", "si_cifg"], LEARNING_RATE, [0.3, 1], seeds=2, first_seed=5))
     assert len(cells) == len({cell.name for cell in cells}) == 8
     experiment = experiment_of(Experiment(), cells[-1])
     assert experiment == Experiment(

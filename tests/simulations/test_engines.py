@@ -68,11 +68,11 @@ def test_a_dead_worker_costs_its_clients_and_is_replaced(
     assert 0 < (hurt.rows[:, 0] == 2).sum() < 8
     assert "its process ended with code -9" in caplog.text
     again = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
-    assert again.update.tobytes() == whole.update.tobytes()
-    assert hurt.update.tobytes() != whole.update.tobytes()
+    assert again.sums.tobytes() == whole.sums.tobytes()
+    assert hurt.sums.tobytes() != whole.sums.tobytes()
     os.kill(processes(grid)[0], signal.SIGKILL)
     unhurt = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
-    assert unhurt.update.tobytes() == whole.update.tobytes()
+    assert unhurt.sums.tobytes() == whole.sums.tobytes()
 
 
 def test_what_a_client_app_raises_is_an_error_reply(

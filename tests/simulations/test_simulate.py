@@ -172,10 +172,19 @@ print(simulate(Experiment(**tiny), workers=2, cache=Path({str(cache)!r})).summar
     assert (done.stdout, done.returncode) == ("finished\n", 0), done.stderr
 
 
-def test_shakespeare_beats_its_unigram_loss(cache: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "clients", "margin"),
+    [
+        ("shakespeare/shakespeare.jsonl", 1339, 0.1),
+        ("ubuntu-irc/ubuntu_irc.jsonl.gz", 17218, 0.05),
+    ],
+)
+def test_real_text_beats_its_unigram_loss(
+    cache: Path, name: str, clients: int, margin: float
+) -> None:
     experiment = Experiment(
         data={
-            "corpus": str(shared_file("shakespeare/shakespeare.jsonl")),
+            "corpus": str(shared_file(name)),
             "vocabulary_size": 1000,
             "max_examples_per_client": 64,
         },
@@ -183,5 +192,5 @@ def test_shakespeare_beats_its_unigram_loss(cache: Path) -> None:
         server={"rounds": 25, "evaluate_every": 25, "evaluation_clients": 60},
     )
     summary = simulate(experiment, cache=cache).summary
-    assert summary["population"] == 1339
-    assert summary["heldout_loss"] < summary["unigram_loss"] - 0.1
+    assert summary["population"] == clients
+    assert summary["heldout_loss"] < summary["unigram_loss"] - margin

@@ -15,7 +15,7 @@ import numpy as np
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import Columns, Part, Place, faults, optional
 from fedsi.data.formats.tables import TEXT_COLUMNS, no_feature
-from fedsi.data.formats.tff_sqlite import open_sqlite, tables_of
+from fedsi.data.formats.tff_sqlite import client_id, open_sqlite, tables_of
 from fedsi.errors import UserError
 
 TABLE = "federated_data"
@@ -37,7 +37,8 @@ def read_fedjax_sqlite(part: Part, columns: Columns) -> Iterator[Row]:
         query = f"SELECT client_id, data FROM {TABLE}"  # noqa: S608
         candidates = (columns.text,) if columns.text else TEXT_COLUMNS
         for identifier, packed in connection.execute(query):
-            client = identifier.decode() if isinstance(identifier, bytes) else str(identifier)
+            place.text = f"client {identifier!r}"
+            client = client_id(identifier)
             place.text = f"client {client!r}"
             unpacked = zlib.decompressobj().decompress(packed, _LARGEST_CLIENT)
             features = msgpack.unpackb(unpacked, ext_hook=_extension(msgpack), raw=False)

@@ -61,12 +61,54 @@ def optional(module: str, extra: str) -> Any:
         ) from None
 
 
+class _ZstandardFile(io.RawIOBase):
+    """The content of a zstandard file.
+
+    The package's own readers take the end of the file for the end of the content, even if it comes
+    in the middle of a frame; here that is an error, as for the other compressions.
+
+    Args:
+        decompressor: A ``zstandard.ZstdDecompressor``.
+        file: What is compressed.
+    """
+
+    def __init__(self, decompressor: Any, file: IO[bytes]) -> None:
+        self._decompressor = decompressor
+        self._file = file
+        self._frame: Any = None
+        self._content = io.BytesIO()
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def close(self) -> None:
+        """Close the file too."""
+        self._file.close()
+        super().close()
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read as much as fits, nothing at the end.
+
+        Raises:
+            EOFError: The file ends in the middle of a frame.
+        """
+        while not (size := self._content.readinto(buffer)):
+            left = self._frame.unused_data if self._frame else b""
+            packed = left or self._file.read(_PACKED_CHUNK)
+            if self._frame is None or self._frame.eof:
+                if not packed:
+                    return 0
+                self._frame = self._decompressor.decompressobj()
+            elif not packed:
+                raise EOFError("the file ends in the middle of its content")
+            self._content = io.BytesIO(self._frame.decompress(packed))
+        return size
+
+
 def _open_zstandard(path: Path) -> IO[bytes]:
-    zstandard = optional("zstandard", "zstandard")
-    reader: IO[bytes] = zstandard.ZstdDecompressor().stream_reader(
-        path.open("rb"), closefd=True, read_across_frames=True
-    )
-    return io.BufferedReader(reader)  # type: ignore[type-var]  # a raw reader
+    decompressor = optional("zstandard", "zstandard").ZstdDecompressor()
+    return io.BufferedReader(_ZstandardFile(decompressor, path.open("rb")))
 
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {
@@ -79,6 +121,8 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
 COMPRESSIONS = tuple(_OPENERS)
 
 _CHUNK = 1 << 20
+_PACKED_CHUNK = 1 << 14
+"""Bytes; they may become thousands of times as many."""
 
 
 def plain_name(name: str) -> str:

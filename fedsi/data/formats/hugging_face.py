@@ -20,7 +20,11 @@ def read_hugging_face(part: Part, columns: Columns) -> Iterator[Row]:
     place = Place()
     with faults(part.path, place):
         loaded = datasets.load_from_disk(str(part.path))
-    splits = loaded if isinstance(loaded, dict) else {"": loaded}
+        splits = loaded if isinstance(loaded, dict) else {"": loaded}
+        for dataset in splits.values():
+            # Arrow believes what a file says of where its texts lie; unchecked, damage there ends
+            # the process.
+            dataset.data.validate(full=True)
     for split, dataset in splits.items():
         for row in dataset_rows(dataset, part, columns):
             yield row._replace(split=row.split or split)

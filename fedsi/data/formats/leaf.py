@@ -8,6 +8,7 @@ text where LEAF kept it, of the text that overlapping windows of characters spel
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,13 +26,26 @@ def read_leaf(part: Part, _columns: Columns) -> Iterator[Row]:
     place = Place()
     with faults(part.path, place):
         with open_text(part.path) as file:
-            content = json.load(file)
+            content = json.load(file, object_pairs_hook=_object)
         groups = _groups(content, part)
         for user, data in content["user_data"].items():
             place.text = f"user {user!r}"
-            group = groups.get(user) or user
+            group = str(groups.get(user) or user)
             for text, label in _examples(data):
                 yield Row(client=user, group=group, text=text, label=label)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; of a client that is there twice, one would be lost without a word.
+
+    Raises:
+        ValueError: A key is there twice.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"{counts.most_common(1)[0][0]!r} is there twice")
+    return values
 
 
 def _groups(content: Any, part: Part) -> dict[str, str]:
@@ -56,7 +70,7 @@ def _examples(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     elif _is_windows(x, y):
         yield from ((sentence, "") for text in _unwind(x, y) for sentence in sentences(text))
     elif x and isinstance(x[0], list) and _is_tweet(x[0]):
-        yield from ((row[-1], str(label)) for row, label in zip(x, y, strict=True))
+        yield from ((str(row[-1]), str(label)) for row, label in zip(x, y, strict=True))
     else:
         yield from ((text, "") for example in x for text in _texts(example))
 

@@ -29,6 +29,17 @@ def tables_of(connection: sqlite3.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
 
 
+def client_id(stored: object) -> str:
+    """Return a client's id as text, of whatever type the database has it.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if stored is None:
+        raise ValueError("a client without an id")
+    return stored.decode() if isinstance(stored, bytes) else str(stored)
+
+
 def read_tff_sqlite(part: Part, columns: Columns) -> Iterator[Row]:
     """Read the examples of all splits."""
     place = Place()
@@ -41,7 +52,7 @@ def read_tff_sqlite(part: Part, columns: Columns) -> Iterator[Row]:
         candidates = (columns.text,) if columns.text else TEXT_COLUMNS
         wanted = frozenset(name.encode() for name in (*candidates, columns.label) if name)
         query = f"SELECT split_name, client_id, serialized_example_proto FROM {EXAMPLES}"  # noqa: S608
-        for number, (split, client, example) in enumerate(connection.execute(query), start=1):
+        for number, (split, stored, example) in enumerate(connection.execute(query), start=1):
             place.text = f"row {number}"
             found = read_features(example, wanted)
             text = next((found[name] for c in candidates if (name := c.encode()) in found), None)
@@ -51,4 +62,5 @@ def read_tff_sqlite(part: Part, columns: Columns) -> Iterator[Row]:
                     f"{' or '.join(map(repr, candidates))}; name yours with data.text_column"
                 )
             label = found.get(columns.label.encode(), b"") if columns.label else b""
-            yield Row(client, client, text.decode(), split, label.decode())
+            client = client_id(stored)
+            yield Row(client, client, text.decode(), str(split or ""), label.decode())

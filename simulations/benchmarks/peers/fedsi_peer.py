@@ -1,7 +1,8 @@
 """fedsi trains what a folder says, with its own engine and round loop.
 
 Started as ``python -m simulations.benchmarks.peers.fedsi_peer FOLDER``; speaks as ``pfl_peer``
-does.
+does, and says beside the seconds how much memory its node has had at most, before the round and
+after it.
 """
 
 import json
@@ -13,8 +14,10 @@ import numpy as np
 
 from fedsi.data.prepare import open_population
 from fedsi.experiment import Experiment
+from server.nodes import describe, wait_for_nodes
 from server.rounds import State, initial_state, run_rounds
-from simulations.engines.in_process import FIRST_NODE, InProcessGrid
+from simulations.benchmarks.machine import peak_memory
+from simulations.engines.in_process import InProcessGrid
 
 
 def main(folder: Path) -> None:
@@ -24,12 +27,23 @@ def main(folder: Path) -> None:
     population = Path(settings["population"])
     description = open_population(population).description
     state: State = initial_state(experiment, description)
-    with InProcessGrid(population, 1) as grid:
-        rounds = run_rounds(grid, [FIRST_NODE], experiment, description, None, state)
+    with InProcessGrid(population, settings["workers"]) as grid:
+        nodes = wait_for_nodes(grid)
+        describe(grid, nodes, experiment.to_toml())
+        rounds = run_rounds(grid, nodes, experiment, description, None, state)
         for _ in sys.stdin:
+            before = _node_memory(grid)
             state, record = next(rounds)
-            os.write(1, (json.dumps({"seconds": record.train_seconds}) + "\n").encode())
+            _say(seconds=record.train_seconds, before=before, peak=_node_memory(grid))
     np.save(folder / "fedsi.npy", state.parameters, allow_pickle=False)
+
+
+def _node_memory(grid: InProcessGrid) -> int:
+    return max(map(peak_memory, grid.processes()))
+
+
+def _say(**values: object) -> None:
+    os.write(1, (json.dumps(values) + "\n").encode())
 
 
 if __name__ == "__main__":

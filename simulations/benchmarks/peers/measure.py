@@ -1,11 +1,11 @@
 """Runs peers side by side, a round of one and then the same round of the other."""
 
 import json
+import os
 import statistics
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,35 +20,38 @@ from fedsi.experiment import Experiment
 from fedsi.models.language_model import LanguageModel
 from server.cohorts import draw_cohort
 from server.rounds import initial_state
+from simulations.benchmarks.lockstep import contestant
 from simulations.benchmarks.machine import BenchmarkError
-from simulations.engines.processes import single_threaded_environment
 
 SIZES = {
     "0.05M": (1_000, 24, 32),
     "0.34M": (4_000, 36, 100),
     "1.3M": (10_000, 52, 262),
     "3.5M": (10_000, 96, 670),
+    "5M": (10_000, 128, 820),
 }
 """Words, embedding size and hidden size of each model."""
 
 LARGEST_DIFFERENCE = 1e-4
 """Between the final weights, over how far training moved them; in float32."""
 
-_FEDSI = [sys.executable, "-m", "simulations.benchmarks.peers.fedsi_peer"]
-_PFL = str(Path(__file__).with_name("pfl_peer.py"))
+FEDSI = "fedsi"
+SCRIPTS = {peer: Path(__file__).with_name(f"{peer}_peer.py") for peer in ("pfl", "flower")}
+"""What the peers' own Pythons run."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One model trained by both."""
+    """One model trained by fedsi and by a peer."""
 
+    peer: str
     architecture: str
     size: str
     parameters: int
     fedsi_clients_per_second: float
-    pfl_clients_per_second: float
+    peer_clients_per_second: float
     ratio: float
-    """Median over rounds of pfl's seconds over fedsi's."""
+    """Median over rounds of the peer's seconds over fedsi's."""
     difference: float
     """Between the final weights, over how far training moved them."""
 
@@ -76,14 +79,21 @@ def experiment_for(
 
 
 def measure_peers(
-    experiment: Experiment, size: str, pfl_python: Path, folder: Path, cache: Path, tell: Progress
+    experiment: Experiment,
+    size: str,
+    peer: str,
+    python: Path,
+    folder: Path,
+    cache: Path,
+    tell: Progress,
 ) -> Measured:
     """Train one model by both and compare times and weights.
 
     Args:
         experiment: Of ``experiment_for``.
         size: Key of ``SIZES``.
-        pfl_python: The Python of an environment that has pfl.
+        peer: Key of ``SCRIPTS``.
+        python: The Python of an environment that has the peer.
         folder: Where the peers read and write.
         cache: Folder for populations.
         tell: Told how far it is.
@@ -93,23 +103,32 @@ def measure_peers(
     """
     parameters = _write_task(experiment, folder, cache, tell)
     rounds, cohort = experiment.server.rounds, experiment.server.cohort_size
-    commands = {"fedsi": [*_FEDSI, str(folder)], "pfl": [str(pfl_python), _PFL, str(folder)]}
-    seconds = _race(commands, rounds, f"{experiment.model.architecture} {size}", tell)
-    start, ours, theirs = (np.load(folder / f"{name}.npy") for name in ("start", "fedsi", "pfl"))
+    commands = {
+        FEDSI: fedsi_command(folder),
+        peer: [str(python), str(SCRIPTS[peer]), str(folder)],
+    }
+    seconds = _race(commands, folder, rounds, f"{experiment.model.architecture} {size}", tell)
+    start, ours, theirs = (np.load(folder / f"{name}.npy") for name in ("start", FEDSI, peer))
     difference = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs - start))
     compared = experiment.client.precision == "float32"
     if compared and not difference <= LARGEST_DIFFERENCE:
         raise BenchmarkError(f"the two disagree by {difference:.1e} of what they moved the weights")
-    ratios = [b / a for a, b in zip(seconds["fedsi"], seconds["pfl"], strict=True)]
+    ratios = [b / a for a, b in zip(seconds[FEDSI], seconds[peer], strict=True)]
     return Measured(
+        peer,
         experiment.model.architecture,
         size,
         parameters,
-        cohort / statistics.median(seconds["fedsi"]),
-        cohort / statistics.median(seconds["pfl"]),
+        cohort / statistics.median(seconds[FEDSI]),
+        cohort / statistics.median(seconds[peer]),
         statistics.median(ratios),
         difference,
     )
+
+
+def fedsi_command(folder: Path) -> list[str]:
+    """Return what starts fedsi on a folder that ``fedsi_peer`` reads."""
+    return [sys.executable, "-m", "simulations.benchmarks.peers.fedsi_peer", str(folder)]
 
 
 def _write_task(experiment: Experiment, folder: Path, cache: Path, tell: Progress) -> int:
@@ -131,6 +150,7 @@ def _write_task(experiment: Experiment, folder: Path, cache: Path, tell: Progres
     settings = {
         "experiment": experiment.to_toml(),
         "population": str(place),
+        "workers": 1,
         "architecture": experiment.model.architecture,
         "shapes": layout.shapes,
         "rounds": experiment.server.rounds,
@@ -160,51 +180,35 @@ def _examples(
 
 
 def _race(
-    commands: Mapping[str, Sequence[str]], rounds: int, name: str, tell: Progress
+    commands: Mapping[str, Sequence[str]], folder: Path, rounds: int, name: str, tell: Progress
 ) -> dict[str, list[float]]:
-    """Let the peers run their rounds in turn; return seconds per round, the first one dropped."""
+    """Let the two run their rounds in turn; return seconds per round, the first one dropped."""
     seconds: dict[str, list[float]] = {peer: [] for peer in commands}
     with ExitStack() as stack:
-        processes = {peer: stack.enter_context(_start(peer, c)) for peer, c in commands.items()}
+        contestants = {
+            peer: stack.enter_context(
+                contestant(
+                    peer, command, environment=None if peer == FEDSI else _environment(folder)
+                )
+            )
+            for peer, command in commands.items()
+        }
         for number in range(rounds):
-            for peer, process in processes.items():
-                seconds[peer].append(_round(peer, process))
+            for peer, one in contestants.items():
+                seconds[peer].append(float(one.round()["seconds"]))
             tell(name, number + 1, rounds)
-        for peer, process in processes.items():
-            process.communicate()
-            if process.returncode:
-                raise BenchmarkError(f"{peer} ended with code {process.returncode}")
+        for one in contestants.values():
+            one.finish()
     return {peer: values[1:] for peer, values in seconds.items()}
 
 
-@contextmanager
-def _start(peer: str, command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """Start a peer that is ended if it has not come to its end."""
-    # pfl's Python must not find the packages of this one.
-    environment = single_threaded_environment() if peer == "fedsi" else None
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-            # What could not be sent to a peer that is gone must not fail the closing of its pipe.
-            with suppress(OSError):
-                process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
+def _environment(folder: Path) -> dict[str, str]:
+    """Return what a peer inherits: one thread, its own Python's packages, no calls home.
 
-
-def _round(peer: str, process: subprocess.Popen[str]) -> float:
-    assert process.stdin is not None  # noqa: S101  # it is a pipe
-    assert process.stdout is not None  # noqa: S101
-    try:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        return float(json.loads(process.stdout.readline())["seconds"])
-    except (OSError, ValueError) as error:
-        raise BenchmarkError(f"{peer} did not say how long a round took: {error}") from error
+    Ray would give way to everything else that the machine does, which fedsi does not.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    flower = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+    ray = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    home = {"FLWR_HOME": str(folder / "home")}
+    return {**inherited, "OMP_NUM_THREADS": "1", **flower, **ray, **home}

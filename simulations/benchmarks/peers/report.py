@@ -1,79 +1,62 @@
 """The table and the figure of a comparison with peers."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from fedsi.files import make_folder, write_atomically
 from simulations.benchmarks.peers.measure import Measured
-from simulations.reports.figures import COLOURS, LABELS, STYLE, save_figure
+from simulations.benchmarks.report import Report, grouped_bars
+from simulations.reports.figures import STYLE, label
 
-NAME = "peers"
+PROJECTS = {"pfl": "pfl-research", "flower": "Flower's simulation"}
+"""What the peers are called."""
 
 
-def write_report(
-    measured: Sequence[Measured], machine: Mapping[str, str | int], folder: Path
-) -> None:
-    """Write ``peers.csv``, ``peers.md`` and the figure.
+def peers_report(measured: Sequence[Measured], files: str) -> Report:
+    """Return the comparison with one peer.
 
-    Raises:
-        UserError: The folder cannot be written.
+    Args:
+        measured: Of each model.
+        files: Name of the report's files.
     """
-    make_folder(folder)
-    text = io.StringIO(newline="")
-    rows = [asdict(one) for one in measured]
-    writer = csv.DictWriter(text, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(folder / f"{NAME}.csv", text.getvalue().encode())
-    write_atomically(folder / f"{NAME}.md", _markdown(measured, machine).encode())
-    save_figure(_figure(measured), folder / NAME)
+    name = PROJECTS[measured[0].peer]
+    return Report(
+        name=files,
+        rows=[asdict(one) for one in measured],
+        header=(
+            "model",
+            "parameters",
+            "fedsi, clients/s",
+            f"{name}, clients/s",
+            "ratio",
+            "weights differ by",
+        ),
+        table=[
+            (
+                f"{label(one.architecture)} {one.size}",
+                f"{one.parameters:,}",
+                f"{one.fedsi_clients_per_second:.1f}",
+                f"{one.peer_clients_per_second:.1f}",
+                f"{one.ratio:.2f}",
+                f"{one.difference:.0e}",
+            )
+            for one in measured
+        ],
+        note="One thread each, round by round in turn",
+        figure=_figure(measured, name),
+    )
 
 
-def _markdown(measured: Sequence[Measured], machine: Mapping[str, str | int]) -> str:
-    lines = [
-        "| model | parameters | fedsi, clients/s | pfl, clients/s | ratio | weights differ by |",
-        "|---|---|---|---|---|---|",
-    ]
-    for one in measured:
-        speeds = f"{one.fedsi_clients_per_second:.1f} | {one.pfl_clients_per_second:.1f}"
-        lines.append(
-            f"| {LABELS[one.architecture]} {one.size} | {one.parameters:,} | {speeds} | "
-            f"{one.ratio:.2f} | {one.difference:.0e} |"
-        )
-    described = ", ".join(f"{key} {value}" for key, value in machine.items())
-    return "\n".join([*lines, "", f"One thread each, round by round in turn; {described}.", ""])
-
-
-def _figure(measured: Sequence[Measured]) -> Figure:
-    architectures = list(dict.fromkeys(one.architecture for one in measured))
-    sizes = list(dict.fromkeys(one.size for one in measured))
-    ratios = {(one.architecture, one.size): one.ratio for one in measured}
+def _figure(measured: Sequence[Measured], name: str) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.subplots()
-        width = 0.8 / len(architectures)
-        for place, architecture in enumerate(architectures):
-            axes.bar(
-                [k + (place + 0.5) * width - 0.4 for k in range(len(sizes))],
-                [ratios.get((architecture, size), 0.0) for size in sizes],
-                width * 0.92,
-                color=COLOURS[architecture],
-                label=LABELS[architecture],
-            )
+        grouped_bars(axes, {(one.architecture, one.size): one.ratio for one in measured})
         axes.axhline(1, color="#666666", linestyle=":", linewidth=1.2)
-        axes.set_xticks(range(len(sizes)), sizes)
-        axes.set_axisbelow(True)
-        axes.grid(visible=False, axis="x")
         axes.set(
-            xlabel="parameters",
             ylabel="times as many clients per second",
-            title="fedsi over pfl-research, one thread, same weights",
+            title=f"fedsi over {name}, one thread, same weights",
         )
-        axes.legend(frameon=True, framealpha=1, edgecolor="none")
     return figure

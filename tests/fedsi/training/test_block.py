@@ -76,7 +76,7 @@ def test_a_failing_client_costs_its_own_contribution(caplog: pytest.LogCaptureFi
     sums, rows = train(trainer, start, [0, 2, 1], 1)
     expected, _ = train(trainer, start, [0, 1], 1)
     assert torch.equal(sums, expected)
-    assert rows[1].tolist() == [Outcome.FAILED, 0, 0, 0, 0]
+    assert rows[1].tolist() == [Outcome.FAILED, *[0] * 6]
     assert "client 2 failed in round 1" in caplog.text
     assert trainer.evaluate(start, [0, 2])[1].sum() == 0
 
@@ -85,7 +85,7 @@ def test_a_client_without_examples_contributes_nothing() -> None:
     trainer = BlockTrainer(EXPERIMENT, Faulty())
     sums, rows = train(trainer, initial_parameters(trainer.model, 0), [3], 1)
     assert int(sums.abs().sum()) == 0
-    assert rows[0].tolist() == [Outcome.AGGREGATED, 0, 0, 0, 0]
+    assert rows[0].tolist() == [Outcome.AGGREGATED, *[0] * 6]
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf, 1e9])
@@ -110,3 +110,56 @@ def test_updates_that_are_not_finite_or_too_large_are_rejected(
     outcome, weight = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
     assert rows[:, outcome].tolist() == [Outcome.AGGREGATED, Outcome.REJECTED]
     assert rows[1, weight] == 0
+
+
+CLIPPED = EXPERIMENT.updated(
+    {
+        "server.averaging": "uniform",
+        "server.sampling": "poisson",
+        "privacy.mechanism": "gaussian",
+        "privacy.noise_multiplier": 0.0,
+    }
+)
+
+
+@pytest.mark.parametrize("clipping", ["flat", "per_layer"])
+def test_updates_are_clipped_to_the_norm_of_the_request(clipping: str) -> None:
+    trainer = BlockTrainer(CLIPPED.updated({"privacy.clipping": clipping}), HEALTHY)
+    start = initial_parameters(trainer.model, 0)
+    free, _ = train(trainer, start, [0], 1)
+    update = decode(free)
+    norm = float(torch.linalg.vector_norm(update))
+    for clip_norm in (norm / 3, 2 * norm):
+        sums = torch.zeros(len(start), dtype=torch.int64)
+        (row,) = trainer.train(start, [0], 1, sums, clip_norm)
+        clipped = decode(sums)
+        outcome, weight, *_, before, was_clipped = row.tolist()
+        assert (outcome, weight) == (Outcome.AGGREGATED, 1.0)
+        assert before == pytest.approx(norm, rel=1e-6)
+        assert float(torch.linalg.vector_norm(clipped)) <= clip_norm
+        if clipping == "flat":
+            assert was_clipped == (clip_norm < norm)
+            torch.testing.assert_close(
+                clipped, update * min(1, clip_norm / norm), rtol=1e-6, atol=1e-9
+            )
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_clipping_lets_nothing_through_that_is_not_finite(
+    poison: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = BlockTrainer(CLIPPED, HEALTHY)
+    start = initial_parameters(trainer.model, 0)
+    train_locally = trainer._trainer.train
+
+    def poisoned(*arguments):  # type: ignore[no-untyped-def]
+        result = train_locally(*arguments)
+        trainer._trainer.parameters[4] = poison
+        return result
+
+    monkeypatch.setattr(trainer._trainer, "train", poisoned)
+    sums = torch.zeros(len(start), dtype=torch.int64)
+    (row,) = trainer.train(start, [0], 1, sums, 1.0)
+    assert not sums.any()
+    outcome, weight = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
+    assert (row[outcome], row[weight]) == (Outcome.REJECTED, 0)

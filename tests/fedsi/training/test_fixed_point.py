@@ -10,15 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedsi.training.fixed_point import (
-    CACHED,
-    FRACTION_BITS,
-    decode,
-    largest_contribution,
-)
-from fedsi.training.fixed_point import (
-    add_update as add_spans,
-)
+from fedsi.training.fixed_point import CACHED, decode
+from fedsi.training.fixed_point import add_update as add_spans
+from fedsi.training.limits import FRACTION_BITS, largest_contribution
 
 
 def add_update(

@@ -1,25 +1,31 @@
 """What holds for every format: the same clients, no crash on damage, one sentence per fault."""
 
+import bz2
 import gzip
 import lzma
 import shutil
+import sqlite3
+import zlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedsi import UserError
 from fedsi.data.corpus import Row
-from fedsi.data.formats.files import Columns
+from fedsi.data.formats.files import COMPRESSIONS, Columns
 from fedsi.data.formats.table import FORMATS, open_corpus, recognise
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import words
 from fedsi.experiment import DataSettings
 from tests.conftest import shared_file
-from tests.fedsi.data.formats.writers import TEXTS, WRITERS, written
+from tests.fedsi.data.formats.writers import TEXTS, WRITERS, tf_example, written
 
 Clients = dict[str, list[list[str]]]
 
@@ -46,19 +52,21 @@ def test_there_is_a_writer_for_every_format() -> None:
     assert set(FORMATS) <= set(WRITERS)
 
 
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".lzma": lambda content: lzma.compress(content, lzma.FORMAT_ALONE),
+    ".bz2": bz2.compress,
+    ".zst": zstandard.compress,
+}
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "leaf", "parquet", "tff_hdf5", "tff_sqlite"])
 @pytest.mark.parametrize("ending", [".gz", ".xz", ".zst"])
 def test_every_file_may_be_compressed(tmp_path: Path, kind: str, ending: str) -> None:
-    import zstandard
-
     path = written(tmp_path, kind)
-    compress: dict[str, Callable[[bytes], bytes]] = {
-        ".gz": gzip.compress,
-        ".xz": lzma.compress,
-        ".zst": zstandard.compress,
-    }
     packed = path.with_name(path.name + ending)
-    packed.write_bytes(compress[ending](path.read_bytes()))
+    packed.write_bytes(COMPRESS[ending](path.read_bytes()))
     assert clients_of(packed) == EXPECTED
 
 
@@ -104,8 +112,16 @@ def test_the_samples_hold_the_same_clients(name: str, cache: Path) -> None:
     assert description.training_clients + description.heldout_clients == SAMPLES[name][0]
 
 
-BINARY = ["parquet", "tff_hdf5", "tff_sqlite", "tff_sqlite_lzma", "fedjax_sqlite"]
-FILES = ["jsonl", "csv", "leaf", *BINARY]
+def damageable(path: Path) -> Path:
+    """Return a corpus's file, or of a folder the one that holds most of it."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return max(files, key=lambda file: file.stat().st_size)
+
+
+def replace(file: Path, content: bytes | bytearray) -> None:
+    """Put another file in the place of one that may still be mapped into memory."""
+    file.unlink()
+    file.write_bytes(content)
 
 
 def read_or_complain(path: Path) -> None:
@@ -115,19 +131,20 @@ def read_or_complain(path: Path) -> None:
         assert "\n" not in str(error)  # noqa: PT017
         assert len(str(error)) < 600  # noqa: PT017
         return
-    assert all(isinstance(row, Row) for row in rows)
+    assert all(isinstance(row, Row) and {type(field) for field in row} == {str} for row in rows)
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("kind", WRITERS)
 def test_truncated_files_never_crash(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, kind)
-    content = path.read_bytes()
+    file = damageable(path)
+    content = file.read_bytes()
     for size in {0, 1, len(content) - 1, *range(0, len(content), max(1, len(content) // 60))}:
-        path.write_bytes(content[:size])
+        replace(file, content[:size])
         read_or_complain(path)
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("kind", WRITERS)
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     max_examples=100,
@@ -136,30 +153,71 @@ def test_truncated_files_never_crash(tmp_path: Path, kind: str) -> None:
 def test_flipped_bytes_never_crash(
     tmp_path_factory: pytest.TempPathFactory, kind: str, damage: list[tuple[float, int]]
 ) -> None:
-    path = _pristine(tmp_path_factory, kind)
-    damaged = path.with_name("damaged-" + path.name)
-    content = bytearray(path.read_bytes())
+    path, pristine = _pristine(tmp_path_factory, kind)
+    content = bytearray(pristine)
     for place, value in damage:
         content[int(place * (len(content) - 1))] = value
-    damaged.write_bytes(content)
-    read_or_complain(damaged)
+    replace(damageable(path), content)
+    read_or_complain(path)
 
 
-_PRISTINE: dict[str, Path] = {}
+_PRISTINE: dict[str, tuple[Path, bytes]] = {}
 
 
-def _pristine(factory: pytest.TempPathFactory, kind: str) -> Path:
+def _pristine(factory: pytest.TempPathFactory, kind: str) -> tuple[Path, bytes]:
+    """Return a corpus, and what its file held before it was damaged."""
     if kind not in _PRISTINE:
-        _PRISTINE[kind] = written(factory.mktemp(kind), kind)
+        path = written(factory.mktemp(kind), kind)
+        _PRISTINE[kind] = path, damageable(path).read_bytes()
     return _PRISTINE[kind]
 
 
-@pytest.mark.parametrize("kind", FILES)
+def test_places_of_texts_in_an_arrow_file_are_checked(tmp_path: Path) -> None:
+    # Followed unchecked, they end the process.
+    path = written(tmp_path, "hugging_face")
+    file = damageable(path)
+    content = file.read_bytes()
+    first = content.index(b"ann/1ann/1")
+    for place in range(first - 64, first):
+        replace(file, content[:place] + b"\x7f" + content[place + 1 :])
+        read_or_complain(path)
+
+
+CUT = "user,text\n" + "".join(f"u{k % 9},some words {k * 7919 % 1000}\n" for k in range(1000))
+
+
+@pytest.mark.parametrize("ending", COMPRESSIONS)
+def test_a_compressed_file_that_was_cut_off_is_never_a_shorter_corpus(
+    tmp_path: Path, ending: str
+) -> None:
+    path = tmp_path / f"c.csv{ending}"
+    packed = COMPRESS[ending](CUT.encode())
+    path.write_bytes(packed)
+    assert len(list(open_corpus(path).rows())) == 1000
+    for size in {*range(1, len(packed), 97), len(packed) - 1}:
+        path.write_bytes(packed[:size])
+        with pytest.raises(UserError, match="is damaged"):
+            list(open_corpus(path).rows())
+
+
+@pytest.mark.parametrize("ending", [".gz", ".xz", ".bz2", ".zst"])
+def test_files_that_were_compressed_apart_may_be_joined(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"c.csv{ending}"
+    # The middle is large enough to be unpacked in several steps.
+    parts = (CUT.encode(), CUT.partition("\n")[2].encode() * 20, b"ann,the end\n")
+    path.write_bytes(b"".join(map(COMPRESS[ending], parts)))
+    rows = list(open_corpus(path).rows())
+    assert len(rows) == 21_001
+    assert rows[-1] == Row("ann", "ann", "the end")
+
+
+@pytest.mark.parametrize("kind", WRITERS)
 def test_damage_leaves_no_partial_store(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, kind)
-    content = bytearray(path.read_bytes())
+    file = damageable(path)
+    content = bytearray(file.read_bytes())
     content[len(content) // 2 :] = b"\xff" * (len(content) - len(content) // 2)
-    path.write_bytes(content)
+    replace(file, content)
     cache = tmp_path / "cache"
     with pytest.raises(UserError):
         prepare(DataSettings(corpus=str(path)), cache)
@@ -224,3 +282,36 @@ def test_a_text_column_that_is_not_there(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, kind)
     with pytest.raises(UserError, match=r"no (column|feature) 'words'.*data.text_column"):
         list(open_corpus(path, columns=Columns(text="words")).rows())
+
+
+def _write_client(path: Path, kind: str, client: object) -> None:
+    """Write a database with one client, whose id may be of any type."""
+    columns = {
+        "tff_sqlite": ("examples", "client_id, split_name, serialized_example_proto"),
+        "fedjax_sqlite": ("federated_data", "client_id, num_examples, data"),
+    }
+    packed = zlib.compress(msgpack.packb({"tokens": ["some text"]}))
+    values = {
+        "tff_sqlite": (client, None, tf_example("some text")),
+        "fedjax_sqlite": (client, 1, packed),
+    }
+    table, names = columns[kind]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE {table} ({names})")
+        connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", values[kind])
+
+
+@pytest.mark.parametrize("kind", ["tff_sqlite", "fedjax_sqlite"])
+@pytest.mark.parametrize(("client", "expected"), [(7, "7"), (b"ann", "ann"), ("ann", "ann")])
+def test_ids_in_a_database_may_be_numbers_or_bytes(
+    tmp_path: Path, kind: str, client: object, expected: str
+) -> None:
+    _write_client(tmp_path / "c.sqlite", kind, client)
+    assert list(open_corpus(tmp_path / "c.sqlite").rows()) == [Row(expected, expected, "some text")]
+
+
+@pytest.mark.parametrize("kind", ["tff_sqlite", "fedjax_sqlite"])
+def test_a_database_client_without_an_id(tmp_path: Path, kind: str) -> None:
+    _write_client(tmp_path / "c.sqlite", kind, None)
+    with pytest.raises(UserError, match=r"is damaged.*a client without an id"):
+        list(open_corpus(tmp_path / "c.sqlite").rows())

@@ -45,6 +45,13 @@ def test_sent140_takes_the_last_field_and_the_label(tmp_path: Path) -> None:
     ]
 
 
+def test_numbers_in_place_of_text_are_text(tmp_path: Path) -> None:
+    row = ["1467", "Mon Apr 06 22:19:45 PDT 2009", "NO_QUERY", "ann", 42]
+    assert read(tmp_path, {"ann": {"x": [row], "y": [4]}}, hierarchies=[7]) == [
+        Row("ann", "7", "42", label="4")
+    ]
+
+
 def test_reddit_joins_tokens_and_drops_markers(tmp_path: Path) -> None:
     x = [[["<BOS>", "so", "it", "goes"], ["on", "<EOS>", "<PAD>", "<PAD>"]], "plain text"]
     data = {"ann": {"x": x, "y": [{"target_tokens": []}, {}]}}
@@ -61,6 +68,10 @@ def test_reddit_joins_tokens_and_drops_markers(tmp_path: Path) -> None:
         ('{"users": ["a"], "user_data": {"a": {"x": [3]}}}', r"at user 'a': .*is a int"),
         ('{"users": ["a"], "user_data": {"a": 3}}', "is damaged"),
         ('{"users": [', "is damaged"),
+        (
+            '{"users": ["a"], "user_data": {"a": {"x": ["hi"]}, "a": {"x": ["ho"]}}}',
+            "is damaged.*'a' is there twice",
+        ),
     ],
 )
 def test_files_that_are_not_sound(tmp_path: Path, content: str, expected: str) -> None:

@@ -1,0 +1,24 @@
+"""What training and evaluation ask of a model: functions of parameters that are passed in."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from fedsi.models.parameters import Layout, Parameters
+
+
+class Model(Protocol):
+    """A language model as pure functions."""
+
+    @property
+    def layout(self) -> Layout:
+        """Names and shapes of the parameters."""
+        ...
+
+    def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+        """Return ``[batch, time, *]`` for token ids ``[batch, time]``."""
+        ...
+
+    def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
+        """Return ``[targets, vocabulary]`` for some positions' features ``[targets, *]``."""
+        ...

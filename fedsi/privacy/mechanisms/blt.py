@@ -1,0 +1,166 @@
+"""Buffered linear Toeplitz noise (BLT, arXiv 2404.16706 and 2408.08868).
+
+C is Toeplitz with ``c_0 = 1`` and ``c_k = sum_j w_j t_j^(k-1)``. Its inverse needs one vector per
+buffer: ``y = z - sum_j w_j S_j``, then ``S_j <- t_j S_j + y``, where y is the round's noise.
+
+As a power series ``C(x) = prod_j (1 - s_j x) / (1 - t_j x)``, so that C^-1 is the same with s and t
+exchanged. With ``1 > t_1 > s_1 > t_2 > .. > s_d > 0`` all weights w are positive and ``c`` is
+positive and never increases. Then a client's worst participations are as many as allowed, exactly
+the minimum separation apart, from the first round on (arXiv 2408.08868).
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from fedsi.privacy.mechanisms.mechanism import Fresh, State
+from fedsi.privacy.mechanisms.workload import error_column, mean_squared_error
+from fedsi.privacy.plan import Plan
+
+SMALLEST_GAIN = 0.01
+"""A buffer more has to lower sensitivity times error by this share."""
+
+
+@dataclass(frozen=True)
+class BufferedToeplitz:
+    """Buffered linear Toeplitz noise; see ``Mechanism``. The state is one vector per buffer."""
+
+    sensitivity: float
+    decays: tuple[float, ...]
+    """t, each exact in float32, so that C is the same in the stream as in the sensitivity."""
+    weights: tuple[float, ...]
+    """w, likewise."""
+
+    def initial_state(self, size: int) -> State:
+        """Return zeros, ``[buffers, size]``."""
+        return {"buffers": np.zeros((len(self.decays), size), np.float32)}
+
+    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[np.float32]:  # noqa: ARG002
+        """Return the next row of C^-1 Z."""
+        buffers = state["buffers"]
+        value = fresh(0).copy()
+        for buffer, decay, weight in zip(buffers, self.decays, self.weights, strict=True):
+            value -= weight * buffer
+            buffer *= decay  # noqa: PLW2901
+        buffers += value
+        return value
+
+    def row_norms(self, rounds: int) -> NDArray[np.float64]:
+        """Return the norms; the rows of C^-1 are its first column, reversed and cut."""
+        column = inverse_column(np.array(self.decays), np.array(self.weights), rounds)
+        return np.sqrt(np.cumsum(column**2))
+
+
+def build(plan: Plan) -> BufferedToeplitz:
+    """Return the mechanism optimised for the plan's rounds, participations and momentum."""
+    shape = _Shape(plan.rounds, plan.most_participations, plan.min_separation, plan.momentum)
+    decays, weights = optimised(shape, plan.buffers)
+    largest = shape.sensitivity(column(decays, weights, plan.rounds))
+    return BufferedToeplitz(largest, tuple(decays.tolist()), tuple(weights.tolist()))
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What decides which mechanism is best."""
+
+    rounds: int
+    participations: int
+    separation: int
+    momentum: float
+
+    def sensitivity(self, first: NDArray[np.float64]) -> float:
+        """Return the largest norm of C x, for the first column of C, ``[rounds]``."""
+        total = np.zeros(self.rounds)
+        starts = range(0, self.rounds, self.separation)
+        for start in itertools.islice(starts, self.participations):
+            total[start:] += first[: self.rounds - start]
+        return math.sqrt(np.sum(total**2))
+
+    def log_loss(self, decays: NDArray[np.float64], zeros: NDArray[np.float64]) -> float:
+        """Return the logarithm of sensitivity times root mean squared error."""
+        first = column(decays, residues(decays, zeros), self.rounds)
+        inverse = column(zeros, residues(zeros, decays), self.rounds)
+        error = mean_squared_error(error_column(inverse, self.momentum))
+        return math.log(self.sensitivity(first)) + math.log(error) / 2
+
+
+@lru_cache(maxsize=64)
+def optimised(
+    shape: _Shape, buffers: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return decays and weights, each ``[buffers]``, of the best mechanism.
+
+    Args:
+        shape: What to optimise for.
+        buffers: How many, or None for as many as each gain at least ``SMALLEST_GAIN``.
+    """
+    if buffers is not None:
+        return _rounded(*_best(shape, buffers)[1:])
+    loss, decays, zeros = _best(shape, 1)
+    for more in itertools.count(2):
+        less, *candidate = _best(shape, more)
+        if less > loss + math.log1p(-SMALLEST_GAIN):
+            break
+        loss, (decays, zeros) = less, candidate
+    return _rounded(decays, zeros)
+
+
+def residues(poles: NDArray[np.float64], zeros: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return w with ``prod (1 - zeros x) / (1 - poles x) = 1 + sum_j w_j x / (1 - poles_j x)``."""
+    apart = poles[:, None] - poles
+    np.fill_diagonal(apart, 1.0)
+    weights: NDArray[np.float64] = np.prod((poles[:, None] - zeros) / apart, axis=1)
+    return weights
+
+
+def column(
+    decays: NDArray[np.float64], weights: NDArray[np.float64], rounds: int
+) -> NDArray[np.float64]:
+    """Return ``1, w . 1, w . t, w . t^2, ..``, ``[rounds]``."""
+    powers = decays[:, None] ** np.arange(rounds - 1, dtype=np.float64)
+    return np.concatenate([[1.0], np.sum(weights[:, None] * powers, axis=0)])
+
+
+def inverse_column(
+    decays: NDArray[np.float64], weights: NDArray[np.float64], rounds: int
+) -> NDArray[np.float64]:
+    """Return the first column of C^-1, ``[rounds]``, by the recurrence of the stream."""
+    found = np.zeros(rounds)
+    buffers = np.zeros_like(decays)
+    for k in range(rounds):
+        found[k] = float(k == 0) - weights @ buffers
+        buffers = decays * buffers + found[k]
+    return found
+
+
+def _best(shape: _Shape, buffers: int) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Return the log loss, t and s of the best mechanism with so many buffers.
+
+    The free parameters are the logits of ``t_1, s_1 / t_1, t_2 / s_1, ..``, which keeps the order;
+    their bounds keep it strict in float64.
+    """
+
+    def loss(ratios: NDArray[np.float64]) -> float:
+        poles = np.cumprod(expit(ratios))
+        return shape.log_loss(poles[::2], poles[1::2])
+
+    spread = 1 - np.geomspace(1 / (shape.rounds + 1), 0.7, 2 * buffers)
+    start = logit(np.concatenate([spread[:1], spread[1:] / spread[:-1]]))
+    result = minimize(
+        loss, start, method="L-BFGS-B", jac="3-point", bounds=[(-20, 20)] * len(start)
+    )
+    poles = np.cumprod(expit(result.x))
+    return float(result.fun), poles[::2], poles[1::2]
+
+
+def _rounded(
+    decays: NDArray[np.float64], zeros: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    weights = residues(decays, zeros)
+    return decays.astype(np.float32).astype(float), weights.astype(np.float32).astype(float)

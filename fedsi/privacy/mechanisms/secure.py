@@ -1,0 +1,152 @@
+"""Discrete Gaussian noise on integers, from the operating system's entropy, without rounding.
+
+The exact sampler of Canonne, Kamath and Steinke (arXiv 2004.00030, algorithms 1 to 3), for many
+entries at once. All it does is draw integers and compare uniform numbers with rational ones. It
+compares the first 53 bits of a uniform with the rational in float64, and where these are closer
+than ``DOUBT``, it goes on with exact fractions and more bits of the same uniform. So every entry
+has exactly the distribution ``P(y) ~ exp(-y^2 / (2 sigma^2))`` and is independent of the others,
+if the operating system's bits are uniform and independent.
+
+What is not covered: the time taken depends on the values drawn, and turning updates into integers
+is up to the caller, who must bound them in the same units.
+"""
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+DOUBT = 2.0**-45
+"""Uniforms this close to a probability are compared exactly; errors of float64 are below 2^-48."""
+
+SMALLEST_SIGMA, LARGEST_SIGMA = 2.0**-20, 2.0**53
+"""Between them 64-bit integers cannot overflow, but with probability below exp(-1000)."""
+
+_Booleans = NDArray[np.bool_]
+_Floats = NDArray[np.float64]
+_Integers = NDArray[np.int64]
+_Exactly = Callable[[int], Fraction]
+"""The exact value of an entry, by its index."""
+
+
+def discrete_gaussian(sigma: float, size: int) -> _Integers:
+    """Return independent exact samples of the discrete Gaussian, ``[size]``.
+
+    A discrete Laplace sample y of scale ``t = floor(sigma) + 1`` is accepted with probability
+    ``exp(-(|y| - sigma^2 / t)^2 / (2 sigma^2))`` (algorithm 3).
+
+    Args:
+        sigma: Taken as the rational number it is; ``SMALLEST_SIGMA`` to ``LARGEST_SIGMA``.
+        size: How many.
+
+    Raises:
+        ValueError: Sigma is too small or too large.
+    """
+    if not SMALLEST_SIGMA <= sigma <= LARGEST_SIGMA:
+        raise ValueError(f"sigma={sigma} of a discrete Gaussian is not in [2^-20, 2^53]")
+    accepted = np.empty(0, np.int64)
+    while len(accepted) < size:
+        drawn = _discrete_laplace(int(sigma) + 1, 64 + 2 * (size - len(accepted)))
+        accepted = np.concatenate([accepted, drawn[_is_kept(drawn, sigma)]])
+    return accepted[:size]
+
+
+def _is_kept(drawn: _Integers, sigma: float) -> _Booleans:
+    double_square = 2 * Fraction(sigma) ** 2
+    centre = double_square / (2 * (int(sigma) + 1))
+    exponents = (np.abs(drawn) - float(centre)) ** 2 / float(double_square)
+    return _bernoulli_exp(exponents, lambda i: (abs(int(drawn[i])) - centre) ** 2 / double_square)
+
+
+def _discrete_laplace(scale: int, tries: int) -> _Integers:
+    """Return at most ``tries`` samples with ``P(y) ~ exp(-|y| / scale)`` (algorithm 2)."""
+    uniform = _uniform_integers(scale, tries)
+    low = uniform[_bernoulli_exp(uniform / scale, lambda i: Fraction(int(uniform[i]), scale))]
+    high = np.zeros(len(low), np.int64)
+    going = np.arange(len(low))
+    while going.size:
+        going = going[_bernoulli_exp(np.ones(len(going)), lambda _: Fraction(1))]
+        high[going] += 1
+    size = low + scale * high
+    negative = _words(len(size)) >> np.uint64(63) == 1
+    signed = np.where(negative, -size, size)
+    kept: _Integers = signed[~(negative & (size == 0))]
+    return kept
+
+
+def _bernoulli_exp(exponents: _Floats, exactly: _Exactly) -> _Booleans:
+    """Return True with probability ``exp(-exponent)``, for each exponent of at least 0.
+
+    ``exp(-x)`` is ``exp(-x / m)`` m times over, with some integer m of at least x. The float64
+    exponents are off by far less than what is added to them here, so that m is large enough.
+    """
+    parts = np.floor(exponents * (1 + 2.0**-40) + 2.0**-20).astype(np.int64) + 1
+    passed = np.ones(len(parts), np.bool_)
+    going = np.arange(len(parts))
+    done = 0
+    while going.size:
+        shares = exponents[going] / parts[going]
+        exact_shares = _divided(exactly, going, parts[going])
+        passed[going] = _bernoulli_exp_below_one(shares, exact_shares)
+        done += 1
+        going = going[passed[going] & (parts[going] > done)]
+    return passed
+
+
+def _bernoulli_exp_below_one(exponents: _Floats, exactly: _Exactly) -> _Booleans:
+    """Return True with probability ``exp(-exponent)``, for exponents in [0, 1] (algorithm 1).
+
+    The first k such that a coin of probability ``exponent / k`` fails is odd with that probability.
+    """
+    odd = np.zeros(len(exponents), np.bool_)
+    going = np.arange(len(exponents))
+    k = 1
+    while going.size:
+        exact_parts = _divided(exactly, going, np.full(len(going), k))
+        heads = _bernoulli(exponents[going] / k, exact_parts)
+        odd[going[~heads]] = k % 2 == 1
+        going = going[heads]
+        k += 1
+    return odd
+
+
+def _divided(exactly: _Exactly, chosen: _Integers, divisors: _Integers) -> _Exactly:
+    """Return the exact values of the chosen entries, divided."""
+    return lambda i: exactly(int(chosen[i])) / int(divisors[i])
+
+
+def _bernoulli(probabilities: _Floats, exactly: _Exactly) -> _Booleans:
+    """Return True with the exact probabilities, of which the floats are near."""
+    bits = _words(len(probabilities)) >> np.uint64(11)
+    above = probabilities - bits * 2.0**-53
+    heads = above > 0
+    for i in np.flatnonzero(np.abs(above) <= DOUBT).tolist():
+        heads[i] = _is_below(int(bits[i]), 53, exactly(i))
+    return heads
+
+
+def _is_below(bits: int, count: int, probability: Fraction) -> bool:
+    """Return whether the uniform number whose first bits are given is below a probability."""
+    while True:
+        if Fraction(bits + 1, 1 << count) <= probability:
+            return True
+        if Fraction(bits, 1 << count) >= probability:
+            return False
+        bits, count = bits << 64 | int.from_bytes(os.urandom(8), "big"), count + 64
+
+
+def _uniform_integers(bound: int, size: int) -> _Integers:
+    """Return uniform integers below a bound, ``[size]``, by rejection."""
+    unused = np.uint64(64 - (bound - 1).bit_length()) if bound > 1 else np.uint64(63)
+    found = np.empty(0, np.int64)
+    while len(found) < size:
+        drawn = (_words(2 * (size - len(found))) >> unused).astype(np.int64)
+        found = np.concatenate([found, drawn[drawn < bound]])
+    return found[:size]
+
+
+def _words(count: int) -> NDArray[np.uint64]:
+    """Return uniform 64-bit words of the operating system's entropy, ``[count]``."""
+    return np.frombuffer(os.urandom(8 * count), np.uint64)

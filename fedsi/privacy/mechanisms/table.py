@@ -1,0 +1,23 @@
+"""The table of mechanisms. Their modules are imported when used: optimising needs scipy."""
+
+import importlib
+
+from fedsi.privacy.mechanisms.mechanism import Mechanism
+from fedsi.privacy.plan import Plan
+
+_MODULES = {
+    "gaussian": "fedsi.privacy.mechanisms.gaussian",
+    "tree": "fedsi.privacy.mechanisms.tree",
+    "banded": "fedsi.privacy.mechanisms.banded",
+    "blt": "fedsi.privacy.mechanisms.blt",
+}
+
+
+def build(plan: Plan) -> Mechanism:
+    """Return the plan's mechanism, optimised for it where it can be.
+
+    Raises:
+        UserError: The plan's participations rule the mechanism out.
+    """
+    mechanism: Mechanism = importlib.import_module(_MODULES[plan.mechanism]).build(plan)
+    return mechanism

@@ -1,0 +1,194 @@
+"""Noise of a binary tree over the rounds (DP-FTRL, arXiv 2103.00039), efficient estimates.
+
+A node of height h sums 2^h rounds and is released with fresh noise. With the noise of what is below
+it, the noise of a node is ``v = fresh + (left + right) / 2``, and its sum is estimated with noise
+``v / (2 - 2^-h)``, whose variance is ``1 / (2 - 2^-h)`` (Honaker). The sum of rounds 1 to t is
+estimated from the complete nodes that cover them, with noise N_t.
+
+DP-FTRL with momentum is ``s += g; v = beta v + s + N_t; theta = theta_0 - eta v``. Here round t's
+sum gets the noise ``N_t - N_(t-1)`` and goes to any server optimizer. Because ``v`` is linear in
+the sums, SGD with momentum then gives the same ``theta`` as DP-FTRL.
+
+With restarts a new tree begins after every ``restart_every`` rounds. The old one is completed to
+the next power of two with rounds of zero updates, so that what is kept of it has the noise of a
+root. Without momentum that is DP-FTRL with restarts; momentum goes on through a restart here,
+and starts from zero in DP-FTRL.
+
+As a matrix, C has one row per released node and ones at the rounds below it.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.privacy.mechanisms.mechanism import Fresh, State
+from fedsi.privacy.plan import Plan
+
+_Ways = dict[tuple[int, int], NDArray[np.int64]]
+"""Ways of taking part in some consecutive rounds, by (participations, squares).
+
+``squares`` is the sum of squared participations over the nodes of these rounds. An entry ``w`` of
+the array is the fewest rounds that must still be skipped afterwards, if the first ``w`` must be
+skipped before; ``separation`` stands for "impossible".
+"""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Noise of a binary tree; see ``Mechanism``. The state is one vector per height."""
+
+    sensitivity: float
+    tree_rounds: int
+    """Rounds of one tree."""
+    completes: bool
+    """Whether a tree of ``tree_rounds`` is completed and a new one begun."""
+
+    def initial_state(self, size: int) -> State:
+        """Return zeros, ``[heights, size]``: at most one node of each height is waiting."""
+        return {"nodes": np.zeros((self.tree_rounds.bit_length(), size), np.float32)}
+
+    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[np.float32]:
+        """Return the change of the prefix sum's noise.
+
+        A waiting node of height h stands in row h, and it is there if bit h of the rounds so far
+        in the tree is set. The path climbs from the new leaf: a node to its left has been waiting,
+        one to its right is all zero updates, and its noise is drawn as the one vector that matters.
+        """
+        nodes = state["nodes"]
+        leaf, top = self._leaf_and_top(round_number)
+        value, drawn = fresh(0), 1
+        change = np.zeros_like(value)
+        for height in range(top):
+            if leaf >> height & 1:
+                sibling = nodes[height]
+                change -= sibling / _weight(height)
+            else:
+                sibling = fresh(drawn) * math.sqrt(_weight(height))
+                drawn += 1
+            value = fresh(drawn) + (value + sibling) / 2
+            drawn += 1
+        if top < len(nodes):
+            nodes[top] = value
+        return change + value / _weight(top)
+
+    def row_norms(self, rounds: int) -> NDArray[np.float64]:
+        """Return the norms: the variances of the independent parts of ``noise``, added up."""
+        return np.array([self._deviation(round_number) for round_number in range(1, rounds + 1)])
+
+    def _leaf_and_top(self, round_number: int) -> tuple[int, int]:
+        """Return the round's leaf, from 0 in its tree, and the height to which it completes."""
+        leaf = (round_number - 1) % self.tree_rounds
+        if self.completes and leaf == self.tree_rounds - 1:
+            return leaf, leaf.bit_length()
+        return leaf, (leaf ^ (leaf + 1)).bit_length() - 1
+
+    def _deviation(self, round_number: int) -> float:
+        leaf, top = self._leaf_and_top(round_number)
+        variance = 0.0
+        for height in range(top + 1):
+            share = 2.0 ** (height - top) / _weight(top)
+            variance += share**2
+            if height < top:
+                waiting = leaf >> height & 1
+                replaced = 1 / _weight(height) if waiting else 0.0
+                variance += (share - replaced) ** 2 * _weight(height)
+        return math.sqrt(variance)
+
+
+def build(plan: Plan) -> Tree:
+    """Return the tree, or the trees, over the plan's rounds."""
+    separation = min(plan.min_separation, plan.rounds)
+    largest = sensitivity(plan.rounds, plan.restart_every, plan.most_participations, separation)
+    if plan.restart_every is None:
+        return Tree(largest, plan.rounds, completes=False)
+    return Tree(largest, plan.restart_every, completes=True)
+
+
+@lru_cache(maxsize=64)
+def sensitivity(
+    rounds: int, restart_every: int | None, participations: int, separation: int
+) -> float:
+    """Return the exact largest norm of ``C x`` for one client's participations x.
+
+    Exact because it goes through all ways of taking part, dropping only those that another way
+    beats in everything that later rounds can see. All entries of C are non-negative, so the worst
+    updates of a client all point the same way.
+
+    Args:
+        rounds: Of the run.
+        restart_every: Rounds of a tree that is completed, or None for one tree.
+        participations: At most this many.
+        separation: Of two participations in rounds x < y, y - x is at least this.
+    """
+    whole, rest = divmod(rounds, restart_every or rounds + 1)
+    ways: _Ways = {(0, 0): np.zeros(1, np.int64)}
+    full = [_leaf(separation)]
+    while 2 ** len(full) <= min(rounds, restart_every or rounds):
+        full.append(_parent(full[-1], full[-1], participations))
+    for _ in range(whole):
+        ways = _in_turn(ways, _completed(restart_every or 0, full, participations), participations)
+    for height in reversed(range(len(full))):
+        if rest >> height & 1:
+            ways = _in_turn(ways, full[height], participations)
+    return math.sqrt(max(squares for _, squares in ways))
+
+
+def _weight(height: int) -> float:
+    """Return the variance of a node's noise when estimates from below are added to it."""
+    return 2 - 2.0**-height
+
+
+def _leaf(separation: int) -> _Ways:
+    skipped = np.maximum(np.arange(separation + 1) - 1, 0)
+    skipped[separation] = separation
+    taken = np.full(separation + 1, separation)
+    taken[0] = separation - 1
+    return {(0, 0): skipped, (1, 1): taken}
+
+
+def _completed(rounds: int, full: list[_Ways], most: int) -> _Ways:
+    """Return the ways through ``rounds`` under the root of a completed tree."""
+    if rounds & (rounds - 1) == 0:
+        return full[rounds.bit_length() - 1]
+    height = rounds.bit_length() - 1
+    right = _completed(rounds - 2**height, full, most)
+    for _ in range(height - (rounds - 2**height - 1).bit_length()):
+        right = _below(right)
+    return _parent(full[height], right, most)
+
+
+def _parent(left: _Ways, right: _Ways, most: int) -> _Ways:
+    return _below(_in_turn(left, right, most))
+
+
+def _below(ways: _Ways) -> _Ways:
+    """Put one more node above the rounds."""
+    return {(count, squares + count**2): after for (count, squares), after in ways.items()}
+
+
+def _in_turn(first: _Ways, second: _Ways, most: int) -> _Ways:
+    """Return the ways through two runs of rounds, one after the other."""
+    found: _Ways = {}
+    for (count, squares), after in first.items():
+        for (more, more_squares), then in second.items():
+            if count + more <= most:
+                key = (count + more, squares + more_squares)
+                skips = then[after]
+                found[key] = np.minimum(found[key], skips) if key in found else skips
+    impossible = len(second[0, 0]) - 1
+    return _unbeaten(found, impossible)
+
+
+def _unbeaten(ways: _Ways, impossible: int) -> _Ways:
+    """Drop what is impossible, or no better than ways with as many participations."""
+    kept: _Ways = {}
+    best: dict[int, NDArray[np.int64]] = {}
+    for count, squares in sorted(ways, reverse=True):
+        after = ways[count, squares]
+        before = best.get(count, np.full_like(after, impossible))
+        if np.any(after < before):
+            kept[count, squares] = best[count] = np.minimum(after, before)
+    return kept

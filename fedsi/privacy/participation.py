@@ -1,0 +1,98 @@
+"""Whether clients took part as their accounting takes for granted.
+
+Correlated noise is accounted for clients that take part at most so many times, and far enough
+apart. Two conventions count how far, and differ by one: of two rounds x < y in which a client takes
+part, ``y - x`` rounds lead from one to the other, and ``y - x - 1`` rounds lie between them. Here,
+in ``Plan.min_separation`` and in ``server.min_separation`` it is always ``y - x``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.privacy.plan import Plan
+
+
+@dataclass(frozen=True)
+class Participations:
+    """What is known of each client's participations; the arrays are changed in place."""
+
+    last_round: NDArray[np.int32]
+    """The last round in which a client took part, 0 for never: ``[population]``."""
+    times: NDArray[np.int32]
+    """In how many rounds a client took part: ``[population]``."""
+
+
+def none_yet(population: int) -> Participations:
+    """Return the participations of clients before the first round."""
+    return Participations(np.zeros(population, np.int32), np.zeros(population, np.int32))
+
+
+def record(
+    past: Participations, plan: Plan, round_number: int, cohort: NDArray[np.int64]
+) -> str | None:
+    """Add a round's cohort to ``past``, or say how it breaks the plan and add nothing.
+
+    With shuffled passes the plan's separation and participations must hold. With the other
+    samplings only that nobody is in a cohort twice.
+
+    Args:
+        past: The rounds before.
+        plan: What is accounted for.
+        round_number: From 1; later than the rounds before.
+        cohort: Client indices, ``[clients]``.
+
+    Returns:
+        One sentence on the first client that breaks the plan; None if there is none.
+    """
+    clients, repeats = np.unique(cohort, return_counts=True)
+    if (repeats > 1).any():
+        return f"client {clients[repeats > 1][0]} is in the cohort of round {round_number} twice"
+    if plan.sampling == "shuffled":
+        broken = _too_close(past, plan, round_number, clients) or _too_many(past, plan, clients)
+        if broken:
+            return broken
+    past.last_round[clients] = round_number
+    past.times[clients] += 1
+    return None
+
+
+def first_violation(
+    plan: Plan, population: int, cohorts: Iterable[tuple[int, NDArray[np.int64]]]
+) -> str | None:
+    """Return the sentence of ``record`` for the first round that breaks a plan, if any does.
+
+    Args:
+        plan: What is accounted for.
+        population: Number of clients that are sampled.
+        cohorts: Round numbers, ascending from 1, and client indices ``[clients]``.
+    """
+    past = none_yet(population)
+    sentences = (record(past, plan, number, cohort) for number, cohort in cohorts)
+    return next((sentence for sentence in sentences if sentence), None)
+
+
+def _too_close(
+    past: Participations, plan: Plan, round_number: int, clients: NDArray[np.int64]
+) -> str | None:
+    last = past.last_round[clients]
+    close = (last > 0) & (round_number - last < plan.min_separation)
+    if not close.any():
+        return None
+    return (
+        f"client {clients[close][0]} takes part in rounds {last[close][0]} and {round_number}, "
+        f"{round_number - last[close][0]} rounds apart, but the accounting counts on at least "
+        f"{plan.min_separation}"
+    )
+
+
+def _too_many(past: Participations, plan: Plan, clients: NDArray[np.int64]) -> str | None:
+    many = past.times[clients] >= plan.most_participations
+    if not many.any():
+        return None
+    return (
+        f"client {clients[many][0]} takes part {past.times[clients[many][0]] + 1} times, but the "
+        f"accounting counts on at most {plan.most_participations}"
+    )

@@ -1,0 +1,56 @@
+"""One step of local SGD for any model, its gradient by torch.func.
+
+Slower than ``FusedSgd``, and to the same contract: it trains what has no gradient by hand.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedsi.data.protocol import PAD, Tokens
+from fedsi.experiment import ClientSettings
+from fedsi.models.model import Model
+from fedsi.training.predictions import predictions
+
+
+class GeneralSgd:
+    """Takes SGD steps on parameters in place.
+
+    Args:
+        model: The model's functions.
+        settings: Local SGD.
+        parameters: What is trained, ``[parameters]``.
+    """
+
+    def __init__(self, model: Model, settings: ClientSettings, parameters: Tensor) -> None:
+        self._settings = settings
+        self._flat = parameters
+        layout = model.layout
+
+        def mean_loss(flat: Tensor, batch: Tensor) -> Tensor:
+            logits, targets = predictions(model, layout.views(flat), batch)
+            return functional.cross_entropy(logits, targets)
+
+        self._gradient = torch.func.grad_and_value(mean_loss)
+
+    def step(self, batch: Tokens) -> tuple[float, int]:
+        """Take one step, ``theta <- (1 - eta lambda) theta - eta clip(g)``.
+
+        Args:
+            batch: ``[batch, time + 1]``, at least one target.
+
+        Returns:
+            The sum of the targets' losses before the step, in nats, and their number.
+        """
+        rows = torch.from_numpy(batch).long()
+        gradient, loss = self._gradient(self._flat, rows)
+        positions = int((batch[:, 1:] != PAD).sum())
+        rate, decay = self._settings.learning_rate, self._settings.weight_decay
+        scale = 1.0
+        if self._settings.gradient_clip is not None:
+            norm, clip = float(torch.linalg.vector_norm(gradient)), self._settings.gradient_clip
+            scale = clip / max(norm, clip)
+        if decay:
+            self._flat.mul_(1.0 - rate * decay)
+        self._flat.add_(gradient, alpha=-rate * scale)
+        return loss.item() * positions, positions

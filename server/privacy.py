@@ -1,0 +1,185 @@
+"""What the server does for privacy: noise on each sum, the clip norm's course, what is spent.
+
+Noise is scaled by the fixed denominator, the expected size of a cohort, whatever the number of
+clients that took part: a client that fails or is refused changes neither.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from fedsi.privacy.adaptive import count_noise, next_clip_norm, update_noise_multiplier
+from fedsi.privacy.plan import Plan
+from fedsi.seeds import Purpose, generator
+from fedsi.training.block import Outcome
+from fedsi.training.fixed_point import decode
+from fedsi.training.limits import FRACTION_BITS, largest_contribution
+from server.aggregation import Aggregate
+
+if TYPE_CHECKING:
+    from fedsi.privacy.accounting import Price
+    from fedsi.privacy.mechanisms import Mechanism
+
+# The libraries behind accounting and mechanisms take a second to import, which a run without
+# privacy need not pay: they are imported where they are used.
+
+PrivacyState = dict[str, NDArray[np.float32]]
+"""The clip norm, ``[1]``; for an audit the sum of all that was released, each in clip norms,
+``[parameters]``; and the mechanism's memory."""
+
+Update = NDArray[np.float32]
+CLIP_NORM, RELEASED = "clip_norm", "released"
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """A run's privacy, as its experiment and population settle it."""
+
+    experiment: Experiment
+    plan: Plan
+    """What is accounted for."""
+    noise_multiplier: float
+    """Standard deviation of the noise on a simulated sum of updates, over the clip norm."""
+    mechanism: "Mechanism"
+
+    def initial_state(self, size: int) -> PrivacyState:
+        """Return the state before the first round."""
+        norm = np.array([self.experiment.privacy.clip_norm], np.float32)
+        audited = {RELEASED: np.zeros(size, np.float32)} if self.experiment.privacy.canaries else {}
+        return {CLIP_NORM: norm, **audited, **self.mechanism.initial_state(size)}
+
+    def price(self, rounds: int) -> "Price":
+        """Return what the first rounds cost together."""
+        from fedsi.privacy.accounting import epsilon  # noqa: PLC0415
+
+        return epsilon(self.plan, rounds)
+
+    def affordable_rounds(self) -> int:
+        """Return how many rounds the budget allows.
+
+        Raises:
+            UserError: Not a single one.
+        """
+        rounds, budget = self.experiment.server.rounds, self.experiment.privacy.epsilon_budget
+        if budget is None or self.price(rounds).epsilon <= budget:
+            return rounds
+        enough, most = 0, rounds
+        while most - enough > 1:
+            middle = (enough + most) // 2
+            if self.price(middle).epsilon <= budget:
+                enough = middle
+            else:
+                most = middle
+        if not enough:
+            raise UserError(
+                f"privacy.epsilon_budget = {budget:g} is less than the first round costs "
+                f"({self.price(1).epsilon:.3g}); raise it or privacy.noise_multiplier"
+            )
+        return enough
+
+    def release(
+        self, state: PrivacyState, aggregate: Aggregate, round_number: int
+    ) -> tuple[Update, PrivacyState]:
+        """Return a round's noisy mean, the only thing about its clients that leaves the round.
+
+        Args:
+            state: Of the round before.
+            aggregate: The exact sum of clipped updates.
+            round_number: The round, from 1.
+        """
+        state = {name: array.copy() for name, array in state.items()}
+        clip_norm = clip_norm_of(state)
+        total = self._noisy_total(state, aggregate.sums, clip_norm, round_number)
+        if RELEASED in state:
+            state[RELEASED] += (total / clip_norm).astype(np.float32)
+        if self.experiment.privacy.clipping == "adaptive":
+            state[CLIP_NORM][0] = self._next_clip_norm(clip_norm, aggregate, round_number)
+        mean = total / self.experiment.server.cohort_size
+        return mean.astype(np.float32), state
+
+    def _noisy_total(
+        self, state: PrivacyState, sums: NDArray[np.int64], clip_norm: float, round_number: int
+    ) -> NDArray[np.float64]:
+        scale = self.noise_multiplier * clip_norm
+        if scale and self.experiment.privacy.secure_noise:
+            from fedsi.privacy.mechanisms.secure import discrete_gaussian  # noqa: PLC0415
+
+            sums = sums + discrete_gaussian(scale * 2.0**FRACTION_BITS, len(sums))
+        total = decode(torch.from_numpy(sums)).numpy()
+        if scale and not self.experiment.privacy.secure_noise:
+            fresh = partial(_standard_normal, self.experiment.seed, round_number, len(sums))
+            total += scale * self.mechanism.noise(state, round_number, fresh).astype(np.float64)
+        return total
+
+    def _next_clip_norm(self, clip_norm: float, aggregate: Aggregate, round_number: int) -> float:
+        server, privacy = self.experiment.server, self.experiment.privacy
+        accepted = aggregate.column("outcome") == Outcome.AGGREGATED
+        unclipped = accepted & (aggregate.column("clipped") == 0)
+        return min(
+            next_clip_norm(
+                clip_norm,
+                int(unclipped.sum()),
+                int(accepted.sum()),
+                server.cohort_size,
+                privacy.clip_quantile,
+                self._noise_on_count(round_number),
+            ),
+            largest_contribution(server.largest_cohort + privacy.canaries),
+        )
+
+    def _noise_on_count(self, round_number: int) -> float:
+        if not self.noise_multiplier:
+            return 0.0
+        scale = count_noise(self.experiment.server.cohort_size)
+        if self.experiment.privacy.secure_noise:
+            from fedsi.privacy.mechanisms.secure import discrete_gaussian  # noqa: PLC0415
+
+            grid = 2.0**FRACTION_BITS
+            return float(discrete_gaussian(scale * grid, 1)[0]) / grid
+        rng = generator(self.experiment.seed, Purpose.CLIP_COUNT_NOISE, round_number)
+        return scale * float(rng.standard_normal())
+
+
+def privacy_of(experiment: Experiment, training_clients: int) -> Privacy | None:
+    """Return a run's privacy; None for a run without.
+
+    Raises:
+        UserError: No noise reaches the target, or the numbers are impossible.
+    """
+    if experiment.privacy.mechanism == "none":
+        return None
+    from fedsi.privacy.accounting import (  # noqa: PLC0415
+        accounted_plan,
+        simulated_noise_multiplier,
+    )
+    from fedsi.privacy.mechanisms import build  # noqa: PLC0415
+
+    settings = experiment.privacy
+    if settings.canaries and (settings.population or settings.cohort_size):
+        raise UserError(
+            "privacy.canaries cannot audit an extrapolation: the simulated noise is not that of "
+            "the accounted cohort; leave privacy.population and privacy.cohort_size out"
+        )
+    plan = accounted_plan(experiment, training_clients)
+    multiplier = simulated_noise_multiplier(experiment, plan)
+    if experiment.privacy.clipping == "adaptive":
+        share = experiment.server.cohort_size / plan.cohort_size
+        multiplier = share * update_noise_multiplier(plan.noise_multiplier, plan.cohort_size)
+    return Privacy(experiment, plan, multiplier, build(plan))
+
+
+def clip_norm_of(state: PrivacyState) -> float:
+    """Return the clip norm of the next round; infinite for a run without privacy."""
+    return float(state[CLIP_NORM][0]) if CLIP_NORM in state else math.inf
+
+
+def _standard_normal(seed: int, round_number: int, size: int, draw: int) -> NDArray[np.float32]:
+    rng = generator(seed, Purpose.NOISE, round_number, draw)
+    return rng.standard_normal(size, dtype=np.float32)

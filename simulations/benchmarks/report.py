@@ -1,0 +1,80 @@
+"""What a benchmark leaves: a CSV, a markdown table and a figure, and the machine they are of."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedsi.files import make_folder, write_atomically
+from simulations.benchmarks.machine import machine
+from simulations.reports.figures import COLOURS, label, save_figure
+
+
+@dataclass(frozen=True)
+class Report:
+    """A benchmark's result."""
+
+    name: str
+    """Of its files, without suffix."""
+    rows: Sequence[Mapping[str, Any]]
+    """Of the CSV; all have the same keys."""
+    header: Sequence[str]
+    """Of the table's columns."""
+    table: Sequence[Sequence[str]]
+    note: str
+    """How it was measured: a sentence's beginning, which the machine's description ends."""
+    figure: Figure
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write the report's ``.csv``, ``.md``, ``.png`` and ``.svg``.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    make_folder(folder)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, report.rows[0])
+    writer.writeheader()
+    writer.writerows(report.rows)
+    write_atomically(folder / f"{report.name}.csv", text.getvalue().encode())
+    write_atomically(folder / f"{report.name}.md", _markdown(report).encode())
+    save_figure(report.figure, folder / report.name)
+
+
+def grouped_bars(axes: Axes, values: Mapping[tuple[str, str], float]) -> None:
+    """Draw a group of bars for each size, a bar of it for each architecture.
+
+    Args:
+        axes: Where to.
+        values: By architecture and size.
+    """
+    architectures = list(dict.fromkeys(architecture for architecture, _ in values))
+    sizes = list(dict.fromkeys(size for _, size in values))
+    width = 0.8 / len(architectures)
+    for place, architecture in enumerate(architectures):
+        axes.bar(
+            [k + (place + 0.5) * width - 0.4 for k in range(len(sizes))],
+            [values.get((architecture, size), 0.0) for size in sizes],
+            width * 0.92,
+            color=COLOURS[architecture],
+            label=label(architecture),
+        )
+    axes.set_xticks(range(len(sizes)), sizes)
+    axes.set_axisbelow(True)
+    axes.grid(visible=False, axis="x")
+    axes.set_xlabel("parameters")
+    axes.legend(frameon=True, framealpha=1, edgecolor="none")
+
+
+def _markdown(report: Report) -> str:
+    lines = [report.header, ["---"] * len(report.header), *report.table]
+    described = ", ".join(f"{key} {value}" for key, value in machine().items())
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), ""]) + (
+        f"\n{report.note}; {described}.\n"
+    )

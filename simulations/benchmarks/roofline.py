@@ -1,0 +1,231 @@
+"""How much of the machine's arithmetic the training steps use.
+
+Everything is measured in a process of its own, started as
+``python -m simulations.benchmarks.roofline EXPERIMENT.toml POPULATION``: the same training steps
+and products of large matrices take turns on one thread. Seconds are those of the processor, so that
+what else the machine does counts for neither.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+
+from fedsi.data.batches import training_batches
+from fedsi.data.corpus import Progress
+from fedsi.data.population import Population
+from fedsi.data.prepare import open_population, prepare
+from fedsi.data.protocol import Tokens
+from fedsi.experiment import Experiment
+from fedsi.models.initialisation import initial_parameters
+from fedsi.models.language_model import LanguageModel
+from fedsi.training.local import LocalTrainer
+from fedsi.training.packing import pack
+from server.cohorts import draw_cohort
+from simulations.benchmarks.machine import BenchmarkError
+from simulations.benchmarks.report import Report, grouped_bars
+from simulations.engines.processes import single_threaded_environment
+from simulations.reports.figures import STYLE, label
+
+SHAPES = (
+    (512, 512, 512),
+    (1024, 1024, 1024),
+    (2048, 2048, 2048),
+    (256, 1024, 1024),
+    (128, 670, 2010),
+)
+"""Rows, inner size and columns of the products; the fastest counts."""
+
+PRODUCT_SECONDS = 0.1
+"""At least so long is each shape measured, in each repeat."""
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """One model's steps against matrix products."""
+
+    architecture: str
+    size: str
+    parameters: int
+    positions: float
+    """Mean targets of a step."""
+    milliseconds: float
+    """Of a step, median over repeats of the mean over steps."""
+    gflops: float
+    """Useful GFLOP/s of the steps, the median over repeats."""
+    sgemm_gflops: float
+    """GFLOP/s of the fastest product, the median over repeats."""
+    share: float
+    """Median over repeats of the quotient of the two."""
+
+
+def useful_flops(model: LanguageModel, batch: Tokens) -> int:
+    """Return the floating-point operations that a training step owes.
+
+    Only matrix products count, and of them only rows of real positions, those with a target. With
+    P positions of which S are the first of their sentence, embedding size E, hidden size H, V words
+    and F the features of the output layer (E with a projection, else H), the forward pass is
+    ``P E 3H + (P - S) H 3H + P H E (the projection) + P F V`` multiplications and as many
+    additions; a sentence's first state is zero, so that nothing is multiplied with it. The backward
+    pass is twice as much: each product's gradients by both its factors.
+    """
+    packed = pack(batch)
+    positions, first = len(packed.targets), int(packed.sizes[0])
+    embedding, hidden = model.settings.embedding_size, model.settings.hidden_size
+    features = embedding if model.settings.projection else hidden
+    products = 3 * hidden * (positions * embedding + (positions - first) * hidden)
+    products += positions * features * model.vocabulary_size
+    if model.settings.projection:
+        products += positions * hidden * embedding
+    return 6 * products
+
+
+def measure_roofline(experiment: Experiment, size: str, cache: Path, tell: Progress) -> Roofline:
+    """Measure one model.
+
+    Args:
+        experiment: Of ``experiment_for``: the batches are those of the first cohort, the repeats as
+            many as its rounds.
+        size: What to call the model's size.
+        cache: Folder for populations.
+        tell: Told how far it is.
+
+    Raises:
+        BenchmarkError: The measuring process failed.
+    """
+    place = prepare(experiment.data, cache, tell)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "experiment.toml"
+        file.write_text(experiment.to_toml(), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "simulations.benchmarks.roofline", str(file), str(place)],
+            stdout=subprocess.PIPE,
+            env=single_threaded_environment(),
+            check=False,
+        )
+    if done.returncode:
+        raise BenchmarkError(f"the measuring process ended with code {done.returncode}")
+    tell(f"{experiment.model.architecture} {size}", 1, 1)
+    return Roofline(experiment.model.architecture, size, **json.loads(done.stdout))
+
+
+def measure(experiment: Experiment, population: Population) -> dict[str, Any]:
+    """Measure in this process; return the fields of ``Roofline`` but its names."""
+    torch.set_num_threads(1)
+    model = LanguageModel(experiment.model, population.description.vocabulary_size)
+    start = initial_parameters(model, experiment.seed)
+    trainer = LocalTrainer(model, experiment.client)
+    batches = _batches(experiment, population)
+    flops = sum(useful_flops(model, batch) for batch in batches)
+    seconds, peaks = [], []
+    for _ in range(experiment.server.rounds):
+        peaks.append(_fastest_product())
+        began = time.process_time()
+        # All batches as if they were one client's, so that starting a client costs nothing.
+        trainer.begin(start)
+        trained = trainer.train(batches)
+        seconds.append(time.process_time() - began)
+    rates = [flops / taken for taken in seconds[1:]]
+    return {
+        "parameters": model.layout.size,
+        "positions": trained.tokens / len(batches),
+        "milliseconds": 1000 * statistics.median(seconds[1:]) / len(batches),
+        "gflops": statistics.median(rates) / 1e9,
+        "sgemm_gflops": statistics.median(peaks[1:]) / 1e9,
+        "share": statistics.median(r / p for r, p in zip(rates, peaks[1:], strict=True)),
+    }
+
+
+def roofline_report(measured: Sequence[Roofline]) -> Report:
+    """Return the table and the figure."""
+    return Report(
+        name="roofline",
+        rows=[asdict(one) for one in measured],
+        header=(
+            "model",
+            "parameters",
+            "targets a step",
+            "ms a step",
+            "useful GFLOP/s",
+            "best sgemm, GFLOP/s",
+            "share",
+        ),
+        table=[
+            (
+                f"{label(one.architecture)} {one.size}",
+                f"{one.parameters:,}",
+                f"{one.positions:.0f}",
+                f"{one.milliseconds:.2f}",
+                f"{one.gflops:.1f}",
+                f"{one.sgemm_gflops:.1f}",
+                f"{one.share:.0%}",
+            )
+            for one in measured
+        ],
+        note="One thread, steps and products in turn",
+        figure=_figure(measured),
+    )
+
+
+def _batches(experiment: Experiment, population: Population) -> list[Tokens]:
+    clients = draw_cohort(experiment, population.description.training_clients, None, 1).reporting
+    return [
+        batch
+        for client in clients.tolist()
+        for batch in training_batches(
+            population.examples(client),
+            experiment.client,
+            experiment.data.max_examples_per_client,
+            seed=experiment.seed,
+            round_number=1,
+            client=client,
+        )
+    ]
+
+
+def _fastest_product() -> float:
+    """Return the FLOP/s of the fastest single-precision product of matrices."""
+    return max(_product_rate(*shape) for shape in SHAPES)
+
+
+def _product_rate(rows: int, inner: int, columns: int) -> float:
+    left, right = torch.randn(rows, inner), torch.randn(inner, columns)
+    out = torch.empty(rows, columns)
+    torch.mm(left, right, out=out)
+    fastest, deadline = float("inf"), time.process_time() + PRODUCT_SECONDS
+    while time.process_time() < deadline:
+        began = time.process_time()
+        torch.mm(left, right, out=out)
+        fastest = min(fastest, time.process_time() - began)
+    return 2 * rows * inner * columns / fastest
+
+
+def _figure(measured: Sequence[Roofline]) -> Figure:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        grouped_bars(axes, {(one.architecture, one.size): 100 * one.share for one in measured})
+        axes.set_ylim(top=100)
+        axes.set(
+            ylabel="% of the best matrix product",
+            title="Useful arithmetic of the training steps, one thread",
+        )
+    return figure
+
+
+if __name__ == "__main__":
+    found = measure(
+        Experiment.from_file(Path(sys.argv[1])),
+        open_population(Path(sys.argv[2])),
+    )
+    sys.stdout.write(json.dumps(found))

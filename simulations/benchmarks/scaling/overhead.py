@@ -1,0 +1,118 @@
+"""What a round costs beside its training steps.
+
+Measured in a process of its own, started as
+``python -m simulations.benchmarks.scaling.overhead EXPERIMENT.toml POPULATION``. One worker in the
+server's own process, one thread, seconds of the processor.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedsi.data.prepare import open_population
+from fedsi.experiment import Experiment
+from fedsi.training.block import BlockTrainer
+from fedsi.training.fused import FusedSgd
+from server.rounds import initial_state, run_rounds
+from simulations.benchmarks.machine import BenchmarkError
+from simulations.benchmarks.scaling.finding import Finding
+from simulations.engines.in_process import FIRST_NODE, InProcessGrid
+from simulations.engines.processes import single_threaded_environment
+
+
+@dataclass
+class Stopwatch:
+    """Adds up the time that calls of a function take."""
+
+    seconds: float = 0.0
+
+
+def measure_overhead(experiment: Experiment, population: Path, folder: Path) -> list[Finding]:
+    """Measure one round of an experiment after a round that warms up.
+
+    The round's time is cut into three. *Steps*: ``FusedSgd.step``. *Passes over each client's
+    parameters*: everything else that happens once for each client on the node, which is to copy
+    the global parameters, to add the update to the exact sum, and to read and shuffle the texts;
+    it grows with clients times parameters and is bound by memory. *The rest*: the draw of the
+    cohort, the messages, the average and the server optimizer. The target is held against the
+    rest; steps that took no time would leave the rest and the passes.
+
+    Args:
+        experiment: Its cohort is the round's.
+        population: Its folder.
+        folder: For scratch files.
+
+    Raises:
+        BenchmarkError: The measuring process failed.
+    """
+    file = folder / "experiment.toml"
+    file.write_text(experiment.to_toml(), encoding="utf-8")
+    module = "simulations.benchmarks.scaling.overhead"
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(file), str(population)],
+        stdout=subprocess.PIPE,
+        env=single_threaded_environment(),
+        check=False,
+    )
+    if done.returncode:
+        raise BenchmarkError(f"the measuring process ended with code {done.returncode}")
+    found = json.loads(done.stdout)
+    name = f"round of {experiment.server.cohort_size} clients x {found['parameters']:,} parameters"
+    passes = found["block"] - found["steps"]
+    return [
+        Finding(f"{name}: training steps", found["steps"], "s"),
+        Finding(f"{name}: passes over each client's parameters", passes, "s"),
+        Finding(f"{name}: the rest", found["round"] - found["block"], "s", "< 0.5"),
+    ]
+
+
+def measure(experiment: Experiment, population: Path) -> dict[str, float]:
+    """Measure in this process; return the number of parameters, and seconds."""
+    description = open_population(population).description
+    warm = experiment.updated({"server.rounds": 1, "server.cohort_size": 2})
+    measured = experiment.updated({"server.rounds": 2, "server.evaluate_every": 2})
+    with InProcessGrid(population, 1) as grid:
+        state = initial_state(warm, description)
+        list(run_rounds(grid, [FIRST_NODE], warm, description, None, state))
+        rounds = run_rounds(grid, [FIRST_NODE], measured, description, None, state)
+        with _timed(FusedSgd, "step") as steps, _timed(BlockTrainer, "train") as block:
+            # The first of two rounds: it ends without an evaluation.
+            began = time.process_time()
+            next(rounds)
+            seconds = time.process_time() - began
+    return {
+        "parameters": len(state.parameters),
+        "round": seconds,
+        "block": block.seconds,
+        "steps": steps.seconds,
+    }
+
+
+@contextmanager
+def _timed(owner: type, name: str) -> Iterator[Stopwatch]:
+    """Time every call of a method for a while."""
+    watch, method = Stopwatch(), getattr(owner, name)
+
+    def timed(*arguments: Any) -> Any:
+        began = time.process_time()
+        try:
+            return method(*arguments)
+        finally:
+            watch.seconds += time.process_time() - began
+
+    setattr(owner, name, timed)
+    try:
+        yield watch
+    finally:
+        setattr(owner, name, method)
+
+
+if __name__ == "__main__":
+    found = measure(Experiment.from_file(Path(sys.argv[1])), Path(sys.argv[2]))
+    sys.stdout.write(json.dumps(found))

@@ -1,0 +1,139 @@
+"""``fedsi audit``: try to refute what a private run claims."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from server.run_folder import RunFolder
+from simulations.cli import options
+from simulations.cli.display import Display
+from simulations.cli.run import shown_on
+from simulations.simulate import simulate
+
+CANARIES = 400
+"""How many an experiment gets that has none of its own."""
+
+
+def audit(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="A finished run with canaries.", show_default=False),
+    ] = None,
+    experiment_file: Annotated[
+        Path | None,
+        typer.Option("--experiment", metavar="EXPERIMENT.toml", help="Run this, with canaries."),
+    ] = None,
+    preset: options.Preset = None,
+    overrides: options.Overrides = None,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Hold a run's claimed epsilon against its canaries, and its model against an attack.
+
+    Without a run, one is made: the preset ``audit`` unless an experiment is named. The exit code is
+    1 if the claim is refuted.
+    """
+    # Statistics take a second to import, which other commands need not pay.
+    from simulations.membership import membership_of  # noqa: PLC0415
+    from simulations.reports.audit import FIGURE, write_audit  # noqa: PLC0415
+
+    if run and (experiment_file or preset or overrides or out):
+        raise UserError(f"give either a finished run ({run}) or an experiment to run, not both")
+    named = experiment_file or preset
+    folder = run or out or options.default_folder("audit")
+    if not run:
+        base = options.resolve(experiment_file, preset if named else "audit", overrides)
+        _run(_with_canaries(base), folder, cache, overwrite=overwrite)
+    claim = _claim(folder)
+    found = {**claim, "membership": asdict(membership_of(RunFolder(folder), cache))}
+    write_audit(claim, folder)
+    if as_json:
+        typer.echo(json.dumps(found, allow_nan=False))
+    else:
+        Console().print(_table(found))
+    options.messages().print(f"figure: {folder / FIGURE}.png", highlight=False, soft_wrap=True)
+    if found["audit"]["refuted"]:
+        raise options.StoppedError("the claimed epsilon is refuted: the run is not that private")
+
+
+def _with_canaries(base: Experiment) -> Experiment:
+    if base.privacy.mechanism == "none":
+        raise UserError(
+            "privacy.mechanism = none claims nothing that could be audited; choose gaussian, tree, "
+            "banded or blt"
+        )
+    return base if base.privacy.canaries else base.updated({"privacy.canaries": CANARIES})
+
+
+def _run(experiment: Experiment, folder: Path, cache: Path, *, overwrite: bool) -> None:
+    try:
+        with Display(options.messages()) as display:
+            simulate(
+                experiment,
+                out=folder,
+                cache=cache,
+                overwrite=overwrite,
+                on_round=shown_on(display),
+                progress=display.step,
+            )
+    except KeyboardInterrupt:
+        raise options.StoppedError(
+            f"interrupted; continue with: fedsi run --resume --out {folder}, then fedsi audit "
+            f"{folder}"
+        ) from None
+
+
+def _claim(folder: Path) -> dict[str, Any]:
+    """Return the ``privacy`` part of a run's summary.
+
+    Raises:
+        UserError: The folder holds no finished run, or one that cannot be audited.
+    """
+    summary = RunFolder(folder).summary()
+    if summary is None:
+        raise UserError(f"{folder} holds no finished run; finish it with fedsi run --resume first")
+    claim: dict[str, Any] = summary.get("privacy") or {}
+    if "audit" not in claim:
+        raise UserError(
+            f"the run in {folder} had no canaries; run it again with --set privacy.canaries=400"
+        )
+    return claim
+
+
+def _table(found: dict[str, Any]) -> Table:
+    audited, membership = found["audit"], found["membership"]
+    table = Table(title="Audit", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    claimed = "infinite" if found["epsilon"] is None else f"{found['epsilon']:.3f}"
+    rows = {
+        "claimed epsilon": f"{claimed} at delta {found['delta']:.3g} ({found['accountant']})",
+        "lower bound from guesses": (
+            f"{audited['counting_epsilon']:.3f} "
+            f"({audited['correct']} of {audited['guesses']} guesses right)"
+        ),
+        "lower bound from normal scores": f"{audited['gaussian_epsilon']:.3f}",
+        "canaries": f"{audited['canaries']}, of which {audited['included']} took part",
+        "mean score in, out": (
+            f"{audited['mean_in']:.3f}, {audited['mean_out']:.3f} "
+            f"(deviation {audited['deviation_out']:.3f})"
+        ),
+        "claim": "REFUTED" if audited["refuted"] else "not refuted",
+        "membership attack on the model": (
+            f"AUC {membership['auc']:.3f} +- {membership['auc_error']:.3f}, advantage "
+            f"{membership['advantage']:.3f} ({membership['members']} members, "
+            f"{membership['others']} held-out clients)"
+        ),
+    }
+    for label, value in rows.items():
+        table.add_row(label, value)
+    return table

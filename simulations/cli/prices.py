@@ -1,0 +1,94 @@
+"""Prices of a plan on standard output, as tables or as JSON."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedsi.privacy.accounting import Price, all_prices, calibrated, epsilon, noise_on_mean
+from fedsi.privacy.plan import Plan
+
+_TRIED = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
+"""Noise multipliers of the last table."""
+
+
+def show(plan: Plan, target_epsilon: float | None, *, as_json: bool) -> None:
+    """Print what a plan costs, calibrated first if there is a target.
+
+    Raises:
+        UserError: As ``all_prices`` and ``calibrated``.
+    """
+    if target_epsilon is not None:
+        plan = calibrated(plan, target_epsilon)
+    prices = all_prices(plan)
+    others = [replace(plan, noise_multiplier=noise) for noise in _TRIED]
+    priced = [(other, epsilon(other)) for other in others]
+    if as_json:
+        typer.echo(json.dumps(_as_json(plan, prices, priced), allow_nan=False))
+        return
+    console = Console()
+    console.print(_facts(plan, prices[0]), _prices(plan, prices), _noises(priced), sep="\n")
+
+
+def _as_json(
+    plan: Plan, prices: Sequence[Price], others: Sequence[tuple[Plan, Price]]
+) -> dict[str, Any]:
+    """Return everything; an infinite epsilon or rho is null."""
+    return {
+        "plan": asdict(plan),
+        "sensitivity": prices[0].sensitivity,
+        "noise_on_mean": noise_on_mean(plan),
+        "prices": [_finite(asdict(price)) for price in prices],
+        "noise_multipliers": [
+            _finite(
+                {
+                    "noise_multiplier": other.noise_multiplier,
+                    "epsilon": price.epsilon,
+                    "rho": price.rho,
+                    "noise_on_mean": noise_on_mean(other),
+                }
+            )
+            for other, price in others
+        ],
+    }
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if value == math.inf else value for key, value in values.items()}
+
+
+def _facts(plan: Plan, price: Price) -> Table:
+    drawn = Table(show_header=False, box=None)
+    drawn.add_row("mechanism", f"{plan.mechanism}, {plan.sampling} sampling")
+    drawn.add_row("cohort", f"{plan.cohort_size} of {plan.population} clients")
+    drawn.add_row("rounds", str(plan.rounds))
+    drawn.add_row("noise multiplier", f"{plan.noise_multiplier:.5g}")
+    drawn.add_row("noise on the mean, clip norm 1", f"{noise_on_mean(plan):.4g}")
+    drawn.add_row("sensitivity, clip norm 1", f"{price.sensitivity:.5g}")
+    if price.rho is not None:
+        drawn.add_row("rho (zCDP)", f"{price.rho:.5g}")
+    return drawn
+
+
+def _prices(plan: Plan, prices: Sequence[Price]) -> Table:
+    drawn = Table(title=f"Epsilon at delta = {plan.delta:.3g}", title_justify="left")
+    for heading in ("epsilon", "accountant", "adjacency", "note"):
+        drawn.add_column(heading, justify="right" if heading == "epsilon" else "left")
+    for price in prices:
+        drawn.add_row(f"{price.epsilon:.4g}", price.accountant, price.adjacency, price.note)
+    return drawn
+
+
+def _noises(others: Sequence[tuple[Plan, Price]]) -> Table:
+    drawn = Table(title="Other noise multipliers", title_justify="left")
+    for heading in ("noise multiplier", "epsilon", "noise on the mean"):
+        drawn.add_column(heading, justify="right")
+    for plan, price in others:
+        noise = f"{noise_on_mean(plan):.4g}"
+        drawn.add_row(f"{plan.noise_multiplier:g}", f"{price.epsilon:.4g}", noise)
+    return drawn

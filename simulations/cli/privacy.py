@@ -1,0 +1,93 @@
+"""``fedsi privacy``: what a private run would cost, without running it."""
+
+from typing import Annotated
+
+import typer
+
+from fedsi.errors import UserError
+from fedsi.privacy.plan import MECHANISMS, SAMPLINGS, Plan
+from simulations.cli import options
+
+
+def privacy(
+    mechanism: Annotated[
+        str, typer.Option(metavar="|".join(MECHANISMS), help="How noise is made.")
+    ] = "gaussian",
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(SAMPLINGS),
+            help="How cohorts are drawn; by default poisson for gaussian, else shuffled.",
+        ),
+    ] = None,
+    population: Annotated[int, typer.Option(min=1, help="Clients that can take part.")] = 100_000,
+    cohort_size: Annotated[
+        int, typer.Option(min=1, help="Clients of a round; the expected number with poisson.")
+    ] = 1000,
+    cohort_cap: Annotated[
+        int | None, typer.Option(min=1, help="Largest cohort of poisson; by default none.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 1000,
+    noise_multiplier: Annotated[
+        float | None,
+        typer.Option(help="Noise on the sum over the clip norm; 1 if no target is given either."),
+    ] = None,
+    target_epsilon: Annotated[
+        float | None, typer.Option(help="Find the least noise multiplier that keeps within it.")
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="By default population^-1.1.", show_default=False)
+    ] = None,
+    min_separation: Annotated[
+        int,
+        typer.Option(min=1, help="Rounds from one participation of a client to its next."),
+    ] = 1,
+    participations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most of one client; by default as many as passes allow."),
+    ] = None,
+    bands: Annotated[
+        int | None, typer.Option(min=1, help="Of banded noise; by default the separation.")
+    ] = None,
+    buffers: Annotated[
+        int | None, typer.Option(min=1, help="Of BLT; by default as many as pay.")
+    ] = None,
+    restart_every: Annotated[
+        int | None, typer.Option(min=1, help="Rounds of a tree; by default all.")
+    ] = None,
+    momentum: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the server optimizer, for BLT and banded noise.")
+    ] = 0.0,
+    as_json: options.Json = False,
+) -> None:
+    """Print the epsilon of a run by every valid accountant, and of other noise multipliers."""
+    # The accounting libraries take seconds to import.
+    from simulations.cli.prices import show  # noqa: PLC0415
+
+    if noise_multiplier is not None and target_epsilon is not None:
+        raise UserError("give either --noise-multiplier or --target-epsilon, not both")
+    of_one = {
+        "banded": ("bands", bands),
+        "blt": ("buffers", buffers),
+        "tree": ("restart-every", restart_every),
+    }
+    for owner, (option, value) in of_one.items():
+        if value is not None and mechanism != owner:
+            raise UserError(f"--{option} is for --mechanism {owner}; leave it out")
+    plan = Plan(
+        mechanism=mechanism,
+        sampling=sampling or ("poisson" if mechanism == "gaussian" else "shuffled"),
+        population=population,
+        cohort_size=cohort_size,
+        rounds=rounds,
+        noise_multiplier=1.0 if noise_multiplier is None else noise_multiplier,
+        delta=population**-1.1 if delta is None else delta,
+        cohort_cap=cohort_cap,
+        min_separation=min_separation,
+        participations=participations,
+        bands=bands,
+        buffers=buffers,
+        restart_every=restart_every,
+        momentum=momentum,
+    )
+    show(plan, target_epsilon, as_json=as_json)

@@ -1,0 +1,146 @@
+"""What the commands that run a study share."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedsi.data.population import Description
+from fedsi.data.prepare import open_population, prepare
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from fedsi.models.build import build_model
+from server.availability import read_trace
+from server.cohorts import check_cohort_size
+from simulations.cli import options
+from simulations.cli.display import Display
+from simulations.reports.study import PAGE, Report
+from simulations.studies.grid import RUNS
+from simulations.studies.runner import check_same, run_cells
+
+_Item = TypeVar("_Item")
+
+Architectures = Annotated[str, typer.Option(metavar="NAME,...", help="Architectures to compare.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Seeds, counting up from the experiment's.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Runs at the same time; by default one a core.")
+]
+
+
+def parse_list(text: str, kind: Callable[[str], _Item], option: str) -> list[_Item]:
+    """Parse what stands between commas.
+
+    Raises:
+        UserError: Nothing, one thing twice, or something of another kind.
+    """
+    try:
+        items = [kind(part.strip()) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UserError(f"{option} takes numbers separated by commas, not {text!r}") from None
+    if not items or len(set(items)) < len(items):
+        raise UserError(f"{option} takes different values separated by commas, not {text!r}")
+    return items
+
+
+def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> None:
+    """Refuse a place that a study must not be written to.
+
+    Raises:
+        UserError: It is a file, or holds a study that is to be neither replaced nor continued.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder with --out")
+    if (folder / RUNS).exists() and not overwrite and not resume:
+        raise UserError(
+            f"{folder} already holds a {kind}; continue it with --resume, replace it with "
+            "--overwrite, or name another folder with --out"
+        )
+
+
+@contextmanager
+def shown(console: Console, folder: Path) -> Iterator[Display]:
+    """Show the progress of a study; a Ctrl-C becomes a ``StoppedError`` that says how to go on."""
+    try:
+        with Display(console) as display:
+            yield display
+    except KeyboardInterrupt:
+        raise options.StoppedError(
+            f"interrupted; continue with the same command and --resume --out {folder}"
+        ) from None
+
+
+def open_corpus(base: Experiment, cache: Path, display: Display) -> Description:
+    """Prepare the corpus once, find out whether all runs can use it, and describe it.
+
+    Raises:
+        UserError: There is no such corpus or trace, or too few clients.
+    """
+    population = open_population(prepare(base.data, cache, display.step))
+    training_clients = population.description.training_clients
+    check_cohort_size(base, training_clients)
+    if base.devices.trace is not None:
+        read_trace(Path(base.devices.trace), population.find, training_clients)
+    return population.description
+
+
+def run_experiments(
+    experiments: Mapping[str, Experiment],
+    folder: Path,
+    display: Display,
+    description: Description,
+    *,
+    cache: Path,
+    jobs: int | None,
+    overwrite: bool,
+) -> None:
+    """Run what is not finished yet, each experiment in a folder of its name.
+
+    Raises:
+        UserError: A folder holds a run of another experiment or corpus, or an architecture cannot
+            be built.
+        CellError: Some experiments could not be run.
+    """
+    for experiment in experiments.values():
+        build_model(experiment, description.vocabulary_size)
+    if not overwrite:
+        check_same(experiments, folder / RUNS, description.corpus_sha256)
+    run_cells(
+        experiments,
+        folder / RUNS,
+        cache,
+        jobs or len(os.sched_getaffinity(0)),
+        fresh=overwrite,
+        on_records=lambda name, records: display.rounds(
+            name, records, experiments[name].server.rounds
+        ),
+    )
+
+
+def show(report: Report, folder: Path, console: Console, *, as_json: bool) -> None:
+    """Print the result, and on the console where the rest is."""
+    if as_json:
+        typer.echo(json.dumps(report.values, allow_nan=False))
+    else:
+        _print(report, Console())
+    console.print(
+        f"figure: {folder / report.stem}.png\nreport: {folder / PAGE}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print(report: Report, console: Console) -> None:
+    drawn = Table(title=report.table_title, title_justify="left")
+    for place, name in enumerate(report.header):
+        drawn.add_column(name, justify="left" if place == 0 else "right")
+    for row in report.rows:
+        drawn.add_row(*row)
+    console.print(drawn)
+    for sentence in report.findings:
+        console.print(f"- {sentence}", highlight=False)

@@ -1,0 +1,46 @@
+"""The figure of an audit: what canaries that took part score, and those that did not."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from server.run_folder import CANARIES
+from simulations.reports.figures import STYLE, save_figure
+
+FIGURE = "audit"
+
+
+def write_audit(claim: Mapping[str, Any], folder: Path) -> None:
+    """Write ``audit.png`` and ``.svg`` beside a run's canaries."""
+    save_figure(audit_figure(pd.read_csv(folder / CANARIES), claim), folder / FIGURE)
+
+
+def audit_figure(canaries: pd.DataFrame, claim: Mapping[str, Any]) -> Figure:
+    """Draw the scores of both halves of the canaries."""
+    bins = np.linspace(canaries["score"].min(), canaries["score"].max(), 31).tolist()
+    audited = claim["audit"]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        axes = figure.subplots()
+        for label, inside, colour in (
+            ("took part", True, "#c8500a"),
+            ("did not", False, "#7d8b99"),
+        ):
+            scores = canaries["score"][canaries["included"] == inside]
+            axes.hist(scores, bins=bins, alpha=0.6, color=colour, label=f"{len(scores)} {label}")
+        claimed = "infinite" if claim["epsilon"] is None else f"{claim['epsilon']:.2f}"
+        bound = max(audited["counting_epsilon"], audited["gaussian_epsilon"])
+        verdict = "refuted" if audited["refuted"] else "not refuted"
+        axes.set_axisbelow(True)
+        axes.set(
+            xlabel="sum of the releases along the canary's direction, in clip norms",
+            ylabel="canaries",
+            title=f"Claimed epsilon {claimed}, at least {bound:.2f}: {verdict}",
+        )
+        axes.legend()
+    return figure

@@ -1,0 +1,80 @@
+"""Writes what a study leaves: table, figure, page."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from fedsi.experiment import Experiment
+from fedsi.files import write_atomically
+from simulations.reports.figures import save_figure, svg
+from simulations.studies.grid import ACCURACY, Outcome, Study
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is told about a study."""
+
+    kind: str
+    """What it is, in words."""
+    stem: str
+    """The names of its files, without suffix."""
+    title: str
+    table_title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    figure: Figure
+    caption: str
+    findings: Sequence[str]
+    changes: str
+    """What its runs change of the experiment, in words."""
+    values: dict[str, Any]
+    """The result as values that JSON can hold."""
+
+
+def write_report(report: Report, study: Study, base: Experiment, folder: Path) -> None:
+    """Write the study's ``.csv``, ``.json``, ``.png``, ``.svg`` and ``report.html``."""
+    path = folder / report.stem
+    write_atomically(path.with_suffix(".csv"), study.table().to_csv(index=False).encode())
+    text = json.dumps(report.values, indent=1, allow_nan=False)
+    write_atomically(path.with_suffix(".json"), text.encode())
+    save_figure(report.figure, path)
+    write_atomically(folder / PAGE, _page(report, study, base).encode())
+
+
+def _page(report: Report, study: Study, base: Experiment) -> str:
+    environment = Environment(
+        loader=PackageLoader("simulations.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    figure, summary = svg(report.figure), study.summary
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        figure=figure[figure.index("<svg") :],
+        runs=[_run(outcome) for outcome in study.outcomes],
+        experiment=base.to_toml(),
+        corpus=summary["corpus"],
+        corpus_sha256=summary["corpus_sha256"],
+        versions=", ".join(f"{name} {value}" for name, value in summary["versions"].items()),
+    )
+
+
+def _run(outcome: Outcome) -> dict[str, Any]:
+    summary = outcome.summary
+    good = not outcome.diverged
+    return {
+        "name": outcome.cell.name,
+        "status": summary["status"],
+        "rounds": summary["rounds"],
+        "loss": f"{outcome.loss:.3f}" if good else "",
+        "accuracy": f"{summary[ACCURACY]:.3f}" if good else "",
+        "speed": f"{summary['clients_per_second']:.1f}",
+        "sha256": summary["model_sha256"][:16],
+    }

@@ -1,0 +1,174 @@
+"""What studies share: a grid of architectures, values and seeds, and its outcomes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from server.rounds import RoundRecord
+from server.run_folder import RunFolder
+
+RUNS = "runs"
+"""Subfolder with a run folder for each cell."""
+
+ACCURACY = "heldout_accuracy_no_oov_no_eos"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a study varies besides the architecture and the seed."""
+
+    column: str
+    """Its name in tables."""
+    label: str
+    """Its short name, in names of folders."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination."""
+
+    architecture: str
+    axis: Axis
+    value: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its folder and its progress bar."""
+        return f"{self.architecture}-{self.axis.label}{self.value:g}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A cell's finished run."""
+
+    cell: Cell
+    summary: dict[str, Any]
+    records: list[RoundRecord]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss left all bounds."""
+        return bool(self.summary["status"] == "diverged")
+
+    @property
+    def loss(self) -> float:
+        """Final held-out loss, in nats per token; infinite if it diverged."""
+        return float("inf") if self.diverged else float(self.summary["heldout_loss"])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An architecture at a value, over all seeds."""
+
+    architecture: str
+    value: float
+    outcomes: Sequence[Outcome]
+
+    @property
+    def diverged(self) -> int:
+        """Number of seeds that diverged."""
+        return sum(outcome.diverged for outcome in self.outcomes)
+
+    @property
+    def loss(self) -> float:
+        """Mean final held-out loss over the seeds; infinite if any of them diverged."""
+        return fmean(outcome.loss for outcome in self.outcomes)
+
+    @property
+    def half_range(self) -> float:
+        """Half the distance between the best and the worst seed's loss."""
+        return self.half_range_of("heldout_loss")
+
+    def half_range_of(self, metric: str) -> float:
+        """Half the distance between a summary's largest and least value; 0 if a seed diverged."""
+        if self.diverged:
+            return 0.0
+        values = [outcome.summary[metric] for outcome in self.outcomes]
+        return float(max(values) - min(values)) / 2
+
+    def mean(self, metric: str) -> float:
+        """Mean of a summary's value over the seeds that did not diverge; NaN if all did."""
+        values = [o.summary[metric] for o in self.outcomes if not o.diverged]
+        return fmean(values) if values else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the losses as values that JSON can hold."""
+        return {
+            "heldout_loss": None if self.diverged else self.loss,
+            "half_range": None if self.diverged else self.half_range,
+            "diverged": self.diverged,
+            "seeds": len(self.outcomes),
+        }
+
+
+@dataclass(frozen=True)
+class Study:
+    """All outcomes of a grid."""
+
+    architectures: Sequence[str]
+    values: Sequence[float]
+    outcomes: Sequence[Outcome]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The first run's summary, for what is the same in all."""
+        return self.outcomes[0].summary
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len({outcome.cell.seed for outcome in self.outcomes})
+
+    def setting(self, architecture: str, value: float) -> Setting:
+        """Return an architecture's outcomes at a value."""
+        cells = [
+            outcome
+            for outcome in self.outcomes
+            if outcome.cell.architecture == architecture and outcome.cell.value == value
+        ]
+        return Setting(architecture, value, cells)
+
+    def settings(self, architecture: str) -> list[Setting]:
+        """Return an architecture's settings in the order of the values."""
+        return [self.setting(architecture, value) for value in self.values]
+
+    def table(self) -> pd.DataFrame:
+        """Return one row for each run: the cell and its whole summary but for the versions."""
+        rows = []
+        for outcome in self.outcomes:
+            summary = {k: v for k, v in outcome.summary.items() if k not in {"versions", "privacy"}}
+            privacy = outcome.summary["privacy"] or {}
+            rows.append(
+                {
+                    outcome.cell.axis.column: outcome.cell.value,
+                    **summary,
+                    **{f"privacy_{key}": value for key, value in privacy.items()},
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+def grid(
+    architectures: Sequence[str], axis: Axis, values: Sequence[float], seeds: int, first_seed: int
+) -> Iterator[Cell]:
+    """Yield every combination; seeds count up from the experiment's own."""
+    for seed in range(first_seed, first_seed + seeds):
+        for value in values:
+            for architecture in architectures:
+                yield Cell(architecture, axis, value, seed)
+
+
+def read_outcomes(cells: Sequence[Cell], folder: Path) -> list[Outcome]:
+    """Read the finished runs of a study's folder; cells without one are left out."""
+    outcomes = []
+    for cell in cells:
+        run = RunFolder(folder / RUNS / cell.name)
+        summary = run.summary()
+        if summary is not None:
+            outcomes.append(Outcome(cell, summary, run.records()))
+    return outcomes

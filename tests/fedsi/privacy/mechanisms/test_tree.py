@@ -1,0 +1,167 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedsi.privacy.mechanisms import build
+from fedsi.privacy.mechanisms.tree import Tree, sensitivity
+from tests.fedsi.privacy.mechanisms.matrices import (
+    Matrix,
+    draws,
+    plan,
+    searched_sensitivity,
+    streamed,
+)
+
+
+def released_nodes(rounds: int, restart_every: int | None) -> Matrix:
+    """Return C: a row for every node that is released, ones at the rounds below it."""
+    rows = []
+    of_tree = restart_every or rounds
+    for first in range(0, rounds, of_tree):
+        last = min(first + of_tree, rounds)
+        completed = restart_every is not None and last == first + of_tree
+        height = 0
+        while 2**height < 2 * (last - first):
+            for start in range(first, last, 2**height):
+                if completed or start + 2**height <= last:
+                    row = np.zeros(rounds)
+                    row[start : min(start + 2**height, last)] = 1.0
+                    rows.append(row)
+            height += 1
+    return np.array(rows)
+
+
+class PrintedTree:
+    """The tree as printed: a stack of (height, value) pairs."""
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[int, Any]] = []
+
+    def push(self, height: int, value: Any, fresh: Any) -> None:
+        while self.stack and self.stack[-1][0] == height:
+            value = fresh(height + 1) + (self.stack.pop()[1] + value) / 2
+            height += 1
+        self.stack.append((height, value))
+
+    def estimate(self) -> Any:
+        return sum(value / (2 - 2.0**-height) for height, value in self.stack)
+
+
+@given(st.integers(1, 40))
+def test_noise_is_the_change_of_the_printed_estimate(rounds: int) -> None:
+    fresh = draws(0, 3)
+    printed = PrintedTree()
+    estimates = [np.zeros(3)]
+    for t in range(1, rounds + 1):
+        printed.push(0, fresh(t)(0), fresh(t))
+        estimates.append(printed.estimate())
+    noise = streamed(build(plan("tree", rounds)), rounds, fresh, 3)
+    np.testing.assert_allclose(noise, np.diff(estimates, axis=0), atol=1e-12)
+
+
+def test_it_is_dp_ftrl_with_momentum() -> None:
+    rounds, size, rate, beta = 21, 4, 0.3, 0.9
+    fresh, sums = draws(1, size), np.random.default_rng(2).standard_normal((rounds, size))
+    printed = PrintedTree()
+    s = v = np.zeros(size)
+    noise = streamed(build(plan("tree", rounds)), rounds, fresh, size)
+    theta, velocity = np.ones(size), np.zeros(size)
+    for t in range(1, rounds + 1):
+        printed.push(0, fresh(t)(0), fresh(t))
+        s = s + sums[t - 1]
+        v = beta * v + s + printed.estimate()
+        velocity = beta * velocity + sums[t - 1] + noise[t - 1]
+        theta = theta - rate * velocity
+        np.testing.assert_allclose(theta, np.ones(size) - rate * v, atol=1e-12)
+
+
+def unit_vectors(place: dict[tuple[int, int], int], t: int, width: int) -> Any:
+    """Return unit vectors in place of a round's independent ones, all in new places."""
+    return lambda k: np.eye(width)[place.setdefault((t, k), len(place))]
+
+
+def unrolled(mechanism: Tree, rounds: int) -> Matrix:
+    """Return the noise's coefficients: row t in terms of all independent vectors drawn."""
+    place: dict[tuple[int, int], int] = {}
+    width = 8 * rounds
+
+    return streamed(mechanism, rounds, lambda t: unit_vectors(place, t, width), width)
+
+
+@given(st.integers(1, 30), st.none() | st.integers(1, 12))
+def test_row_norms(rounds: int, restart_every: int | None) -> None:
+    mechanism = build(plan("tree", rounds, restart_every=restart_every))
+    assert isinstance(mechanism, Tree)
+    norms = np.linalg.norm(unrolled(mechanism, rounds), axis=1)
+    np.testing.assert_allclose(mechanism.row_norms(rounds), norms, rtol=1e-12)
+
+
+@given(st.integers(1, 30), st.none() | st.integers(1, 12))
+def test_prefix_noise_is_the_best_estimate_from_the_nodes_below(
+    rounds: int, restart_every: int | None
+) -> None:
+    """Variances of prefix sums: finished trees have that of a root, others of their stack."""
+    mechanism = build(plan("tree", rounds, restart_every=restart_every))
+    assert isinstance(mechanism, Tree)
+    variances = np.sum(np.cumsum(unrolled(mechanism, rounds), axis=0) ** 2, axis=1)
+    for t in range(1, rounds + 1):
+        whole, rest = divmod(t, restart_every or rounds + 1)
+        root = 1 / (2 - 2.0 ** -math.ceil(math.log2(restart_every or 1)))
+        waiting = sum(1 / (2 - 2.0**-h) for h in range(rest.bit_length()) if rest >> h & 1)
+        assert variances[t - 1] == pytest.approx(whole * root + waiting)
+
+
+def test_completion_equals_rounds_of_zero_updates_in_distribution() -> None:
+    """A tree of 5 rounds, completed to 8, has the moments of the printed tree after 8 leaves."""
+    place: dict[tuple[int, int], int] = {}
+    printed, estimates = PrintedTree(), [np.zeros(32)]
+    for t in range(1, 9):
+        fresh = unit_vectors(place, t, 32)
+        printed.push(0, fresh(0), fresh)
+        estimates.append(printed.estimate())
+    expected = np.diff(np.array(estimates)[[0, 1, 2, 3, 4, 8]], axis=0)
+    mechanism = build(plan("tree", 5, restart_every=5))
+    assert isinstance(mechanism, Tree)
+    found = unrolled(mechanism, 5)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-12)
+
+
+@given(st.integers(1, 14), st.none() | st.integers(1, 9), st.integers(1, 5), st.integers(1, 6))
+def test_sensitivity_is_that_of_a_search(
+    rounds: int, restart_every: int | None, participations: int, separation: int
+) -> None:
+    searched = searched_sensitivity(
+        released_nodes(rounds, restart_every), participations, separation
+    )
+    found = sensitivity(rounds, restart_every, participations, separation)
+    assert found == pytest.approx(searched, rel=1e-12)
+
+
+def test_known_sensitivities() -> None:
+    assert sensitivity(8, None, 1, 8) == 2.0  # a leaf and its three ancestors
+    assert sensitivity(7, None, 1, 7) == math.sqrt(3)  # no root
+    assert sensitivity(7, 7, 1, 7) == 2.0  # a restart completes the tree
+    assert sensitivity(4, None, 2, 2) == math.sqrt(2 * 2 + 4)
+
+
+def test_separation_counts_from_round_to_round() -> None:
+    """With y - x >= 2 rounds 0, 2 and 4 are allowed; with two rounds between only 0 and 3."""
+    matrix = released_nodes(5, None)
+    ours = searched_sensitivity(matrix, 5, 2)
+    other = searched_sensitivity(matrix, 5, 2 + 1)
+    assert sensitivity(5, None, 5, 2) == pytest.approx(ours)
+    assert other < ours
+
+
+def test_large_runs_are_quick() -> None:
+    assert sensitivity(2000, None, 40, 50) == pytest.approx(36.810, abs=1e-3)
+    assert sensitivity(2000, 100, 40, 50) == 20.0
+
+
+def test_the_state_is_one_vector_per_height() -> None:
+    assert build(plan("tree", 1000)).initial_state(3)["nodes"].shape == (10, 3)
+    assert build(plan("tree", 1000, restart_every=64)).initial_state(3)["nodes"].shape == (7, 3)

@@ -1,0 +1,81 @@
+"""Participations that break a plan are found, and no others."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedsi.privacy.participation import first_violation, none_yet, record
+from fedsi.privacy.plan import Plan
+from server.cohorts import shuffled_cohort
+
+Rounds = list[list[int]]
+
+
+def plan(separation: int = 1, most: int | None = None, rounds: int = 20) -> Plan:
+    return Plan("tree", "shuffled", 20, 1, rounds, 1.0, 1e-6, None, separation, participations=most)
+
+
+def cohorts(rounds: Rounds) -> list[tuple[int, np.ndarray]]:
+    return [(number, np.array(ids, np.int64)) for number, ids in enumerate(rounds, 1)]
+
+
+def test_a_separation_of_three_has_two_rounds_between() -> None:
+    three_apart = [[7], [], [], [7]]
+    assert first_violation(plan(separation=3, most=9), 8, cohorts(three_apart)) is None
+    two_apart = [[7], [], [7]]
+    assert first_violation(plan(separation=3, most=9), 8, cohorts(two_apart)) == (
+        "client 7 takes part in rounds 1 and 3, 2 rounds apart, but the accounting counts on at "
+        "least 3"
+    )
+
+
+def test_the_number_of_participations() -> None:
+    rounds = [[3], [3], [3]]
+    assert first_violation(plan(most=3), 8, cohorts(rounds)) is None
+    assert first_violation(plan(most=2), 8, cohorts(rounds)) == (
+        "client 3 takes part 3 times, but the accounting counts on at most 2"
+    )
+
+
+def test_twice_in_a_cohort_is_wrong_for_every_sampling() -> None:
+    poisson = Plan("gaussian", "poisson", 8, 2, 9, 1.0, 1e-6)
+    often = [[1, 2], [1, 2], [1, 2]]
+    assert first_violation(poisson, 8, cohorts(often)) is None
+    assert first_violation(poisson, 8, cohorts([*often, [2, 5, 2]])) == (
+        "client 2 is in the cohort of round 4 twice"
+    )
+
+
+def test_a_refused_cohort_is_not_recorded() -> None:
+    past = none_yet(8)
+    assert record(past, plan(separation=2, most=9), 1, np.array([1])) is None
+    assert record(past, plan(separation=2, most=9), 2, np.array([1, 2])) is not None
+    assert past.times.tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+    assert past.last_round.tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 4), unique=True, max_size=3), max_size=12),
+    st.integers(1, 4),
+    st.integers(1, 5),
+)
+def test_against_all_pairs(rounds: Rounds, separation: int, most: int) -> None:
+    taken = {client: [n for n, ids in enumerate(rounds, 1) if client in ids] for client in range(5)}
+    limit = plan(separation, most).most_participations
+    holds = all(
+        len(numbers) <= limit
+        and all(y - x >= separation for x in numbers for y in numbers if x < y)
+        for numbers in taken.values()
+    )
+    assert (first_violation(plan(separation, most), 5, cohorts(rounds)) is None) == holds
+
+
+@pytest.mark.parametrize("separation", [1, 3, 5])
+def test_the_sampler_keeps_the_plan(separation: int) -> None:
+    kept = Plan("tree", "shuffled", 23, 4, 40, 1.0, 1e-6, min_separation=separation)
+    drawn = [(n, shuffled_cohort(5, n, 23, 4, separation)) for n in range(1, 41)]
+    assert first_violation(kept, 23, drawn) is None
+    closer = [(n, shuffled_cohort(5, n, 23, 4, 1)) for n in range(1, 41)]
+    if separation > 1:
+        assert first_violation(kept, 23, closer) is not None

@@ -1,0 +1,164 @@
+"""Models as a user would write them, good and bad, for tests to name by their import path."""
+
+import random
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SIZE = 8
+
+
+class Gru(nn.Module):
+    def __init__(self, vocabulary_size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, SIZE)
+        self.gru = nn.GRU(SIZE, SIZE, batch_first=True)
+        self.output = nn.Linear(SIZE, vocabulary_size)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        states, _ = self.gru(self.embedding(ids))
+        logits: Tensor = self.output(states)
+        return logits
+
+
+class Tied(Gru):
+    """An LSTM whose output layer is its embedding, with a scalar parameter and a constant."""
+
+    temperature: Tensor
+
+    def __init__(self, vocabulary_size: int) -> None:
+        super().__init__(vocabulary_size)
+        self.gru = nn.LSTM(SIZE, SIZE, batch_first=True)  # type: ignore[assignment]
+        self.output.weight = self.embedding.weight
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.register_buffer("temperature", torch.tensor(0.5))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids) * self.scale / self.temperature
+
+
+class Between(Gru):
+    """A GRU with something between its states and its output layer."""
+
+    def __init__(self, vocabulary_size: int, between: nn.Module) -> None:
+        super().__init__(vocabulary_size)
+        self.between = between
+
+    def forward(self, ids: Tensor) -> Tensor:
+        states, _ = self.gru(self.embedding(ids))
+        logits: Tensor = self.output(self.between(states.mT).mT)
+        return logits
+
+
+class Wrong(Gru):
+    """A GRU whose logits something is done to."""
+
+    def __init__(self, vocabulary_size: int, how: str) -> None:
+        super().__init__(vocabulary_size)
+        self.how = how
+        self.calls = 0
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits = super().forward(ids)
+        self.calls += 1
+        match self.how:
+            case "last position":
+                return logits[:, -1]
+            case "tuple":
+                return logits, None  # type: ignore[return-value]
+            case "calls":
+                return logits * self.calls
+            case "detached":
+                return logits.numpy()  # type: ignore[return-value]
+            case "future":
+                return logits + functional.pad(logits[:, 1:], (0, 0, 0, 1))
+            case _:
+                raise KeyError(self.how)
+
+
+def dropout(vocabulary_size: int) -> nn.Module:
+    return Between(vocabulary_size, nn.Dropout(0.1))
+
+
+def batch_norm(vocabulary_size: int) -> nn.Module:
+    return Between(vocabulary_size, nn.BatchNorm1d(SIZE))
+
+
+def last_position(vocabulary_size: int) -> nn.Module:
+    return Wrong(vocabulary_size, "last position")
+
+
+def a_tuple(vocabulary_size: int) -> nn.Module:
+    return Wrong(vocabulary_size, "tuple")
+
+
+def stateful(vocabulary_size: int) -> nn.Module:
+    return Wrong(vocabulary_size, "calls")
+
+
+def future(vocabulary_size: int) -> nn.Module:
+    return Wrong(vocabulary_size, "future")
+
+
+def without_gradient(vocabulary_size: int) -> nn.Module:
+    return Wrong(vocabulary_size, "detached")
+
+
+def failing(vocabulary_size: int) -> nn.Module:
+    return Wrong(vocabulary_size, "nonsense")
+
+
+def bidirectional(vocabulary_size: int) -> nn.Module:
+    model = Gru(vocabulary_size)
+    model.gru = nn.GRU(SIZE, SIZE // 2, batch_first=True, bidirectional=True)
+    return model
+
+
+def too_few_words(vocabulary_size: int) -> nn.Module:
+    return Gru(vocabulary_size - 1)
+
+
+def without_parameters(vocabulary_size: int) -> nn.Module:
+    return nn.Identity()
+
+
+def frozen(vocabulary_size: int) -> nn.Module:
+    model = Gru(vocabulary_size)
+    model.embedding.requires_grad_(False)
+    return model
+
+
+def double(vocabulary_size: int) -> nn.Module:
+    return Gru(vocabulary_size).double()
+
+
+def lazy(vocabulary_size: int) -> nn.Module:
+    return Between(vocabulary_size, nn.LazyConv1d(SIZE, 1))
+
+
+def random_buffer(vocabulary_size: int) -> nn.Module:
+    model = Gru(vocabulary_size)
+    model.register_buffer("noise", torch.randn(3))
+    return model
+
+
+def other_randomness(vocabulary_size: int) -> nn.Module:
+    model = Gru(vocabulary_size)
+    nn.init.constant_(model.output.bias, random.SystemRandom().random())
+    return model
+
+
+def raises(vocabulary_size: int) -> nn.Module:
+    raise RuntimeError("no luck\nat all")
+
+
+def no_arguments() -> nn.Module:
+    return nn.Identity()
+
+
+def nothing(vocabulary_size: int) -> None:
+    return None
+
+
+not_a_function = 3

@@ -1,0 +1,170 @@
+"""The server's side of privacy, with fabricated sums: noise, clip norms, budgets."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedsi import Experiment, UserError
+from fedsi.training.block import TRAINING_COLUMNS, Outcome
+from fedsi.training.limits import FRACTION_BITS
+from server.aggregation import Aggregate
+from server.privacy import CLIP_NORM, RELEASED, Privacy, PrivacyState, clip_norm_of, privacy_of
+
+CLIENTS = 1000
+SIZE = 20_000
+COHORT = 20
+
+
+def experiment(**privacy: Any) -> Experiment:
+    """Return a private experiment; noise multiplier 1 unless said."""
+    described = {"mechanism": "gaussian", "noise_multiplier": 1.0, "clip_norm": 0.5, **privacy}
+    gaussian = described["mechanism"] == "gaussian"
+    return Experiment(
+        server={
+            "rounds": 16,
+            "cohort_size": COHORT,
+            "averaging": "uniform",
+            "optimizer": "sgd",
+            "sampling": "poisson" if gaussian else "shuffled",
+            "min_separation": "none" if gaussian else 4,
+        },
+        privacy=described,
+    )
+
+
+def private(**settings: Any) -> Privacy:
+    found = privacy_of(experiment(**settings), CLIENTS)
+    assert found is not None
+    return found
+
+
+def aggregate(clients: int = COHORT, clipped: int = 0, value: int = 0) -> Aggregate:
+    rows = np.zeros((clients, len(TRAINING_COLUMNS)))
+    rows[:, TRAINING_COLUMNS.index("outcome")] = Outcome.AGGREGATED
+    rows[:, TRAINING_COLUMNS.index("weight")] = 1.0
+    rows[:clipped, TRAINING_COLUMNS.index("clipped")] = 1.0
+    return Aggregate(np.full(SIZE, value, np.int64), rows)
+
+
+def releases(run: Privacy, count: int, first: PrivacyState | None = None) -> list[Any]:
+    state, updates = first or run.initial_state(SIZE), []
+    for number in range(1, count + 1):
+        update, state = run.release(state, aggregate(), number)
+        updates.append(update)
+    return updates
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("factor", [2 / 3, 1.0, 3 / 2])
+def test_noise_on_the_mean_has_its_scale(factor: float, secure: bool) -> None:
+    (update,) = releases(private(secure_noise=secure), 1)
+    claimed = factor * 1.0 * 0.5 / COHORT
+    near = abs(float(update.std()) / claimed - 1) < 4 / math.sqrt(2 * SIZE)
+    assert near == (factor == 1.0)
+
+
+@pytest.mark.parametrize("clients", [0, 3, 2 * COHORT])
+def test_noise_and_denominator_do_not_follow_who_took_part(clients: int) -> None:
+    run = private(noise_multiplier=0.0)
+    update, _ = run.release(
+        run.initial_state(SIZE), aggregate(clients, value=1 << FRACTION_BITS), 1
+    )
+    assert (update == np.float32(1 / COHORT)).all()
+    noisy = private()
+    none, _ = noisy.release(noisy.initial_state(SIZE), aggregate(0), 1)
+    some, _ = noisy.release(noisy.initial_state(SIZE), aggregate(clients), 1)
+    assert np.array_equal(none, some)
+
+
+@pytest.mark.parametrize("mechanism", ["gaussian", "tree", "banded", "blt"])
+def test_noise_is_a_function_of_seed_and_round_and_goes_on_after_a_stop(mechanism: str) -> None:
+    run = private(mechanism=mechanism)
+    whole = releases(run, 8)
+    assert not np.array_equal(whole[0], whole[1])
+    state = run.initial_state(SIZE)
+    for number in range(1, 6):
+        _, state = run.release(state, aggregate(), number)
+    kept = {name: array.copy() for name, array in state.items()}
+    again = privacy_of(run.experiment, CLIENTS)
+    assert again is not None
+    for number in (6, 7, 8):
+        update, kept = again.release(kept, aggregate(), number)
+        assert update.tobytes() == whole[number - 1].tobytes()
+
+
+@pytest.mark.parametrize("mechanism", ["tree", "banded", "blt"])
+def test_correlated_noise_cancels_over_rounds(mechanism: str) -> None:
+    total = np.sum(releases(private(mechanism=mechanism), 16), axis=0)
+    independent = np.sum(releases(private(), 16), axis=0)
+    assert total.std() < 0.75 * independent.std()
+
+
+def test_a_release_leaves_the_state_before_it_alone() -> None:
+    run = private(mechanism="blt", canaries=50)
+    state = run.initial_state(SIZE)
+    before = {name: array.copy() for name, array in state.items()}
+    _, after = run.release(state, aggregate(), 1)
+    assert all(np.array_equal(state[name], before[name]) for name in state)
+    assert after[RELEASED].any()
+
+
+def test_a_target_epsilon_is_met_and_not_wasted() -> None:
+    run = private(noise_multiplier="none", target_epsilon=2.0, delta=1e-5)
+    assert 1.98 < run.price(16).epsilon <= 2.0
+    assert run.noise_multiplier == run.plan.noise_multiplier
+
+
+def test_extrapolation_keeps_the_noise_on_the_mean() -> None:
+    run = private(population=1_000_000, cohort_size=1000, noise_multiplier=2.0)
+    assert run.noise_multiplier == pytest.approx(2.0 * COHORT / 1000)
+    assert (run.plan.population, run.plan.cohort_size) == (1_000_000, 1000)
+    (update,) = releases(run, 1)
+    assert float(update.std()) == pytest.approx(2.0 * 0.5 / 1000, rel=0.05)
+    assert run.price(16).epsilon < private(noise_multiplier=2.0).price(16).epsilon
+
+
+def test_the_budget_ends_a_run_before_it_is_exceeded() -> None:
+    free = private(delta=1e-5)
+    costs = [free.price(number).epsilon for number in range(1, 17)]
+    assert costs == sorted(costs)
+    for rounds in (1, 7, 15):
+        budget = (costs[rounds - 1] + costs[rounds]) / 2
+        assert private(delta=1e-5, epsilon_budget=budget).affordable_rounds() == rounds
+    assert private(delta=1e-5, epsilon_budget=costs[-1]).affordable_rounds() == 16
+    with pytest.raises(UserError, match="less than the first round costs"):
+        private(delta=1e-5, epsilon_budget=costs[0] / 2).affordable_rounds()
+
+
+def test_adaptive_clipping_follows_the_clients_and_pays_for_it() -> None:
+    run = private(clipping="adaptive", noise_multiplier=0.5)
+    assert run.noise_multiplier > 0.5
+    assert run.plan.noise_multiplier == 0.5
+    low, high = (
+        clip_norm_of(run.release(run.initial_state(SIZE), aggregate(clipped=clipped), 1)[1])
+        for clipped in (0, COHORT)
+    )
+    assert low < 0.5 < high
+    with pytest.raises(UserError, match="below a tenth of the cohort"):
+        private(clipping="adaptive", noise_multiplier=3.0)
+
+
+def test_the_clip_norm_stays_within_what_can_be_summed() -> None:
+    run = private(clipping="adaptive", noise_multiplier=0.0)
+    huge = run.initial_state(SIZE)
+    huge[CLIP_NORM][0] = 1e30
+    _, after = run.release(huge, aggregate(clipped=COHORT), 1)
+    assert clip_norm_of(after) * 2**FRACTION_BITS * run.experiment.server.largest_cohort < 2**63
+
+
+def test_canaries_cannot_audit_an_extrapolation() -> None:
+    with pytest.raises(UserError, match="cannot audit an extrapolation"):
+        private(canaries=50, cohort_size=500)
+
+
+def test_a_run_without_privacy_has_none() -> None:
+    assert privacy_of(Experiment(), CLIENTS) is None
+    assert clip_norm_of({}) == math.inf
+    assert replace(aggregate(), rows=aggregate(0).rows).mean().sum() == 0

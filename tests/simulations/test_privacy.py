@@ -1,0 +1,212 @@
+"""Private runs end to end: the real command, Flower objects and files."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedsi import Experiment, UserError
+from fedsi.privacy.clipping import add_clipped
+from server.canaries import canary_cohort
+from server.privacy import Privacy
+from server.rounds import RoundRecord
+from server.run_folder import RunFolder
+from simulations import simulate
+from simulations.cli.main import main
+
+POISSON = {
+    "server.sampling": "poisson",
+    "server.averaging": "uniform",
+    "privacy.mechanism": "gaussian",
+    "privacy.noise_multiplier": 1.0,
+    "privacy.clip_norm": 0.5,
+}
+SHUFFLED = {
+    **POISSON,
+    "server.sampling": "shuffled",
+    "server.min_separation": 4,
+    "privacy.mechanism": "blt",
+}
+
+
+@pytest.mark.parametrize("settings", [POISSON, SHUFFLED, {**POISSON, "privacy.canaries": 50}])
+def test_workers_and_interruptions_change_no_bit(
+    smoke: Experiment, settings: dict[str, object], cache: Path, tmp_path: Path
+) -> None:
+    experiment = smoke.updated(settings)
+    whole = simulate(experiment, cache=cache, out=tmp_path / "whole")
+    two = simulate(experiment, cache=cache, workers=2)
+    assert two.summary["model_sha256"] == whole.summary["model_sha256"]
+
+    def stop(_: Experiment, record: RoundRecord) -> None:
+        if record.round == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(experiment, cache=cache, out=tmp_path / "stopped", on_round=stop)
+    resumed = simulate(experiment, cache=cache, out=tmp_path / "stopped", resume=True)
+    assert resumed.summary["model_sha256"] == whole.summary["model_sha256"]
+    assert resumed.summary["privacy"] == whole.summary["privacy"]
+
+
+def test_a_run_says_what_it_spent(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
+    experiment = smoke.updated({**POISSON, "privacy.delta": 1e-5})
+    claim = simulate(experiment, cache=cache, out=tmp_path).summary["privacy"]
+    with (tmp_path / "rounds.csv").open() as file:
+        spent = [float(row["epsilon"]) for row in csv.DictReader(file)]
+    assert spent == sorted(spent)
+    assert spent[0] > 0
+    assert claim["epsilon"] == pytest.approx(spent[-1])
+    assert (claim["accountant"], claim["delta"]) == ("PLD", 1e-5)
+    assert claim["noise_on_mean"] == pytest.approx(0.5 / 10)
+    assert not claim["extrapolated"]
+
+
+def test_a_run_without_privacy_claims_nothing(smoke: Experiment, cache: Path) -> None:
+    seen: list[float] = []
+    result = simulate(smoke, cache=cache, on_round=lambda _, record: seen.append(record.epsilon))
+    assert result.summary["privacy"] is None
+    assert all(math.isinf(epsilon) for epsilon in seen)
+
+
+def test_the_budget_stops_a_run_also_when_resumed(
+    smoke: Experiment, cache: Path, tmp_path: Path
+) -> None:
+    free = simulate(smoke.updated(POISSON), cache=cache, out=tmp_path / "free")
+    spent = [r.epsilon for r in RunFolder(tmp_path / "free").records()]
+    budget = (spent[2] + spent[3]) / 2
+    limited = smoke.updated({**POISSON, "privacy.epsilon_budget": budget})
+
+    def stop(_: Experiment, record: RoundRecord) -> None:
+        if record.round == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(limited, cache=cache, out=tmp_path / "limited", on_round=stop)
+    result = simulate(limited, cache=cache, out=tmp_path / "limited", resume=True)
+    assert (result.summary["status"], result.summary["rounds"]) == ("budget spent", 3)
+    assert result.summary["privacy"]["epsilon"] <= budget
+    assert result.summary["heldout_loss"] is not None
+    assert free.summary["status"] == "finished"
+
+
+def test_noise_ruins_a_tiny_run_and_clipping_alone_does_not(smoke: Experiment, cache: Path) -> None:
+    losses = {
+        z: simulate(
+            smoke.updated({**POISSON, "server.rounds": 8, "privacy.noise_multiplier": z}),
+            cache=cache,
+        ).summary["heldout_loss"]
+        for z in (0.0, 100.0)
+    }
+    assert losses[0.0] < math.log(204)
+    assert losses[100.0] is None or losses[100.0] > losses[0.0] + 0.5
+
+
+AUDITED = ["audit", "--preset", "audit", "--json", "--set", "privacy.canaries=300"]
+
+
+def run_audit(
+    cache: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, dict[str, object]]:
+    code = main([*AUDITED, "--cache", str(cache), "--out", str(folder)])
+    return code, json.loads(capsys.readouterr().out)["audit"]
+
+
+def test_an_honest_run_passes_its_audit(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = run_audit(cache, tmp_path / "run", capsys)
+    assert (code, found["refuted"]) == (0, False)
+    assert (tmp_path / "run" / "audit.png").stat().st_size > 10_000
+    assert main(["audit", str(tmp_path / "run"), "--cache", str(cache), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["audit"] == found
+    assert 0.2 < report["membership"]["auc"] < 0.8
+
+
+@pytest.mark.parametrize("bug", ["noise forgotten", "clip forgotten", "noise at a third"])
+def test_planted_bugs_are_caught(
+    bug: str,
+    cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if bug == "clip forgotten":
+        monkeypatch.setattr(
+            "fedsi.training.block.add_clipped",
+            lambda start, trained, ends, _, sums: add_clipped(start, trained, ends, 1e6, sums),
+        )
+    else:
+        factor = 0.0 if bug == "noise forgotten" else 1 / 3
+        honest = Privacy._noisy_total
+
+        def less(self, *arguments):  # type: ignore[no-untyped-def]
+            fewer = replace(self, noise_multiplier=factor * self.noise_multiplier)
+            return honest(fewer, *arguments)
+
+        monkeypatch.setattr(Privacy, "_noisy_total", less)
+    code, found = run_audit(cache, tmp_path / "run", capsys)
+    assert (code, found["refuted"]) == (1, True)
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "shuffled gaussian": (
+        {**POISSON, "server.sampling": "shuffled"},
+        "has no valid accounting: a client's turn is known",
+    ),
+    "blt with poisson": (
+        {**POISSON, "privacy.mechanism": "blt"},
+        "has no valid accounting: correlated noise",
+    ),
+    "weights": ({**POISSON, "server.averaging": "examples"}, "averaging=uniform"),
+    "no noise named": ({**POISSON, "privacy.noise_multiplier": "none"}, "either"),
+    "both named": ({**POISSON, "privacy.target_epsilon": 1.0}, "either"),
+    "without mechanism": ({"privacy.clip_norm": 0.5}, "no effect with privacy.mechanism=none"),
+    "foreign key": ({**POISSON, "privacy.bands": 3}, "set privacy.mechanism=banded"),
+    "dropout": ({**POISSON, "devices.dropout": 0.1}, "void the amplification"),
+    "adaptive blt": ({**SHUFFLED, "privacy.clipping": "adaptive"}, "no valid accounting"),
+    "secure blt": ({**SHUFFLED, "privacy.secure_noise": True}, "draws integers"),
+    "few canaries": ({**POISSON, "privacy.canaries": 5}, "too few to bound anything"),
+    "huge clip norm": ({**POISSON, "privacy.clip_norm": 1e9}, "can be summed exactly"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_settings_that_claim_nothing_true_are_refused(smoke: Experiment, name: str) -> None:
+    settings, sentence = BAD[name]
+    with pytest.raises(UserError) as caught:
+        smoke.updated(settings)
+    assert sentence in str(caught.value)
+
+
+def test_audits_of_what_cannot_be_audited(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], smoke: Experiment
+) -> None:
+    assert main(["audit", "--preset", "smoke"]) == 2
+    assert "claims nothing that could be audited" in capsys.readouterr().err
+    assert main(["audit", str(tmp_path / "nowhere")]) == 2
+    assert "holds no finished run" in capsys.readouterr().err
+    simulate(smoke.updated(POISSON), cache=cache, out=tmp_path / "run")
+    assert main(["audit", str(tmp_path / "run"), "--cache", str(cache)]) == 2
+    assert "had no canaries" in capsys.readouterr().err
+
+
+def test_canaries_join_like_clients(smoke: Experiment) -> None:
+    experiment = smoke.updated({**POISSON, "privacy.canaries": 1000})
+    joined = [canary_cohort(experiment, 180, r) for r in range(1, 101)]
+    counts = np.unique(np.concatenate(joined), return_counts=True)[1]
+    taking_part = 500
+    expected = 100 * 10 / 180
+    assert abs(counts.sum() / taking_part - expected) < 5 * math.sqrt(expected / taking_part) + 0.6
+    turns = smoke.updated({**SHUFFLED, "privacy.canaries": 1000})
+    seen: dict[int, int] = {}
+    for number in range(1, 60):
+        for canary in canary_cohort(turns, 180, number).tolist():
+            assert number - seen.get(canary, -100) >= 4
+            seen[canary] = number

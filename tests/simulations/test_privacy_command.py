@@ -1,0 +1,78 @@
+"""``fedsi privacy`` as a person meets it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from simulations.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["privacy", "--json", *arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1
+    result: dict[str, Any] = json.loads(captured.out)
+    return result
+
+
+def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["privacy", "--delta", "1e-6"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("2.125 │ PLD", "2.135 │ PRV", "2.437 │ RDP", "add or remove one client"):
+        assert part in shown
+    assert "0.7212" in shown  # by a noise multiplier of 2
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    result = as_json(capsys, "--sampling=uniform", "--population=1000", "--cohort-size=10",
+                     "--rounds=100", "--delta=1e-6", "--noise-multiplier=2")  # fmt: skip
+    assert result["plan"]["sampling"] == "uniform"
+    assert result["sensitivity"] == 2
+    assert result["noise_on_mean"] == pytest.approx(0.2)
+    (price,) = result["prices"]
+    assert price["epsilon"] == pytest.approx(1.79, rel=0.01)
+    assert price["adjacency"] == "replace one client"
+    by_noise = {row["noise_multiplier"]: row["epsilon"] for row in result["noise_multipliers"]}
+    assert by_noise[1.0] == pytest.approx(13.5, rel=0.01)
+    assert sorted(by_noise.values(), reverse=True) == list(by_noise.values())
+
+
+def test_a_target(capsys: pytest.CaptureFixture[str]) -> None:
+    result = as_json(capsys, "--target-epsilon=2", "--delta=1e-6", "--cohort-cap=1150")
+    assert result["plan"]["noise_multiplier"] == pytest.approx(1.03, rel=0.01)
+    assert [price["accountant"] for price in result["prices"]] == ["PLD"]
+
+
+def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    result = as_json(capsys, "--noise-multiplier=0", "--rounds=10")
+    assert {price["epsilon"] for price in result["prices"]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--noise-multiplier=1", "--target-epsilon=2"], "give either --noise-multiplier or"),
+        (["--mechanism=laplace"], "privacy.mechanism=laplace is none of those"),
+        (["--mechanism=blt", "--sampling=poisson"], "has no valid accounting"),
+        (["--sampling=shuffled"], "has no valid accounting"),
+        (["--bands=3"], "--bands is for --mechanism banded"),
+        (["--mechanism=blt", "--restart-every=3"], "--restart-every is for --mechanism tree"),
+        (["--delta=0"], "delta = 0.0 is not allowed"),
+        (["--delta=1e-15"], "is below 1e-11"),
+        (["--population=10"], "a cohort of 1000 is more than the population of 10"),
+        (["--rounds=0"], "--rounds"),
+        (["--target-epsilon=-1"], "target epsilon of -1.0 is not allowed"),
+    ],
+)
+def test_bad_input(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["privacy", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert sentence in captured.err
+    assert captured.err.count("\n") == 1
