@@ -11,7 +11,7 @@ from fedsi.experiment import ClientSettings
 from fedsi.models.language_model import LanguageModel
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
-from fedsi.training.fused import FusedSgd
+from fedsi.training.fused import FusedSgd, has_gradient_by_hand
 from fedsi.training.general import GeneralSgd
 from fedsi.training.metrics import Evaluation
 from fedsi.training.predictions import predictions
@@ -39,10 +39,10 @@ class LocalTrainer:
     def __init__(self, model: Model, settings: ClientSettings) -> None:
         self.parameters = torch.zeros(model.layout.size)
         """The client's parameters after ``train``, ``[parameters]``."""
-        # The gradients by hand are those of one model; all others take the general path.
+        # The gradients by hand are those of two cells; all else takes the general path.
         self._sgd = (
             FusedSgd(model, settings, self.parameters)
-            if isinstance(model, LanguageModel)
+            if isinstance(model, LanguageModel) and has_gradient_by_hand(model.settings)
             else GeneralSgd(model, settings, self.parameters)
         )
 

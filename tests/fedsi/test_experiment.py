@@ -67,7 +67,10 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
         (["server.cohort_sise=3"], "no key server.cohort_sise; did you mean server.cohort_size?"),
         (["colour=1"], "no key colour; allowed are client.batch_size, "),
         (["server.rounds.x=1"], "no key server.rounds.x"),
-        (["model.architecture=gru"], "model.architecture = 'gru' .* 'cifg' or 'si_cifg'"),
+        (
+            ["model.architecture=gru"],
+            "model.architecture = 'gru' .* 'transformer' or 'si_transformer'",
+        ),
         (["model.architecture=my_model.py"], "my_model.py' .* 'my_package.my_module:factory'"),
         (["model.architecture=folder/my_model:gru"], "'my_package.my_module:factory'"),
         (["model.architecture=my_model:"], "'my_package.my_module:factory'"),
