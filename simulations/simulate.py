@@ -16,6 +16,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
 from fedsi.models.build import build_model
 from fedsi.models.parameters import Parameters
+from fedsi.training.products import Products
 from server.app import (
     FOLDER,
     OVERWRITE,
@@ -81,6 +82,7 @@ def simulate(
         run.check_free(experiment, overwrite=overwrite, resume=resume)
         if resume and (summary := run.summary()):
             return Result(summary, run.model())
+    Products(experiment.client)  # refuses a precision that this processor lacks
     population = prepare(experiment.data, cache, progress, corpus)
     config: dict[str, Scalar] = {
         **experiment.flat(),

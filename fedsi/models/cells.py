@@ -1,4 +1,4 @@
-"""The CIFG cell and its scale-invariant variant: one recurrence, two pairs of activations.
+"""The CIFG cell, its scale-invariant variant, and the LSTM: one recurrence.
 
 With ``gate`` and ``squash`` standing for sigmoid and tanh (CIFG), or for their max-normalised
 replacements (SI-CIFG), a step is::
@@ -7,8 +7,12 @@ replacements (SI-CIFG), a step is::
     g = squash(W_g x + U_g h + b_g)
     c' = f * c + (1 - f) * g           h' = o * squash(c')
 
+The LSTM has a gate of its own for the candidate, ``i = gate(W_i x + U_i h + b_i)``, and
+``c' = f * c + i * g``. With a projection P the recurrence sees ``h' P`` in place of h'.
+
 Sources: Greff et al., "LSTM: A Search Space Odyssey" (arXiv 1503.04069) for the coupled input and
-forget gate; Ro et al. (arXiv 2403.08100) for the scale-invariant variant.
+forget gate; Ro et al. (arXiv 2403.08100) for the scale-invariant variant; Sak et al. (arXiv
+1402.1128) for the recurrent projection.
 """
 
 from collections.abc import Callable
@@ -18,7 +22,8 @@ import torch
 from torch import Tensor
 
 GATES = 3
-"""Gates of a cell, side by side in its weights: forget, output, candidate."""
+"""Gates of a coupled cell, side by side in its weights: forget, output, candidate. The LSTM's input
+gate comes after them."""
 
 SMALLEST_MAXIMUM = 1e-12
 
@@ -41,15 +46,18 @@ def max_normalised_relu(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Activations:
-    """What distinguishes the two cells."""
+    """What distinguishes the cells."""
 
     gate: Callable[[Tensor], Tensor]
     squash: Callable[[Tensor], Tensor]
+    gates: int = GATES
+    """Number of gates; with four, the input gate is not coupled to the forget gate."""
 
 
 ACTIVATIONS = {
     "cifg": Activations(gate=torch.sigmoid, squash=torch.tanh),
     "si_cifg": Activations(gate=max_normalised_relu, squash=max_normalise),
+    "lstm": Activations(gate=torch.sigmoid, squash=torch.tanh, gates=4),
 }
 
 
@@ -72,30 +80,64 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def recurrence(
-    activations: Activations, inputs: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor
+    activations: Activations,
+    inputs: Tensor,
+    kernel: Tensor,
+    recurrent: Tensor,
+    bias: Tensor,
+    projection: Tensor | None = None,
 ) -> Tensor:
     """Run a cell over a batch of sequences from a zero state.
 
     Args:
-        activations: Which of the two cells.
+        activations: Which of the cells.
         inputs: ``[*, batch, time, embedding]``, the star being an optional client axis.
-        kernel: W, ``[*, embedding, 3 hidden]``.
-        recurrent: U, ``[*, hidden, 3 hidden]``.
-        bias: b, ``[*, 3 hidden]``.
+        kernel: W, ``[*, embedding, gates hidden]``.
+        recurrent: U, ``[*, state, gates hidden]``; the state is the hidden one or its projection.
+        bias: b, ``[*, gates hidden]``.
+        projection: P, ``[*, hidden, state]``; None for a state that is the hidden one.
 
     Returns:
-        The hidden states h, ``[*, batch, time, hidden]``.
+        The states, ``[*, batch, time, state]``.
     """
-    hidden_size = recurrent.shape[-2]
-    projected = dense(inputs, kernel, bias).unflatten(-1, (GATES, hidden_size))
-    hidden = cell = inputs.new_zeros(*inputs.shape[:-2], hidden_size)
+    hidden_size = recurrent.shape[-1] // activations.gates
+    projected = dense(inputs, kernel, bias)
+    cell = inputs.new_zeros(*inputs.shape[:-2], hidden_size)
+    state = inputs.new_zeros(*inputs.shape[:-2], recurrent.shape[-2])
     outputs = []
-    for step in projected.unbind(-3):
-        before = step + (hidden @ recurrent).unflatten(-1, (GATES, hidden_size))
-        gates = activations.gate(before[..., :2, :])
-        forget, output = gates[..., 0, :], gates[..., 1, :]
-        candidate = activations.squash(before[..., 2, :])
-        cell = torch.lerp(candidate, cell, forget)
-        hidden = output * activations.squash(cell)
-        outputs.append(hidden)
+    for step in projected.unbind(-2):
+        state, cell = advance(activations, step, recurrent, (state, cell), projection)
+        outputs.append(state)
     return torch.stack(outputs, -2)
+
+
+def advance(
+    activations: Activations,
+    projected: Tensor,
+    recurrent: Tensor,
+    before: tuple[Tensor, Tensor],
+    projection: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Take one step.
+
+    Args:
+        activations: Which of the cells.
+        projected: ``W x + b``, ``[*, batch, gates hidden]``.
+        recurrent: As in ``recurrence``.
+        before: State ``[*, batch, state]`` and cell ``[*, batch, hidden]``.
+        projection: As in ``recurrence``.
+
+    Returns:
+        The next state and cell.
+    """
+    state, cell = before
+    summed = (projected + state @ recurrent).unflatten(-1, (activations.gates, -1))
+    gates = activations.gate(summed[..., :2, :])
+    forget, output = gates[..., 0, :], gates[..., 1, :]
+    candidate = activations.squash(summed[..., 2, :])
+    if activations.gates == GATES:
+        cell = torch.lerp(candidate, cell, forget)
+    else:
+        cell = forget * cell + activations.gate(summed[..., 3, :]) * candidate
+    hidden = output * activations.squash(cell)
+    return hidden if projection is None else hidden @ projection, cell

@@ -5,6 +5,10 @@ kernel orthogonal, input kernel He normal, dense layers Glorot uniform. What dif
 of the embeddings, which decides how well the scale-invariant cell trains: after max-normalisation
 a recurrent pre-activation that dominates the input's is blown up again at every step.
 
+In a Transformer all matrices are Glorot uniform, layer norms start as the identity, and position
+encodings as their own files say. Its embeddings always start small where the output is tied: a
+layer norm gives the output layer features of size one, and larger embeddings would make it sure of
+random words.
 A user's model draws its own.
 """
 
@@ -14,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.errors import UserError
-from fedsi.models.cells import GATES
+from fedsi.experiment import ModelSettings
 from fedsi.models.language_model import LanguageModel
+from fedsi.models.positions.table import ENCODINGS
+from fedsi.models.transformer import Transformer
 from fedsi.models.user_model import UserModel
 from fedsi.seeds import Purpose, generator
 
@@ -26,7 +32,7 @@ MOST_PARAMETERS = 10**9
 FORGET_BIAS = {"default": 1.0, "paper": 0.0}
 
 
-def initial_parameters(model: LanguageModel | UserModel, seed: int) -> Tensor:
+def initial_parameters(model: LanguageModel | Transformer | UserModel, seed: int) -> Tensor:
     """Draw the parameters of round zero.
 
     Returns:
@@ -44,35 +50,43 @@ def initial_parameters(model: LanguageModel | UserModel, seed: int) -> Tensor:
     if isinstance(model, UserModel):
         return model.initial_parameters(seed)
     rng = generator(seed, Purpose.INITIALISATION)
-    style = model.settings.initialisation
+    shapes = model.layout.shapes
     flat = torch.empty(model.layout.size)
     for name, view in model.layout.views(flat).items():
-        value = _draw(rng, name, tuple(view.shape), style)
+        if name.startswith("positions."):
+            value = ENCODINGS[model.settings.positions].draw(rng, name, model.settings, shapes)
+        else:
+            value = _draw(rng, name, shapes[name], model.settings)
         view.copy_(torch.from_numpy(value))
     return flat
 
 
-def _draw(rng: np.random.Generator, name: str, shape: tuple[int, ...], style: str) -> Array:
-    match name:
-        case "embedding":
-            return rng.uniform(-EMBEDDING_RANGE[style], EMBEDDING_RANGE[style], shape)
-        case "cell.kernel":
+def _draw(
+    rng: np.random.Generator, name: str, shape: tuple[int, ...], settings: ModelSettings
+) -> Array:
+    style = settings.initialisation
+    match name.split("."):
+        case ["embedding"]:
+            small = settings.is_transformer and settings.tied_output
+            limit = EMBEDDING_RANGE["paper" if small else style]
+            return rng.uniform(-limit, limit, shape)
+        case ["cell", "kernel"]:
             return rng.normal(0.0, np.sqrt(2.0 / shape[0]), shape)
-        case "cell.recurrent":
-            return _orthogonal(rng, shape[0])
-        case "cell.bias":
+        case ["cell", "recurrent"]:
+            return _orthogonal(rng, shape)
+        case ["cell", "bias"]:
             bias = np.zeros(shape)
-            bias[: shape[0] // GATES] = FORGET_BIAS[style]
+            bias[: settings.hidden_size] = FORGET_BIAS[style]
             return bias
-        case "projection.weight" | "output.weight":
+        case ["projection" | "output", "weight"] | ["blocks", _, "attention" | "feedforward", _]:
             limit = np.sqrt(6.0 / sum(shape))
             return rng.uniform(-limit, limit, shape)
         case _:
-            return np.zeros(shape)
+            return np.full(shape, 1.0 if name.endswith("norm.scale") else 0.0)
 
 
-def _orthogonal(rng: np.random.Generator, hidden: int) -> Array:
-    """Return ``[hidden, 3 hidden]`` whose rows are orthonormal, as one wide orthogonal kernel."""
-    q, r = np.linalg.qr(rng.normal(size=(GATES * hidden, hidden)))
+def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return ``[state, gates hidden]`` with orthonormal rows, as one wide orthogonal kernel."""
+    q, r = np.linalg.qr(rng.normal(size=shape[::-1]))
     columns: Array = q * np.sign(np.diag(r))
     return columns.T

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedsi.experiment import ModelSettings
-from fedsi.models.cells import ACTIVATIONS, GATES, dense, recurrence
+from fedsi.models.cells import ACTIVATIONS, dense, recurrence
 from fedsi.models.parameters import Layout, Parameters
 
 SMALLEST_SQUARE = 1e-12
@@ -33,18 +33,22 @@ class LanguageModel:
         """Names and shapes of the parameters, without the client axis.
 
         With a projection and an untied output, vocabulary 10,004, embedding 96 and hidden size
-        670 this is the Stack Overflow next-word model of Reddi et al. (arXiv 2003.00295) with a
-        CIFG in place of its LSTM: 3,536,858 parameters.
+        670 this is the Stack Overflow next-word model of Reddi et al. (arXiv 2003.00295): 4,050,748
+        parameters with its LSTM, 3,536,858 with a CIFG.
         """
         size, hidden = self.settings.embedding_size, self.settings.hidden_size
+        gates = ACTIVATIONS[self.settings.architecture].gates
+        state = size if self.settings.recurrent_projection else hidden
         shapes: dict[str, tuple[int, ...]] = {
             "embedding": (self.vocabulary_size, size),
-            "cell.kernel": (size, GATES * hidden),
-            "cell.recurrent": (hidden, GATES * hidden),
-            "cell.bias": (GATES * hidden,),
+            "cell.kernel": (size, gates * hidden),
+            "cell.recurrent": (state, gates * hidden),
+            "cell.bias": (gates * hidden,),
         }
-        features = hidden
-        if self.settings.projection:
+        features = state
+        if self.settings.recurrent_projection:
+            shapes["projection.weight"] = (hidden, size)
+        elif self.settings.projection:
             shapes |= {"projection.weight": (hidden, size), "projection.bias": (size,)}
             features = size
         if not self.settings.tied_output:
@@ -52,24 +56,23 @@ class LanguageModel:
         return Layout(shapes | {"output.bias": (self.vocabulary_size,)})
 
     def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
-        """Return the hidden states for a batch of sequences.
+        """Return the recurrent states for a batch of sequences.
 
         Args:
             parameters: Named tensors, ``[*, ...]``.
             inputs: Token ids, ``[*, batch, time]``.
 
         Returns:
-            ``[*, batch, time, hidden]``.
+            ``[*, batch, time, state]``, the state being the hidden one or, with a recurrent
+            projection, of the embedding size.
         """
-        vectors = _look_up(parameters["embedding"], inputs)
-        if self.settings.embedding_normalisation == "rms":
-            vectors = _rms_normalise(vectors)
         return recurrence(
             ACTIVATIONS[self.settings.architecture],
-            vectors,
+            embed(self.settings, parameters, inputs),
             parameters["cell.kernel"],
             parameters["cell.recurrent"],
             parameters["cell.bias"],
+            parameters["projection.weight"] if self.settings.recurrent_projection else None,
         )
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
@@ -77,22 +80,33 @@ class LanguageModel:
 
         Args:
             parameters: Named tensors, ``[*, ...]``.
-            features: ``[*, batch, time, hidden]``, or ``[targets, hidden]`` without client axis.
+            features: ``[*, batch, time, state]``, or ``[targets, state]`` without client axis.
 
         Returns:
             As ``features`` with the vocabulary as the last axis.
         """
         single = features.dim() == 2
         states = features.unsqueeze(0) if single else features
-        if self.settings.projection:
+        if self.settings.projection and not self.settings.recurrent_projection:
             states = dense(states, parameters["projection.weight"], parameters["projection.bias"])
-        weight = (
-            parameters["embedding"].transpose(-1, -2)
-            if self.settings.tied_output
-            else parameters["output.weight"]
-        )
-        logits = dense(states, weight, parameters["output.bias"])
+        logits = output_logits(self.settings, parameters, states)
         return logits.squeeze(0) if single else logits
+
+
+def embed(settings: ModelSettings, parameters: Parameters, inputs: Tensor) -> Tensor:
+    """Return the words' vectors, ``[*, batch, time, embedding]``, for ids ``[*, batch, time]``."""
+    vectors = _look_up(parameters["embedding"], inputs)
+    return rms_normalise(vectors) if settings.embedding_normalisation == "rms" else vectors
+
+
+def output_logits(settings: ModelSettings, parameters: Parameters, states: Tensor) -> Tensor:
+    """Return ``[*, batch, time, vocabulary]`` for what the output layer sees of each position."""
+    weight = (
+        parameters["embedding"].transpose(-1, -2)
+        if settings.tied_output
+        else parameters["output.weight"]
+    )
+    return dense(states, weight, parameters["output.bias"])
 
 
 def _look_up(embedding: Tensor, ids: Tensor) -> Tensor:
@@ -104,6 +118,6 @@ def _look_up(embedding: Tensor, ids: Tensor) -> Tensor:
     return functional.embedding(ids + offsets, embedding.flatten(0, 1))
 
 
-def _rms_normalise(x: Tensor) -> Tensor:
+def rms_normalise(x: Tensor) -> Tensor:
     """Divide by the root mean square along the last axis."""
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True).clamp_min(SMALLEST_SQUARE))

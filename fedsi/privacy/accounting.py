@@ -151,7 +151,6 @@ def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
     """
     privacy, server = experiment.privacy, experiment.server
     _check_noise_is_given(experiment)
-    _check_devices(experiment)
     population = privacy.population or training_clients
     cohort_size = privacy.cohort_size or server.cohort_size
     if server.cohort_cap is not None and cohort_size > server.cohort_cap:
@@ -306,16 +305,4 @@ def _check_noise_is_given(experiment: Experiment) -> None:
         raise UserError(
             f"privacy.mechanism={privacy.mechanism} needs either privacy.noise_multiplier or "
             "privacy.target_epsilon; set one of them"
-        )
-
-
-def _check_devices(experiment: Experiment) -> None:
-    """Refuse fixed-size cohorts out of fewer clients than the accounting takes them for."""
-    devices = experiment.devices
-    fewer = devices.availability != "always" or devices.over_selection > 1
-    if experiment.server.sampling == "uniform" and fewer:
-        raise UserError(
-            "server.sampling=uniform with devices that are not always available, or that are "
-            "over-selected, samples clients more often than is accounted for; use "
-            "server.sampling=poisson, devices.availability=always and devices.over_selection=1"
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedsi.data.protocol import Tokens
-from fedsi.experiment import ClientSettings
+from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.models.language_model import SMALLEST_SQUARE, LanguageModel
 from fedsi.models.parameters import Parameters
 from fedsi.training.fused_cells import run_backward, run_forward
@@ -17,6 +17,11 @@ from fedsi.training.fused_output import Update, train_output
 from fedsi.training.packing import PackedBatch, pack
 from fedsi.training.products import Products
 from fedsi.training.workspace import Workspace
+
+
+def has_gradient_by_hand(settings: ModelSettings) -> bool:
+    """Whether ``FusedSgd`` can train a recurrent model."""
+    return settings.architecture in {"cifg", "si_cifg"} and not settings.recurrent_projection
 
 
 class FusedSgd:

@@ -16,8 +16,20 @@ from server.rounds import RoundRecord
 from simulations.studies.compare import Comparison
 from simulations.studies.grid import Setting
 
-COLOURS = {"cifg": "#c8500a", "si_cifg": "#0a7f6e"}
-LABELS = {"cifg": "CIFG", "si_cifg": "SI-CIFG"}
+COLOURS = {
+    "cifg": "#c8500a",
+    "si_cifg": "#0a7f6e",
+    "lstm": "#7a4fb0",
+    "transformer": "#b8860b",
+    "si_transformer": "#1f5fa8",
+}
+LABELS = {
+    "cifg": "CIFG",
+    "si_cifg": "SI-CIFG",
+    "lstm": "LSTM",
+    "transformer": "Transformer",
+    "si_transformer": "SI-Transformer",
+}
 
 
 def label(architecture: str) -> str:

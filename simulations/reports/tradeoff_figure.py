@@ -26,7 +26,7 @@ def tradeoff_figure(tradeoff: Tradeoff) -> Figure:
         (
             noise_places(noises),
             [number(n) for n in noises],
-            "standard deviation of the noise on the mean (right: more private)",
+            "noise on the mean (right: more private)",
         ),
     )
     with mpl.rc_context(STYLE):

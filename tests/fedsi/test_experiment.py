@@ -67,7 +67,10 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
         (["server.cohort_sise=3"], "no key server.cohort_sise; did you mean server.cohort_size?"),
         (["colour=1"], "no key colour; allowed are client.batch_size, "),
         (["server.rounds.x=1"], "no key server.rounds.x"),
-        (["model.architecture=gru"], "model.architecture = 'gru' .* 'cifg' or 'si_cifg'"),
+        (
+            ["model.architecture=gru"],
+            "model.architecture = 'gru' .* 'transformer' or 'si_transformer'",
+        ),
         (["model.architecture=my_model.py"], "my_model.py' .* 'my_package.my_module:factory'"),
         (["model.architecture=folder/my_model:gru"], "'my_package.my_module:factory'"),
         (["model.architecture=my_model:"], "'my_package.my_module:factory'"),
@@ -129,3 +132,16 @@ def test_overrides_are_toml_where_they_can_be() -> None:
 def test_malformed_toml_names_its_source() -> None:
     with pytest.raises(UserError, match=r"my.toml is not valid TOML: .*at end of document"):
         Experiment.from_toml("server = [", source="my.toml")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.architecture": "lstm"},
+        {"client.example_noise_multiplier": 1.0, "server.averaging": "uniform"},
+    ],
+)
+def test_bfloat16_is_for_gradients_by_hand(changes: dict[str, Any]) -> None:
+    assert Experiment(client={"precision": "bfloat16"}).client.precision == "bfloat16"
+    with pytest.raises(UserError, match="works with the plain SGD of cifg and si_cifg"):
+        Experiment().updated({"client.precision": "bfloat16", **changes})

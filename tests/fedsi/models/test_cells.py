@@ -17,10 +17,10 @@ sizes = st.integers(1, 5)
 
 
 def weights(
-    embedding: int, hidden: int, *axes: int, seed: int = 0
+    embedding: int, hidden: int, *axes: int, seed: int = 0, gates: int = 3
 ) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(embedding, 3 * hidden), (hidden, 3 * hidden), (3 * hidden,)]
+    shapes = [(embedding, gates * hidden), (hidden, gates * hidden), (gates * hidden,)]
     drawn = [
         torch.randn(*axes, *shape, generator=generator, dtype=torch.float64) for shape in shapes
     ]
@@ -32,11 +32,16 @@ def inputs_of(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def slow_cifg(
-    xs: list[list[float]], w: Tensor, u: Tensor, b: Tensor, si: bool
+def weights_of(architecture: str, *sizes: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    return weights(*sizes, seed=seed, gates=ACTIVATIONS[architecture].gates)
+
+
+def slow_cell(
+    xs: list[list[float]], w: Tensor, u: Tensor, b: Tensor, p: Tensor, architecture: str
 ) -> list[list[float]]:
     """One sequence, one number at a time, as the equations are printed."""
-    hidden = u.shape[0]
+    hidden, states = p.shape
+    si, gates = architecture == "si_cifg", ACTIVATIONS[architecture].gates
 
     def largest(values: list[float]) -> float:
         return max(abs(v) for v in values) or 1.0
@@ -52,19 +57,25 @@ def slow_cifg(
             return [math.tanh(v) for v in values]
         return [v / largest(values) for v in values]
 
-    h = c = [0.0] * hidden
+    c = [0.0] * hidden
+    h = [0.0] * states
     outputs = []
     for x in xs:
         pre = [
             b[j].item()
             + sum(x[i] * w[i, j].item() for i in range(len(x)))
-            + sum(h[i] * u[i, j].item() for i in range(hidden))
-            for j in range(3 * hidden)
+            + sum(h[i] * u[i, j].item() for i in range(states))
+            for j in range(gates * hidden)
         ]
-        f, o, g = gate(pre[:hidden]), gate(pre[hidden : 2 * hidden]), squash(pre[2 * hidden :])
-        c = [f[i] * c[i] + (1 - f[i]) * g[i] for i in range(hidden)]
+        f, o, g = (
+            gate(pre[:hidden]),
+            gate(pre[hidden : 2 * hidden]),
+            squash(pre[2 * hidden : 3 * hidden]),
+        )
+        enter = gate(pre[3 * hidden :]) if gates == 4 else [1 - one for one in f]
+        c = [f[i] * c[i] + enter[i] * g[i] for i in range(hidden)]
         t = squash(c)
-        h = [o[i] * t[i] for i in range(hidden)]
+        h = [sum(o[i] * t[i] * p[i, j].item() for i in range(hidden)) for j in range(states)]
         outputs.append(h)
     return outputs
 
@@ -74,16 +85,31 @@ def slow_cifg(
 def test_equals_the_printed_equations(
     architecture: str, batch: int, time: int, embedding: int, hidden: int, seed: int
 ) -> None:
-    w, u, b = weights(embedding, hidden, seed=seed)
+    w, u, b = weights_of(architecture, embedding, hidden, seed=seed)
     x = inputs_of(batch, time, embedding, seed=seed + 1)
     fast = recurrence(ACTIVATIONS[architecture], x, w, u, b)
-    slow = [slow_cifg(row.tolist(), w, u, b, architecture == "si_cifg") for row in x]
+    identity = torch.eye(hidden)
+    slow = [slow_cell(row.tolist(), w, u, b, identity, architecture) for row in x]
+    torch.testing.assert_close(fast, torch.tensor(slow, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@given(hidden=sizes, state=sizes, seed=st.integers(0, 999))
+def test_a_projected_recurrence_equals_the_printed_equations(
+    architecture: str, hidden: int, state: int, seed: int
+) -> None:
+    w, _, b = weights_of(architecture, 2, hidden, seed=seed)
+    u = inputs_of(state, w.shape[1], seed=seed + 2)
+    p = inputs_of(hidden, state, seed=seed + 3)
+    x = inputs_of(2, 4, 2, seed=seed + 1)
+    fast = recurrence(ACTIVATIONS[architecture], x, w, u, b, p)
+    slow = [slow_cell(row.tolist(), w, u, b, p, architecture) for row in x]
     torch.testing.assert_close(fast, torch.tensor(slow, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_client_axis_is_as_many_separate_clients(architecture: str) -> None:
-    w, u, b = weights(4, 5, 3)
+    w, u, b = weights_of(architecture, 4, 5, 3)
     x = inputs_of(3, 2, 6, 4)
     together = recurrence(ACTIVATIONS[architecture], x, w, u, b)
     assert together.shape == (3, 2, 6, 5)
@@ -95,7 +121,7 @@ def test_a_client_axis_is_as_many_separate_clients(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("axes", [(), (2,)])
 def test_gradients_against_finite_differences(architecture: str, axes: tuple[int, ...]) -> None:
-    arguments = [inputs_of(*axes, 2, 3, 3), *weights(3, 4, *axes)]
+    arguments = [inputs_of(*axes, 2, 3, 3), *weights_of(architecture, 3, 4, *axes)]
     for argument in arguments:
         argument.requires_grad_()
 

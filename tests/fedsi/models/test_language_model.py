@@ -27,12 +27,16 @@ VARIANTS: list[dict[str, Any]] = [
     {"tied_output": True},
     {"tied_output": True, "projection": False, "hidden_size": 6},
     {"embedding_normalisation": "none"},
+    {"architecture": "lstm"},
+    {"architecture": "lstm", "recurrent_projection": True},
+    {"recurrent_projection": True, "tied_output": True},
 ]
 
 
 def test_the_stack_overflow_model_has_its_published_size() -> None:
-    sizes = ModelSettings(architecture="cifg", embedding_size=96, hidden_size=670)
-    assert LanguageModel(sizes, 10_004).layout.size == 3_536_858
+    for architecture, size in (("lstm", 4_050_748), ("cifg", 3_536_858)):
+        sizes = ModelSettings(architecture=architecture, embedding_size=96, hidden_size=670)
+        assert LanguageModel(sizes, 10_004).layout.size == size
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -42,7 +46,7 @@ def test_logits_by_a_plain_calculation(variant: dict[str, Any]) -> None:
     ids = torch.tensor([[1, 5, 9], [4, 4, 2]])
     features = lm.features(p, ids)
     states = features
-    if "projection.weight" in p:
+    if "projection.bias" in p:
         states = (
             torch.einsum("bth,he->bte", features, p["projection.weight"]) + p["projection.bias"]
         )
@@ -51,6 +55,9 @@ def test_logits_by_a_plain_calculation(variant: dict[str, Any]) -> None:
     torch.testing.assert_close(lm.logits(p, features), expected)
     torch.testing.assert_close(lm.logits(p, features[0]), expected[0])
     assert ("output.weight" in p) != lm.settings.tied_output
+    assert features.shape[-1] == (
+        6 if lm.settings.recurrent_projection else lm.settings.hidden_size
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -99,3 +106,13 @@ def test_initial_parameters(style: str, limit: float, bias: float) -> None:
     assert p["cell.bias"].tolist() == [bias] * 40 + [0.0] * 80
     assert p["projection.weight"].abs().max() <= math.sqrt(6 / 72)
     assert p["output.bias"].abs().sum() == 0
+
+
+def test_initial_parameters_of_an_lstm_with_a_recurrent_projection() -> None:
+    lm = model(architecture="lstm", recurrent_projection=True, initialisation="default")
+    p = lm.layout.views(initial_parameters(lm, seed=4))
+    assert p["cell.bias"].tolist() == [1.0] * 8 + [0.0] * 24
+    torch.testing.assert_close(
+        p["cell.recurrent"] @ p["cell.recurrent"].T, torch.eye(6), rtol=0, atol=1e-5
+    )
+    assert "projection.bias" not in p

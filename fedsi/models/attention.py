@@ -1,0 +1,67 @@
+"""Causal self-attention of several heads, by softmax or by ReLU; no biases.
+
+With ``q = x W_q``, ``k = x W_k``, ``v = x W_v`` cut into heads of size d, and b a position bias::
+
+    s(i, j) = q_i . k_j / sqrt(d) + b(i, j)                            for j <= i
+    softmax:  a(i, j) = exp s(i, j) / sum_{l <= i} exp s(i, l)
+    ReLU:     a(i, j) = relu s(i, j) / max(sum_{l <= i} relu s(i, l), 1e-12)
+    output:   concat_h(sum_j a(i, j) v_j) W_o
+
+Sources: Vaswani et al. (arXiv 1706.03762); for ReLU Li et al. (arXiv 2202.00980), causal here.
+"""
+
+import math
+
+from torch import Tensor
+
+SMALLEST_SUM = 1e-12
+
+
+def softmax_weights(scores: Tensor, visible: Tensor) -> Tensor:
+    """Return the attention weights.
+
+    Args:
+        scores: ``[..., m, n]``.
+        visible: Whether a query may see a key, ``[m, n]``; each sees at least one.
+    """
+    return scores.masked_fill(~visible, -math.inf).softmax(-1)
+
+
+def relu_weights(scores: Tensor, visible: Tensor) -> Tensor:
+    """Return the attention weights, as ``softmax_weights``; they add up to 1 or are all 0."""
+    positive = scores.relu() * visible
+    return positive / positive.sum(-1, keepdim=True).clamp_min(SMALLEST_SUM)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """Return ``[*, batch, time, size]`` as ``[*, batch, heads, time, head size]``."""
+    result: Tensor = x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    return result
+
+
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, visible: Tensor, *, si: bool
+) -> Tensor:
+    """Return what each query gathers.
+
+    Args:
+        queries: ``[*, batch, heads, m, head size]``.
+        keys: ``[*, batch, heads, n, head size]``.
+        values: As ``keys``.
+        bias: Added to the scores, ``[*, heads, m, n]``, with or without the client axis.
+        visible: Whether a query may see a key, ``[m, n]``.
+        si: ReLU in place of softmax.
+
+    Returns:
+        ``[*, batch, m, size]``, heads side by side.
+    """
+    scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype).unsqueeze(-4)
+    weights = relu_weights(scores, visible) if si else softmax_weights(scores, visible)
+    return (weights @ values).transpose(-2, -3).flatten(-2)
+
+
+def causal(queries: Tensor, keys: Tensor) -> Tensor:
+    """Return whether a query at a position may see a key at one, ``[m, n]``."""
+    return keys <= queries[:, None]

@@ -1,0 +1,1 @@
+"""Position encodings of Transformers, one file each; ``table`` names them."""

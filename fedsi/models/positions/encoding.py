@@ -1,0 +1,61 @@
+"""What a position encoding is: parameters, and up to three places where it acts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedsi.experiment import ModelSettings
+from fedsi.models.parameters import Parameters
+
+Array = NDArray[np.float64]
+Shapes = dict[str, tuple[int, ...]]
+
+
+def no_shapes(_settings: ModelSettings) -> Shapes:
+    """Return no parameters."""
+    return {}
+
+
+def zeros(_rng: np.random.Generator, name: str, _settings: ModelSettings, shapes: Shapes) -> Array:
+    """Return a parameter's initial value, zero."""
+    return np.zeros(shapes[name])
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One encoding. Its parameters are shared by all layers; a part it lacks is None.
+
+    Positions count from 0. The star of a shape is an optional client axis.
+    """
+
+    shapes: Callable[[ModelSettings], Shapes] = no_shapes
+    """Names (``positions...``) and shapes of its parameters."""
+    draw: Callable[[np.random.Generator, str, ModelSettings, Shapes], Array] = zeros
+    """The initial value of one parameter: ``(generator, name, settings, shapes)``."""
+    embed: Callable[[Parameters, Tensor, Tensor], Tensor] | None = None
+    """``(parameters, vectors [*, batch, time, size], positions [time])``: new vectors."""
+    rotate: Callable[[Tensor, Tensor], Tensor] | None = None
+    """``(queries or keys [..., time, head size], positions [time])``: the same, turned."""
+    bias: Callable[[Parameters, Tensor, Tensor, int], Tensor] | None = None
+    """``(parameters, positions of queries [m], of keys [n], heads)``: what is added to the scores,
+    ``[*, heads, m, n]``; entries of keys after their query are of no use."""
+
+
+def distances(queries: Tensor, keys: Tensor) -> Tensor:
+    """Return how far each key lies before each query, ``[m, n]``; 0 for keys after it."""
+    return (queries[:, None] - keys).clamp_min(0)
+
+
+def inverse_softplus(value: float | Array) -> Array:
+    """Return x with ``log(1 + exp(x)) = value``."""
+    return np.asarray(np.log(np.expm1(value)), np.float64)
+
+
+def frequencies(size: int, device: torch.device) -> Tensor:
+    """Return ``10000^(-2 k / size)`` for each pair k of ``size`` entries, float64."""
+    exponents = torch.arange(0, size, 2, dtype=torch.float64, device=device) / size
+    return torch.pow(torch.tensor(10_000.0, dtype=torch.float64, device=device), -exponents)

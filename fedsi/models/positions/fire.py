@@ -1,0 +1,68 @@
+"""FIRE: a learned function of the distance, relative to how far the query has come.
+
+``b(i, j) = f(log(c (i - j) + 1) / log(c max(L, i) + 1))`` with f a network 1 -> 32 -> 32 -> heads
+of ReLU layers, and learned c > 0 and L > 0. The argument stays in [0, 1] however long the sequence
+is. The parameters hold x with ``c = log(1 + exp(x))``, likewise L; at first c = 0.1 and
+``L = model.max_length``, and f is drawn as torch draws linear layers: all weights and biases
+uniform in +-1/sqrt(inputs of the layer). All layers of the model share f, c and L (FIRE-S in the
+paper).
+
+Source: Li et al. (arXiv 2310.04418), equations 4 to 6.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedsi.experiment import ModelSettings
+from fedsi.models.cells import dense
+from fedsi.models.parameters import Parameters
+from fedsi.models.positions.encoding import (
+    Array,
+    Encoding,
+    Shapes,
+    distances,
+    inverse_softplus,
+)
+
+WIDTH = 32
+FIRST_CURVATURE = 0.1
+CURVATURE, THRESHOLD = "positions.curvature", "positions.threshold"
+"""Of c and of L."""
+LAYERS = ("positions.first", "positions.second", "positions.third")
+
+
+def _shapes(settings: ModelSettings) -> Shapes:
+    shapes: Shapes = {CURVATURE: (1,), THRESHOLD: (1,)}
+    sizes = (1, WIDTH, WIDTH, settings.heads)
+    for layer, inputs, outputs in zip(LAYERS, sizes, sizes[1:], strict=False):
+        shapes |= {f"{layer}.weight": (inputs, outputs), f"{layer}.bias": (outputs,)}
+    return shapes
+
+
+def _draw(rng: np.random.Generator, name: str, settings: ModelSettings, shapes: Shapes) -> Array:
+    if name in {CURVATURE, THRESHOLD}:
+        value = FIRST_CURVATURE if name == CURVATURE else float(settings.max_length)
+        # Beyond 30 the two sides are equal to the last bit, and exp would overflow.
+        return np.full(shapes[name], inverse_softplus(value) if value < 30 else value)
+    inputs = shapes[f"{name.rpartition('.')[0]}.weight"][0]
+    limit = 1.0 / np.sqrt(inputs)
+    return rng.uniform(-limit, limit, shapes[name])
+
+
+def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> Tensor:
+    """Return ``[*, heads, m, n]``."""
+    c = functional.softplus(parameters[CURVATURE]).unsqueeze(-1)
+    threshold = functional.softplus(parameters[THRESHOLD]).unsqueeze(-1)
+    longest = torch.maximum(threshold, queries[:, None].to(threshold.dtype))
+    relative = (c * distances(queries, keys)).log1p() / (c * longest).log1p()
+    values = relative.unsqueeze(-1)
+    for layer in LAYERS:
+        values = dense(values, parameters[f"{layer}.weight"], parameters[f"{layer}.bias"])
+        if layer != LAYERS[-1]:
+            values = values.relu()
+    return values.movedim(-1, -3)
+
+
+FIRE = Encoding(shapes=_shapes, draw=_draw, bias=bias)

@@ -1,0 +1,48 @@
+"""Kerple, the logarithmic variant: ``b(i, j) = -r1 log(1 + r2 (i - j))``, r1, r2 > 0 for each head.
+
+The parameters hold x with ``r = log(1 + exp(x))``, which keeps r positive under any step. At first
+r1 is uniform in (0, 2), r2 in (0, 1), as in the authors' code.
+
+Source: Chi et al. (arXiv 2205.09921), corollary 1 and section 4.
+"""
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional
+
+from fedsi.experiment import ModelSettings
+from fedsi.models.parameters import Parameters
+from fedsi.models.positions.encoding import (
+    Array,
+    Encoding,
+    Shapes,
+    distances,
+    inverse_softplus,
+)
+
+STRENGTH = "positions.strength"
+"""Of r1."""
+RATE = "positions.rate"
+"""Of r2."""
+SMALLEST_INITIAL = 1e-2
+"""Keeps the first values away from 0, where x would be without bound."""
+
+
+def _shapes(settings: ModelSettings) -> Shapes:
+    return {STRENGTH: (settings.heads,), RATE: (settings.heads,)}
+
+
+def _draw(rng: np.random.Generator, name: str, _settings: ModelSettings, shapes: Shapes) -> Array:
+    largest = 2.0 if name == STRENGTH else 1.0
+    return inverse_softplus(rng.uniform(SMALLEST_INITIAL, largest, shapes[name]))
+
+
+def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> Tensor:
+    """Return ``[*, heads, m, n]``."""
+    strength, rate = (
+        functional.softplus(parameters[name])[..., None, None] for name in (STRENGTH, RATE)
+    )
+    return -strength * (rate * distances(queries, keys)).log1p()
+
+
+KERPLE = Encoding(shapes=_shapes, draw=_draw, bias=bias)

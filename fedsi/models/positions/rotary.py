@@ -1,0 +1,25 @@
+"""Rotary positions: queries and keys are turned by angles that grow with the position.
+
+Entries 2k and 2k+1 of position i are a point of the plane that is turned by the angle
+``i * 10000^(-2k/head size)``; so a score depends on the distance of its two positions only. There
+are no parameters, and the head size has to be even.
+
+Source: Su et al., RoFormer (arXiv 2104.09864), equations 14 and 15.
+"""
+
+import torch
+from torch import Tensor
+
+from fedsi.models.positions.encoding import Encoding, frequencies
+
+
+def rotate(heads: Tensor, positions: Tensor) -> Tensor:
+    """Turn queries or keys ``[..., time, head size]`` at ``positions [time]``."""
+    angles = positions[:, None] * frequencies(heads.shape[-1], positions.device)
+    cosine, sine = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
+    first, second = heads[..., 0::2], heads[..., 1::2]
+    turned = [first * cosine - second * sine, first * sine + second * cosine]
+    return torch.stack(turned, -1).flatten(-2)
+
+
+ROTARY = Encoding(rotate=rotate)

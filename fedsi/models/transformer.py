@@ -1,0 +1,235 @@
+"""Small causal Transformers, and their scale-invariant variant, as functions of their parameters.
+
+A block adds to the stream x, with N a layer norm::
+
+    x <- x + attention(N(x))
+    x <- x + activation(N(x) W_1) W_2
+
+and the output layer sees ``N(x)`` after the last block. There are no biases but those of the norms
+and of the output layer. What ``model.scale_invariance`` switches:
+
+=============  =======================  ====================  ==========================
+value          attention                layer norms           activation
+=============  =======================  ====================  ==========================
+none           softmax                  with scale and shift  ``model.activation``
+cell           softmax                  without               ReLU
+attention      ReLU over its row sum    with                  ``model.activation``
+full           ReLU over its row sum    without               ReLU
+=============  =======================  ====================  ==========================
+
+``transformer`` takes any of the four; ``si_transformer`` is ``transformer`` with ``full``.
+
+What the output does not depend on, so that the loss's gradient is orthogonal to it (a group is
+scaled as a whole by any a > 0, all other parameters kept):
+
+* With ReLU attention and no position bias, or rotary positions (q and k stay linear in their
+  weights): each ``query`` and each ``key`` alone, of each block, head by head.
+* With ReLU attention and a bias that is linear in some parameters (T5's table; weight and bias of
+  the last layer of FIRE): those and every block's ``query`` (or ``key``) together. None of them
+  alone, and nothing with ALiBi or Kerple: ``W_q -> a W_q`` weighs content against position anew.
+  As a grows the bias vanishes. As it falls, T5 and FIRE leave their bias alone, while ALiBi and
+  Kerple, which are never positive, hide all words before its own from a query.
+* With an untied output, embeddings without normalisation and no sinusoidal positions: embeddings,
+  learned positions, every ``attention.output`` and every ``feedforward.outer`` together, for they
+  are the unit of the stream and each part sees the stream normalised. The same with ``value`` in
+  place of ``output`` and, with ReLU, ``inner`` in place of ``outer``.
+* With ``model.embedding_normalisation=rms`` and an untied output: each word's vector alone.
+
+Of degree 1 are: the attention's output in ``value`` and in ``output``; the feed-forward part's in
+``outer`` and, with ReLU, in ``inner``; the logits in ``output.weight`` and ``output.bias``.
+Softmax attention has no degree in ``query`` and ``key``, GELU none in ``inner``.
+
+Sources: Vaswani et al. (arXiv 1706.03762); Xiong et al. (arXiv 2002.04745) for norms before the
+parts; Li, Bhojanapalli, Zaheer, Reddi and Kumar (arXiv 2202.00980) for the scale-invariant variant.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedsi.experiment import ModelSettings
+from fedsi.models.attention import attend, causal, split_heads
+from fedsi.models.cells import dense
+from fedsi.models.language_model import embed, output_logits, rms_normalise
+from fedsi.models.parameters import Layout, Parameters
+from fedsi.models.positions.table import ENCODINGS
+
+ACTIVATIONS = {"relu": torch.relu, "gelu": functional.gelu}
+
+Cache = list[tuple[Tensor, Tensor]]
+"""Keys and values of each block, ``[*, batch, heads, time, head size]``."""
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """The model's functions; its parameters are always passed in.
+
+    Every parameter may carry a leading client axis, and then so do inputs and results.
+
+    Args:
+        settings: Architecture and sizes; the stream's is ``embedding_size``.
+        vocabulary_size: Number of token ids, special tokens included.
+    """
+
+    settings: ModelSettings
+    vocabulary_size: int
+
+    @property
+    def layout(self) -> Layout:
+        """Names and shapes of the parameters, without the client axis."""
+        size = self.settings.embedding_size
+        shapes: dict[str, tuple[int, ...]] = {"embedding": (self.vocabulary_size, size)}
+        shapes |= ENCODINGS[self.settings.positions].shapes(self.settings)
+        for layer in range(self.settings.layers):
+            shapes |= self._block_shapes(f"blocks.{layer}")
+        shapes |= self._norm_shapes("norm")
+        if not self.settings.tied_output:
+            shapes["output.weight"] = (size, self.vocabulary_size)
+        return Layout(shapes | {"output.bias": (self.vocabulary_size,)})
+
+    def _block_shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
+        size, inner = self.settings.embedding_size, self.settings.feedforward_size
+        attention = ("query", "key", "value", "output")
+        return {
+            **self._norm_shapes(f"{prefix}.attention_norm"),
+            **{f"{prefix}.attention.{name}": (size, size) for name in attention},
+            **self._norm_shapes(f"{prefix}.feedforward_norm"),
+            f"{prefix}.feedforward.inner": (size, inner),
+            f"{prefix}.feedforward.outer": (inner, size),
+        }
+
+    def _norm_shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
+        if self.settings.has_scale_invariant_cell:
+            return {}
+        return {f"{prefix}.{name}": (self.settings.embedding_size,) for name in ("scale", "shift")}
+
+    def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+        """Return what the output layer sees.
+
+        Args:
+            parameters: Named tensors, ``[*, ...]``.
+            inputs: Token ids, ``[*, batch, time]``.
+
+        Returns:
+            ``[*, batch, time, embedding]``.
+
+        Raises:
+            UserError: A sequence longer than the learned positions.
+        """
+        return self.continued(parameters, inputs, [])[0]
+
+    def continued(
+        self, parameters: Parameters, inputs: Tensor, cache: Cache
+    ) -> tuple[Tensor, Cache]:
+        """Return the features of tokens that follow those of a cache, and the longer cache.
+
+        Args:
+            parameters: As for ``features``.
+            inputs: As for ``features``.
+            cache: Of all tokens before; empty if there are none.
+        """
+        past = cache[0][0].shape[-2] if cache else 0
+        keys = torch.arange(past + inputs.shape[-1], device=inputs.device)
+        positions = keys[past:]
+        encoding = ENCODINGS[self.settings.positions]
+        stream = embed(self.settings, parameters, inputs)
+        if encoding.embed:
+            stream = encoding.embed(parameters, stream, positions)
+        # All blocks share the encoding, so its bias is computed once.
+        bias = (
+            encoding.bias(parameters, positions, keys, self.settings.heads)
+            if encoding.bias
+            else None
+        )
+        longer: Cache = []
+        for layer in range(self.settings.layers):
+            prefix = f"blocks.{layer}"
+            before = cache[layer] if cache else None
+            added, kept = self.attention(
+                parameters,
+                f"{prefix}.attention",
+                layer_norm(parameters, f"{prefix}.attention_norm", stream),
+                positions,
+                bias,
+                before,
+            )
+            stream = stream + added
+            inner = layer_norm(parameters, f"{prefix}.feedforward_norm", stream)
+            stream = stream + self.feedforward(parameters, f"{prefix}.feedforward", inner)
+            longer.append(kept)
+        return layer_norm(parameters, "norm", stream), longer
+
+    def attention(
+        self,
+        parameters: Parameters,
+        prefix: str,
+        x: Tensor,
+        positions: Tensor,
+        bias: Tensor | None = None,
+        before: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return a block's attention.
+
+        Args:
+            parameters: Named tensors, ``[*, ...]``.
+            prefix: Of the block's attention in their names.
+            x: ``[*, batch, time, embedding]``.
+            positions: Of the tokens, ``[time]``, counted from the start of the sequence.
+            bias: ``[*, heads, time, past + time]``.
+            before: Keys and values of the past tokens.
+
+        Returns:
+            ``[*, batch, time, embedding]``, and keys and values of all tokens.
+        """
+        queries, keys, values = (
+            split_heads(dense(x, parameters[f"{prefix}.{name}"]), self.settings.heads)
+            for name in ("query", "key", "value")
+        )
+        rotate = ENCODINGS[self.settings.positions].rotate
+        if rotate:
+            queries, keys = rotate(queries, positions), rotate(keys, positions)
+        if before is not None:
+            keys = torch.cat([before[0], keys], -2)
+            values = torch.cat([before[1], values], -2)
+        visible = causal(positions, torch.arange(keys.shape[-2], device=positions.device))
+        si = self.settings.has_scale_invariant_attention
+        gathered = attend(queries, keys, values, bias, visible, si=si)
+        return dense(gathered, parameters[f"{prefix}.output"]), (keys, values)
+
+    def feedforward(self, parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
+        """Return a block's feed-forward part for ``x [*, batch, time, embedding]``, same shape."""
+        inner = ACTIVATIONS[self.settings.activation](dense(x, parameters[f"{prefix}.inner"]))
+        return dense(inner, parameters[f"{prefix}.outer"])
+
+    def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
+        """Return unnormalised log probabilities of the next word.
+
+        Args:
+            parameters: Named tensors, ``[*, ...]``.
+            features: ``[*, batch, time, embedding]``, or ``[targets, embedding]`` without client
+                axis.
+
+        Returns:
+            As ``features`` with the vocabulary as the last axis.
+        """
+        single = features.dim() == 2
+        states = features.unsqueeze(0) if single else features
+        logits = output_logits(self.settings, parameters, states)
+        return logits.squeeze(0) if single else logits
+
+
+def layer_norm(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
+    """Centre along the last axis, divide by the standard deviation; scale and shift if they exist.
+
+    The variance is clamped from below rather than added to, so that away from zero the result is
+    exactly invariant to the scale of ``x``.
+    """
+    normal = rms_normalise(x - x.mean(-1, keepdim=True))
+    if f"{prefix}.scale" not in parameters:
+        return normal
+    scale, shift = (
+        parameters[f"{prefix}.{name}"].unsqueeze(-2).unsqueeze(-2) for name in ("scale", "shift")
+    )
+    return normal * scale + shift

@@ -1,0 +1,40 @@
+"""Presets load, and those named for a size have it."""
+
+import pytest
+
+from fedsi.models.build import build_model
+from simulations.presets import load_preset, preset_names
+
+SPECIAL_TOKENS = 4
+
+
+def parameters_of(name: str) -> int:
+    experiment = load_preset(name)
+    vocabulary = experiment.data.vocabulary_size + SPECIAL_TOKENS
+    return build_model(experiment, vocabulary).layout.size
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_load(name: str) -> None:
+    assert load_preset(name).seed == 0
+
+
+def test_the_stack_overflow_models() -> None:
+    assert parameters_of("stackoverflow_cifg") == 3_536_858
+    assert parameters_of("stackoverflow_transformer") == 3_555_860
+
+
+def test_the_19_million_cifg() -> None:
+    tokens, size, hidden = 4000, 1024, 2048
+    published = tokens * size + 3 * (2 * size + 1) * hidden + hidden * size
+    assert published == pytest.approx(18.78e6, abs=5e3)
+    output_bias = tokens
+    assert parameters_of("gboard_19m") == published + output_bias == 18_786_208
+
+
+def test_the_21_million_transformer() -> None:
+    tokens, size, inner, layers = 4000, 512, 2048, 6
+    published = tokens * size + layers * (4 * size * size + 2 * size * inner)
+    assert published == pytest.approx(20.92e6, abs=5e3)
+    output_bias, norms = tokens, (2 * layers + 1) * 2 * size
+    assert parameters_of("transformer_21m") == published + output_bias + norms == 20_939_680
