@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ from fedsi.data.corpus import Progress
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import Tokens
-from fedsi.experiment import Experiment
+from fedsi.experiment import ClientSettings, Experiment
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
 from fedsi.training.local import LocalTrainer
 from fedsi.training.packing import pack
+from fedsi.training.products import Products
 from server.cohorts import draw_cohort
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.report import Report, grouped_bars
@@ -43,8 +44,10 @@ SHAPES = (
     (2048, 2048, 2048),
     (256, 1024, 1024),
     (128, 670, 2010),
+    (128, 256, 512),
 )
-"""Rows, inner size and columns of the products; the fastest counts."""
+"""Rows, inner size and columns of the products; the fastest counts, of PyTorch's library or of
+fedsi's own: a share of less than the machine can do would flatter."""
 
 PRODUCT_SECONDS = 0.1
 """At least so long is each shape measured, in each repeat."""
@@ -201,13 +204,22 @@ def _fastest_product() -> float:
 def _product_rate(rows: int, inner: int, columns: int) -> float:
     left, right = torch.randn(rows, inner), torch.randn(inner, columns)
     out = torch.empty(rows, columns)
-    torch.mm(left, right, out=out)
+    own = Products(ClientSettings())
+    fastest = min(
+        _fastest_of(lambda: torch.mm(left, right, out=out)),
+        _fastest_of(lambda: own.update(out, left, right)),
+    )
+    return 2 * rows * inner * columns / fastest
+
+
+def _fastest_of(multiply: Callable[[], object]) -> float:
+    multiply()
     fastest, deadline = float("inf"), time.process_time() + PRODUCT_SECONDS
     while time.process_time() < deadline:
         began = time.process_time()
-        torch.mm(left, right, out=out)
+        multiply()
         fastest = min(fastest, time.process_time() - began)
-    return 2 * rows * inner * columns / fastest
+    return fastest
 
 
 def _figure(measured: Sequence[Roofline]) -> Figure:
