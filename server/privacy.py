@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fedsi.errors import UserError
@@ -112,7 +111,7 @@ class Privacy:
             from fedsi.privacy.mechanisms.secure import discrete_gaussian  # noqa: PLC0415
 
             sums = sums + discrete_gaussian(scale * 2.0**FRACTION_BITS, len(sums))
-        total = decode(torch.from_numpy(sums)).numpy()
+        total = decode(sums)
         if scale and not self.experiment.privacy.secure_noise:
             fresh = partial(_standard_normal, self.experiment.seed, round_number, len(sums))
             total += scale * self.mechanism.noise(state, round_number, fresh).astype(np.float64)
