@@ -170,6 +170,25 @@ def scaling(
     _report(scaling_report(findings), [asdict(one) for one in findings], out, as_json=as_json)
 
 
+@bench.command()
+def presets(
+    corpus: Corpus = "pydocs",
+    cohort: Cohort = 10,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Run a round of each preset of a published size, on one corpus."""
+    from simulations.benchmarks import presets as program  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as place, Display(options.messages()) as display:
+        rounds = [
+            program.measure_preset(name, corpus, cohort, Path(place), cache, display.step)
+            for name in program.PRESETS
+        ]
+    _report(program.presets_report(rounds), [asdict(one) for one in rounds], out, as_json=as_json)
+
+
 def _counts(option: str, text: str) -> list[int]:
     try:
         counts = [int(word) for word in text.split(",")]

@@ -13,12 +13,12 @@ import pytest
 
 from fedsi.data.corpus import silent
 from fedsi.data.formats.table import open_corpus
-from fedsi.data.prepare import prepare
+from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment, ModelSettings
 from fedsi.models.language_model import LanguageModel
 from fedsi.training.block import BlockTrainer
 from fedsi.training.fused import FusedSgd
-from simulations.benchmarks import roofline
+from simulations.benchmarks import presets, roofline
 from simulations.benchmarks.peers import measure
 from simulations.benchmarks.report import write_report
 from simulations.benchmarks.scaling.finding import Finding
@@ -48,6 +48,26 @@ def test_ingestion_counts_what_it_generated(
     assert 50 < result["peak_memory_mib"] < 1536
     assert result["reached"]
     assert list(folder.iterdir()) == []
+
+
+def test_presets_train_what_they_name(
+    smoke: Experiment,
+    cache: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(presets, "load_preset", lambda _name: smoke)
+    monkeypatch.setattr(presets, "PRESETS", ("smoke",))
+    arguments = ["--corpus", smoke.data.corpus, "--cohort", "3", "--out", str(tmp_path)]
+    assert main(["bench", "presets", *arguments, "--cache", str(cache), "--json"]) == 0
+    (row,) = json.loads(capfd.readouterr().out)
+    description = open_population(prepare(smoke.data, cache)).description
+    size = LanguageModel(smoke.model, description.vocabulary_size).layout.size
+    assert (row["preset"], row["parameters"], row["cohort"]) == ("smoke", size, 3)
+    assert row["seconds"] > 0
+    assert 50 < row["before_mib"] <= row["peak_mib"]
+    assert {"presets.md", "presets.csv", "presets.png"} <= {f.name for f in tmp_path.iterdir()}
 
 
 def test_population_draws_in_every_way_and_trains(capfd: pytest.CaptureFixture[str]) -> None:
