@@ -20,6 +20,7 @@ from typing import Any
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from fedsi.data.batches import training_batches
 from fedsi.data.corpus import Progress
@@ -29,12 +30,15 @@ from fedsi.data.protocol import Tokens
 from fedsi.experiment import ClientSettings, Experiment
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
+from fedsi.training import fused
+from fedsi.training.fused import FusedSgd
 from fedsi.training.local import LocalTrainer
 from fedsi.training.packing import pack
 from fedsi.training.products import Products
 from server.cohorts import draw_cohort
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.report import Report, grouped_bars
+from simulations.benchmarks.stopwatch import timed
 from simulations.engines.processes import single_threaded_environment
 from simulations.reports.figures import STYLE, label
 
@@ -70,6 +74,10 @@ class Roofline:
     """GFLOP/s of the fastest product, the median over repeats."""
     share: float
     """Median over repeats of the quotient of the two."""
+    output: float
+    """Share of a step's time that the output layer takes, its loss and its update."""
+    recurrence: float
+    """The same of the recurrence, forwards and backwards, without its kernel's gradient."""
 
 
 def useful_flops(model: LanguageModel, batch: Tokens) -> int:
@@ -146,6 +154,7 @@ def measure(experiment: Experiment, population: Population) -> dict[str, Any]:
         "gflops": statistics.median(rates) / 1e9,
         "sgemm_gflops": statistics.median(peaks[1:]) / 1e9,
         "share": statistics.median(r / p for r, p in zip(rates, peaks[1:], strict=True)),
+        **_profile(trainer, start, batches),
     }
 
 
@@ -162,6 +171,8 @@ def roofline_report(measured: Sequence[Roofline]) -> Report:
             "useful GFLOP/s",
             "best sgemm, GFLOP/s",
             "share",
+            "output layer",
+            "recurrence",
         ),
         table=[
             (
@@ -172,10 +183,12 @@ def roofline_report(measured: Sequence[Roofline]) -> Report:
                 f"{one.gflops:.1f}",
                 f"{one.sgemm_gflops:.1f}",
                 f"{one.share:.0%}",
+                f"{one.output:.0%}",
+                f"{one.recurrence:.0%}",
             )
             for one in measured
         ],
-        note="One thread, steps and products in turn",
+        note="One thread, steps and products in turn; the last two columns are shares of a step",
         figure=_figure(measured),
     )
 
@@ -194,6 +207,22 @@ def _batches(experiment: Experiment, population: Population) -> list[Tokens]:
             client=client,
         )
     ]
+
+
+def _profile(trainer: LocalTrainer, start: Tensor, batches: Sequence[Tokens]) -> dict[str, float]:
+    """Return which shares of the steps' time their parts take, measured in a further repeat."""
+    trainer.begin(start)
+    with (
+        timed(FusedSgd, "step") as step,
+        timed(fused, "train_output") as output,
+        timed(fused, "run_forward") as forward,
+        timed(fused, "run_backward") as backward,
+    ):
+        trainer.train(batches)
+    return {
+        "output": output.seconds / step.seconds,
+        "recurrence": (forward.seconds + backward.seconds) / step.seconds,
+    }
 
 
 def _fastest_product() -> float:

@@ -207,6 +207,7 @@ def test_a_roofline_is_measured_and_drawn(
     assert main(["bench", "roofline", *sizes, *counts, "--out", str(tmp_path), "--json"]) == 0
     (measured,) = json.loads(capsys.readouterr().out)
     assert 0 < measured["gflops"] < measured["sgemm_gflops"]
+    assert 0.1 < measured["output"] < 1 - measured["recurrence"] < 0.95
     assert measured["share"] == pytest.approx(measured["gflops"] / measured["sgemm_gflops"])
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".png", ".svg"}
     assert "CIFG 0.05M" in (tmp_path / "roofline.md").read_text()
