@@ -23,6 +23,10 @@ from server.rounds import initial_state
 from simulations.benchmarks.lockstep import contestant
 from simulations.benchmarks.machine import BenchmarkError
 
+TRANSFORMERS = {"transformer", "si_transformer"}
+ARCHITECTURES = ("cifg", "si_cifg", *sorted(TRANSFORMERS))
+"""What there are natural modules of."""
+
 SIZES = {
     "0.05M": (1_000, 24, 32),
     "0.34M": (4_000, 36, 100),
@@ -85,8 +89,12 @@ def experiment_for(
 
 
 def _sizes(architecture: str, size: str) -> dict[str, int | float | str]:
-    """Return a model's sizes and the step size at which it learns."""
-    if architecture in {"transformer", "si_transformer"}:
+    """Return a model's sizes and its step size.
+
+    ReLU attention divides by sums that may be close to zero, and every such step multiplies what
+    rounding makes of two computations; steps are small enough here for the weights to be compared.
+    """
+    if architecture in TRANSFORMERS:
         vocabulary, embedding, layers, heads, feedforward = TRANSFORMER_SIZES[size]
         return {
             "data.vocabulary_size": vocabulary,

@@ -118,20 +118,19 @@ class Blocks(nn.Module):
         layers = sum(name.endswith(".query") for name in parameters)
         inner = parameters["blocks.0.feedforward.inner"].shape[1]
         self.positions = nn.Embedding(longest, size)
-        self.blocks = nn.ModuleList(Block(size, inner, heads, si=si) for _ in range(layers))
+        self.blocks = nn.Sequential(*(Block(size, inner, heads, si=si) for _ in range(layers)))
         self.norm = nn.LayerNorm(size, eps=1e-12, elementwise_affine=not si)
 
     def fedsi_order(self) -> list[Tensor]:
         """Return the parameters in fedsi's order and shapes."""
-        blocks = [piece for block in self.blocks for piece in block.fedsi_order()]
-        return [self.positions.weight, *blocks, *self.norm.parameters()]
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+        pieces = [piece for block in blocks for piece in block.fedsi_order()]
+        return [self.positions.weight, *pieces, *self.norm.parameters()]
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return ``[batch, time, size]`` for vectors of that shape."""
-        x = vectors + self.positions(torch.arange(vectors.shape[1]))
-        for block in self.blocks:
-            x = block(x)
-        result: Tensor = self.norm(x)
+        positions = self.positions(torch.arange(vectors.shape[1]))
+        result: Tensor = self.norm(self.blocks(vectors + positions))
         return result
 
 
