@@ -31,6 +31,10 @@ from fedsi.training.workspace import Workspace
 
 Array = NDArray[Any]
 
+DEPTH = 1024
+"""Numbers, or pairs, of a row that ``inner`` sums at a time: some hundred rows of them fit into the
+cache, where each group of columns meets them again."""
+
 
 class Products:
     """The products of a step in one precision, and what their factors are made into before.
@@ -125,17 +129,9 @@ def inner(out: Array, left: Array, right: Array) -> None:
         left: ``[rows, depth]``, neighbours in a row also in memory.
         right: ``[columns, depth]``, likewise.
     """
-    tile = np.empty((INNER_ROWS, INNER_COLUMNS), out.dtype)
-    first = 0
-    while first < len(right):
-        width = INNER_COLUMNS if first + INNER_COLUMNS <= len(right) else 1
-        for i in range(0, len(left), INNER_ROWS):
-            n = min(INNER_ROWS, len(left) - i)
-            inner_tile(tile, left[i:], right[first:], n, width > 1)
-            for r in range(n):
-                for c in range(width):
-                    out[i + r, first + c] = tile[r, c]
-        first += width
+    for first in range(0, left.shape[1], DEPTH):
+        last = first + DEPTH
+        _add_inner(out, left[:, first:last], right[:, first:last], first > 0)
 
 
 @compiled
@@ -168,6 +164,23 @@ def pair_rows(matrix: Array, pairs: Array) -> None:
             target[k] = pair(row[2 * k], row[2 * k + 1])
         if columns % 2:
             target[columns // 2] = pair(row[columns - 1], np.float32(0))
+
+
+@compiled
+def _add_inner(out: Array, left: Array, right: Array, adding: bool) -> None:
+    """Add ``left @ right.T`` to what out holds, or replace it."""
+    tile = np.empty((INNER_ROWS, INNER_COLUMNS), out.dtype)
+    first = 0
+    while first < len(right):
+        width = INNER_COLUMNS if first + INNER_COLUMNS <= len(right) else 1
+        for i in range(0, len(left), INNER_ROWS):
+            n = min(INNER_ROWS, len(left) - i)
+            inner_tile(tile, left[i:], right[first:], n, width > 1)
+            for r in range(n):
+                for c in range(width):
+                    before = out[i + r, first + c] if adding else out.dtype.type(0)
+                    out[i + r, first + c] = before + tile[r, c]
+        first += width
 
 
 @compiled

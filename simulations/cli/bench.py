@@ -60,7 +60,7 @@ def population(
 
 
 Corpus = Annotated[str, typer.Option(help="The texts to train on.")]
-Architectures = Annotated[str, typer.Option(metavar="NAME,...", help="Which cells.")]
+Architectures = Annotated[str, typer.Option(metavar="NAME,...", help="Which architectures.")]
 Sizes = Annotated[str, typer.Option(metavar="SIZE,...", help="Which sizes of the model.")]
 Cohort = Annotated[int, typer.Option(min=1, help="Clients in a round.")]
 Rounds = Annotated[int, typer.Option(min=2, help="Rounds; the first is dropped.")]
@@ -144,7 +144,7 @@ def roofline(
 @bench.command()
 def scaling(
     corpus: Corpus = "pydocs",
-    architecture: Annotated[str, typer.Option(metavar="NAME", help="Which cell.")] = "cifg",
+    architecture: Annotated[str, typer.Option(metavar="NAME", help="Which architecture.")] = "cifg",
     size: Annotated[str, typer.Option(metavar="SIZE", help="Trained by the workers.")] = "1.3M",
     large: Annotated[str, typer.Option(metavar="SIZE", help="For overhead and memory.")] = "5M",
     workers: Annotated[str, typer.Option(metavar="N,...", help="Numbers of workers.")] = "1,2",
@@ -203,12 +203,18 @@ def _tasks(
     corpus: str, architectures: str, sizes: str, cohort: int, rounds: int
 ) -> list[tuple[str, Experiment]]:
     """Return each model's size and what is trained of it."""
-    from simulations.benchmarks.peers.measure import SIZES, experiment_for  # noqa: PLC0415
+    from simulations.benchmarks.peers.measure import (  # noqa: PLC0415
+        ARCHITECTURES,
+        SIZES,
+        experiment_for,
+    )
 
-    unknown = set(sizes.split(",")) - SIZES.keys()
-    if unknown:
-        known = ", ".join(SIZES)
-        raise typer.BadParameter(f"there is no size {min(unknown)}; choose from {known}")
+    for what, text, known in (("size", sizes, SIZES), ("model", architectures, ARCHITECTURES)):
+        unknown = set(text.split(",")) - set(known)
+        if unknown:
+            raise typer.BadParameter(
+                f"there is no {what} {min(unknown)}; choose from {', '.join(known)}"
+            )
     base = Experiment().updated({"data.corpus": corpus})
     return [
         (size, experiment_for(base, architecture, size, cohort, rounds))

@@ -138,10 +138,15 @@ def test_malformed_toml_names_its_source() -> None:
     "changes",
     [
         {"model.architecture": "lstm"},
+        {"model.recurrent_projection": True},
         {"client.example_noise_multiplier": 1.0, "server.averaging": "uniform"},
     ],
 )
 def test_bfloat16_is_for_gradients_by_hand(changes: dict[str, Any]) -> None:
-    assert Experiment(client={"precision": "bfloat16"}).client.precision == "bfloat16"
-    with pytest.raises(UserError, match="works with the plain SGD of cifg and si_cifg"):
+    for architecture in ("si_cifg", "transformer"):
+        given = Experiment(client={"precision": "bfloat16"}, model={"architecture": architecture})
+        assert given.client.precision == "bfloat16"
+    with pytest.raises(
+        UserError, match=r"works with the plain SGD of transformer and .* cifg and si"
+    ):
         Experiment().updated({"client.precision": "bfloat16", **changes})

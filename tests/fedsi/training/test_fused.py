@@ -15,6 +15,7 @@ from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.models.cells import GATES
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
+from fedsi.models.model import Model
 from fedsi.training import fused_output, tiles
 from fedsi.training.fused import FusedSgd
 from fedsi.training.packing import pack
@@ -56,7 +57,7 @@ def batch_of(lengths: list[int], seed: int) -> Tokens:
 
 
 def natural_step(
-    model: LanguageModel, client: ClientSettings, parameters: Tensor, batch: Tokens
+    model: Model, client: ClientSettings, parameters: Tensor, batch: Tokens
 ) -> tuple[Tensor, float]:
     """One step by autograd: logits at every position, padding masked by ignore_index."""
     flat = parameters.clone().requires_grad_()
