@@ -103,7 +103,7 @@ def _sizes(architecture: str, size: str) -> dict[str, int | float | str]:
             "model.heads": heads,
             "model.feedforward_size": feedforward,
             "model.positions": "learned",
-            "client.learning_rate": 0.01,
+            "client.learning_rate": 0.005,
         }
     vocabulary, embedding, hidden = SIZES[size]
     return {
