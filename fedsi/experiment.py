@@ -542,13 +542,12 @@ class Experiment(_Settings):
     @model_validator(mode="after")
     def _precision_is_that_of_gradients_by_hand(self) -> Self:
         cell = self.model.architecture in {"cifg", "si_cifg"}
-        by_hand = (cell and not self.model.recurrent_projection) or self.model.is_transformer
+        by_hand = cell or self.model.is_transformer
         private = self.client.example_noise_multiplier is not None
         if self.client.precision != "float32" and (private or not by_hand):
             raise ValueError(
-                f"client.precision={self.client.precision} works with the plain SGD of "
-                "transformer and si_transformer, and of cifg and si_cifg without a recurrent "
-                "projection; set client.precision=float32"
+                f"client.precision={self.client.precision} works with the plain SGD of cifg, "
+                "si_cifg, transformer and si_transformer; set client.precision=float32"
             )
         return self
 

@@ -20,8 +20,7 @@ from fedsi.training.products import Products
 
 def has_gradient_by_hand(settings: ModelSettings) -> bool:
     """Whether ``FusedSgd`` can train a model."""
-    cell = settings.architecture in {"cifg", "si_cifg"} and not settings.recurrent_projection
-    return cell or settings.is_transformer
+    return settings.architecture in {"cifg", "si_cifg"} or settings.is_transformer
 
 
 class FusedSgd:

@@ -30,44 +30,47 @@ class RecurrentPass:
         named, space, settings = self._named, self._space, self._settings
         packed = pack(batch)
         recurrent = named["cell.recurrent"]
+        projection = named["projection.weight"] if settings.recurrent_projection else None
         looked_up = look_up(settings, named, packed.inputs, space)
         vectors = looked_up[0]
         gates = space.take("gates", len(vectors), recurrent.shape[1])
         gates.copy_(named["cell.bias"])
         products = update.products
         products.update(gates, vectors, named["cell.kernel"], keep=1.0)
-        trace = run_forward(settings.architecture, packed, gates, recurrent, products, space)
-        loss, grad = self._head(packed, trace.hidden, into, update)
-        grad_gates = run_backward(
-            settings.architecture, packed, trace, grad, recurrent, products, space
-        )
+        kernels = recurrent, projection, products, space
+        trace = run_forward(settings.architecture, packed, gates, *kernels)
+        loss, grad = self._head(packed, trace.state, into, update)
+        grad_gates = run_backward(settings.architecture, packed, trace, grad, *kernels)
         grad_vectors = space.take("grad_vectors", *vectors.shape)
         products.inner(grad_vectors, grad_gates, named["cell.kernel"])
         update.product(into["cell.kernel"], vectors.t(), grad_gates)
         update.total(into["cell.bias"], grad_gates)
-        before = trace.hidden.index_select(0, packed.before)
+        if projection is not None:
+            update.product(into["projection.weight"], trace.hidden.t(), grad)
+        before = trace.state.index_select(0, packed.before)
         update.product(into["cell.recurrent"], before.t(), grad_gates[packed.sizes[0] :])
         train_embedding(settings, into, packed.inputs, looked_up, grad_vectors, update)
         return loss
 
     def _head(
-        self, packed: PackedBatch, hidden: Tensor, into: Parameters, update: Update
+        self, packed: PackedBatch, state: Tensor, into: Parameters, update: Update
     ) -> tuple[float, Tensor]:
-        """Return the sum of the losses and its gradient with respect to the hidden states."""
+        """Return the sum of the losses and its gradient with respect to the state."""
         named, space, settings = self._named, self._space, self._settings
-        states = hidden
-        if settings.projection:
+        projects = settings.projection and not settings.recurrent_projection
+        states = state
+        if projects:
             weight = named["projection.weight"]
-            states = space.take("states", len(hidden), weight.shape[1])
+            states = space.take("states", len(state), weight.shape[1])
             states.copy_(named["projection.bias"])
-            update.products.update(states, hidden, weight, keep=1.0)
+            update.products.update(states, state, weight, keep=1.0)
         loss, grad = train_model_output(
             settings, named, states, packed.targets, into, update, space
         )
-        if not settings.projection:
+        if not projects:
             return loss, grad
-        grad_hidden = space.take("grad_hidden", *hidden.shape)
-        update.products.inner(grad_hidden, grad, named["projection.weight"])
-        update.product(into["projection.weight"], hidden.t(), grad)
+        grad_state = space.take("grad_state", *state.shape)
+        update.products.inner(grad_state, grad, named["projection.weight"])
+        update.product(into["projection.weight"], state.t(), grad)
         update.total(into["projection.bias"], grad)
-        return loss, grad_hidden
+        return loss, grad_state

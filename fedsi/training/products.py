@@ -68,26 +68,39 @@ class Products:
         function = inner_of_pairs if self._paired else inner
         function(out.numpy(), left.numpy(), right.numpy())
 
-    def panels(self, matrix: Tensor, space: Workspace) -> Array:
-        """Return a matrix in panels for ``update_tile``, ``[panels, depth, COLUMNS]``."""
+    def panels(self, matrix: Tensor, space: Workspace, name: str) -> Array:
+        """Return a matrix in panels for ``update_tile``, ``[panels, depth, COLUMNS]``.
+
+        Args:
+            matrix: ``[depth, columns]``.
+            space: Scratch memory.
+            name: Tells matrices that are in use together apart.
+        """
         source = matrix.numpy()
         depth, columns = source.shape
         count = -(-columns // COLUMNS)
         if self._paired:
-            pairs = space.take("panels", count, (depth + 1) // 2, COLUMNS).numpy().view(np.uint32)
+            pairs = (
+                space.take(f"panels of {name}", count, (depth + 1) // 2, COLUMNS)
+                .numpy()
+                .view(np.uint32)
+            )
             pack_pairs(source, pairs)
             return pairs
-        panels: Array = space.take("panels", count, depth, COLUMNS).numpy()
+        panels: Array = space.take(f"panels of {name}", count, depth, COLUMNS).numpy()
         pack(source, panels)
         return panels
 
-    def rows(self, matrix: Tensor, space: Workspace) -> Array:
-        """Return a matrix as ``inner_tile`` reads it, ``[rows, columns]`` or half the columns."""
+    def rows(self, matrix: Tensor, space: Workspace, name: str) -> Array:
+        """Return a matrix as ``inner_tile`` reads it, ``[rows, columns]`` or half the columns.
+
+        The arguments are those of ``panels``.
+        """
         source: Array = matrix.numpy()
         if not self._paired:
             return source
         rows, columns = source.shape
-        pairs = space.take("pairs", rows, (columns + 1) // 2).numpy().view(np.uint32)
+        pairs = space.take(f"pairs of {name}", rows, (columns + 1) // 2).numpy().view(np.uint32)
         pair_rows(source, pairs)
         return pairs
 

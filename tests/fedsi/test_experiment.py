@@ -138,7 +138,6 @@ def test_malformed_toml_names_its_source() -> None:
     "changes",
     [
         {"model.architecture": "lstm"},
-        {"model.recurrent_projection": True},
         {"client.example_noise_multiplier": 1.0, "server.averaging": "uniform"},
     ],
 )
@@ -146,7 +145,5 @@ def test_bfloat16_is_for_gradients_by_hand(changes: dict[str, Any]) -> None:
     for architecture in ("si_cifg", "transformer"):
         given = Experiment(client={"precision": "bfloat16"}, model={"architecture": architecture})
         assert given.client.precision == "bfloat16"
-    with pytest.raises(
-        UserError, match=r"works with the plain SGD of transformer and .* cifg and si"
-    ):
+    with pytest.raises(UserError, match=r"works with the plain SGD of cifg, si_cifg, transformer"):
         Experiment().updated({"client.precision": "bfloat16", **changes})
