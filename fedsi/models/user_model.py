@@ -231,17 +231,17 @@ def _check_history(model: UserModel, flat: Tensor, ids: Tensor, logits: Tensor) 
 
 
 def _forward(model: UserModel, flat: Tensor, ids: Tensor) -> Tensor:
-    with torch.no_grad(), _blamed(model.path, ids):
+    with torch.no_grad(), blamed(model.path, ids):
         return model.features(model.layout.views(flat), ids)
 
 
 def _check_gradient(model: UserModel, flat: Tensor, ids: Tensor) -> None:
-    with _blamed(model.path, ids):
+    with blamed(model.path, ids):
         torch.func.grad(lambda x: model.features(model.layout.views(x), ids).sum())(flat)
 
 
 @contextmanager
-def _blamed(path: str, ids: Tensor) -> Iterator[None]:
+def blamed(path: str, ids: Tensor) -> Iterator[None]:
     """Say whose module failed."""
     try:
         yield

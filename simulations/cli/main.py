@@ -21,6 +21,7 @@ from simulations.cli.bench import bench
 from simulations.cli.compare import compare
 from simulations.cli.data import data
 from simulations.cli.options import StoppedError
+from simulations.cli.predict import generate, predict
 from simulations.cli.privacy import privacy
 from simulations.cli.run import run
 from simulations.cli.tradeoff import tradeoff
@@ -37,6 +38,8 @@ app = typer.Typer(
 app.command()(run)
 app.command()(compare)
 app.command()(tradeoff)
+app.command()(predict)
+app.command()(generate)
 app.command()(audit)
 app.command()(privacy)
 app.add_typer(data, name="data")
