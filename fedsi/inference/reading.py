@@ -88,7 +88,7 @@ def _read(
     with torch.inference_mode():
         if isinstance(model, UserModel):
             ids = torch.tensor([whole])
-            with blamed(model.path, ids):
+            with blamed(model.path, ids.shape):
                 features = model.features(parameters, ids)
         else:
             features, memory = read_on(model, parameters, torch.tensor([tokens]), memory)
