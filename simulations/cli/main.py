@@ -21,6 +21,7 @@ from simulations.cli.bench import bench
 from simulations.cli.compare import compare
 from simulations.cli.data import data
 from simulations.cli.evaluate import evaluate
+from simulations.cli.export import export
 from simulations.cli.options import StoppedError
 from simulations.cli.predict import generate, predict
 from simulations.cli.privacy import privacy
@@ -42,6 +43,7 @@ app.command()(tradeoff)
 app.command()(predict)
 app.command()(generate)
 app.command()(evaluate)
+app.command()(export)
 app.command()(audit)
 app.command()(privacy)
 app.add_typer(data, name="data")
