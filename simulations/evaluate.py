@@ -1,9 +1,11 @@
 """Evaluates a finished run's model on the held-out clients of its corpus."""
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,3 +120,22 @@ def _blame(run: FinishedRun, shape: tuple[int, ...]) -> AbstractContextManager[N
 
 def _score(rows: Counts) -> Score:
     return Score(int(Evaluation.total(rows).tokens), summarise(rows))
+
+
+def score_json(score: LengthScore) -> dict[str, Any]:
+    """Return a length's score as values that JSON can hold."""
+    return {
+        "sequence_length": score.length,
+        "sequences": score.sequences,
+        **metrics_json(score.whole),
+        "beyond": metrics_json(score.beyond) if score.beyond.tokens else None,
+    }
+
+
+def metrics_json(score: Score) -> dict[str, Any]:
+    """Return a score as values that JSON can hold."""
+    values = vars(score.metrics).items()
+    return {
+        "tokens": score.tokens,
+        **{name: value if math.isfinite(value) else None for name, value in values},
+    }

@@ -1,9 +1,7 @@
 """``fedsi evaluate``: a trained model on held-out clients, by sentences and at any length."""
 
 import json
-import math
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,7 +14,9 @@ from simulations.evaluate import (
     Score,
     evaluate_lengths,
     evaluate_sentences,
+    metrics_json,
     open_heldout,
+    score_json,
 )
 from simulations.trained import open_run
 
@@ -40,31 +40,13 @@ def evaluate(
     if as_json:
         found = {
             "run": str(run),
-            "tokens": sentences.tokens,
-            **{f"heldout_{name}": value for name, value in _finite(sentences).items()},
+            **{f"heldout_{name}": value for name, value in metrics_json(sentences).items()},
             "trained_length": finished.experiment.data.sequence_length,
-            "lengths": [length_json(score) for score in scores],
+            "lengths": [score_json(score) for score in scores],
         }
         typer.echo(json.dumps(found, allow_nan=False))
     else:
         _show(sentences, scores, finished.experiment.data.sequence_length)
-
-
-def length_json(score: LengthScore) -> dict[str, Any]:
-    """Return a length's score as values that JSON can hold."""
-    beyond = {"tokens": score.beyond.tokens, **_finite(score.beyond)}
-    return {
-        "sequence_length": score.length,
-        "sequences": score.sequences,
-        "tokens": score.whole.tokens,
-        **_finite(score.whole),
-        "beyond": beyond if score.beyond.tokens else None,
-    }
-
-
-def _finite(score: Score) -> dict[str, float | None]:
-    values = asdict(score.metrics)
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _show(sentences: Score, scores: list[LengthScore], trained: int) -> None:

@@ -22,6 +22,7 @@ from simulations.cli.compare import compare
 from simulations.cli.data import data
 from simulations.cli.evaluate import evaluate
 from simulations.cli.export import export
+from simulations.cli.lengths import lengths
 from simulations.cli.options import StoppedError
 from simulations.cli.predict import generate, predict
 from simulations.cli.privacy import privacy
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(compare)
 app.command()(tradeoff)
+app.command()(lengths)
 app.command()(predict)
 app.command()(generate)
 app.command()(evaluate)
