@@ -48,7 +48,9 @@ class ModelFunction(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return logits, ``[batch, time, vocabulary]``."""
-        parameters = {name: self.get_parameter(_attribute(name)) for name in self._names}
+        parameters: Parameters = {
+            name: self.get_parameter(_attribute(name)) for name in self._names
+        }
         model = self._model
         if isinstance(model, LanguageModel):
             return model.logits(parameters, _states(model, parameters, tokens))
