@@ -182,6 +182,11 @@ class ModelSettings(_Settings):
         return self.architecture in {"transformer", "si_transformer"}
 
     @property
+    def longest_sequence(self) -> int | None:
+        """The most tokens that a Transformer can read; None for any number."""
+        return self.max_length if self.positions == "learned" else None
+
+    @property
     def has_scale_invariant_cell(self) -> bool:
         """Whether a Transformer's layer norms have no scale and shift."""
         return self.architecture == "si_transformer" or self.scale_invariance in {"cell", "full"}

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     CLIP_COUNT_NOISE = 10
     CANARY = 11
     EXAMPLE_NOISE = 12
+    WRITING = 13
 
 
 def generator(

@@ -85,6 +85,12 @@ def initial_state(
     )
 
 
+def evaluated_clients(experiment: Experiment, description: Description) -> NDArray[np.int64]:
+    """Return the held-out clients that the global model is evaluated on."""
+    count = min(description.heldout_clients, experiment.server.evaluation_clients)
+    return description.training_clients + np.arange(count)
+
+
 def run_rounds(
     grid: Grid,
     nodes: Sequence[int],
@@ -105,9 +111,7 @@ def run_rounds(
         NodesError: No client of a cohort could be trained at all.
     """
     server = experiment.server
-    heldout = description.training_clients + np.arange(
-        min(description.heldout_clients, server.evaluation_clients)
-    )
+    heldout = evaluated_clients(experiment, description)
     rounds = private.affordable_rounds() if private else server.rounds
     for number in range(state.round_number + 1, rounds + 1):
         started = time.perf_counter()

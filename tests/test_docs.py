@@ -15,7 +15,7 @@ from simulations.presets import load_preset
 from simulations.studies.tradeoff import without_noise
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/tutorial.md", "docs/data.md", "docs/own-model.md"]
+PAGES = ["README.md", "docs/tutorial.md", "docs/data.md", "docs/own-model.md", "docs/using.md"]
 
 
 def fenced(page: str, language: str) -> list[str]:
@@ -43,7 +43,7 @@ def test_every_format_has_a_command() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_in_commands_are_allowed(page: str) -> None:
     text = (ROOT / page).read_text()
-    commands = re.findall(r"fedsi (?:run|compare|tradeoff|data) [^`\n]*", text)
+    commands = re.findall(r"fedsi (?:run|compare|tradeoff|lengths|data) [^`\n]*", text)
     assert commands
     for command in commands:
         words = shlex.split(command.partition("#")[0])
@@ -54,7 +54,7 @@ def test_settings_in_commands_are_allowed(page: str) -> None:
         update(base, parse_overrides(settings))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/using.md"])
 def test_python_code_runs(
     page: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

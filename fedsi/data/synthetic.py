@@ -127,7 +127,8 @@ class SyntheticPopulation:
 
     def vocabulary(self) -> WordVocabulary:
         """Return what the token ids stand for: words without a meaning."""
-        return WordVocabulary(f"word{rank}" for rank in range(self._language.words))
+        # They hold digits, so only white space may split them.
+        return WordVocabulary((f"word{rank}" for rank in range(self._language.words)), "spaces")
 
     def find(self, names: Sequence[str]) -> Ids:
         """Return the index of each client, which is its name; -1 for other names."""

@@ -54,6 +54,7 @@ from fedsi.models.attention import attend, causal, split_heads
 from fedsi.models.cells import dense
 from fedsi.models.language_model import embed, output_logits, rms_normalise
 from fedsi.models.parameters import Layout, Parameters
+from fedsi.models.positions.learned import check_length
 from fedsi.models.positions.table import ENCODINGS
 
 ACTIVATIONS = {"relu": torch.relu, "gelu": functional.gelu}
@@ -131,6 +132,7 @@ class Transformer:
             cache: Of all tokens before; empty if there are none.
         """
         past = cache[0][0].shape[-2] if cache else 0
+        check_length(self.settings, past + inputs.shape[-1])
         keys = torch.arange(past + inputs.shape[-1], device=inputs.device)
         positions = keys[past:]
         encoding = ENCODINGS[self.settings.positions]

@@ -12,7 +12,7 @@ round.
 
 import importlib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,24 +231,24 @@ def _check_history(model: UserModel, flat: Tensor, ids: Tensor, logits: Tensor) 
 
 
 def _forward(model: UserModel, flat: Tensor, ids: Tensor) -> Tensor:
-    with torch.no_grad(), _blamed(model.path, ids):
+    with torch.no_grad(), blamed(model.path, ids.shape):
         return model.features(model.layout.views(flat), ids)
 
 
 def _check_gradient(model: UserModel, flat: Tensor, ids: Tensor) -> None:
-    with _blamed(model.path, ids):
+    with blamed(model.path, ids.shape):
         leaf = flat.detach().requires_grad_()
         torch.autograd.grad(model.features(model.layout.views(leaf), ids).sum(), leaf)
 
 
 @contextmanager
-def _blamed(path: str, ids: Tensor) -> Iterator[None]:
+def blamed(path: str, shape: Sequence[int]) -> Iterator[None]:
     """Say whose module failed."""
     try:
         yield
     except Exception as error:
         raise UserError(
-            f"{path} failed on token ids int64 {list(ids.shape)}: {_reason(error)}"
+            f"{path} failed on token ids int64 {list(shape)}: {_reason(error)}"
         ) from error
 
 

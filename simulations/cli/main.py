@@ -20,7 +20,11 @@ from simulations.cli.audit import audit
 from simulations.cli.bench import bench
 from simulations.cli.compare import compare
 from simulations.cli.data import data
+from simulations.cli.evaluate import evaluate
+from simulations.cli.export import export
+from simulations.cli.lengths import lengths
 from simulations.cli.options import StoppedError
+from simulations.cli.predict import generate, predict
 from simulations.cli.privacy import privacy
 from simulations.cli.run import run
 from simulations.cli.tradeoff import tradeoff
@@ -37,6 +41,11 @@ app = typer.Typer(
 app.command()(run)
 app.command()(compare)
 app.command()(tradeoff)
+app.command()(lengths)
+app.command()(predict)
+app.command()(generate)
+app.command()(evaluate)
+app.command()(export)
 app.command()(audit)
 app.command()(privacy)
 app.add_typer(data, name="data")

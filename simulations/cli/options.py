@@ -37,6 +37,8 @@ Cache = Annotated[Path, typer.Option("--cache", metavar="DIR", help="Folder for 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what the folder holds.")]
 
+FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+
 CACHE = DEFAULT_CACHE
 
 

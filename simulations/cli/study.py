@@ -48,6 +48,18 @@ def parse_list(text: str, kind: Callable[[str], _Item], option: str) -> list[_It
     return items
 
 
+def parse_lengths(text: str, option: str) -> list[int]:
+    """Parse sequence lengths.
+
+    Raises:
+        UserError: As ``parse_list``, or a length below 1.
+    """
+    lengths = parse_list(text, int, option)
+    if min(lengths) < 1:
+        raise UserError(f"{option} takes lengths of 1 or more, not {min(lengths)}")
+    return lengths
+
+
 def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> None:
     """Refuse a place that a study must not be written to.
 

@@ -4,17 +4,60 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
 from simulations.reports.figures import save_figure, svg
-from simulations.studies.grid import ACCURACY, Outcome, Study
+from simulations.studies.grid import ACCURACY
 
 PAGE = "report.html"
+
+
+class ReportedRun(Protocol):
+    """A run as a page lists it."""
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        ...
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """As in ``summary.json``."""
+        ...
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss left all bounds."""
+        ...
+
+    @property
+    def loss(self) -> float:
+        """Final held-out loss, in nats per token."""
+        ...
+
+
+class Reported(Protocol):
+    """What a study hands to its page."""
+
+    @property
+    def outcomes(self) -> Sequence[ReportedRun]:
+        """Its runs."""
+        ...
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Of the first run, for what is the same in all."""
+        ...
+
+    def table(self) -> pd.DataFrame:
+        """Return what the ``.csv`` holds."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +81,7 @@ class Report:
     """The result as values that JSON can hold."""
 
 
-def write_report(report: Report, study: Study, base: Experiment, folder: Path) -> None:
+def write_report(report: Report, study: Reported, base: Experiment, folder: Path) -> None:
     """Write the study's ``.csv``, ``.json``, ``.png``, ``.svg`` and ``report.html``."""
     path = folder / report.stem
     write_atomically(path.with_suffix(".csv"), study.table().to_csv(index=False).encode())
@@ -48,7 +91,7 @@ def write_report(report: Report, study: Study, base: Experiment, folder: Path) -
     write_atomically(folder / PAGE, _page(report, study, base).encode())
 
 
-def _page(report: Report, study: Study, base: Experiment) -> str:
+def _page(report: Report, study: Reported, base: Experiment) -> str:
     environment = Environment(
         loader=PackageLoader("simulations.reports", "."),
         autoescape=True,
@@ -66,11 +109,11 @@ def _page(report: Report, study: Study, base: Experiment) -> str:
     )
 
 
-def _run(outcome: Outcome) -> dict[str, Any]:
+def _run(outcome: ReportedRun) -> dict[str, Any]:
     summary = outcome.summary
     good = not outcome.diverged
     return {
-        "name": outcome.cell.name,
+        "name": outcome.name,
         "status": summary["status"],
         "rounds": summary["rounds"],
         "loss": f"{outcome.loss:.3f}" if good else "",

@@ -51,6 +51,11 @@ class Outcome:
     records: list[RoundRecord]
 
     @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.cell.name
+
+    @property
     def diverged(self) -> bool:
         """Whether its loss left all bounds."""
         return bool(self.summary["status"] == "diverged")

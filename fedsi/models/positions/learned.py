@@ -26,20 +26,23 @@ def _draw(rng: np.random.Generator, name: str, settings: ModelSettings, shapes: 
 
 
 def embed(parameters: Parameters, vectors: Tensor, positions: Tensor) -> Tensor:
-    """Add each position's row.
+    """Add each position's row."""
+    return vectors + parameters[TABLE][..., positions, :].unsqueeze(-3)
+
+
+def check_length(settings: ModelSettings, length: int) -> None:
+    """Refuse a sequence that is longer than the table.
 
     Raises:
-        UserError: A position beyond the table.
+        UserError: It is.
     """
-    table = parameters[TABLE]
-    length = int(positions[-1]) + 1
-    if length > table.shape[-2]:
+    longest = settings.longest_sequence
+    if longest is not None and length > longest:
         raise UserError(
-            f"a sequence of {length} tokens is longer than the {table.shape[-2]} learned "
-            "positions; raise model.max_length and train anew, shorten the sequence, or use an "
-            "encoding that extends to any length, such as model.positions=fire"
+            f"a sequence of {length} tokens is longer than the {longest} learned positions; raise "
+            "model.max_length and train anew, shorten the sequence, or use an encoding that "
+            "extends to any length, such as model.positions=fire"
         )
-    return vectors + table[..., positions, :].unsqueeze(-3)
 
 
 LEARNED = Encoding(shapes=_shapes, draw=_draw, embed=embed)

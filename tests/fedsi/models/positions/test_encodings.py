@@ -151,6 +151,8 @@ def test_learned_positions_are_rows_of_a_table() -> None:
 
 
 def test_a_sequence_longer_than_the_table_is_refused() -> None:
-    vectors = torch.zeros(1, 10, HEADS * 4)
+    settings = ModelSettings(architecture="transformer", positions="learned", max_length=9)
+    learned.check_length(settings, 9)
     with pytest.raises(UserError, match=r"10 tokens is longer than the 9 learned .*max_length"):
-        learned.embed(random_parameters("learned"), vectors, torch.arange(10))
+        learned.check_length(settings, 10)
+    learned.check_length(settings.model_copy(update={"positions": "fire"}), 10)

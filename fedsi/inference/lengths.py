@@ -1,0 +1,109 @@
+"""Evaluation at sequence lengths other than that of training.
+
+A sentence of the protocol is a list of pairs (input, target): ``(bos, w1), (w1, w2), ...`` up to
+``(wn, eos)``. A client's sentences are packed in their order: a sequence takes whole sentences
+while their pairs fit. A sentence that is longer than a sequence, which happens only below the
+length of training, is cut. So every length asks for the same targets, each with all of its sentence
+before it; longer sequences add the sentences before that. The model meets no token that it was not
+trained on: as in training ``bos`` stands before each sentence's first word and is never a target,
+and ``eos`` is never an input.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsi.data.protocol import PAD, Tokens
+from fedsi.models.model import Model
+from fedsi.models.parameters import Parameters
+from fedsi.training.metrics import Evaluation
+
+POSITIONS = 1280
+"""Positions of a batch, as in evaluation sentence by sentence: 64 sequences of 20."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Packed sentences; where there is no target there is padding."""
+
+    inputs: Tokens
+    """``[sequences, length]``."""
+    targets: Tokens
+    """``[sequences, length]``."""
+
+
+def pack_sentences(examples: Tokens, length: int) -> Sequences:
+    """Pack a client's sentences.
+
+    Args:
+        examples: ``[examples, time + 1]``, rows of the protocol.
+        length: Pairs of a sequence.
+    """
+    pieces = list(_pieces(examples, length))
+    places = _places([len(piece) for piece in pieces], length)
+    count = 1 + max((row for row, _ in places), default=-1)
+    packed = np.full((2, count, length), PAD, dtype=np.int32)
+    for piece, (row, start) in zip(pieces, places, strict=True):
+        packed[:, row, start : start + len(piece)] = piece.T
+    return Sequences(*packed)
+
+
+def _pieces(examples: Tokens, length: int) -> Iterator[Tokens]:
+    """Yield each sentence's pairs, ``[pairs, 2]``, cut where they are more than a sequence's."""
+    for row in examples:
+        pairs = np.stack([row[:-1], row[1:]], -1)[row[1:] != PAD]
+        for start in range(0, len(pairs), length):
+            yield pairs[start : start + length]
+
+
+def _places(sizes: list[int], length: int) -> list[tuple[int, int]]:
+    """Return the sequence of each piece and its start in it."""
+    places = []
+    row, filled = 0, 0
+    for size in sizes:
+        if filled + size > length:
+            row, filled = row + 1, 0
+        places.append((row, filled))
+        filled += size
+    return places
+
+
+def evaluate_sequences(
+    model: Model, parameters: Parameters, sequences: Sequences, unigram: Tensor, trained_length: int
+) -> tuple[Evaluation, Evaluation]:
+    """Count losses and hits of a client's packed sentences.
+
+    Args:
+        model: The model's functions.
+        parameters: Named tensors without client axis.
+        sequences: What ``pack_sentences`` returned.
+        unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
+        trained_length: Positions of a sequence in training.
+
+    Returns:
+        Counts over all targets, and over those at positions that no sequence in training had.
+
+    Raises:
+        UserError: The sequences are longer than the model's learned positions.
+    """
+    whole, beyond = Evaluation(), Evaluation()
+    count, length = sequences.inputs.shape
+    step = max(1, POSITIONS // length)
+    later = torch.arange(length) >= trained_length
+    with torch.inference_mode():
+        for start in range(0, count, step):
+            inputs, targets = (
+                torch.from_numpy(part[start : start + step]).long()
+                for part in (sequences.inputs, sequences.targets)
+            )
+            mask = targets != PAD
+            features = model.features(parameters, inputs)
+            logits, wanted = model.logits(parameters, features[mask]), targets[mask]
+            far = later.expand_as(mask)[mask]
+            whole.examples += len(inputs)
+            whole.add(logits, wanted, unigram)
+            beyond.add(logits[far], wanted[far], unigram)
+    return whole, beyond

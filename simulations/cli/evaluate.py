@@ -1,0 +1,77 @@
+"""``fedsi evaluate``: a trained model on held-out clients, by sentences and at any length."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from simulations.cli import options, study
+from simulations.cli.display import Display
+from simulations.evaluate import (
+    LengthScore,
+    Score,
+    evaluate_lengths,
+    evaluate_sentences,
+    metrics_json,
+    open_heldout,
+    score_json,
+)
+from simulations.trained import open_run
+
+
+def evaluate(
+    run: options.FinishedRun,
+    sequence_length: Annotated[
+        str | None,
+        typer.Option(metavar="LENGTH,...", help="Pack each client's sentences into these lengths."),
+    ] = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Evaluate a trained model on the held-out clients of its corpus."""
+    lengths = study.parse_lengths(sequence_length, "--sequence-length") if sequence_length else []
+    finished = open_run(run)
+    with Display(options.messages()) as display:
+        population = open_heldout(finished, cache, display.step)
+        scores = evaluate_lengths(finished, population, lengths, display.step)
+        sentences = evaluate_sentences(finished, population, display.step)
+    if as_json:
+        found = {
+            "run": str(run),
+            **{f"heldout_{name}": value for name, value in metrics_json(sentences).items()},
+            "trained_length": finished.experiment.data.sequence_length,
+            "lengths": [score_json(score) for score in scores],
+        }
+        typer.echo(json.dumps(found, allow_nan=False))
+    else:
+        _show(sentences, scores, finished.experiment.data.sequence_length)
+
+
+def _show(sentences: Score, scores: list[LengthScore], trained: int) -> None:
+    console = Console()
+    rows = {f"length {score.length}": score.whole for score in scores}
+    console.print(_table("On held-out clients", {"sentences": sentences, **rows}))
+    if scores:
+        far = {f"length {score.length}": score.beyond for score in scores if score.beyond.tokens}
+        console.print(_table(f"At positions beyond the {trained} of training", far))
+
+
+def _table(title: str, scores: dict[str, Score]) -> Table:
+    table = Table(title=title, title_justify="left")
+    header = ("", "tokens", "loss", "perplexity", "accuracy", "word accuracy", "unigram loss")
+    for place, name in enumerate(header):
+        table.add_column(name, justify="left" if place == 0 else "right")
+    for name, score in scores.items():
+        metrics = score.metrics
+        table.add_row(
+            name,
+            f"{score.tokens:,}",
+            f"{metrics.loss:.4f}",
+            f"{metrics.perplexity:,.1f}",
+            f"{metrics.accuracy:.4f}",
+            f"{metrics.accuracy_no_oov_no_eos:.4f}",
+            f"{metrics.unigram_loss:.4f}",
+        )
+    return table

@@ -1,0 +1,56 @@
+"""``fedsi export``: a trained model as a file for other programs."""
+
+import json
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedsi.files import make_folder, write_atomically
+from simulations.cli import options
+from simulations.trained import open_run
+
+
+class Format(StrEnum):
+    """What can be written; the names are those of ``fedsi.inference.export.FORMATS``."""
+
+    ONNX = "onnx"
+    TORCH_EXPORT = "torch-export"
+
+
+def export(
+    run: options.FinishedRun,
+    form: Annotated[Format, typer.Option("--format", help="What to write.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="By default model.onnx or model.pt2 in the run's folder."
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a trained model as a function from tokens [batch, time] to logits."""
+    # The exporters take a second to import, which other commands need not pay.
+    from fedsi.inference.export import FORMATS  # noqa: PLC0415
+
+    finished = open_run(run)
+    name, make = FORMATS[form.value]
+    content = make(finished.trained)
+    path = out or run / name
+    make_folder(path.parent)
+    write_atomically(path, content)
+    facts = {
+        "file": str(path),
+        "format": form.value,
+        "bytes": len(content),
+        "sha256": sha256(content).hexdigest(),
+        "vocabulary": str(run / finished.trained.vocabulary.file_name),
+        "vocabulary_size": len(finished.trained.vocabulary),
+        "longest_sequence": finished.trained.longest,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        typer.echo(f"{path}: tokens int64 [batch, time] -> logits [batch, time, vocabulary]")

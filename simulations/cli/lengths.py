@@ -1,0 +1,62 @@
+"""``fedsi lengths``: position encodings at sequence lengths beyond that of training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedsi.experiment import Experiment
+from fedsi.files import write_atomically
+from simulations.cli import options, study
+from simulations.reports.lengths import LABELS, lengths_report, markdown
+from simulations.reports.study import write_report
+from simulations.studies.lengths import LengthStudy, experiment_of, length_cells, score_cells
+
+_PRESET = "length"
+
+
+def lengths(
+    experiment_file: options.ExperimentFile = None,
+    preset: options.Preset = None,
+    overrides: options.Overrides = None,
+    positions: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Position encodings to try.")
+    ] = ",".join(LABELS),
+    sequence_lengths: Annotated[
+        str, typer.Option("--lengths", metavar="LENGTH,...", help="Lengths to evaluate at.")
+    ] = "20,40,80,160",
+    seeds: study.Seeds = 3,
+    jobs: study.Jobs = None,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Train a Transformer with each position encoding and evaluate it at longer sequences.
+
+    Without an experiment it is the preset ``length``.
+    """
+    usual = None if experiment_file or preset else _PRESET
+    base = options.resolve(experiment_file, preset or usual, overrides)
+    names = study.parse_list(positions, str, "--positions")
+    wanted = sorted(study.parse_lengths(sequence_lengths, "--lengths"))
+    cells = list(length_cells(names, seeds, base.seed))
+    experiments = {cell.name: experiment_of(base, cell) for cell in cells}
+    folder = out or options.default_folder("lengths")
+    study.check_folder(folder, "study", overwrite=overwrite, resume=resume)
+    console = options.messages()
+    with study.shown(console, folder) as display:
+        corpus = study.open_corpus(base, cache, display)
+        study.run_experiments(
+            experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
+        )
+        outcomes = score_cells(cells, folder, wanted, cache, display.step)
+    _write(LengthStudy(names, wanted, outcomes, base), base, folder, as_json=as_json)
+
+
+def _write(result: LengthStudy, base: Experiment, folder: Path, *, as_json: bool) -> None:
+    report = lengths_report(result)
+    write_report(report, result, base, folder)
+    write_atomically(folder / f"{report.stem}.md", markdown(report).encode())
+    study.show(report, folder, options.messages(), as_json=as_json)

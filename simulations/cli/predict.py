@@ -1,0 +1,99 @@
+"""``fedsi predict`` and ``fedsi generate``: a trained model's next words."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedsi.data.protocol import EOS, OOV
+from fedsi.errors import UserError
+from fedsi.inference.reading import (
+    Candidate,
+    Reading,
+    TrainedModel,
+    begin,
+    candidates,
+    read_text,
+)
+from fedsi.inference.sampling import write_on
+from fedsi.threads import torch_threads
+from fedsi.training.metrics import SUGGESTIONS
+from simulations.cli import options
+from simulations.trained import open_run
+
+
+def predict(
+    run: options.FinishedRun,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text so far.")],
+    top: Annotated[int, typer.Option(min=1, help="Words to show.")] = SUGGESTIONS,
+    as_json: options.Json = False,
+) -> None:
+    """Say which words a trained model expects next."""
+    with torch_threads(1):
+        trained = open_run(run).trained
+        reading = read_text(trained, text)
+    found = candidates(trained, reading, top)
+    if as_json:
+        typer.echo(json.dumps(_to_json(trained, reading, found), allow_nan=False))
+        return
+    read = trained.vocabulary.decode(reading.tokens[1:])
+    table = Table(title=f"After {read!r}", title_justify="left")
+    table.add_column("next word")
+    table.add_column("probability", justify="right")
+    for candidate in found:
+        table.add_row(candidate.word, f"{candidate.probability:.4f}")
+    others = ((EOS, "the sentence ends"), (OOV, "an unknown word"))
+    for token, label in others:
+        table.add_row(f"({label})", f"{_probability(reading, token):.4f}")
+    Console().print(table)
+
+
+def _to_json(trained: TrainedModel, reading: Reading, found: list[Candidate]) -> dict[str, object]:
+    return {
+        "read": trained.vocabulary.decode(reading.tokens[1:]),
+        "tokens": list(reading.tokens),
+        "candidates": [
+            {"word": c.word, "token": c.token, "probability": c.probability} for c in found
+        ],
+        "end_probability": _probability(reading, EOS),
+        "unknown_probability": _probability(reading, OOV),
+    }
+
+
+def _probability(reading: Reading, token: int) -> float:
+    return float(reading.log_probabilities[token].exp())
+
+
+def generate(
+    run: options.FinishedRun,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How it begins; by default with nothing.")
+    ] = None,
+    length: Annotated[int, typer.Option(min=1, help="The most words to add.")] = 20,
+    temperature: Annotated[
+        float, typer.Option(help="Below 1, likely words become likelier; above 1, less so.")
+    ] = 1.0,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Draw from this many likeliest words only.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Let a trained model write on."""
+    if not 0 < temperature < float("inf"):
+        raise UserError(f"--temperature {temperature:g} is not allowed: give a number above 0")
+    with torch_threads(1):
+        trained = open_run(run).trained
+        reading = begin(trained) if prompt is None else read_text(trained, prompt)
+        tokens = write_on(
+            trained, reading, length=length, temperature=temperature, most=top, seed=seed
+        )
+    text = trained.vocabulary.decode(reading.tokens[1:] + tokens)
+    if as_json:
+        ended = len(tokens) < length
+        found = {"prompt": prompt, "text": text, "tokens": list(tokens), "ended": ended}
+        typer.echo(json.dumps({**found, "seed": seed}))
+    else:
+        typer.echo(text)

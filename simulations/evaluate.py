@@ -1,0 +1,141 @@
+"""Evaluates a finished run's model on the held-out clients of its corpus."""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedsi.data.corpus import Progress
+from fedsi.data.population import Population
+from fedsi.data.prepare import open_population, prepare
+from fedsi.errors import UserError
+from fedsi.inference.lengths import evaluate_sequences, pack_sentences
+from fedsi.models.positions.learned import check_length
+from fedsi.models.user_model import UserModel, blamed
+from fedsi.threads import torch_threads
+from fedsi.training.block import BlockTrainer
+from fedsi.training.metrics import Counts, Evaluation, Metrics, summarise
+from server.rounds import evaluated_clients
+from simulations.trained import FinishedRun
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well some targets were predicted."""
+
+    tokens: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class LengthScore:
+    """How well a model predicts sentences packed into sequences of one length."""
+
+    length: int
+    sequences: int
+    whole: Score
+    """Of all targets; they are the same at every length."""
+    beyond: Score
+    """Of those at positions beyond the length of training; there may be none."""
+
+
+def open_heldout(run: FinishedRun, cache: Path, progress: Progress) -> Population:
+    """Open the population that a run was trained on.
+
+    Raises:
+        UserError: Its corpus is missing, is another one now, or gives other token ids.
+    """
+    population = open_population(prepare(run.experiment.data, cache, progress))
+    description = population.description
+    if description.corpus_sha256 != run.summary["corpus_sha256"]:
+        raise UserError(
+            f"the corpus {description.corpus} is not the one that {run.path} was trained on (its "
+            "SHA-256 is another); put that corpus back, or train anew"
+        )
+    if population.vocabulary().file_text() != run.trained.vocabulary.file_text():
+        raise UserError(
+            f"the corpus {description.corpus} has another vocabulary than {run.path} was trained "
+            "with; put back the word list or tokenizer of the run, or train anew"
+        )
+    return population
+
+
+def evaluate_sentences(run: FinishedRun, population: Population, progress: Progress) -> Score:
+    """Evaluate sentence by sentence, as the run did: of its last round this gives the same bits."""
+    trainer = BlockTrainer(run.experiment, population)
+    clients = evaluated_clients(run.experiment, population.description)
+    rows = []
+    with torch_threads(1):
+        for done, client in enumerate(clients.tolist(), start=1):
+            rows.append(trainer.evaluate(run.flat, [client])[0])
+            progress("evaluating sentences", done, len(clients))
+    return _score(np.array(rows))
+
+
+def evaluate_lengths(
+    run: FinishedRun, population: Population, lengths: Sequence[int], progress: Progress
+) -> list[LengthScore]:
+    """Evaluate the same clients' sentences packed into sequences of each length.
+
+    Raises:
+        UserError: A length is beyond the model's learned positions, or a user's own model fails.
+    """
+    for length in lengths:
+        check_length(run.experiment.model, length)
+    return [_at_length(run, population, length, progress) for length in lengths]
+
+
+def _at_length(
+    run: FinishedRun, population: Population, length: int, progress: Progress
+) -> LengthScore:
+    clients = evaluated_clients(run.experiment, population.description)
+    unigram = torch.tensor(population.unigram_log_probabilities)
+    data, trained = run.experiment.data, run.trained
+    counts = []
+    with torch_threads(1):
+        for done, client in enumerate(clients.tolist(), start=1):
+            examples = population.examples(client)[: data.max_examples_per_client]
+            sequences = pack_sentences(examples, length)
+            with _blame(run, sequences.inputs.shape):
+                both = evaluate_sequences(
+                    trained.model, trained.parameters, sequences, unigram, data.sequence_length
+                )
+            counts.append([part.row() for part in both])
+            progress(f"evaluating length {length}", done, len(clients))
+    whole, beyond = np.array(counts).swapaxes(0, 1)
+    sequences_in_all = int(Evaluation.total(whole).examples)
+    return LengthScore(length, sequences_in_all, _score(whole), _score(beyond))
+
+
+def _blame(run: FinishedRun, shape: tuple[int, ...]) -> AbstractContextManager[None]:
+    """Say so if it is a user's own module that fails, for example at a length it cannot take."""
+    model = run.trained.model
+    return blamed(model.path, shape) if isinstance(model, UserModel) else nullcontext()
+
+
+def _score(rows: Counts) -> Score:
+    return Score(int(Evaluation.total(rows).tokens), summarise(rows))
+
+
+def score_json(score: LengthScore) -> dict[str, Any]:
+    """Return a length's score as values that JSON can hold."""
+    return {
+        "sequence_length": score.length,
+        "sequences": score.sequences,
+        **metrics_json(score.whole),
+        "beyond": metrics_json(score.beyond) if score.beyond.tokens else None,
+    }
+
+
+def metrics_json(score: Score) -> dict[str, Any]:
+    """Return a score as values that JSON can hold."""
+    values = vars(score.metrics).items()
+    return {
+        "tokens": score.tokens,
+        **{name: value if math.isfinite(value) else None for name, value in values},
+    }

@@ -1,0 +1,247 @@
+"""Length generalisation: Transformers with each position encoding, evaluated beyond their training.
+
+Every model is trained at the experiment's ``data.sequence_length`` and evaluated on the same
+held-out sentences packed into longer and longer sequences, see ``fedsi.inference.lengths``.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from fedsi.data.corpus import Progress
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from fedsi.files import write_atomically
+from simulations.evaluate import evaluate_lengths, open_heldout, score_json
+from simulations.studies.grid import RUNS
+from simulations.trained import FinishedRun, open_run
+
+SCORES = "lengths.json"
+"""In each run's folder: what its model scored at each length."""
+
+
+@dataclass(frozen=True)
+class LengthCell:
+    """One training."""
+
+    positions: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its folder and its progress bar."""
+        return f"{self.positions}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class LengthOutcome:
+    """A cell's finished run, and what its model scored."""
+
+    cell: LengthCell
+    summary: dict[str, Any]
+    scores: Mapping[int, dict[str, Any]]
+    """``score_json`` by length; lengths that the model cannot read are not there."""
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.cell.name
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss left all bounds."""
+        return bool(self.summary["status"] == "diverged")
+
+    @property
+    def loss(self) -> float:
+        """Final held-out loss, sentence by sentence, in nats per token; infinite if it diverged."""
+        return math.inf if self.diverged else float(self.summary["heldout_loss"])
+
+
+@dataclass(frozen=True)
+class LengthSetting:
+    """An encoding at a length, over all seeds that did not diverge."""
+
+    positions: str
+    length: int
+    losses: Sequence[float]
+    """Empty if the models cannot read that length, or all of them diverged."""
+    beyond: Sequence[float]
+    """Losses at positions beyond those of training; empty where there are none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the means as values that JSON can hold."""
+        return {
+            "length": self.length,
+            "loss": fmean(self.losses) if self.losses else None,
+            "half_range": half_range(self.losses) if self.losses else None,
+            "loss_beyond": fmean(self.beyond) if self.beyond else None,
+        }
+
+
+@dataclass(frozen=True)
+class LengthStudy:
+    """All outcomes."""
+
+    positions: Sequence[str]
+    lengths: Sequence[int]
+    """Ascending."""
+    outcomes: Sequence[LengthOutcome]
+    experiment: Experiment
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The first run's summary, for what is the same in all."""
+        return self.outcomes[0].summary
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len({outcome.cell.seed for outcome in self.outcomes})
+
+    @property
+    def trained_length(self) -> int:
+        """Positions of a sequence in training."""
+        return self.experiment.data.sequence_length
+
+    def setting(self, positions: str, length: int) -> LengthSetting:
+        """Return an encoding's losses at a length."""
+        scores = [
+            outcome.scores[length]
+            for outcome in self.outcomes
+            if outcome.cell.positions == positions
+            and not outcome.diverged
+            and length in outcome.scores
+        ]
+        beyond = [score["beyond"]["loss"] for score in scores if score["beyond"]]
+        return LengthSetting(positions, length, [score["loss"] for score in scores], beyond)
+
+    def settings(self, positions: str) -> list[LengthSetting]:
+        """Return an encoding's settings in the order of the lengths."""
+        return [self.setting(positions, length) for length in self.lengths]
+
+    def diverged(self, positions: str) -> int:
+        """Return how many seeds diverged with an encoding."""
+        return sum(o.diverged for o in self.outcomes if o.cell.positions == positions)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row for each run and length; a length that cannot be read is empty."""
+        rows = []
+        for outcome in self.outcomes:
+            for length in self.lengths:
+                score = dict(outcome.scores.get(length, {}))
+                beyond = score.pop("beyond", None) or {}
+                rows.append(
+                    {
+                        "positions": outcome.cell.positions,
+                        "seed": outcome.cell.seed,
+                        "status": outcome.summary["status"],
+                        **score,
+                        "sequence_length": length,
+                        **{f"beyond_{key}": value for key, value in beyond.items()},
+                        "model_sha256": outcome.summary["model_sha256"],
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as values that JSON can hold."""
+        return {
+            "corpus": self.summary["corpus"],
+            "corpus_sha256": self.summary["corpus_sha256"],
+            "trained_length": self.trained_length,
+            "seeds": self.seeds,
+            "positions": {
+                name: [setting.to_json() for setting in self.settings(name)]
+                for name in self.positions
+            },
+            "runs": [
+                {
+                    "positions": outcome.cell.positions,
+                    "lengths": list(outcome.scores.values()),
+                    **outcome.summary,
+                }
+                for outcome in self.outcomes
+            ],
+        }
+
+
+def half_range(values: Sequence[float]) -> float:
+    """Return half the distance between the largest and the least."""
+    return (max(values) - min(values)) / 2
+
+
+def length_cells(positions: Sequence[str], seeds: int, first_seed: int) -> Iterator[LengthCell]:
+    """Yield every combination; seeds count up from the experiment's own."""
+    for seed in range(first_seed, first_seed + seeds):
+        for name in positions:
+            yield LengthCell(name, seed)
+
+
+def experiment_of(base: Experiment, cell: LengthCell) -> Experiment:
+    """Return the base experiment with a cell's values.
+
+    Raises:
+        UserError: An encoding that is not there, or that the architecture cannot take.
+    """
+    if not base.model.is_transformer:
+        raise UserError(
+            "position encodings are parts of a Transformer, and this experiment has "
+            f"model.architecture={base.model.architecture}; set model.architecture=transformer"
+        )
+    return base.updated({"model.positions": cell.positions, "seed": cell.seed})
+
+
+def score_cells(
+    cells: Sequence[LengthCell],
+    folder: Path,
+    lengths: Sequence[int],
+    cache: Path,
+    progress: Progress,
+) -> list[LengthOutcome]:
+    """Score the finished runs of a study's folder; what was scored before is read.
+
+    Raises:
+        UserError: A run's files are damaged, or its corpus is another one now.
+    """
+    outcomes = []
+    for done, cell in enumerate(cells):
+        progress("scoring models", done, len(cells))
+        run = open_run(folder / RUNS / cell.name)
+        outcomes.append(LengthOutcome(cell, run.summary, _scores(run, lengths, cache)))
+    progress("scoring models", len(cells), len(cells))
+    return outcomes
+
+
+def _scores(run: FinishedRun, lengths: Sequence[int], cache: Path) -> dict[int, dict[str, Any]]:
+    """Return the scores of the lengths that a run's model can read."""
+    longest = run.trained.longest or math.inf
+    readable = [length for length in lengths if length <= longest]
+    if run.summary["status"] == "diverged":
+        return {}
+    known = _read_scores(run)
+    missing = [length for length in readable if length not in known]
+    if missing:
+        population = open_heldout(run, cache, lambda *_: None)
+        for score in evaluate_lengths(run, population, missing, lambda *_: None):
+            known[score.length] = score_json(score)
+        content = {"model_sha256": run.summary["model_sha256"], "scores": list(known.values())}
+        write_atomically(run.path / SCORES, json.dumps(content, indent=1).encode())
+    return {length: known[length] for length in readable}
+
+
+def _read_scores(run: FinishedRun) -> dict[int, dict[str, Any]]:
+    """Return what was scored before; nothing if that was another model, or is damaged."""
+    try:
+        content = json.loads((run.path / SCORES).read_text(encoding="utf-8"))
+        if content["model_sha256"] != run.summary["model_sha256"]:
+            return {}
+        return {int(score["sequence_length"]): dict(score) for score in content["scores"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,98 @@
+"""Opens a finished run's model; nothing but the run's folder is read."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fedsi
+from fedsi.data.vocabulary import load_vocabulary
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from fedsi.inference.reading import TrainedModel
+from fedsi.models.build import build_model
+from server.run_folder import EXPERIMENT, MODEL, RunFolder
+
+_NEEDED = ("vocabulary_size", "model_sha256", "corpus_sha256", "rounds")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has ended, and its model."""
+
+    path: Path
+    experiment: Experiment
+    summary: dict[str, Any]
+    trained: TrainedModel
+    flat: Tensor
+    """All parameters, ``[parameters]``; those of ``trained`` are views of it."""
+
+
+def open_run(path: Path) -> FinishedRun:
+    """Open the folder of a finished run.
+
+    Raises:
+        UserError: It holds no finished run, a file of it is missing or damaged, its files do not
+            belong together, or another version of fedsi wrote it in another way.
+    """
+    run = RunFolder(path)
+    if not (path / EXPERIMENT).exists():
+        raise UserError(f"{path} holds no run; name the folder of one, such as results/run-...")
+    summary = run.summary()
+    if summary is None:
+        raise UserError(
+            f"the run in {path} is not finished; finish it with: fedsi run --resume --out {path}"
+        )
+    missing = [key for key in _NEEDED if key not in summary]
+    if missing:
+        raise _other_version(path, f"its summary has no {missing[0]}", summary)
+    try:
+        experiment = run.experiment()
+        trained, flat = _trained(run, experiment, summary)
+    except UserError as error:
+        if _version(summary) != fedsi.__version__:
+            raise _other_version(path, str(error), summary) from None
+        raise
+    return FinishedRun(path, experiment, summary, trained, flat)
+
+
+def _trained(
+    run: RunFolder, experiment: Experiment, summary: dict[str, Any]
+) -> tuple[TrainedModel, Tensor]:
+    vocabulary = load_vocabulary(run.path)
+    size = summary["vocabulary_size"]
+    if len(vocabulary) != size:
+        raise UserError(
+            f"{run.path / vocabulary.file_name} has {len(vocabulary)} token ids and the model "
+            f"{size}; put back the vocabulary that the run wrote, or run again with --overwrite"
+        )
+    arrays = run.model()
+    model = build_model(experiment, size)
+    if {name: tuple(array.shape) for name, array in arrays.items()} != model.layout.shapes:
+        raise UserError(
+            f"the parameters in {run.path / MODEL} are not those of the model that "
+            f"{run.path / EXPERIMENT} describes; put back the files that the run wrote, or run "
+            "again with --overwrite"
+        )
+    if hashlib.sha256((run.path / MODEL).read_bytes()).hexdigest() != summary["model_sha256"]:
+        raise UserError(
+            f"{run.path / MODEL} is not the file that the run wrote: its SHA-256 is not that of "
+            "summary.json; put it back, or run again with --overwrite"
+        )
+    flat = torch.cat([arrays[name].flatten() for name in model.layout.shapes])
+    return TrainedModel(model, model.layout.views(flat), vocabulary), flat
+
+
+def _version(summary: dict[str, Any]) -> str:
+    versions = summary.get("versions")
+    return str(versions.get("fedsi", "?")) if isinstance(versions, dict) else "?"
+
+
+def _other_version(path: Path, reason: str, summary: dict[str, Any]) -> UserError:
+    return UserError(
+        f"the run in {path} was written by fedsi {_version(summary)} and this is "
+        f"{fedsi.__version__}, which cannot use it ({reason}); use that version, or train it anew"
+    )

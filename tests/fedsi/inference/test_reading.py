@@ -1,0 +1,125 @@
+"""Reading word by word gives what reading the whole text at once gives; writing follows from it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedsi import Experiment
+from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV
+from fedsi.data.vocabulary import WordVocabulary
+from fedsi.errors import UserError
+from fedsi.experiment import ARCHITECTURES
+from fedsi.inference.reading import TrainedModel, begin, candidates, read_more, read_text
+from fedsi.inference.sampling import _draw, write_on
+from fedsi.models.build import build_model
+
+WORDS = ("a", "b", "c", "d", "e", "f", "g")
+SIZES = {"embedding_size": 8, "hidden_size": 6, "heads": 2, "feedforward_size": 10}
+USERS = "tests.own_models:Gru"
+
+
+def trained_model(architecture: str, **changes: object) -> TrainedModel:
+    experiment = Experiment(model={**SIZES, "architecture": architecture, **changes})
+    vocabulary = WordVocabulary(WORDS)
+    model = build_model(experiment, len(vocabulary))
+    flat = torch.randn(model.layout.size, generator=torch.Generator().manual_seed(5)).double()
+    return TrainedModel(model, model.layout.views(flat), vocabulary)
+
+
+def at_once(trained: TrainedModel, tokens: tuple[int, ...]) -> torch.Tensor:
+    """Return the logits after a whole text, ``[vocabulary]``: the slow twin."""
+    features = trained.model.features(trained.parameters, torch.tensor([tokens]))
+    return trained.model.logits(trained.parameters, features[:, -1])[0].detach()
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, USERS])
+@settings(max_examples=15)
+@given(text=st.lists(st.sampled_from([*WORDS, "unknown"]), min_size=1, max_size=12))
+def test_one_more_word_is_the_whole_text(architecture: str, text: list[str]) -> None:
+    trained = trained_model(architecture)
+    reading = begin(trained)
+    for word in text:
+        before = reading
+        reading = read_more(trained, reading, trained.vocabulary.encode(word))
+        assert before.tokens == reading.tokens[:-1]
+    expected = at_once(trained, (BOS, *trained.vocabulary.encode(" ".join(text))))
+    torch.testing.assert_close(
+        reading.log_probabilities, expected.double().log_softmax(-1), rtol=0, atol=1e-9
+    )
+    whole = read_text(trained, " ".join(text))
+    assert whole.tokens == reading.tokens
+    torch.testing.assert_close(whole.log_probabilities, reading.log_probabilities)
+
+
+def test_candidates_are_the_likeliest_words() -> None:
+    trained = trained_model("transformer")
+    reading = read_text(trained, "a b")
+    shares = reading.log_probabilities.exp()
+    words = shares[FIRST_WORD:]
+    found = candidates(trained, reading, 3)
+    expected = sorted(range(len(words)), key=lambda i: -float(words[i]))[:3]
+    assert [c.word for c in found] == [WORDS[i] for i in expected]
+    assert [c.probability for c in found] == pytest.approx([float(words[i]) for i in expected])
+    everything = candidates(trained, reading, 1000)
+    assert len(everything) == len(WORDS)
+    total = sum(c.probability for c in everything) + float(shares[: OOV + 1].sum())
+    assert total == pytest.approx(1)
+
+
+def test_a_text_without_words_is_refused() -> None:
+    with pytest.raises(UserError, match="no word in the text '12 !'"):
+        read_text(trained_model("cifg"), "12 !")
+
+
+def test_predictions_that_are_not_numbers_are_refused() -> None:
+    trained = trained_model("cifg")
+    trained.parameters["output.bias"][3] = float("nan")
+    with pytest.raises(UserError, match="not numbers"):
+        begin(trained)
+
+
+def test_writing_is_a_function_of_the_seed() -> None:
+    trained = trained_model("si_cifg")
+    texts = {
+        seed: write_on(trained, begin(trained), length=9, temperature=1.0, most=None, seed=seed)
+        for seed in range(8)
+    }
+    again = write_on(trained, begin(trained), length=9, temperature=1.0, most=None, seed=3)
+    assert again == texts[3]
+    assert len(set(texts.values())) > 1
+    assert all(token >= FIRST_WORD for text in texts.values() for token in text)
+    # A longer text begins with the shorter one.
+    longer = write_on(trained, begin(trained), length=20, temperature=1.0, most=None, seed=3)
+    assert longer[: len(texts[3])] == texts[3]
+
+
+def test_the_likeliest_alone_is_greedy() -> None:
+    trained = trained_model("lstm")
+    written = write_on(trained, begin(trained), length=6, temperature=0.7, most=1, seed=0)
+    tokens: tuple[int, ...] = (BOS,)
+    for token in written:
+        scores = at_once(trained, tokens)
+        scores[[0, BOS, OOV]] = -torch.inf
+        assert token == int(scores.argmax())
+        tokens += (token,)
+
+
+@pytest.mark.parametrize(("temperature", "most"), [(1.0, None), (0.5, None), (2.0, 3)])
+def test_draws_have_the_models_shares(temperature: float, most: int | None) -> None:
+    """Of evenly spread places, each id gets its share; a wrong power would be seen."""
+    scores = np.log([0.1, 0.1, 0.3, 0.1, 0.2, 0.15, 0.05])
+    kept = [EOS, 4, 5, 6][:most]
+    weights = np.exp(scores[kept]) ** (1 / temperature)
+    draws = [_draw(scores / temperature, most, (i + 0.5) / 2000) for i in range(2000)]
+    for token, weight in zip(kept, weights, strict=True):
+        assert draws.count(token) / 2000 == pytest.approx(weight / weights.sum(), abs=2e-3)
+
+
+def test_learned_positions_end_a_text() -> None:
+    trained = trained_model("transformer", positions="learned", max_length=20)
+    assert trained.longest == 20
+    read_text(trained, "a " * 19)
+    with pytest.raises(UserError, match="21 tokens is longer than the 20 learned"):
+        read_text(trained, "a " * 20)

@@ -1,0 +1,210 @@
+"""A finished run from the command line: words, texts, evaluation, export; what is refused."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedsi
+from simulations.cli.main import main
+
+SMALL = ["--preset", "smoke", "--set", "server.rounds=1", "--set", "server.cohort_size=4"]
+LEARNED = ["--set", "model.architecture=transformer", "--set", "model.positions=learned"]
+LEARNED += ["--set", "model.layers=1", "--set", "model.feedforward_size=16"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """Run a small experiment of learned positions, which end at 20."""
+    folder = tmp_path_factory.mktemp("using") / "run"
+    assert main(["run", *SMALL, *LEARNED, "--out", str(folder), "--cache", str(cache)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """Return a copy of the run that may be spoiled."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Return the one sentence of a command that is refused."""
+    capsys.readouterr()
+    assert main([*map(str, arguments)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    (*progress, sentence) = [line for line in captured.err.splitlines() if line[:1].strip()]
+    assert all(line.endswith("...") for line in progress)
+    assert sentence.startswith("error: ")
+    return sentence
+
+
+def test_next_words(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "predict", finished, "WORD3 word5 nothing", "--top", "5")
+    assert found["read"] == "word3 word5 <oov>"
+    shares = [candidate["probability"] for candidate in found["candidates"]]
+    assert len(shares) == 5
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) + found["end_probability"] <= 1
+    assert main(["predict", str(finished), "word3"]) == 0
+    assert capsys.readouterr().out.count("word") >= 3
+
+
+def test_texts(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("generate", finished, "--prompt", "word3", "--length", "12")
+    texts = [answer(capsys, *command, "--seed", seed)["text"] for seed in "0012"]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) > 1
+    assert all(text.startswith("word3") for text in texts)
+    greedy = ("generate", finished, "--top", "1")
+    assert answer(capsys, *greedy, "--seed", "1")["text"] == answer(capsys, *greedy)["text"]
+
+
+def test_evaluation_is_the_runs_last(
+    finished: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("evaluate", finished, "--cache", cache)
+    found = answer(capsys, *command, "--sequence-length", "12,18")
+    with (finished / "rounds.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    names = [name for name in last if name.startswith("heldout_")]
+    assert {name: found[name] for name in names} == {name: float(last[name]) for name in names}
+    twelve, eighteen = found["lengths"]
+    for score in (twelve, eighteen):
+        assert score["tokens"] == found["heldout_tokens"]
+        assert score["unigram_loss"] == pytest.approx(found["heldout_unigram_loss"])
+    assert twelve["beyond"] is None
+    assert 0 < eighteen["beyond"]["tokens"] < eighteen["tokens"]
+    assert main([*map(str, command)]) == 0
+    assert f"{float(last['heldout_loss']):.4f}" in capsys.readouterr().out
+
+
+def test_evaluation_is_held_to_the_runs_corpus(
+    copied: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(copied / "summary.json", '"corpus_sha256": "', '"corpus_sha256": "0')
+    assert "is not the one that" in refused(capsys, "evaluate", copied, "--cache", cache)
+
+
+def test_export(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new" / "m.pt2"
+    found = answer(capsys, "export", finished, "--format", "torch-export", "--out", path)
+    assert found["bytes"] == path.stat().st_size
+    assert found["longest_sequence"] == 20
+    assert Path(found["vocabulary"]).exists()
+
+
+def newer(run: Path) -> None:
+    """Make it a run of a later version, which has a key more."""
+    edit(run / "experiment.toml", "[model]", "[model]\nnew_part = 1")
+    edit(run / "summary.json", f'"fedsi": "{fedsi.__version__}"', '"fedsi": "9.9"')
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no run": (shutil.rmtree, "holds no run; name the folder of one"),
+    "unfinished": (
+        lambda run: (run / "summary.json").unlink(),
+        "is not finished; finish it with: fedsi run --resume --out",
+    ),
+    "damaged summary": (lambda run: cut(run / "summary.json"), "cannot read"),
+    "no model": (lambda run: (run / "model.safetensors").unlink(), "No such file"),
+    "cut model": (lambda run: cut(run / "model.safetensors"), "cannot read"),
+    "damaged model": (lambda run: flip(run / "model.safetensors"), "SHA-256 is not that"),
+    "empty model": (lambda run: (run / "model.safetensors").write_bytes(b""), "cannot read"),
+    "no vocabulary": (
+        lambda run: (run / "vocabulary.txt").unlink(),
+        "cannot read the vocabulary in",
+    ),
+    "shorter vocabulary": (
+        lambda run: edit(run / "vocabulary.txt", "word7\n", ""),
+        "has 203 token ids and the model 204",
+    ),
+    "another model": (
+        lambda run: edit(run / "experiment.toml", "layers = 1", "layers = 2"),
+        "are not those of the model that",
+    ),
+    "heads": (
+        lambda run: edit(run / "experiment.toml", "heads = 4", "heads = 3"),
+        "model.heads (3) does not divide model.embedding_size (16)",
+    ),
+    "another version's key": (
+        newer,
+        f"was written by fedsi 9.9 and this is {fedsi.__version__}, which cannot use it",
+    ),
+    "another version's summary": (
+        lambda run: edit(run / "summary.json", '"vocabulary_size"', '"words"'),
+        "cannot use it (its summary has no vocabulary_size)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_spoiled_run_is_refused(
+    name: str, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil, expected = SPOILED[name]
+    spoil(copied)
+    assert expected in refused(capsys, "predict", copied, "word3")
+
+
+def test_a_version_that_can_be_used_is_used(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(copied / "summary.json", f'"fedsi": "{fedsi.__version__}"', '"fedsi": "0.0.9"')
+    answer(capsys, "predict", copied, "word3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["predict", "RUN", ""], "no word in the text ''; give one word at least"),
+        (["predict", "RUN", "word1", "--top", "0"], "Invalid value for '--top'"),
+        (["predict", "RUN", "word1 " * 20], "21 tokens is longer than the 20 learned positions"),
+        (["generate", "RUN", "--prompt", " "], "no word in the text ' '"),
+        (["generate", "RUN", "--length", "0"], "Invalid value for '--length'"),
+        (["generate", "RUN", "--temperature", "0"], "--temperature 0 is not allowed"),
+        (["generate", "RUN", "--temperature", "nan"], "--temperature nan is not allowed"),
+        (["evaluate", "RUN", "--sequence-length", "0"], "takes lengths of 1 or more, not 0"),
+        (["evaluate", "RUN", "--sequence-length", "a"], "takes numbers separated by commas"),
+        (["evaluate", "RUN", "--sequence-length", "8,21"], "21 tokens is longer than the 20"),
+        (["export", "RUN", "--format", "tflite"], "'tflite' is not one of 'onnx', 'torch-export'"),
+        (["export", "RUN"], "Missing option '--format'"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str],
+    expected: str,
+    finished: Path,
+    cache: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [str(finished) if word == "RUN" else word for word in arguments]
+    more = ["--cache", str(cache)] if words[0] == "evaluate" else []
+    assert expected in refused(capsys, *words, *more)
