@@ -156,7 +156,7 @@ def _next_state(
     parameters = state.parameters.copy()
     moments = {name: moment.copy() for name, moment in state.optimizer.items()}
     with np.errstate(over="ignore", invalid="ignore"):
-        optimizers.step(experiment.server, moments, parameters, update)
+        optimizers.step(experiment.server, moments, parameters, update, number)
     return State(number, parameters, moments, after)
 
 

@@ -16,6 +16,7 @@ from fedsi.training.fused_cells import run_backward, run_forward
 from fedsi.training.fused_output import Update, train_output
 from fedsi.training.packing import PackedBatch, pack
 from fedsi.training.products import Products
+from fedsi.training.step_scale import is_clipped, step_scale
 from fedsi.training.workspace import Workspace
 
 
@@ -40,8 +41,7 @@ class FusedSgd:
         self._space = Workspace(parameters.dtype)
         self._flat = parameters
         self._named = model.layout.views(parameters)
-        clipped = settings.gradient_clip is not None
-        self._gradient = torch.zeros_like(parameters) if clipped else None
+        self._gradient = torch.zeros_like(parameters) if is_clipped(settings) else None
 
     def step(self, batch: Tokens) -> tuple[float, int]:
         """Take one step, ``theta <- (1 - eta lambda) theta - eta clip(g)``.
@@ -61,11 +61,10 @@ class FusedSgd:
         self._gradient.zero_()
         into = self._model.layout.views(self._gradient)
         loss = self._run(packed, into, Update(self._products, 1.0, 1.0 / positions))
-        norm = float(torch.linalg.vector_norm(self._gradient))
-        clip = self._settings.gradient_clip or norm
+        scale = step_scale(self._settings, self._gradient, self._flat)
         if decay:
             self._flat.mul_(1.0 - rate * decay)
-        self._flat.add_(self._gradient, alpha=-rate * clip / max(norm, clip))
+        self._flat.add_(self._gradient, alpha=-rate * scale)
         return loss, positions
 
     def _run(self, packed: PackedBatch, into: Parameters, update: Update) -> float:
