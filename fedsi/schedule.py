@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+SCHEDULES = ("constant", "warm_up", "cosine", "cooldown")
+
 COOLDOWN_SHARE = 0.25
 """Share of the rounds, the last ones, over which a cooldown falls."""
 
@@ -20,7 +22,7 @@ class Schedule:
     """
 
     kind: str = "constant"
-    """``constant``, ``warm_up``, ``cosine`` or ``cooldown``."""
+    """One of ``SCHEDULES``."""
     warm_up_rounds: int = 0
     final_fraction: float = 0.0
 
