@@ -138,7 +138,8 @@ def prefix_sensitivities(plan: Plan, diagonals: NDArray[np.float64]) -> NDArray[
     squares = before + columns[np.maximum(last_round, 0), np.arange(bands)]
     largest = np.where(last_round < 0, 0.0, squares).max(axis=1)
     # Columns have norm 1 but for the last bits, which would make epsilon fall now and then.
-    return np.sqrt(np.round(largest, 12))
+    sensitivities: NDArray[np.float64] = np.sqrt(np.round(largest, 12))
+    return sensitivities
 
 
 @lru_cache(maxsize=16)
