@@ -90,6 +90,16 @@ class Privacy:
 
         return epsilon(self.plan, rounds)
 
+    def noise_on_mean(self, rounds: int) -> float:
+        """Return the noise's standard deviation on a simulated mean, per unit of clip norm.
+
+        The root of the mean square over the first rounds, of which correlated noise has unlike
+        amounts.
+        """
+        norms = self.mechanism.row_norms(rounds)
+        deviation = self.noise_multiplier / self.experiment.server.cohort_size
+        return deviation * math.sqrt(float((norms**2).mean()))
+
     def affordable_rounds(self) -> int:
         """Return how many rounds the budget allows.
 

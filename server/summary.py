@@ -111,7 +111,7 @@ def _privacy(
         "clipping": settings.clipping,
         "clip_norm": _finite(records[-1].clip_norm),
         "clipped_share": clipped / max(1, sum(record.clients for record in records)),
-        "noise_on_mean": private.noise_multiplier * records[-1].clip_norm / server.cohort_size,
+        "noise_on_mean": private.noise_on_mean(records[-1].round) * records[-1].clip_norm,
         "participations": _participations(private, participations) if participations else None,
     }
 

@@ -195,3 +195,11 @@ def test_in_an_extrapolation_the_simulated_schedule_is_checked() -> None:
     assert run.simulated.rounds_per_pass == CLIENTS // COHORT
     assert len(run.no_participations().times) == CLIENTS
     assert private(mechanism="blt").simulated == private(mechanism="blt").plan
+
+
+@pytest.mark.parametrize("mechanism", ["gaussian", "tree", "banded", "blt"])
+def test_the_noise_on_the_mean_is_what_is_said(mechanism: str) -> None:
+    run = private(mechanism=mechanism)
+    updates = np.array(releases(run, 16))
+    said = run.noise_on_mean(16) * 0.5
+    assert math.sqrt(float((updates**2).mean())) == pytest.approx(said, rel=0.01)
