@@ -16,6 +16,7 @@ from fedsi.training.fused_output import Update
 from fedsi.training.fused_recurrent import RecurrentPass
 from fedsi.training.fused_transformer import TransformerPass
 from fedsi.training.products import Products
+from fedsi.training.step_scale import is_clipped, step_scale
 
 
 def has_gradient_by_hand(settings: ModelSettings) -> bool:
@@ -39,8 +40,7 @@ class FusedSgd:
         self._products = Products(settings)
         self._flat = parameters
         self._named = model.layout.views(parameters)
-        clipped = settings.gradient_clip is not None
-        self._gradient = torch.zeros_like(parameters) if clipped else None
+        self._gradient = torch.zeros_like(parameters) if is_clipped(settings) else None
         self._into = self._named if self._gradient is None else model.layout.views(self._gradient)
         self._pass = (
             TransformerPass(model, self._named)
@@ -67,9 +67,8 @@ class FusedSgd:
             return self._pass.run(batch, self._into, update), positions
         self._gradient.zero_()
         loss = self._pass.run(batch, self._into, Update(self._products, 1.0, 1.0 / positions))
-        norm = float(torch.linalg.vector_norm(self._gradient))
-        clip = self._settings.gradient_clip or norm
+        scale = step_scale(self._settings, self._gradient, self._flat)
         if decay:
             self._flat.mul_(1.0 - rate * decay)
-        self._flat.add_(self._gradient, alpha=-rate * clip / max(norm, clip))
+        self._flat.add_(self._gradient, alpha=-rate * scale)
         return loss, positions

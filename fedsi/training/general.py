@@ -11,6 +11,7 @@ from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.models.model import Model
 from fedsi.training.predictions import predictions
+from fedsi.training.step_scale import step_scale
 
 
 class GeneralSgd:
@@ -44,10 +45,7 @@ class GeneralSgd:
         (gradient,) = torch.autograd.grad(loss, leaf)
         positions = int((batch[:, 1:] != PAD).sum())
         rate, decay = self._settings.learning_rate, self._settings.weight_decay
-        scale = 1.0
-        if self._settings.gradient_clip is not None:
-            norm, clip = float(torch.linalg.vector_norm(gradient)), self._settings.gradient_clip
-            scale = clip / max(norm, clip)
+        scale = step_scale(self._settings, gradient, self._flat)
         if decay:
             self._flat.mul_(1.0 - rate * decay)
         self._flat.add_(gradient, alpha=-rate * scale)

@@ -142,6 +142,29 @@ def roofline(
 
 
 @bench.command()
+def privacy(
+    corpus: Corpus = "pydocs",
+    architectures: Architectures = "cifg",
+    sizes: Sizes = "1.3M",
+    cohort: Cohort = 50,
+    rounds: Rounds = 8,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Measure what clipping and noise add to the time of a round."""
+    from simulations.benchmarks import privacy as program  # noqa: PLC0415
+
+    measured = []
+    with Display(options.messages()) as display:
+        for size, experiment in _tasks(corpus, architectures, sizes, cohort, rounds):
+            measured += program.measure_privacy(experiment, size, cache, display.step)
+    _report(
+        program.privacy_report(measured), [asdict(one) for one in measured], out, as_json=as_json
+    )
+
+
+@bench.command()
 def scaling(
     corpus: Corpus = "pydocs",
     architecture: Annotated[str, typer.Option(metavar="NAME", help="Which architecture.")] = "cifg",

@@ -22,7 +22,8 @@ from fedsi.models.transformer import Transformer
 from fedsi.training.block import BlockTrainer
 from fedsi.training.fused import FusedSgd
 from fedsi.training.local import LocalTrainer
-from simulations.benchmarks import presets, roofline
+from server.cohorts import draw_cohort
+from simulations.benchmarks import presets, privacy, roofline
 from simulations.benchmarks.peers import measure
 from simulations.benchmarks.peers.natural import NaturalModel
 from simulations.benchmarks.report import write_report
@@ -252,6 +253,29 @@ def test_a_roofline_is_measured_and_drawn(
         assert 0.1 < measured["output"] < 1 - measured["sequence"] < 0.97
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".png", ".svg"}
     assert "CIFG 0.05M" in (tmp_path / "roofline.md").read_text()
+
+
+def test_the_overhead_of_privacy_is_measured_and_drawn(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--corpus", "synthetic", "--sizes", "0.05M", "--cohort", "3", "--rounds", "3"]
+    places = ["--cache", str(cache), "--out", str(tmp_path)]
+    assert main(["bench", "privacy", *sizes, *places, "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert [one["mechanism"] for one in measured] == ["gaussian", "blt"]
+    assert all(one["overhead"] > -1 and one["private_seconds"] > 0 for one in measured)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".png", ".svg"}
+    assert "| CIFG 0.05M | " in (tmp_path / "privacy.md").read_text()
+
+
+def test_both_runs_of_a_mechanism_draw_the_same_cohorts() -> None:
+    base = Experiment().updated({"server.cohort_size": 5, "server.rounds": 3})
+    for mechanism in privacy.SAMPLINGS:
+        plain, private = privacy.contestants(base, mechanism)
+        assert (plain.privacy.mechanism, private.privacy.mechanism) == ("none", mechanism)
+        for number in (1, 2, 3):
+            first, second = (draw_cohort(one, 50, None, number) for one in (plain, private))
+            assert np.array_equal(first.reporting, second.reporting)
 
 
 SMALL = {"data.corpus": "synthetic", "data.population": 60, "data.vocabulary_size": 50}

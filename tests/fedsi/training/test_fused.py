@@ -1,5 +1,6 @@
 """The steps without autograd against the natural module under autograd, in both precisions."""
 
+import math
 from itertools import product
 
 import numpy as np
@@ -45,6 +46,11 @@ CLIENTS = st.builds(
     learning_rate=st.sampled_from([0.01, 0.3]),
     weight_decay=st.sampled_from([0.0, 0.1]),
     gradient_clip=st.sampled_from([None, 0.05, 10.0]),
+) | st.builds(
+    ClientSettings,
+    learning_rate=st.sampled_from([0.01, 0.3]),
+    weight_decay=st.sampled_from([0.01, 0.1]),
+    relative_clip=st.sampled_from([0.01, 0.1, 2.0]),
 )
 VOCABULARY = 13
 
@@ -71,6 +77,12 @@ def natural_step(
     (gradient,) = torch.autograd.grad(loss, flat)
     if client.gradient_clip is not None:
         gradient = gradient * min(1.0, client.gradient_clip / float(gradient.norm()))
+    if client.relative_clip is not None:
+        allowed = math.sqrt(
+            2 * client.relative_clip**2 * client.weight_decay / client.learning_rate
+        )
+        limit = allowed * float(parameters.norm())
+        gradient = gradient * min(1.0, limit / float(gradient.norm()))
     decayed = parameters * (1 - client.learning_rate * client.weight_decay)
     targets = int((rows[:, 1:] != PAD).sum())
     return decayed - client.learning_rate * gradient, loss.item() * targets
