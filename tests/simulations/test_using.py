@@ -105,6 +105,21 @@ def test_export(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert Path(found["vocabulary"]).exists()
 
 
+def test_what_was_made_of_a_model_goes_with_it(copied: Path, cache: Path) -> None:
+    made = [copied / name for name in ("model.onnx", "model.pt2", "lengths.json")]
+    for path in made:
+        path.touch()
+    again = ["--preset", "smoke", "--set", "server.rounds=1", "--overwrite"]
+    assert main(["run", *again, "--out", str(copied), "--cache", str(cache)]) == 0
+    assert not any(path.exists() for path in made)
+
+
+@pytest.mark.parametrize("command", ["predict", "generate", "evaluate", "export", "lengths"])
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert "--json" in capsys.readouterr().out
+
+
 def newer(run: Path) -> None:
     """Make it a run of a later version, which has a key more."""
     edit(run / "experiment.toml", "[model]", "[model]\nnew_part = 1")
