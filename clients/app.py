@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 
 from clients import pool
 from fedsi.messages import (
+    ARRAY_FORMAT,
     ARRAYS,
     VALUES,
     Describe,
@@ -20,6 +22,8 @@ from fedsi.messages import (
     Resolve,
     Resolved,
     Train,
+    array_bytes,
+    array_of_bytes,
     from_parts,
     to_parts,
 )
@@ -81,7 +85,8 @@ def _folder(context: Context) -> str:
 
 def _read(kind: type[_Request], message: Message) -> _Request:
     records = message.content
-    arrays = {name: array.numpy() for name, array in records.array_records[ARRAYS].items()}
+    received = records.array_records[ARRAYS].items()
+    arrays = {name: array_of_bytes(array.data) for name, array in received}
     return from_parts(kind, arrays, records.config_records[VALUES])
 
 
@@ -89,8 +94,12 @@ def _reply(answer: Any, message: Message) -> Message:
     arrays, values = to_parts(answer)
     records = RecordDict(
         {
-            ARRAYS: ArrayRecord({name: Array(value) for name, value in arrays.items()}),
+            ARRAYS: ArrayRecord({name: _array(value) for name, value in arrays.items()}),
             VALUES: ConfigRecord(values),
         }
     )
     return Message(records, reply_to=message)
+
+
+def _array(value: NDArray[Any]) -> Array:
+    return Array(str(value.dtype), value.shape, ARRAY_FORMAT, array_bytes(value))

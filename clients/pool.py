@@ -64,12 +64,12 @@ def train(request: Train, folder: str) -> Trained:
         raise MessageError(f"a clip norm is positive, received {request.clip_norm}")
     trainer = _trainer(folder, request.experiment)
     start = _aligned(request.parameters, trainer)
-    sums = torch.zeros(len(start), dtype=torch.int64)
+    sums = np.zeros(len(start), np.int64)
     with torch_threads(THREADS):
         rows = trainer.train(
             start, request.clients.tolist(), request.round_number, sums, request.clip_norm
         )
-    return Trained(sums=sums.numpy(), rows=rows)
+    return Trained(sums=sums, rows=rows)
 
 
 def evaluate(request: Evaluate, folder: str) -> Evaluated:
@@ -89,4 +89,6 @@ def _aligned(parameters: NDArray[np.float32], trainer: BlockTrainer) -> torch.Te
     size = trainer.model.layout.size
     if len(parameters) != size:
         raise MessageError(f"the model has {size} parameters, received {len(parameters)}")
-    return torch.empty(size).copy_(torch.from_numpy(parameters))
+    aligned = torch.empty(size)
+    aligned.numpy()[:] = parameters
+    return aligned

@@ -29,6 +29,7 @@ from pydantic_core import ErrorDetails
 
 from fedsi.errors import UserError
 from fedsi.privacy.plan import check_pairing
+from fedsi.schedule import Schedule
 from fedsi.training.limits import largest_contribution
 
 Count = Annotated[PositiveInt, Strict()]
@@ -293,6 +294,9 @@ class ClientSettings(_Settings):
     """Each step first multiplies the parameters by 1 - learning_rate * weight_decay."""
     gradient_clip: OptionalNumber = None
     """Largest L2 norm of one step's gradient; none for no clipping."""
+    relative_clip: OptionalNumber = None
+    """Largest L2 norm of one step's gradient, over sqrt(2 weight_decay / learning_rate) times that
+    of the parameters; for scale-invariant models (2 in arXiv 2202.00980). None for no clipping."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What products multiply: float32 numbers, or bfloat16 ones where the processor can; sums,
     parameters and updates are float32."""
@@ -306,10 +310,21 @@ class ClientSettings(_Settings):
 
     @model_validator(mode="after")
     def _one_way_of_clipping(self) -> Self:
-        if self.example_noise_multiplier is not None and self.gradient_clip is not None:
+        given = [key for key in ("gradient_clip", "relative_clip") if getattr(self, key)]
+        if self.example_noise_multiplier is not None and given:
             raise ValueError(
-                "client.gradient_clip has no effect with client.example_noise_multiplier, which "
+                f"client.{given[0]} has no effect with client.example_noise_multiplier, which "
                 "clips each example's gradient; leave it out"
+            )
+        if len(given) > 1:
+            raise ValueError(
+                "client.gradient_clip and client.relative_clip both clip a step's gradient; leave "
+                "one of them out"
+            )
+        if self.relative_clip is not None and not self.weight_decay:
+            raise ValueError(
+                "client.relative_clip clips in proportion to the root of client.weight_decay, "
+                "which is 0; set a weight decay or leave the relative clip out"
             )
         return self
 
@@ -380,6 +395,16 @@ class ServerSettings(_Settings):
     """Decay of the second moment (adam, yogi)."""
     adaptivity: PositiveNumber = 1e-5
     """Added to the root of the second moment (adam, adagrad, yogi); tau in the literature."""
+    schedule: Literal["constant", "warm_up", "cosine", "cooldown"] = "constant"
+    """The course of the learning rate over the rounds: constant after a linear warm-up if there is
+    one (``warm_up``), falling along half a cosine, or in a straight line over the last quarter."""
+    warm_up_rounds: OptionalCount = None
+    """Rounds over which the learning rate rises (warm_up, cosine, cooldown); none for no rise."""
+    final_fraction: Annotated[FiniteFloat, Strict(), Field(ge=0, le=1)] = 0.0
+    """Share of the learning rate that is left in the last round (cosine, cooldown)."""
+    weight_decay: NonNegativeNumber = 0.0
+    """Each round first multiplies the global parameters by 1 - that round's learning rate *
+    weight_decay, whatever the optimizer (decoupled)."""
     evaluate_every: Count = 10
     """Rounds between two evaluations on held-out clients; the last round is always evaluated."""
     evaluation_clients: Count = 200
@@ -395,6 +420,49 @@ class ServerSettings(_Settings):
         if self.sampling != "poisson":
             return self.cohort_size
         return min(2 * self.cohort_size + 40, self.cohort_cap or sys.maxsize)
+
+    @property
+    def learning_rate_schedule(self) -> Schedule:
+        """What the learning rate is multiplied by in each round."""
+        return Schedule(self.schedule, self.warm_up_rounds or 0, self.final_fraction)
+
+    def learning_rate_of(self, round_number: int) -> float:
+        """Return the learning rate of a round, from 1."""
+        return self.learning_rate * self.learning_rate_schedule.factor(round_number, self.rounds)
+
+    @model_validator(mode="after")
+    def _schedule_has_its_keys(self) -> Self:
+        if self.warm_up_rounds is not None and self.schedule == "constant":
+            raise ValueError(
+                "server.warm_up_rounds has no effect with server.schedule=constant; set "
+                "server.schedule=warm_up, cosine or cooldown, or leave it out"
+            )
+        if self.warm_up_rounds is None and self.schedule == "warm_up":
+            raise ValueError(
+                "server.schedule=warm_up needs to know for how long; set server.warm_up_rounds"
+            )
+        if self.final_fraction and self.schedule not in {"cosine", "cooldown"}:
+            raise ValueError(
+                f"server.final_fraction has no effect with server.schedule={self.schedule}; set "
+                "server.schedule=cosine or cooldown, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learning_rate_fits_the_rounds(self) -> Self:
+        if self.learning_rate_schedule.least_rounds(self.rounds) > self.rounds:
+            raise ValueError(
+                f"server.warm_up_rounds ({self.warm_up_rounds}) leaves too few of the "
+                f"server.rounds ({self.rounds}) for server.schedule={self.schedule}; lower the one "
+                "or raise the other"
+            )
+        if self.learning_rate * self.weight_decay >= 1:
+            raise ValueError(
+                f"server.weight_decay = {self.weight_decay} times server.learning_rate = "
+                f"{self.learning_rate} leaves nothing of the parameters; their product must be "
+                "less than 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sampling_has_its_keys(self) -> Self:
@@ -546,13 +614,13 @@ class Experiment(_Settings):
 
     @model_validator(mode="after")
     def _precision_is_that_of_gradients_by_hand(self) -> Self:
-        by_hand = self.model.architecture in {"cifg", "si_cifg"}
-        by_hand = by_hand and not self.model.recurrent_projection
+        cell = self.model.architecture in {"cifg", "si_cifg"}
+        by_hand = cell or self.model.is_transformer
         private = self.client.example_noise_multiplier is not None
         if self.client.precision != "float32" and (private or not by_hand):
             raise ValueError(
-                f"client.precision={self.client.precision} works with the plain SGD of cifg and "
-                "si_cifg, without a recurrent projection; set client.precision=float32"
+                f"client.precision={self.client.precision} works with the plain SGD of cifg, "
+                "si_cifg, transformer and si_transformer; set client.precision=float32"
             )
         return self
 

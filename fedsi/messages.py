@@ -6,13 +6,17 @@ two dictionaries of ``to_parts``; ``from_parts`` checks what arrives. Nothing is
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from io import BytesIO
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 ARRAYS, VALUES = "arrays", "values"
 """Names of the two records of a message."""
+ARRAY_FORMAT = "numpy.ndarray"
+"""Flower's name for what ``array_bytes`` returns."""
 
 _Message = TypeVar("_Message")
 
@@ -144,6 +148,31 @@ def to_parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     scalars = {name: value for name, value in values.items() if name not in arrays}
     return arrays, scalars
+
+
+def array_bytes(array: NDArray[Any]) -> bytes:
+    """Return an array as the bytes of a ``.npy`` file, which is how Flower carries it.
+
+    The array is copied once; ``numpy.save`` into memory, Flower's way, takes several times as long.
+    """
+    head = BytesIO()
+    npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(array))
+    return b"".join((head.getvalue(), np.ascontiguousarray(array).data))
+
+
+def array_of_bytes(data: bytes) -> NDArray[Any]:
+    """Return the array in the bytes of a ``.npy`` file without copying it; it cannot be written.
+
+    Raises:
+        ValueError: They are no such file, or hold anything but numbers in the order of C.
+    """
+    file = BytesIO(data)
+    if npy.read_magic(file) != (1, 0):
+        raise ValueError("an array of a version that is not known")
+    shape, fortran_order, dtype = npy.read_array_header_1_0(file)
+    if fortran_order or dtype.hasobject:
+        raise ValueError(f"an array of {dtype} cannot be read")
+    return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape)
 
 
 def from_parts(

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedsi.experiment import Experiment
 from fedsi.messages import Evaluate, Evaluated, Train, Trained
 from fedsi.training.block import TRAINING_COLUMNS, Outcome
-from fedsi.training.fixed_point import decode
+from fedsi.training.fixed_point import weighted_mean
 from fedsi.training.metrics import COLUMNS
 from server.nodes import ask, estimate_work
 
@@ -41,8 +40,7 @@ class Aggregate:
         weight = self.column("weight").sum()
         if not weight:
             return np.zeros(len(self.sums), np.float32)
-        mean: NDArray[np.float64] = decode(torch.from_numpy(self.sums)).numpy() / weight
-        return mean.astype(np.float32)
+        return weighted_mean(self.sums, weight)
 
 
 def train_cohort(
@@ -72,14 +70,17 @@ def train_cohort(
         )
         for node, places in blocks.items()
     }
-    sums = np.zeros(len(parameters), dtype=np.int64)
+    sums = None
     rows = np.zeros((len(cohort), len(TRAINING_COLUMNS)))
     rows[:, _OUTCOME] = Outcome.FAILED
     for node, trained in ask(grid, requests, Trained, group=str(round_number)):
         places = blocks[node]
         if _fits(trained, len(places), len(parameters)):
-            sums += trained.sums
+            # The first sum is taken as it is: zeros to add to would be one more pass over memory.
+            sums = trained.sums if sums is None else sums + trained.sums
             rows[places] = trained.rows
+    if sums is None:
+        sums = np.zeros(len(parameters), np.int64)
     return Aggregate(sums=sums, rows=rows)
 
 

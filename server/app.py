@@ -39,6 +39,7 @@ def main(grid: Grid, context: Context) -> None:
     Raises:
         UserError: The experiment, its corpus or its folder cannot be used.
         NodesError: No node can serve it.
+        ParticipationError: Its epsilon would not hold.
     """
     config = dict(context.run_config)
     place = str(config.pop(FOLDER, ""))
@@ -112,7 +113,12 @@ class _Progress:
         """Write the model and the summary, and hand both to whoever started the app."""
         model = model_file(self.experiment, self.description, self.state)
         summary = summarise_run(
-            self.experiment, self.description, self.records, model, self.private
+            self.experiment,
+            self.description,
+            self.records,
+            model,
+            self.private,
+            self.state.participations,
         )
         if self.private and RELEASED in self.state.privacy:
             self._audit(self.private, summary["privacy"])

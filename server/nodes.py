@@ -15,6 +15,7 @@ from fedsi.data.population import Description
 from fedsi.data.vocabulary import VOCABULARY_FILES
 from fedsi.errors import UserError
 from fedsi.messages import (
+    ARRAY_FORMAT,
     ARRAYS,
     VALUES,
     Describe,
@@ -28,6 +29,8 @@ from fedsi.messages import (
     Resolve,
     Resolved,
     Train,
+    array_bytes,
+    array_of_bytes,
     from_parts,
     to_parts,
 )
@@ -195,16 +198,21 @@ def _records(request: Any) -> RecordDict:
     arrays, values = to_parts(request)
     return RecordDict(
         {
-            ARRAYS: ArrayRecord({name: Array(value) for name, value in arrays.items()}),
+            ARRAYS: ArrayRecord({name: _array(value) for name, value in arrays.items()}),
             VALUES: ConfigRecord(values),
         }
     )
 
 
+def _array(value: NDArray[Any]) -> Array:
+    return Array(str(value.dtype), value.shape, ARRAY_FORMAT, array_bytes(value))
+
+
 def _read(kind: type[_Answer], reply: Message) -> _Answer:
     try:
         records = reply.content
-        arrays = {name: array.numpy() for name, array in records.array_records[ARRAYS].items()}
+        received = records.array_records[ARRAYS].items()
+        arrays = {name: array_of_bytes(array.data) for name, array in received}
         values = records.config_records[VALUES]
     except (KeyError, ValueError, TypeError) as error:
         raise MessageError(str(error)) from None

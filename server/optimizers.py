@@ -1,7 +1,8 @@
 """Server optimizers: how the average update D moves the global parameters x.
 
 Reddi et al., "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2, with SGD and SGD
-with momentum beside it. There is no bias correction; the second moment starts at tau^2.
+with momentum beside it. There is no bias correction; the second moment starts at tau^2. Weight
+decay is decoupled from the moments (Loshchilov and Hutter, arXiv 1711.05101).
 """
 
 from collections.abc import Callable
@@ -27,17 +28,23 @@ def initial_state(settings: ServerSettings, size: int) -> State:
     return {name: moments[name] for name in _STATE[settings.optimizer]}
 
 
-def step(settings: ServerSettings, state: State, parameters: Vector, update: Vector) -> None:
-    """Move ``parameters`` and ``state`` in place.
+def step(
+    settings: ServerSettings, state: State, parameters: Vector, update: Vector, round_number: int
+) -> None:
+    """Move ``parameters`` and ``state`` in place: ``x <- (1 - eta lambda) x + eta direction``.
 
     Args:
         settings: Which optimizer, and its constants.
         state: From ``initial_state`` or an earlier step.
         parameters: x, ``[parameters]``.
         update: D, the average of the clients' updates, ``[parameters]``.
+        round_number: The round, from 1, which eta may depend on.
     """
     direction = _DIRECTIONS[settings.optimizer](settings, state, update)
-    parameters += np.float32(settings.learning_rate) * direction
+    rate = settings.learning_rate_of(round_number)
+    if settings.weight_decay:
+        parameters *= np.float32(1 - rate * settings.weight_decay)
+    parameters += np.float32(rate) * direction
 
 
 def _sgd(_settings: ServerSettings, _state: State, update: Vector) -> Vector:

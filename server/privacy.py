@@ -5,17 +5,17 @@ clients that took part: a client that fails or is refused changes neither.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.privacy.adaptive import count_noise, next_clip_norm, update_noise_multiplier
+from fedsi.privacy.participation import Participations, none_yet, record
 from fedsi.privacy.plan import Plan
 from fedsi.seeds import Purpose, generator
 from fedsi.training.block import Outcome
@@ -38,6 +38,10 @@ Update = NDArray[np.float32]
 CLIP_NORM, RELEASED = "clip_norm", "released"
 
 
+class ParticipationError(Exception):
+    """Clients are about to take part more often, or closer together, than epsilon counts on."""
+
+
 @dataclass(frozen=True)
 class Privacy:
     """A run's privacy, as its experiment and population settle it."""
@@ -48,6 +52,30 @@ class Privacy:
     noise_multiplier: float
     """Standard deviation of the noise on a simulated sum of updates, over the clip norm."""
     mechanism: "Mechanism"
+    simulated: Plan
+    """What the simulated clients' participations are held to: ``plan``, or in an extrapolation its
+    counterpart for the population and cohorts that are simulated."""
+
+    def no_participations(self) -> Participations:
+        """Return the participations before the first round."""
+        return none_yet(self.simulated.population)
+
+    def admitted(
+        self, past: Participations, round_number: int, cohort: NDArray[np.int64]
+    ) -> Participations:
+        """Return the participations with those of a round's cohort.
+
+        Raises:
+            ParticipationError: They break what is accounted for; nothing of the round is released.
+        """
+        after = past.copy()
+        broken = record(after, self.simulated, round_number, cohort)
+        if broken:
+            raise ParticipationError(
+                f"round {round_number} was not run, because epsilon would not hold: {broken}; the "
+                f"rounds before it keep theirs"
+            )
+        return after
 
     def initial_state(self, size: int) -> PrivacyState:
         """Return the state before the first round."""
@@ -60,6 +88,16 @@ class Privacy:
         from fedsi.privacy.accounting import epsilon  # noqa: PLC0415
 
         return epsilon(self.plan, rounds)
+
+    def noise_on_mean(self, rounds: int) -> float:
+        """Return the noise's standard deviation on a simulated mean, per unit of clip norm.
+
+        The root of the mean square over the first rounds, of which correlated noise has unlike
+        amounts.
+        """
+        norms = self.mechanism.row_norms(rounds)
+        deviation = self.noise_multiplier / self.experiment.server.cohort_size
+        return deviation * math.sqrt(float((norms**2).mean()))
 
     def affordable_rounds(self) -> int:
         """Return how many rounds the budget allows.
@@ -112,7 +150,7 @@ class Privacy:
             from fedsi.privacy.mechanisms.secure import discrete_gaussian  # noqa: PLC0415
 
             sums = sums + discrete_gaussian(scale * 2.0**FRACTION_BITS, len(sums))
-        total = decode(torch.from_numpy(sums)).numpy()
+        total = decode(sums)
         if scale and not self.experiment.privacy.secure_noise:
             fresh = partial(_standard_normal, self.experiment.seed, round_number, len(sums))
             total += scale * self.mechanism.noise(state, round_number, fresh).astype(np.float64)
@@ -172,7 +210,10 @@ def privacy_of(experiment: Experiment, training_clients: int) -> Privacy | None:
     if experiment.privacy.clipping == "adaptive":
         share = experiment.server.cohort_size / plan.cohort_size
         multiplier = share * update_noise_multiplier(plan.noise_multiplier, plan.cohort_size)
-    return Privacy(experiment, plan, multiplier, build(plan))
+    simulated = replace(
+        plan, population=training_clients, cohort_size=experiment.server.cohort_size
+    )
+    return Privacy(experiment, plan, multiplier, build(plan), simulated)
 
 
 def clip_norm_of(state: PrivacyState) -> float:

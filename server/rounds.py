@@ -13,6 +13,7 @@ from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
+from fedsi.privacy.participation import Participations
 from fedsi.training.block import Outcome
 from fedsi.training.metrics import Metrics, summarise
 from server import optimizers
@@ -36,6 +37,8 @@ class State:
     optimizer: optimizers.State
     privacy: PrivacyState = field(default_factory=dict)
     """Empty for a run without privacy."""
+    participations: Participations | None = None
+    """Of the training clients; None for a run without privacy."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def initial_state(
         parameters,
         optimizers.initial_state(experiment.server, size),
         private.initial_state(size) if private else {},
+        private.no_participations() if private else None,
     )
 
 
@@ -109,6 +113,7 @@ def run_rounds(
 
     Raises:
         NodesError: No client of a cohort could be trained at all.
+        ParticipationError: A cohort is not as a private run's accounting takes for granted.
     """
     server = experiment.server
     heldout = evaluated_clients(experiment, description)
@@ -117,6 +122,9 @@ def run_rounds(
         started = time.perf_counter()
         clip_norm = clip_norm_of(state.privacy)
         cohort = draw_cohort(experiment, description.training_clients, trace, number)
+        if private and state.participations:
+            admitted = private.admitted(state.participations, number, cohort.reporting)
+            state = replace(state, participations=admitted)
         canaries = canary_cohort(experiment, description.training_clients, number)
         clients = np.concatenate([cohort.reporting, canaries])
         trained = train_cohort(
@@ -160,8 +168,8 @@ def _next_state(
     parameters = state.parameters.copy()
     moments = {name: moment.copy() for name, moment in state.optimizer.items()}
     with np.errstate(over="ignore", invalid="ignore"):
-        optimizers.step(experiment.server, moments, parameters, update)
-    return State(number, parameters, moments, after)
+        optimizers.step(experiment.server, moments, parameters, update, number)
+    return State(number, parameters, moments, after, state.participations)
 
 
 def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> RoundRecord:

@@ -23,6 +23,7 @@ from fedsi.data.vocabulary import VOCABULARY_FILES
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.files import cannot_write, write_atomically
+from fedsi.privacy.participation import Participations
 from fedsi.training.metrics import Metrics
 from server.rounds import RoundRecord, State
 
@@ -35,7 +36,7 @@ SCORES = "lengths.json"
 """What the model scored at each sequence length of a study."""
 _OF_THE_MODEL = (*EXPORTED.values(), SCORES)
 """Made of a finished run's model later, and void with it."""
-_OPTIMIZER, _PRIVACY = "optimizer.", "privacy."
+_OPTIMIZER, _PRIVACY, _PARTICIPATIONS = "optimizer.", "privacy.", "participations."
 _FILES = (EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT, CANARIES)
 _ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
 _METRICS = [field.name for field in fields(Metrics)]
@@ -250,13 +251,18 @@ def _read_checkpoint(path: Path, fresh: State, data_sha256: str) -> State:
         {name: copies[prefix + name] for name in part}
         for prefix, part in ((_OPTIMIZER, fresh.optimizer), (_PRIVACY, fresh.privacy))
     )
-    return State(number, copies["parameters"], optimizer, privacy)
+    participations = fresh.participations and Participations(
+        **{field.name: copies[_PARTICIPATIONS + field.name] for field in fields(Participations)}
+    )
+    return State(number, copies["parameters"], optimizer, privacy, participations)
 
 
-def _arrays(state: State) -> dict[str, NDArray[np.float32]]:
+def _arrays(state: State) -> dict[str, NDArray[Any]]:
     """Return everything of a state that a checkpoint keeps, by name."""
+    participations = vars(state.participations) if state.participations else {}
     return {
         "parameters": state.parameters,
         **{_OPTIMIZER + name: array for name, array in state.optimizer.items()},
         **{_PRIVACY + name: array for name, array in state.privacy.items()},
+        **{_PARTICIPATIONS + name: array for name, array in participations.items()},
     }

@@ -16,6 +16,7 @@ import fedsi
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
+from fedsi.privacy.participation import Participations
 from server.privacy import Privacy
 from server.rounds import RoundRecord, State, has_diverged
 
@@ -33,6 +34,7 @@ def summarise_run(
     records: Sequence[RoundRecord],
     model: bytes,
     private: Privacy | None = None,
+    participations: Participations | None = None,
 ) -> dict[str, Any]:
     """Return the summary of a run that has ended, of values that JSON can hold.
 
@@ -42,6 +44,7 @@ def summarise_run(
         records: All rounds, the last one evaluated.
         model: The bytes of ``model.safetensors``; their SHA-256 is ``model_sha256``.
         private: The run's privacy, if it has any.
+        participations: Of the training clients in such a run.
     """
     clients = sum(record.clients for record in records)
     tokens = sum(record.tokens for record in records)
@@ -81,12 +84,14 @@ def summarise_run(
         "evaluation_seconds": round(sum(record.evaluation_seconds for record in records), 3),
         "clients_per_second": round(clients / seconds, 3),
         "tokens_per_second": round(tokens / seconds, 1),
-        "privacy": _privacy(private, records) if private else None,
+        "privacy": _privacy(private, records, participations) if private else None,
         "versions": versions(),
     }
 
 
-def _privacy(private: Privacy, records: Sequence[RoundRecord]) -> dict[str, Any]:
+def _privacy(
+    private: Privacy, records: Sequence[RoundRecord], participations: Participations | None
+) -> dict[str, Any]:
     """Return what a run claims, and of whom."""
     price, settings = private.price(records[-1].round), private.experiment.privacy
     plan, server = private.plan, private.experiment.server
@@ -106,7 +111,26 @@ def _privacy(private: Privacy, records: Sequence[RoundRecord]) -> dict[str, Any]
         "clipping": settings.clipping,
         "clip_norm": _finite(records[-1].clip_norm),
         "clipped_share": clipped / max(1, sum(record.clients for record in records)),
-        "noise_on_mean": private.noise_multiplier * records[-1].clip_norm / server.cohort_size,
+        "noise_on_mean": private.noise_on_mean(records[-1].round) * records[-1].clip_norm,
+        "participations": _participations(private, participations) if participations else None,
+    }
+
+
+def _participations(private: Privacy, found: Participations) -> dict[str, Any]:
+    """Return how the simulated clients took part, which every round was checked for.
+
+    In an extrapolation that says nothing about the clients that are accounted for.
+    """
+    bounded = private.plan.sampling == "shuffled"
+    return {
+        "clients": int((found.times > 0).sum()),
+        "most": int(found.times.max()),
+        "closest": int(found.closest[0]) or None,
+        "most_allowed": private.simulated.most_participations if bounded else None,
+        "closest_allowed": private.simulated.min_separation if bounded else None,
+        "checked": "the accounted clients"
+        if private.simulated == private.plan
+        else "the simulated clients; those of the accounted population are assumed",
     }
 
 

@@ -237,7 +237,8 @@ def _forward(model: UserModel, flat: Tensor, ids: Tensor) -> Tensor:
 
 def _check_gradient(model: UserModel, flat: Tensor, ids: Tensor) -> None:
     with blamed(model.path, ids.shape):
-        torch.func.grad(lambda x: model.features(model.layout.views(x), ids).sum())(flat)
+        leaf = flat.detach().requires_grad_()
+        torch.autograd.grad(model.features(model.layout.views(leaf), ids).sum(), leaf)
 
 
 @contextmanager

@@ -12,18 +12,17 @@ What two runs must differ in for their outputs to be told apart (the adjacency) 
 theorem is an approximation from below.
 """
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 from scipy import optimize
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.privacy import sampled, zcdp
+from fedsi.privacy.mechanisms import Mechanism, build
 from fedsi.privacy.plan import Plan
 
 LEAST_NOISE_MULTIPLIER = 1e-3
@@ -62,9 +61,8 @@ def epsilon(plan: Plan, rounds: int | None = None) -> Price:
 
     Args:
         plan: What is released.
-        rounds: Price the first rounds only; None for all. With BLT that is the price of the whole
-            run: its matrix is optimised for all rounds, and their sensitivity bounds that of
-            fewer.
+        rounds: Price the first rounds only; None for all. With correlated noise they are priced by
+            their own participations and what they release of the matrix for all rounds.
 
     Raises:
         UserError: The plan's delta is too small, or its participations rule the mechanism out.
@@ -172,6 +170,7 @@ def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
         buffers=privacy.buffers,
         restart_every=privacy.restart_every,
         momentum=server.momentum if server.optimizer == "sgdm" else 0.0,
+        schedule=server.learning_rate_schedule,
     )
     return plan if privacy.target_epsilon is None else calibrated(plan, privacy.target_epsilon)
 
@@ -250,28 +249,17 @@ def _rho(plan: Plan, sensitivity: float) -> float:
 
 
 def _sensitivity(plan: Plan, rounds: int) -> float:
-    """Return the sensitivity of the first rounds, or a bound of it."""
-    if rounds == 0:
-        return 0.0
-    fewer = replace(plan, rounds=rounds)
-    if plan.mechanism == "tree":
-        # A tree over fewer rounds is a part of the tree over all of them.
-        return float(_mechanism(fewer).sensitivity)
-    whole = float(_mechanism(plan).sensitivity)
-    if plan.mechanism == "banded":
-        # Its columns have norm 1 at most, and those of one client's participations share no row.
-        return whole * math.sqrt(fewer.most_participations / plan.most_participations)
-    return whole
+    return _mechanism(plan).sensitivity_after(rounds) if rounds else 0.0
 
 
-def _mechanism(plan: Plan) -> Any:
-    # It is the same for all noise multipliers and deltas, and may take seconds to optimise.
+def _mechanism(plan: Plan) -> Mechanism:
+    # It is the same for all noise multipliers and deltas, and may take a second to optimise.
     return _built(replace(plan, noise_multiplier=1.0, delta=0.5))
 
 
 @lru_cache(maxsize=8)
-def _built(plan: Plan) -> Any:
-    return importlib.import_module("fedsi.privacy.mechanisms").build(plan)
+def _built(plan: Plan) -> Mechanism:
+    return build(plan)
 
 
 def _least_noise(plan: Plan, target_epsilon: float) -> float:

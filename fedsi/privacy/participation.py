@@ -7,7 +7,7 @@ in ``Plan.min_separation`` and in ``server.min_separation`` it is always ``y - x
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,12 @@ class Participations:
     """The last round in which a client took part, 0 for never: ``[population]``."""
     times: NDArray[np.int32]
     """In how many rounds a client took part: ``[population]``."""
+    closest: NDArray[np.int32] = field(default_factory=lambda: np.zeros(1, np.int32))
+    """Fewest rounds from one participation of any client to its next, 0 before: ``[1]``."""
+
+    def copy(self) -> "Participations":
+        """Return the same in other memory."""
+        return Participations(self.last_round.copy(), self.times.copy(), self.closest.copy())
 
 
 def none_yet(population: int) -> Participations:
@@ -35,8 +41,8 @@ def record(
 ) -> str | None:
     """Add a round's cohort to ``past``, or say how it breaks the plan and add nothing.
 
-    With shuffled passes the plan's separation and participations must hold. With the other
-    samplings only that nobody is in a cohort twice.
+    With shuffled passes the plan's separation must hold, and the participations that the rounds so
+    far are priced by. With the other samplings only that nobody is in a cohort twice.
 
     Args:
         past: The rounds before.
@@ -51,9 +57,14 @@ def record(
     if (repeats > 1).any():
         return f"client {clients[repeats > 1][0]} is in the cohort of round {round_number} twice"
     if plan.sampling == "shuffled":
-        broken = _too_close(past, plan, round_number, clients) or _too_many(past, plan, clients)
+        broken = _too_close(past, plan, round_number, clients) or _too_many(
+            past, plan, round_number, clients
+        )
         if broken:
             return broken
+    gaps = (round_number - past.last_round[clients])[past.last_round[clients] > 0]
+    if len(gaps):
+        past.closest[0] = min(gaps.min(), past.closest[0] or round_number)
     past.last_round[clients] = round_number
     past.times[clients] += 1
     return None
@@ -88,11 +99,14 @@ def _too_close(
     )
 
 
-def _too_many(past: Participations, plan: Plan, clients: NDArray[np.int64]) -> str | None:
-    many = past.times[clients] >= plan.most_participations
+def _too_many(
+    past: Participations, plan: Plan, round_number: int, clients: NDArray[np.int64]
+) -> str | None:
+    most = plan.participations_within(round_number)
+    many = past.times[clients] >= most
     if not many.any():
         return None
     return (
-        f"client {clients[many][0]} takes part {past.times[clients[many][0]] + 1} times, but the "
-        f"accounting counts on at most {plan.most_participations}"
+        f"client {clients[many][0]} takes part {past.times[clients[many][0]] + 1} times in "
+        f"{round_number} rounds, but the accounting counts on at most {most}"
     )

@@ -5,9 +5,10 @@ noise. Which accounting is valid follows from how cohorts are drawn and how nois
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedsi.errors import UserError
+from fedsi.schedule import SCHEDULES, Schedule
 
 MECHANISMS = ("gaussian", "tree", "banded", "blt")
 SAMPLINGS = ("poisson", "uniform", "shuffled")
@@ -79,6 +80,8 @@ class Plan:
     """Of the tree; None for never."""
     momentum: float = 0.0
     """Of the server optimizer, for which correlated noise is optimised."""
+    schedule: Schedule = field(default_factory=Schedule)
+    """Of the server's learning rate, for which it is optimised too."""
 
     def __post_init__(self) -> None:
         if self.mechanism not in MECHANISMS:
@@ -106,6 +109,16 @@ class Plan:
         if not 0 <= self.momentum < 1:
             raise UserError(
                 f"a momentum of {self.momentum} is not allowed; choose at least 0 and less than 1"
+            )
+        if self.schedule.kind not in SCHEDULES:
+            raise UserError(
+                f"server.schedule={self.schedule.kind} is none of {', '.join(SCHEDULES)}; choose "
+                "one"
+            )
+        if self.schedule.least_rounds(self.rounds) > self.rounds:
+            raise UserError(
+                f"a warm-up of {self.schedule.warm_up_rounds} rounds leaves too few of "
+                f"{self.rounds} for the schedule {self.schedule.kind}; choose a shorter one"
             )
 
     def _check_cohorts(self) -> None:
@@ -143,6 +156,10 @@ class Plan:
     @property
     def most_participations(self) -> int:
         """Most rounds in which a client takes part under shuffled passes."""
-        by_passes = math.ceil(self.rounds / self.rounds_per_pass)
-        by_separation = math.ceil(self.rounds / self.min_separation)
+        return self.participations_within(self.rounds)
+
+    def participations_within(self, rounds: int) -> int:
+        """Return in how many of the first rounds a client takes part at most (shuffled)."""
+        by_passes = math.ceil(rounds / self.rounds_per_pass)
+        by_separation = math.ceil(rounds / self.min_separation)
         return min(self.participations or by_passes, by_separation)

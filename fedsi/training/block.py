@@ -79,7 +79,7 @@ class BlockTrainer:
         start: Tensor,
         clients: Sequence[int],
         round_number: int,
-        sums: Tensor,
+        sums: NDArray[np.int64],
         clip_norm: float = math.inf,
     ) -> NDArray[np.float64]:
         """Train one block.
@@ -88,7 +88,7 @@ class BlockTrainer:
             start: The global parameters, ``[parameters]``.
             clients: The block's members, in cohort order; canaries from ``canaries.FIRST`` on.
             round_number: The round.
-            sums: What the fixed-point sum of weighted updates is added to, int64 ``[parameters]``.
+            sums: What the fixed-point sum of weighted updates is added to, ``[parameters]``.
             clip_norm: Largest L2 norm of an update; infinite for no clipping.
 
         Returns:
@@ -171,7 +171,7 @@ class BlockTrainer:
         return LocalResult(loss=0.0, tokens=0, examples=0)
 
     def _add(
-        self, start: Tensor, weight: float, sums: Tensor, clip_norm: float
+        self, start: Tensor, weight: float, sums: NDArray[np.int64], clip_norm: float
     ) -> tuple[bool, float, bool]:
         """Add the update of the client just trained, clipped or weighted, if it is finite.
 
@@ -181,10 +181,10 @@ class BlockTrainer:
         vectors = start.numpy(), self._trainer.parameters.numpy()
         if math.isinf(clip_norm):
             accepted = add_update(
-                *vectors, self._trainer.spans, np.float32(weight), self._limit, sums.numpy()
+                *vectors, self._trainer.spans, np.float32(weight), self._limit, sums
             )
             return accepted, 0.0, False
-        norm, clipped = add_clipped(*vectors, self._layer_ends, clip_norm, sums.numpy())
+        norm, clipped = add_clipped(*vectors, self._layer_ends, clip_norm, sums)
         return math.isfinite(norm), norm if math.isfinite(norm) else 0.0, clipped
 
     def _weight(self, result: LocalResult) -> float:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fedsi.training.compiler import compiled_as_written
 from fedsi.training.limits import FRACTION_BITS
@@ -88,6 +87,19 @@ def _add(start: Any, trained: Any, weight: Any, sums: Any, sign: int) -> None:
         sums[i] += sign * np.int64(np.rint(value * 2.0**FRACTION_BITS))
 
 
-def decode(sums: Tensor) -> Tensor:
-    """Return the values of fixed-point integers as float64."""
-    return sums.double().mul_(2.0**-FRACTION_BITS)
+def decode(sums: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the values of fixed-point integers."""
+    return sums * np.float64(2.0**-FRACTION_BITS)
+
+
+def weighted_mean(sums: NDArray[np.int64], weight: float) -> NDArray[np.float32]:
+    """Return fixed-point sums over their weight, which is not 0, in one pass over memory."""
+    result = np.empty(len(sums), np.float32)
+    _divide(sums, weight, result)
+    return result
+
+
+@compiled_as_written
+def _divide(sums: Any, weight: Any, result: Any) -> None:
+    for i in range(len(sums)):
+        result[i] = np.float32(np.float64(sums[i]) * 2.0**-FRACTION_BITS / weight)

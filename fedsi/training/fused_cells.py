@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fedsi.models.cells import GATES
 from fedsi.training.packing import PackedBatch
 from fedsi.training.products import Products
 from fedsi.training.recurrence import (
@@ -27,6 +28,8 @@ class Trace:
     """tanh(c) or c / max |c|, ``[positions, hidden]``."""
     hidden: Tensor
     """h, ``[positions, hidden]``."""
+    state: Tensor
+    """What is fed back, ``[positions, state]``: h, or its recurrent projection."""
     maxima: Tensor
     """SI-CIFG only: what f, o, g and c were divided by, ``[positions, 4]``."""
 
@@ -36,6 +39,7 @@ def run_forward(
     packed: PackedBatch,
     gates: Tensor,
     recurrent: Tensor,
+    projection: Tensor | None,
     products: Products,
     space: Workspace,
 ) -> Trace:
@@ -45,24 +49,33 @@ def run_forward(
         architecture: ``cifg`` or ``si_cifg``.
         packed: The batch.
         gates: ``W x + b`` of every position, overwritten: ``[positions, 3 hidden]``.
-        recurrent: U, ``[hidden, 3 hidden]``.
+        recurrent: U, ``[state, 3 hidden]``.
+        projection: P, ``[hidden, state]``, if it is recurrent.
         products: In the precision of the step.
         space: Scratch memory.
     """
-    shape = len(gates), len(recurrent)
+    shape = len(gates), gates.shape[1] // GATES
+    hidden = space.take("hidden", *shape)
     trace = Trace(
         gates=gates,
         cells=space.take("cells", *shape),
         squashed=space.take("squashed", *shape),
-        hidden=space.take("hidden", *shape),
+        hidden=hidden,
+        state=hidden if projection is None else space.take("state", len(gates), len(recurrent)),
         maxima=space.take("maxima", len(gates), 4),
     )
-    kernel = products.panels(recurrent, space)
-    states = trace.cells.numpy(), trace.squashed.numpy(), trace.hidden.numpy()
+    kernels = (
+        products.panels(recurrent, space, "recurrent"),
+        products.panels(_or_none(projection, gates), space, "projection"),
+    )
+    memory = trace.cells.numpy(), trace.squashed.numpy()
+    states = trace.hidden.numpy(), trace.state.numpy()
     if architecture == "cifg":
-        cifg_forward(packed.sizes, gates.numpy(), kernel, *states)
+        cifg_forward(packed.sizes, gates.numpy(), kernels, *memory, *states)
     else:
-        si_cifg_forward(packed.sizes, gates.numpy(), kernel, *states, trace.maxima.numpy())
+        si_cifg_forward(
+            packed.sizes, gates.numpy(), kernels, *memory, *states, trace.maxima.numpy()
+        )
     return trace
 
 
@@ -72,6 +85,7 @@ def run_backward(
     trace: Trace,
     grad: Tensor,
     recurrent: Tensor,
+    projection: Tensor | None,
     products: Products,
     space: Workspace,
 ) -> Tensor:
@@ -81,8 +95,10 @@ def run_backward(
         architecture: ``cifg`` or ``si_cifg``.
         packed: The batch.
         trace: Of the forward pass.
-        grad: With respect to the hidden states, overwritten: ``[positions, hidden]``.
-        recurrent: U, ``[hidden, 3 hidden]``.
+        grad: With respect to the state from above, on return from everywhere:
+            ``[positions, state]``.
+        recurrent: U, ``[state, 3 hidden]``.
+        projection: P, ``[hidden, state]``, if it is recurrent.
         products: In the precision of the step.
         space: Scratch memory.
 
@@ -90,14 +106,23 @@ def run_backward(
         ``[positions, 3 hidden]``.
     """
     result = space.take("grad_gates", *trace.gates.shape)
-    gates, cells, squashed = (
-        tensor.numpy() for tensor in (trace.gates, trace.cells, trace.squashed)
+    grad_hidden = grad if projection is None else space.take("grad_hidden", *trace.hidden.shape)
+    kernels = (
+        products.rows(recurrent, space, "recurrent"),
+        products.rows(_or_none(projection, grad), space, "projection"),
     )
-    kernel = products.rows(recurrent, space)
-    grads = grad.numpy(), result.numpy()
+    gates, cells, squashed = (t.numpy() for t in (trace.gates, trace.cells, trace.squashed))
+    grads = grad.numpy(), grad_hidden.numpy()
     if architecture == "cifg":
-        cifg_backward(packed.sizes, gates, kernel, cells, squashed, *grads)
+        cifg_backward(packed.sizes, gates, kernels, cells, squashed, grads, result.numpy())
     else:
         maxima = trace.maxima.numpy()
-        si_cifg_backward(packed.sizes, gates, kernel, cells, squashed, maxima, *grads)
+        si_cifg_backward(
+            packed.sizes, gates, kernels, cells, squashed, maxima, grads, result.numpy()
+        )
     return result
+
+
+def _or_none(projection: Tensor | None, like: Tensor) -> Tensor:
+    """Return a projection, or a matrix without rows and columns in its place."""
+    return like.new_empty(0, 0) if projection is None else projection

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsi.experiment import ModelSettings
+from fedsi.models.parameters import Parameters
 from fedsi.training.products import Products
 from fedsi.training.softmax import exponentiate, subtract_targets
 from fedsi.training.workspace import Workspace
@@ -35,15 +37,41 @@ class Update:
         """Apply the gradient ``left @ right``."""
         self.products.update(parameter, left, right, self.keep, self.rate)
 
-    def total(self, parameter: Tensor, rows: Tensor) -> None:
-        """Apply the gradient that is the sum of some rows."""
+    def whole(self, parameter: Tensor, gradient: Tensor) -> None:
+        """Apply a gradient."""
         if self.keep != 1.0:
             parameter.mul_(self.keep)
-        parameter.add_(rows.sum(0), alpha=self.rate)
+        parameter.add_(gradient, alpha=self.rate)
+
+    def total(self, parameter: Tensor, rows: Tensor) -> None:
+        """Apply the gradient that is the sum of some rows."""
+        self.whole(parameter, rows.sum(0))
 
     def weighted_total(self, parameter: Tensor, rows: Tensor, weights: Tensor) -> None:
         """Apply the gradient that is the weighted sum of some rows."""
         parameter.addmv_(rows.t(), weights, beta=self.keep, alpha=self.rate)
+
+
+def train_model_output(
+    settings: ModelSettings,
+    named: Parameters,
+    states: Tensor,
+    targets: Tensor,
+    into: Parameters,
+    update: Update,
+    space: Workspace,
+) -> tuple[float, Tensor]:
+    """Do what ``train_output`` does for a model's parameters, tied or not."""
+    key = "embedding" if settings.tied_output else "output.weight"
+    return train_output(
+        states,
+        named[key].t() if settings.tied_output else named[key],
+        named["output.bias"],
+        targets,
+        (into[key].t() if settings.tied_output else into[key], into["output.bias"]),
+        update,
+        space,
+    )
 
 
 def train_output(

@@ -1,4 +1,4 @@
-"""One step of local SGD for any model, its gradient by torch.func.
+"""One step of local SGD for any model, its gradient by autograd.
 
 Slower than ``FusedSgd``, and to the same contract: it trains what has no gradient by hand.
 """
@@ -11,6 +11,7 @@ from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.models.model import Model
 from fedsi.training.predictions import predictions
+from fedsi.training.step_scale import step_scale
 
 
 class GeneralSgd:
@@ -25,13 +26,8 @@ class GeneralSgd:
     def __init__(self, model: Model, settings: ClientSettings, parameters: Tensor) -> None:
         self._settings = settings
         self._flat = parameters
-        layout = model.layout
-
-        def mean_loss(flat: Tensor, batch: Tensor) -> Tensor:
-            logits, targets = predictions(model, layout.views(flat), batch)
-            return functional.cross_entropy(logits, targets)
-
-        self._gradient = torch.func.grad_and_value(mean_loss)
+        self._model = model
+        self._layout = model.layout
 
     def step(self, batch: Tokens) -> tuple[float, int]:
         """Take one step, ``theta <- (1 - eta lambda) theta - eta clip(g)``.
@@ -42,14 +38,14 @@ class GeneralSgd:
         Returns:
             The sum of the targets' losses before the step, in nats, and their number.
         """
+        leaf = self._flat.detach().requires_grad_()
         rows = torch.from_numpy(batch).long()
-        gradient, loss = self._gradient(self._flat, rows)
+        logits, following = predictions(self._model, self._layout.views(leaf), rows)
+        loss = functional.cross_entropy(logits, following)
+        (gradient,) = torch.autograd.grad(loss, leaf)
         positions = int((batch[:, 1:] != PAD).sum())
         rate, decay = self._settings.learning_rate, self._settings.weight_decay
-        scale = 1.0
-        if self._settings.gradient_clip is not None:
-            norm, clip = float(torch.linalg.vector_norm(gradient)), self._settings.gradient_clip
-            scale = clip / max(norm, clip)
+        scale = step_scale(self._settings, gradient, self._flat)
         if decay:
             self._flat.mul_(1.0 - rate * decay)
         self._flat.add_(gradient, alpha=-rate * scale)

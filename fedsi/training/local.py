@@ -13,6 +13,7 @@ from fedsi.experiment import ClientSettings
 from fedsi.models.language_model import LanguageModel
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
+from fedsi.models.transformer import Transformer
 from fedsi.training.fixed_point import copy_spans
 from fedsi.training.fused import FusedSgd, has_gradient_by_hand
 from fedsi.training.general import GeneralSgd
@@ -48,10 +49,9 @@ class LocalTrainer:
         """The client's parameters after ``train``, ``[parameters]``."""
         self.spans = np.array([[0, size]])
         """First and one past the last of the parameters that may differ from the start's."""
-        # The gradients by hand are those of two cells; all else takes the general path.
         self._sgd: FusedSgd | GeneralSgd
         self._sparse = False
-        if isinstance(model, LanguageModel) and has_gradient_by_hand(model.settings):
+        if isinstance(model, LanguageModel | Transformer) and has_gradient_by_hand(model.settings):
             self._sgd = FusedSgd(model, settings, self.parameters)
             self._row = model.settings.embedding_size
             self._embedded = model.vocabulary_size * self._row

@@ -1,8 +1,9 @@
-"""Batches without padding: rows sorted by length, positions laid out time step by time step.
+"""Batches without padding, so that what treats each position alike is one matrix product.
 
-At time step t only the sequences that have a target there are still running, and because the
-longest come first they are the first rows. So everything that is not recurrent is one matrix
-product over all positions, and each step of the recurrence works on the head of the step before.
+For a recurrence rows are sorted by length and positions laid out time step by time step: at time
+step t only the sequences that have a target there are still running, and because the longest come
+first they are the first rows, so each step works on the head of the step before. For attention
+positions are laid out sentence by sentence.
 """
 
 from dataclasses import dataclass
@@ -49,4 +50,41 @@ def pack(batch: Tokens) -> PackedBatch:
         targets=torch.from_numpy(ordered[1:][running]),
         sizes=sizes,
         before=torch.from_numpy(before),
+    )
+
+
+@dataclass(frozen=True)
+class PackedSentences:
+    """A batch sentence by sentence; positions are those of ``PackedBatch`` in another order."""
+
+    inputs: Tensor
+    """Token ids, ``[positions]``."""
+    targets: Tensor
+    """Token ids, ``[positions]``."""
+    starts: NDArray[np.int64]
+    """The first position of each sentence, and one past the last: ``[sentences + 1]``."""
+    places: Tensor
+    """How many tokens of its sentence come before each position, ``[positions]``."""
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest sentence."""
+        return int(np.diff(self.starts).max())
+
+
+def pack_sentences(batch: Tokens) -> PackedSentences:
+    """Pack a batch of the protocol's rows; sentences keep their order, those without target go.
+
+    Args:
+        batch: ``[batch, time + 1]``, at least one target.
+    """
+    running = batch[:, 1:] != PAD
+    lengths = running.sum(axis=1)
+    starts = np.concatenate([[0], np.cumsum(lengths[lengths > 0])])
+    places = np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
+    return PackedSentences(
+        inputs=torch.from_numpy(batch[:, :-1][running].astype(np.int64)),
+        targets=torch.from_numpy(batch[:, 1:][running].astype(np.int64)),
+        starts=starts,
+        places=torch.from_numpy(places),
     )

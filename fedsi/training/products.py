@@ -31,6 +31,10 @@ from fedsi.training.workspace import Workspace
 
 Array = NDArray[Any]
 
+DEPTH = 1024
+"""Numbers, or pairs, of a row that ``inner`` sums at a time: some hundred rows of them fit into the
+cache, where each group of columns meets them again."""
+
 
 class Products:
     """The products of a step in one precision, and what their factors are made into before.
@@ -64,26 +68,39 @@ class Products:
         function = inner_of_pairs if self._paired else inner
         function(out.numpy(), left.numpy(), right.numpy())
 
-    def panels(self, matrix: Tensor, space: Workspace) -> Array:
-        """Return a matrix in panels for ``update_tile``, ``[panels, depth, COLUMNS]``."""
+    def panels(self, matrix: Tensor, space: Workspace, name: str) -> Array:
+        """Return a matrix in panels for ``update_tile``, ``[panels, depth, COLUMNS]``.
+
+        Args:
+            matrix: ``[depth, columns]``.
+            space: Scratch memory.
+            name: Tells matrices that are in use together apart.
+        """
         source = matrix.numpy()
         depth, columns = source.shape
         count = -(-columns // COLUMNS)
         if self._paired:
-            pairs = space.take("panels", count, (depth + 1) // 2, COLUMNS).numpy().view(np.uint32)
+            pairs = (
+                space.take(f"panels of {name}", count, (depth + 1) // 2, COLUMNS)
+                .numpy()
+                .view(np.uint32)
+            )
             pack_pairs(source, pairs)
             return pairs
-        panels: Array = space.take("panels", count, depth, COLUMNS).numpy()
+        panels: Array = space.take(f"panels of {name}", count, depth, COLUMNS).numpy()
         pack(source, panels)
         return panels
 
-    def rows(self, matrix: Tensor, space: Workspace) -> Array:
-        """Return a matrix as ``inner_tile`` reads it, ``[rows, columns]`` or half the columns."""
+    def rows(self, matrix: Tensor, space: Workspace, name: str) -> Array:
+        """Return a matrix as ``inner_tile`` reads it, ``[rows, columns]`` or half the columns.
+
+        The arguments are those of ``panels``.
+        """
         source: Array = matrix.numpy()
         if not self._paired:
             return source
         rows, columns = source.shape
-        pairs = space.take("pairs", rows, (columns + 1) // 2).numpy().view(np.uint32)
+        pairs = space.take(f"pairs of {name}", rows, (columns + 1) // 2).numpy().view(np.uint32)
         pair_rows(source, pairs)
         return pairs
 
@@ -125,17 +142,9 @@ def inner(out: Array, left: Array, right: Array) -> None:
         left: ``[rows, depth]``, neighbours in a row also in memory.
         right: ``[columns, depth]``, likewise.
     """
-    tile = np.empty((INNER_ROWS, INNER_COLUMNS), out.dtype)
-    first = 0
-    while first < len(right):
-        width = INNER_COLUMNS if first + INNER_COLUMNS <= len(right) else 1
-        for i in range(0, len(left), INNER_ROWS):
-            n = min(INNER_ROWS, len(left) - i)
-            inner_tile(tile, left[i:], right[first:], n, width > 1)
-            for r in range(n):
-                for c in range(width):
-                    out[i + r, first + c] = tile[r, c]
-        first += width
+    for first in range(0, left.shape[1], DEPTH):
+        last = first + DEPTH
+        _add_inner(out, left[:, first:last], right[:, first:last], first > 0)
 
 
 @compiled
@@ -168,6 +177,23 @@ def pair_rows(matrix: Array, pairs: Array) -> None:
             target[k] = pair(row[2 * k], row[2 * k + 1])
         if columns % 2:
             target[columns // 2] = pair(row[columns - 1], np.float32(0))
+
+
+@compiled
+def _add_inner(out: Array, left: Array, right: Array, adding: bool) -> None:
+    """Add ``left @ right.T`` to what out holds, or replace it."""
+    tile = np.empty((INNER_ROWS, INNER_COLUMNS), out.dtype)
+    first = 0
+    while first < len(right):
+        width = INNER_COLUMNS if first + INNER_COLUMNS <= len(right) else 1
+        for i in range(0, len(left), INNER_ROWS):
+            n = min(INNER_ROWS, len(left) - i)
+            inner_tile(tile, left[i:], right[first:], n, width > 1)
+            for r in range(n):
+                for c in range(width):
+                    before = out[i + r, first + c] if adding else out.dtype.type(0)
+                    out[i + r, first + c] = before + tile[r, c]
+        first += width
 
 
 @compiled

@@ -3,7 +3,8 @@
 A step of the recurrence multiplies the few states that are still running with a kernel that is far
 larger than they are. Libraries read the kernel once for each pair of rows or so; here more rows
 share what is read, and the activations follow while the step's numbers are in the cache.
-``fedsi.models.cells`` has the equations; the gradients are by hand.
+``fedsi.models.cells`` has the equations; the gradients are by hand. What is fed back is the state:
+h, or with a recurrent projection ``h P``.
 
 Arrays are float32, or float64 in the tests: ``gates`` ``[positions, 3 hidden]``, f, o and g side by
 side; everything else ``[positions, hidden]`` unless said. ``sizes`` are the sequences running at
@@ -35,25 +36,34 @@ Array = NDArray[Any]
 
 @compiled
 def cifg_forward(
-    sizes: Array, gates: Array, kernel: Array, cells: Array, squashed: Array, hidden: Array
+    sizes: Array,
+    gates: Array,
+    kernels: tuple[Array, Array],
+    cells: Array,
+    squashed: Array,
+    hidden: Array,
+    state: Array,
 ) -> None:
     """Run the CIFG.
 
     Args:
         sizes: ``[time]``.
         gates: ``W x + b`` on entry, the gates after their activations on return.
-        kernel: U in panels, ``[panels, hidden, COLUMNS]``; or pairs, half as deep.
+        kernels: U in panels, ``[panels, state, COLUMNS]``, or pairs, half as deep; P likewise, no
+            panel of it without a recurrent projection.
         cells: Written: c.
         squashed: Written: tanh(c).
         hidden: Written: h.
+        state: Written: ``h P``, ``[positions, state]``; without a projection ``hidden`` itself.
     """
     size = hidden.shape[1]
+    kernel, projection = kernels
     nothing = np.zeros(size, hidden.dtype)
     start = before = 0
     for t in range(len(sizes)):
         n = sizes[t]
         if t:
-            _add_product(gates[start : start + n], hidden[before : before + n], kernel)
+            _add_product(gates[start : start + n], state[before : before + n], kernel)
         for i in range(n):
             f, o, g = _three(gates[start + i], size)
             kept = cells[before + i] if t else nothing
@@ -65,6 +75,9 @@ def cifg_forward(
                 c[j] = g[j] + f[j] * (kept[j] - g[j])
                 s[j] = _tanh(c[j])
                 h[j] = o[j] * s[j]
+        if len(projection):
+            state[start : start + n] = 0
+            _add_product(state[start : start + n], hidden[start : start + n], projection)
         before, start = start, start + n
 
 
@@ -72,10 +85,10 @@ def cifg_forward(
 def cifg_backward(
     sizes: Array,
     gates: Array,
-    kernel: Array,
+    kernels: tuple[Array, Array],
     cells: Array,
     squashed: Array,
-    grad: Array,
+    grads: tuple[Array, Array],
     grad_gates: Array,
 ) -> None:
     """Run the CIFG's gradient.
@@ -83,12 +96,16 @@ def cifg_backward(
     Args:
         sizes: ``[time]``.
         gates: As ``cifg_forward`` left them, like ``cells`` and ``squashed``.
-        kernel: U, ``[hidden, 3 hidden]``; or pairs, half as wide.
+        kernels: U, ``[state, 3 hidden]``, or pairs, half as wide; P, ``[hidden, state]``, likewise,
+            no row of it without a recurrent projection.
         cells: c.
         squashed: tanh(c).
-        grad: With respect to h from above; on return with respect to h from everywhere.
+        grads: With respect to the state from above, on return from everywhere; and written: with
+            respect to h, without a projection the same array.
         grad_gates: Written: with respect to the gates before their activations.
     """
+    kernel, projection = kernels
+    grad_state, grad = grads
     size = grad.shape[1]
     one = grad.dtype.type(1)
     nothing = np.zeros(size, grad.dtype)
@@ -99,8 +116,11 @@ def cifg_backward(
         n = sizes[t]
         start -= n
         _add_inner_product(
-            grad[start : start + running], grad_gates[after : after + running], kernel
+            grad_state[start : start + running], grad_gates[after : after + running], kernel
         )
+        if len(projection):
+            grad[start : start + n] = 0
+            _add_inner_product(grad[start : start + n], grad_state[start : start + n], projection)
         before = start - sizes[t - 1] if t else start
         for i in range(n):
             f, o, g = _three(gates[start + i], size)
@@ -120,30 +140,26 @@ def cifg_backward(
 def si_cifg_forward(
     sizes: Array,
     gates: Array,
-    kernel: Array,
+    kernels: tuple[Array, Array],
     cells: Array,
     squashed: Array,
     hidden: Array,
+    state: Array,
     maxima: Array,
 ) -> None:
-    """Run the SI-CIFG.
+    """Run the SI-CIFG; the arguments are those of ``cifg_forward`` and the maxima.
 
-    Args:
-        sizes: ``[time]``.
-        gates: ``W x + b`` on entry, the gates after their activations on return.
-        kernel: U in panels, ``[panels, hidden, COLUMNS]``; or pairs, half as deep.
-        cells: Written: c.
-        squashed: Written: c / max |c|.
-        hidden: Written: h.
-        maxima: Written: what f, o, g and c were divided by, ``[positions, 4]``.
+    ``squashed`` is c / max |c|, ``maxima`` what f, o, g and c were divided by, ``[positions, 4]``;
+    both are written.
     """
     size = hidden.shape[1]
+    kernel, projection = kernels
     nothing = np.zeros(size, hidden.dtype)
     start = before = 0
     for t in range(len(sizes)):
         n = sizes[t]
         if t:
-            _add_product(gates[start : start + n], hidden[before : before + n], kernel)
+            _add_product(gates[start : start + n], state[before : before + n], kernel)
         for i in range(n):
             f, o, g = _three(gates[start + i], size)
             kept = cells[before + i] if t else nothing
@@ -158,6 +174,9 @@ def si_cifg_forward(
             m[3] = _divide_by_largest(c, s)
             for j in range(size):
                 h[j] = o[j] * s[j]
+        if len(projection):
+            state[start : start + n] = 0
+            _add_product(state[start : start + n], hidden[start : start + n], projection)
         before, start = start, start + n
 
 
@@ -165,14 +184,16 @@ def si_cifg_forward(
 def si_cifg_backward(
     sizes: Array,
     gates: Array,
-    kernel: Array,
+    kernels: tuple[Array, Array],
     cells: Array,
     squashed: Array,
     maxima: Array,
-    grad: Array,
+    grads: tuple[Array, Array],
     grad_gates: Array,
 ) -> None:
     """Run the SI-CIFG's gradient; the arguments are those of ``cifg_backward`` and the maxima."""
+    kernel, projection = kernels
+    grad_state, grad = grads
     size = grad.shape[1]
     one = grad.dtype.type(1)
     nothing = np.zeros(size, grad.dtype)
@@ -184,8 +205,11 @@ def si_cifg_backward(
         n = sizes[t]
         start -= n
         _add_inner_product(
-            grad[start : start + running], grad_gates[after : after + running], kernel
+            grad_state[start : start + running], grad_gates[after : after + running], kernel
         )
+        if len(projection):
+            grad[start : start + n] = 0
+            _add_inner_product(grad[start : start + n], grad_state[start : start + n], projection)
         before = start - sizes[t - 1] if t else start
         for i in range(n):
             f, o, g = _three(gates[start + i], size)

@@ -49,7 +49,7 @@ def exponentiate(
             at_targets[i] = row[targets[i] - first]
         total = row.dtype.type(0)
         for j in range(len(row)):
-            row[j] = _exp(row[j] - most)
+            row[j] = exponential(row[j] - most)
             total += row[j]
         largest[i] = most
         sums[i] = total
@@ -72,12 +72,15 @@ def subtract_targets(exponentials: Array, targets: Array, first: int, factors: A
             exponentials[i, column] -= one / factors[i]
 
 
-def _exp(x: Any) -> Any:
-    """Compute the exponential function."""
+def exponential(x: Any) -> Any:
+    """Compute the exponential function, in float32 for x <= 0.
+
+    Compiled functions elsewhere keep it in their caches: whoever changes it clears ``__pycache__``.
+    """
     return math.exp(x)
 
 
-@overload(_exp)
+@overload(exponential)
 def _choose_exp(x: Any) -> Any:
     return _exp_32 if x == types.float32 else _exp_64
 

@@ -20,6 +20,7 @@ from typing import Any
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from fedsi.data.batches import training_batches
 from fedsi.data.corpus import Progress
@@ -27,14 +28,20 @@ from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import Tokens
 from fedsi.experiment import ClientSettings, Experiment
+from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
+from fedsi.models.transformer import Transformer
+from fedsi.models.user_model import UserModel
+from fedsi.training import fused_output, fused_recurrent, fused_transformer
+from fedsi.training.fused import FusedSgd
 from fedsi.training.local import LocalTrainer
-from fedsi.training.packing import pack
+from fedsi.training.packing import PackedBatch, PackedSentences, pack, pack_sentences
 from fedsi.training.products import Products
 from server.cohorts import draw_cohort
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.report import Report, grouped_bars
+from simulations.benchmarks.stopwatch import timed
 from simulations.engines.processes import single_threaded_environment
 from simulations.reports.figures import STYLE, label
 
@@ -70,19 +77,33 @@ class Roofline:
     """GFLOP/s of the fastest product, the median over repeats."""
     share: float
     """Median over repeats of the quotient of the two."""
+    output: float
+    """Share of a step's time that the output layer takes, its loss and its update."""
+    sequence: float
+    """The same of what goes from word to word, forwards and backwards: the recurrence without its
+    kernel's gradient, or the attention."""
 
 
-def useful_flops(model: LanguageModel, batch: Tokens) -> int:
+def useful_flops(model: LanguageModel | Transformer, batch: Tokens) -> int:
     """Return the floating-point operations that a training step owes.
 
-    Only matrix products count, and of them only rows of real positions, those with a target. With
-    P positions of which S are the first of their sentence, embedding size E, hidden size H, V words
-    and F the features of the output layer (E with a projection, else H), the forward pass is
-    ``P E 3H + (P - S) H 3H + P H E (the projection) + P F V`` multiplications and as many
-    additions; a sentence's first state is zero, so that nothing is multiplied with it. The backward
-    pass is twice as much: each product's gradients by both its factors.
+    Only matrix products count, and of them only rows of real positions, those with a target. The
+    backward pass is twice as much as the forward pass: each product's gradients by both its
+    factors.
     """
-    packed = pack(batch)
+    if isinstance(model, Transformer):
+        return 6 * _transformer_products(model, pack_sentences(batch))
+    return 6 * _recurrent_products(model, pack(batch))
+
+
+def _recurrent_products(model: LanguageModel, packed: PackedBatch) -> int:
+    """Return the forward pass's multiplications.
+
+    With P positions of which S are the first of their sentence, embedding size E, hidden size H, V
+    words and F the features of the output layer (E with a projection, else H) they are ``P E 3H +
+    (P - S) H 3H + P H E (the projection) + P F V``; a sentence's first state is zero, so that
+    nothing is multiplied with it.
+    """
     positions, first = len(packed.targets), int(packed.sizes[0])
     embedding, hidden = model.settings.embedding_size, model.settings.hidden_size
     features = embedding if model.settings.projection else hidden
@@ -90,7 +111,20 @@ def useful_flops(model: LanguageModel, batch: Tokens) -> int:
     products += positions * features * model.vocabulary_size
     if model.settings.projection:
         products += positions * hidden * embedding
-    return 6 * products
+    return products
+
+
+def _transformer_products(model: Transformer, packed: PackedSentences) -> int:
+    """Return the forward pass's multiplications.
+
+    With P positions, embedding size E, inner size F, V words and S pairs of a query and a key that
+    is not after it they are ``P (4 E^2 + 2 E F) + 2 S E`` for each block, and ``P E V``.
+    """
+    settings = model.settings
+    size, inner = settings.embedding_size, settings.feedforward_size
+    positions, pairs = len(packed.targets), int((packed.places + 1).sum())
+    block = positions * size * (4 * size + 2 * inner) + 2 * pairs * size
+    return settings.layers * block + positions * size * model.vocabulary_size
 
 
 def measure_roofline(experiment: Experiment, size: str, cache: Path, tell: Progress) -> Roofline:
@@ -125,7 +159,8 @@ def measure_roofline(experiment: Experiment, size: str, cache: Path, tell: Progr
 def measure(experiment: Experiment, population: Population) -> dict[str, Any]:
     """Measure in this process; return the fields of ``Roofline`` but its names."""
     torch.set_num_threads(1)
-    model = LanguageModel(experiment.model, population.description.vocabulary_size)
+    model = build_model(experiment, population.description.vocabulary_size)
+    assert not isinstance(model, UserModel), "benchmarks name no factory"  # noqa: S101
     start = initial_parameters(model, experiment.seed)
     trainer = LocalTrainer(model, experiment.client)
     batches = _batches(experiment, population)
@@ -146,6 +181,7 @@ def measure(experiment: Experiment, population: Population) -> dict[str, Any]:
         "gflops": statistics.median(rates) / 1e9,
         "sgemm_gflops": statistics.median(peaks[1:]) / 1e9,
         "share": statistics.median(r / p for r, p in zip(rates, peaks[1:], strict=True)),
+        **_profile(trainer, start, batches),
     }
 
 
@@ -162,6 +198,8 @@ def roofline_report(measured: Sequence[Roofline]) -> Report:
             "useful GFLOP/s",
             "best sgemm, GFLOP/s",
             "share",
+            "output layer",
+            "word to word",
         ),
         table=[
             (
@@ -172,10 +210,12 @@ def roofline_report(measured: Sequence[Roofline]) -> Report:
                 f"{one.gflops:.1f}",
                 f"{one.sgemm_gflops:.1f}",
                 f"{one.share:.0%}",
+                f"{one.output:.0%}",
+                f"{one.sequence:.0%}",
             )
             for one in measured
         ],
-        note="One thread, steps and products in turn",
+        note="One thread, steps and products in turn; the last two columns are shares of a step",
         figure=_figure(measured),
     )
 
@@ -194,6 +234,25 @@ def _batches(experiment: Experiment, population: Population) -> list[Tokens]:
             client=client,
         )
     ]
+
+
+def _profile(trainer: LocalTrainer, start: Tensor, batches: Sequence[Tokens]) -> dict[str, float]:
+    """Return which shares of the steps' time their parts take, measured in a further repeat."""
+    trainer.begin(start)
+    with (
+        timed(FusedSgd, "step") as step,
+        timed(fused_output, "train_output") as output,
+        timed(fused_recurrent, "run_forward") as forward,
+        timed(fused_recurrent, "run_backward") as backward,
+        timed(fused_transformer, "attend_forward") as attention,
+        timed(fused_transformer, "attend_backward") as attention_backward,
+    ):
+        trainer.train(batches)
+    sequence = (forward, backward, attention, attention_backward)
+    return {
+        "output": output.seconds / step.seconds,
+        "sequence": sum(watch.seconds for watch in sequence) / step.seconds,
+    }
 
 
 def _fastest_product() -> float:

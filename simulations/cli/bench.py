@@ -60,7 +60,7 @@ def population(
 
 
 Corpus = Annotated[str, typer.Option(help="The texts to train on.")]
-Architectures = Annotated[str, typer.Option(metavar="NAME,...", help="Which cells.")]
+Architectures = Annotated[str, typer.Option(metavar="NAME,...", help="Which architectures.")]
 Sizes = Annotated[str, typer.Option(metavar="SIZE,...", help="Which sizes of the model.")]
 Cohort = Annotated[int, typer.Option(min=1, help="Clients in a round.")]
 Rounds = Annotated[int, typer.Option(min=2, help="Rounds; the first is dropped.")]
@@ -142,9 +142,32 @@ def roofline(
 
 
 @bench.command()
+def privacy(
+    corpus: Corpus = "pydocs",
+    architectures: Architectures = "cifg",
+    sizes: Sizes = "1.3M",
+    cohort: Cohort = 50,
+    rounds: Rounds = 8,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Measure what clipping and noise add to the time of a round."""
+    from simulations.benchmarks import privacy as program  # noqa: PLC0415
+
+    measured = []
+    with Display(options.messages()) as display:
+        for size, experiment in _tasks(corpus, architectures, sizes, cohort, rounds):
+            measured += program.measure_privacy(experiment, size, cache, display.step)
+    _report(
+        program.privacy_report(measured), [asdict(one) for one in measured], out, as_json=as_json
+    )
+
+
+@bench.command()
 def scaling(
     corpus: Corpus = "pydocs",
-    architecture: Annotated[str, typer.Option(metavar="NAME", help="Which cell.")] = "cifg",
+    architecture: Annotated[str, typer.Option(metavar="NAME", help="Which architecture.")] = "cifg",
     size: Annotated[str, typer.Option(metavar="SIZE", help="Trained by the workers.")] = "1.3M",
     large: Annotated[str, typer.Option(metavar="SIZE", help="For overhead and memory.")] = "5M",
     workers: Annotated[str, typer.Option(metavar="N,...", help="Numbers of workers.")] = "1,2",
@@ -170,6 +193,25 @@ def scaling(
     _report(scaling_report(findings), [asdict(one) for one in findings], out, as_json=as_json)
 
 
+@bench.command()
+def presets(
+    corpus: Corpus = "pydocs",
+    cohort: Cohort = 10,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Run a round of each preset of a published size, on one corpus."""
+    from simulations.benchmarks import presets as program  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as place, Display(options.messages()) as display:
+        rounds = [
+            program.measure_preset(name, corpus, cohort, Path(place), cache, display.step)
+            for name in program.PRESETS
+        ]
+    _report(program.presets_report(rounds), [asdict(one) for one in rounds], out, as_json=as_json)
+
+
 def _counts(option: str, text: str) -> list[int]:
     try:
         counts = [int(word) for word in text.split(",")]
@@ -184,12 +226,18 @@ def _tasks(
     corpus: str, architectures: str, sizes: str, cohort: int, rounds: int
 ) -> list[tuple[str, Experiment]]:
     """Return each model's size and what is trained of it."""
-    from simulations.benchmarks.peers.measure import SIZES, experiment_for  # noqa: PLC0415
+    from simulations.benchmarks.peers.measure import (  # noqa: PLC0415
+        ARCHITECTURES,
+        SIZES,
+        experiment_for,
+    )
 
-    unknown = set(sizes.split(",")) - SIZES.keys()
-    if unknown:
-        known = ", ".join(SIZES)
-        raise typer.BadParameter(f"there is no size {min(unknown)}; choose from {known}")
+    for what, text, known in (("size", sizes, SIZES), ("model", architectures, ARCHITECTURES)):
+        unknown = set(text.split(",")) - set(known)
+        if unknown:
+            raise typer.BadParameter(
+                f"there is no {what} {min(unknown)}; choose from {', '.join(known)}"
+            )
     base = Experiment().updated({"data.corpus": corpus})
     return [
         (size, experiment_for(base, architecture, size, cohort, rounds))

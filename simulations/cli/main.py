@@ -15,6 +15,7 @@ import typer
 import fedsi
 from fedsi.errors import UserError
 from server.nodes import NodesError
+from server.privacy import ParticipationError
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.cli.audit import audit
 from simulations.cli.bench import bench
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(str(error), 2)
         except click.ClickException as error:
             return _fail(error.format_message(), 2)
-        except (BenchmarkError, NodesError, CellError, StoppedError) as error:
+        except (BenchmarkError, NodesError, ParticipationError, CellError, StoppedError) as error:
             return _fail(str(error), 1)
     # Typer turns a Ctrl-C that no command caught into a code of its own.
     return _fail("interrupted", 1) if code == _INTERRUPTED else int(code or 0)

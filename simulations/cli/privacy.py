@@ -6,6 +6,7 @@ import typer
 
 from fedsi.errors import UserError
 from fedsi.privacy.plan import MECHANISMS, SAMPLINGS, Plan
+from fedsi.schedule import SCHEDULES, Schedule
 from simulations.cli import options
 
 
@@ -58,6 +59,17 @@ def privacy(
     momentum: Annotated[
         float, typer.Option(min=0, max=1, help="Of the server optimizer, for BLT and banded noise.")
     ] = 0.0,
+    schedule: Annotated[
+        str,
+        typer.Option(metavar="|".join(SCHEDULES), help="Of the server's learning rate, likewise."),
+    ] = "constant",
+    warm_up_rounds: Annotated[
+        int, typer.Option(min=0, help="Rounds over which the learning rate first rises.")
+    ] = 0,
+    final_fraction: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of it left in the last round (cosine, cooldown)."),
+    ] = 0.0,
     as_json: options.Json = False,
 ) -> None:
     """Print the epsilon of a run by every valid accountant, and of other noise multipliers."""
@@ -89,5 +101,6 @@ def privacy(
         buffers=buffers,
         restart_every=restart_every,
         momentum=momentum,
+        schedule=Schedule(schedule, warm_up_rounds, final_fraction),
     )
     show(plan, target_epsilon, as_json=as_json)

@@ -112,4 +112,25 @@ def _table(summary: dict[str, Any]) -> Table:
         elif isinstance(value, int):
             text = f"{value:,}"
         table.add_row(label, str(text))
+    for label, words in _privacy(summary["privacy"] or {}).items():
+        table.add_row(label, words)
     return table
+
+
+def _privacy(claim: dict[str, Any]) -> dict[str, str]:
+    """Return what a private run claims, and how far its participations were checked."""
+    if not claim:
+        return {}
+    epsilon = "infinite" if claim["epsilon"] is None else f"{claim['epsilon']:.4g}"
+    found = claim["participations"]
+    happened = f"at most {found['most']}"
+    if found["closest"]:
+        happened += f", at least {found['closest']} rounds apart"
+    if found["most_allowed"]:
+        happened += f" (allowed: {found['most_allowed']}, {found['closest_allowed']} rounds apart)"
+    return {
+        "epsilon": f"{epsilon} at delta {claim['delta']:.3g}, {claim['adjacency']} "
+        f"({claim['accountant']})",
+        "participations of a client": happened,
+        "participations checked of": found["checked"],
+    }

@@ -30,7 +30,7 @@ from simulations.engines.flower_private import (
 )
 from simulations.engines.node import RUN_ID, answer, node_context
 from simulations.engines.processes import single_threaded_environment
-from simulations.engines.wire import Frame, decode, encode
+from simulations.engines.wire import Frame, receive, send
 
 log = logging.getLogger(__name__)
 
@@ -103,14 +103,14 @@ class _WorkerNode:
     def send(self, frame: Frame) -> None:
         self._pending.append(frame.number)
         try:
-            self.connection.send_bytes(encode(frame))
+            send(self.connection, frame)
         except OSError:
             log.warning("worker process %d does not listen", self._process.pid)
 
     def receive(self) -> Frame:
         expected = self._pending.pop(0)
         try:
-            return decode(self.connection.recv_bytes())
+            return receive(self.connection)
         except (EOFError, OSError):
             self.close()
             code = self._process.returncode

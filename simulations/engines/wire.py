@@ -1,17 +1,16 @@
-"""Messages between the grid and its worker processes, as bytes.
+"""Messages between the grid and its worker processes, as pieces of bytes.
 
-A safetensors file holds the arrays, with a JSON header for the rest: data only, nothing that could
-be executed.
+The first piece is JSON; each of the others is the file of an array, as Flower's record has it, so
+that a large array is copied by the socket only. Data only, nothing that could be executed.
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from safetensors.numpy import load, save
-
-_HEADER = "message"
 
 
 @dataclass(frozen=True)
@@ -31,30 +30,52 @@ class Frame:
     reason: str = ""
 
 
-def encode(frame: Frame) -> bytes:
-    """Return a frame as bytes."""
-    arrays = {
-        f"{record}/{name}": array.numpy()
-        for record, named in frame.content.array_records.items()
-        for name, array in named.items()
-    }
+def send(connection: Connection, frame: Frame) -> None:
+    """Write a frame to a connection."""
+    for piece in encode(frame):
+        connection.send_bytes(piece)
+
+
+def receive(connection: Connection) -> Frame:
+    """Wait for a frame and return it.
+
+    Raises:
+        EOFError: The other end closed.
+    """
+    return decode(iter(connection.recv_bytes, None))
+
+
+def encode(frame: Frame) -> Iterator[bytes]:
+    """Yield the pieces of a frame."""
+    records = frame.content.array_records
     header = {
         "kind": frame.kind,
         "number": frame.number,
         "reason": frame.reason,
-        "arrays": list(frame.content.array_records),
+        "arrays": {
+            record: {name: [a.dtype, a.shape, a.stype] for name, a in named.items()}
+            for record, named in records.items()
+        },
         "values": {name: dict(record) for name, record in frame.content.config_records.items()},
     }
-    return bytes(save(arrays, metadata={_HEADER: json.dumps(header)}))
+    yield json.dumps(header).encode()
+    for named in records.values():
+        for array in named.values():
+            yield array.data
 
 
-def decode(data: bytes) -> Frame:
-    """Return the frame in some bytes."""
-    size = int.from_bytes(data[:8], "little")
-    header: dict[str, Any] = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_HEADER])
-    records: dict[str, Any] = {name: ArrayRecord() for name in header["arrays"]}
-    for path, array in load(data).items():
-        record, _, name = path.partition("/")
-        records[record][name] = Array(array)
+def decode(pieces: Iterable[bytes]) -> Frame:
+    """Return the frame of some pieces; no more of them are read than it has."""
+    remaining = iter(pieces)
+    header: dict[str, Any] = json.loads(next(remaining))
+    records: dict[str, Any] = {
+        record: ArrayRecord(
+            {
+                name: Array(dtype, tuple(shape), stype, next(remaining))
+                for name, (dtype, shape, stype) in named.items()
+            }
+        )
+        for record, named in header["arrays"].items()
+    }
     records |= {name: ConfigRecord(values) for name, values in header["values"].items()}
     return Frame(header["kind"], header["number"], RecordDict(records), header["reason"])

@@ -15,15 +15,15 @@ from flwr.clientapp import ClientApp
 from clients.app import app
 from simulations.engines.flower_private import identify
 from simulations.engines.node import RUN_ID, answer, node_context
-from simulations.engines.wire import decode, encode
+from simulations.engines.wire import receive, send
 
 
 def serve(connection: Connection, client_app: ClientApp, context: Context) -> None:
     """Answer requests one by one until the other end closes."""
     while True:
         try:
-            frame = decode(connection.recv_bytes())
-            connection.send_bytes(encode(answer(frame, client_app, context)))
+            frame = receive(connection)
+            send(connection, answer(frame, client_app, context))
         except (EOFError, ConnectionError):
             return
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from server.nodes import NodesError
+from server.privacy import ParticipationError
 from simulations.simulate import simulate
 
 
@@ -24,7 +25,7 @@ def main(folder: str, cache: str, mode: str) -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except (NodesError, KeyboardInterrupt) as error:
+    except (NodesError, ParticipationError, KeyboardInterrupt) as error:
         sys.stderr.write(f"{error or 'interrupted'}\n")
         return 1
     return 0

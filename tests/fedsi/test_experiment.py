@@ -110,6 +110,26 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
             ["devices.over_selection=1.3", "server.sampling=shuffled"],
             "server.sampling=shuffled does not draw",
         ),
+        (["client.relative_clip=2"], "root of client.weight_decay, which is 0"),
+        (
+            ["client.relative_clip=2", "client.gradient_clip=1", "client.weight_decay=0.1"],
+            "leave one of them out",
+        ),
+        (["server.warm_up_rounds=3"], "warm_up_rounds has no effect with .*=constant"),
+        (["server.schedule=warm_up"], "set server.warm_up_rounds"),
+        (
+            ["server.schedule=warm_up", "server.warm_up_rounds=51"],
+            r"\(51\) leaves too few of the server.rounds \(50\) for server.schedule=warm_up",
+        ),
+        (["server.schedule=cosine", "server.warm_up_rounds=50"], "leaves too few"),
+        (["server.schedule=cooldown", "server.warm_up_rounds=38"], "leaves too few"),
+        (
+            ["server.schedule=warm_up", "server.warm_up_rounds=5", "server.final_fraction=0.1"],
+            "final_fraction has no effect with server.schedule=warm_up",
+        ),
+        (["server.final_fraction=1.1"], "server.final_fraction = 1.1 .* equal to 1"),
+        (["server.schedule=linear"], "server.schedule = 'linear' .* 'cooldown'"),
+        (["server.weight_decay=40"], "= 0.03 leaves nothing of the parameters"),
     ],
 )
 def test_refuses(overrides: list[str], expected: str) -> None:
@@ -142,6 +162,8 @@ def test_malformed_toml_names_its_source() -> None:
     ],
 )
 def test_bfloat16_is_for_gradients_by_hand(changes: dict[str, Any]) -> None:
-    assert Experiment(client={"precision": "bfloat16"}).client.precision == "bfloat16"
-    with pytest.raises(UserError, match="works with the plain SGD of cifg and si_cifg"):
+    for architecture in ("si_cifg", "transformer"):
+        given = Experiment(client={"precision": "bfloat16"}, model={"architecture": architecture})
+        assert given.client.precision == "bfloat16"
+    with pytest.raises(UserError, match=r"works with the plain SGD of cifg, si_cifg, transformer"):
         Experiment().updated({"client.precision": "bfloat16", **changes})

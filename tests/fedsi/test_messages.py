@@ -1,3 +1,4 @@
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -5,9 +6,18 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
 
-from fedsi.messages import MessageError, Train, Trained, from_parts, to_parts
+from fedsi.messages import (
+    MessageError,
+    Train,
+    Trained,
+    array_bytes,
+    array_of_bytes,
+    from_parts,
+    to_parts,
+)
 from simulations.engines.wire import Frame, decode, encode
 
 requests = st.builds(
@@ -40,6 +50,40 @@ def test_messages_survive_flowers_records_and_the_wire(request: Train, reason: s
         assert getattr(received, name).dtype == value.dtype
     assert received.experiment == request.experiment
     assert received.round_number == request.round_number
+
+
+@given(
+    arrays(st.sampled_from(["f4", "i8", "f8"]), array_shapes(min_dims=1, max_dims=2, min_side=0))
+)
+def test_an_array_is_carried_as_flower_would(array: NDArray[Any]) -> None:
+    data = array_bytes(array)
+    assert data == Array(array).data
+    read = array_of_bytes(data)
+    assert read.dtype == array.dtype
+    np.testing.assert_array_equal(read, array)
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    file = BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"nothing like it",
+        npy(np.array([{}])),
+        npy(np.zeros((2, 2), order="F")),
+        npy(np.zeros(9))[:-1],
+        npy(np.zeros(9))[:70],
+        npy(np.zeros(9)).replace(b"(9,)", b"(7,)"),
+    ],
+)
+def test_bytes_that_are_no_array_of_numbers_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # NumPy's own words
+        array_of_bytes(data)
 
 
 def test_an_empty_frame_survives() -> None:

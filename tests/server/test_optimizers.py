@@ -17,11 +17,13 @@ updates = st.lists(
 
 
 def slow(settings: ServerSettings, deltas: list[float]) -> float:
-    eta, tau = settings.learning_rate, settings.adaptivity
+    tau = settings.adaptivity
     b1, b2 = settings.momentum, settings.second_moment_decay
     x = m = 0.0
     v = tau**2
-    for d in deltas:
+    for t, d in enumerate(deltas, 1):
+        eta = settings.learning_rate * (t / 4 if settings.schedule == "warm_up" and t < 4 else 1)
+        x *= 1 - eta * settings.weight_decay
         match settings.optimizer:
             case "sgd":
                 x += eta * d
@@ -42,13 +44,22 @@ def slow(settings: ServerSettings, deltas: list[float]) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(deltas=updates)
-def test_equals_the_formula(name: str, deltas: list[list[float]]) -> None:
-    settings = ServerSettings(optimizer=name, learning_rate=0.1, adaptivity=1e-2)
+@given(deltas=updates, weight_decay=st.sampled_from([0.0, 0.3]), rises=st.booleans())
+def test_equals_the_formula(
+    name: str, deltas: list[list[float]], weight_decay: float, rises: bool
+) -> None:
+    settings = ServerSettings(
+        optimizer=name,
+        learning_rate=0.1,
+        adaptivity=1e-2,
+        weight_decay=weight_decay,
+        schedule="warm_up" if rises else "constant",
+        warm_up_rounds=4 if rises else None,
+    )
     parameters = np.zeros(3, np.float32)
     state = initial_state(settings, 3)
-    for delta in deltas:
-        step(settings, state, parameters, np.array(delta, np.float32))
+    for number, delta in enumerate(deltas, 1):
+        step(settings, state, parameters, np.array(delta, np.float32), number)
     expected = [slow(settings, list(column)) for column in zip(*deltas, strict=True)]
     np.testing.assert_allclose(parameters, expected, rtol=2e-4, atol=1e-5)
 
@@ -57,5 +68,13 @@ def test_equals_the_formula(name: str, deltas: list[list[float]]) -> None:
 def test_no_update_moves_nothing_at_first(name: str) -> None:
     settings = ServerSettings(optimizer=name)
     parameters = np.ones(4, np.float32)
-    step(settings, initial_state(settings, 4), parameters, np.zeros(4, np.float32))
+    step(settings, initial_state(settings, 4), parameters, np.zeros(4, np.float32), 1)
     assert parameters.tolist() == [1, 1, 1, 1]
+
+
+def test_weight_decay_shrinks_the_parameters_and_no_moment() -> None:
+    settings = ServerSettings(optimizer="adam", learning_rate=0.5, weight_decay=0.2)
+    parameters, state = np.ones(2, np.float32), initial_state(settings, 2)
+    step(settings, state, parameters, np.zeros(2, np.float32), 1)
+    assert parameters.tolist() == pytest.approx([0.9, 0.9])
+    assert state["first"].tolist() == [0, 0]

@@ -11,7 +11,15 @@ from fedsi import Experiment, UserError
 from fedsi.training.block import TRAINING_COLUMNS, Outcome
 from fedsi.training.limits import FRACTION_BITS
 from server.aggregation import Aggregate
-from server.privacy import CLIP_NORM, RELEASED, Privacy, PrivacyState, clip_norm_of, privacy_of
+from server.privacy import (
+    CLIP_NORM,
+    RELEASED,
+    ParticipationError,
+    Privacy,
+    PrivacyState,
+    clip_norm_of,
+    privacy_of,
+)
 
 CLIENTS = 1000
 SIZE = 20_000
@@ -168,3 +176,30 @@ def test_a_run_without_privacy_has_none() -> None:
     assert privacy_of(Experiment(), CLIENTS) is None
     assert clip_norm_of({}) == math.inf
     assert replace(aggregate(), rows=aggregate(0).rows).mean().sum() == 0
+
+
+def test_a_cohort_that_breaks_the_accounting_is_not_admitted() -> None:
+    run = private(mechanism="blt")
+    first = run.admitted(run.no_participations(), 1, np.array([3, 5]))
+    with pytest.raises(ParticipationError, match=r"round 3 was not run, .*client 5 .* 1 and 3"):
+        run.admitted(first, 3, np.array([5]))
+    assert first.times.sum() == 2
+    # Passes take 50 rounds: in the first 16 a client takes part once, however far apart.
+    with pytest.raises(ParticipationError, match="client 5 takes part 2 times in 16 rounds"):
+        run.admitted(first, 16, np.array([5]))
+
+
+def test_in_an_extrapolation_the_simulated_schedule_is_checked() -> None:
+    run = private(mechanism="blt", population=10**6, cohort_size=2000)
+    assert run.plan.rounds_per_pass == 500
+    assert run.simulated.rounds_per_pass == CLIENTS // COHORT
+    assert len(run.no_participations().times) == CLIENTS
+    assert private(mechanism="blt").simulated == private(mechanism="blt").plan
+
+
+@pytest.mark.parametrize("mechanism", ["gaussian", "tree", "banded", "blt"])
+def test_the_noise_on_the_mean_is_what_is_said(mechanism: str) -> None:
+    run = private(mechanism=mechanism)
+    updates = np.array(releases(run, 16))
+    said = run.noise_on_mean(16) * 0.5
+    assert math.sqrt(float((updates**2).mean())) == pytest.approx(said, rel=0.01)

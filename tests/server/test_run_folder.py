@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedsi import Experiment, UserError
+from fedsi.privacy.participation import Participations
 from fedsi.training.metrics import Metrics
 from server.rounds import RoundRecord, State
 from server.run_folder import CHECKPOINT, COLUMNS, ROUNDS, RunFolder
@@ -85,7 +86,10 @@ def test_places_that_cannot_be_a_run(tmp_path: Path) -> None:
 def state(number: int) -> State:
     rng = np.random.default_rng(number)
     draw = {name: rng.normal(size=5).astype(np.float32) for name in ("p", "first", "second")}
-    return State(number, draw.pop("p"), draw)
+    participations = Participations(
+        np.array([0, number], np.int32), np.array([0, 1], np.int32), np.array([number], np.int32)
+    )
+    return State(number, draw.pop("p"), draw, participations=participations)
 
 
 def test_checkpoints_come_back_and_cut_later_rows(tmp_path: Path) -> None:
@@ -98,6 +102,10 @@ def test_checkpoints_come_back_and_cut_later_rows(tmp_path: Path) -> None:
     assert loaded.round_number == 2
     assert np.array_equal(loaded.parameters, state(2).parameters)
     assert loaded.optimizer.keys() == state(2).optimizer.keys()
+    assert loaded.participations is not None
+    assert loaded.participations.last_round.tolist() == [0, 2]
+    assert loaded.participations.closest.tolist() == [2]
+    loaded.participations.times[0] += 1  # it can be written to
     assert all(np.array_equal(v, state(2).optimizer[k]) for k, v in loaded.optimizer.items())
     assert folder.records() == [row(1), row(2)]
 

@@ -10,16 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fedsi.data.corpus import silent
 from fedsi.data.formats.table import open_corpus
-from fedsi.data.prepare import prepare
+from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment, ModelSettings
+from fedsi.models.build import build_model
 from fedsi.models.language_model import LanguageModel
+from fedsi.models.transformer import Transformer
 from fedsi.training.block import BlockTrainer
 from fedsi.training.fused import FusedSgd
-from simulations.benchmarks import roofline
+from fedsi.training.local import LocalTrainer
+from server.cohorts import draw_cohort
+from simulations.benchmarks import presets, privacy, roofline
 from simulations.benchmarks.peers import measure
+from simulations.benchmarks.peers.natural import NaturalModel
 from simulations.benchmarks.report import write_report
 from simulations.benchmarks.scaling.finding import Finding
 from simulations.benchmarks.scaling.overhead import measure as measure_overhead
@@ -48,6 +54,26 @@ def test_ingestion_counts_what_it_generated(
     assert 50 < result["peak_memory_mib"] < 1536
     assert result["reached"]
     assert list(folder.iterdir()) == []
+
+
+def test_presets_train_what_they_name(
+    smoke: Experiment,
+    cache: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(presets, "load_preset", lambda _name: smoke)
+    monkeypatch.setattr(presets, "PRESETS", ("smoke",))
+    arguments = ["--corpus", smoke.data.corpus, "--cohort", "3", "--out", str(tmp_path)]
+    assert main(["bench", "presets", *arguments, "--cache", str(cache), "--json"]) == 0
+    (row,) = json.loads(capfd.readouterr().out)
+    description = open_population(prepare(smoke.data, cache)).description
+    size = LanguageModel(smoke.model, description.vocabulary_size).layout.size
+    assert (row["preset"], row["parameters"], row["cohort"]) == ("smoke", size, 3)
+    assert row["seconds"] > 0
+    assert 50 < row["before_mib"] <= row["peak_mib"]
+    assert {"presets.md", "presets.csv", "presets.png"} <= {f.name for f in tmp_path.iterdir()}
 
 
 def test_population_draws_in_every_way_and_trains(capfd: pytest.CaptureFixture[str]) -> None:
@@ -168,6 +194,32 @@ def test_a_peer_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     known = ["--pfl-python", sys.executable, "--sizes", "9M"]
     assert main(["bench", "peers", *known]) == 2
     assert "there is no size 9M" in capsys.readouterr().err
+    known = ["--pfl-python", sys.executable, "--architectures", "cifg,lstm"]
+    assert main(["bench", "peers", *known]) == 2
+    assert "there is no model lstm; choose from cifg, si_cifg, si_t" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("architecture", measure.ARCHITECTURES)
+def test_the_natural_module_is_the_model(architecture: str) -> None:
+    experiment = measure.experiment_for(Experiment(), architecture, "0.05M", 2, 2)
+    model = build_model(experiment, 50)
+    start = torch.randn(model.layout.size, generator=torch.Generator().manual_seed(0)) * 0.3
+    heads = experiment.model.heads
+    module = NaturalModel(model.layout.views(start.clone()), architecture, heads)
+    assert np.array_equal(module.flat(), start.numpy())
+    rows = np.random.default_rng(0).integers(1, 50, (4, 9)).astype(np.int32)
+    rows[1, 5:] = 0
+    loss = module.loss(torch.from_numpy(rows).long())
+    optimizer = torch.optim.SGD(module.parameters(), lr=experiment.client.learning_rate)
+    loss.backward()
+    optimizer.step()
+    trainer = LocalTrainer(model, experiment.client)
+    trainer.begin(start)
+    result = trainer.train([rows])
+    assert result.loss / result.tokens == pytest.approx(loss.item(), rel=1e-5)
+    moved = float((trainer.parameters - start).norm())
+    apart = float((torch.from_numpy(module.flat()) - trainer.parameters).norm())
+    assert apart < 1e-4 * moved
 
 
 def test_a_step_owes_the_products_of_real_positions() -> None:
@@ -179,17 +231,51 @@ def test_a_step_owes_the_products_of_real_positions() -> None:
     assert roofline.useful_flops(model, batch) == 6 * products
 
 
+def test_a_transformers_step_owes_what_a_query_may_see() -> None:
+    settings = ModelSettings(
+        architecture="transformer", embedding_size=4, heads=2, layers=3, feedforward_size=7
+    )
+    batch = np.array([[2, 5, 6, 3], [2, 7, 0, 0]], np.int32)
+    block = 4 * (4 * 4 * 4 + 2 * 4 * 7) + 2 * (1 + 2 + 3 + 1) * 4
+    products = 3 * block + 4 * 4 * 11
+    assert roofline.useful_flops(Transformer(settings, 11), batch) == 6 * products
+
+
 def test_a_roofline_is_measured_and_drawn(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sizes = ["--corpus", "synthetic", "--sizes", "0.05M", "--architectures", "cifg"]
+    sizes = ["--corpus", "synthetic", "--sizes", "0.05M", "--architectures", "cifg,transformer"]
     counts = ["--clients", "1", "--repeats", "2", "--cache", str(cache)]
     assert main(["bench", "roofline", *sizes, *counts, "--out", str(tmp_path), "--json"]) == 0
-    (measured,) = json.loads(capsys.readouterr().out)
-    assert 0 < measured["gflops"] < measured["sgemm_gflops"]
-    assert measured["share"] == pytest.approx(measured["gflops"] / measured["sgemm_gflops"])
+    for measured in json.loads(capsys.readouterr().out):
+        assert 0 < measured["gflops"] < measured["sgemm_gflops"]
+        assert measured["share"] == pytest.approx(measured["gflops"] / measured["sgemm_gflops"])
+        assert 0.1 < measured["output"] < 1 - measured["sequence"] < 0.97
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".png", ".svg"}
     assert "CIFG 0.05M" in (tmp_path / "roofline.md").read_text()
+
+
+def test_the_overhead_of_privacy_is_measured_and_drawn(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--corpus", "synthetic", "--sizes", "0.05M", "--cohort", "3", "--rounds", "3"]
+    places = ["--cache", str(cache), "--out", str(tmp_path)]
+    assert main(["bench", "privacy", *sizes, *places, "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert [one["mechanism"] for one in measured] == ["gaussian", "blt"]
+    assert all(one["overhead"] > -1 and one["private_seconds"] > 0 for one in measured)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".png", ".svg"}
+    assert "| CIFG 0.05M | " in (tmp_path / "privacy.md").read_text()
+
+
+def test_both_runs_of_a_mechanism_draw_the_same_cohorts() -> None:
+    base = Experiment().updated({"server.cohort_size": 5, "server.rounds": 3})
+    for mechanism in privacy.SAMPLINGS:
+        plain, private = privacy.contestants(base, mechanism)
+        assert (plain.privacy.mechanism, private.privacy.mechanism) == ("none", mechanism)
+        for number in (1, 2, 3):
+            first, second = (draw_cohort(one, 50, None, number) for one in (plain, private))
+            assert np.array_equal(first.reporting, second.reporting)
 
 
 SMALL = {"data.corpus": "synthetic", "data.population": 60, "data.vocabulary_size": 50}

@@ -13,6 +13,7 @@ import pytest
 from fedsi import Experiment, UserError
 from fedsi.privacy.clipping import add_clipped
 from server.canaries import canary_cohort
+from server.cohorts import Draw, draw_cohort
 from server.privacy import Privacy
 from server.rounds import RoundRecord
 from server.run_folder import RunFolder
@@ -65,6 +66,43 @@ def test_a_run_says_what_it_spent(smoke: Experiment, cache: Path, tmp_path: Path
     assert (claim["accountant"], claim["delta"]) == ("PLD", 1e-5)
     assert claim["noise_on_mean"] == pytest.approx(0.5 / 10)
     assert not claim["extrapolated"]
+
+
+def test_a_run_says_how_clients_took_part(smoke: Experiment, cache: Path) -> None:
+    experiment = smoke.updated({**SHUFFLED, "server.rounds": 40, "server.evaluate_every": 40})
+    clients = smoke.data.population
+    claim = simulate(experiment, cache=cache).summary["privacy"]["participations"]
+    assert claim["most"] == claim["most_allowed"] > 1
+    assert claim["closest"] >= claim["closest_allowed"] == 4
+    assert 0 < claim["clients"] <= clients
+    assert claim["checked"] == "the accounted clients"
+    more = {"privacy.population": 10**6, "privacy.cohort_size": 5000}
+    summary = simulate(smoke.updated({**SHUFFLED, **more}), cache=cache).summary
+    assert "assumed" in summary["privacy"]["participations"]["checked"]
+
+
+def test_a_sampler_that_breaks_the_accounting_stops_the_run(
+    smoke: Experiment,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Rounds 1 to 3 are as they should be; round 4 asks the clients of round 2 again."""
+
+    def draw(experiment: Experiment, population: int, trace: None, number: int) -> Draw:
+        return draw_cohort(experiment, population, trace, 2 if number == 4 else number)
+
+    monkeypatch.setattr("server.rounds.draw_cohort", draw)
+    settings = [word for k, v in SHUFFLED.items() for word in ("--set", f"{k}={v}")]
+    place = ["--out", str(tmp_path / "run"), "--cache", str(cache)]
+    command = ["run", "--preset", "smoke", *settings, "--set", "server.rounds=6", *place]
+    for again in ([], ["--resume"]):
+        assert main([*command, *again]) == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert "round 4 was not run, because epsilon would not hold: client" in error
+        assert [r.round for r in RunFolder(tmp_path / "run").records()] == [1, 2, 3]
+    assert RunFolder(tmp_path / "run").summary() is None
 
 
 def test_a_run_without_privacy_claims_nothing(smoke: Experiment, cache: Path) -> None:

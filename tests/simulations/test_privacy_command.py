@@ -67,6 +67,8 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
         (["--delta=1e-15"], "is below 1e-11"),
         (["--population=10"], "a cohort of 1000 is more than the population of 10"),
         (["--rounds=0"], "--rounds"),
+        (["--schedule=linear"], "server.schedule=linear is none of constant, warm_up"),
+        (["--schedule=warm_up", "--warm-up-rounds=1001"], "leaves too few of 1000"),
         (["--target-epsilon=-1"], "target epsilon of -1.0 is not allowed"),
     ],
 )
@@ -76,3 +78,13 @@ def test_bad_input(arguments: list[str], sentence: str, capsys: pytest.CaptureFi
     assert captured.out == ""
     assert sentence in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_noise_is_optimised_for_the_learning_rates(capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--mechanism=blt", "--rounds=100", "--min-separation=50"]
+    changing = ["--schedule=cosine", "--warm-up-rounds=20", "--final-fraction=0.1"]
+    found = [as_json(capsys, *common), as_json(capsys, *common, *changing)]
+    assert found[0]["noise_on_mean"] != found[1]["noise_on_mean"]
+    assert found[1]["plan"]["schedule"] == {
+        "kind": "cosine", "warm_up_rounds": 20, "final_fraction": 0.1,
+    }  # fmt: skip

@@ -74,7 +74,9 @@ def stop_after(number: int):  # type: ignore[no-untyped-def]
 def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
     smoke: Experiment, cache: Path, tmp_path: Path, stopped: int, optimizer: str
 ) -> None:
-    experiment = smoke.updated({"server.optimizer": optimizer, "server.learning_rate": 0.1})
+    changing = {"server.schedule": "cosine", "server.warm_up_rounds": 2, "server.weight_decay": 0.1}
+    optimised = {"server.optimizer": optimizer, "server.learning_rate": 0.1}
+    experiment = smoke.updated(optimised | changing)
     whole = simulate(experiment, cache=cache).summary
     with pytest.raises(StopError):
         simulate(experiment, out=tmp_path / "r", cache=cache, on_round=stop_after(stopped))

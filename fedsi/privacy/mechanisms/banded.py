@@ -4,9 +4,11 @@ C has ``bands`` diagonals and columns of norm at most 1. Participations at least
 apart then fall on columns that share no row, so k of them have norm ``sqrt(k)`` at most.
 
 ``X = C^T C`` minimises ``tr(A^T A X^-1)`` with ones on the diagonal and zeros from the
-``bands``-th off-diagonal on, which is convex. Beyond ``MOST_DENSE_ROUNDS`` rounds, where that takes
-minutes, C is the best banded Toeplitz matrix instead (as in arXiv 2405.15913), whose error at 1000
-rounds is 1 to 3 % larger.
+``bands``-th off-diagonal on, which is convex. Beyond ``MOST_OPTIMISED_ROUNDS`` rounds that would
+take long, so it is done for a run of fewer rounds and bands with learning rates of the same course.
+How the optimum differs from the best banded Toeplitz matrix (arXiv 2405.15913) is smooth in the
+round and in the band, and is interpolated. Whatever is interpolated is a valid C once its columns
+have norm 1.
 """
 
 import math
@@ -18,18 +20,30 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import solve_banded, toeplitz
+from scipy.linalg import solve_banded
+from scipy.ndimage import map_coordinates
 from scipy.optimize import minimize
 from scipy.signal import fftconvolve, lfilter
 from torch import Tensor
 
 from fedsi.errors import UserError
 from fedsi.privacy.mechanisms.mechanism import Fresh, State
-from fedsi.privacy.mechanisms.workload import coefficients, error_column
+from fedsi.privacy.mechanisms.workload import (
+    Workload,
+    coefficients,
+    error_column,
+    workload_of,
+)
 from fedsi.privacy.plan import Plan
 
-MOST_DENSE_ROUNDS = 1000
-"""Up to here every entry of C is optimised."""
+MOST_OPTIMISED_ROUNDS = 250
+"""Up to here every entry of C is optimised, beyond it is interpolated."""
+
+FEWEST_BANDS = 5
+"""Where fewer than these would be left, C is the best banded Toeplitz matrix, a per cent worse."""
+
+_STEPS = 150
+"""Of L-BFGS; more gain less than a part in a thousand."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +53,19 @@ class Banded:
     The state is the noise of the last ``bands - 1`` rounds: that many times the size of a sum.
     """
 
-    sensitivity: float
+    sensitivities: NDArray[np.float64]
+    """Of the first 1, 2, .. rounds, ``[rounds]``."""
     diagonals: NDArray[np.float64]
     """``[rounds, bands]``; entry ``[t, j]`` is ``C[t, t - j]``."""
+
+    @property
+    def sensitivity(self) -> float:
+        """That of all rounds."""
+        return float(self.sensitivities[-1])
+
+    def sensitivity_after(self, rounds: int) -> float:
+        """Return that of the first rounds."""
+        return float(self.sensitivities[rounds - 1])
 
     def initial_state(self, size: int) -> State:
         """Return zeros, ``[bands - 1, size]``; nothing for one band."""
@@ -80,7 +104,7 @@ class Banded:
 
 
 def build(plan: Plan) -> Banded:
-    """Return the mechanism optimised for the plan's rounds, bands and momentum.
+    """Return the mechanism optimised for the plan's rounds, bands and learning rates.
 
     Raises:
         UserError: There are more bands than rounds between participations.
@@ -91,26 +115,102 @@ def build(plan: Plan) -> Banded:
             f"privacy.bands={bands} is more than server.min_separation={plan.min_separation}, "
             "which its accounting rests on; lower the one or raise the other"
         )
-    participations = min(plan.most_participations, math.ceil(plan.rounds / plan.min_separation))
-    return Banded(
-        math.sqrt(participations),
-        optimised(plan.rounds, min(bands, plan.rounds), plan.momentum),
-    )
+    diagonals = optimised(workload_of(plan), min(bands, plan.rounds))
+    return Banded(prefix_sensitivities(plan, diagonals), diagonals)
+
+
+def prefix_sensitivities(plan: Plan, diagonals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest norms of C x over the first 1, 2, .. rounds, ``[rounds]``.
+
+    A client's participations share no row, so the squares of their columns' norms add up. All but
+    the last are over before it and have columns of norm 1. After round t the last, in round t - j,
+    has the first j + 1 entries of its column.
+
+    Args:
+        plan: Says how often and how far apart a client takes part.
+        diagonals: As in ``Banded``.
+    """
+    rounds, bands = diagonals.shape
+    last_round = np.arange(rounds)[:, None] - np.arange(bands)
+    columns = np.cumsum(_by_column(diagonals) ** 2, axis=1)
+    most = np.array([plan.participations_within(number) for number in range(1, rounds + 1)])
+    before = np.minimum(most[:, None] - 1, last_round // plan.min_separation)
+    squares = before + columns[np.maximum(last_round, 0), np.arange(bands)]
+    largest = np.where(last_round < 0, 0.0, squares).max(axis=1)
+    # Columns have norm 1 but for the last bits, which would make epsilon fall now and then.
+    sensitivities: NDArray[np.float64] = np.sqrt(np.round(largest, 12))
+    return sensitivities
 
 
 @lru_cache(maxsize=16)
-def optimised(rounds: int, bands: int, momentum: float) -> NDArray[np.float64]:
+def optimised(workload: Workload, bands: int) -> NDArray[np.float64]:
     """Return the diagonals of the best C, ``[rounds, bands]``."""
-    first = toeplitz_column(rounds, bands, momentum)
-    if rounds > MOST_DENSE_ROUNDS:
-        return np.broadcast_to(first, (rounds, bands))
-    start = torch.from_numpy(np.tril(toeplitz(np.pad(first, (0, rounds - bands)))))
-    with _one_thread():
-        start /= start.norm(dim=0)
-        factor = factorised(optimised_square(start.T @ start, bands, momentum)).numpy()
-    diagonals = np.zeros((rounds, bands))
+    rounds = workload.rounds
+    first = toeplitz_column(rounds, bands, workload.momentum)
+    if rounds <= MOST_OPTIMISED_ROUNDS:
+        columns = _optimised_columns(workload, first)
+    else:
+        columns = _interpolated_ratios(workload, bands) * first
+    there = np.arange(bands) < np.arange(rounds, 0, -1)[:, None]
+    columns = np.where(there, columns, 0.0)
+    return _by_row(columns / np.linalg.norm(columns, axis=1, keepdims=True))
+
+
+def _interpolated_ratios(workload: Workload, bands: int) -> NDArray[np.float64]:
+    """Return the best C over the best Toeplitz one, by columns, ``[rounds, bands]``."""
+    rounds, fewer = workload.rounds, MOST_OPTIMISED_ROUNDS
+    few = round(bands * fewer / rounds)
+    if few < FEWEST_BANDS:
+        return np.ones((rounds, bands))
+    coarse = workload.coarser(fewer)
+    first = toeplitz_column(fewer, few, coarse.momentum)
+    places = np.meshgrid(
+        (np.arange(rounds) + 0.5) * fewer / rounds - 0.5,
+        np.arange(bands) * (few - 1) / (bands - 1),
+        indexing="ij",
+    )
+    ratios: NDArray[np.float64] = map_coordinates(
+        _optimised_columns(coarse, first) / first, places, order=1, mode="nearest"
+    )
+    return ratios
+
+
+def _optimised_columns(workload: Workload, first: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the best C by columns, ``[rounds, bands]``; entry ``[i, j]`` is ``C[i + j, i]``.
+
+    Where that is outside of C, it is the last one inside on the same diagonal.
+
+    Args:
+        workload: What to optimise for.
+        first: The column of the Toeplitz matrix to start from, ``[bands]``.
+    """
+    rounds, bands = workload.rounds, len(first)
+    start = np.zeros((rounds, rounds))
     for j in range(bands):
-        diagonals[j:, j] = np.diagonal(factor, -j)
+        np.fill_diagonal(start[j:], first[j])
+    with _one_thread():
+        lower = torch.from_numpy(start / np.linalg.norm(start, axis=0))
+        factor = factorised(optimised_square(lower.T @ lower, bands, workload)).numpy()
+    columns = np.empty((rounds, bands))
+    for j in range(bands):
+        columns[: rounds - j, j] = np.diagonal(factor, -j)
+        columns[rounds - j :, j] = columns[rounds - j - 1, j]
+    return columns
+
+
+def _by_column(diagonals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return entries ``[i, j]`` that are ``C[i + j, i]``, zeros beyond the last row."""
+    columns = np.zeros_like(diagonals)
+    for j in range(diagonals.shape[1]):
+        columns[: len(diagonals) - j, j] = diagonals[j:, j]
+    return columns
+
+
+def _by_row(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return entries ``[t, j]`` that are ``C[t, t - j]``, zeros before the first column."""
+    diagonals = np.zeros_like(columns)
+    for j in range(columns.shape[1]):
+        diagonals[j:, j] = columns[: len(columns) - j, j]
     return diagonals
 
 
@@ -124,16 +224,16 @@ def factorised(square: Tensor) -> Tensor:
     return factor.T.flip(0, 1)
 
 
-def optimised_square(start: Tensor, bands: int, momentum: float) -> Tensor:
+def optimised_square(start: Tensor, bands: int, workload: Workload) -> Tensor:
     """Return the best X ``[rounds, rounds]``, found by L-BFGS from a feasible start.
 
     With ``W = X^-1 A^T`` the objective is ``tr(A W)`` and its gradient ``-W W^T``.
     """
     rounds = len(start)
-    workload = torch.from_numpy(np.tril(toeplitz(coefficients(rounds, momentum))))
+    target = torch.from_numpy(workload.matrix())
     rows, columns = np.nonzero(np.tri(rounds, k=-1) - np.tri(rounds, k=-bands))
     entries = start[rows, columns]
-    beyond = 2 * workload.square().sum().log()
+    beyond = 2 * target.square().sum().log()
 
     def unpacked() -> Tensor:
         square = torch.eye(rounds, dtype=torch.float64)
@@ -145,13 +245,13 @@ def optimised_square(start: Tensor, bands: int, momentum: float) -> Tensor:
         if failed:  # not positive definite: the line search has gone too far
             entries.grad = torch.zeros_like(entries)
             return beyond
-        solved = torch.cholesky_solve(workload.T, factor)
-        error = (workload.T * solved).sum()
+        solved = torch.cholesky_solve(target.T, factor)
+        error = (target.T * solved).sum()
         entries.grad = (solved @ solved.T)[rows, columns] * (-2 / error)
         return error.log()
 
     if bands > 1:
-        search = torch.optim.LBFGS([entries], max_iter=60, line_search_fn="strong_wolfe")
+        search = torch.optim.LBFGS([entries], max_iter=_STEPS, line_search_fn="strong_wolfe")
         search.step(loss)
     return unpacked()
 

@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from fedsi.privacy.mechanisms.mechanism import Fresh, State
-from fedsi.privacy.mechanisms.workload import error_column, mean_squared_error
+from fedsi.privacy.mechanisms.workload import Workload, workload_of
 from fedsi.privacy.plan import Plan
 
 SMALLEST_GAIN = 0.01
@@ -31,11 +31,21 @@ SMALLEST_GAIN = 0.01
 class BufferedToeplitz:
     """Buffered linear Toeplitz noise; see ``Mechanism``. The state is one vector per buffer."""
 
-    sensitivity: float
+    sensitivities: NDArray[np.float64]
+    """Of the first 1, 2, .. rounds, ``[rounds]``."""
     decays: tuple[float, ...]
     """t, each exact in float32, so that C is the same in the stream as in the sensitivity."""
     weights: tuple[float, ...]
     """w, likewise."""
+
+    @property
+    def sensitivity(self) -> float:
+        """That of all rounds."""
+        return float(self.sensitivities[-1])
+
+    def sensitivity_after(self, rounds: int) -> float:
+        """Return that of the first rounds."""
+        return float(self.sensitivities[rounds - 1])
 
     def initial_state(self, size: int) -> State:
         """Return zeros, ``[buffers, size]``."""
@@ -58,21 +68,45 @@ class BufferedToeplitz:
 
 
 def build(plan: Plan) -> BufferedToeplitz:
-    """Return the mechanism optimised for the plan's rounds, participations and momentum."""
-    shape = _Shape(plan.rounds, plan.most_participations, plan.min_separation, plan.momentum)
+    """Return the mechanism optimised for the plan's rounds, participations and learning rates."""
+    shape = _Shape(workload_of(plan), plan.most_participations, plan.min_separation)
     decays, weights = optimised(shape, plan.buffers)
-    largest = shape.sensitivity(column(decays, weights, plan.rounds))
-    return BufferedToeplitz(largest, tuple(decays.tolist()), tuple(weights.tolist()))
+    sensitivities = prefix_sensitivities(plan, column(decays, weights, plan.rounds))
+    return BufferedToeplitz(sensitivities, tuple(decays.tolist()), tuple(weights.tolist()))
+
+
+def prefix_sensitivities(plan: Plan, first: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest norms of C x over the first 1, 2, .. rounds, ``[rounds]``.
+
+    The first rows and columns of C are such a matrix too, with the same worst participations.
+
+    Args:
+        plan: Says how often and how far apart a client takes part.
+        first: The first column of C, ``[rounds]``.
+    """
+    rounds = len(first)
+    most = np.array([plan.participations_within(number) for number in range(1, rounds + 1)])
+    total, squares = np.zeros(rounds), np.zeros(rounds)
+    for count, start in enumerate(range(0, rounds, plan.min_separation), 1):
+        if count > most[-1]:
+            break
+        total[start:] += first[: rounds - start]
+        squares[most == count] = np.cumsum(total**2)[most == count]
+    return np.sqrt(squares)
 
 
 @dataclass(frozen=True)
 class _Shape:
     """What decides which mechanism is best."""
 
-    rounds: int
+    workload: Workload
     participations: int
     separation: int
-    momentum: float
+
+    @property
+    def rounds(self) -> int:
+        """Of the run."""
+        return self.workload.rounds
 
     def sensitivity(self, first: NDArray[np.float64]) -> float:
         """Return the largest norm of C x, for the first column of C, ``[rounds]``."""
@@ -86,7 +120,7 @@ class _Shape:
         """Return the logarithm of sensitivity times root mean squared error."""
         first = column(decays, residues(decays, zeros), self.rounds)
         inverse = column(zeros, residues(zeros, decays), self.rounds)
-        error = mean_squared_error(error_column(inverse, self.momentum))
+        error = self.workload.mean_squared_error(inverse)
         return math.log(self.sensitivity(first)) + math.log(error) / 2
 
 

@@ -15,6 +15,10 @@ class Gaussian:
 
     sensitivity: float = 1.0
 
+    def sensitivity_after(self, rounds: int) -> float:  # noqa: ARG002
+        """Return 1."""
+        return 1.0
+
     def initial_state(self, size: int) -> State:  # noqa: ARG002
         """Return no arrays."""
         return {}

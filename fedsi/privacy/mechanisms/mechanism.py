@@ -31,6 +31,13 @@ class Mechanism(Protocol):
         """
         ...
 
+    def sensitivity_after(self, rounds: int) -> float:
+        """Return the same of what the first rounds alone release; at least one, at most all.
+
+        They are private as the first rows of ``C X + Z`` are. It never falls with more rounds.
+        """
+        ...
+
     def initial_state(self, size: int) -> State:
         """Return the state before the first round, for sums of ``size`` entries."""
         ...

@@ -40,11 +40,28 @@ skipped before; ``separation`` stands for "impossible".
 class Tree:
     """Noise of a binary tree; see ``Mechanism``. The state is one vector per height."""
 
-    sensitivity: float
-    tree_rounds: int
-    """Rounds of one tree."""
-    completes: bool
-    """Whether a tree of ``tree_rounds`` is completed and a new one begun."""
+    plan: Plan
+
+    @property
+    def tree_rounds(self) -> int:
+        """Rounds of one tree."""
+        return self.plan.restart_every or self.plan.rounds
+
+    @property
+    def completes(self) -> bool:
+        """Whether a tree of ``tree_rounds`` is completed and a new one begun."""
+        return self.plan.restart_every is not None
+
+    @property
+    def sensitivity(self) -> float:
+        """That of all rounds."""
+        return self.sensitivity_after(self.plan.rounds)
+
+    def sensitivity_after(self, rounds: int) -> float:
+        """Return that of the first rounds, whose nodes are some of all nodes."""
+        most, separation = self.plan.participations_within(rounds), self.plan.min_separation
+        separation = min(separation, self.plan.rounds)
+        return sensitivity(rounds, self.plan.restart_every, most, separation)
 
     def initial_state(self, size: int) -> State:
         """Return zeros, ``[heights, size]``: at most one node of each height is waiting."""
@@ -100,14 +117,9 @@ class Tree:
 
 def build(plan: Plan) -> Tree:
     """Return the tree, or the trees, over the plan's rounds."""
-    separation = min(plan.min_separation, plan.rounds)
-    largest = sensitivity(plan.rounds, plan.restart_every, plan.most_participations, separation)
-    if plan.restart_every is None:
-        return Tree(largest, plan.rounds, completes=False)
-    return Tree(largest, plan.restart_every, completes=True)
+    return Tree(plan)
 
 
-@lru_cache(maxsize=64)
 def sensitivity(
     rounds: int, restart_every: int | None, participations: int, separation: int
 ) -> float:
@@ -123,17 +135,45 @@ def sensitivity(
         participations: At most this many.
         separation: Of two participations in rounds x < y, y - x is at least this.
     """
-    whole, rest = divmod(rounds, restart_every or rounds + 1)
-    ways: _Ways = {(0, 0): np.zeros(1, np.int64)}
-    full = [_leaf(separation)]
-    while 2 ** len(full) <= min(rounds, restart_every or rounds):
-        full.append(_parent(full[-1], full[-1], participations))
-    for _ in range(whole):
-        ways = _in_turn(ways, _completed(restart_every or 0, full, participations), participations)
-    for height in reversed(range(len(full))):
-        if rest >> height & 1:
-            ways = _in_turn(ways, full[height], participations)
+    ways = _through(rounds, restart_every, participations, separation)
     return math.sqrt(max(squares for _, squares in ways))
+
+
+@lru_cache(maxsize=64)
+def _through(rounds: int, restart_every: int | None, most: int, separation: int) -> _Ways:
+    """Return the ways through the first rounds: those before the last complete node, then it.
+
+    So what has been found for fewer rounds is used again. Several trees in a row are taken as one.
+    """
+    if rounds == 0:
+        return {(0, 0): np.zeros(1, np.int64)}
+    whole, rest = divmod(rounds, restart_every or rounds + 1)
+    if rest:
+        length = rest & -rest
+        last = _full(length.bit_length() - 1, most, separation)
+    else:
+        trees = whole & -whole
+        length = trees * (restart_every or 0)
+        last = _trees(trees.bit_length() - 1, restart_every or 0, most, separation)
+    return _in_turn(_through(rounds - length, restart_every, most, separation), last, most)
+
+
+@lru_cache(maxsize=64)
+def _full(height: int, most: int, separation: int) -> _Ways:
+    """Return the ways through the rounds under a node of 2^height of them."""
+    if height == 0:
+        return _leaf(separation)
+    half = _full(height - 1, most, separation)
+    return _parent(half, half, most)
+
+
+@lru_cache(maxsize=64)
+def _trees(doublings: int, rounds: int, most: int, separation: int) -> _Ways:
+    """Return the ways through 2^doublings completed trees of so many rounds each."""
+    if doublings == 0:
+        return _completed(rounds, most, separation)
+    half = _trees(doublings - 1, rounds, most, separation)
+    return _in_turn(half, half, most)
 
 
 def _weight(height: int) -> float:
@@ -149,15 +189,15 @@ def _leaf(separation: int) -> _Ways:
     return {(0, 0): skipped, (1, 1): taken}
 
 
-def _completed(rounds: int, full: list[_Ways], most: int) -> _Ways:
+def _completed(rounds: int, most: int, separation: int) -> _Ways:
     """Return the ways through ``rounds`` under the root of a completed tree."""
-    if rounds & (rounds - 1) == 0:
-        return full[rounds.bit_length() - 1]
     height = rounds.bit_length() - 1
-    right = _completed(rounds - 2**height, full, most)
+    if rounds & (rounds - 1) == 0:
+        return _full(height, most, separation)
+    right = _completed(rounds - 2**height, most, separation)
     for _ in range(height - (rounds - 2**height - 1).bit_length()):
         right = _below(right)
-    return _parent(full[height], right, most)
+    return _parent(_full(height, most, separation), right, most)
 
 
 def _parent(left: _Ways, right: _Ways, most: int) -> _Ways:

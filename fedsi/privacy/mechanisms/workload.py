@@ -1,27 +1,110 @@
 """What correlated noise is optimised for: the error of the iterates of SGD with momentum.
 
-The iterate after t rounds holds ``sum_(i<=t) a_(t-i) g_i`` with ``a_k = 1 + beta + .. + beta^k``:
-prefix sums without momentum. A is the Toeplitz matrix of these coefficients. With a Toeplitz C too,
-the error matrix ``A C^-1`` is Toeplitz, and its first column says all.
+With learning rates eta_t, ``m_t = beta m_(t-1) + g_t`` and ``x_t = x_(t-1) + eta_t m_t``, so the
+iterate after t rounds holds ``sum_(i<=t) A_ti g_i`` with ``A_ti = sum_(i<=s<=t) eta_s beta^(s-i)``:
+prefix sums without momentum at a constant rate. Then A is Toeplitz, and with a Toeplitz C too the
+first column of the error matrix ``A C^-1`` says all. Weight decay is left out: it changes little
+over the rounds that noise is correlated over.
 """
+
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import lfilter
+
+from fedsi.privacy.plan import Plan
+
+SAMPLED_ROUNDS = 40
+"""With a changing learning rate the error of a Toeplitz C is averaged over so many rounds."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The matrix A."""
+
+    factors: tuple[float, ...]
+    """eta_t for each round, over the learning rate."""
+    momentum: float
+    """beta."""
+
+    @property
+    def rounds(self) -> int:
+        """Rows and columns of A."""
+        return len(self.factors)
+
+    @property
+    def is_toeplitz(self) -> bool:
+        """Whether the learning rate is constant."""
+        return len(set(self.factors)) <= 1
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Return A, ``[rounds, rounds]``."""
+        return np.stack([self._row(last) for last in range(self.rounds)])
+
+    def _row(self, last: int) -> NDArray[np.float64]:
+        """Return row ``last``, from 0: eta, discounted by the rounds until it, added up."""
+        row = np.zeros(self.rounds)
+        backwards = lfilter([1.0], [1.0, -self.momentum], self.factors[last::-1])
+        row[: last + 1] = backwards[::-1]
+        return row
+
+    def mean_squared_error(self, inverse: NDArray[np.float64]) -> float:
+        """Return the mean over rounds of the iterates' variances.
+
+        Args:
+            inverse: The first column of C^-1 for a Toeplitz C, ``[rounds]``.
+        """
+        if self.is_toeplitz:
+            column = error_column(inverse, self.momentum)
+            return float(np.sum(np.arange(self.rounds, 0, -1) * column**2)) / self.rounds
+        transformed, inside = _sampled_rows(self)
+        size = 2 * (transformed.shape[1] - 1)
+        errors = irfft(transformed * rfft(inverse, size), size)[:, : self.rounds]
+        return float(np.sum((errors * inside) ** 2)) / len(inside)
+
+    def coarser(self, rounds: int) -> "Workload":
+        """Return what takes the same course in fewer rounds."""
+        steps = self.rounds / rounds
+        middles = (np.arange(rounds) + 0.5) * steps - 0.5
+        factors = np.interp(middles, np.arange(self.rounds), self.factors)
+        return Workload(tuple(factors.tolist()), self.momentum**steps)
+
+
+def workload_of(plan: Plan) -> Workload:
+    """Return what a plan's noise is optimised for."""
+    return Workload(tuple(plan.schedule.factors(plan.rounds).tolist()), plan.momentum)
 
 
 def coefficients(rounds: int, momentum: float) -> NDArray[np.float64]:
-    """Return the first column of A, ``[rounds]``."""
+    """Return the first column of A at a constant learning rate, ``[rounds]``."""
     return np.cumsum(momentum ** np.arange(rounds, dtype=np.float64))
 
 
 def error_column(inverse: NDArray[np.float64], momentum: float) -> NDArray[np.float64]:
-    """Return the first column of ``A C^-1``, given that of C^-1; both ``[rounds]``."""
+    """Return the first column of ``A C^-1``, given that of C^-1; both ``[rounds]``.
+
+    At a constant learning rate.
+    """
     column: NDArray[np.float64] = lfilter([1.0], [1.0, -momentum], np.cumsum(inverse))
     return column
 
 
-def mean_squared_error(column: NDArray[np.float64]) -> float:
-    """Return the mean over rounds of the iterates' variances, for a column of ``A C^-1``."""
-    rounds = len(column)
-    return float(np.sum(np.arange(rounds, 0, -1) * column**2)) / rounds
+@lru_cache(maxsize=4)
+def _sampled_rows(workload: Workload) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
+    """Return the transforms of rows of A, each from its diagonal backwards, and their extents.
+
+    Row t of ``A C^-1``, backwards too, is the product of such a row and the column of C^-1 as power
+    series, up to its t-th power. The rows are the middles of equally long runs of rounds.
+    """
+    rounds = workload.rounds
+    count = min(SAMPLED_ROUNDS, rounds)
+    lasts = ((np.arange(count) + 0.5) * rounds / count).astype(np.int64)
+    rows = np.zeros((count, rounds))
+    for row, last in zip(rows, lasts.tolist(), strict=True):
+        row[: last + 1] = workload._row(last)[last::-1]
+    size = next_fast_len(2 * rounds, real=True)
+    size += size % 2
+    return rfft(rows, size), np.arange(rounds) <= lasts[:, None]

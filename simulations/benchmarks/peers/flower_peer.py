@@ -38,7 +38,9 @@ def client_app(folder: Path) -> ClientApp:
         mine = np.load(folder / "rows.npy", mmap_mode="r")[starts[visit] : starts[visit + 1]]
         rows = torch.from_numpy(mine.astype(np.int64))
         given = message.content.array_records["arrays"]["flat"].numpy()
-        model = NaturalModel(named_parameters(folder, given), settings["architecture"])
+        model = NaturalModel(
+            named_parameters(folder, given), settings["architecture"], settings["heads"]
+        )
         sgd = torch.optim.SGD(model.parameters(), lr=settings["learning_rate"])
         for batch in rows.split(settings["batch"]):
             sgd.zero_grad()

@@ -17,11 +17,15 @@ from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import Experiment
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.build import build_model
 from server.cohorts import draw_cohort
 from server.rounds import initial_state
 from simulations.benchmarks.lockstep import contestant
 from simulations.benchmarks.machine import BenchmarkError
+
+TRANSFORMERS = {"transformer", "si_transformer"}
+ARCHITECTURES = ("cifg", "si_cifg", *sorted(TRANSFORMERS))
+"""What there are natural modules of."""
 
 SIZES = {
     "0.05M": (1_000, 24, 32),
@@ -30,7 +34,17 @@ SIZES = {
     "3.5M": (10_000, 96, 670),
     "5M": (10_000, 128, 820),
 }
-"""Words, embedding size and hidden size of each model."""
+"""Words, embedding size and hidden size of each recurrent model."""
+
+TRANSFORMER_SIZES = {
+    "0.05M": (1_000, 20, 2, 2, 80),
+    "0.34M": (4_000, 36, 3, 4, 144),
+    "1.3M": (10_000, 56, 4, 4, 224),
+    "3.5M": (10_000, 128, 3, 8, 1024),
+    "5M": (10_000, 160, 6, 8, 640),
+}
+"""Words, embedding size, layers, heads and feed-forward size of each Transformer; that of 3.5M is
+the preset ``stackoverflow_transformer``."""
 
 LARGEST_DIFFERENCE = 1e-4
 """Between the final weights, over how far training moved them; in float32."""
@@ -60,14 +74,10 @@ def experiment_for(
     base: Experiment, architecture: str, size: str, cohort: int, rounds: int
 ) -> Experiment:
     """Return what both train: plain averaging of SGD clients."""
-    vocabulary, embedding, hidden = SIZES[size]
     return base.updated(
         {
-            "data.vocabulary_size": vocabulary,
             "model.architecture": architecture,
-            "model.embedding_size": embedding,
-            "model.hidden_size": hidden,
-            "client.learning_rate": 0.3,
+            **_sizes(architecture, size),
             "server.optimizer": "sgd",
             "server.learning_rate": 1.0,
             "server.rounds": rounds,
@@ -76,6 +86,32 @@ def experiment_for(
             "server.evaluation_clients": 1,
         }
     )
+
+
+def _sizes(architecture: str, size: str) -> dict[str, int | float | str]:
+    """Return a model's sizes and its step size.
+
+    ReLU attention divides by sums that may be close to zero, and every such step multiplies what
+    rounding makes of two computations; steps are small enough here for the weights to be compared.
+    """
+    if architecture in TRANSFORMERS:
+        vocabulary, embedding, layers, heads, feedforward = TRANSFORMER_SIZES[size]
+        return {
+            "data.vocabulary_size": vocabulary,
+            "model.embedding_size": embedding,
+            "model.layers": layers,
+            "model.heads": heads,
+            "model.feedforward_size": feedforward,
+            "model.positions": "learned",
+            "client.learning_rate": 0.005,
+        }
+    vocabulary, embedding, hidden = SIZES[size]
+    return {
+        "data.vocabulary_size": vocabulary,
+        "model.embedding_size": embedding,
+        "model.hidden_size": hidden,
+        "client.learning_rate": 0.3,
+    }
 
 
 def measure_peers(
@@ -136,7 +172,7 @@ def _write_task(experiment: Experiment, folder: Path, cache: Path, tell: Progres
     place = prepare(experiment.data, cache, tell)
     population = open_population(place)
     description = population.description
-    layout = LanguageModel(experiment.model, description.vocabulary_size).layout
+    layout = build_model(experiment, description.vocabulary_size).layout
     visits = [
         _examples(experiment, population, client, number)
         for number in range(1, experiment.server.rounds + 1)
@@ -152,6 +188,7 @@ def _write_task(experiment: Experiment, folder: Path, cache: Path, tell: Progres
         "population": str(place),
         "workers": 1,
         "architecture": experiment.model.architecture,
+        "heads": experiment.model.heads,
         "shapes": layout.shapes,
         "rounds": experiment.server.rounds,
         "cohort": experiment.server.cohort_size,

@@ -76,7 +76,7 @@ def main(folder: Path) -> None:
     os.dup2(2, 1)
     torch.set_num_threads(1)
     settings = json.loads((folder / "settings.json").read_text())
-    model = PflModel(named_parameters(folder), settings["architecture"])
+    model = PflModel(named_parameters(folder), settings["architecture"], settings["heads"])
     rows, starts = np.load(folder / "rows.npy").astype(np.int64), np.load(folder / "starts.npy")
     visits = iter(range(len(starts) - 1))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from fedsi.data.corpus import Progress
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.build import build_model
 from simulations.benchmarks.scaling.finding import Finding
 from simulations.benchmarks.scaling.overhead import measure_overhead
 from simulations.benchmarks.scaling.start import measure_start
@@ -44,7 +44,7 @@ def measure_scaling(
     # Overhead and memory are those of clients, not of steps.
     brief = large.updated({"client.max_steps": 1, "server.cohort_size": max(cohorts)})
     words = open_population(large_place).description.vocabulary_size
-    parameters = LanguageModel(large.model, words).layout.size
+    parameters = build_model(large, words).layout.size
     return [
         *measure_workers(experiment, place, workers, folder, tell),
         *measure_overhead(brief, large_place, folder),

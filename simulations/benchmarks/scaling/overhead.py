@@ -9,11 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fedsi.data.prepare import open_population
 from fedsi.experiment import Experiment
@@ -22,15 +18,9 @@ from fedsi.training.fused import FusedSgd
 from server.rounds import initial_state, run_rounds
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.scaling.finding import Finding
+from simulations.benchmarks.stopwatch import timed
 from simulations.engines.in_process import FIRST_NODE, InProcessGrid
 from simulations.engines.processes import single_threaded_environment
-
-
-@dataclass
-class Stopwatch:
-    """Adds up the time that calls of a function take."""
-
-    seconds: float = 0.0
 
 
 def measure_overhead(experiment: Experiment, population: Path, folder: Path) -> list[Finding]:
@@ -81,7 +71,7 @@ def measure(experiment: Experiment, population: Path) -> dict[str, float]:
         state = initial_state(warm, description)
         list(run_rounds(grid, [FIRST_NODE], warm, description, None, state))
         rounds = run_rounds(grid, [FIRST_NODE], measured, description, None, state)
-        with _timed(FusedSgd, "step") as steps, _timed(BlockTrainer, "train") as block:
+        with timed(FusedSgd, "step") as steps, timed(BlockTrainer, "train") as block:
             # The first of two rounds: it ends without an evaluation.
             began = time.process_time()
             next(rounds)
@@ -92,25 +82,6 @@ def measure(experiment: Experiment, population: Path) -> dict[str, float]:
         "block": block.seconds,
         "steps": steps.seconds,
     }
-
-
-@contextmanager
-def _timed(owner: type, name: str) -> Iterator[Stopwatch]:
-    """Time every call of a method for a while."""
-    watch, method = Stopwatch(), getattr(owner, name)
-
-    def timed(*arguments: Any) -> Any:
-        began = time.process_time()
-        try:
-            return method(*arguments)
-        finally:
-            watch.seconds += time.process_time() - began
-
-    setattr(owner, name, timed)
-    try:
-        yield watch
-    finally:
-        setattr(owner, name, method)
 
 
 if __name__ == "__main__":

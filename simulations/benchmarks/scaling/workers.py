@@ -45,13 +45,15 @@ def measure_workers(
     with ExitStack() as stack:
         started = {
             name: stack.enter_context(
-                contestant(name, _task(experiment, population, n, folder / name))
+                contestant(name, write_task(experiment, population, n, folder / name))
             )
             for name, n in places.items()
         }
         together = [
             stack.enter_context(
-                contestant("control", _task(experiment, population, alone, folder / f"pair {k}"))
+                contestant(
+                    "control", write_task(experiment, population, alone, folder / f"pair {k}")
+                )
             )
             for k in range(2)
         ]
@@ -93,7 +95,7 @@ def measure_memory(
     findings = []
     for k, cohort in enumerate(cohorts):
         sized = experiment.updated({"server.cohort_size": cohort, "server.rounds": 1})
-        task = _task(sized, population, MEMORY_WORKERS, folder / f"cohort {cohort}")
+        task = write_task(sized, population, MEMORY_WORKERS, folder / f"cohort {cohort}")
         with contestant(f"cohort {cohort}", task) as one:
             answer = one.round()
             one.finish()
@@ -110,8 +112,8 @@ def measure_memory(
     return findings
 
 
-def _task(experiment: Experiment, population: Path, workers: int, folder: Path) -> list[str]:
-    """Write what a process is to do and return what starts it."""
+def write_task(experiment: Experiment, population: Path, workers: int, folder: Path) -> list[str]:
+    """Write what a process of fedsi is to do into a new folder; return what starts it."""
     folder.mkdir()
     settings = {
         "experiment": experiment.to_toml(),

@@ -1,11 +1,10 @@
 """Prices against reference values, other libraries, and what must hold of any price."""
 
 import math
-import sys
 import time
-import types
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import dp_accounting
@@ -31,6 +30,7 @@ from fedsi.privacy.accounting import (
     simulated_noise_multiplier,
 )
 from fedsi.privacy.plan import Plan
+from fedsi.schedule import Schedule
 from tests.fedsi.privacy.test_plan import plan
 
 POISSON = Plan("gaussian", "poisson", 100_000, 1000, 1000, 1.0, 1e-6)
@@ -42,7 +42,10 @@ SHUFFLED = Plan("banded", "shuffled", 1000, 4, 1000, 2.0, 1e-10, min_separation=
 class Stub:
     """Stands for a noise mechanism whose participations have orthogonal columns of norm 1."""
 
-    sensitivity: float
+    plan: Plan
+
+    def sensitivity_after(self, rounds: int) -> float:
+        return math.sqrt(self.plan.participations_within(rounds))
 
     def row_norms(self, rounds: int) -> NDArray[np.float64]:
         return np.full(rounds, 3.0)
@@ -50,9 +53,7 @@ class Stub:
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("fedsi.privacy.mechanisms")
-    module.__dict__["build"] = lambda built: Stub(math.sqrt(built.most_participations))
-    monkeypatch.setitem(sys.modules, "fedsi.privacy.mechanisms", module)
+    monkeypatch.setattr(accounting, "build", Stub)
     monkeypatch.setattr(accounting, "_built", lru_cache(accounting._built.__wrapped__))
 
 
@@ -131,17 +132,24 @@ def test_correlated_noise_asks_the_mechanism(stub: None) -> None:
     assert noise_on_mean(SHUFFLED) == pytest.approx(3.0 * 2.0 / 4)
 
 
-@pytest.mark.parametrize("mechanism", ["tree", "banded"])
-def test_first_rounds_have_fewer_participations(stub: None, mechanism: str) -> None:
-    priced = replace(SHUFFLED, mechanism=mechanism)
-    sensitivities = [epsilon(priced, rounds).sensitivity for rounds in (0, 1, 250, 251, 1000)]
+def test_first_rounds_have_fewer_participations(stub: None) -> None:
+    sensitivities = [epsilon(SHUFFLED, rounds).sensitivity for rounds in (0, 1, 250, 251, 1000)]
     assert sensitivities == pytest.approx([0, 1, 1, math.sqrt(2), 2])
-    assert epsilon(priced, 0).epsilon == 0
+    assert epsilon(SHUFFLED, 0).epsilon == 0
 
 
-def test_first_rounds_of_blt_cost_at_most_all(stub: None) -> None:
-    priced = replace(SHUFFLED, mechanism="blt")
-    assert epsilon(priced, 1) == epsilon(priced)
+@pytest.mark.parametrize("mechanism", ["tree", "banded", "blt"])
+def test_epsilon_so_far_grows_to_that_of_the_run(mechanism: str) -> None:
+    """Each round takes milliseconds, optimising and the first one apart."""
+    priced = replace(SHUFFLED, mechanism=mechanism, population=400, min_separation=90)
+    whole = epsilon(priced)
+    started = time.perf_counter()
+    so_far = [epsilon(priced, rounds).epsilon for rounds in range(1001)]
+    assert (time.perf_counter() - started) / 1000 < 0.02
+    assert all(earlier <= later for earlier, later in pairwise(so_far))
+    assert so_far[0] == 0
+    assert so_far[1] < 0.6 * so_far[-1]
+    assert so_far[-1] == whole.epsilon
 
 
 @pytest.mark.parametrize("priced", [POISSON, UNIFORM, SHUFFLED], ids=lambda p: str(p.sampling))
@@ -274,9 +282,13 @@ def test_what_correlated_noise_is_optimised_for(optimizer: str, momentum: float)
         server__min_separation=5,
         server__optimizer=optimizer,
         server__momentum=0.7,
+        server__schedule="cooldown",
+        server__warm_up_rounds=4,
+        server__final_fraction=0.1,
     )
     found = accounted_plan(experiment, 500)
     assert (found.bands, found.min_separation, found.momentum) == (3, 5, momentum)
+    assert found.schedule == Schedule("cooldown", 4, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,24 @@ def test_the_number_of_participations() -> None:
     rounds = [[3], [3], [3]]
     assert first_violation(plan(most=3), 8, cohorts(rounds)) is None
     assert first_violation(plan(most=2), 8, cohorts(rounds)) == (
-        "client 3 takes part 3 times, but the accounting counts on at most 2"
+        "client 3 takes part 3 times in 3 rounds, but the accounting counts on at most 2"
     )
+
+
+def test_participations_are_those_that_the_rounds_so_far_are_priced_by() -> None:
+    """Passes of 10 rounds: 2 participations are allowed in 20 rounds, in the first 10 only one."""
+    passes = Plan("tree", "shuffled", 10, 1, 20, 1.0, 1e-6)
+    assert first_violation(passes, 10, cohorts([[3], *[[]] * 9, [3]])) is None
+    assert first_violation(passes, 10, cohorts([[3], *[[]] * 8, [3]])) == (
+        "client 3 takes part 2 times in 10 rounds, but the accounting counts on at most 1"
+    )
+
+
+def test_the_closest_participations_are_known() -> None:
+    past = none_yet(8)
+    for number, ids, closest in [(1, [1, 2], 0), (5, [1], 4), (7, [2], 4), (8, [1, 3], 3)]:
+        assert record(past, plan(most=9), number, np.array(ids)) is None
+        assert past.closest.tolist() == [closest]
 
 
 def test_twice_in_a_cohort_is_wrong_for_every_sampling() -> None:
@@ -62,9 +78,11 @@ def test_a_refused_cohort_is_not_recorded() -> None:
 )
 def test_against_all_pairs(rounds: Rounds, separation: int, most: int) -> None:
     taken = {client: [n for n, ids in enumerate(rounds, 1) if client in ids] for client in range(5)}
-    limit = plan(separation, most).most_participations
     holds = all(
-        len(numbers) <= limit
+        all(
+            times <= plan(separation, most).participations_within(number)
+            for times, number in enumerate(numbers, 1)
+        )
         and all(y - x >= separation for x in numbers for y in numbers if x < y)
         for numbers in taken.values()
     )

@@ -111,5 +111,8 @@ def test_local_accounting() -> None:
 def test_settings_that_contradict_it() -> None:
     with pytest.raises(UserError, match="gradient_clip has no effect"):
         Experiment(client={"example_noise_multiplier": 1.0, "gradient_clip": 1.0})
+    relative = {"example_noise_multiplier": 1.0, "relative_clip": 2.0, "weight_decay": 0.1}
+    with pytest.raises(UserError, match="relative_clip has no effect"):
+        Experiment(client=relative)
     with pytest.raises(UserError, match=r"needs server\.averaging=uniform"):
         Experiment(client={"example_noise_multiplier": 1.0})

@@ -1,5 +1,6 @@
 """The steps without autograd against the natural module under autograd, in both precisions."""
 
+import math
 from itertools import product
 
 import numpy as np
@@ -15,6 +16,7 @@ from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.models.cells import GATES
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
+from fedsi.models.model import Model
 from fedsi.training import fused_output, tiles
 from fedsi.training.fused import FusedSgd
 from fedsi.training.packing import pack
@@ -28,6 +30,7 @@ MODELS = st.builds(
     embedding_size=st.integers(1, 6),
     hidden_size=st.integers(4, 8),  # with one or two units a max-normalised cell may be all zeros
     projection=st.just(True),
+    recurrent_projection=st.booleans(),
     tied_output=st.booleans(),
     embedding_normalisation=st.sampled_from(["none", "rms"]),
 ) | st.builds(
@@ -43,6 +46,11 @@ CLIENTS = st.builds(
     learning_rate=st.sampled_from([0.01, 0.3]),
     weight_decay=st.sampled_from([0.0, 0.1]),
     gradient_clip=st.sampled_from([None, 0.05, 10.0]),
+) | st.builds(
+    ClientSettings,
+    learning_rate=st.sampled_from([0.01, 0.3]),
+    weight_decay=st.sampled_from([0.01, 0.1]),
+    relative_clip=st.sampled_from([0.01, 0.1, 2.0]),
 )
 VOCABULARY = 13
 
@@ -56,7 +64,7 @@ def batch_of(lengths: list[int], seed: int) -> Tokens:
 
 
 def natural_step(
-    model: LanguageModel, client: ClientSettings, parameters: Tensor, batch: Tokens
+    model: Model, client: ClientSettings, parameters: Tensor, batch: Tokens
 ) -> tuple[Tensor, float]:
     """One step by autograd: logits at every position, padding masked by ignore_index."""
     flat = parameters.clone().requires_grad_()
@@ -69,6 +77,12 @@ def natural_step(
     (gradient,) = torch.autograd.grad(loss, flat)
     if client.gradient_clip is not None:
         gradient = gradient * min(1.0, client.gradient_clip / float(gradient.norm()))
+    if client.relative_clip is not None:
+        allowed = math.sqrt(
+            2 * client.relative_clip**2 * client.weight_decay / client.learning_rate
+        )
+        limit = allowed * float(parameters.norm())
+        gradient = gradient * min(1.0, limit / float(gradient.norm()))
     decayed = parameters * (1 - client.learning_rate * client.weight_decay)
     targets = int((rows[:, 1:] != PAD).sum())
     return decayed - client.learning_rate * gradient, loss.item() * targets
@@ -105,8 +119,9 @@ def test_ten_steps_are_those_of_the_natural_module(
     functions = LanguageModel(model, VOCABULARY)
     generator = torch.Generator().manual_seed(sum(lengths))
     start = torch.randn(functions.layout.size, generator=generator, dtype=dtype) * 0.5
-    # The products of equal units have equal bits only where all are computed alike, four at a time.
-    if ties and model.hidden_size % 4 == 0:
+    # The products of equal units have equal bits only where all are computed alike, four at a time,
+    # and as deep a sum as a hidden state.
+    if ties and model.hidden_size % 4 == 0 and not model.recurrent_projection:
         start = make_ties(functions, start)
     natural, ours = start.clone(), start.clone()
     stepper = FusedSgd(functions, client, ours)
@@ -123,11 +138,22 @@ def test_ten_steps_are_those_of_the_natural_module(
 
 
 @pytest.mark.skipif(not tiles.HAS_BFLOAT16, reason="this processor has no products of bfloat16")
+@pytest.mark.parametrize("recurrent_projection", [False, True])
 @pytest.mark.parametrize("architecture", ["cifg", "si_cifg"])
-def test_steps_in_bfloat16_are_close_to_those_in_float32(architecture: str) -> None:
-    """Factors are rounded by up to 2^-9; ten steps end within 3 % of how far they moved."""
-    sizes = {"embedding_size": 21, "hidden_size": 35}
-    model = LanguageModel(ModelSettings(architecture=architecture, **sizes), VOCABULARY)
+def test_steps_in_bfloat16_are_close_to_those_in_float32(
+    architecture: str, recurrent_projection: bool
+) -> None:
+    """Factors are rounded by up to 2^-9; ten steps end within a few per cent of how far they moved.
+
+    A max-normalised cell takes another unit for its largest now and then.
+    """
+    settings = ModelSettings(
+        architecture=architecture,
+        embedding_size=21,
+        hidden_size=35,
+        recurrent_projection=recurrent_projection,
+    )
+    model = LanguageModel(settings, VOCABULARY)
     start = initial_parameters(model, 0)
     ends, losses = [], []
     for client in (ClientSettings(), ClientSettings(precision="bfloat16")):
@@ -135,7 +161,7 @@ def test_steps_in_bfloat16_are_close_to_those_in_float32(architecture: str) -> N
         stepper = FusedSgd(model, client, ends[-1])
         losses.append([stepper.step(batch_of([7, 5, 5, 2], step))[0] for step in range(10)])
     moved = float((ends[0] - start).norm())
-    assert 0 < float((ends[1] - ends[0]).norm()) < 0.03 * moved
+    assert 0 < float((ends[1] - ends[0]).norm()) < (0.06 if recurrent_projection else 0.03) * moved
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
 

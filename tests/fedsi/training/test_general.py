@@ -24,6 +24,7 @@ CLIENTS = [
     ClientSettings(learning_rate=0.3, weight_decay=0.1),
     ClientSettings(learning_rate=0.3, gradient_clip=0.05),
     ClientSettings(learning_rate=0.3, gradient_clip=10.0, weight_decay=0.1),
+    ClientSettings(learning_rate=0.3, relative_clip=0.02, weight_decay=0.1),
 ]
 
 
@@ -76,6 +77,10 @@ def test_a_users_module_takes_the_steps_of_torch_optim(
         loss.backward()
         if client.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(module.parameters(), client.gradient_clip)
+        if client.relative_clip is not None:
+            norm = torch.cat([p.detach().flatten() for p in module.parameters()]).norm()
+            limit = client.relative_clip * (2 * client.weight_decay / client.learning_rate) ** 0.5
+            torch.nn.utils.clip_grad_norm_(module.parameters(), limit * float(norm))
         for parameter in module.parameters():
             parameter.data.mul_(1 - client.learning_rate * client.weight_decay)
         optimizer.step()
@@ -88,8 +93,12 @@ def test_a_users_module_takes_the_steps_of_torch_optim(
     assert result.loss == pytest.approx(total, rel=1e-5)
 
 
-def test_a_gradient_that_is_not_a_number_is_not_clipped_to_one() -> None:
+@pytest.mark.parametrize(
+    "client",
+    [ClientSettings(gradient_clip=1.0), ClientSettings(relative_clip=2.0, weight_decay=0.1)],
+)
+def test_a_gradient_that_is_not_a_number_is_not_clipped_to_one(client: ClientSettings) -> None:
     model = LanguageModel(ModelSettings(embedding_size=3, hidden_size=4), VOCABULARY)
     flat = torch.full((model.layout.size,), np.nan)
-    GeneralSgd(model, ClientSettings(gradient_clip=1.0), flat).step(batch_of([2], 0))
+    GeneralSgd(model, client, flat).step(batch_of([2], 0))
     assert bool(flat.isnan().any())

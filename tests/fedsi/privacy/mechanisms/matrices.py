@@ -57,6 +57,17 @@ def inverse(mechanism: Mechanism, rounds: int) -> Matrix:
     return streamed(mechanism, rounds, lambda t: lambda _: np.eye(rounds)[t - 1], rounds)
 
 
+def slow_workload(rates: Matrix, momentum: float) -> Matrix:
+    """Return the iterates of SGD with momentum for unit vectors as gradients."""
+    rounds = len(rates)
+    iterate, velocity, rows = np.zeros(rounds), np.zeros(rounds), []
+    for rate, gradient in zip(rates, np.eye(rounds), strict=True):
+        velocity = momentum * velocity + gradient
+        iterate = iterate + rate * velocity
+        rows.append(iterate)
+    return np.array(rows)
+
+
 def loss(mechanism: Mechanism, rounds: int) -> float:
     """Return sensitivity times the root mean squared error of prefix sums."""
     errors = np.cumsum(inverse(mechanism, rounds), axis=0)

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ from scipy.linalg import toeplitz
 
 from fedsi.privacy.mechanisms import build
 from fedsi.privacy.mechanisms.blt import BufferedToeplitz, column, residues
+from fedsi.schedule import Schedule
 from tests.fedsi.privacy.mechanisms.matrices import (
     Matrix,
     draws,
     loss,
     plan,
     searched_sensitivity,
+    slow_workload,
     streamed,
 )
 
@@ -24,17 +27,16 @@ def dense(mechanism: BufferedToeplitz, rounds: int) -> Matrix:
     return np.tril(toeplitz(first))
 
 
-def blt(
-    rounds: int, separation: int, buffers: int | None = None, **more: float
-) -> BufferedToeplitz:
+def blt(rounds: int, separation: int, buffers: int | None = None, **more: Any) -> BufferedToeplitz:
     mechanism = build(plan("blt", rounds, min_separation=separation, buffers=buffers, **more))
     assert isinstance(mechanism, BufferedToeplitz)
     return mechanism
 
 
 @pytest.mark.parametrize("buffers", [1, 2, 3])
-def test_streamed_noise_is_that_of_the_matrix(buffers: int) -> None:
-    mechanism, fresh = blt(40, 13, buffers), draws(0, 5)
+@pytest.mark.parametrize("schedule", [Schedule(), Schedule("cooldown", 5)])
+def test_streamed_noise_is_that_of_the_matrix(buffers: int, schedule: Schedule) -> None:
+    mechanism, fresh = blt(40, 13, buffers, schedule=schedule, momentum=0.5), draws(0, 5)
     assert len(mechanism.decays) == buffers
     z = np.stack([fresh(t)(0) for t in range(1, 41)])
     expected = np.linalg.solve(dense(mechanism, 40), z)
@@ -94,6 +96,17 @@ def test_buffers_are_added_while_they_pay() -> None:
 
 def test_momentum_is_optimised_for() -> None:
     assert blt(200, 50, 2, momentum=0.9).decays != blt(200, 50, 2).decays
+
+
+def test_the_learning_rates_are_optimised_for() -> None:
+    schedule = Schedule("cooldown", final_fraction=0.05)
+    workload = slow_workload(schedule.factors(300), 0.0)
+
+    def of(mechanism: BufferedToeplitz) -> float:
+        error = np.linalg.norm(workload @ np.linalg.inv(dense(mechanism, 300)))
+        return mechanism.sensitivity * float(error)
+
+    assert of(blt(300, 300, 2, schedule=schedule)) < 0.9995 * of(blt(300, 300, 2))
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])

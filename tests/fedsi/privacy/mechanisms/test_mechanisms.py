@@ -1,5 +1,6 @@
 """What holds for every mechanism."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,13 @@ from scipy.stats import chi2
 
 from fedsi.privacy.mechanisms import Mechanism, build
 from fedsi.privacy.plan import MECHANISMS, Plan
-from tests.fedsi.privacy.mechanisms.matrices import draws, inverse, plan, streamed
+from tests.fedsi.privacy.mechanisms.matrices import (
+    draws,
+    inverse,
+    plan,
+    searched_sensitivity,
+    streamed,
+)
 
 ROUNDS = 24
 
@@ -96,6 +103,21 @@ def test_row_norms(name: str) -> None:
     for rounds in (1, 5, ROUNDS):
         expected = np.linalg.norm(inverse(mechanism, ROUNDS), axis=1)[:rounds]
         np.testing.assert_allclose(mechanism.row_norms(rounds), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["banded", "blt"])
+@pytest.mark.parametrize("limit", [{}, {"participations": 2}, {"population": 7, "bands": 3}])
+def test_sensitivity_of_the_first_rounds(name: str, limit: dict[str, Any]) -> None:
+    """That of the first rows of C, found by going through all ways of taking part."""
+    limit = limit if name == "banded" else {k: v for k, v in limit.items() if k != "bands"}
+    priced = replace(plan(name, 14, min_separation=4), **limit)
+    mechanism = build(priced)
+    matrix = np.abs(np.linalg.inv(inverse(mechanism, 14)))
+    for rounds in range(1, 15):
+        most = priced.participations_within(rounds)
+        searched = searched_sensitivity(matrix[:rounds, :rounds], most, 4)
+        assert mechanism.sensitivity_after(rounds) == pytest.approx(searched, rel=1e-6)
+    assert mechanism.sensitivity_after(14) == mechanism.sensitivity
 
 
 def test_independent_noise_is_the_first_vector() -> None:

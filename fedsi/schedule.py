@@ -1,0 +1,55 @@
+"""The course of the server's learning rate: a pure function of the round."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEDULES = ("constant", "warm_up", "cosine", "cooldown")
+
+COOLDOWN_SHARE = 0.25
+"""Share of the rounds, the last ones, over which a cooldown falls."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What the learning rate is multiplied by in each round.
+
+    It rises linearly over the warm-up, to 1 in its last round. ``cosine`` then falls along half a
+    cosine over all rounds that are left, ``cooldown`` in a straight line over the last
+    ``COOLDOWN_SHARE`` of all rounds; both reach ``final_fraction`` in the last round.
+    """
+
+    kind: str = "constant"
+    """One of ``SCHEDULES``."""
+    warm_up_rounds: int = 0
+    final_fraction: float = 0.0
+
+    def factor(self, round_number: int, rounds: int) -> float:
+        """Return the factor of a round, from 1, of so many."""
+        if round_number <= self.warm_up_rounds:
+            return round_number / self.warm_up_rounds
+        lowest = self.final_fraction
+        if self.kind == "cosine":
+            most = max(1, rounds - self.warm_up_rounds - 1)
+            fallen = (round_number - self.warm_up_rounds - 1) / most
+            return lowest + (1 - lowest) * (1 + math.cos(math.pi * fallen)) / 2
+        if self.kind == "cooldown":
+            last = cooldown_rounds(rounds)
+            return 1 - (1 - lowest) * max(0, round_number - (rounds - last)) / last
+        return 1.0
+
+    def factors(self, rounds: int) -> NDArray[np.float64]:
+        """Return the factors of all rounds, ``[rounds]``."""
+        return np.array([self.factor(number, rounds) for number in range(1, rounds + 1)])
+
+    def least_rounds(self, rounds: int) -> int:
+        """Return how many rounds the warm-up and what must follow it take, of so many."""
+        after = {"cosine": 1, "cooldown": cooldown_rounds(rounds)}
+        return self.warm_up_rounds + after.get(self.kind, 0)
+
+
+def cooldown_rounds(rounds: int) -> int:
+    """Return over how many of the rounds a cooldown falls."""
+    return math.ceil(COOLDOWN_SHARE * rounds)

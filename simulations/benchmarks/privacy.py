@@ -1,0 +1,203 @@
+"""What clipping and noise add to the time of a round.
+
+Everything is measured in a process of its own, started as
+``python -m simulations.benchmarks.privacy EXPERIMENT.toml POPULATION``: for each mechanism, a
+private run and one without privacy train the same cohorts, a round of one and then the same round
+of the other, on one thread. Seconds are those of the processor, so that what else the machine does
+counts for neither.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from fedsi.data.corpus import Progress
+from fedsi.data.population import Description
+from fedsi.data.prepare import open_population, prepare
+from fedsi.experiment import Experiment
+from server.privacy import privacy_of
+from server.rounds import initial_state, run_rounds
+from simulations.benchmarks.machine import BenchmarkError
+from simulations.benchmarks.report import Report
+from simulations.engines.in_process import FIRST_NODE, InProcessGrid
+from simulations.engines.processes import single_threaded_environment
+from simulations.reports.figures import COLOURS, STYLE, label
+
+TARGET = 0.15
+"""Of the time of a round, the most that privacy should add."""
+
+SAMPLINGS = {"gaussian": "uniform", "blt": "shuffled"}
+"""By mechanism, how both runs draw their cohorts: of the same size in every round."""
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """One mechanism's rounds against those without privacy."""
+
+    mechanism: str
+    architecture: str
+    size: str
+    parameters: int
+    cohort: int
+    plain_seconds: float
+    """Of a round without privacy, the median."""
+    private_seconds: float
+    """Of a round with clipping and noise, the median."""
+    overhead: float
+    """Median over rounds of the quotient of the two, less 1."""
+
+
+def measure_privacy(
+    experiment: Experiment, size: str, cache: Path, tell: Progress
+) -> list[Overhead]:
+    """Measure clipping and noise of each mechanism.
+
+    Args:
+        experiment: Of ``experiment_for``; the first of its rounds is dropped.
+        size: What to call the model's size.
+        cache: Folder for populations.
+        tell: Told how far it is.
+
+    Raises:
+        BenchmarkError: The measuring process failed.
+    """
+    place = prepare(experiment.data, cache, tell)
+    name = f"{experiment.model.architecture} {size}"
+    tell(name, 0, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "experiment.toml"
+        file.write_text(experiment.to_toml(), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "simulations.benchmarks.privacy", str(file), str(place)],
+            stdout=subprocess.PIPE,
+            env=single_threaded_environment(),
+            check=False,
+        )
+    if done.returncode:
+        raise BenchmarkError(f"the measuring process ended with code {done.returncode}")
+    tell(name, 1, 1)
+    return [
+        Overhead(
+            architecture=experiment.model.architecture,
+            size=size,
+            cohort=experiment.server.cohort_size,
+            **found,
+        )
+        for found in json.loads(done.stdout)
+    ]
+
+
+def contestants(experiment: Experiment, mechanism: str) -> tuple[Experiment, Experiment]:
+    """Return a run without privacy and one with, whose cohorts are the same."""
+    plain = experiment.updated(
+        {
+            "server.averaging": "uniform",
+            "server.sampling": SAMPLINGS[mechanism],
+            # The last round is evaluated, and is never run.
+            "server.rounds": experiment.server.rounds + 1,
+            "server.evaluate_every": experiment.server.rounds + 1,
+        }
+    )
+    private = {
+        "privacy.mechanism": mechanism,
+        "privacy.noise_multiplier": 1.0,
+        # Small, so that updates are clipped.
+        "privacy.clip_norm": 0.1,
+    }
+    return plain, plain.updated(private)
+
+
+def measure(experiment: Experiment, population: Path) -> list[dict[str, Any]]:
+    """Measure in this process; return the fields of ``Overhead`` that the experiment lacks."""
+    description = open_population(population).description
+    found = []
+    with InProcessGrid(population, 1) as grid:
+        for mechanism in SAMPLINGS:
+            plain, private = (
+                _rounds(grid, one, description) for one in contestants(experiment, mechanism)
+            )
+            seconds = [(_timed(plain), _timed(private)) for _ in range(experiment.server.rounds)]
+            of_plain, of_private = zip(*seconds[1:], strict=True)
+            ratios = [b / a for a, b in zip(of_plain, of_private, strict=True)]
+            found.append(
+                {
+                    "mechanism": mechanism,
+                    "parameters": len(initial_state(experiment, description).parameters),
+                    "plain_seconds": statistics.median(of_plain),
+                    "private_seconds": statistics.median(of_private),
+                    "overhead": statistics.median(ratios) - 1,
+                }
+            )
+    return found
+
+
+def _rounds(
+    grid: InProcessGrid, experiment: Experiment, description: Description
+) -> Iterator[object]:
+    private = privacy_of(experiment, description.training_clients)
+    state = initial_state(experiment, description, private)
+    return run_rounds(grid, [FIRST_NODE], experiment, description, None, state, private)
+
+
+def _timed(rounds: Iterator[object]) -> float:
+    """Run a round and return its seconds."""
+    began = time.process_time()
+    next(rounds)
+    return time.process_time() - began
+
+
+def privacy_report(measured: Sequence[Overhead]) -> Report:
+    """Return the table and the figure."""
+    return Report(
+        name="privacy",
+        rows=[asdict(one) for one in measured],
+        header=("model", "parameters", "mechanism", "plain s", "private s", "overhead", "target"),
+        table=[
+            (
+                f"{label(one.architecture)} {one.size}",
+                f"{one.parameters:,}",
+                one.mechanism,
+                f"{one.plain_seconds:.3f}",
+                f"{one.private_seconds:.3f}",
+                f"{one.overhead:+.1%}",
+                f"< {TARGET:.0%}",
+            )
+            for one in measured
+        ],
+        note=(
+            f"Seconds of a round of {measured[0].cohort} clients, one thread, rounds with and "
+            "without privacy in turn"
+        ),
+        figure=_figure(measured),
+    )
+
+
+def _figure(measured: Sequence[Overhead]) -> Figure:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        names = [f"{label(one.architecture)} {one.size}\n{one.mechanism}" for one in measured]
+        colours = [COLOURS.get(one.architecture, "#666666") for one in measured]
+        axes.bar(names, [100 * one.overhead for one in measured], 0.6, color=colours)
+        axes.axhline(100 * TARGET, color="#666666", linestyle=":", linewidth=1.2)
+        axes.text(-0.3, 100 * TARGET - 0.2, "target: less", va="top", color="#666666")
+        axes.set_axisbelow(True)
+        axes.grid(visible=False, axis="x")
+        axes.set(ylabel="% of a round's time", title="What clipping and noise add")
+    return figure
+
+
+if __name__ == "__main__":
+    sys.stdout.write(
+        json.dumps(measure(Experiment.from_file(Path(sys.argv[1])), Path(sys.argv[2])))
+    )
