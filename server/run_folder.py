@@ -30,6 +30,12 @@ from server.rounds import RoundRecord, State
 EXPERIMENT, ROUNDS, SUMMARY = "experiment.toml", "rounds.csv", "summary.json"
 MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
 CANARIES = "canaries.csv"
+EXPORTED = {"onnx": "model.onnx", "torch-export": "model.pt2"}
+"""Where the model is exported to, by format, if no other place is named."""
+SCORES = "lengths.json"
+"""What the model scored at each sequence length of a study."""
+_OF_THE_MODEL = (*EXPORTED.values(), SCORES)
+"""Made of a finished run's model later, and void with it."""
 _OPTIMIZER, _PRIVACY, _PARTICIPATIONS = "optimizer.", "privacy.", "participations."
 _FILES = (EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT, CANARIES)
 _ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
@@ -82,7 +88,7 @@ class RunFolder:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in _FILES:
+            for name in (*_FILES, *_OF_THE_MODEL):
                 (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             raise cannot_write(self.path, error) from error

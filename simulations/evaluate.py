@@ -19,7 +19,7 @@ from fedsi.models.positions.learned import check_length
 from fedsi.models.user_model import UserModel, blamed
 from fedsi.threads import torch_threads
 from fedsi.training.block import BlockTrainer
-from fedsi.training.metrics import Counts, Evaluation, Metrics, summarise
+from fedsi.training.metrics import COLUMNS, Counts, Evaluation, Metrics, summarise
 from server.rounds import evaluated_clients
 from simulations.trained import FinishedRun
 
@@ -74,7 +74,7 @@ def evaluate_sentences(run: FinishedRun, population: Population, progress: Progr
         for done, client in enumerate(clients.tolist(), start=1):
             rows.append(trainer.evaluate(run.flat, [client])[0])
             progress("evaluating sentences", done, len(clients))
-    return _score(np.array(rows))
+    return _score(np.array(rows).reshape(-1, len(COLUMNS)))
 
 
 def evaluate_lengths(
@@ -107,7 +107,7 @@ def _at_length(
                 )
             counts.append([part.row() for part in both])
             progress(f"evaluating length {length}", done, len(clients))
-    whole, beyond = np.array(counts).swapaxes(0, 1)
+    whole, beyond = np.array(counts).reshape(-1, 2, len(COLUMNS)).swapaxes(0, 1)
     sequences_in_all = int(Evaluation.total(whole).examples)
     return LengthScore(length, sequences_in_all, _score(whole), _score(beyond))
 

@@ -146,11 +146,10 @@ def to_onnx(trained: TrainedModel) -> bytes:
     return content
 
 
-FORMATS: dict[str, tuple[str, Callable[[TrainedModel], bytes]]] = {
-    "onnx": ("model.onnx", to_onnx),
-    "torch-export": ("model.pt2", to_torch_export),
+FORMATS: dict[str, Callable[[TrainedModel], bytes]] = {
+    "onnx": to_onnx,
+    "torch-export": to_torch_export,
 }
-"""The usual name of the file, and what makes it."""
 
 
 def _traced(trained: TrainedModel) -> ExportedProgram:

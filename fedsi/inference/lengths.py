@@ -30,9 +30,9 @@ class Sequences:
     """Packed sentences; where there is no target there is padding."""
 
     inputs: Tokens
-    """``[sequences, length]``."""
+    """``[sequences, longest]``, the longest being at most the length asked for."""
     targets: Tokens
-    """``[sequences, length]``."""
+    """``[sequences, longest]``."""
 
 
 def pack_sentences(examples: Tokens, length: int) -> Sequences:
@@ -45,7 +45,8 @@ def pack_sentences(examples: Tokens, length: int) -> Sequences:
     pieces = list(_pieces(examples, length))
     places = _places([len(piece) for piece in pieces], length)
     count = 1 + max((row for row, _ in places), default=-1)
-    packed = np.full((2, count, length), PAD, dtype=np.int32)
+    ends = [start + len(piece) for piece, (_, start) in zip(pieces, places, strict=True)]
+    packed = np.full((2, count, max(ends, default=0)), PAD, dtype=np.int32)
     for piece, (row, start) in zip(pieces, places, strict=True):
         packed[:, row, start : start + len(piece)] = piece.T
     return Sequences(*packed)
@@ -90,9 +91,9 @@ def evaluate_sequences(
         UserError: The sequences are longer than the model's learned positions.
     """
     whole, beyond = Evaluation(), Evaluation()
-    count, length = sequences.inputs.shape
-    step = max(1, POSITIONS // length)
-    later = torch.arange(length) >= trained_length
+    count, longest = sequences.inputs.shape
+    step = max(1, POSITIONS // max(1, longest))
+    later = torch.arange(longest) >= trained_length
     with torch.inference_mode():
         for start in range(0, count, step):
             inputs, targets = (

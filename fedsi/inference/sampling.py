@@ -35,15 +35,15 @@ def write_on(
     Raises:
         UserError: The text becomes longer than the model's learned positions.
     """
-    uniform = generator(seed, Purpose.WRITING).random(length)
+    uniform = generator(seed, Purpose.WRITING)
     words: list[int] = []
-    for draw in uniform:
+    while len(words) < length:
         scores = reading.log_probabilities.numpy() / temperature
-        token = _draw(scores, most, float(draw))
+        token = _draw(scores, most, uniform.random())
         if token == EOS:
             break
         words.append(token)
-        if len(words) < length:
+        if len(words) < length:  # nobody asks what follows the last one
             reading = read_more(trained, reading, [token])
     return tuple(words)
 

@@ -51,16 +51,16 @@ def evaluate(
 
 def _show(sentences: Score, scores: list[LengthScore], trained: int) -> None:
     console = Console()
-    rows = {f"length {score.length}": score.whole for score in scores}
-    console.print(_table("On held-out clients", {"sentences": sentences, **rows}))
+    rows = {str(score.length): score.whole for score in scores}
+    console.print(_table("On held-out clients", {"sentence": sentences, **rows}))
     if scores:
-        far = {f"length {score.length}": score.beyond for score in scores if score.beyond.tokens}
+        far = {str(score.length): score.beyond for score in scores if score.beyond.tokens}
         console.print(_table(f"At positions beyond the {trained} of training", far))
 
 
 def _table(title: str, scores: dict[str, Score]) -> Table:
     table = Table(title=title, title_justify="left")
-    header = ("", "tokens", "loss", "perplexity", "accuracy", "word accuracy", "unigram loss")
+    header = ("length", "tokens", "loss", "perplexity", "accuracy", "word accuracy", "unigram loss")
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place == 0 else "right")
     for name, score in scores.items():

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from fedsi.files import make_folder, write_atomically
+from server.run_folder import EXPORTED
 from simulations.cli import options
 from simulations.trained import open_run
 
 
 class Format(StrEnum):
-    """What can be written; the names are those of ``fedsi.inference.export.FORMATS``."""
+    """What can be written; the keys of ``fedsi.inference.export.FORMATS``."""
 
     ONNX = "onnx"
     TORCH_EXPORT = "torch-export"
@@ -36,9 +37,8 @@ def export(
     from fedsi.inference.export import FORMATS  # noqa: PLC0415
 
     finished = open_run(run)
-    name, make = FORMATS[form.value]
-    content = make(finished.trained)
-    path = out or run / name
+    content = FORMATS[form.value](finished.trained)
+    path = out or run / EXPORTED[form.value]
     make_folder(path.parent)
     write_atomically(path, content)
     facts = {

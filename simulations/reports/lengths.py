@@ -51,8 +51,8 @@ def lengths_report(study: LengthStudy) -> Report:
         figure=lengths_figure(study),
         caption=(
             "Held-out loss against sequence length over all targets (left) and over those at "
-            f"positions beyond the {trained} of training (right). Bands reach from the best to the "
-            f"worst seed. {PACKING}"
+            f"positions beyond the {trained} of training (right; those are other targets at each "
+            f"length). Bands reach from the best to the worst seed. {PACKING}"
         ),
         findings=lengths_findings(study),
         changes="the position encoding and the seed",

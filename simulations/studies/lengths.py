@@ -18,12 +18,10 @@ from fedsi.data.corpus import Progress
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
+from server.run_folder import SCORES
 from simulations.evaluate import evaluate_lengths, open_heldout, score_json
 from simulations.studies.grid import RUNS
 from simulations.trained import FinishedRun, open_run
-
-SCORES = "lengths.json"
-"""In each run's folder: what its model scored at each length."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,31 @@ def test_export(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert found["bytes"] == path.stat().st_size
     assert found["longest_sequence"] == 20
     assert Path(found["vocabulary"]).exists()
+
+
+def test_export_needs_packages(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    sentence = refused(capsys, "export", finished, "--format", "onnx")
+    assert "the package onnx is needed here" in sentence
+    assert "pip install 'fedsi[export]'" in sentence
+    assert not (finished / "model.onnx").exists()
+
+
+def test_what_was_made_of_a_model_goes_with_it(copied: Path, cache: Path) -> None:
+    made = [copied / name for name in ("model.onnx", "model.pt2", "lengths.json")]
+    for path in made:
+        path.touch()
+    again = ["--preset", "smoke", "--set", "server.rounds=1", "--overwrite"]
+    assert main(["run", *again, "--out", str(copied), "--cache", str(cache)]) == 0
+    assert not any(path.exists() for path in made)
+
+
+@pytest.mark.parametrize("command", ["predict", "generate", "evaluate", "export", "lengths"])
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert "--json" in capsys.readouterr().out
 
 
 def newer(run: Path) -> None:

@@ -1,5 +1,7 @@
 """Reading word by word gives what reading the whole text at once gives; writing follows from it."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,12 @@ def trained_model(architecture: str, **changes: object) -> TrainedModel:
     return TrainedModel(model, model.layout.views(flat), vocabulary)
 
 
+@cache
+def shared_model(architecture: str) -> TrainedModel:
+    """Return a model that nobody changes."""
+    return trained_model(architecture)
+
+
 def at_once(trained: TrainedModel, tokens: tuple[int, ...]) -> torch.Tensor:
     """Return the logits after a whole text, ``[vocabulary]``: the slow twin."""
     features = trained.model.features(trained.parameters, torch.tensor([tokens]))
@@ -35,10 +43,10 @@ def at_once(trained: TrainedModel, tokens: tuple[int, ...]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, USERS])
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(text=st.lists(st.sampled_from([*WORDS, "unknown"]), min_size=1, max_size=12))
 def test_one_more_word_is_the_whole_text(architecture: str, text: list[str]) -> None:
-    trained = trained_model(architecture)
+    trained = shared_model(architecture)
     reading = begin(trained)
     for word in text:
         before = reading
