@@ -13,6 +13,7 @@ from server.run_folder import CANARIES
 from simulations.reports.figures import STYLE, save_figure
 
 FIGURE = "audit"
+BINS = 20
 
 
 def write_audit(claim: Mapping[str, Any], folder: Path) -> None:
@@ -22,17 +23,27 @@ def write_audit(claim: Mapping[str, Any], folder: Path) -> None:
 
 def audit_figure(canaries: pd.DataFrame, claim: Mapping[str, Any]) -> Figure:
     """Draw the scores of both halves of the canaries."""
-    bins = np.linspace(canaries["score"].min(), canaries["score"].max(), 31).tolist()
+    bins = np.linspace(canaries["score"].min(), canaries["score"].max(), BINS + 1).tolist()
     audited = claim["audit"]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         axes = figure.subplots()
         for label, inside, colour in (
+            ("did not", False, "#5d6b79"),
             ("took part", True, "#c8500a"),
-            ("did not", False, "#7d8b99"),
         ):
             scores = canaries["score"][canaries["included"] == inside]
-            axes.hist(scores, bins=bins, alpha=0.6, color=colour, label=f"{len(scores)} {label}")
+            # Outlines, because two fills on top of one another look like a third group.
+            axes.hist(scores, bins, histtype="stepfilled", color=colour, alpha=0.2)
+            axes.hist(
+                scores,
+                bins,
+                histtype="step",
+                color=colour,
+                linewidth=1.5,
+                label=f"{len(scores)} {label}, mean {scores.mean():.1f}",
+            )
+            axes.axvline(scores.mean(), color=colour, linestyle="--", linewidth=1.2)
         claimed = "infinite" if claim["epsilon"] is None else f"{claim['epsilon']:.2f}"
         bound = max(audited["counting_epsilon"], audited["gaussian_epsilon"])
         verdict = "refuted" if audited["refuted"] else "not refuted"

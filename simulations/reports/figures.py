@@ -73,10 +73,12 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Figure:
-    """Draw a run's losses and its held-out accuracy against rounds."""
+    """Draw a run's losses, its held-out accuracy, and epsilon so far if it is finite."""
+    claim = summary["privacy"] or {"epsilon": None}
+    panels = 2 if claim["epsilon"] is None else 3
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
-        losses, accuracy = figure.subplots(1, 2)
+        figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
+        losses, accuracy, *others = figure.subplots(1, panels, sharex=True)
         colour = COLOURS.get(summary["architecture"], "#333333")
         rounds = [r.round for r in records]
         evaluated = [r for r in records if r.heldout]
@@ -92,9 +94,22 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Fi
         accuracy.set(xlabel="round", ylabel="share of words", title="Held-out next-word accuracy")
         accuracy.set_ylim(bottom=0)
         accuracy.legend()
+        for spent in others:
+            _epsilon_so_far(spent, records, claim)
         name = label(summary["architecture"])
         figure.suptitle(f"{name} on {summary['corpus']}, {summary['parameters']:,} parameters")
     return figure
+
+
+def _epsilon_so_far(axes: Axes, records: Sequence[RoundRecord], claim: Mapping[str, Any]) -> None:
+    axes.step([r.round for r in records], [r.epsilon for r in records], where="post", color=_GREY)
+    axes.set_ylim(bottom=0)
+    mark = "extrapolated" if claim["extrapolated"] else claim["mechanism"]
+    axes.set(
+        xlabel="round",
+        ylabel=f"epsilon at delta = {claim['delta']:.2g}",
+        title=f"Epsilon so far ({mark})",
+    )
 
 
 def comparison_figure(comparison: Comparison) -> Figure:

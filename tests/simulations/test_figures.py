@@ -3,7 +3,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from simulations.reports.figures import clients_histogram, svg
+from server.rounds import RoundRecord
+from simulations.reports.figures import clients_histogram, run_curves, svg
 
 
 def bars_of(figure: Figure) -> list[Rectangle]:
@@ -31,3 +32,21 @@ def test_a_histogram_of_equal_clients(words: list[int]) -> None:
     figure = clients_histogram(np.array(words))
     assert sum(bar.get_height() for bar in bars_of(figure)) == len(words)
     assert "<svg" in svg(figure)
+
+
+def test_curves_of_a_private_run_show_what_it_spent() -> None:
+    records = [
+        RoundRecord(number, 5.0, 9, 0, 0, 0, 99, 1.0, epsilon=number / 10) for number in (1, 2, 3)
+    ]
+    summary = {
+        "architecture": "cifg", "corpus": "c", "parameters": 9, "unigram_loss": 6.0,
+        "privacy": {"epsilon": 0.3, "delta": 1e-6, "mechanism": "blt", "extrapolated": False},
+    }  # fmt: skip
+    spent = run_curves(records, summary).axes[2]
+    assert spent.get_title() == "Epsilon so far (blt)"
+    assert np.asarray(spent.lines[0].get_ydata()).tolist() == [0.1, 0.2, 0.3]
+    extrapolated = {**summary["privacy"], "extrapolated": True}  # type: ignore[dict-item]
+    figure = run_curves(records, {**summary, "privacy": extrapolated})
+    assert "extrapolated" in figure.axes[2].get_title()
+    for claim in (None, {**extrapolated, "epsilon": None}):
+        assert len(run_curves(records, {**summary, "privacy": claim}).axes) == 2

@@ -17,8 +17,9 @@ and starts from zero in DP-FTRL.
 As a matrix, C has one row per released node and ones at the rounds below it.
 """
 
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -27,13 +28,19 @@ from numpy.typing import NDArray
 from fedsi.privacy.mechanisms.mechanism import Fresh, State
 from fedsi.privacy.plan import Plan
 
-_Ways = dict[tuple[int, int], NDArray[np.int64]]
-"""Ways of taking part in some consecutive rounds, by (participations, squares).
 
-``squares`` is the sum of squared participations over the nodes of these rounds. An entry ``w`` of
-the array is the fewest rounds that must still be skipped afterwards, if the first ``w`` must be
-skipped before; ``separation`` stands for "impossible".
-"""
+@dataclass(frozen=True)
+class _Ways:
+    """Ways of taking part in some consecutive rounds, by participations and then by squares."""
+
+    participations: NDArray[np.int64]
+    """``[ways]``, ascending."""
+    squares: NDArray[np.int64]
+    """The sum of squared participations over the nodes of these rounds, ``[ways]``; descending
+    among ways with as many participations."""
+    skips: NDArray[np.int64]
+    """``[ways, separation + 1]``: entry ``w`` is the fewest rounds that must still be skipped
+    afterwards, if the first ``w`` must be skipped before; ``separation`` is for "impossible"."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,7 @@ def sensitivity(
         separation: Of two participations in rounds x < y, y - x is at least this.
     """
     ways = _through(rounds, restart_every, participations, separation)
-    return math.sqrt(max(squares for _, squares in ways))
+    return math.sqrt(int(ways.squares.max()))
 
 
 @lru_cache(maxsize=64)
@@ -146,7 +153,7 @@ def _through(rounds: int, restart_every: int | None, most: int, separation: int)
     So what has been found for fewer rounds is used again. Several trees in a row are taken as one.
     """
     if rounds == 0:
-        return {(0, 0): np.zeros(1, np.int64)}
+        return _Ways(np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros((1, 1), np.int64))
     whole, rest = divmod(rounds, restart_every or rounds + 1)
     if rest:
         length = rest & -rest
@@ -186,7 +193,7 @@ def _leaf(separation: int) -> _Ways:
     skipped[separation] = separation
     taken = np.full(separation + 1, separation)
     taken[0] = separation - 1
-    return {(0, 0): skipped, (1, 1): taken}
+    return _Ways(np.arange(2), np.arange(2), np.stack([skipped, taken]))
 
 
 def _completed(rounds: int, most: int, separation: int) -> _Ways:
@@ -206,29 +213,35 @@ def _parent(left: _Ways, right: _Ways, most: int) -> _Ways:
 
 def _below(ways: _Ways) -> _Ways:
     """Put one more node above the rounds."""
-    return {(count, squares + count**2): after for (count, squares), after in ways.items()}
+    return replace(ways, squares=ways.squares + ways.participations**2)
 
 
 def _in_turn(first: _Ways, second: _Ways, most: int) -> _Ways:
     """Return the ways through two runs of rounds, one after the other."""
-    found: _Ways = {}
-    for (count, squares), after in first.items():
-        for (more, more_squares), then in second.items():
-            if count + more <= most:
-                key = (count + more, squares + more_squares)
-                skips = then[after]
-                found[key] = np.minimum(found[key], skips) if key in found else skips
-    impossible = len(second[0, 0]) - 1
-    return _unbeaten(found, impossible)
+    participations = first.participations[:, None] + second.participations
+    of_first, of_second = np.nonzero(participations <= most)
+    squares = first.squares[of_first] + second.squares[of_second]
+    order = np.lexsort((-squares, participations[of_first, of_second]))
+    of_first, of_second = of_first[order], of_second[order]
+    found = _Ways(
+        participations[of_first, of_second],
+        squares[order],
+        second.skips[of_second[:, None], first.skips[of_first]],
+    )
+    return _unbeaten(found, impossible=second.skips.shape[1] - 1)
 
 
 def _unbeaten(ways: _Ways, impossible: int) -> _Ways:
     """Drop what is impossible, or no better than ways with as many participations."""
-    kept: _Ways = {}
-    best: dict[int, NDArray[np.int64]] = {}
-    for count, squares in sorted(ways, reverse=True):
-        after = ways[count, squares]
-        before = best.get(count, np.full_like(after, impossible))
-        if np.any(after < before):
-            kept[count, squares] = best[count] = np.minimum(after, before)
-    return kept
+    best = np.empty_like(ways.skips)
+    better = np.zeros(len(best), np.bool_)
+    ends = np.flatnonzero(np.diff(ways.participations, append=-1)) + 1
+    for start, end in itertools.pairwise([0, *ends.tolist()]):
+        least = np.minimum.accumulate(ways.skips[start:end], axis=0, out=best[start:end])
+        better[start] = np.any(least[0] < impossible)
+        better[start + 1 : end] = np.any(least[1:] < least[:-1], axis=1)
+    kept = np.flatnonzero(better)
+    # Of ways with the same squares the last has what the others have.
+    known = np.stack([ways.participations[kept], ways.squares[kept]])
+    kept = kept[np.append(np.any(np.diff(known, axis=1) != 0, axis=0), True)]
+    return _Ways(ways.participations[kept], ways.squares[kept], best[kept])

@@ -160,6 +160,11 @@ def test_separation_counts_from_round_to_round() -> None:
 def test_large_runs_are_quick() -> None:
     assert sensitivity(2000, None, 40, 50) == pytest.approx(36.810, abs=1e-3)
     assert sensitivity(2000, 100, 40, 50) == 20.0
+    assert sensitivity(2000, None, 200, 10) == pytest.approx(169.378, abs=1e-3)
+    # Every round: the nodes of height h are full, 2^h participations each.
+    nodes = [(1000 >> height, 4**height) for height in range(10)]
+    every = math.sqrt(sum(count * square for count, square in nodes))
+    assert sensitivity(1000, None, 1000, 1) == pytest.approx(every, rel=1e-12)
 
 
 def test_the_state_is_one_vector_per_height() -> None:
