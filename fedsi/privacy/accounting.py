@@ -130,8 +130,7 @@ def noise_on_mean(plan: Plan) -> float:
     deviation = plan.noise_multiplier / plan.cohort_size
     if plan.mechanism == "gaussian":
         return deviation
-    norms = _mechanism(plan).row_norms(plan.rounds)
-    return deviation * math.sqrt(float((norms**2).mean()))
+    return deviation * _mean_row_norm(_without_noise(plan))
 
 
 def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
@@ -253,8 +252,18 @@ def _sensitivity(plan: Plan, rounds: int) -> float:
 
 
 def _mechanism(plan: Plan) -> Mechanism:
-    # It is the same for all noise multipliers and deltas, and may take a second to optimise.
-    return _built(replace(plan, noise_multiplier=1.0, delta=0.5))
+    return _built(_without_noise(plan))
+
+
+def _without_noise(plan: Plan) -> Plan:
+    # A mechanism is the same for all noise multipliers and deltas, and may take a second to build.
+    return replace(plan, noise_multiplier=1.0, delta=0.5)
+
+
+@lru_cache(maxsize=8)
+def _mean_row_norm(plan: Plan) -> float:
+    norms = _built(plan).row_norms(plan.rounds)
+    return math.sqrt(float((norms**2).mean()))
 
 
 @lru_cache(maxsize=8)

@@ -54,7 +54,8 @@ class Stub:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounting, "build", Stub)
-    monkeypatch.setattr(accounting, "_built", lru_cache(accounting._built.__wrapped__))
+    for name in ("_built", "_mean_row_norm"):
+        monkeypatch.setattr(accounting, name, lru_cache(getattr(accounting, name).__wrapped__))
 
 
 def by_accountant(priced: Plan) -> dict[str, float]:
