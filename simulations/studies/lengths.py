@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedsi.data.corpus import Progress
+from fedsi.data.corpus import Progress, silent
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
@@ -117,8 +117,8 @@ class LengthStudy:
             and not outcome.diverged
             and length in outcome.scores
         ]
-        beyond = [score["beyond"]["loss"] for score in scores if score["beyond"]]
-        return LengthSetting(positions, length, [score["loss"] for score in scores], beyond)
+        parts = [score["beyond"] for score in scores if score["beyond"]]
+        return LengthSetting(positions, length, _losses(scores), _losses(parts))
 
     def settings(self, positions: str) -> list[LengthSetting]:
         """Return an encoding's settings in the order of the lengths."""
@@ -168,6 +168,11 @@ class LengthStudy:
                 for outcome in self.outcomes
             ],
         }
+
+
+def _losses(scores: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the losses that are numbers."""
+    return [score["loss"] for score in scores if score["loss"] is not None]
 
 
 def half_range(values: Sequence[float]) -> float:
@@ -226,8 +231,8 @@ def _scores(run: FinishedRun, lengths: Sequence[int], cache: Path) -> dict[int, 
     known = _read_scores(run)
     missing = [length for length in readable if length not in known]
     if missing:
-        population = open_heldout(run, cache, lambda *_: None)
-        for score in evaluate_lengths(run, population, missing, lambda *_: None):
+        population = open_heldout(run, cache, silent)
+        for score in evaluate_lengths(run, population, missing, silent):
             known[score.length] = score_json(score)
         content = {"model_sha256": run.summary["model_sha256"], "scores": list(known.values())}
         write_atomically(run.path / SCORES, json.dumps(content, indent=1).encode())
