@@ -19,21 +19,14 @@ from fedsi.experiment import ClientSettings
 from fedsi.training import tiles
 from fedsi.training.bits import pair, without_gaps
 from fedsi.training.compiler import compiled
-from fedsi.training.tiles import (
-    COLUMNS,
-    INNER_COLUMNS,
-    INNER_ROWS,
-    ROWS,
-    inner_tile,
-    update_tile,
-)
+from fedsi.training.tiles import COLUMNS, ROWS, VECTOR_BYTES, cross_tile, update_tile
 from fedsi.training.workspace import Workspace
 
 Array = NDArray[Any]
 
 DEPTH = 1024
-"""Numbers, or pairs, of a row that ``inner`` sums at a time: some hundred rows of them fit into the
-cache, where each group of columns meets them again."""
+"""Numbers, or pairs, of a row that ``inner`` sums at a time: as much of some hundred rows fits into
+the cache, where each panel meets them again."""
 
 
 class Products:
@@ -135,16 +128,22 @@ def update_by_pairs(out: Array, left: Array, right: Array, keep: Any, rate: Any)
 
 @compiled
 def inner(out: Array, left: Array, right: Array) -> None:
-    """Set ``out`` to ``left @ right.T``.
+    """Set ``out`` to ``left @ right.T``; a panel is the transpose of some of right's rows.
 
     Args:
-        out: ``[rows, columns]``.
-        left: ``[rows, depth]``, neighbours in a row also in memory.
-        right: ``[columns, depth]``, likewise.
+        out: ``[rows, columns]``, neighbours in a row also in memory.
+        left: ``[rows, depth]``.
+        right: ``[columns, depth]``, neighbours in a row also in memory.
     """
+    one = out.dtype.type(1)
+    panel = np.empty((min(DEPTH, left.shape[1]), COLUMNS), right.dtype)
     for first in range(0, left.shape[1], DEPTH):
-        last = first + DEPTH
-        _add_inner(out, left[:, first:last], right[:, first:last], first > 0)
+        rows, columns = left[:, first : first + DEPTH], right[:, first : first + DEPTH]
+        keep = one if first else out.dtype.type(0)
+        for k in range(0, len(right), COLUMNS):
+            _cross_panel(columns[k : k + COLUMNS], panel)
+            part = panel[: columns.shape[1]]
+            _update_panel(out[:, k : k + COLUMNS], rows, part, keep, one)
 
 
 @compiled
@@ -177,23 +176,6 @@ def pair_rows(matrix: Array, pairs: Array) -> None:
             target[k] = pair(row[2 * k], row[2 * k + 1])
         if columns % 2:
             target[columns // 2] = pair(row[columns - 1], np.float32(0))
-
-
-@compiled
-def _add_inner(out: Array, left: Array, right: Array, adding: bool) -> None:
-    """Add ``left @ right.T`` to what out holds, or replace it."""
-    tile = np.empty((INNER_ROWS, INNER_COLUMNS), out.dtype)
-    first = 0
-    while first < len(right):
-        width = INNER_COLUMNS if first + INNER_COLUMNS <= len(right) else 1
-        for i in range(0, len(left), INNER_ROWS):
-            n = min(INNER_ROWS, len(left) - i)
-            inner_tile(tile, left[i:], right[first:], n, width > 1)
-            for r in range(n):
-                for c in range(width):
-                    before = out[i + r, first + c] if adding else out.dtype.type(0)
-                    out[i + r, first + c] = before + tile[r, c]
-        first += width
 
 
 @compiled
@@ -239,6 +221,26 @@ def _pack_panel(matrix: Array, panel: Array) -> None:
             target[j] = row[j]
         for j in range(width, COLUMNS):
             target[j] = 0
+
+
+@compiled
+def _cross_panel(matrix: Array, panel: Array) -> None:
+    """Write the transpose of ``[columns, depth]``, the last columns filled with zeros."""
+    side = VECTOR_BYTES // matrix.itemsize
+    columns, depth = matrix.shape
+    for i in range(0, columns, side):
+        k = 0
+        if i + side <= columns:
+            while k + side <= depth:
+                cross_tile(panel[k:, i:], matrix[i:, k:])
+                k += side
+        for j in range(i, min(i + side, columns)):
+            row = without_gaps(matrix[j])
+            for rest in range(k, depth):
+                panel[rest, j] = row[rest]
+    for k in range(depth):
+        for j in range(columns, COLUMNS):
+            panel[k, j] = 0
 
 
 @compiled

@@ -24,6 +24,7 @@ HAS_BFLOAT16 = HAS_WIDE_VECTORS and bool(_FEATURES.get("avx512bf16"))
 """Whether the processor multiplies pairs of bfloat16 numbers."""
 
 _VECTOR_BITS = 512 if HAS_WIDE_VECTORS else 256
+VECTOR_BYTES = _VECTOR_BITS // 8
 COLUMNS = 2 * _VECTOR_BITS // 32
 """Of a tile of ``update_tile``."""
 ROWS = 8 if HAS_WIDE_VECTORS else 4
@@ -103,6 +104,30 @@ def inner_tile(
         return context.get_dummy_value()
 
     return types.void(out, rows, others, types.int64, types.int64), generate
+
+
+@intrinsic
+def cross_tile(typing_context: Any, out: Any, rows: Any) -> Any:
+    """Write the transpose of a square tile of ``VECTOR_BYTES`` a side.
+
+    Args:
+        typing_context: Of the compiler.
+        out: As many rows and columns as a vector has numbers, or more; neighbours in a row also in
+            memory.
+        rows: Likewise, of the type of out.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, source = _arrays(context, builder, signature, arguments, 2)
+        count = 8 * VECTOR_BYTES // out.dtype.bitwidth
+        vector = ir.VectorType(source.data.type.pointee, count)
+        loaded = [_load(builder, row, 0, vector) for row in _rows_of(builder, source, count)]
+        crossed = _transposed(builder, loaded)
+        for row, value in zip(_rows_of(builder, target, count), crossed, strict=True):
+            _store(builder, value, row, 0)
+        return context.get_dummy_value()
+
+    return types.void(out, rows), generate
 
 
 def _arrays(context: Any, builder: Any, signature: Any, arguments: Any, count: int) -> list[Any]:
@@ -248,6 +273,25 @@ def _add(builder: Any, left: Any, right: Any, total: Any) -> Any:
         function = cgutils.get_or_insert_function(builder.module, signature, name)
         return builder.call(function, [total, *factors])
     return builder.fadd(builder.fmul(left, right, ("contract",)), total, ("contract",))
+
+
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """Swap each bit of a number's row with the same bit of its column."""
+    count, bit = len(rows), 1
+    while bit < count:
+        for low in (r for r in range(count) if not r & bit):
+            pair = rows[low], rows[low | bit]
+            # Numbers of the second vector count from the length of the first.
+            lower = [c if not c & bit else count + (c ^ bit) for c in range(count)]
+            upper = [c | bit if not c & bit else count + c for c in range(count)]
+            rows[low], rows[low | bit] = (
+                builder.shuffle_vector(
+                    *pair, ir.Constant(ir.VectorType(ir.IntType(32), count), places)
+                )
+                for places in (lower, upper)
+            )
+        bit *= 2
+    return rows
 
 
 def _sum(builder: Any, vector: Any) -> Any:
