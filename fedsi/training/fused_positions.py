@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedsi.experiment import ModelSettings
 from fedsi.models.parameters import Parameters
+from fedsi.models.positions.learned import check_length
 from fedsi.models.positions.table import ENCODINGS
 from fedsi.training.fused_output import Update
 
@@ -46,6 +47,7 @@ def trace_positions(settings: ModelSettings, named: Parameters, longest: int) ->
     Raises:
         UserError: More than the learned positions.
     """
+    check_length(settings, longest)
     encoding = ENCODINGS[settings.positions]
     leaves = {
         name: value.detach().clone().requires_grad_()
@@ -54,20 +56,16 @@ def trace_positions(settings: ModelSettings, named: Parameters, longest: int) ->
     }
     places = torch.arange(longest)
     nothing = named["embedding"].new_zeros(1, longest, settings.embedding_size)
-    # What a turn makes of the point (1, 0) is cosine and sine.
-    points = nothing.new_tensor([1.0, 0.0]).repeat(
-        longest, settings.embedding_size // settings.heads // 2
-    )
     with torch.enable_grad():
         added = encoding.embed(leaves, nothing, places)[0] if encoding.embed else None
         bias = encoding.bias(leaves, places, places, settings.heads) if encoding.bias else None
         bias = None if bias is None else bias.to(nothing.dtype)
-    return PositionTrace(
-        leaves=leaves,
-        added=added,
-        bias=bias,
-        turns=encoding.rotate(points, places) if encoding.rotate else None,
-    )
+    turns = None
+    if encoding.rotate:
+        # What a turn makes of the point (1, 0) is cosine and sine.
+        pairs = settings.embedding_size // settings.heads // 2
+        turns = encoding.rotate(nothing.new_tensor([1.0, 0.0]).repeat(longest, pairs), places)
+    return PositionTrace(leaves=leaves, added=added, bias=bias, turns=turns)
 
 
 def train_positions(
