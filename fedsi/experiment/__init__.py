@@ -1,0 +1,24 @@
+"""The configuration of an experiment: one immutable object, validated when it is built."""
+
+from fedsi.experiment.client import ClientSettings
+from fedsi.experiment.data import DataSettings
+from fedsi.experiment.devices import DeviceSettings
+from fedsi.experiment.experiment import Experiment, parse_overrides
+from fedsi.experiment.model import ARCHITECTURES, ModelSettings
+from fedsi.experiment.privacy import FEWEST_CANARIES, PrivacySettings
+from fedsi.experiment.server import ServerSettings
+from fedsi.experiment.values import Scalar
+
+__all__ = [
+    "ARCHITECTURES",
+    "FEWEST_CANARIES",
+    "ClientSettings",
+    "DataSettings",
+    "DeviceSettings",
+    "Experiment",
+    "ModelSettings",
+    "PrivacySettings",
+    "Scalar",
+    "ServerSettings",
+    "parse_overrides",
+]

@@ -1,0 +1,66 @@
+"""The keys ``client.*``: local training."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from fedsi.experiment.values import (
+    Count,
+    Fraction,
+    NonNegativeNumber,
+    OptionalCount,
+    OptionalNonNegative,
+    OptionalNumber,
+    PositiveNumber,
+    Settings,
+)
+
+
+class ClientSettings(Settings):
+    """Local training: plain SGD on one client's examples."""
+
+    learning_rate: PositiveNumber = 1.0
+    """Step size of the client's SGD."""
+    batch_size: Count = 16
+    """Examples in a batch; the last batch of an epoch may be smaller."""
+    epochs: Count = 1
+    """Passes over the client's examples."""
+    max_steps: OptionalCount = None
+    """At most this many SGD steps in a round; none for no cap."""
+    weight_decay: NonNegativeNumber = 0.0
+    """Each step first multiplies the parameters by 1 - learning_rate * weight_decay."""
+    gradient_clip: OptionalNumber = None
+    """Largest L2 norm of one step's gradient; none for no clipping."""
+    relative_clip: OptionalNumber = None
+    """Largest L2 norm of one step's gradient, over sqrt(2 weight_decay / learning_rate) times that
+    of the parameters; for scale-invariant models (2 in arXiv 2202.00980). None for no clipping."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What products multiply: float32 numbers, or bfloat16 ones where the processor can; sums,
+    parameters and updates are float32."""
+    example_noise_multiplier: OptionalNonNegative = None
+    """Noise of DP-SGD on the device, which protects single examples even from the server; none for
+    ordinary SGD."""
+    example_clip_norm: PositiveNumber = 1.0
+    """Largest L2 norm of one example's gradient in DP-SGD."""
+    example_delta: Fraction = 1e-5
+    """The probability that epsilon of DP-SGD does not cover."""
+
+    @model_validator(mode="after")
+    def _one_way_of_clipping(self) -> Self:
+        given = [key for key in ("gradient_clip", "relative_clip") if getattr(self, key)]
+        if self.example_noise_multiplier is not None and given:
+            raise ValueError(
+                f"client.{given[0]} has no effect with client.example_noise_multiplier, which "
+                "clips each example's gradient; leave it out"
+            )
+        if len(given) > 1:
+            raise ValueError(
+                "client.gradient_clip and client.relative_clip both clip a step's gradient; leave "
+                "one of them out"
+            )
+        if self.relative_clip is not None and not self.weight_decay:
+            raise ValueError(
+                "client.relative_clip clips in proportion to the root of client.weight_decay, "
+                "which is 0; set a weight decay or leave the relative clip out"
+            )
+        return self

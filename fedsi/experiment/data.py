@@ -1,0 +1,80 @@
+"""The keys ``data.*``: which texts, and how they become sequences."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Strict, model_validator
+
+from fedsi.experiment.values import (
+    Count,
+    Fraction,
+    Name,
+    NonNegativeNumber,
+    OptionalCount,
+    OptionalName,
+    PositiveNumber,
+    Settings,
+)
+
+
+class DataSettings(Settings):
+    """Which texts, and how they become sequences of word ids."""
+
+    corpus: Name = "pydocs"
+    """``pydocs``, ``synthetic``, or the path of a file or folder in any of the known formats."""
+    format: Name = "auto"
+    """The format of the corpus; auto goes by the path."""
+    user_column: OptionalName = None
+    """The column that names the client a row belongs to; none for the format's usual ones."""
+    text_column: OptionalName = None
+    """The column or feature with the text, one example a row; none for the usual ones."""
+    label_column: OptionalName = None
+    """The column or feature that ``partition = "dirichlet"`` goes by; none for the group."""
+    split: OptionalName = None
+    """The corpus's own split to use; none for all of its rows."""
+    heldout_split: OptionalName = None
+    """The corpus's own split to evaluate on; none to hold out by ``heldout_by``."""
+    heldout_by: Literal["groups", "clients", "sentences"] = "groups"
+    """What is held out: whole groups (clients if there is but one group), clients, or sentences."""
+    heldout_fraction: Fraction = 0.1
+    """Share of the clients, or of each client's sentences, that is never trained on."""
+    group_separator: OptionalName = None
+    """A client's group is its id up to this; none for the corpus's own groups."""
+    words: Literal["letters", "punctuation", "spaces"] = "letters"
+    """Runs of letters; punctuation and numbers too; or whatever white space separates, for text
+    that was cut into tokens before."""
+    vocabulary: Name = "count"
+    """The most frequent words (``count``), those that most clients use (``users``), byte pairs
+    (``bpe``), or the path of a word list or a tokenizer.json."""
+    vocabulary_size: Count = 4000
+    """Words that have an id of their own; four special tokens are added."""
+    sequence_length: Count = 20
+    """Words kept of each example."""
+    max_examples_per_client: OptionalCount = 256
+    """Examples of a client used in one round, drawn anew each round; none for all."""
+    partition: Literal["natural", "iid", "dirichlet", "power_law"] = "natural"
+    """Whose the training rows are: the corpus's clients', or clients' they are dealt to anew."""
+    partition_clients: OptionalCount = None
+    """Clients to deal to; none for as many training clients as the corpus has."""
+    partition_concentration: PositiveNumber = 0.3
+    """Of the Dirichlet distribution of each label over clients; small is heterogeneous."""
+    partition_exponent: PositiveNumber = 1.0
+    """Of the power law of client sizes."""
+    population: Count = 1000
+    """Number of clients of the synthetic corpus."""
+    population_seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
+    """Seed of the synthetic corpus and of partitions; experiments of all seeds share it."""
+    topic_concentration: PositiveNumber = 0.3
+    """Of the Dirichlet distribution of a synthetic client's topics; small is heterogeneous."""
+    median_examples: PositiveNumber = 40
+    """Median of the log-normal number of examples of a synthetic client."""
+    examples_sigma: NonNegativeNumber = 0.7
+    """Standard deviation of the logarithm of that number."""
+
+    @model_validator(mode="after")
+    def _heldout_split_differs(self) -> Self:
+        if self.heldout_split is not None and self.heldout_split == self.split:
+            raise ValueError(
+                f"data.heldout_split = {self.heldout_split!r} is also data.split; a split cannot "
+                "be trained on and held out"
+            )
+        return self

@@ -1,0 +1,218 @@
+"""The configuration of an experiment: one immutable object, validated when it is built.
+
+Keys are dotted (``server.cohort_size``) on the command line, nested tables in TOML and attributes
+in Python. An absent optional value is ``None`` in Python and the word ``none`` elsewhere, because
+TOML has no null.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import tomli_w
+from pydantic import Field, Strict, ValidationError, model_validator
+
+from fedsi.errors import UserError
+from fedsi.experiment.client import ClientSettings
+from fedsi.experiment.data import DataSettings
+from fedsi.experiment.devices import DeviceSettings
+from fedsi.experiment.model import ModelSettings
+from fedsi.experiment.privacy import PrivacySettings
+from fedsi.experiment.problems import explain, unknown_key
+from fedsi.experiment.server import ServerSettings
+from fedsi.experiment.values import Scalar, Settings
+from fedsi.privacy.plan import check_pairing
+from fedsi.training.limits import largest_contribution
+
+
+class Experiment(Settings):
+    """One federated training run, completely described.
+
+    Raises:
+        UserError: An unknown key or an impossible value, with its path and what is allowed.
+    """
+
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
+    """Everything random follows from it."""
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    client: ClientSettings = ClientSettings()
+    devices: DeviceSettings = DeviceSettings()
+    server: ServerSettings = ServerSettings()
+    privacy: PrivacySettings = PrivacySettings()
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(explain(error, _known_keys())) from None
+
+    @model_validator(mode="after")
+    def _over_selection_fits_the_sampling(self) -> Self:
+        if self.devices.over_selection > 1 and self.server.sampling != "uniform":
+            raise ValueError(
+                f"devices.over_selection = {self.devices.over_selection} needs cohorts of fixed "
+                f"size, which server.sampling={self.server.sampling} does not draw; set "
+                "server.sampling=uniform or devices.over_selection=1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learned_positions_reach(self) -> Self:
+        needed, rows = self.data.sequence_length, self.model.max_length
+        if self.model.positions == "learned" and rows < needed:
+            raise ValueError(
+                f"model.max_length ({rows}) learned positions are too few for sequences of "
+                f"data.sequence_length ({needed}); set model.max_length={needed} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _precision_is_that_of_gradients_by_hand(self) -> Self:
+        cell = self.model.architecture in {"cifg", "si_cifg"}
+        by_hand = cell or self.model.is_transformer
+        private = self.client.example_noise_multiplier is not None
+        if self.client.precision != "float32" and (private or not by_hand):
+            raise ValueError(
+                f"client.precision={self.client.precision} works with the plain SGD of cifg, "
+                "si_cifg, transformer and si_transformer; set client.precision=float32"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _example_privacy_hides_sizes(self) -> Self:
+        private = self.client.example_noise_multiplier is not None
+        if private and self.server.averaging != "uniform":
+            raise ValueError(
+                "client.example_noise_multiplier needs server.averaging=uniform: weights by "
+                "examples would tell how many a client has"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_can_be_accounted(self) -> Self:
+        privacy, server, devices = self.privacy, self.server, self.devices
+        if privacy.mechanism == "none":
+            return self
+        check_pairing(privacy.mechanism, server.sampling)
+        if server.averaging != "uniform":
+            raise ValueError(
+                f"privacy.mechanism={privacy.mechanism} needs server.averaging=uniform: weights "
+                "by examples would tell how many a client has"
+            )
+        amplified = server.sampling != "shuffled"
+        chosen = devices.availability != "always" or devices.dropout or devices.timeout
+        if amplified and (chosen or devices.over_selection > 1):
+            raise ValueError(
+                "devices that are not always there, drop out, are waited for or over-selected "
+                f"void the amplification that server.sampling={server.sampling} is accounted "
+                "with; use server.sampling=shuffled with a correlated mechanism, or leave the "
+                "devices settings out"
+            )
+        limit = largest_contribution(server.largest_cohort + privacy.canaries)
+        if privacy.clip_norm > limit:
+            raise ValueError(
+                f"privacy.clip_norm = {privacy.clip_norm} is more than {limit:g}, the largest that "
+                "can be summed exactly in a cohort of this size; lower it"
+            )
+        return self
+
+    @property
+    def examples_per_pass(self) -> int | None:
+        """The most examples that a client's pass over its data can use; None for all."""
+        steps, cap = self.client.max_steps, self.data.max_examples_per_client
+        return min(
+            (n for n in (cap, steps and steps * self.client.batch_size) if n is not None),
+            default=None,
+        )
+
+    @classmethod
+    def from_toml(cls, text: str, source: str = "the experiment") -> Self:
+        """Parse TOML text.
+
+        Raises:
+            UserError: Malformed TOML, an unknown key or an impossible value; ``source`` is named.
+        """
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{source} is not valid TOML: {error}") from None
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read a TOML file.
+
+        Raises:
+            UserError: As ``from_toml``, and for a file that is missing or unreadable.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is not UTF-8 text; an experiment is a TOML file") from None
+        except OSError as error:
+            raise UserError(f"cannot read the experiment {path}: {error.strerror}") from None
+        return cls.from_toml(text, source=str(path))
+
+    def to_toml(self) -> str:
+        """Return the experiment as TOML text; ``from_toml`` gives an equal object back."""
+        sections = {
+            key: {k: _word(v) for k, v in value.items()} if isinstance(value, dict) else value
+            for key, value in self.model_dump().items()
+        }
+        return tomli_w.dumps(sections)
+
+    def flat(self) -> dict[str, Scalar]:
+        """Return ``{"server.rounds": 50, ...}``; absent values are the word ``none``."""
+        flat: dict[str, Scalar] = {}
+        for key, value in self.model_dump().items():
+            if isinstance(value, dict):
+                flat |= {f"{key}.{k}": _word(v) for k, v in value.items()}
+            else:
+                flat[key] = value
+        return flat
+
+    def updated(self, changes: Mapping[str, Any]) -> "Experiment":
+        """Return a copy with the given dotted keys set.
+
+        Raises:
+            UserError: An unknown key or an impossible value.
+        """
+        values = self.model_dump()
+        for path, value in changes.items():
+            section, _, key = path.rpartition(".")
+            if section and not isinstance(values.get(section), dict):
+                raise UserError(unknown_key(path, _known_keys()))
+            (values[section] if section else values)[key] = value
+        return Experiment(**values)
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """Parse ``KEY=VALUE`` words; a value is read as TOML where that works, else as a string.
+
+    Raises:
+        UserError: A word without ``=`` or without a key.
+    """
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set takes KEY=VALUE, for example server.rounds=10, not {pair!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        changes[key.strip()] = value
+    return changes
+
+
+def _word(value: Any) -> Any:
+    return "none" if value is None else value
+
+
+def _known_keys() -> list[str]:
+    return sorted(Experiment().flat())

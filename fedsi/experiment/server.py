@@ -1,0 +1,124 @@
+"""The keys ``server.*``: cohorts, aggregation, server optimizer, evaluation."""
+
+import sys
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, FiniteFloat, Strict, model_validator
+
+from fedsi.experiment.values import (
+    Count,
+    NonNegativeNumber,
+    OptionalCount,
+    PositiveNumber,
+    Settings,
+)
+from fedsi.schedule import Schedule
+
+
+class ServerSettings(Settings):
+    """The round loop: cohorts, aggregation, server optimizer, evaluation."""
+
+    rounds: Count = 50
+    """Number of rounds."""
+    cohort_size: Count = 20
+    """Clients of a round; with Poisson sampling the expected number of them."""
+    sampling: Literal["uniform", "poisson", "shuffled"] = "uniform"
+    """How cohorts are drawn: of fixed size, each client by its own coin, or in shuffled passes."""
+    cohort_cap: OptionalCount = None
+    """Largest cohort of Poisson sampling; a larger draw is cut at random; none for no cap."""
+    min_separation: OptionalCount = None
+    """Least rounds from one participation of a client to its next (shuffled); none for 1."""
+    averaging: Literal["examples", "uniform"] = "examples"
+    """Whether an update weighs as much as its client's examples, or the same as any other."""
+    optimizer: Literal["sgd", "sgdm", "adam", "adagrad", "yogi"] = "adam"
+    """How the average update moves the global model."""
+    learning_rate: PositiveNumber = 0.03
+    """Step size of the server optimizer."""
+    momentum: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.9
+    """Decay of the first moment (sgdm, adam, yogi; adagrad and sgd have none)."""
+    second_moment_decay: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.99
+    """Decay of the second moment (adam, yogi)."""
+    adaptivity: PositiveNumber = 1e-5
+    """Added to the root of the second moment (adam, adagrad, yogi); tau in the literature."""
+    schedule: Literal["constant", "warm_up", "cosine", "cooldown"] = "constant"
+    """The course of the learning rate over the rounds: constant after a linear warm-up if there is
+    one (``warm_up``), falling along half a cosine, or in a straight line over the last quarter."""
+    warm_up_rounds: OptionalCount = None
+    """Rounds over which the learning rate rises (warm_up, cosine, cooldown); none for no rise."""
+    final_fraction: Annotated[FiniteFloat, Strict(), Field(ge=0, le=1)] = 0.0
+    """Share of the learning rate that is left in the last round (cosine, cooldown)."""
+    weight_decay: NonNegativeNumber = 0.0
+    """Each round first multiplies the global parameters by 1 - that round's learning rate *
+    weight_decay, whatever the optimizer (decoupled)."""
+    evaluate_every: Count = 10
+    """Rounds between two evaluations on held-out clients; the last round is always evaluated."""
+    evaluation_clients: Count = 200
+    """Held-out clients that are evaluated, always the same ones."""
+
+    @property
+    def largest_cohort(self) -> int:
+        """The most clients whose updates are ever summed.
+
+        By Bernstein's inequality a Poisson draw exceeds twice its mean plus 40 with a probability
+        below 1e-19.
+        """
+        if self.sampling != "poisson":
+            return self.cohort_size
+        return min(2 * self.cohort_size + 40, self.cohort_cap or sys.maxsize)
+
+    @property
+    def learning_rate_schedule(self) -> Schedule:
+        """What the learning rate is multiplied by in each round."""
+        return Schedule(self.schedule, self.warm_up_rounds or 0, self.final_fraction)
+
+    def learning_rate_of(self, round_number: int) -> float:
+        """Return the learning rate of a round, from 1."""
+        return self.learning_rate * self.learning_rate_schedule.factor(round_number, self.rounds)
+
+    @model_validator(mode="after")
+    def _schedule_has_its_keys(self) -> Self:
+        if self.warm_up_rounds is not None and self.schedule == "constant":
+            raise ValueError(
+                "server.warm_up_rounds has no effect with server.schedule=constant; set "
+                "server.schedule=warm_up, cosine or cooldown, or leave it out"
+            )
+        if self.warm_up_rounds is None and self.schedule == "warm_up":
+            raise ValueError(
+                "server.schedule=warm_up needs to know for how long; set server.warm_up_rounds"
+            )
+        if self.final_fraction and self.schedule not in {"cosine", "cooldown"}:
+            raise ValueError(
+                f"server.final_fraction has no effect with server.schedule={self.schedule}; set "
+                "server.schedule=cosine or cooldown, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learning_rate_fits_the_rounds(self) -> Self:
+        if self.learning_rate_schedule.least_rounds(self.rounds) > self.rounds:
+            raise ValueError(
+                f"server.warm_up_rounds ({self.warm_up_rounds}) leaves too few of the "
+                f"server.rounds ({self.rounds}) for server.schedule={self.schedule}; lower the one "
+                "or raise the other"
+            )
+        if self.learning_rate * self.weight_decay >= 1:
+            raise ValueError(
+                f"server.weight_decay = {self.weight_decay} times server.learning_rate = "
+                f"{self.learning_rate} leaves nothing of the parameters; their product must be "
+                "less than 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sampling_has_its_keys(self) -> Self:
+        if self.cohort_cap is not None and self.sampling != "poisson":
+            raise ValueError(
+                f"server.cohort_cap has no effect with server.sampling={self.sampling}; "
+                "set server.sampling=poisson or leave the cap out"
+            )
+        if self.min_separation is not None and self.sampling != "shuffled":
+            raise ValueError(
+                f"server.min_separation has no effect with server.sampling={self.sampling}; "
+                "set server.sampling=shuffled or leave the separation out"
+            )
+        return self
