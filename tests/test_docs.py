@@ -15,7 +15,10 @@ from simulations.presets import load_preset
 from simulations.studies.tradeoff import without_noise
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/tutorial.md", "docs/data.md", "docs/own-model.md", "docs/using.md"]
+PAGES = [
+    "README.md",
+    *(f"docs/{page}.md" for page in ("tutorial", "data", "own-model", "using", "privacy")),
+]
 
 
 def fenced(page: str, language: str) -> list[str]:
@@ -42,8 +45,8 @@ def test_every_format_has_a_command() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_in_commands_are_allowed(page: str) -> None:
-    text = (ROOT / page).read_text()
-    commands = re.findall(r"fedsi (?:run|compare|tradeoff|lengths|data) [^`\n]*", text)
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    commands = re.findall(r"fedsi (?:run|compare|tradeoff|audit|lengths|data) [^`\n]*", text)
     assert commands
     for command in commands:
         words = shlex.split(command.partition("#")[0])

@@ -147,7 +147,7 @@ def test_truncated_files_never_crash(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", WRITERS)
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    max_examples=100,
+    max_examples=40,
 )
 @given(damage=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
 def test_flipped_bytes_never_crash(
