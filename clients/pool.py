@@ -44,6 +44,11 @@ def _trainer(folder: str, experiment: str) -> BlockTrainer:
     return BlockTrainer(Experiment.from_toml(experiment), population_of(folder, experiment))
 
 
+def forget() -> None:
+    """Let go of the buffers of a run that has ended, and of the code of a user's model."""
+    _trainer.cache_clear()
+
+
 def estimate(request: Estimate, folder: str) -> Estimated:
     """Estimate the work that the clients of a request are."""
     experiment = Experiment.from_toml(request.experiment)

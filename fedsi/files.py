@@ -22,10 +22,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
 
 
 def make_folder(path: Path) -> None:

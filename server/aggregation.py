@@ -1,6 +1,7 @@
 """A round's cohort: cut into a block for each node, its updates added up exactly."""
 
 import heapq
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from fedsi.messages import Evaluate, Evaluated, Train, Trained
 from fedsi.training.block import TRAINING_COLUMNS, Outcome
 from fedsi.training.fixed_point import weighted_mean
 from fedsi.training.metrics import COLUMNS
-from server.nodes import ask, estimate_work
+from server.nodes import NodesError, ask, estimate_work
+
+log = logging.getLogger(__name__)
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float64]
@@ -57,6 +60,9 @@ def train_cohort(
     The sums are integers and each client's row has its place, so neither the number of nodes nor
     the order of their answers changes a bit of the result. Clients of a node that failed count as
     failed.
+
+    Raises:
+        NodesError: No node answered for its clients.
     """
     toml = experiment.to_toml()
     blocks = _blocks(grid, nodes, toml, cohort)
@@ -75,10 +81,14 @@ def train_cohort(
     rows[:, _OUTCOME] = Outcome.FAILED
     for node, trained in ask(grid, requests, Trained, group=str(round_number)):
         places = blocks[node]
-        if _fits(trained, len(places), len(parameters)):
-            # The first sum is taken as it is: zeros to add to would be one more pass over memory.
-            sums = trained.sums if sums is None else sums + trained.sums
-            rows[places] = trained.rows
+        if not _fits(trained, len(places), len(parameters)):
+            log.warning("node %d answered with sums or rows of a wrong shape", node)
+            continue
+        # The first sum is taken as it is: zeros to add to would be one more pass over memory.
+        sums = trained.sums if sums is None else sums + trained.sums
+        rows[places] = trained.rows
+    if sums is None and requests:
+        raise NodesError(f"no node could train in round {round_number}; see the log above")
     if sums is None:
         sums = np.zeros(len(parameters), np.int64)
     return Aggregate(sums=sums, rows=rows)
@@ -94,7 +104,10 @@ def evaluate_clients(
     """Evaluate the global parameters on some clients.
 
     Returns:
-        Per client, in the order given: ``[clients, metrics.COLUMNS]``; zeros for those that failed.
+        Per client of the nodes that answered, in the order given: ``[clients, metrics.COLUMNS]``.
+
+    Raises:
+        NodesError: None of them did.
     """
     toml = experiment.to_toml()
     blocks = _blocks(grid, nodes, toml, clients)
@@ -103,10 +116,16 @@ def evaluate_clients(
         for node, places in blocks.items()
     }
     rows = np.zeros((len(clients), len(COLUMNS)))
+    answered = np.zeros(len(clients), bool)
     for node, evaluated in ask(grid, requests, Evaluated):
-        if evaluated.rows.shape == rows[blocks[node]].shape:
-            rows[blocks[node]] = evaluated.rows
-    return rows
+        places = blocks[node]
+        if evaluated.rows.shape != (len(places), len(COLUMNS)):
+            log.warning("node %d answered with rows of a wrong shape", node)
+            continue
+        rows[places], answered[places] = evaluated.rows, True
+    if not answered.any():
+        raise NodesError("no node could evaluate the held-out clients; see the log above")
+    return rows[answered]
 
 
 def _blocks(grid: Grid, nodes: Sequence[int], experiment: str, clients: Ids) -> dict[int, Ids]:

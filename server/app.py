@@ -1,22 +1,25 @@
 """The Flower ServerApp: one experiment from its first round (or its checkpoint) to its summary."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
+from numpy.typing import NDArray
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
+from fedsi.models.build import build_model
 from server.availability import Trace, read_trace
 from server.canaries import canary_scores
 from server.cohorts import check_cohort_size
 from server.example_privacy import example_privacy
-from server.nodes import describe, fetch_vocabulary, resolve, wait_for_nodes
+from server.nodes import Hosts, fetch_vocabulary, resolve
 from server.observer import current
 from server.privacy import RELEASED, Privacy, privacy_of
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
@@ -46,8 +49,11 @@ def main(grid: Grid, context: Context) -> None:
     resume, overwrite = bool(config.pop(RESUME, False)), bool(config.pop(OVERWRITE, False))
     experiment = Experiment().updated(config)
     folder = RunFolder(Path(place)) if place else None
-    nodes = wait_for_nodes(grid)
-    description = describe(grid, nodes, experiment.to_toml())
+    if folder and resume and (finished := _finished(folder, experiment)):
+        _hand_over(context, *finished)
+        return
+    hosts = Hosts(grid, experiment.to_toml())
+    nodes, description = hosts.connected(), hosts.description
     check_cohort_size(experiment, description.training_clients)
     trace = _trace(grid, nodes, experiment, description.training_clients)
     private = privacy_of(experiment, description.training_clients)
@@ -58,8 +64,26 @@ def main(grid: Grid, context: Context) -> None:
         folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment.to_toml()))
         if resume:
             progress.resume(folder)
-    progress.run(grid, nodes)
+    progress.run(grid, hosts.connected)
     progress.finish(context)
+
+
+def _finished(
+    folder: RunFolder, experiment: Experiment
+) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
+    """Return the summary and the parameters of a run that has ended; None if it has not."""
+    folder.check_free(experiment, overwrite=False, resume=True)
+    summary = folder.summary()
+    if summary is None:
+        return None
+    named = folder.model()
+    layout = build_model(experiment, summary["vocabulary_size"]).layout
+    return summary, np.concatenate([named[name].numpy().ravel() for name in layout.shapes])
+
+
+def _hand_over(context: Context, summary: dict[str, Any], parameters: NDArray[np.float32]) -> None:
+    context.state[RESULT] = ConfigRecord({SUMMARY: json.dumps(summary)})
+    context.state[PARAMETERS] = ArrayRecord({PARAMETERS: Array(parameters)})
 
 
 def _trace(
@@ -89,7 +113,7 @@ class _Progress:
         self.state = folder.load_checkpoint(self.state, self._data_sha256())
         self.records = folder.records()
 
-    def run(self, grid: Grid, nodes: Sequence[int]) -> None:
+    def run(self, grid: Grid, nodes: Callable[[], Sequence[int]]) -> None:
         """Run the remaining rounds; whatever ends them early, a checkpoint is left."""
         if self.records and has_diverged(self.records[-1], self.description):
             return
@@ -128,8 +152,7 @@ class _Progress:
             )
         if self.folder:
             self.folder.finish(summary, model)
-        context.state[RESULT] = ConfigRecord({SUMMARY: json.dumps(summary)})
-        context.state[PARAMETERS] = ArrayRecord({PARAMETERS: Array(self.state.parameters)})
+        _hand_over(context, summary, self.state.parameters)
 
     def _audit(self, private: Privacy, claim: dict[str, Any]) -> None:
         """Hold what the run claims against what its canaries show; add that to the claim."""

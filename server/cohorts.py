@@ -25,7 +25,7 @@ class Draw:
     """A round's cohort."""
 
     reporting: Ids
-    """The clients to train, in the order in which they are cut into blocks: ``[clients]``."""
+    """The clients to train, in the order of their rows: ``[clients]``."""
     drawn: int
     """How many were asked; the others did not report in time."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from fedsi.data.population import Description
 from fedsi.data.vocabulary import VOCABULARY_FILES
@@ -50,6 +51,7 @@ NODES_TIMEOUT = 60.0
 """Seconds to wait for the first node."""
 
 _Answer = TypeVar("_Answer")
+_DESCRIPTION = TypeAdapter(Description)
 
 
 class NodesError(Exception):
@@ -113,23 +115,60 @@ def ask(
         log.warning("node %d did not answer", node)
 
 
-def describe(grid: Grid, nodes: list[int], experiment: str) -> Description:
-    """Ask every node which population it hosts.
+def describe(grid: Grid, nodes: Sequence[int], experiment: str) -> dict[int, Description]:
+    """Ask nodes which population they host; those without a sensible answer are left out."""
+    described = {}
+    for node, answer in ask(grid, dict.fromkeys(nodes, Describe(experiment)), Described):
+        try:
+            described[node] = _DESCRIPTION.validate_json(answer.description)
+        except ValidationError:
+            log.warning("node %d described nonsense", node)
+    return described
+
+
+class Hosts:
+    """The nodes that host a run's population, also those that connect while it runs.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        experiment: TOML.
 
     Raises:
-        NodesError: No node answered.
+        NodesError: No node connected, or none could open the population.
         UserError: The nodes host different populations.
     """
-    answers = ask(grid, dict.fromkeys(nodes, Describe(experiment)), Described)
-    descriptions = [Description(**json.loads(answer.description)) for _, answer in answers]
-    if not descriptions:
-        raise NodesError("no node could open the population; see the log above")
-    if any(other != descriptions[0] for other in descriptions[1:]):
-        raise UserError(
-            "the nodes host different populations; start each of them with the same corpus and "
-            "the same data settings"
-        )
-    return descriptions[0]
+
+    def __init__(self, grid: Grid, experiment: str) -> None:
+        self._grid = grid
+        self._experiment = experiment
+        self._hosting: dict[int, bool] = {}
+        described = describe(grid, wait_for_nodes(grid), experiment)
+        if not described:
+            raise NodesError("no node could open the population; see the log above")
+        self.description, *others = described.values()
+        if any(other != self.description for other in others):
+            raise UserError(
+                "the nodes host different populations; start each of them with the same corpus "
+                "and the same data settings"
+            )
+        self._hosting = dict.fromkeys(described, True)
+
+    def connected(self) -> list[int]:
+        """Return those that are connected now, ascending; one that is new is asked what it hosts.
+
+        Raises:
+            NodesError: There is none.
+        """
+        nodes = wait_for_nodes(self._grid)
+        new = [node for node in nodes if node not in self._hosting]
+        for node, description in describe(self._grid, new, self._experiment).items():
+            self._hosting[node] = description == self.description
+            if not self._hosting[node]:
+                log.warning("node %d hosts another population and is not used", node)
+        hosts = [node for node in nodes if self._hosting.get(node)]
+        if not hosts:
+            raise NodesError("none of the connected nodes hosts the population of this run")
+        return hosts
 
 
 def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: str) -> tuple[str, str]:
@@ -149,7 +188,10 @@ def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: str) -> tuple
     for node in nodes:
         for _, answer in ask(grid, {node: FetchVocabulary(experiment)}, FetchedVocabulary):
             if answer.file_name in VOCABULARY_FILES:
-                return answer.file_name, str(json.loads(answer.content))
+                try:
+                    return answer.file_name, str(json.loads(answer.content))
+                except ValueError:
+                    log.warning("node %d sent nonsense for its vocabulary", node)
     raise NodesError("no node could send its vocabulary; see the log above")
 
 

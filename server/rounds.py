@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -71,6 +71,8 @@ class RoundRecord:
     simulator's view: they are not private, and no epsilon covers them."""
     heldout: Metrics | None = None
     """Of the held-out clients; None in rounds without evaluation."""
+    unevaluated: int = 0
+    """Held-out clients that are not in it because their node failed."""
 
 
 def initial_state(
@@ -97,7 +99,7 @@ def evaluated_clients(experiment: Experiment, description: Description) -> NDArr
 
 def run_rounds(
     grid: Grid,
-    nodes: Sequence[int],
+    nodes: Callable[[], Sequence[int]],
     experiment: Experiment,
     description: Description,
     trace: Trace | None,
@@ -108,11 +110,20 @@ def run_rounds(
 
     A round whose cohort is empty steps the server optimizer with an update of zeros, or of noise.
 
+    Args:
+        grid: Flower's connection to the nodes.
+        nodes: Returns the nodes that are there; asked anew each round.
+        experiment: The configuration.
+        description: Of the population.
+        trace: When clients are available, if the experiment has a trace.
+        state: After the rounds before.
+        private: The run's privacy, if it has any.
+
     Yields:
         After each round the new state and the round's record.
 
     Raises:
-        NodesError: No client of a cohort could be trained at all.
+        NodesError: No node answered, or several clients were trained and each of them failed.
         ParticipationError: A cohort is not as a private run's accounting takes for granted.
     """
     server = experiment.server
@@ -127,8 +138,9 @@ def run_rounds(
             state = replace(state, participations=admitted)
         canaries = canary_cohort(experiment, description.training_clients, number)
         clients = np.concatenate([cohort.reporting, canaries])
+        there = nodes()
         trained = train_cohort(
-            grid, nodes, experiment, state.parameters, clients, number, clip_norm
+            grid, there, experiment, state.parameters, clients, number, clip_norm
         )
         state = _next_state(experiment, private, state, trained)
         record = replace(
@@ -138,23 +150,24 @@ def run_rounds(
         )
         last = number == rounds or has_diverged(record, description)
         if last or number % server.evaluate_every == 0:
-            record = _evaluated(record, grid, nodes, experiment, state, heldout)
+            record = _evaluated(record, grid, there, experiment, state, heldout)
         yield state, record
         if has_diverged(record, description):
             return
 
 
 def has_diverged(record: RoundRecord, description: Description) -> bool:
-    """Whether a round left nothing to average, or a held-out loss beyond ``DIVERGED_LOSS``.
+    """Whether a round's updates were all rejected, or its held-out loss beyond ``DIVERGED_LOSS``.
 
     A large loss of the cohort alone does not count: one client's steps may blow up, and the
-    average still be good. Neither does an empty cohort: there was nothing to go wrong.
+    average still be good. Neither does a round without a token to learn from, unless for updates
+    that were rejected: there was nothing to go wrong.
     """
     limit = DIVERGED_LOSS * math.log(description.vocabulary_size)
     if record.heldout is not None and not record.heldout.loss <= limit:
         return True
-    empty = record.clients + record.rejected + record.failed == 0
-    return not empty and not math.isfinite(record.train_loss)
+    learned_or_rejected = record.tokens + record.rejected > 0
+    return learned_or_rejected and not math.isfinite(record.train_loss)
 
 
 def _next_state(
@@ -179,7 +192,8 @@ def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> Ro
     accepted = outcome == Outcome.AGGREGATED
     rejected = int((outcome == Outcome.REJECTED).sum())
     failed = int((outcome == Outcome.FAILED).sum())
-    if failed == len(trained.rows) > 0:
+    # One that fails alone may be at fault itself; if many do, something is wrong with them all.
+    if failed == len(trained.rows) > 1:
         raise NodesError(f"no client of round {number} could be trained; see the log above")
     tokens = trained.column("tokens")[accepted].sum()
     some = trained.column("examples")[accepted & (trained.column("examples") > 0)]
@@ -207,5 +221,9 @@ def _evaluated(
 ) -> RoundRecord:
     started = time.perf_counter()
     rows = evaluate_clients(grid, nodes, experiment, state.parameters, clients)
-    metrics = summarise(rows)
-    return replace(record, heldout=metrics, evaluation_seconds=time.perf_counter() - started)
+    return replace(
+        record,
+        heldout=summarise(rows),
+        unevaluated=len(clients) - len(rows),
+        evaluation_seconds=time.perf_counter() - started,
+    )

@@ -46,6 +46,16 @@ class ClientSettings(Settings):
     """The probability that epsilon of DP-SGD does not cover."""
 
     @model_validator(mode="after")
+    def _weight_decay_leaves_something(self) -> Self:
+        if self.learning_rate * self.weight_decay >= 1:
+            raise ValueError(
+                f"client.weight_decay = {self.weight_decay} times client.learning_rate = "
+                f"{self.learning_rate} leaves nothing of the parameters; their product must be "
+                "less than 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_way_of_clipping(self) -> Self:
         given = [key for key in ("gradient_clip", "relative_clip") if getattr(self, key)]
         if self.example_noise_multiplier is not None and given:

@@ -14,8 +14,8 @@ from fedsi.data.protocol import BOS, FIRST_WORD
 from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
 from fedsi.models.language_model import LanguageModel
+from fedsi.models.model import Memory
 from fedsi.models.parameters import Parameters
-from fedsi.models.stepping import Memory, read_on
 from fedsi.models.transformer import Transformer
 from fedsi.models.user_model import UserModel, blamed
 
@@ -91,7 +91,7 @@ def _read(
             with blamed(model.path, ids.shape):
                 features = model.features(parameters, ids)
         else:
-            features, memory = read_on(model, parameters, torch.tensor([tokens]), memory)
+            features, memory = model.continued(parameters, torch.tensor([tokens]), memory)
         logits = model.logits(parameters, features[:, -1])[0].double()
         if not logits.isfinite().all():
             raise UserError(

@@ -86,8 +86,10 @@ def recurrence(
     recurrent: Tensor,
     bias: Tensor,
     projection: Tensor | None = None,
-) -> Tensor:
-    """Run a cell over a batch of sequences from a zero state.
+    *,
+    before: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Run a cell over a batch of sequences.
 
     Args:
         activations: Which of the cells.
@@ -96,19 +98,19 @@ def recurrence(
         recurrent: U, ``[*, state, gates hidden]``; the state is the hidden one or its projection.
         bias: b, ``[*, gates hidden]``.
         projection: P, ``[*, hidden, state]``; None for a state that is the hidden one.
+        before: State and cell to start from; None for zeros.
 
     Returns:
-        The states, ``[*, batch, time, state]``.
+        The states, ``[*, batch, time, state]``, and the last state and cell.
     """
-    hidden_size = recurrent.shape[-1] // activations.gates
     projected = dense(inputs, kernel, bias)
-    cell = inputs.new_zeros(*inputs.shape[:-2], hidden_size)
-    state = inputs.new_zeros(*inputs.shape[:-2], recurrent.shape[-2])
+    sizes = recurrent.shape[-2], recurrent.shape[-1] // activations.gates
+    state, cell = before or (inputs.new_zeros(*inputs.shape[:-2], size) for size in sizes)
     outputs = []
     for step in projected.unbind(-2):
         state, cell = advance(activations, step, recurrent, (state, cell), projection)
         outputs.append(state)
-    return torch.stack(outputs, -2)
+    return torch.stack(outputs, -2), (state, cell)
 
 
 def advance(

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from fedsi.experiment import ModelSettings
 from fedsi.models.cells import ACTIVATIONS, dense, recurrence
+from fedsi.models.model import Memory
 from fedsi.models.parameters import Layout, Parameters
 
 SMALLEST_SQUARE = 1e-12
@@ -66,14 +67,28 @@ class LanguageModel:
             ``[*, batch, time, state]``, the state being the hidden one or, with a recurrent
             projection, of the embedding size.
         """
-        return recurrence(
+        return self.continued(parameters, inputs, [])[0]
+
+    def continued(
+        self, parameters: Parameters, inputs: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the features of words that follow those of a memory, and the memory with them.
+
+        Args:
+            parameters: As for ``features``.
+            inputs: As for ``features``, at least one word of each sentence.
+            memory: What was returned for the words before; it stays as it is.
+        """
+        states, last = recurrence(
             ACTIVATIONS[self.settings.architecture],
             embed(self.settings, parameters, inputs),
             parameters["cell.kernel"],
             parameters["cell.recurrent"],
             parameters["cell.bias"],
             parameters["projection.weight"] if self.settings.recurrent_projection else None,
+            before=memory[0] if memory else None,
         )
+        return states, [last]
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
         """Return unnormalised log probabilities of the next word.

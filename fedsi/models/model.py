@@ -6,6 +6,10 @@ from torch import Tensor
 
 from fedsi.models.parameters import Layout, Parameters
 
+Memory = list[tuple[Tensor, Tensor]]
+"""What a model keeps of the words before: state and cell, or keys and values of each block; empty
+before the first word."""
+
 
 class Model(Protocol):
     """A language model as pure functions."""

@@ -53,14 +53,12 @@ from fedsi.experiment import ModelSettings
 from fedsi.models.attention import attend, causal, split_heads
 from fedsi.models.cells import dense
 from fedsi.models.language_model import embed, output_logits, rms_normalise
+from fedsi.models.model import Memory
 from fedsi.models.parameters import Layout, Parameters
 from fedsi.models.positions.learned import check_length
 from fedsi.models.positions.table import ENCODINGS
 
 ACTIVATIONS = {"relu": torch.relu, "gelu": functional.gelu}
-
-Cache = list[tuple[Tensor, Tensor]]
-"""Keys and values of each block, ``[*, batch, heads, time, head size]``."""
 
 
 @dataclass(frozen=True)
@@ -122,16 +120,17 @@ class Transformer:
         return self.continued(parameters, inputs, [])[0]
 
     def continued(
-        self, parameters: Parameters, inputs: Tensor, cache: Cache
-    ) -> tuple[Tensor, Cache]:
-        """Return the features of tokens that follow those of a cache, and the longer cache.
+        self, parameters: Parameters, inputs: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the features of words that follow those of a memory, and it with them.
 
         Args:
             parameters: As for ``features``.
             inputs: As for ``features``.
-            cache: Of all tokens before; empty if there are none.
+            memory: Keys and values of all tokens before, ``[*, batch, heads, time, head size]`` of
+                each block; it stays as it is.
         """
-        past = cache[0][0].shape[-2] if cache else 0
+        past = memory[0][0].shape[-2] if memory else 0
         check_length(self.settings, past + inputs.shape[-1])
         keys = torch.arange(past + inputs.shape[-1], device=inputs.device)
         positions = keys[past:]
@@ -145,10 +144,10 @@ class Transformer:
             if encoding.bias
             else None
         )
-        longer: Cache = []
+        longer: Memory = []
         for layer in range(self.settings.layers):
             prefix = f"blocks.{layer}"
-            before = cache[layer] if cache else None
+            before = memory[layer] if memory else None
             added, kept = self.attention(
                 parameters,
                 f"{prefix}.attention",

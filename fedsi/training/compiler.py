@@ -1,11 +1,38 @@
 """Loops in Python that are compiled to machine code."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_PACKAGE = Path(__file__).parents[1]
+SOURCES = (
+    "models/attention.py",
+    "models/cells.py",
+    "models/language_model.py",
+    "privacy/clipping.py",
+    *(
+        f"training/{name}.py"
+        for name in (
+            "attention_loops",
+            "bits",
+            "compiler",
+            "fixed_point",
+            "limits",
+            "norms",
+            "products",
+            "recurrence",
+            "softmax",
+            "tiles",
+        )
+    ),
+)
+"""The files whose functions and constants compiled code is made of."""
 
 
 def compiled(function: F) -> F:
@@ -13,8 +40,6 @@ def compiled(function: F) -> F:
 
     Sums may be taken in another order than written and products fused with sums, which is what
     makes loops fit for vector instructions; the order is the compiler's and the same each time.
-    What is kept on disk is renewed when the function's own file changes, so a compiled function
-    calls only those of its own file.
     """
     return _compile(function, {"reassoc", "contract", "nsz"})
 
@@ -32,7 +57,30 @@ def _compile(function: F, freedom: set[str]) -> F:
         )
 
     try:
-        return compiler(cache=True)(function)
+        with _kept_in(_FOLDER):
+            return compiler(cache=True)(function)
     except RuntimeError:
         # There is no folder that could be written to.
         return compiler(cache=False)(function)
+
+
+@contextmanager
+def _kept_in(folder: Path) -> Iterator[None]:
+    """Let numba keep the code of functions that are decorated meanwhile in a folder."""
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(folder)
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before
+
+
+def _sources_sha256() -> str:
+    contents = ((_PACKAGE / name).read_bytes() for name in SOURCES)
+    return hashlib.sha256(b"".join(contents)).hexdigest()
+
+
+# numba renews the code of a function when its own file changes, not when one that it calls does or
+# a constant of another file; hence a folder for each state of all of them.
+_FOLDER = _PACKAGE / "__pycache__" / f"compiled-{_sources_sha256()[:16]}"

@@ -44,6 +44,7 @@ def train_embedding(
     vectors, scale = looked_up
     if scale is not None:
         inner = (grad * vectors).mean(-1, keepdim=True)
+        inner.mul_(scale < SMALLEST_SQUARE**-0.5)  # below the bound the scale is a constant
         grad.addcmul_(vectors, inner, value=-1).mul_(scale)
     if update.keep != 1.0 and not settings.tied_output:
         into["embedding"].mul_(update.keep)

@@ -1,7 +1,4 @@
-"""The fixed-point format of sums, and what fits into it.
-
-Compiled functions keep these numbers in their caches: whoever changes one clears ``__pycache__``.
-"""
+"""The fixed-point format of sums, and what fits into it."""
 
 FRACTION_BITS = 36
 """Resolution 1.5e-11, far below what float32 parameters of order one can show."""

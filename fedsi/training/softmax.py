@@ -73,10 +73,7 @@ def subtract_targets(exponentials: Array, targets: Array, first: int, factors: A
 
 
 def exponential(x: Any) -> Any:
-    """Compute the exponential function, in float32 for x <= 0.
-
-    Compiled functions elsewhere keep it in their caches: whoever changes it clears ``__pycache__``.
-    """
+    """Compute the exponential function, in float32 for x <= 0."""
     return math.exp(x)
 
 

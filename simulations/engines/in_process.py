@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from itertools import count
 from multiprocessing.connection import Connection, wait
@@ -20,6 +21,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
+from clients import pool
 from clients.app import app
 from simulations.engines.flower_private import (
     CLIENT_APP_FAILED,
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 SERVER_NODE = 1
 FIRST_NODE = 2
 GRACE_SECONDS = 2.0
-"""How long a worker process may take to end by itself."""
+"""How long worker processes may take to end by themselves."""
 
 
 class _Node(Protocol):
@@ -46,6 +48,7 @@ class _Node(Protocol):
     def send(self, frame: Frame) -> None: ...
     def receive(self) -> Frame: ...
     def close(self) -> None: ...
+    def end(self, deadline: float) -> None: ...
 
 
 class _LocalNode:
@@ -68,6 +71,10 @@ class _LocalNode:
 
     def close(self) -> None:
         self._waiting.clear()
+        pool.forget()
+
+    def end(self, deadline: float) -> None:
+        """Do nothing: its process is this one."""
 
 
 class _WorkerNode:
@@ -113,14 +120,19 @@ class _WorkerNode:
             return receive(self.connection)
         except (EOFError, OSError):
             self.close()
+            self.end(time.monotonic() + GRACE_SECONDS)
             code = self._process.returncode
             self._start()
             return Frame("died", expected, RecordDict(), f"its process ended with code {code}")
 
     def close(self) -> None:
+        """Let the process end by itself; it does when nobody can ask it anything more."""
         self.connection.close()
+
+    def end(self, deadline: float) -> None:
+        """End the process, by force if it still runs at the deadline."""
         try:
-            self._process.wait(GRACE_SECONDS)
+            self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -157,8 +169,12 @@ class InProcessGrid(Grid):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # All are closed first, so that they end at the same time.
         for node in self._nodes.values():
             node.close()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for node in self._nodes.values():
+            node.end(deadline)
 
     def processes(self) -> list[int]:
         """Return the ids of the processes that the nodes run in."""

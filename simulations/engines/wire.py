@@ -18,7 +18,8 @@ class Frame:
     """A request or a reply.
 
     Args:
-        kind: A request's Flower message type; of a reply, ``reply`` or ``error``.
+        kind: A request's Flower message type; of a reply, ``reply``, ``error``, or
+            ``died`` for a process that ended.
         number: Tells replies to different requests apart.
         content: The records; empty for an error.
         reason: What went wrong, for an error.

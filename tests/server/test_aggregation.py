@@ -7,14 +7,15 @@ import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from clients.app import app
 from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
-from fedsi.messages import ARRAYS
+from fedsi.messages import ARRAYS, Described
 from fedsi.training.block import Outcome
 from server.aggregation import Aggregate, balanced, evaluate_clients, train_cohort
-from server.nodes import NodesError, describe, wait_for_nodes
+from server.nodes import Hosts, NodesError, _records, wait_for_nodes
 from server.rounds import initial_state
 from simulations.engines.node import node_context
 from tests.server.fake_grid import FakeGrid, Node, nonsense, raising, silent
@@ -29,6 +30,12 @@ def population(smoke: Experiment, cache: Path) -> Path:
 
 def honest(population: Path) -> Node:
     return lambda message: app(message, node_context(2, population))
+
+
+def described(text: str) -> Node:
+    """Return a node that describes its population so."""
+    answer = Described(text)
+    return lambda message: Message(_records(answer), reply_to=message)
 
 
 def train(
@@ -99,10 +106,9 @@ def test_blocks_are_balanced(sizes: list[int], count: int) -> None:
     assert max(loads) <= sum(loads) / count + max(sizes, default=0)
 
 
-def test_all_nodes_failing_gives_a_zero_update(smoke: Experiment, population: Path) -> None:
-    result = train(smoke, population, {2: raising, 3: silent})
-    assert not result.mean().any()
-    assert (result.rows[:, 0] == Outcome.FAILED).all()
+def test_all_nodes_failing_is_an_error(smoke: Experiment, population: Path) -> None:
+    with pytest.raises(NodesError, match="no node could train in round 1"):
+        train(smoke, population, {2: raising, 3: silent})
 
 
 def test_evaluation_keeps_the_order_of_clients(smoke: Experiment, population: Path) -> None:
@@ -119,13 +125,49 @@ def test_evaluation_keeps_the_order_of_clients(smoke: Experiment, population: Pa
     ]
 
 
+def test_clients_of_a_node_that_fails_are_not_evaluated(
+    smoke: Experiment, population: Path
+) -> None:
+    state = initial_state(smoke, open_population(population).description)
+    clients = np.arange(180, 200)
+    node = honest(population)
+
+    def rows(*nodes: Node) -> NDArray[np.float64]:
+        grid = FakeGrid(dict(enumerate(nodes)))
+        return evaluate_clients(grid, sorted(grid.nodes), smoke, state.parameters, clients)
+
+    whole, part = rows(node), rows(node, raising)
+    assert 0 < len(part) < len(whole)
+    assert {tuple(row) for row in part} < {tuple(row) for row in whole}
+    assert part[:, 1].all()
+    for bad in (raising, silent, nonsense):
+        with pytest.raises(NodesError, match="no node could evaluate"):
+            rows(bad)
+
+
 def test_nodes_must_host_one_population(smoke: Experiment, population: Path, cache: Path) -> None:
     other = prepare(smoke.updated({"data.population": 50}).data, cache)
     grid = FakeGrid({2: honest(population), 3: honest(other)})
     with pytest.raises(UserError, match="nodes host different populations"):
-        describe(grid, [2, 3], smoke.to_toml())
-    with pytest.raises(NodesError, match="no node could open"):
-        describe(FakeGrid({2: raising}), [2], smoke.to_toml())
+        Hosts(grid, smoke.to_toml())
+    for bad in (raising, silent, nonsense, described("{}"), described("[")):
+        with pytest.raises(NodesError, match="no node could open"):
+            Hosts(FakeGrid({2: bad}), smoke.to_toml())
+
+
+def test_nodes_come_and_go(smoke: Experiment, population: Path, cache: Path) -> None:
+    other = prepare(smoke.updated({"data.population": 50}).data, cache)
+    grid = FakeGrid({2: honest(population), 3: raising})
+    hosts = Hosts(grid, smoke.to_toml())
+    assert hosts.connected() == [2]
+    grid.nodes[3] = honest(population)
+    grid.nodes[4] = honest(other)
+    assert hosts.connected() == [2, 3]
+    del grid.nodes[2]
+    assert hosts.connected() == [3]
+    del grid.nodes[3]
+    with pytest.raises(NodesError, match="none of the connected nodes"):
+        hosts.connected()
 
 
 def test_waiting_for_nodes_ends(monkeypatch: pytest.MonkeyPatch) -> None:

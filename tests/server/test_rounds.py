@@ -42,15 +42,21 @@ def with_loss(loss: float) -> RoundRecord:
     return replace(HEALTHY, heldout=Metrics(loss, *[0.0] * 10))
 
 
+def with_rejected(rejected: int) -> RoundRecord:
+    return replace(HEALTHY, clients=0, tokens=0, rejected=rejected, train_loss=math.nan)
+
+
 def test_what_counts_as_diverged() -> None:
     limit = 1.5 * math.log(1000)
     assert not has_diverged(HEALTHY, DESCRIPTION)
     assert not has_diverged(with_loss(limit - 0.1), DESCRIPTION)
     assert has_diverged(with_loss(limit + 0.1), DESCRIPTION)
     assert has_diverged(with_loss(math.nan), DESCRIPTION)
-    assert has_diverged(replace(HEALTHY, clients=0, rejected=5, train_loss=math.nan), DESCRIPTION)
+    assert has_diverged(with_rejected(5), DESCRIPTION)
     # A round without a cohort is not one whose updates were all refused.
-    assert not has_diverged(replace(HEALTHY, clients=0, train_loss=math.nan), DESCRIPTION)
+    assert not has_diverged(with_rejected(0), DESCRIPTION)
+    # Nor is one whose clients had nothing to learn from, or whose only client failed.
+    assert not has_diverged(replace(HEALTHY, tokens=0, train_loss=math.nan), DESCRIPTION)
     # One client's steps may blow up while the average stays good.
     assert not has_diverged(replace(HEALTHY, train_loss=1e4), DESCRIPTION)
 
@@ -60,8 +66,9 @@ def test_a_round_in_which_nobody_could_be_trained_ends_the_run(
 ) -> None:
     description = open_population(prepare(smoke.data, cache)).description
     grid = FakeGrid({2: raising})
-    rounds = run_rounds(grid, [2], smoke, description, None, initial_state(smoke, description))
-    with pytest.raises(NodesError, match="no client of round 1 could be trained"):
+    start = initial_state(smoke, description)
+    rounds = run_rounds(grid, lambda: [2], smoke, description, None, start)
+    with pytest.raises(NodesError, match="no node could train in round 1"):
         next(rounds)
 
 
@@ -69,7 +76,7 @@ def test_a_round_without_a_cohort_asks_nobody_and_moves_nothing(smoke: Experimen
     nobody = Trace(np.array([0]), np.array([1e5]), np.array([2e5]), 2e5)
     plain = smoke.updated({"server.optimizer": "sgd", "server.cohort_size": 2})
     start = initial_state(plain, DESCRIPTION)
-    state, record = next(run_rounds(FakeGrid({}), [2], plain, DESCRIPTION, nobody, start))
+    state, record = next(run_rounds(FakeGrid({}), lambda: [2], plain, DESCRIPTION, nobody, start))
     assert state.round_number == 1
     assert np.array_equal(state.parameters, start.parameters)
     assert (record.clients, record.rejected, record.failed, record.dropped) == (0, 0, 0, 0)
@@ -82,7 +89,7 @@ def test_an_empty_update_steps_the_server_optimizer(smoke: Experiment) -> None:
     momentum = smoke.updated({"server.optimizer": "sgdm", "server.momentum": 0.5})
     start = initial_state(momentum, DESCRIPTION)
     moving = replace(start, optimizer={"first": np.ones_like(start.parameters)})
-    state, _ = next(run_rounds(FakeGrid({}), [2], momentum, DESCRIPTION, nobody, moving))
+    state, _ = next(run_rounds(FakeGrid({}), lambda: [2], momentum, DESCRIPTION, nobody, moving))
     assert (state.optimizer["first"] == 0.5).all()
     expected = start.parameters + np.float32(0.5 * momentum.server.learning_rate)
     assert np.allclose(state.parameters, expected)

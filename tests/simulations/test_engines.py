@@ -14,7 +14,7 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.messages import Described
 from server.aggregation import train_cohort
 from server.cohorts import draw_cohort
-from server.nodes import ask, describe, resolve
+from server.nodes import Hosts, ask, resolve
 from server.rounds import initial_state
 from simulations import simulate
 from simulations.engines import flower_private
@@ -57,7 +57,7 @@ def test_a_dead_worker_costs_its_clients_and_is_replaced(
     smoke: Experiment, cache: Path, grid: InProcessGrid, caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = sorted(grid.get_node_ids())
-    description = describe(grid, nodes, smoke.to_toml())
+    description = Hosts(grid, smoke.to_toml()).description
     parameters = initial_state(smoke, description).parameters
     experiment = smoke.updated({"server.cohort_size": 8})
     cohort = draw_cohort(experiment, description.training_clients, None, 1).reporting
@@ -105,6 +105,6 @@ def test_one_node_starts_no_process(smoke: Experiment, cache: Path) -> None:
     population = prepare(smoke.data, cache)
     with InProcessGrid(population, workers=1) as grid:
         assert processes(grid) == []
-        description = describe(grid, list(grid.get_node_ids()), smoke.to_toml())
+        description = Hosts(grid, smoke.to_toml()).description
     assert description == open_population(population).description
     assert list(ask(grid, {}, Described)) == []

@@ -9,16 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from flwr.app import Context, RecordDict
 from safetensors.torch import load_file
 
 from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.synthetic import SyntheticPopulation
 from fedsi.data.vocabulary import load_vocabulary
+from server.app import FOLDER, PARAMETERS, RESULT, RESUME, SUMMARY
+from server.app import app as server_app
 from server.rounds import RoundRecord
 from simulations import simulate
 from simulations.presets import load_preset
 from tests.conftest import shared_file
+from tests.server.fake_grid import FakeGrid
 
 RUN_FILES = {
     "curves.png", "curves.svg", "experiment.toml", "model.safetensors", "rounds.csv",
@@ -112,6 +116,20 @@ def test_resuming_a_finished_run_runs_nothing(
     (folder / "model.safetensors").write_bytes(b"short")
     with pytest.raises(UserError, match=r"cannot read .*model\.safetensors"):
         simulate(smoke, out=folder, cache=cache, resume=True)
+
+
+def test_flowers_server_too_hands_over_a_finished_run(
+    smoke: Experiment, cache: Path, tmp_path: Path
+) -> None:
+    first = simulate(smoke, out=tmp_path, cache=cache)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    config = {**smoke.flat(), FOLDER: str(tmp_path), RESUME: True}
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
+    server_app(FakeGrid({}), context)
+    assert json.loads(str(context.state.config_records[RESULT][SUMMARY])) == first.summary
+    flat = context.state.array_records[PARAMETERS][PARAMETERS].numpy()
+    assert flat.tolist() == torch.cat([p.flatten() for p in first.parameters.values()]).tolist()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
 def test_seeds_give_different_models(smoke: Experiment, cache: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fedsi.data.prepare import open_population
 from fedsi.experiment import Experiment
-from server.nodes import describe, wait_for_nodes
+from server.nodes import Hosts
 from server.rounds import State, initial_state, run_rounds
 from simulations.benchmarks.machine import peak_memory
 from simulations.engines.in_process import InProcessGrid
@@ -28,9 +28,8 @@ def main(folder: Path) -> None:
     description = open_population(population).description
     state: State = initial_state(experiment, description)
     with InProcessGrid(population, settings["workers"]) as grid:
-        nodes = wait_for_nodes(grid)
-        describe(grid, nodes, experiment.to_toml())
-        rounds = run_rounds(grid, nodes, experiment, description, None, state)
+        hosts = Hosts(grid, experiment.to_toml())
+        rounds = run_rounds(grid, hosts.connected, experiment, description, None, state)
         for _ in sys.stdin:
             before = _node_memory(grid)
             state, record = next(rounds)

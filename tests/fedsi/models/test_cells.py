@@ -87,7 +87,7 @@ def test_equals_the_printed_equations(
 ) -> None:
     w, u, b = weights_of(architecture, embedding, hidden, seed=seed)
     x = inputs_of(batch, time, embedding, seed=seed + 1)
-    fast = recurrence(ACTIVATIONS[architecture], x, w, u, b)
+    fast = recurrence(ACTIVATIONS[architecture], x, w, u, b)[0]
     identity = torch.eye(hidden)
     slow = [slow_cell(row.tolist(), w, u, b, identity, architecture) for row in x]
     torch.testing.assert_close(fast, torch.tensor(slow, dtype=torch.float64), rtol=0, atol=1e-12)
@@ -102,7 +102,7 @@ def test_a_projected_recurrence_equals_the_printed_equations(
     u = inputs_of(state, w.shape[1], seed=seed + 2)
     p = inputs_of(hidden, state, seed=seed + 3)
     x = inputs_of(2, 4, 2, seed=seed + 1)
-    fast = recurrence(ACTIVATIONS[architecture], x, w, u, b, p)
+    fast = recurrence(ACTIVATIONS[architecture], x, w, u, b, p)[0]
     slow = [slow_cell(row.tolist(), w, u, b, p, architecture) for row in x]
     torch.testing.assert_close(fast, torch.tensor(slow, dtype=torch.float64), rtol=0, atol=1e-12)
 
@@ -111,10 +111,10 @@ def test_a_projected_recurrence_equals_the_printed_equations(
 def test_a_client_axis_is_as_many_separate_clients(architecture: str) -> None:
     w, u, b = weights_of(architecture, 4, 5, 3)
     x = inputs_of(3, 2, 6, 4)
-    together = recurrence(ACTIVATIONS[architecture], x, w, u, b)
+    together = recurrence(ACTIVATIONS[architecture], x, w, u, b)[0]
     assert together.shape == (3, 2, 6, 5)
     for client in range(3):
-        alone = recurrence(ACTIVATIONS[architecture], x[client], w[client], u[client], b[client])
+        alone = recurrence(ACTIVATIONS[architecture], x[client], w[client], u[client], b[client])[0]
         torch.testing.assert_close(together[client], alone, rtol=0, atol=1e-12)
 
 
@@ -126,7 +126,7 @@ def test_gradients_against_finite_differences(architecture: str, axes: tuple[int
         argument.requires_grad_()
 
     def run(*tensors: Tensor) -> Tensor:
-        return recurrence(ACTIVATIONS[architecture], *tensors)
+        return recurrence(ACTIVATIONS[architecture], *tensors)[0]
 
     assert torch.autograd.gradcheck(run, arguments, eps=1e-7, atol=1e-6)
 
@@ -136,18 +136,18 @@ def test_si_cifg_is_invariant_to_the_scale_of_its_parameters(scale: float) -> No
     x = inputs_of(3, 8, 6)
     parameters = weights(6, 10)
     activations = ACTIVATIONS["si_cifg"]
-    plain = recurrence(activations, x, *parameters)
-    scaled = recurrence(activations, x, *(scale * p for p in parameters))
+    plain = recurrence(activations, x, *parameters)[0]
+    scaled = recurrence(activations, x, *(scale * p for p in parameters))[0]
     torch.testing.assert_close(scaled, plain, rtol=0, atol=1e-12)
     cifg = ACTIVATIONS["cifg"]
-    changed = recurrence(cifg, x, *(scale * p for p in parameters))
-    assert (changed - recurrence(cifg, x, *parameters)).abs().max() > 1e-2
+    changed = recurrence(cifg, x, *(scale * p for p in parameters))[0]
+    assert (changed - recurrence(cifg, x, *parameters)[0]).abs().max() > 1e-2
 
 
 def loss_gradients(architecture: str, scale: float = 1.0) -> tuple[list[Tensor], list[Tensor]]:
     parameters = [(scale * p).requires_grad_() for p in weights(6, 10)]
     w, u, b = parameters
-    output = recurrence(ACTIVATIONS[architecture], inputs_of(3, 8, 6), w, u, b)
+    output = recurrence(ACTIVATIONS[architecture], inputs_of(3, 8, 6), w, u, b)[0]
     loss = (output * inputs_of(*output.shape, seed=5)).sum()
     return parameters, list(torch.autograd.grad(loss, parameters))
 

@@ -137,6 +137,20 @@ def test_ten_steps_are_those_of_the_natural_module(
     assert float((ours - natural).norm()) <= tolerance * max(moved, 1e-3)
 
 
+@pytest.mark.parametrize("size", [1e-9, 1e-7, 1e-5])
+def test_vectors_too_small_to_normalise_are_scaled_by_a_constant(size: float) -> None:
+    functions = LanguageModel(ModelSettings(architecture="cifg", hidden_size=9), VOCABULARY)
+    start = torch.randn(
+        functions.layout.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    functions.layout.views(start)["embedding"].mul_(size)
+    client = ClientSettings(learning_rate=size)
+    ours = start.clone()
+    expected, _ = natural_step(functions, client, start, batch_of([5, 3], 0))
+    FusedSgd(functions, client, ours).step(batch_of([5, 3], 0))
+    torch.testing.assert_close(ours - start, expected - start, rtol=1e-6, atol=1e-15)
+
+
 @pytest.mark.skipif(not tiles.HAS_BFLOAT16, reason="this processor has no products of bfloat16")
 @pytest.mark.parametrize("recurrent_projection", [False, True])
 @pytest.mark.parametrize("architecture", ["cifg", "si_cifg"])

@@ -12,7 +12,6 @@ from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
 from fedsi.models.language_model import LanguageModel
 from fedsi.models.positions.table import ENCODINGS
-from fedsi.models.stepping import Memory, read_on
 from fedsi.models.transformer import Transformer
 
 VOCABULARY = 11
@@ -49,11 +48,11 @@ def test_pieces_are_the_whole(
     lm = model(**changes)
     flat, ids = draw(lm, *clients)
     parameters = lm.layout.views(flat)
-    memory: Memory = []
+    memory: list[tuple[torch.Tensor, torch.Tensor]] = []
     pieces = []
     edges = [0, *sorted(cuts), LENGTH]
     for start, end in pairwise(edges):
-        features, memory = read_on(lm, parameters, ids[..., start:end], memory)
+        features, memory = lm.continued(parameters, ids[..., start:end], memory)
         pieces.append(lm.logits(parameters, features))
     whole = lm.logits(parameters, lm.features(parameters, ids))
     torch.testing.assert_close(torch.cat(pieces, -2), whole, rtol=0, atol=1e-10)
@@ -64,10 +63,10 @@ def test_a_memory_can_be_continued_in_several_ways(changes: dict[str, Any]) -> N
     lm = model(**changes)
     flat, ids = draw(lm)
     parameters = lm.layout.views(flat)
-    _, memory = read_on(lm, parameters, ids[:, :4], [])
-    one, _ = read_on(lm, parameters, ids[:, 4:5], memory)
-    read_on(lm, parameters, (ids[:, 4:7] + 1) % VOCABULARY, memory)
-    again, _ = read_on(lm, parameters, ids[:, 4:5], memory)
+    _, memory = lm.continued(parameters, ids[:, :4], [])
+    one, _ = lm.continued(parameters, ids[:, 4:5], memory)
+    lm.continued(parameters, (ids[:, 4:7] + 1) % VOCABULARY, memory)
+    again, _ = lm.continued(parameters, ids[:, 4:5], memory)
     assert torch.equal(one, again)
 
 
@@ -75,6 +74,6 @@ def test_reading_beyond_the_learned_positions_is_refused() -> None:
     lm = model(architecture="transformer", positions="learned")
     flat, ids = draw(lm)
     parameters = lm.layout.views(flat)
-    _, memory = read_on(lm, parameters, ids, [])
+    _, memory = lm.continued(parameters, ids, [])
     with pytest.raises(UserError, match="10 tokens is longer than the 9 learned"):
-        read_on(lm, parameters, ids[:, :1], memory)
+        lm.continued(parameters, ids[:, :1], memory)
