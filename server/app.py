@@ -126,7 +126,8 @@ class _Progress:
                     self.folder.append(record)
                 self.state = state
                 self.records.append(record)
-                if record.heldout:
+                # Noise that cannot be drawn again must not be: each round is kept.
+                if record.heldout or self.experiment.privacy.secure_noise:
                     self._save_checkpoint()
                 current.get()(self.experiment, record)
         except BaseException:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fedsi.experiment import Experiment
-from fedsi.privacy.example_level import example_epsilon
+from fedsi.privacy.example_level import largest_example_epsilon
 from server.availability import Trace
 from server.cohorts import draw_cohort
 from server.rounds import RoundRecord
@@ -21,8 +21,8 @@ def example_privacy(
 ) -> dict[str, Any]:
     """Return the claim for single examples, an upper bound over all clients.
 
-    It joins the fewest examples of any client with the most participations of any. Batches of a
-    client with few examples hold most of them, so it pays most.
+    It joins the costliest number of examples between the fewest and the most of any client with the
+    most participations of any.
 
     Args:
         experiment: With ``client.example_noise_multiplier``.
@@ -34,16 +34,19 @@ def example_privacy(
     for record in records:
         cohort = draw_cohort(experiment, training_clients, trace, record.round)
         counts[cohort.reporting] += 1
-    fewest = min((r.fewest_examples for r in records if r.fewest_examples), default=1)
+    trained = [record for record in records if record.most_examples]
+    fewest = min((record.fewest_examples for record in trained), default=1)
+    largest = max((record.most_examples for record in trained), default=1)
     most = int(counts.max())
-    epsilon = example_epsilon(experiment.client, fewest, most)
+    epsilon = largest_example_epsilon(experiment.client, fewest, largest, most)
     return {
         "epsilon": epsilon if math.isfinite(epsilon) else None,
         "delta": experiment.client.example_delta,
         "accountant": "RDP (opacus)",
-        "unit": "one example, against everyone but the client's own device",
+        "unit": "one example, in the update that leaves the client's device",
         "noise_multiplier": experiment.client.example_noise_multiplier,
         "clip_norm": experiment.client.example_clip_norm,
         "fewest_examples": fewest,
+        "most_examples": largest,
         "most_participations": most,
     }

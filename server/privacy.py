@@ -213,7 +213,27 @@ def privacy_of(experiment: Experiment, training_clients: int) -> Privacy | None:
     simulated = replace(
         plan, population=training_clients, cohort_size=experiment.server.cohort_size
     )
-    return Privacy(experiment, plan, multiplier, build(plan), simulated)
+    private = Privacy(experiment, plan, multiplier, build(plan), simulated)
+    private.price(1)  # refuses a delta that is too small before anything is trained
+    _check_secure_noise(private)
+    return private
+
+
+def _check_secure_noise(private: Privacy) -> None:
+    """Refuse noise that the sampler of integers cannot draw."""
+    settings = private.experiment.privacy
+    deviation = private.noise_multiplier * settings.clip_norm
+    if not settings.secure_noise or not deviation:
+        return
+    from fedsi.privacy.mechanisms.secure import LARGEST_SIGMA, SMALLEST_SIGMA  # noqa: PLC0415
+
+    least, most = (sigma / 2.0**FRACTION_BITS for sigma in (SMALLEST_SIGMA, LARGEST_SIGMA))
+    if not least <= deviation <= most:
+        raise UserError(
+            f"privacy.secure_noise draws noise of a standard deviation between {least:.2g} and "
+            f"{most:g}, not of {deviation:.3g} (noise multiplier times privacy.clip_norm); change "
+            "one of the two or set privacy.secure_noise=false"
+        )
 
 
 def clip_norm_of(state: PrivacyState) -> float:

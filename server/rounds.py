@@ -65,7 +65,8 @@ class RoundRecord:
     clipped: int = 0
     """Clients whose update had to be clipped."""
     fewest_examples: int = 0
-    """Examples of the aggregated client that had the fewest but some."""
+    """Examples of the trained client that had the fewest but some."""
+    most_examples: int = 0
     epsilon: float = math.inf
     """What all rounds so far cost together; infinite without privacy. The other columns are the
     simulator's view: they are not private, and no epsilon covers them."""
@@ -196,7 +197,8 @@ def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> Ro
     if failed == len(trained.rows) > 1:
         raise NodesError(f"no client of round {number} could be trained; see the log above")
     tokens = trained.column("tokens")[accepted].sum()
-    some = trained.column("examples")[accepted & (trained.column("examples") > 0)]
+    examples = trained.column("examples")
+    some = examples[examples > 0]
     return RoundRecord(
         round=number,
         train_loss=float(trained.column("loss")[accepted].sum() / tokens) if tokens else math.nan,
@@ -207,7 +209,8 @@ def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> Ro
         tokens=int(tokens),
         train_seconds=seconds,
         clipped=int(trained.column("clipped").sum()),
-        fewest_examples=int(some.min()) if len(some) else 0,
+        fewest_examples=int(some.min(initial=examples.max(initial=0))),
+        most_examples=int(examples.max(initial=0)),
     )
 
 

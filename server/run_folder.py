@@ -8,6 +8,7 @@ as it ends), ``summary.json`` and ``model.safetensors`` (at the end), and
 import csv
 import io
 import json
+import os
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,25 @@ class RunFolder:
         writer.writerows(zip(range(len(scores)), included.tolist(), scores.tolist(), strict=True))
         write_atomically(self.path / CANARIES, text.getvalue().encode())
 
+    def canaries(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Read ``canaries.csv``: the scores, and whether each canary took part.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        path = self.path / CANARIES
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            included = [{"True": True, "False": False}[row["included"]] for row in rows]
+            if not rows:
+                raise ValueError("it has no rows")
+            return np.array([float(row["score"]) for row in rows]), np.array(included)
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise UserError(
+                f"cannot read {path}: {error}; put back the file that the run wrote, or run again"
+            ) from None
+
     def append(self, record: RoundRecord) -> None:
         """Add a row to ``rounds.csv``.
 
@@ -152,7 +172,12 @@ class RunFolder:
             raise UserError(f"cannot read {path}: {error}; start again with --overwrite") from None
 
     def save_checkpoint(self, state: State, data_sha256: str) -> None:
-        """Keep what the next round needs; an older checkpoint is replaced at once."""
+        """Keep what the next round needs; an older checkpoint is replaced at once.
+
+        The rows of the rounds before are brought to the disk first.
+        """
+        with (self.path / ROUNDS).open("rb") as file:
+            os.fsync(file.fileno())
         arrays = _arrays(state)
         meta = {"round": str(state.round_number), "data_sha256": data_sha256}
         write_atomically(self.path / CHECKPOINT, save(arrays, metadata=meta))
@@ -165,13 +190,20 @@ class RunFolder:
             data_sha256: Hash of the corpus, and of the trace if there is one, as they are now.
 
         Raises:
-            UserError: The checkpoint is damaged, or made from another corpus, trace or model.
+            UserError: The checkpoint is damaged, or made from another corpus, trace or model; or
+                a row before it is missing.
         """
         path = self.path / CHECKPOINT
         state = fresh
         if path.exists():
             state = _read_checkpoint(path, fresh, data_sha256)
-        self._write_rows([row for row in self.records() if row.round <= state.round_number])
+        rows = [row for row in self.records() if row.round <= state.round_number]
+        if [row.round for row in rows] != list(range(1, state.round_number + 1)):
+            raise UserError(
+                f"{self.path / ROUNDS} lacks rows of the {state.round_number} rounds that the "
+                "checkpoint comes after; put it back, or start again with --overwrite"
+            )
+        self._write_rows(rows)
         return state
 
     def finish(self, summary: dict[str, Any], model: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, FiniteFloat, Strict, model_validator
 
 from fedsi.experiment.values import (
     Flag,
@@ -11,7 +11,6 @@ from fedsi.experiment.values import (
     OptionalFraction,
     OptionalNonNegative,
     OptionalNumber,
-    PositiveNumber,
     Settings,
 )
 
@@ -26,7 +25,7 @@ class PrivacySettings(Settings):
     clipping: Literal["flat", "per_layer", "adaptive"] = "flat"
     """The whole update to ``clip_norm``; each of L parameters to ``clip_norm / sqrt(L)``; or the
     whole update to a norm that follows a quantile of the clients' norms."""
-    clip_norm: PositiveNumber = 1.0
+    clip_norm: Annotated[FiniteFloat, Strict(), Field(ge=1e-6)] = 1.0
     """Largest L2 norm of a client's update; with adaptive clipping that of the first round."""
     clip_quantile: Fraction = 0.5
     """The share of clients that adaptive clipping leaves unclipped."""

@@ -6,10 +6,11 @@ What two runs must differ in for their outputs to be told apart (the adjacency) 
 |---|---|---|---|
 | Poisson, also with a cap | independent | privacy loss distributions | add or remove one client |
 | fixed size | independent | Renyi divergence, twice the sensitivity | replace one client |
-| shuffled passes | correlated | zCDP, exact for a Gaussian | zero out, add or remove one client |
+| shuffled passes | correlated | zCDP, exact for a Gaussian | zero out one client |
 
-``Plan`` refuses every other pairing. Nothing here goes by opacus' GDP accountant: its central limit
-theorem is an approximation from below.
+A client that is zeroed out keeps its turns and contributes zeros; if it were gone, the passes would
+be shuffled anew and all others would move. ``Plan`` refuses every other pairing. Nothing here goes
+by opacus' GDP accountant: its central limit theorem is an approximation from below.
 """
 
 import math
@@ -23,18 +24,21 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.privacy import sampled, zcdp
 from fedsi.privacy.mechanisms import Mechanism, build
-from fedsi.privacy.plan import Plan
+from fedsi.privacy.plan import LARGEST_NOISE_MULTIPLIER, Plan
 
 LEAST_NOISE_MULTIPLIER = 1e-3
 """With less noise epsilon is reported as infinite; it would be in the hundreds of thousands."""
 
-_LARGEST_LOG_NOISE = math.log(1e6)
+LARGEST_TARGET = 1e3
+"""No epsilon beyond it is calibrated to: it promises nothing."""
+
+_LARGEST_LOG_NOISE = math.log(LARGEST_NOISE_MULTIPLIER) - math.log(4)
 _CALIBRATION_TOLERANCE = 1e-4
 """Of a calibrated noise multiplier, relative; epsilon is never above its target."""
 
 _ADD_OR_REMOVE = "add or remove one client"
 _REPLACE = "replace one client"
-_ZERO_OUT = "zero out, add or remove one client"
+_ZERO_OUT = "zero out one client"
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,11 @@ def calibrated(plan: Plan, target_epsilon: float) -> Plan:
     Raises:
         UserError: As ``epsilon``; the target is not positive, or no noise is enough for it.
     """
-    if not 0 < target_epsilon < math.inf:
-        raise UserError(f"a target epsilon of {target_epsilon} is not allowed; choose more than 0")
+    if not 0 < target_epsilon <= LARGEST_TARGET:
+        raise UserError(
+            f"a target epsilon of {target_epsilon} is not allowed; choose more than 0 and "
+            f"at most {LARGEST_TARGET:g}, or a noise multiplier of 0 for no privacy"
+        )
     if plan.sampling == "shuffled":
         rho = zcdp.rho_of(target_epsilon, plan.delta)
         # A hair more, so that rounding does not exceed the target.
@@ -144,10 +151,9 @@ def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
         training_clients: Of the corpus.
 
     Raises:
-        UserError: No accounting is valid for the experiment, or it does not say how much noise.
+        UserError: No accounting is valid for the experiment.
     """
     privacy, server = experiment.privacy, experiment.server
-    _check_noise_is_given(experiment)
     population = privacy.population or training_clients
     cohort_size = privacy.cohort_size or server.cohort_size
     if server.cohort_cap is not None and cohort_size > server.cohort_cap:
@@ -294,12 +300,3 @@ def _least_noise(plan: Plan, target_epsilon: float) -> float:
     while excess(found) > 0:
         found += _CALIBRATION_TOLERANCE / 2
     return math.exp(found)
-
-
-def _check_noise_is_given(experiment: Experiment) -> None:
-    privacy = experiment.privacy
-    if (privacy.noise_multiplier is None) == (privacy.target_epsilon is None):
-        raise UserError(
-            f"privacy.mechanism={privacy.mechanism} needs either privacy.noise_multiplier or "
-            "privacy.target_epsilon; set one of them"
-        )

@@ -1,7 +1,8 @@
 """What DP-SGD on the devices costs: the local accounting of single examples.
 
-One example of one client is added or removed. The guarantee holds against everyone but the client's
-own device, the server included; it says nothing about the client as a whole.
+One example of one client is added or removed; how many it has counts as known. The guarantee is for
+the update that leaves the device, so it holds against the server too; it says nothing about the
+client as a whole.
 """
 
 import warnings
@@ -29,3 +30,18 @@ def example_epsilon(settings: ClientSettings, examples: int, participations: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the best order is the largest or smallest tried
         return float(accountant.get_epsilon(settings.example_delta))
+
+
+def largest_example_epsilon(
+    settings: ClientSettings, fewest: int, most: int, participations: int
+) -> float:
+    """Return the largest ``example_epsilon`` of any client with between fewest and most examples.
+
+    Among clients that take equally many steps the one with the fewest examples pays most, for each
+    of its batches holds the largest share of them; so only the least of each number of steps are
+    tried.
+    """
+    size = settings.batch_size
+    first = fewest // size * size + 1
+    least = [fewest, *(n for n in range(first, most + 1, size) if n > fewest)]
+    return max(example_epsilon(settings, examples, participations) for examples in least)

@@ -6,7 +6,6 @@ part, ``y - x`` rounds lead from one to the other, and ``y - x - 1`` rounds lie 
 in ``Plan.min_separation`` and in ``server.min_separation`` it is always ``y - x``.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,21 +67,6 @@ def record(
     past.last_round[clients] = round_number
     past.times[clients] += 1
     return None
-
-
-def first_violation(
-    plan: Plan, population: int, cohorts: Iterable[tuple[int, NDArray[np.int64]]]
-) -> str | None:
-    """Return the sentence of ``record`` for the first round that breaks a plan, if any does.
-
-    Args:
-        plan: What is accounted for.
-        population: Number of clients that are sampled.
-        cohorts: Round numbers, ascending from 1, and client indices ``[clients]``.
-    """
-    past = none_yet(population)
-    sentences = (record(past, plan, number, cohort) for number, cohort in cohorts)
-    return next((sentence for sentence in sentences if sentence), None)
 
 
 def _too_close(

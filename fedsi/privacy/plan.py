@@ -12,6 +12,7 @@ from fedsi.schedule import SCHEDULES, Schedule
 
 MECHANISMS = ("gaussian", "tree", "banded", "blt")
 SAMPLINGS = ("poisson", "uniform", "shuffled")
+LARGEST_NOISE_MULTIPLIER = 1e6
 
 _REFUSED = {
     ("gaussian", "shuffled"): (
@@ -98,9 +99,10 @@ class Plan:
         self._check_cohorts()
 
     def _check_numbers(self) -> None:
-        if not 0 <= self.noise_multiplier < math.inf:
+        if not 0 <= self.noise_multiplier <= LARGEST_NOISE_MULTIPLIER:
             raise UserError(
-                f"a noise multiplier of {self.noise_multiplier} is not allowed; choose 0 or more"
+                f"a noise multiplier of {self.noise_multiplier} is not allowed; choose 0 or more "
+                f"and at most {LARGEST_NOISE_MULTIPLIER:g}"
             )
         if not 0 < self.delta < 1:
             raise UserError(

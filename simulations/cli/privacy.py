@@ -78,14 +78,21 @@ def privacy(
 
     if noise_multiplier is not None and target_epsilon is not None:
         raise UserError("give either --noise-multiplier or --target-epsilon, not both")
-    of_one = {
-        "banded": ("bands", bands),
-        "blt": ("buffers", buffers),
-        "tree": ("restart-every", restart_every),
+    correlated, optimised = ("tree", "banded", "blt"), ("banded", "blt")
+    given = {
+        "bands": (bands is not None, ("banded",)),
+        "buffers": (buffers is not None, ("blt",)),
+        "restart-every": (restart_every is not None, ("tree",)),
+        "participations": (participations is not None, correlated),
+        "momentum": (momentum > 0, optimised),
+        "schedule": (schedule != "constant", optimised),
     }
-    for owner, (option, value) in of_one.items():
-        if value is not None and mechanism != owner:
-            raise UserError(f"--{option} is for --mechanism {owner}; leave it out")
+    for option, (is_given, owners) in given.items():
+        if is_given and mechanism in MECHANISMS and mechanism not in owners:
+            raise UserError(f"--{option} is for --mechanism {' or '.join(owners)}; leave it out")
+    if schedule == "constant" and (warm_up_rounds or final_fraction):
+        option = "warm-up-rounds" if warm_up_rounds else "final-fraction"
+        raise UserError(f"--{option} has no effect with --schedule constant; choose another")
     plan = Plan(
         mechanism=mechanism,
         sampling=sampling or ("poisson" if mechanism == "gaussian" else "shuffled"),

@@ -6,10 +6,10 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from server.run_folder import CANARIES
+from server.run_folder import RunFolder
 from simulations.reports.figures import STYLE, save_figure
 
 FIGURE = "audit"
@@ -17,13 +17,19 @@ BINS = 20
 
 
 def write_audit(claim: Mapping[str, Any], folder: Path) -> None:
-    """Write ``audit.png`` and ``.svg`` beside a run's canaries."""
-    save_figure(audit_figure(pd.read_csv(folder / CANARIES), claim), folder / FIGURE)
+    """Write ``audit.png`` and ``.svg`` beside a run's canaries.
+
+    Raises:
+        UserError: They cannot be read.
+    """
+    save_figure(audit_figure(*RunFolder(folder).canaries(), claim), folder / FIGURE)
 
 
-def audit_figure(canaries: pd.DataFrame, claim: Mapping[str, Any]) -> Figure:
+def audit_figure(
+    scores: NDArray[np.float64], included: NDArray[np.bool_], claim: Mapping[str, Any]
+) -> Figure:
     """Draw the scores of both halves of the canaries."""
-    bins = np.linspace(canaries["score"].min(), canaries["score"].max(), BINS + 1).tolist()
+    bins = np.linspace(scores.min(), scores.max(), BINS + 1).tolist()
     audited = claim["audit"]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
@@ -32,18 +38,18 @@ def audit_figure(canaries: pd.DataFrame, claim: Mapping[str, Any]) -> Figure:
             ("did not", False, "#5d6b79"),
             ("took part", True, "#c8500a"),
         ):
-            scores = canaries["score"][canaries["included"] == inside]
+            half = scores[included == inside]
             # Outlines, because two fills on top of one another look like a third group.
-            axes.hist(scores, bins, histtype="stepfilled", color=colour, alpha=0.2)
+            axes.hist(half, bins, histtype="stepfilled", color=colour, alpha=0.2)
             axes.hist(
-                scores,
+                half,
                 bins,
                 histtype="step",
                 color=colour,
                 linewidth=1.5,
-                label=f"{len(scores)} {label}, mean {scores.mean():.1f}",
+                label=f"{len(half)} {label}, mean {half.mean():.1f}",
             )
-            axes.axvline(scores.mean(), color=colour, linestyle="--", linewidth=1.2)
+            axes.axvline(half.mean(), color=colour, linestyle="--", linewidth=1.2)
         claimed = "infinite" if claim["epsilon"] is None else f"{claim['epsilon']:.2f}"
         bound = max(audited["counting_epsilon"], audited["gaussian_epsilon"])
         verdict = "refuted" if audited["refuted"] else "not refuted"

@@ -126,11 +126,11 @@ def level_of(experiment: Experiment, training_clients: int) -> Level:
     private = privacy_of(experiment, training_clients)
     if private is None:
         raise ValueError("an experiment without privacy has no level")
-    scale = private.noise_multiplier * experiment.privacy.clip_norm
+    rounds = experiment.server.rounds
     return Level(
-        private.price(experiment.server.rounds).epsilon,
+        private.price(rounds).epsilon,
         private.plan.noise_multiplier,
-        scale / experiment.server.cohort_size,
+        private.noise_on_mean(rounds) * experiment.privacy.clip_norm,
     )
 
 

@@ -110,6 +110,30 @@ def test_checkpoints_come_back_and_cut_later_rows(tmp_path: Path) -> None:
     assert folder.records() == [row(1), row(2)]
 
 
+@pytest.mark.parametrize("rounds", [[], [1], [2], [1, 3], [1, 1, 2]])
+def test_a_checkpoint_without_its_rows_is_refused(tmp_path: Path, rounds: list[int]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.claim(Experiment(), overwrite=False, resume=False)
+    for number in rounds:
+        folder.append(row(number))
+    folder.save_checkpoint(state(2), "corpus")
+    with pytest.raises(UserError, match=r"rounds\.csv lacks rows of the 2 rounds"):
+        folder.load_checkpoint(state(0), "corpus")
+
+
+@pytest.mark.parametrize("damage", [None, "", "canary,included\n0,True\n", "included,score\nx,1\n"])
+def test_damaged_canaries_are_refused(tmp_path: Path, damage: str | None) -> None:
+    folder = RunFolder(tmp_path)
+    scores, included = np.array([0.5, -1.25]), np.array([True, False])
+    folder.save_canaries(scores, included)
+    read = folder.canaries()
+    assert (read[0].tolist(), read[1].tolist()) == (scores.tolist(), included.tolist())
+    path = tmp_path / "canaries.csv"
+    path.unlink() if damage is None else path.write_text(damage)
+    with pytest.raises(UserError, match=r"cannot read .*canaries\.csv"):
+        folder.canaries()
+
+
 def test_without_a_checkpoint_a_run_starts_again(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.claim(Experiment(), overwrite=False, resume=False)
@@ -123,6 +147,8 @@ def test_without_a_checkpoint_a_run_starts_again(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_refused_or_harmless(tmp_path: Path, place: int, flip: int) -> None:
     folder = RunFolder(tmp_path)
     folder.claim(Experiment(), overwrite=True, resume=False)
+    for number in (1, 2):
+        folder.append(row(number))
     folder.save_checkpoint(state(2), "corpus")
     path = tmp_path / CHECKPOINT
     data = bytearray(path.read_bytes())

@@ -14,11 +14,12 @@ from fedsi import Experiment, UserError
 from fedsi.privacy.clipping import add_clipped
 from server.canaries import canary_cohort
 from server.cohorts import Draw, draw_cohort
-from server.privacy import Privacy
+from server.privacy import Privacy, privacy_of
 from server.rounds import RoundRecord
 from server.run_folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
+from simulations.studies.tradeoff import level_of
 
 POISSON = {
     "server.sampling": "poisson",
@@ -103,6 +104,50 @@ def test_a_sampler_that_breaks_the_accounting_stops_the_run(
         assert "round 4 was not run, because epsilon would not hold: client" in error
         assert [r.round for r in RunFolder(tmp_path / "run").records()] == [1, 2, 3]
     assert RunFolder(tmp_path / "run").summary() is None
+
+
+def test_noise_that_cannot_be_drawn_again_is_not(
+    smoke: Experiment, cache: Path, tmp_path: Path
+) -> None:
+    """A run that is killed outright loses the round it is in, and none before."""
+    secure = smoke.updated({**POISSON, "privacy.secure_noise": True, "server.evaluate_every": 50})
+    models: list[bytes] = []
+
+    def keep(_: Experiment, _record: RoundRecord) -> None:
+        models.append((tmp_path / "checkpoint.safetensors").read_bytes())
+
+    simulate(secure, cache=cache, out=tmp_path, on_round=keep)
+    assert len(set(models)) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"privacy.delta": 1e-13}, "is below 1e-11"),
+        (
+            {"privacy.secure_noise": True, "privacy.noise_multiplier": 1e6},
+            "secure_noise draws noise of a standard deviation between",
+        ),
+    ],
+)
+def test_what_has_no_price_is_refused_before_the_first_round(
+    smoke: Experiment, cache: Path, tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        simulate(smoke.updated({**POISSON, **changes}), cache=cache, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_level_has_the_noise_of_its_mechanism(smoke: Experiment) -> None:
+    rounds = {"server.rounds": 60, "server.evaluate_every": 60}
+    levels = {}
+    for name in ("tree", "banded", "blt"):
+        private = smoke.updated({**SHUFFLED, **rounds, "privacy.mechanism": name})
+        level, priced = level_of(private, 180), privacy_of(private, 180)
+        assert priced is not None
+        levels[name] = level.noise_on_mean
+        assert level.noise_on_mean == pytest.approx(0.5 * priced.noise_on_mean(60))
+    assert len({round(noise, 4) for noise in levels.values()}) == 3
 
 
 def test_a_run_without_privacy_claims_nothing(smoke: Experiment, cache: Path) -> None:

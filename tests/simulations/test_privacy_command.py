@@ -67,8 +67,19 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
         (["--delta=1e-15"], "is below 1e-11"),
         (["--population=10"], "a cohort of 1000 is more than the population of 10"),
         (["--rounds=0"], "--rounds"),
-        (["--schedule=linear"], "server.schedule=linear is none of constant, warm_up"),
-        (["--schedule=warm_up", "--warm-up-rounds=1001"], "leaves too few of 1000"),
+        (
+            ["--mechanism=blt", "--schedule=linear"],
+            "server.schedule=linear is none of constant, warm_up",
+        ),
+        (
+            ["--mechanism=blt", "--schedule=warm_up", "--warm-up-rounds=1001"],
+            "leaves too few of 1000",
+        ),
+        (["--schedule=cosine"], "--schedule is for --mechanism banded or blt"),
+        (["--participations=1"], "--participations is for --mechanism tree or banded or blt"),
+        (["--warm-up-rounds=3"], "--warm-up-rounds has no effect with --schedule constant"),
+        (["--noise-multiplier=1e200"], "noise multiplier of 1e+200 is not allowed"),
+        (["--target-epsilon=1e300"], "target epsilon of 1e+300 is not allowed"),
         (["--target-epsilon=-1"], "target epsilon of -1.0 is not allowed"),
     ],
 )

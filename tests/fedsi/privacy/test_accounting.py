@@ -297,10 +297,6 @@ def test_what_correlated_noise_is_optimised_for(optimizer: str, momentum: float)
     [
         ({"privacy__noise_multiplier": "none"}, "needs either privacy.noise_multiplier or"),
         ({"privacy__target_epsilon": 1.0}, "needs either privacy.noise_multiplier or"),
-        (
-            {"server__cohort_cap": 60, "privacy__cohort_size": 100},
-            "cohort_cap = 60 is less than the accounted cohort of 100",
-        ),
         ({"server__sampling": "shuffled"}, "has no valid accounting"),
         (
             {"server__sampling": "uniform", "devices__over_selection": 1.3},
@@ -312,6 +308,26 @@ def test_what_correlated_noise_is_optimised_for(optimizer: str, momentum: float)
         ),
     ],
 )
-def test_experiments_without_a_price(changes: dict[str, Any], sentence: str) -> None:
+def test_experiments_without_accounting_cannot_be_made(
+    changes: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(UserError, match=sentence):
-        accounted_plan(private(**changes), 500)
+        private(**changes)
+
+
+def test_a_cap_below_the_accounted_cohort_is_refused() -> None:
+    capped = private(server__cohort_cap=60, privacy__cohort_size=100)
+    with pytest.raises(UserError, match="cohort_cap = 60 is less than the accounted cohort of 100"):
+        accounted_plan(capped, 500)
+
+
+@pytest.mark.parametrize("noise", [-1.0, 1e200, math.inf, math.nan])
+def test_impossible_noise_multipliers_are_refused(noise: float) -> None:
+    with pytest.raises(UserError, match=r"noise multiplier of .* is not allowed"):
+        replace(POISSON, noise_multiplier=noise)
+
+
+@pytest.mark.parametrize("target", [0.0, -1.0, 1e300, math.inf, math.nan])
+def test_impossible_targets_are_refused(target: float) -> None:
+    with pytest.raises(UserError, match=r"target epsilon of .* is not allowed"):
+        calibrated(POISSON, target)

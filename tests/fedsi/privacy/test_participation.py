@@ -1,15 +1,27 @@
 """Participations that break a plan are found, and no others."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from fedsi.privacy.participation import first_violation, none_yet, record
+from fedsi.privacy.participation import none_yet, record
 from fedsi.privacy.plan import Plan
 from server.cohorts import shuffled_cohort
 
 Rounds = list[list[int]]
+
+
+def first_violation(
+    plan: Plan, population: int, cohorts: Iterable[tuple[int, NDArray[np.int64]]]
+) -> str | None:
+    """Return the sentence of ``record`` for the first round that breaks a plan, if any does."""
+    past = none_yet(population)
+    sentences = (record(past, plan, number, cohort) for number, cohort in cohorts)
+    return next((sentence for sentence in sentences if sentence), None)
 
 
 def plan(separation: int = 1, most: int | None = None, rounds: int = 20) -> Plan:

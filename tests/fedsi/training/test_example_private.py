@@ -12,7 +12,7 @@ from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
-from fedsi.privacy.example_level import example_epsilon
+from fedsi.privacy.example_level import example_epsilon, largest_example_epsilon
 from fedsi.training.example_private import ExamplePrivateTrainer, clipped_sum
 from fedsi.training.local import LocalTrainer
 
@@ -116,3 +116,12 @@ def test_settings_that_contradict_it() -> None:
         Experiment(client=relative)
     with pytest.raises(UserError, match=r"needs server\.averaging=uniform"):
         Experiment(client={"example_noise_multiplier": 1.0})
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize(("fewest", "most"), [(1, 40), (3, 3), (10, 21), (11, 45), (20, 20)])
+def test_no_client_pays_more_than_the_bound(noise: float, fewest: int, most: int) -> None:
+    settings = ClientSettings(batch_size=10, example_noise_multiplier=noise)
+    costs = [example_epsilon(settings, n, 5) for n in range(fewest, most + 1)]
+    bound = largest_example_epsilon(settings, fewest, most, 5)
+    assert max(costs) <= bound == pytest.approx(max(costs))
