@@ -17,7 +17,7 @@ from simulations.studies.tradeoff import without_noise
 ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md",
-    *(f"docs/{page}.md" for page in ("tutorial", "data", "own-model", "using", "privacy")),
+    *(f"docs/{page}.md" for page in ("tutorial", "data", "own-model", "using", "privacy", "models")),
 ]
 
 
