@@ -46,9 +46,6 @@ def summarise_run(
         private: The run's privacy, if it has any.
         participations: Of the training clients in such a run.
     """
-    clients = sum(record.clients for record in records)
-    tokens = sum(record.tokens for record in records)
-    seconds = sum(record.train_seconds for record in records)
     last = records[-1]
     heldout = asdict(last.heldout) if last.heldout else {}
     unigram_loss = heldout.pop("unigram_loss", description.unigram_loss)
@@ -64,14 +61,31 @@ def summarise_run(
         "parameters": layout.size,
         "seed": experiment.seed,
         "rounds": last.round,
-        "clients_trained": clients,
-        "clients_rejected": sum(record.rejected for record in records),
-        "clients_failed": sum(record.failed for record in records),
-        "clients_dropped": sum(record.dropped for record in records),
-        "tokens_trained": tokens,
+        **_counts(records),
         "train_loss": _finite(last.train_loss),
         **{f"heldout_{name}": _finite(value) for name, value in heldout.items()},
         "unigram_loss": _finite(unigram_loss),
+        **_population(description),
+        "model_sha256": hashlib.sha256(model).hexdigest(),
+        **_speed(records),
+        "privacy": _privacy(private, records, participations) if private else None,
+        "versions": versions(),
+    }
+
+
+def _counts(records: Sequence[RoundRecord]) -> dict[str, int]:
+    return {
+        "clients_trained": sum(record.clients for record in records),
+        "clients_rejected": sum(record.rejected for record in records),
+        "clients_failed": sum(record.failed for record in records),
+        "clients_dropped": sum(record.dropped for record in records),
+        "clients_unevaluated": records[-1].unevaluated,
+        "tokens_trained": sum(record.tokens for record in records),
+    }
+
+
+def _population(description: Description) -> dict[str, Any]:
+    return {
         "corpus": description.corpus,
         "corpus_sha256": description.corpus_sha256,
         "vocabulary_source": description.vocabulary_source,
@@ -79,13 +93,16 @@ def summarise_run(
         "population": description.training_clients + description.heldout_clients,
         "training_clients": description.training_clients,
         "heldout_clients": description.heldout_clients,
-        "model_sha256": hashlib.sha256(model).hexdigest(),
+    }
+
+
+def _speed(records: Sequence[RoundRecord]) -> dict[str, float]:
+    seconds = sum(record.train_seconds for record in records)
+    return {
         "train_seconds": round(seconds, 3),
         "evaluation_seconds": round(sum(record.evaluation_seconds for record in records), 3),
-        "clients_per_second": round(clients / seconds, 3),
-        "tokens_per_second": round(tokens / seconds, 1),
-        "privacy": _privacy(private, records, participations) if private else None,
-        "versions": versions(),
+        "clients_per_second": round(sum(record.clients for record in records) / seconds, 3),
+        "tokens_per_second": round(sum(record.tokens for record in records) / seconds, 1),
     }
 
 

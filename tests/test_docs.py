@@ -17,7 +17,10 @@ from simulations.studies.tradeoff import without_noise
 ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md",
-    *(f"docs/{page}.md" for page in ("tutorial", "data", "own-model", "using", "privacy", "models")),
+    *(
+        f"docs/{page}.md"
+        for page in ("tutorial", "data", "own-model", "using", "privacy", "models")
+    ),
 ]
 
 
