@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and hashes of their content."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -45,7 +46,9 @@ def make_folder(path: Path) -> None:
 def cannot_write(path: Path, error: OSError) -> UserError:
     """Return the sentence for a file that could not be written."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return UserError(f"cannot write {path}: {reason}; free some space or name another folder")
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    advice = "free some space or name another folder" if full else "name another folder"
+    return UserError(f"cannot write {path}: {reason}; {advice}")
 
 
 def sha256_of_file(path: Path) -> str:

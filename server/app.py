@@ -152,6 +152,7 @@ class _Progress:
                 self.experiment, self.description.training_clients, self.trace, self.records
             )
         if self.folder:
+            summary["vocabulary_sha256"] = self.folder.vocabulary_sha256()
             self.folder.finish(summary, model)
         _hand_over(context, summary, self.state.parameters)
 

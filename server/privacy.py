@@ -189,7 +189,8 @@ def privacy_of(experiment: Experiment, training_clients: int) -> Privacy | None:
     """Return a run's privacy; None for a run without.
 
     Raises:
-        UserError: No noise reaches the target, or the numbers are impossible.
+        UserError: No noise reaches the target, the numbers are impossible, or the budget is less
+            than the first round costs.
     """
     if experiment.privacy.mechanism == "none":
         return None
@@ -214,7 +215,9 @@ def privacy_of(experiment: Experiment, training_clients: int) -> Privacy | None:
         plan, population=training_clients, cohort_size=experiment.server.cohort_size
     )
     private = Privacy(experiment, plan, multiplier, build(plan), simulated)
-    private.price(1)  # refuses a delta that is too small before anything is trained
+    # What cannot be priced, or not even once be paid for, is refused before anything is trained.
+    private.price(1)
+    private.affordable_rounds()
     _check_secure_noise(private)
     return private
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from fedsi.data.vocabulary import VOCABULARY_FILES
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from fedsi.files import cannot_write, write_atomically
+from fedsi.files import cannot_write, sha256_of_file, write_atomically
 from fedsi.privacy.participation import Participations
 from fedsi.training.metrics import Metrics
 from server.rounds import RoundRecord, State
@@ -62,11 +62,16 @@ class RunFolder:
             UserError: The folder holds a run and neither ``overwrite`` nor ``resume`` is set; or
                 the path is a file; or there is nothing to resume, or another experiment's run.
         """
+        if overwrite and resume:
+            raise UserError("give either --resume or --overwrite, not both")
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; name a folder with --out")
         taken = any((self.path / name).exists() for name in _FILES)
         if resume and not (self.path / EXPERIMENT).exists():
-            raise UserError(f"{self.path} holds no run to resume; leave --resume out")
+            raise UserError(
+                f"{self.path} holds no run to resume; name its folder with --out, or leave "
+                "--resume out"
+            )
         if taken and not overwrite and not resume:
             raise UserError(
                 f"{self.path} already holds a run; continue it with --resume, replace it with "
@@ -103,6 +108,14 @@ class RunFolder:
     def save_vocabulary(self, file_name: str, text: str) -> None:
         """Keep what the model's token ids stand for; ``load_vocabulary`` reads it."""
         write_atomically(self.path / file_name, text.encode("utf-8", "surrogatepass"))
+
+    def vocabulary_sha256(self) -> str:
+        """Return the hash of the vocabulary's file."""
+        return next(
+            sha256_of_file(self.path / name)
+            for name in VOCABULARY_FILES
+            if (self.path / name).exists()
+        )
 
     def save_canaries(self, scores: NDArray[np.float64], included: NDArray[np.bool_]) -> None:
         """Write ``canaries.csv``: a row for each canary of an audited run."""
@@ -234,7 +247,11 @@ class RunFolder:
         try:
             return dict(load_torch(path.read_bytes()))
         except (OSError, SafetensorError, ValueError) as error:
-            raise UserError(f"cannot read {path}: {error}; start again with --overwrite") from None
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UserError(
+                f"cannot read {path}: {reason}; put back the file that the run wrote, or run again "
+                "with fedsi run --overwrite"
+            ) from None
 
     def _write_rows(self, records: list[RoundRecord]) -> None:
         header = (",".join(COLUMNS) + "\r\n").encode()

@@ -16,7 +16,7 @@ from fedsi.inference.reading import TrainedModel
 from fedsi.models.build import build_model
 from server.run_folder import EXPERIMENT, MODEL, RunFolder
 
-_NEEDED = ("vocabulary_size", "model_sha256", "corpus_sha256", "rounds")
+_NEEDED = ("vocabulary_size", "vocabulary_sha256", "model_sha256", "corpus_sha256", "rounds")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ def _trained(
         raise UserError(
             f"{run.path / vocabulary.file_name} has {len(vocabulary)} token ids and the model "
             f"{size}; put back the vocabulary that the run wrote, or run again with --overwrite"
+        )
+    if run.vocabulary_sha256() != summary["vocabulary_sha256"]:
+        raise UserError(
+            f"{run.path / vocabulary.file_name} is not the vocabulary that the run wrote: its "
+            "SHA-256 is not that of summary.json; put it back, or run again with --overwrite"
         )
     arrays = run.model()
     model = build_model(experiment, size)

@@ -115,6 +115,12 @@ class SubwordVocabulary:
         pieces = [token - FIRST_WORD for token in tokens if token >= FIRST_WORD]
         return str(self._tokenizer.decode(pieces)).strip()
 
+    def continuation(self, before: Sequence[int], token: int) -> str:
+        """Return what one more id adds to the text of some, with the space that begins a word."""
+        pieces = [id_ - FIRST_WORD for id_ in before if id_ >= FIRST_WORD]
+        start = str(self._tokenizer.decode(pieces))
+        return str(self._tokenizer.decode([*pieces, token - FIRST_WORD]))[len(start) :]
+
     def file_text(self) -> str:
         """Return the content of its ``tokenizer.json``."""
         return str(self._tokenizer.to_str())

@@ -34,6 +34,10 @@ class Vocabulary(Protocol):
         """Return the text of some ids."""
         ...
 
+    def continuation(self, before: Sequence[int], token: int) -> str:
+        """Return what one more id adds to the text of some; a space first begins a new word."""
+        ...
+
     def file_text(self) -> str:
         """Return the content of its file."""
         ...
@@ -63,6 +67,11 @@ class WordVocabulary:
     def decode(self, tokens: Sequence[int]) -> str:
         """Return words, special tokens by their names, joined by spaces."""
         return " ".join(self._names[token] for token in tokens)
+
+    def continuation(self, before: Sequence[int], token: int) -> str:
+        """Return the id's word; each is a new one, so that no space need say so."""
+        del before
+        return self._names[token]
 
     def file_text(self) -> str:
         """Return how texts are split, then one word a line in order of the ids."""
@@ -106,7 +115,11 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         words = (folder / WORDS_FILE).read_text(encoding="utf-8", errors="surrogatepass")
         return WordVocabulary.from_text(words)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the vocabulary in {folder}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"cannot read the vocabulary in {folder}: {reason}; put back the file that was written "
+            "there, or make the folder anew"
+        ) from None
 
 
 def read_word_list(path: Path, size: int) -> list[str]:

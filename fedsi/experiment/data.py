@@ -15,6 +15,9 @@ from fedsi.experiment.values import (
     Settings,
 )
 
+MADE_HERE = ("pydocs", "synthetic")
+"""Corpora that come with fedsi."""
+
 
 class DataSettings(Settings):
     """Which texts, and how they become sequences of word ids."""
@@ -69,6 +72,17 @@ class DataSettings(Settings):
     """Median of the log-normal number of examples of a synthetic client."""
     examples_sigma: NonNegativeNumber = 0.7
     """Standard deviation of the logarithm of that number."""
+
+    @model_validator(mode="after")
+    def _only_files_have_columns(self) -> Self:
+        for key in ("format", "user_column", "text_column"):
+            given = getattr(self, key) != type(self).model_fields[key].default
+            if given and self.corpus in MADE_HERE:
+                raise ValueError(
+                    f"data.{key} has no effect with data.corpus={self.corpus}, which is no file; "
+                    "leave it out or name a file with data.corpus"
+                )
+        return self
 
     @model_validator(mode="after")
     def _heldout_split_differs(self) -> Self:

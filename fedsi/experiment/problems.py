@@ -14,7 +14,8 @@ def unknown_key(path: str, known: Sequence[str]) -> str:
         return f"there is no key {path}; did you mean {close[0]}?"
     section = path.partition(".")[0]
     siblings = [key for key in known if key.startswith(section + ".")]
-    return f"there is no key {path}; allowed are {', '.join(siblings or known)}"
+    sections = sorted({f"{key.partition('.')[0]}.*" if "." in key else key for key in known})
+    return f"there is no key {path}; allowed are {', '.join(siblings or sections)}"
 
 
 def explain(error: ValidationError, known: Sequence[str]) -> str:

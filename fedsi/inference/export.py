@@ -168,6 +168,7 @@ def _traced(trained: TrainedModel) -> ExportedProgram:
     except Exception as error:
         if isinstance(model, UserModel):
             reason = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = reason.partition(" For more information")[0]  # how to debug torch
             raise UserError(
                 f"{model.path} cannot be exported with any batch and time ({reason}); export it by "
                 "your own code, from the parameters in model.safetensors"

@@ -50,6 +50,7 @@ class Candidate:
     """A word that may come next."""
 
     word: str
+    """Of sub-words what the text goes on with; one that begins a word begins with a space."""
     token: int
     probability: float
 
@@ -110,7 +111,7 @@ def candidates(trained: TrainedModel, reading: Reading, count: int) -> list[Cand
     scores = reading.log_probabilities[FIRST_WORD:]
     best = scores.topk(min(count, len(scores)))
     return [
-        Candidate(trained.vocabulary.decode([token]), token, probability)
+        Candidate(trained.vocabulary.continuation(reading.tokens, token), token, probability)
         for token, probability in zip(
             (best.indices + FIRST_WORD).tolist(), best.values.exp().tolist(), strict=True
         )

@@ -1,10 +1,22 @@
 """Writing on: words drawn one after the other from what the model expects."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from fedsi.data.protocol import EOS, FIRST_WORD
 from fedsi.inference.reading import Reading, TrainedModel, read_more
 from fedsi.seeds import Purpose, generator
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was drawn."""
+
+    tokens: tuple[int, ...]
+    """The words' ids."""
+    ended: bool
+    """Whether the sentence ended by itself."""
 
 
 def write_on(
@@ -15,11 +27,11 @@ def write_on(
     temperature: float,
     most: int | None,
     seed: int,
-) -> tuple[int, ...]:
+) -> Written:
     """Draw the words that follow, a pure function of the arguments.
 
     Probabilities are raised to the power 1/temperature. ``pad``, ``bos`` and ``oov`` are never
-    drawn: they are no words.
+    drawn: they are no words. Where the model's learned positions end, so does the text.
 
     Args:
         trained: The model.
@@ -29,11 +41,6 @@ def write_on(
         most: Draw from this many likeliest ones only (Fan et al., arXiv 1805.04833); None for all.
         seed: Everything random follows from it.
 
-    Returns:
-        The words' ids.
-
-    Raises:
-        UserError: The text becomes longer than the model's learned positions.
     """
     uniform = generator(seed, Purpose.WRITING)
     words: list[int] = []
@@ -41,11 +48,13 @@ def write_on(
         scores = reading.log_probabilities.numpy() / temperature
         token = _draw(scores, most, uniform.random())
         if token == EOS:
-            break
+            return Written(tuple(words), ended=True)
         words.append(token)
+        if len(reading.tokens) == trained.longest:
+            break
         if len(words) < length:  # nobody asks what follows the last one
             reading = read_more(trained, reading, [token])
-    return tuple(words)
+    return Written(tuple(words), ended=False)
 
 
 def _draw(scores: np.ndarray[tuple[int], np.dtype[np.float64]], most: int | None, at: float) -> int:

@@ -25,7 +25,7 @@ from server.rounds import RoundRecord
 from simulations.benchmarks.machine import MIB, BenchmarkError, machine, peak_memory
 from simulations.cli.display import Display
 from simulations.engines.processes import single_threaded_environment
-from simulations.simulate import simulate
+from simulations.simulation import simulate
 
 TARGETS = {"open_seconds": 2.0, "peak_memory_mib": 1024, "draw_milliseconds": 50.0}
 DRAWS = 20

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from server.run_folder import RunFolder
+from server.run_folder import EXPERIMENT, RunFolder
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.cli.run import shown_on
-from simulations.simulate import simulate
+from simulations.simulation import simulate
 
 CANARIES = 400
 """How many an experiment gets that has none of its own."""
@@ -100,8 +100,15 @@ def _claim(folder: Path) -> dict[str, Any]:
     """
     summary = RunFolder(folder).summary()
     if summary is None:
-        raise UserError(f"{folder} holds no finished run; finish it with fedsi run --resume first")
+        advice = (
+            f"finish it with: fedsi run --resume --out {folder}"
+            if (folder / EXPERIMENT).exists()
+            else "name the folder of one"
+        )
+        raise UserError(f"{folder} holds no finished run; {advice}")
     claim: dict[str, Any] = summary.get("privacy") or {}
+    if not claim:
+        raise UserError(f"the run in {folder} is not private: it claims nothing to audit")
     if "audit" not in claim:
         raise UserError(
             f"the run in {folder} had no canaries; run it again with --set privacy.canaries=400"

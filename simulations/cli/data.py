@@ -45,12 +45,12 @@ def describe(
     with Display(console) as display:
         population = prepare(experiment.data, cache, display.step)
         facts = describe_population(population, display.step)
+    folder = out or Path("results") / f"describe-{_plain(corpus)}"
+    make_folder(folder)
     if as_json:
         typer.echo(json.dumps(facts.values, allow_nan=False))
     else:
         _show(facts.values)
-    folder = out or Path("results") / f"describe-{_plain(corpus)}"
-    make_folder(folder)
     # Matplotlib takes a second to import, which the other commands need not pay.
     from simulations.reports.figures import clients_histogram, save_figure  # noqa: PLC0415
 

@@ -4,13 +4,17 @@
 on standard error says what, where, what was expected and what to do.
 """
 
+import errno
 import logging
+import os
+import re
 import sys
 import warnings
 from typing import Annotated
 
 import click
 import typer
+from click.exceptions import NoArgsIsHelpError
 
 import fedsi
 from fedsi.errors import UserError
@@ -72,14 +76,34 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         try:
             code = app(arguments, standalone_mode=False)
-        except UserError as error:
-            return _fail(str(error), 2)
-        except click.ClickException as error:
-            return _fail(error.format_message(), 2)
-        except (BenchmarkError, NodesError, ParticipationError, CellError, StoppedError) as error:
-            return _fail(str(error), 1)
+            sys.stdout.flush()  # here, where a full disk gets its sentence
+        except NoArgsIsHelpError:
+            return 2  # the help was printed
+        except BrokenPipeError:  # whoever read the output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except Exception as error:
+            failure = _failure(error)
+            if failure is None:
+                raise
+            return _fail(*failure)
     # Typer turns a Ctrl-C that no command caught into a code of its own.
     return _fail("interrupted", 1) if code == _INTERRUPTED else int(code or 0)
+
+
+def _failure(error: Exception) -> tuple[str, int] | None:
+    """Return the sentence and the exit code of what can be expected to go wrong."""
+    match error:
+        case UserError():
+            return str(error), 2
+        case click.ClickException():
+            # Click and typer both make the same suggestion.
+            return re.sub(r"( Did you mean [^?]+\?)\1", r"\1", error.format_message()), 2
+        case BenchmarkError() | NodesError() | ParticipationError() | CellError() | StoppedError():
+            return str(error), 1
+        case OSError(errno=errno.ENOSPC | errno.EIO):
+            return f"cannot write: {error.strerror}; free some space", 1
+    return None
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -23,6 +23,8 @@ from fedsi.training.metrics import SUGGESTIONS
 from simulations.cli import options
 from simulations.trained import open_run
 
+_LONGEST_TITLE = 60
+
 
 def predict(
     run: options.FinishedRun,
@@ -39,11 +41,15 @@ def predict(
         typer.echo(json.dumps(_to_json(trained, reading, found), allow_nan=False))
         return
     read = trained.vocabulary.decode(reading.tokens[1:])
-    table = Table(title=f"After {read!r}", title_justify="left")
+    shown = read if len(read) <= _LONGEST_TITLE else f"...{read[-_LONGEST_TITLE:]}"
+    table = Table(title=f"After {shown!r}", title_justify="left")
     table.add_column("next word")
     table.add_column("probability", justify="right")
     for candidate in found:
-        table.add_row(candidate.word, f"{candidate.probability:.4f}")
+        # A space that begins a word would not be seen.
+        word = candidate.word
+        word = f"\u2423{word[1:]}" if word.startswith(" ") else word
+        table.add_row(word, f"{candidate.probability:.4f}")
     others = ((EOS, "the sentence ends"), (OOV, "an unknown word"))
     for token, label in others:
         table.add_row(f"({label})", f"{_probability(reading, token):.4f}")
@@ -87,13 +93,23 @@ def generate(
     with torch_threads(1):
         trained = open_run(run).trained
         reading = begin(trained) if prompt is None else read_text(trained, prompt)
-        tokens = write_on(
+        written = write_on(
             trained, reading, length=length, temperature=temperature, most=top, seed=seed
         )
-    text = trained.vocabulary.decode(reading.tokens[1:] + tokens)
+    text = trained.vocabulary.decode(reading.tokens[1:] + written.tokens)
     if as_json:
-        ended = len(tokens) < length
-        found = {"prompt": prompt, "text": text, "tokens": list(tokens), "ended": ended}
-        typer.echo(json.dumps({**found, "seed": seed}))
+        found = {
+            "prompt": prompt,
+            "text": text,
+            "tokens": list(written.tokens),
+            "ended": written.ended,
+            "seed": seed,
+        }
+        typer.echo(json.dumps(found))
     else:
         typer.echo(text)
+    if len(written.tokens) < length and not written.ended:
+        options.messages().print(
+            f"stopped after {len(written.tokens)} words: the model has {trained.longest} learned "
+            "positions"
+        )

@@ -13,8 +13,8 @@ from rich.table import Table
 from fedsi.privacy.accounting import Price, all_prices, calibrated, epsilon, noise_on_mean
 from fedsi.privacy.plan import Plan
 
-_TRIED = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
-"""Noise multipliers of the last table."""
+_TRIED = (0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0)
+"""Noise multipliers of the last table, in units of the plan's, or of 1 if that is 0."""
 
 
 def show(plan: Plan, target_epsilon: float | None, *, as_json: bool) -> None:
@@ -26,7 +26,8 @@ def show(plan: Plan, target_epsilon: float | None, *, as_json: bool) -> None:
     if target_epsilon is not None:
         plan = calibrated(plan, target_epsilon)
     prices = all_prices(plan)
-    others = [replace(plan, noise_multiplier=noise) for noise in _TRIED]
+    unit = plan.noise_multiplier or 1.0
+    others = [replace(plan, noise_multiplier=share * unit) for share in _TRIED]
     priced = [(other, epsilon(other)) for other in others]
     if as_json:
         typer.echo(json.dumps(_as_json(plan, prices, priced), allow_nan=False))
@@ -90,5 +91,5 @@ def _noises(others: Sequence[tuple[Plan, Price]]) -> Table:
         drawn.add_column(heading, justify="right")
     for plan, price in others:
         noise = f"{noise_on_mean(plan):.4g}"
-        drawn.add_row(f"{plan.noise_multiplier:g}", f"{price.epsilon:.4g}", noise)
+        drawn.add_row(f"{plan.noise_multiplier:.4g}", f"{price.epsilon:.4g}", noise)
     return drawn

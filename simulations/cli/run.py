@@ -13,7 +13,7 @@ from server.rounds import RoundRecord
 from server.run_folder import EXPERIMENT, RunFolder
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.simulate import simulate
+from simulations.simulation import simulate
 
 _SHOWN = {
     "status": "status",

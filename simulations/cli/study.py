@@ -15,6 +15,7 @@ from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
+from fedsi.files import make_folder
 from fedsi.models.build import build_model
 from server.availability import read_trace
 from server.cohorts import check_cohort_size
@@ -64,8 +65,11 @@ def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> N
     """Refuse a place that a study must not be written to.
 
     Raises:
-        UserError: It is a file, or holds a study that is to be neither replaced nor continued.
+        UserError: It is a file, or holds a study that is to be neither replaced nor continued, or
+            both.
     """
+    if overwrite and resume:
+        raise UserError("give either --resume or --overwrite, not both")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a folder with --out")
     if (folder / RUNS).exists() and not overwrite and not resume:
@@ -120,6 +124,7 @@ def run_experiments(
     """
     for experiment in experiments.values():
         build_model(experiment, description.vocabulary_size)
+    make_folder(folder / RUNS)
     if not overwrite:
         check_same(experiments, folder / RUNS, description.corpus_sha256)
     run_cells(

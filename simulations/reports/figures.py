@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fedsi.files import write_atomically
@@ -79,6 +80,7 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Fi
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
         losses, accuracy, *others = figure.subplots(1, panels, sharex=True)
+        losses.xaxis.set_major_locator(MaxNLocator(integer=True))
         colour = COLOURS.get(summary["architecture"], "#333333")
         rounds = [r.round for r in records]
         evaluated = [r for r in records if r.heldout]
@@ -117,11 +119,13 @@ def comparison_figure(comparison: Comparison) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4), layout="constrained")
         over_rounds, over_rates = figure.subplots(1, 2)
-        for architecture in comparison.architectures:
+        for row, architecture in enumerate(comparison.architectures):
             best = comparison.best(architecture)
             if best:
                 _best_curves(over_rounds, best)
-            setting_curve(over_rates, comparison.values, comparison.settings(architecture))
+            settings = comparison.settings(architecture)
+            setting_curve(over_rates, comparison.values, settings, row=row)
+        over_rounds.xaxis.set_major_locator(MaxNLocator(integer=True))
         summary = comparison.outcomes[0].summary
         for axes in (over_rounds, over_rates):
             unigram_line(axes, summary["unigram_loss"])
@@ -193,7 +197,8 @@ def setting_curve(
     settings: Sequence[Setting],
     metric: str = "heldout_loss",
     *,
-    crosses_at: float = 0.97,
+    row: int = 0,
+    at_top: bool = True,
 ) -> None:
     """Draw an architecture's settings: means and half ranges, and crosses where a seed diverged.
 
@@ -202,7 +207,8 @@ def setting_curve(
         places: The settings' places on the x axis.
         settings: Of one architecture.
         metric: A key of the summaries.
-        crosses_at: Height of the crosses, as a share of the axes'.
+        row: Of the crosses, one for each architecture, lest one hides another.
+        at_top: Whether the rows count down from the top of the axes, or up from the bottom.
     """
     architecture = settings[0].architecture
     colour = COLOURS.get(architecture, "#333333")
@@ -222,7 +228,7 @@ def setting_curve(
         # In axes coordinates: a diverged run has no loss that could be drawn to scale.
         axes.plot(
             diverged,
-            [crosses_at] * len(diverged),
+            [0.97 - 0.06 * row if at_top else 0.03 + 0.06 * row] * len(diverged),
             color=colour,
             marker="x",
             ms=9,

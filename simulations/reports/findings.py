@@ -1,6 +1,7 @@
 """What a comparison found, in sentences and in a table, computed from its outcomes alone."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from simulations.reports.figures import label
 from simulations.studies.compare import Comparison
@@ -13,6 +14,14 @@ def findings(comparison: Comparison) -> list[str]:
         design(comparison),
         *(_architecture(comparison, name) for name in comparison.architectures),
         *_lead(comparison),
+        *no_better_than_counting(
+            {
+                f"{label(setting.architecture)} at {setting.value:g}": setting.loss
+                for name in comparison.architectures
+                for setting in comparison.settings(name)
+            },
+            comparison.summary["unigram_loss"],
+        ),
         _caveat(comparison),
     ]
 
@@ -108,6 +117,14 @@ def seeds_caveat(study: Study) -> str:
     if study.seeds == 1:
         return "One seed is one seed: another may change small gaps, even their sign."
     return f"Losses are means of {study.seeds} seeds, ± half the range."
+
+
+def no_better_than_counting(losses: Mapping[str, float], unigram_loss: float) -> list[str]:
+    """Name those that are worse than counting words, but have not diverged, if there are any."""
+    cells = [name for name, loss in losses.items() if unigram_loss <= loss < math.inf]
+    if not cells:
+        return []
+    return [f"No better than the unigram model, so without use: {enumerate_words(cells)}."]
 
 
 def enumerate_words(items: Sequence[str]) -> str:

@@ -32,11 +32,11 @@ def tradeoff_figure(tradeoff: Tradeoff) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 7), layout="constrained")
         for column, (places, labels, name) in enumerate(columns):
-            loss, accuracy = (figure.add_subplot(2, 2, 1 + column + 2 * row) for row in (0, 1))
-            for architecture in tradeoff.architectures:
+            loss, accuracy = (figure.add_subplot(2, 2, 1 + column + 2 * place) for place in (0, 1))
+            for row, architecture in enumerate(tradeoff.architectures):
                 settings = tradeoff.settings(architecture)
-                setting_curve(loss, places, settings)
-                setting_curve(accuracy, places, settings, ACCURACY, crosses_at=0.03)
+                setting_curve(loss, places, settings, row=row)
+                setting_curve(accuracy, places, settings, ACCURACY, row=row, at_top=False)
             unigram_line(loss, tradeoff.summary["unigram_loss"])
             loss.set(ylabel="final held-out loss (nats per token)")
             accuracy.set(ylabel="final held-out word accuracy", xlabel=name)

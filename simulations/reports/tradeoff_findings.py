@@ -1,9 +1,13 @@
 """What a trade-off found, in sentences and in a table, computed from its outcomes alone."""
 
-import math
-
 from simulations.reports.figures import label
-from simulations.reports.findings import design, enumerate_words, loss_text, seeds_caveat
+from simulations.reports.findings import (
+    design,
+    enumerate_words,
+    loss_text,
+    no_better_than_counting,
+    seeds_caveat,
+)
 from simulations.reports.tradeoff_figure import number
 from simulations.studies.grid import ACCURACY, Setting
 from simulations.studies.tradeoff import Tradeoff
@@ -18,7 +22,14 @@ def tradeoff_findings(tradeoff: Tradeoff) -> list[str]:
         *_leads(tradeoff),
         *(_price(tradeoff, name) for name in tradeoff.architectures),
         _divergence(tradeoff),
-        *_no_better_than_counting(tradeoff),
+        *no_better_than_counting(
+            {
+                f"{_label(setting)} at epsilon {number(level.epsilon)}": setting.loss
+                for place, level in enumerate(tradeoff.levels)
+                for setting in tradeoff.at_level(place)
+            },
+            tradeoff.summary["unigram_loss"],
+        ),
         _caveat(tradeoff),
     ]
 
@@ -113,18 +124,6 @@ def _divergence(tradeoff: Tradeoff) -> str:
         if setting.diverged
     ]
     return f"Diverged: {enumerate_words(cells)}." if cells else "No run diverged."
-
-
-def _no_better_than_counting(tradeoff: Tradeoff) -> list[str]:
-    cells = [
-        f"{_label(setting)} at epsilon {number(level.epsilon)}"
-        for place, level in enumerate(tradeoff.levels)
-        for setting in tradeoff.at_level(place)
-        if tradeoff.summary["unigram_loss"] <= setting.loss < math.inf
-    ]
-    if not cells:
-        return []
-    return [f"No better than the unigram model, so without use: {enumerate_words(cells)}."]
 
 
 def _caveat(tradeoff: Tradeoff) -> str:

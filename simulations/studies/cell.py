@@ -11,7 +11,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from server.nodes import NodesError
 from server.privacy import ParticipationError
-from simulations.simulate import simulate
+from simulations.simulation import simulate
 
 
 def main(folder: str, cache: str, mode: str) -> int:

@@ -66,7 +66,7 @@ def run_cells(
     """
     waiting = list(cells.items())
     running: list[_Running] = []
-    failures: list[str] = []
+    failures: dict[str, list[str]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -82,12 +82,12 @@ def run_cells(
             for cell in [cell for cell in running if cell.process.poll() is not None]:
                 running.remove(cell)
                 if cell.process.returncode:
-                    failures.append(f"{cell.name}: {cell.last_words()}")
+                    failures.setdefault(cell.last_words(), []).append(cell.name)
                 cell.errors.close()
     finally:
         _stop(running)
     if failures:
-        raise CellError("; ".join(failures))
+        raise CellError("; ".join(f"{', '.join(names)}: {why}" for why, names in failures.items()))
 
 
 def check_same(cells: Mapping[str, Experiment], folder: Path, corpus_sha256: str) -> None:

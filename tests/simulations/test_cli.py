@@ -126,6 +126,15 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
         "empty text": (["--set", corpus + "blank.jsonl"], "no usable client: 2 row(s), 0 with"),
         "column": (["--set", corpus + "cols.jsonl"], "no column 'user' or 'user_id' or"),
         "UTF-8": (["--set", corpus + "latin.csv"], "latin.csv is not valid UTF-8"),
+        "a synthetic column": (
+            ["--preset", "smoke", "--set", "data.user_column=name"],
+            "data.user_column has no effect with data.corpus=synthetic",
+        ),
+        "resume and overwrite": (
+            ["--preset", "smoke", "--resume", "--overwrite", "--out", "none"],
+            "give either --resume or --overwrite, not both",
+        ),
+        "unknown section": (["--set", "foo=1"], "allowed are client.*, data.*, devices.*, model.*"),
         "nothing to resume": (["--resume", "--out", "none"], "holds no run to resume"),
         "out is a file": (["--preset", "smoke", "--out", "bad.toml"], "bad.toml is a file"),
     }
@@ -206,6 +215,40 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str) -> N
     assert [record.round for record in records] == list(range(1, len(records) + 1))
     assert (folder.path / "checkpoint.safetensors").exists()
     assert folder.summary() is None
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.3])
+def test_ctrl_c_while_libraries_are_loaded_is_one_sentence(seconds: float) -> None:
+    start = (
+        "import sys; from simulations.cli.start import main; print('loading', flush=True); "
+        "sys.exit(main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", start, "run", "--preset", "smoke", "--set", "server.rounds=100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert err == "error: interrupted; nothing ran yet\n"
+
+
+def test_a_full_disk_behind_standard_output_is_one_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "privacy", "--rounds", "1"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write: No space left on device; free some space\n"
 
 
 def limited(size: int) -> None:

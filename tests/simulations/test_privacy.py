@@ -124,6 +124,7 @@ def test_noise_that_cannot_be_drawn_again_is_not(
     ("changes", "sentence"),
     [
         ({"privacy.delta": 1e-13}, "is below 1e-11"),
+        ({"privacy.epsilon_budget": 0.001}, "less than the first round costs"),
         (
             {"privacy.secure_noise": True, "privacy.noise_multiplier": 1e6},
             "secure_noise draws noise of a standard deviation between",

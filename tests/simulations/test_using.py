@@ -72,6 +72,21 @@ def test_texts(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(capsys, *greedy, "--seed", "1")["text"] == answer(capsys, *greedy)["text"]
 
 
+def test_a_text_ends_where_learned_positions_do(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["generate", str(finished), "--length", "40", "--temperature", "20", "--seed"]
+    lengths = set()
+    for seed in range(6):
+        found = answer(capsys, *command, str(seed))
+        lengths.add(len(found["tokens"]))
+        assert found["ended"] or len(found["tokens"]) == 20
+    assert max(lengths) == 20  # bos and 19 words are read, and one more is drawn
+    for seed in range(6):
+        assert main([*command, str(seed)]) == 0
+    assert "the model has 20 learned positions" in capsys.readouterr().err
+
+
 def test_evaluation_is_the_runs_last(
     finished: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +186,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "shorter vocabulary": (
         lambda run: edit(run / "vocabulary.txt", "word7\n", ""),
         "has 203 token ids and the model 204",
+    ),
+    "swapped vocabulary": (
+        lambda run: edit(run / "vocabulary.txt", "word7\nword8\n", "word8\nword7\n"),
+        "is not the vocabulary that the run wrote",
     ),
     "another model": (
         lambda run: edit(run / "experiment.toml", "layers = 1", "layers = 2"),

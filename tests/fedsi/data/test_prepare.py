@@ -53,6 +53,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "c.jsonl"
 
 
+OF_FILES = {"format", "user_column", "text_column"}
+
+
+@pytest.mark.parametrize("name", sorted(OF_FILES))
+@pytest.mark.parametrize("corpus", ["synthetic", "pydocs"])
+def test_what_only_files_have_is_refused(corpus: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"data.{name} has no effect with data.corpus={corpus}"):
+        DataSettings(corpus=corpus, **{name: CHANGES[name]})
+
+
 def test_every_setting_is_tried() -> None:
     assert {*CHANGES, "corpus"} == set(DataSettings.model_fields)
 
@@ -66,7 +76,7 @@ def test_a_stored_population_is_built_anew_where_a_setting_matters(path: Path, n
     open_population(changed)
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", [name for name in CHANGES if name not in OF_FILES])
 def test_a_synthetic_population_is_made_anew_where_a_setting_matters(
     tmp_path: Path, name: str
 ) -> None:

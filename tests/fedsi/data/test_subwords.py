@@ -38,6 +38,18 @@ def test_byte_pairs_give_back_any_text(trained: SubwordVocabulary, text: str) ->
     assert SubwordVocabulary.from_text(trained.file_text()).encode(text) == ids
 
 
+@given(st.text(st.characters(categories=["Ll", "Zs"]), min_size=1))
+def test_continuations_add_up_to_the_text(trained: SubwordVocabulary, text: str) -> None:
+    ids = trained.encode(text)
+    words = [trained.continuation([1, *ids[:k]], ids[k]) for k in range(len(ids))]
+    if not any("\ufffd" in word for word in words):  # bytes of one character apart
+        assert "".join(words).strip() == text.strip()
+    inside, beginning = trained.encode("cat t")[-1], trained.encode("t")[0]
+    before = trained.encode("cat")
+    if inside != beginning:
+        assert trained.continuation(before, inside) != trained.continuation(before, beginning)
+
+
 def test_frequent_words_are_one_piece_and_others_several(trained: SubwordVocabulary) -> None:
     assert BYTES + FIRST_WORD < len(trained) <= 270 + FIRST_WORD
     assert len(trained.encode("the cat")) == 2

@@ -90,22 +90,24 @@ def test_predictions_that_are_not_numbers_are_refused() -> None:
 
 def test_writing_is_a_function_of_the_seed() -> None:
     trained = trained_model("si_cifg")
-    texts = {
-        seed: write_on(trained, begin(trained), length=9, temperature=1.0, most=None, seed=seed)
-        for seed in range(8)
-    }
-    again = write_on(trained, begin(trained), length=9, temperature=1.0, most=None, seed=3)
+
+    def text(seed: int, length: int = 9) -> tuple[int, ...]:
+        start = begin(trained)
+        return write_on(trained, start, length=length, temperature=1.0, most=None, seed=seed).tokens
+
+    texts = {seed: text(seed) for seed in range(8)}
+    again = text(3)
     assert again == texts[3]
     assert len(set(texts.values())) > 1
-    assert all(token >= FIRST_WORD for text in texts.values() for token in text)
+    assert all(token >= FIRST_WORD for tokens in texts.values() for token in tokens)
     # A longer text begins with the shorter one.
-    longer = write_on(trained, begin(trained), length=20, temperature=1.0, most=None, seed=3)
+    longer = text(3, length=20)
     assert longer[: len(texts[3])] == texts[3]
 
 
 def test_the_likeliest_alone_is_greedy() -> None:
     trained = trained_model("lstm")
-    written = write_on(trained, begin(trained), length=6, temperature=0.7, most=1, seed=0)
+    written = write_on(trained, begin(trained), length=6, temperature=0.7, most=1, seed=0).tokens
     tokens: tuple[int, ...] = (BOS,)
     for token in written:
         scores = at_once(trained, tokens)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedsi.data.protocol import PAD
@@ -19,7 +19,14 @@ from fedsi.training import tiles
 from fedsi.training.fused import FusedSgd
 from fedsi.training.local import LocalTrainer
 from fedsi.training.packing import pack_sentences
-from tests.fedsi.training.test_fused import CLIENTS, VOCABULARY, batch_of, natural_step
+from tests.fedsi.training.test_fused import (
+    CLIENTS,
+    VOCABULARY,
+    batch_of,
+    natural_step,
+    natural_steps,
+    stray,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,7 +46,7 @@ def models(draw: st.DrawFn) -> ModelSettings:
         activation="relu" if relu_only else draw(st.sampled_from(["relu", "gelu"])),
         positions=draw(st.sampled_from(POSITIONS)),
         heads=heads,
-        embedding_size=heads * draw(st.sampled_from([2, 4, 18])),
+        embedding_size=heads * draw(st.sampled_from([4, 6, 18])),
         layers=draw(st.integers(1, 3)),
         feedforward_size=draw(st.integers(1, 9)),
         max_length=draw(st.integers(12, 14)),
@@ -63,21 +70,21 @@ def test_ten_steps_are_those_of_autograd(
     client: ClientSettings,
     lengths: list[int],
 ) -> None:
-    """Where sums of ReLU scores are near zero rounding grows: as far as autograd's own may ours."""
     model = Transformer(settings, VOCABULARY)
     start = random_start(model, sum(lengths), dtype)
-    exact, natural, ours = start.double(), start.clone(), start.clone()
+    batches = [batch_of(lengths, step) for step in range(10)]
+    natural, expected = natural_steps(model, client, start, batches)
+    moved = float((natural - start).norm())
+    # Near a sum of ReLU scores of zero, and far from good step sizes, rounding grows without
+    # bounds in anybody's steps: such starts show nothing.
+    assume(stray(model, client, start, batches) <= 1e-6 * moved)
+    ours = start.clone()
     stepper = FusedSgd(model, client, ours)
-    for step in range(10):
-        batch = batch_of(lengths, step)
-        exact, exact_loss = natural_step(model, client, exact, batch)
-        natural, expected_loss = natural_step(model, client, natural, batch)
+    for batch, expected_loss in zip(batches, expected, strict=True):
         loss, targets = stepper.step(batch)
         assert targets == sum(lengths)
-        allowed = tolerance * max(1.0, expected_loss) + 10 * abs(exact_loss - expected_loss)
-        assert abs(loss - expected_loss) <= allowed
-    moved, strayed = float((natural - start).norm()), float((natural - exact).norm())
-    assert float((ours - natural).norm()) <= tolerance * max(moved, 1e-3) + 10 * strayed
+        assert loss == pytest.approx(expected_loss, rel=tolerance, abs=tolerance)
+    assert float((ours - natural).norm()) <= tolerance * max(moved, 1e-3)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
