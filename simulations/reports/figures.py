@@ -80,7 +80,7 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Fi
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
         losses, accuracy, *others = figure.subplots(1, panels, sharex=True)
-        losses.xaxis.set_major_locator(MaxNLocator(integer=True))
+        losses.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         colour = COLOURS.get(summary["architecture"], "#333333")
         rounds = [r.round for r in records]
         evaluated = [r for r in records if r.heldout]
@@ -125,7 +125,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
                 _best_curves(over_rounds, best)
             settings = comparison.settings(architecture)
             setting_curve(over_rates, comparison.values, settings, row=row)
-        over_rounds.xaxis.set_major_locator(MaxNLocator(integer=True))
+        over_rounds.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         summary = comparison.outcomes[0].summary
         for axes in (over_rounds, over_rates):
             unigram_line(axes, summary["unigram_loss"])
