@@ -5,7 +5,6 @@ The store is built in a process of its own, started as
 """
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,9 +16,9 @@ from fedsi.data.corpus import Progress
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import DataSettings
 from simulations.benchmarks.machine import MIB, BenchmarkError, machine, peak_memory
+from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.stack_overflow import write_stack_overflow
 from simulations.cli.display import Display
-from simulations.engines.processes import single_threaded_environment
 
 MEMORY_TARGET = 1536
 """MiB, whatever the size of the corpus."""
@@ -41,14 +40,7 @@ def measure_ingestion(
     """
     path = folder / "stackoverflow.sqlite"
     words = write_stack_overflow(path, clients, sentences, 0, progress)
-    module = "simulations.benchmarks.ingestion"
-    command = [sys.executable, "-m", module, str(path), str(folder / "cache")]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, env=single_threaded_environment(), check=False
-    )
-    if done.returncode:
-        raise BenchmarkError(f"the build ended with code {done.returncode}")
-    built = json.loads(done.stdout)
+    built = measured_by("simulations.benchmarks.ingestion", path, folder / "cache")
     expected = {"clients": clients, "sentences": sentences, "words": words}
     found = {key: built[key] for key in expected}
     if found != expected:

@@ -6,7 +6,6 @@ Everything is measured in a process of its own, started as
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,9 +21,9 @@ from fedsi.experiment import Experiment
 from server.availability import Trace
 from server.cohorts import draw_cohort
 from server.rounds import RoundRecord
-from simulations.benchmarks.machine import MIB, BenchmarkError, machine, peak_memory
+from simulations.benchmarks.machine import MIB, machine, peak_memory
+from simulations.benchmarks.own_process import measured_by
 from simulations.cli.display import Display
-from simulations.engines.processes import single_threaded_environment
 from simulations.simulation import simulate
 
 TARGETS = {"open_seconds": 2.0, "peak_memory_mib": 1024, "draw_milliseconds": 50.0}
@@ -40,19 +39,8 @@ def measure_population(clients: int, cohort: int, rounds: int) -> dict[str, Any]
         BenchmarkError: The measuring process failed.
     """
     with tempfile.TemporaryDirectory() as cache:
-        numbers = map(str, (clients, cohort, rounds))
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "simulations.benchmarks.population"),
-                *(*numbers, cache, str(time.time())),
-            ],
-            stdout=subprocess.PIPE,
-            env=single_threaded_environment(),
-            check=False,
-        )
-    if done.returncode:
-        raise BenchmarkError(f"the measuring process ended with code {done.returncode}")
-    found: dict[str, Any] = json.loads(done.stdout)
+        module = "simulations.benchmarks.population"
+        found = measured_by(module, clients, cohort, rounds, cache, time.time())
     slowest = max(draw["median"] for draw in found["draw_milliseconds"].values())
     measured = {**found, "draw_milliseconds": slowest}
     reached = {name: measured[name] < target for name, target in TARGETS.items()}

@@ -9,7 +9,6 @@ counts for neither.
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,10 +26,9 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
 from server.privacy import privacy_of
 from server.rounds import initial_state, run_rounds
-from simulations.benchmarks.machine import BenchmarkError
+from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.report import Report
 from simulations.engines.in_process import FIRST_NODE, InProcessGrid
-from simulations.engines.processes import single_threaded_environment
 from simulations.reports.figures import COLOURS, STYLE, label
 
 TARGET = 0.15
@@ -77,23 +75,16 @@ def measure_privacy(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "experiment.toml"
         file.write_text(experiment.to_toml(), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", "simulations.benchmarks.privacy", str(file), str(place)],
-            stdout=subprocess.PIPE,
-            env=single_threaded_environment(),
-            check=False,
-        )
-    if done.returncode:
-        raise BenchmarkError(f"the measuring process ended with code {done.returncode}")
+        found = measured_by("simulations.benchmarks.privacy", file, place)
     tell(name, 1, 1)
     return [
         Overhead(
             architecture=experiment.model.architecture,
             size=size,
             cohort=experiment.server.cohort_size,
-            **found,
+            **one,
         )
-        for found in json.loads(done.stdout)
+        for one in found
     ]
 
 

@@ -8,7 +8,6 @@ what else the machine does counts for neither.
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -39,10 +38,9 @@ from fedsi.training.local import LocalTrainer
 from fedsi.training.packing import PackedBatch, PackedSentences, pack, pack_sentences
 from fedsi.training.products import Products
 from server.cohorts import draw_cohort
-from simulations.benchmarks.machine import BenchmarkError
+from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.report import Report, grouped_bars
 from simulations.benchmarks.stopwatch import timed
-from simulations.engines.processes import single_threaded_environment
 from simulations.reports.figures import STYLE, label
 
 SHAPES = (
@@ -144,16 +142,9 @@ def measure_roofline(experiment: Experiment, size: str, cache: Path, tell: Progr
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "experiment.toml"
         file.write_text(experiment.to_toml(), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", "simulations.benchmarks.roofline", str(file), str(place)],
-            stdout=subprocess.PIPE,
-            env=single_threaded_environment(),
-            check=False,
-        )
-    if done.returncode:
-        raise BenchmarkError(f"the measuring process ended with code {done.returncode}")
+        found = measured_by("simulations.benchmarks.roofline", file, place)
     tell(f"{experiment.model.architecture} {size}", 1, 1)
-    return Roofline(experiment.model.architecture, size, **json.loads(done.stdout))
+    return Roofline(experiment.model.architecture, size, **found)
 
 
 def measure(experiment: Experiment, population: Population) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -42,13 +42,21 @@ class Cell:
         return f"{self.architecture}-{self.axis.label}{self.value:g}-seed{self.seed}"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A cell's finished run."""
+class Named(Protocol):
+    """A cell of any study."""
 
-    cell: Cell
+    @property
+    def name(self) -> str:
+        """Name of its folder and its progress bar."""
+        ...
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """A cell's finished run, in any study."""
+
+    cell: Named
     summary: dict[str, Any]
-    records: list[RoundRecord]
 
     @property
     def name(self) -> str:
@@ -64,6 +72,14 @@ class Outcome:
     def loss(self) -> float:
         """Final held-out loss, in nats per token; infinite if it diverged."""
         return float("inf") if self.diverged else float(self.summary["heldout_loss"])
+
+
+@dataclass(frozen=True)
+class Outcome(FinishedCell):
+    """A cell's finished run, and its rounds."""
+
+    cell: Cell
+    records: list[RoundRecord]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
 from server.run_folder import SCORES
 from simulations.evaluate import evaluate_lengths, open_heldout, score_json
-from simulations.studies.grid import RUNS
+from simulations.studies.grid import RUNS, FinishedCell
 from simulations.trained import FinishedRun, open_run
 
 
@@ -38,28 +38,12 @@ class LengthCell:
 
 
 @dataclass(frozen=True)
-class LengthOutcome:
+class LengthOutcome(FinishedCell):
     """A cell's finished run, and what its model scored."""
 
     cell: LengthCell
-    summary: dict[str, Any]
     scores: Mapping[int, dict[str, Any]]
     """``score_json`` by length; lengths that the model cannot read are not there."""
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return self.cell.name
-
-    @property
-    def diverged(self) -> bool:
-        """Whether its loss left all bounds."""
-        return bool(self.summary["status"] == "diverged")
-
-    @property
-    def loss(self) -> float:
-        """Final held-out loss, sentence by sentence, in nats per token; infinite if it diverged."""
-        return math.inf if self.diverged else float(self.summary["heldout_loss"])
 
 
 @dataclass(frozen=True)

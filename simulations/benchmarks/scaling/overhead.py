@@ -6,7 +6,6 @@ server's own process, one thread, seconds of the processor.
 """
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,11 +15,10 @@ from fedsi.experiment import Experiment
 from fedsi.training.block import BlockTrainer
 from fedsi.training.fused import FusedSgd
 from server.rounds import initial_state, run_rounds
-from simulations.benchmarks.machine import BenchmarkError
+from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.scaling.finding import Finding
 from simulations.benchmarks.stopwatch import timed
 from simulations.engines.in_process import FIRST_NODE, InProcessGrid
-from simulations.engines.processes import single_threaded_environment
 
 
 def measure_overhead(experiment: Experiment, population: Path, folder: Path) -> list[Finding]:
@@ -43,16 +41,7 @@ def measure_overhead(experiment: Experiment, population: Path, folder: Path) -> 
     """
     file = folder / "experiment.toml"
     file.write_text(experiment.to_toml(), encoding="utf-8")
-    module = "simulations.benchmarks.scaling.overhead"
-    done = subprocess.run(
-        [sys.executable, "-m", module, str(file), str(population)],
-        stdout=subprocess.PIPE,
-        env=single_threaded_environment(),
-        check=False,
-    )
-    if done.returncode:
-        raise BenchmarkError(f"the measuring process ended with code {done.returncode}")
-    found = json.loads(done.stdout)
+    found = measured_by("simulations.benchmarks.scaling.overhead", file, population)
     name = f"round of {experiment.server.cohort_size} clients x {found['parameters']:,} parameters"
     passes = found["block"] - found["steps"]
     return [

@@ -1,0 +1,26 @@
+"""Measurements in a process of their own, with one thread and memory that nobody used before."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from simulations.benchmarks.machine import BenchmarkError
+from simulations.engines.processes import single_threaded_environment
+
+
+def measured_by(module: str, *arguments: object) -> Any:
+    """Run a module and return the JSON that it prints.
+
+    Raises:
+        BenchmarkError: It failed; why stands on standard error.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        env=single_threaded_environment(),
+        check=False,
+    )
+    if done.returncode:
+        raise BenchmarkError(f"the measuring process ended with code {done.returncode}")
+    return json.loads(done.stdout)
