@@ -118,7 +118,14 @@ class _Progress:
         if self.records and has_diverged(self.records[-1], self.description):
             return
         rounds = run_rounds(
-            grid, nodes, self.experiment, self.description, self.trace, self.state, self.private
+            grid,
+            nodes,
+            self.experiment,
+            self.description,
+            self.trace,
+            self.state,
+            self.private,
+            seed=self.experiment.seed,
         )
         try:
             for state, record in rounds:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from fedsi.seeds import Purpose, generator
+from fedsi.seeds import Purpose, Seed, generator
 
 DAY_SECONDS = 86_400.0
 HEADER = ["client", "start", "end"]
@@ -82,6 +82,7 @@ class Diurnal:
     experiment: Experiment
     population: int
     round_number: int
+    seed: Seed
 
     def sample(self, rng: np.random.Generator, size: int) -> Ids:
         """Draw by rejection: candidates in random order, until enough of them are available.
@@ -97,14 +98,14 @@ class Diurnal:
 
     def keep(self, clients: Ids) -> Ids:
         """Toss each client's coin."""
-        rng = generator(self.experiment.seed, Purpose.AVAILABILITY, self.round_number)
+        rng = generator(self.seed, Purpose.AVAILABILITY, self.round_number)
         return clients[rng.random(len(clients)) < self.probabilities(clients)]
 
     def probabilities(self, clients: Ids) -> Floats:
         """Return how likely each client is to be available, ``[clients]``."""
         devices = self.experiment.devices
         days = start_of(self.experiment, self.round_number) / DAY_SECONDS
-        phases = _phases(self.experiment.seed, self.population)[clients]
+        phases = _phases(self.seed, self.population)[clients]
         swing: Floats = (1 + np.cos(2 * np.pi * (days % 1 + phases))) / 2
         span = devices.highest_availability - devices.lowest_availability
         return devices.lowest_availability + span * swing
@@ -143,7 +144,7 @@ def start_of(experiment: Experiment, round_number: int) -> float:
 
 
 def available_in(
-    experiment: Experiment, population: int, trace: Trace | None, round_number: int
+    experiment: Experiment, population: int, trace: Trace | None, round_number: int, seed: Seed
 ) -> Available:
     """Return the clients that can be reached in a round.
 
@@ -152,11 +153,12 @@ def available_in(
         population: Number of training clients.
         trace: The recording, if the experiment has one.
         round_number: The round, from 1.
+        seed: Of the daily rhythm.
     """
     if trace is not None:
         return Listed(trace.at(start_of(experiment, round_number)))
     if experiment.devices.availability == "diurnal":
-        return Diurnal(experiment, population, round_number)
+        return Diurnal(experiment, population, round_number, seed)
     return Everyone(population)
 
 
@@ -225,6 +227,6 @@ def _interval(line: Sequence[str]) -> tuple[float, float] | None:
 
 
 @lru_cache(maxsize=2)
-def _phases(seed: int, population: int) -> Floats:
+def _phases(seed: Seed, population: int) -> Floats:
     """Return each client's phase in days, ``[population]``; drawn in the order of the clients."""
     return generator(seed, Purpose.AVAILABILITY).random(population)

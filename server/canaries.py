@@ -5,19 +5,27 @@ from numpy.typing import NDArray
 
 from fedsi.experiment import Experiment
 from fedsi.privacy import canaries
-from fedsi.seeds import Purpose, generator
+from fedsi.seeds import Purpose, Seed, generator
 
 Ids = NDArray[np.int64]
 
 
-def canary_cohort(experiment: Experiment, training_clients: int, round_number: int) -> Ids:
+def canary_cohort(
+    experiment: Experiment, training_clients: int, round_number: int, seed: Seed
+) -> Ids:
     """Return the canaries of a round, drawn like clients: ``[canaries of the round]``.
 
     Each that takes part at all joins with the clients' own probability; in shuffled passes each
     has its turn in a pass, always the same one.
+
+    Args:
+        experiment: The configuration; its seed decides which canaries take part at all.
+        training_clients: Their number.
+        round_number: The round, from 1.
+        seed: Decides who takes part in which round, as for clients.
     """
-    seed, size = experiment.seed, experiment.server.cohort_size
-    taking_part = np.flatnonzero(canaries.included(seed, experiment.privacy.canaries))
+    size = experiment.server.cohort_size
+    taking_part = np.flatnonzero(canaries.included(experiment.seed, experiment.privacy.canaries))
     if experiment.server.sampling == "shuffled":
         turns = taking_part % (training_clients // size)
         drawn = turns == (round_number - 1) % (training_clients // size)

@@ -1,4 +1,4 @@
-"""Which clients take part in a round: a pure function of the experiment and the round.
+"""Which clients take part in a round: a pure function of the experiment, a seed and the round.
 
 Each sampler's docstring says which privacy accounting is valid for it. All of it is void, as far
 as it counts on amplification by sampling, when devices are not always available or more clients
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from fedsi.seeds import Purpose, generator
+from fedsi.seeds import Purpose, Seed, generator
 from server.availability import Available, Trace, available_in
 from server.reporting import clients_to_draw, reporting
 
@@ -31,7 +31,7 @@ class Draw:
 
 
 def draw_cohort(
-    experiment: Experiment, population: int, trace: Trace | None, round_number: int
+    experiment: Experiment, population: int, trace: Trace | None, round_number: int, seed: Seed
 ) -> Draw:
     """Draw a round's cohort, a pure function of its arguments.
 
@@ -43,9 +43,10 @@ def draw_cohort(
         population: Number of training clients.
         trace: When clients are available, if the experiment has a trace.
         round_number: The round, from 1.
+        seed: Decides who takes part: the experiment's, or a secret.
     """
-    seed, server = experiment.seed, experiment.server
-    available = available_in(experiment, population, trace, round_number)
+    server = experiment.server
+    available = available_in(experiment, population, trace, round_number, seed)
     if server.sampling == "uniform":
         asked = uniform_cohort(seed, round_number, available, clients_to_draw(experiment))
     elif server.sampling == "poisson":
@@ -57,10 +58,10 @@ def draw_cohort(
         asked = available.keep(
             shuffled_cohort(seed, round_number, population, server.cohort_size, separation)
         )
-    return Draw(reporting(experiment, population, asked, round_number), len(asked))
+    return Draw(reporting(experiment, population, asked, round_number, seed), len(asked))
 
 
-def uniform_cohort(seed: int, round_number: int, available: Available, size: int) -> Ids:
+def uniform_cohort(seed: Seed, round_number: int, available: Available, size: int) -> Ids:
     """Draw a cohort of fixed size uniformly without replacement from the available clients.
 
     Cost grows with the cohort, not with the population. Privacy accounting that is valid for this
@@ -75,7 +76,7 @@ def uniform_cohort(seed: int, round_number: int, available: Available, size: int
 
 
 def poisson_cohort(
-    seed: int, round_number: int, population: int, size: int, cap: int | None
+    seed: Seed, round_number: int, population: int, size: int, cap: int | None
 ) -> Ids:
     """Include each client independently with probability ``size / population``.
 
@@ -98,7 +99,7 @@ def poisson_cohort(
 
 
 def shuffled_cohort(
-    seed: int, round_number: int, population: int, size: int, min_separation: int
+    seed: Seed, round_number: int, population: int, size: int, min_separation: int
 ) -> Ids:
     """Take turns: each client once in a pass of R = population // size rounds.
 
@@ -162,7 +163,7 @@ def check_cohort_size(experiment: Experiment, population: int) -> None:
 
 @lru_cache(maxsize=2)
 def _shuffled_window(
-    seed: int, population: int, first: int, last: int, passes: int, window: int
+    seed: Seed, population: int, first: int, last: int, passes: int, window: int
 ) -> Ids:
     """Return the clients of the places ``first`` to ``last`` in the order of one pass."""
     rng = generator(seed, Purpose.COHORT, passes + 1, window)
@@ -170,7 +171,7 @@ def _shuffled_window(
 
 
 @lru_cache(maxsize=2)
-def _places(seed: int, population: int) -> Ids:
+def _places(seed: Seed, population: int) -> Ids:
     """Return the permutation that gives clients their places, ``[population]``."""
     return _read_only(generator(seed, Purpose.COHORT).permutation(population).astype(np.int64))
 

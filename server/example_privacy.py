@@ -32,7 +32,7 @@ def example_privacy(
     """
     counts = np.zeros(training_clients, np.int64)
     for record in records:
-        cohort = draw_cohort(experiment, training_clients, trace, record.round)
+        cohort = draw_cohort(experiment, training_clients, trace, record.round, experiment.seed)
         counts[cohort.reporting] += 1
     trained = [record for record in records if record.most_examples]
     fewest = min((record.fewest_examples for record in trained), default=1)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.experiment import Experiment
-from fedsi.seeds import Purpose, generator
+from fedsi.seeds import Purpose, Seed, generator
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -28,7 +28,9 @@ def clients_to_draw(experiment: Experiment) -> int:
     return math.ceil(round(wanted, 6))
 
 
-def reporting(experiment: Experiment, population: int, asked: Ids, round_number: int) -> Ids:
+def reporting(
+    experiment: Experiment, population: int, asked: Ids, round_number: int, seed: Seed
+) -> Ids:
     """Return the clients that report in time, in the order in which they were drawn.
 
     Of more than the cohort's size, when more were drawn, the fastest are kept; among equally fast
@@ -39,11 +41,12 @@ def reporting(experiment: Experiment, population: int, asked: Ids, round_number:
         population: Number of training clients.
         asked: The clients that were drawn and are available.
         round_number: The round, from 1.
+        seed: Of drop-outs and devices' speeds.
     """
     devices = experiment.devices
-    rng = generator(experiment.seed, Purpose.REPORTING, round_number)
+    rng = generator(seed, Purpose.REPORTING, round_number)
     asked = asked[rng.random(len(asked)) >= devices.dropout]
-    durations = log_durations(experiment, population, asked)
+    durations = log_durations(experiment, population, asked, seed)
     if devices.timeout is not None:
         in_time = durations <= math.log(devices.timeout)
         asked, durations = asked[in_time], durations[in_time]
@@ -53,7 +56,7 @@ def reporting(experiment: Experiment, population: int, asked: Ids, round_number:
     return asked
 
 
-def log_durations(experiment: Experiment, population: int, clients: Ids) -> Floats:
+def log_durations(experiment: Experiment, population: int, clients: Ids, seed: Seed) -> Floats:
     """Return the logarithm of how long devices take, the median's being 0: ``[clients]``.
 
     A device is as fast in every round.
@@ -61,10 +64,10 @@ def log_durations(experiment: Experiment, population: int, clients: Ids) -> Floa
     sigma = experiment.devices.speed_sigma
     if not sigma:
         return np.zeros(len(clients))
-    return sigma * _speeds(experiment.seed, population)[clients]
+    return sigma * _speeds(seed, population)[clients]
 
 
 @lru_cache(maxsize=2)
-def _speeds(seed: int, population: int) -> Floats:
+def _speeds(seed: Seed, population: int) -> Floats:
     """Return standard normal numbers, ``[population]``; drawn in the order of the clients."""
     return generator(seed, Purpose.DEVICE_SPEED).standard_normal(population)

@@ -14,6 +14,7 @@ from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
 from fedsi.privacy.participation import Participations
+from fedsi.seeds import Seed
 from fedsi.training.block import Outcome
 from fedsi.training.metrics import Metrics, summarise
 from server import optimizers
@@ -106,6 +107,8 @@ def run_rounds(
     trace: Trace | None,
     state: State,
     private: Privacy | None = None,
+    *,
+    seed: Seed,
 ) -> Iterator[tuple[State, RoundRecord]]:
     """Run the rounds that are left, until the last one, the end of the budget, or divergence.
 
@@ -119,6 +122,7 @@ def run_rounds(
         trace: When clients are available, if the experiment has a trace.
         state: After the rounds before.
         private: The run's privacy, if it has any.
+        seed: Decides who takes part: the experiment's, or a secret.
 
     Yields:
         After each round the new state and the round's record.
@@ -133,11 +137,11 @@ def run_rounds(
     for number in range(state.round_number + 1, rounds + 1):
         started = time.perf_counter()
         clip_norm = clip_norm_of(state.privacy)
-        cohort = draw_cohort(experiment, description.training_clients, trace, number)
+        cohort = draw_cohort(experiment, description.training_clients, trace, number, seed)
         if private and state.participations:
             admitted = private.admitted(state.participations, number, cohort.reporting)
             state = replace(state, participations=admitted)
-        canaries = canary_cohort(experiment, description.training_clients, number)
+        canaries = canary_cohort(experiment, description.training_clients, number, seed)
         clients = np.concatenate([cohort.reporting, canaries])
         there = nodes()
         trained = train_cohort(

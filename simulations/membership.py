@@ -108,7 +108,9 @@ def _participants(experiment: Experiment, population: Population, rounds: int) -
     """Return the clients that took part, found by drawing all cohorts again."""
     size, trace = population.description.training_clients, experiment.devices.trace
     read = None if trace is None else read_trace(Path(trace), population.find, size)
-    drawn = [draw_cohort(experiment, size, read, r + 1).reporting for r in range(rounds)]
+    drawn = [
+        draw_cohort(experiment, size, read, r + 1, experiment.seed).reporting for r in range(rounds)
+    ]
     return np.unique(np.concatenate(drawn))
 
 

@@ -101,7 +101,7 @@ def _draw_times(
     times = []
     for round_number in range(1, DRAWS + 1):
         began = time.perf_counter()
-        draw_cohort(experiment, training_clients, trace, round_number)
+        draw_cohort(experiment, training_clients, trace, round_number, experiment.seed)
         times.append(1000 * (time.perf_counter() - began))
     return {"median": round(statistics.median(times), 3), "largest": round(max(times), 3)}
 

@@ -137,7 +137,16 @@ def _rounds(
 ) -> Iterator[object]:
     private = privacy_of(experiment, description.training_clients)
     state = initial_state(experiment, description, private)
-    return run_rounds(grid, lambda: [FIRST_NODE], experiment, description, None, state, private)
+    return run_rounds(
+        grid,
+        lambda: [FIRST_NODE],
+        experiment,
+        description,
+        None,
+        state,
+        private,
+        seed=experiment.seed,
+    )
 
 
 def _timed(rounds: Iterator[object]) -> float:

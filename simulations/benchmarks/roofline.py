@@ -212,7 +212,8 @@ def roofline_report(measured: Sequence[Roofline]) -> Report:
 
 
 def _batches(experiment: Experiment, population: Population) -> list[Tokens]:
-    clients = draw_cohort(experiment, population.description.training_clients, None, 1).reporting
+    size = population.description.training_clients
+    clients = draw_cohort(experiment, size, None, 1, experiment.seed).reporting
     return [
         batch
         for client in clients.tolist()

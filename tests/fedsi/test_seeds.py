@@ -15,3 +15,14 @@ def test_streams_do_not_depend_on_the_library_version() -> None:
     # Written down once; a change would silently change everybody's results.
     drawn = generator(7, Purpose.TRAINING_ORDER, 3, 11).permutation(8).tolist()
     assert drawn == [4, 1, 0, 5, 3, 2, 6, 7]
+
+
+def test_a_secret_has_streams_of_its_own() -> None:
+    secrets = [bytes(32), bytes(31) + b"\1"]
+    keys = list(product((0, *secrets), Purpose, (0, 1, 2), (0, 1, 2)))
+    drawn = {key: generator(*key).integers(2**62) for key in keys}
+    assert drawn == {key: generator(*key).integers(2**62) for key in reversed(keys)}
+    assert len(set(drawn.values())) == len(keys)
+    # Written down once; a change would deal clients anew in the middle of a run.
+    order = generator(bytes(range(32)), Purpose.COHORT, 3, 11).permutation(8).tolist()
+    assert order == [5, 1, 2, 6, 4, 0, 3, 7]

@@ -26,7 +26,7 @@ def diurnal(round_seconds: float, number: int, population: int = CLIENTS, **more
         "highest_availability": 0.7,
         **more,
     }
-    return Diurnal(Experiment(devices=devices), population, number)
+    return Diurnal(Experiment(devices=devices), population, number, 0)
 
 
 def test_a_daily_rhythm_is_a_cosine_with_a_phase_of_each_client() -> None:
@@ -111,7 +111,7 @@ def test_a_trace_says_who_is_there(rows: list[tuple[int, int, int]], second: int
     expected = sorted({client for client, start, end in rows if now in range(start, end)})
     assert trace.at(second).tolist() == expected
     experiment = Experiment(devices={"round_seconds": 0.5})
-    available = available_in(experiment, 6, trace, 2 * second + 1)
+    available = available_in(experiment, 6, trace, 2 * second + 1, 0)
     assert isinstance(available, Listed)
     assert available.clients.tolist() == expected
     assert available.keep(np.array([5, 0, 3])).tolist() == [k for k in (5, 0, 3) if k in expected]

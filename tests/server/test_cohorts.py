@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsi import Experiment, UserError
+from fedsi.seeds import Seed
 from server.availability import Everyone, Ids, Trace
 from server.cohorts import (
     check_cohort_size,
@@ -37,7 +38,7 @@ SAMPLING: list[dict[str, Any]] = [
     st.sampled_from(SAMPLING),
     st.sampled_from(DEVICES),
     st.none() | st.just(HALF_THE_CLIENTS),
-    st.integers(0, 99),
+    st.integers(0, 99) | st.binary(min_size=32, max_size=32),
     st.integers(1, 99),
     st.integers(1, 60),
     st.integers(399, 900),
@@ -46,17 +47,17 @@ def test_cohorts_are_distinct_clients_and_repeatable(
     sampling: dict[str, Any],
     devices: dict[str, Any],
     trace: Trace | None,
-    seed: int,
+    seed: Seed,
     number: int,
     size: int,
     population: int,
 ) -> None:
-    keys = {"seed": seed, "server.cohort_size": size, **sampling, **devices}
+    keys = {"server.cohort_size": size, **sampling, **devices}
     experiment = Experiment().updated(keys)
-    draw = draw_cohort(experiment, population, trace, number)
+    draw = draw_cohort(experiment, population, trace, number, seed)
     for other in (number + 1, 1):
-        draw_cohort(experiment, population, trace, other)
-    again = draw_cohort(experiment, population, trace, number)
+        draw_cohort(experiment, population, trace, other, seed)
+    again = draw_cohort(experiment, population, trace, number, seed)
     assert draw.reporting.dtype == np.int64
     assert np.array_equal(draw.reporting, again.reporting)
     assert draw.drawn == again.drawn >= len(draw.reporting)
@@ -70,7 +71,7 @@ def test_cohorts_are_distinct_clients_and_repeatable(
 
 def test_the_plain_draw_is_one_choice() -> None:
     # Written down once; a change would silently change everybody's results.
-    draw = draw_cohort(Experiment(seed=7, server={"cohort_size": 5}), 1000, None, 3)
+    draw = draw_cohort(Experiment(seed=7, server={"cohort_size": 5}), 1000, None, 3, 7)
     assert draw.reporting.tolist() == [964, 308, 509, 187, 561]
     assert draw.drawn == 5
 

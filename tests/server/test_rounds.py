@@ -67,7 +67,7 @@ def test_a_round_in_which_nobody_could_be_trained_ends_the_run(
     description = open_population(prepare(smoke.data, cache)).description
     grid = FakeGrid({2: raising})
     start = initial_state(smoke, description)
-    rounds = run_rounds(grid, lambda: [2], smoke, description, None, start)
+    rounds = run_rounds(grid, lambda: [2], smoke, description, None, start, seed=0)
     with pytest.raises(NodesError, match="no node could train in round 1"):
         next(rounds)
 
@@ -76,7 +76,9 @@ def test_a_round_without_a_cohort_asks_nobody_and_moves_nothing(smoke: Experimen
     nobody = Trace(np.array([0]), np.array([1e5]), np.array([2e5]), 2e5)
     plain = smoke.updated({"server.optimizer": "sgd", "server.cohort_size": 2})
     start = initial_state(plain, DESCRIPTION)
-    state, record = next(run_rounds(FakeGrid({}), lambda: [2], plain, DESCRIPTION, nobody, start))
+    state, record = next(
+        run_rounds(FakeGrid({}), lambda: [2], plain, DESCRIPTION, nobody, start, seed=0)
+    )
     assert state.round_number == 1
     assert np.array_equal(state.parameters, start.parameters)
     assert (record.clients, record.rejected, record.failed, record.dropped) == (0, 0, 0, 0)
@@ -89,7 +91,9 @@ def test_an_empty_update_steps_the_server_optimizer(smoke: Experiment) -> None:
     momentum = smoke.updated({"server.optimizer": "sgdm", "server.momentum": 0.5})
     start = initial_state(momentum, DESCRIPTION)
     moving = replace(start, optimizer={"first": np.ones_like(start.parameters)})
-    state, _ = next(run_rounds(FakeGrid({}), lambda: [2], momentum, DESCRIPTION, nobody, moving))
+    state, _ = next(
+        run_rounds(FakeGrid({}), lambda: [2], momentum, DESCRIPTION, nobody, moving, seed=0)
+    )
     assert (state.optimizer["first"] == 0.5).all()
     expected = start.parameters + np.float32(0.5 * momentum.server.learning_rate)
     assert np.allclose(state.parameters, expected)

@@ -274,7 +274,9 @@ def test_both_runs_of_a_mechanism_draw_the_same_cohorts() -> None:
         plain, private = privacy.contestants(base, mechanism)
         assert (plain.privacy.mechanism, private.privacy.mechanism) == ("none", mechanism)
         for number in (1, 2, 3):
-            draws = [draw_cohort(one, 50, None, number).reporting for one in (plain, private)]
+            draws = [
+                draw_cohort(one, 50, None, number, one.seed).reporting for one in (plain, private)
+            ]
             assert draws[0].tolist() == draws[1].tolist()
 
 

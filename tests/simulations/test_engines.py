@@ -60,7 +60,7 @@ def test_a_dead_worker_costs_its_clients_and_is_replaced(
     description = Hosts(grid, smoke.to_toml()).description
     parameters = initial_state(smoke, description).parameters
     experiment = smoke.updated({"server.cohort_size": 8})
-    cohort = draw_cohort(experiment, description.training_clients, None, 1).reporting
+    cohort = draw_cohort(experiment, description.training_clients, None, 1, 0).reporting
     whole = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
     # The first node is asked how to balance the cohort; the other one is found dead in training.
     os.kill(processes(grid)[1], signal.SIGKILL)

@@ -12,6 +12,7 @@ import pytest
 
 from fedsi import Experiment, UserError
 from fedsi.privacy.clipping import add_clipped
+from fedsi.seeds import Seed
 from server.canaries import canary_cohort
 from server.cohorts import Draw, draw_cohort
 from server.privacy import Privacy, privacy_of
@@ -91,8 +92,8 @@ def test_a_sampler_that_breaks_the_accounting_stops_the_run(
 ) -> None:
     """Rounds 1 to 3 are as they should be; round 4 asks the clients of round 2 again."""
 
-    def draw(experiment: Experiment, population: int, trace: None, number: int) -> Draw:
-        return draw_cohort(experiment, population, trace, 2 if number == 4 else number)
+    def draw(experiment: Experiment, population: int, trace: None, number: int, seed: Seed) -> Draw:
+        return draw_cohort(experiment, population, trace, 2 if number == 4 else number, seed)
 
     monkeypatch.setattr("server.rounds.draw_cohort", draw)
     settings = [word for k, v in SHUFFLED.items() for word in ("--set", f"{k}={v}")]
@@ -283,7 +284,7 @@ def test_audits_of_what_cannot_be_audited(
 
 def test_canaries_join_like_clients(smoke: Experiment) -> None:
     experiment = smoke.updated({**POISSON, "privacy.canaries": 1000})
-    joined = [canary_cohort(experiment, 180, r) for r in range(1, 101)]
+    joined = [canary_cohort(experiment, 180, r, 0) for r in range(1, 101)]
     counts = np.unique(np.concatenate(joined), return_counts=True)[1]
     taking_part = 500
     expected = 100 * 10 / 180
@@ -291,6 +292,6 @@ def test_canaries_join_like_clients(smoke: Experiment) -> None:
     turns = smoke.updated({**SHUFFLED, "privacy.canaries": 1000})
     seen: dict[int, int] = {}
     for number in range(1, 60):
-        for canary in canary_cohort(turns, 180, number).tolist():
+        for canary in canary_cohort(turns, 180, number, 0).tolist():
             assert number - seen.get(canary, -100) >= 4
             seen[canary] = number

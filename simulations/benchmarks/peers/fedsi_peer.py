@@ -29,7 +29,9 @@ def main(folder: Path) -> None:
     state: State = initial_state(experiment, description)
     with InProcessGrid(population, settings["workers"]) as grid:
         hosts = Hosts(grid, experiment.to_toml())
-        rounds = run_rounds(grid, hosts.connected, experiment, description, None, state)
+        rounds = run_rounds(
+            grid, hosts.connected, experiment, description, None, state, seed=experiment.seed
+        )
         for _ in sys.stdin:
             before = _node_memory(grid)
             state, record = next(rounds)

@@ -177,7 +177,7 @@ def _write_task(experiment: Experiment, folder: Path, cache: Path, tell: Progres
         _examples(experiment, population, client, number)
         for number in range(1, experiment.server.rounds + 1)
         for client in draw_cohort(
-            experiment, description.training_clients, None, number
+            experiment, description.training_clients, None, number, experiment.seed
         ).reporting.tolist()
     ]
     np.save(folder / "rows.npy", np.concatenate(visits))

@@ -58,8 +58,10 @@ def measure(experiment: Experiment, population: Path) -> dict[str, float]:
     measured = experiment.updated({"server.rounds": 2, "server.evaluate_every": 2})
     with InProcessGrid(population, 1) as grid:
         state = initial_state(warm, description)
-        list(run_rounds(grid, lambda: [FIRST_NODE], warm, description, None, state))
-        rounds = run_rounds(grid, lambda: [FIRST_NODE], measured, description, None, state)
+        list(run_rounds(grid, lambda: [FIRST_NODE], warm, description, None, state, seed=warm.seed))
+        rounds = run_rounds(
+            grid, lambda: [FIRST_NODE], measured, description, None, state, seed=measured.seed
+        )
         with timed(FusedSgd, "step") as steps, timed(BlockTrainer, "train") as block:
             # The first of two rounds: it ends without an evaluation.
             began = time.process_time()
