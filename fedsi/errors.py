@@ -1,4 +1,4 @@
-"""The one exception that is a person's to mend."""
+"""Errors whose message is for a person."""
 
 
 class UserError(Exception):
@@ -6,4 +6,11 @@ class UserError(Exception):
 
     The message is one sentence: what is wrong, where, what was expected, what to do. The command
     line prints it alone and exits with 2.
+    """
+
+
+class UnfinishedError(Exception):
+    """Something could not be finished, though what the user gave may be right.
+
+    The message is one sentence, which the command line prints alone; it exits with 1.
     """

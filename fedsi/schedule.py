@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SCHEDULES = ("constant", "warm_up", "cosine", "cooldown")
 
@@ -40,8 +42,10 @@ class Schedule:
             return 1 - (1 - lowest) * max(0, round_number - (rounds - last)) / last
         return 1.0
 
-    def factors(self, rounds: int) -> NDArray[np.float64]:
+    def factors(self, rounds: int) -> "NDArray[np.float64]":
         """Return the factors of all rounds, ``[rounds]``."""
+        import numpy as np  # noqa: PLC0415 - what only names the schedules need not wait for it
+
         return np.array([self.factor(number, rounds) for number in range(1, rounds + 1)])
 
     def least_rounds(self, rounds: int) -> int:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fedsi.data.population import Description
 from fedsi.data.vocabulary import VOCABULARY_FILES
-from fedsi.errors import UserError
+from fedsi.errors import UnfinishedError, UserError
 from fedsi.messages import (
     ARRAY_FORMAT,
     ARRAYS,
@@ -54,7 +54,7 @@ _Answer = TypeVar("_Answer")
 _DESCRIPTION = TypeAdapter(Description)
 
 
-class NodesError(Exception):
+class NodesError(UnfinishedError):
     """The nodes cannot serve this experiment at all."""
 
 

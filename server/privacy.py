@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.errors import UserError
+from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.privacy.adaptive import count_noise, next_clip_norm, update_noise_multiplier
 from fedsi.privacy.participation import Participations, none_yet, record
@@ -38,7 +38,7 @@ Update = NDArray[np.float32]
 CLIP_NORM, RELEASED = "clip_norm", "released"
 
 
-class ParticipationError(Exception):
+class ParticipationError(UnfinishedError):
     """Clients are about to take part more often, or closer together, than epsilon counts on."""
 
 

@@ -10,8 +10,9 @@ import torch
 from flwr.app import Context, RecordDict
 from numpy.typing import NDArray
 
+from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.data.corpus import Corpus, Progress, silent
-from fedsi.data.prepare import DEFAULT_CACHE, open_population, prepare
+from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
 from fedsi.models.build import build_model

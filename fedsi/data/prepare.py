@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedsi.data import pydocs, store, synthetic
+from fedsi.data.cache import DEFAULT_CACHE, cache_folder
 from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.encode import build_store
 from fedsi.data.formats.files import Columns
@@ -16,8 +17,6 @@ from fedsi.data.population import FORMAT, Population, read_meta
 from fedsi.errors import UserError
 from fedsi.experiment import DataSettings
 from fedsi.files import cannot_write, sha256_of_file
-
-DEFAULT_CACHE = Path.home() / ".cache" / "fedsi"
 
 _SYNTHETIC_ONLY = {"population", "topic_concentration", "median_examples", "examples_sigma"}
 _SYNTHETIC = _SYNTHETIC_ONLY | {
@@ -61,8 +60,10 @@ def prepare(
         corpus: A corpus in memory, in place of the one that ``data.corpus`` names.
 
     Raises:
-        UserError: The corpus is missing or cannot be used.
+        UserError: The corpus is missing or cannot be used, or there is no home folder for the
+            usual cache.
     """
+    cache = cache_folder(cache)
     if corpus is None and data.corpus == synthetic.KIND:
         return _prepare_synthetic(data, cache)
     corpus = corpus or _find_corpus(data, cache, progress)

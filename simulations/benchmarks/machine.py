@@ -6,10 +6,12 @@ import re
 import resource
 from pathlib import Path
 
+from fedsi.errors import UnfinishedError
+
 MIB = 1 << 20
 
 
-class BenchmarkError(Exception):
+class BenchmarkError(UnfinishedError):
     """A benchmark's result would be wrong, or its process died."""
 
 

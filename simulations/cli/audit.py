@@ -3,19 +3,19 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from fedsi.errors import UserError
-from fedsi.experiment import Experiment
-from server.run_folder import EXPERIMENT, RunFolder
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.cli.run import shown_on
-from simulations.simulation import simulate
+
+if TYPE_CHECKING:
+    from fedsi.experiment import Experiment
 
 CANARIES = 400
 """How many an experiment gets that has none of its own."""
@@ -42,9 +42,9 @@ def audit(
     Without a run, one is made: the preset ``audit`` unless an experiment is named. The exit code is
     1 if the claim is refuted.
     """
-    # Statistics take a second to import, which other commands need not pay.
-    from simulations.membership import membership_of  # noqa: PLC0415
-    from simulations.reports.audit import FIGURE, write_audit  # noqa: PLC0415
+    from server.run_folder import RunFolder
+    from simulations.membership import membership_of
+    from simulations.reports.audit import FIGURE, write_audit
 
     if run and (experiment_file or preset or overrides or out):
         raise UserError(f"give either a finished run ({run}) or an experiment to run, not both")
@@ -65,7 +65,7 @@ def audit(
         raise options.StoppedError("the claimed epsilon is refuted: the run is not that private")
 
 
-def _with_canaries(base: Experiment) -> Experiment:
+def _with_canaries(base: "Experiment") -> "Experiment":
     if base.privacy.mechanism == "none":
         raise UserError(
             "privacy.mechanism = none claims nothing that could be audited; choose gaussian, tree, "
@@ -74,7 +74,9 @@ def _with_canaries(base: Experiment) -> Experiment:
     return base if base.privacy.canaries else base.updated({"privacy.canaries": CANARIES})
 
 
-def _run(experiment: Experiment, folder: Path, cache: Path, *, overwrite: bool) -> None:
+def _run(experiment: "Experiment", folder: Path, cache: Path, *, overwrite: bool) -> None:
+    from simulations.simulation import simulate
+
     try:
         with Display(options.messages()) as display:
             simulate(
@@ -98,6 +100,8 @@ def _claim(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: The folder holds no finished run, or one that cannot be audited.
     """
+    from server.run_folder import EXPERIMENT, RunFolder
+
     summary = RunFolder(folder).summary()
     if summary is None:
         advice = (

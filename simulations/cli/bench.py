@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedsi.experiment import Experiment
 from fedsi.files import make_folder
 from simulations.cli import options
 from simulations.cli.display import Display
 
 if TYPE_CHECKING:
+    from fedsi.experiment import Experiment
     from simulations.benchmarks.report import Report
 
 bench = typer.Typer(help="Measure fedsi on this machine.", no_args_is_help=True)
@@ -33,7 +33,7 @@ def ingestion(
     as_json: options.Json = False,
 ) -> None:
     """Generate a corpus like Stack Overflow and build its token store."""
-    from simulations.benchmarks.ingestion import measure_ingestion  # noqa: PLC0415
+    from simulations.benchmarks.ingestion import measure_ingestion
 
     if sentences < clients:
         raise typer.BadParameter(f"{sentences} sentences are too few for {clients} clients")
@@ -52,7 +52,7 @@ def population(
     as_json: options.Json = False,
 ) -> None:
     """Open a large synthetic population, draw cohorts of it and train some."""
-    from simulations.benchmarks.population import measure_population  # noqa: PLC0415
+    from simulations.benchmarks.population import measure_population
 
     if cohort > clients // 2:
         raise typer.BadParameter(f"a cohort of {cohort} is too large for {clients} clients")
@@ -128,7 +128,7 @@ def roofline(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Compare the training steps' useful arithmetic with the best matrix product."""
-    from simulations.benchmarks import roofline as program  # noqa: PLC0415
+    from simulations.benchmarks import roofline as program
 
     tasks = _tasks(corpus, architectures, sizes, clients, repeats)
     with Display(options.messages()) as display:
@@ -153,7 +153,7 @@ def privacy(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Measure what clipping and noise add to the time of a round."""
-    from simulations.benchmarks import privacy as program  # noqa: PLC0415
+    from simulations.benchmarks import privacy as program
 
     measured = []
     with Display(options.messages()) as display:
@@ -181,8 +181,8 @@ def scaling(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Measure more workers, the overhead of a round, the memory of a worker, and the start."""
-    from simulations.benchmarks.scaling.measure import measure_scaling  # noqa: PLC0415
-    from simulations.benchmarks.scaling.report import scaling_report  # noqa: PLC0415
+    from simulations.benchmarks.scaling.measure import measure_scaling
+    from simulations.benchmarks.scaling.report import scaling_report
 
     counts, members = _counts("--workers", workers), _counts("--cohorts", cohorts)
     if counts[0] != 1:
@@ -202,7 +202,7 @@ def presets(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run a round of each preset of a published size, on one corpus."""
-    from simulations.benchmarks import presets as program  # noqa: PLC0415
+    from simulations.benchmarks import presets as program
 
     with tempfile.TemporaryDirectory() as place, Display(options.messages()) as display:
         rounds = [
@@ -224,9 +224,10 @@ def _counts(option: str, text: str) -> list[int]:
 
 def _tasks(
     corpus: str, architectures: str, sizes: str, cohort: int, rounds: int
-) -> list[tuple[str, Experiment]]:
+) -> list[tuple[str, "Experiment"]]:
     """Return each model's size and what is trained of it."""
-    from simulations.benchmarks.peers.measure import (  # noqa: PLC0415
+    from fedsi.experiment import Experiment
+    from simulations.benchmarks.peers.measure import (
         ARCHITECTURES,
         SIZES,
         experiment_for,
@@ -258,13 +259,13 @@ def _compare(
     name: str,
     peer: str,
     python: Path,
-    tasks: Sequence[tuple[str, Experiment]],
+    tasks: Sequence[tuple[str, "Experiment"]],
     cache: Path,
     out: Path | None,
     *,
     as_json: bool,
 ) -> None:
-    from simulations.benchmarks.peers import measure, report  # noqa: PLC0415
+    from simulations.benchmarks.peers import measure, report
 
     measured = []
     with Display(options.messages()) as display:
@@ -281,7 +282,7 @@ def _compare(
 
 def _report(report: "Report", result: Any, out: Path | None, *, as_json: bool) -> None:
     """Write a report, and print its table or the result as JSON."""
-    from simulations.benchmarks.report import write_report  # noqa: PLC0415
+    from simulations.benchmarks.report import write_report
 
     folder = out or options.default_folder(f"bench-{report.name}")
     write_report(report, folder)

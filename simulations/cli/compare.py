@@ -5,10 +5,6 @@ from typing import Annotated
 import typer
 
 from simulations.cli import options, study
-from simulations.reports.comparison import comparison_report
-from simulations.reports.study import write_report
-from simulations.studies.compare import LEARNING_RATE, Comparison, experiment_of
-from simulations.studies.grid import grid, read_outcomes
 
 
 def compare(
@@ -28,6 +24,11 @@ def compare(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run every combination and write one table, one figure and one page."""
+    from simulations.reports.comparison import comparison_report
+    from simulations.reports.study import write_report
+    from simulations.studies.compare import LEARNING_RATE, Comparison, experiment_of
+    from simulations.studies.grid import grid, read_outcomes
+
     base = options.resolve(experiment_file, preset, overrides)
     names = study.parse_list(architectures, str, "--architectures")
     rates = study.parse_list(client_learning_rates, float, "--client-learning-rates")

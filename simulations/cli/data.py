@@ -4,18 +4,18 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedsi.data.describe import describe as describe_population
-from fedsi.data.prepare import open_population, prepare
-from fedsi.experiment import Experiment, parse_overrides
 from fedsi.files import make_folder, write_atomically
 from simulations.cli import options
 from simulations.cli.display import Display
+
+if TYPE_CHECKING:
+    from fedsi.experiment import Experiment
 
 PICTURE, FACTS = "clients", "description.json"
 
@@ -40,6 +40,10 @@ def describe(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Count clients, sentences and words, and say what n-gram models make of the corpus."""
+    from fedsi.data.describe import describe as describe_population
+    from fedsi.data.prepare import prepare
+    from simulations.reports.figures import clients_histogram, save_figure
+
     experiment = _experiment(corpus, overrides)
     console = options.messages()
     with Display(console) as display:
@@ -51,9 +55,6 @@ def describe(
         typer.echo(json.dumps(facts.values, allow_nan=False))
     else:
         _show(facts.values)
-    # Matplotlib takes a second to import, which the other commands need not pay.
-    from simulations.reports.figures import clients_histogram, save_figure  # noqa: PLC0415
-
     save_figure(clients_histogram(facts.words_per_client), folder / PICTURE)
     text = json.dumps(facts.values, indent=1, allow_nan=False) + "\n"
     write_atomically(folder / FACTS, text.encode())
@@ -68,6 +69,8 @@ def prepare_command(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Build the token store ahead of a run with the same data settings."""
+    from fedsi.data.prepare import open_population, prepare
+
     experiment = _experiment(corpus, overrides)
     began = time.perf_counter()
     console = options.messages()
@@ -88,7 +91,9 @@ def prepare_command(
     console.print(f"store: {folder}", highlight=False, soft_wrap=True)
 
 
-def _experiment(corpus: str, overrides: list[str] | None) -> Experiment:
+def _experiment(corpus: str, overrides: list[str] | None) -> "Experiment":
+    from fedsi.experiment import Experiment, parse_overrides
+
     return Experiment().updated({"data.corpus": corpus, **parse_overrides(overrides or [])})
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -15,7 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from server.rounds import RoundRecord
+if TYPE_CHECKING:
+    from server.rounds import RoundRecord
 
 RECENT = 10
 """Rounds that the speed is averaged over."""
@@ -61,7 +62,7 @@ class Display:
             self._console.print(f"{what} ...")
         self._bars.update(self._task(what, total), completed=done, total=total)
 
-    def rounds(self, name: str, records: Sequence[RoundRecord], total: int) -> None:
+    def rounds(self, name: str, records: Sequence["RoundRecord"], total: int) -> None:
         """Show a run's rounds so far."""
         if not records or len(records) == self._seen.get(name):
             return
@@ -81,7 +82,7 @@ class Display:
         return self._tasks[name]
 
 
-def _detail(records: Sequence[RoundRecord]) -> str:
+def _detail(records: Sequence["RoundRecord"]) -> str:
     """Return losses and speed, short enough for a terminal of 80 columns."""
     recent = records[-RECENT:]
     speed = sum(r.clients for r in recent) / sum(r.train_seconds for r in recent)

@@ -1,7 +1,7 @@
 """``fedsi evaluate``: a trained model on held-out clients, by sentences and at any length."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -9,16 +9,9 @@ from rich.table import Table
 
 from simulations.cli import options, study
 from simulations.cli.display import Display
-from simulations.evaluate import (
-    LengthScore,
-    Score,
-    evaluate_lengths,
-    evaluate_sentences,
-    metrics_json,
-    open_heldout,
-    score_json,
-)
-from simulations.trained import open_run
+
+if TYPE_CHECKING:
+    from simulations.evaluate import LengthScore, Score
 
 
 def evaluate(
@@ -31,6 +24,15 @@ def evaluate(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Evaluate a trained model on the held-out clients of its corpus."""
+    from simulations.evaluate import (
+        evaluate_lengths,
+        evaluate_sentences,
+        metrics_json,
+        open_heldout,
+        score_json,
+    )
+    from simulations.trained import open_run
+
     lengths = study.parse_lengths(sequence_length, "--sequence-length") if sequence_length else []
     finished = open_run(run)
     with Display(options.messages()) as display:
@@ -49,7 +51,7 @@ def evaluate(
         _show(sentences, scores, finished.experiment.data.sequence_length)
 
 
-def _show(sentences: Score, scores: list[LengthScore], trained: int) -> None:
+def _show(sentences: "Score", scores: list["LengthScore"], trained: int) -> None:
     console = Console()
     rows = {str(score.length): score.whole for score in scores}
     console.print(_table("On held-out clients", {"sentence": sentences, **rows}))
@@ -58,7 +60,7 @@ def _show(sentences: Score, scores: list[LengthScore], trained: int) -> None:
         console.print(_table(f"At positions beyond the {trained} of training", far))
 
 
-def _table(title: str, scores: dict[str, Score]) -> Table:
+def _table(title: str, scores: dict[str, "Score"]) -> Table:
     table = Table(title=title, title_justify="left")
     header = ("length", "tokens", "loss", "perplexity", "accuracy", "word accuracy", "unigram loss")
     for place, name in enumerate(header):

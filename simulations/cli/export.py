@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 
 from fedsi.files import make_folder, write_atomically
-from server.run_folder import EXPORTED
 from simulations.cli import options
-from simulations.trained import open_run
 
 
 class Format(StrEnum):
@@ -33,8 +31,9 @@ def export(
     as_json: options.Json = False,
 ) -> None:
     """Write a trained model as a function from tokens [batch, time] to logits."""
-    # The exporters take a second to import, which other commands need not pay.
-    from fedsi.inference.export import FORMATS  # noqa: PLC0415
+    from fedsi.inference.export import FORMATS
+    from server.run_folder import EXPORTED
+    from simulations.trained import open_run
 
     finished = open_run(run)
     content = FORMATS[form.value](finished.trained)

@@ -1,16 +1,16 @@
 """``fedsi lengths``: position encodings at sequence lengths beyond that of training."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
 from simulations.cli import options, study
-from simulations.reports.lengths import LABELS, lengths_report, markdown
-from simulations.reports.study import write_report
-from simulations.studies.lengths import LengthStudy, experiment_of, length_cells, score_cells
+
+if TYPE_CHECKING:
+    from fedsi.experiment import Experiment
+    from simulations.studies.lengths import LengthStudy
 
 _PRESET = "length"
 
@@ -20,8 +20,9 @@ def lengths(
     preset: options.Preset = None,
     overrides: options.Overrides = None,
     positions: Annotated[
-        str, typer.Option(metavar="NAME,...", help="Position encodings to try.")
-    ] = ",".join(LABELS),
+        str | None,
+        typer.Option(metavar="NAME,...", help="Position encodings to try; by default all."),
+    ] = None,
     sequence_lengths: Annotated[
         str, typer.Option("--lengths", metavar="LENGTH,...", help="Lengths to evaluate at.")
     ] = "20,40,80,160",
@@ -37,9 +38,12 @@ def lengths(
 
     Without an experiment it is the preset ``length``.
     """
+    from simulations.reports.lengths import LABELS
+    from simulations.studies.lengths import LengthStudy, experiment_of, length_cells, score_cells
+
     usual = None if experiment_file or preset else _PRESET
     base = options.resolve(experiment_file, preset or usual, overrides)
-    names = study.parse_list(positions, str, "--positions")
+    names = study.parse_list(positions or ",".join(LABELS), str, "--positions")
     wanted = sorted(study.parse_lengths(sequence_lengths, "--lengths"))
     cells = list(length_cells(names, seeds, base.seed))
     experiments = {cell.name: experiment_of(base, cell) for cell in cells}
@@ -55,7 +59,10 @@ def lengths(
     _write(LengthStudy(names, wanted, outcomes, base), base, folder, as_json=as_json)
 
 
-def _write(result: LengthStudy, base: Experiment, folder: Path, *, as_json: bool) -> None:
+def _write(result: "LengthStudy", base: "Experiment", folder: Path, *, as_json: bool) -> None:
+    from simulations.reports.lengths import lengths_report, markdown
+    from simulations.reports.study import write_report
+
     report = lengths_report(result)
     write_report(report, result, base, folder)
     write_atomically(folder / f"{report.stem}.md", markdown(report).encode())

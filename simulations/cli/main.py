@@ -17,10 +17,7 @@ import typer
 from click.exceptions import NoArgsIsHelpError
 
 import fedsi
-from fedsi.errors import UserError
-from server.nodes import NodesError
-from server.privacy import ParticipationError
-from simulations.benchmarks.machine import BenchmarkError
+from fedsi.errors import UnfinishedError, UserError
 from simulations.cli.audit import audit
 from simulations.cli.bench import bench
 from simulations.cli.compare import compare
@@ -28,12 +25,10 @@ from simulations.cli.data import data
 from simulations.cli.evaluate import evaluate
 from simulations.cli.export import export
 from simulations.cli.lengths import lengths
-from simulations.cli.options import StoppedError
 from simulations.cli.predict import generate, predict
 from simulations.cli.privacy import privacy
 from simulations.cli.run import run
 from simulations.cli.tradeoff import tradeoff
-from simulations.studies.runner import CellError
 
 _INTERRUPTED = 130
 
@@ -99,7 +94,7 @@ def _failure(error: Exception) -> tuple[str, int] | None:
         case click.ClickException():
             # Click and typer both make the same suggestion.
             return re.sub(r"( Did you mean [^?]+\?)\1", r"\1", error.format_message()), 2
-        case BenchmarkError() | NodesError() | ParticipationError() | CellError() | StoppedError():
+        case UnfinishedError():
             return str(error), 1
         case OSError(errno=errno.ENOSPC | errno.EIO):
             return f"cannot write: {error.strerror}; free some space", 1

@@ -2,15 +2,17 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from fedsi.data.prepare import DEFAULT_CACHE
-from fedsi.errors import UserError
-from fedsi.experiment import Experiment, parse_overrides
+from fedsi.data.cache import DEFAULT_CACHE
+from fedsi.errors import UnfinishedError, UserError
 from simulations.presets import load_preset, preset_names
+
+if TYPE_CHECKING:
+    from fedsi.experiment import Experiment
 
 ExperimentFile = Annotated[
     Path | None,
@@ -42,27 +44,31 @@ FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fi
 CACHE = DEFAULT_CACHE
 
 
-class StoppedError(Exception):
+class StoppedError(UnfinishedError):
     """The person stopped the command; the message says how to go on."""
 
 
-def named(file: Path | None, preset: str | None) -> Experiment:
+def named(file: Path | None, preset: str | None) -> "Experiment":
     """Return the experiment that is named, or the default one.
 
     Raises:
         UserError: Both a file and a preset, or a file or preset that cannot be read.
     """
+    from fedsi.experiment import Experiment
+
     if file and preset:
         raise UserError(f"give either a file ({file}) or --preset {preset}, not both")
     return load_preset(preset) if preset else Experiment.from_file(file) if file else Experiment()
 
 
-def resolve(file: Path | None, preset: str | None, overrides: list[str] | None) -> Experiment:
+def resolve(file: Path | None, preset: str | None, overrides: list[str] | None) -> "Experiment":
     """Build the experiment that the options describe.
 
     Raises:
         UserError: Both a file and a preset, or anything that the experiment refuses.
     """
+    from fedsi.experiment import parse_overrides
+
     return named(file, preset).updated(parse_overrides(overrides or []))
 
 

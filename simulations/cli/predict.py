@@ -1,27 +1,17 @@
 """``fedsi predict`` and ``fedsi generate``: a trained model's next words."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedsi.data.protocol import EOS, OOV
 from fedsi.errors import UserError
-from fedsi.inference.reading import (
-    Candidate,
-    Reading,
-    TrainedModel,
-    begin,
-    candidates,
-    read_text,
-)
-from fedsi.inference.sampling import write_on
-from fedsi.threads import torch_threads
-from fedsi.training.metrics import SUGGESTIONS
 from simulations.cli import options
-from simulations.trained import open_run
+
+if TYPE_CHECKING:
+    from fedsi.inference.reading import Candidate, Reading, TrainedModel
 
 _LONGEST_TITLE = 60
 
@@ -29,10 +19,15 @@ _LONGEST_TITLE = 60
 def predict(
     run: options.FinishedRun,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text so far.")],
-    top: Annotated[int, typer.Option(min=1, help="Words to show.")] = SUGGESTIONS,
+    top: Annotated[int, typer.Option(min=1, help="Words to show.")] = 3,
     as_json: options.Json = False,
 ) -> None:
     """Say which words a trained model expects next."""
+    from fedsi.data.protocol import EOS, OOV
+    from fedsi.inference.reading import candidates, read_text
+    from fedsi.threads import torch_threads
+    from simulations.trained import open_run
+
     with torch_threads(1):
         trained = open_run(run).trained
         reading = read_text(trained, text)
@@ -56,7 +51,11 @@ def predict(
     Console().print(table)
 
 
-def _to_json(trained: TrainedModel, reading: Reading, found: list[Candidate]) -> dict[str, object]:
+def _to_json(
+    trained: "TrainedModel", reading: "Reading", found: list["Candidate"]
+) -> dict[str, object]:
+    from fedsi.data.protocol import EOS, OOV
+
     return {
         "read": trained.vocabulary.decode(reading.tokens[1:]),
         "tokens": list(reading.tokens),
@@ -68,7 +67,7 @@ def _to_json(trained: TrainedModel, reading: Reading, found: list[Candidate]) ->
     }
 
 
-def _probability(reading: Reading, token: int) -> float:
+def _probability(reading: "Reading", token: int) -> float:
     return float(reading.log_probabilities[token].exp())
 
 
@@ -88,6 +87,11 @@ def generate(
     as_json: options.Json = False,
 ) -> None:
     """Let a trained model write on."""
+    from fedsi.inference.reading import begin, read_text
+    from fedsi.inference.sampling import write_on
+    from fedsi.threads import torch_threads
+    from simulations.trained import open_run
+
     if not 0 < temperature < float("inf"):
         raise UserError(f"--temperature {temperature:g} is not allowed: give a number above 0")
     with torch_threads(1):

@@ -73,8 +73,7 @@ def privacy(
     as_json: options.Json = False,
 ) -> None:
     """Print the epsilon of a run by every valid accountant, and of other noise multipliers."""
-    # The accounting libraries take seconds to import.
-    from simulations.cli.prices import show  # noqa: PLC0415
+    from simulations.cli.prices import show
 
     if noise_multiplier is not None and target_epsilon is not None:
         raise UserError("give either --noise-multiplier or --target-epsilon, not both")

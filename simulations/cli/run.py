@@ -1,19 +1,19 @@
 """``fedsi run``: one experiment."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedsi.experiment import Experiment
-from server.observer import Observer
-from server.rounds import RoundRecord
-from server.run_folder import EXPERIMENT, RunFolder
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.simulation import simulate
+
+if TYPE_CHECKING:
+    from fedsi.experiment import Experiment
+    from server.observer import Observer
+    from server.rounds import RoundRecord
 
 _SHOWN = {
     "status": "status",
@@ -56,6 +56,9 @@ def run(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run one federated training and write its folder."""
+    from server.run_folder import EXPERIMENT, RunFolder
+    from simulations.simulation import simulate
+
     folder = out or options.default_folder("run")
     anything_named = experiment_file or preset or overrides
     experiment = (
@@ -89,11 +92,11 @@ def run(
     console.print(f"results are in {folder}", highlight=False, soft_wrap=True)
 
 
-def shown_on(display: Display) -> Observer:
+def shown_on(display: Display) -> "Observer":
     """Return what shows each round as it ends."""
     records: list[RoundRecord] = []
 
-    def on_round(experiment: Experiment, record: RoundRecord) -> None:
+    def on_round(experiment: "Experiment", record: "RoundRecord") -> None:
         records.append(record)
         display.rounds(experiment.model.architecture, records, experiment.server.rounds)
 

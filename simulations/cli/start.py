@@ -3,21 +3,30 @@
 import os
 import signal
 import sys
+from types import FrameType
 
 
 def main() -> int:
     """Load the command and run it; returns its exit code."""
-    usual = signal.getsignal(signal.SIGINT)
-    if usual is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)
-    from simulations.cli.main import main as command  # noqa: PLC0415
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    from simulations.cli.main import main as command
 
-    signal.signal(signal.SIGINT, usual)
     return command()
 
 
-def _leave(*_: object) -> None:
-    # Not by an exception: some libraries swallow one that comes while they are imported.
-    sys.stderr.write("error: interrupted; nothing ran yet\n")
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise ``KeyboardInterrupt``, but not into an import: some libraries swallow it there."""
+    if not _is_importing(frame):
+        signal.default_int_handler(number, frame)
+    sys.stderr.write("error: interrupted while libraries were loaded\n")
     sys.stderr.flush()
     os._exit(1)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

@@ -5,25 +5,21 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedsi.data.population import Description
-from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
-from fedsi.experiment import Experiment
 from fedsi.files import make_folder
-from fedsi.models.build import build_model
-from server.availability import read_trace
-from server.cohorts import check_cohort_size
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.reports.study import PAGE, Report
-from simulations.studies.grid import RUNS
-from simulations.studies.runner import check_same, run_cells
+
+if TYPE_CHECKING:
+    from fedsi.data.population import Description
+    from fedsi.experiment import Experiment
+    from simulations.reports.study import Report
 
 _Item = TypeVar("_Item")
 
@@ -68,6 +64,8 @@ def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> N
         UserError: It is a file, or holds a study that is to be neither replaced nor continued, or
             both.
     """
+    from simulations.studies.grid import RUNS
+
     if overwrite and resume:
         raise UserError("give either --resume or --overwrite, not both")
     if folder.exists() and not folder.is_dir():
@@ -91,12 +89,16 @@ def shown(console: Console, folder: Path) -> Iterator[Display]:
         ) from None
 
 
-def open_corpus(base: Experiment, cache: Path, display: Display) -> Description:
+def open_corpus(base: "Experiment", cache: Path, display: Display) -> "Description":
     """Prepare the corpus once, find out whether all runs can use it, and describe it.
 
     Raises:
         UserError: There is no such corpus or trace, or too few clients.
     """
+    from fedsi.data.prepare import open_population, prepare
+    from server.availability import read_trace
+    from server.cohorts import check_cohort_size
+
     population = open_population(prepare(base.data, cache, display.step))
     training_clients = population.description.training_clients
     check_cohort_size(base, training_clients)
@@ -106,10 +108,10 @@ def open_corpus(base: Experiment, cache: Path, display: Display) -> Description:
 
 
 def run_experiments(
-    experiments: Mapping[str, Experiment],
+    experiments: Mapping[str, "Experiment"],
     folder: Path,
     display: Display,
-    description: Description,
+    description: "Description",
     *,
     cache: Path,
     jobs: int | None,
@@ -122,6 +124,10 @@ def run_experiments(
             be built.
         CellError: Some experiments could not be run.
     """
+    from fedsi.models.build import build_model
+    from simulations.studies.grid import RUNS
+    from simulations.studies.runner import check_same, run_cells
+
     for experiment in experiments.values():
         build_model(experiment, description.vocabulary_size)
     make_folder(folder / RUNS)
@@ -139,8 +145,10 @@ def run_experiments(
     )
 
 
-def show(report: Report, folder: Path, console: Console, *, as_json: bool) -> None:
+def show(report: "Report", folder: Path, console: Console, *, as_json: bool) -> None:
     """Print the result, and on the console where the rest is."""
+    from simulations.reports.study import PAGE
+
     if as_json:
         typer.echo(json.dumps(report.values, allow_nan=False))
     else:
@@ -152,7 +160,7 @@ def show(report: Report, folder: Path, console: Console, *, as_json: bool) -> No
     )
 
 
-def _print(report: Report, console: Console) -> None:
+def _print(report: "Report", console: Console) -> None:
     drawn = Table(title=report.table_title, title_justify="left")
     for place, name in enumerate(report.header):
         drawn.add_column(name, justify="left" if place == 0 else "right")

@@ -1,28 +1,17 @@
 """``fedsi tradeoff``: utility against privacy, for architectures over levels of noise and seeds."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from fedsi.errors import UserError
-from fedsi.experiment import parse_overrides
 from simulations.cli import options, study
-from simulations.reports.study import write_report
-from simulations.reports.tradeoff import tradeoff_report
-from simulations.reports.tradeoff_figure import number
-from simulations.studies.grid import Axis, grid, read_outcomes
-from simulations.studies.tradeoff import (
-    EPSILON,
-    NOISE,
-    Level,
-    Tradeoff,
-    experiment_of,
-    level_of,
-    with_noise,
-    without_noise,
-)
+
+if TYPE_CHECKING:
+    from simulations.studies.grid import Axis
+    from simulations.studies.tradeoff import Level
 
 _EPSILONS = "inf,8,4,2,1"
 
@@ -52,6 +41,18 @@ def tradeoff(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run every combination and write utility against epsilon: a table, a figure and a page."""
+    from fedsi.experiment import parse_overrides
+    from simulations.reports.study import write_report
+    from simulations.reports.tradeoff import tradeoff_report
+    from simulations.studies.grid import grid, read_outcomes
+    from simulations.studies.tradeoff import (
+        Tradeoff,
+        experiment_of,
+        level_of,
+        with_noise,
+        without_noise,
+    )
+
     named = options.named(experiment_file, preset)
     base = without_noise(named, parse_overrides(overrides or []))
     names = study.parse_list(architectures, str, "--architectures")
@@ -75,8 +76,10 @@ def tradeoff(
     study.show(report, folder, console, as_json=as_json)
 
 
-def _levels(epsilons: str | None, multipliers: str | None) -> tuple[Axis, list[float]]:
+def _levels(epsilons: str | None, multipliers: str | None) -> tuple["Axis", list[float]]:
     """Return what is varied and its values, the least noise first."""
+    from simulations.studies.tradeoff import EPSILON, NOISE
+
     if epsilons and multipliers:
         raise UserError("give either --target-epsilons or --noise-multipliers, not both")
     if multipliers:
@@ -85,7 +88,9 @@ def _levels(epsilons: str | None, multipliers: str | None) -> tuple[Axis, list[f
     return EPSILON, sorted(values, reverse=True)
 
 
-def _show_levels(levels: Sequence[Level], console: Console) -> None:
+def _show_levels(levels: Sequence["Level"], console: Console) -> None:
+    from simulations.reports.tradeoff_figure import number
+
     for level in levels:
         console.print(
             f"epsilon {number(level.epsilon)}: noise multiplier {number(level.noise_multiplier)}, "

@@ -2,9 +2,12 @@
 
 import difflib
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from fedsi.errors import UserError
-from fedsi.experiment import Experiment
+
+if TYPE_CHECKING:
+    from fedsi.experiment import Experiment
 
 
 def preset_names() -> list[str]:
@@ -13,12 +16,14 @@ def preset_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
-def load_preset(name: str) -> Experiment:
+def load_preset(name: str) -> "Experiment":
     """Return a preset.
 
     Raises:
         UserError: There is none of that name.
     """
+    from fedsi.experiment import Experiment  # noqa: PLC0415 - listing the names need not wait
+
     names = preset_names()
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from fedsi.errors import UserError
+from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
 from server.rounds import RoundRecord
 from server.run_folder import EXPERIMENT, RunFolder
@@ -25,7 +25,7 @@ OnRecords = Callable[[str, Sequence[RoundRecord]], None]
 """Called with a cell's name and all its rounds so far."""
 
 
-class CellError(Exception):
+class CellError(UnfinishedError):
     """An experiment of a study could not be run; the others are not affected."""
 
 

@@ -235,7 +235,7 @@ def test_ctrl_c_while_libraries_are_loaded_is_one_sentence(seconds: float) -> No
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
-    assert err == "error: interrupted; nothing ran yet\n"
+    assert err == "error: interrupted while libraries were loaded\n"
 
 
 def test_a_full_disk_behind_standard_output_is_one_sentence() -> None:
