@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedsi.data.corpus import Progress
@@ -16,21 +17,24 @@ _SETTLED_SECONDS = 2.0
 """A file changed more recently than this may change again within its time stamp's resolution."""
 
 
-def content_sha256(path: Path, cache: Path | None, progress: Progress) -> str:
+def content_sha256(
+    path: Path, files: Sequence[Path], cache: Path | None, progress: Progress
+) -> str:
     """Return the SHA-256 of a file's bytes, or of the names and hashes of a folder's files.
 
     Args:
         path: A file or folder.
+        files: The file, or those of the folder's files that count, in a fixed order.
         cache: Folder in which hashes of large files are remembered by path, size and time stamp.
         progress: Told how many megabytes are done.
 
     Raises:
         OSError: Something cannot be read.
     """
-    if path.is_file():
+    if list(files) == [path]:
         return _remembered(path, cache, progress)
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in files:
         digest.update(json.dumps(file.relative_to(path).as_posix()).encode())
         digest.update(_remembered(file, cache, progress).encode())
     return digest.hexdigest()

@@ -20,6 +20,7 @@ from fedsi.data.formats import (
     tff_sqlite,
 )
 from fedsi.data.formats.files import Columns, Part, is_compressed, plain_name, unpack
+from fedsi.data.formats.listing import data_files
 from fedsi.errors import UserError
 
 AUTO = "auto"
@@ -56,13 +57,15 @@ FORMATS = {
     "fedjax_sqlite": Format(
         _DATABASES, fedjax_sqlite.read_fedjax_sqlite, random_access=True, table=fedjax_sqlite.TABLE
     ),
-    "text": Format((".txt",), text.read_text),
+    "text": Format(text.SUFFIXES, text.read_text),
     "hugging_face": Format((), hugging_face.read_hugging_face),
 }
 """A new format is a module with a reader, and a line here."""
 
 _SPLIT = re.compile(r"(?<![a-z])(train|test|heldout|validation|valid|dev)(?![a-z])")
 """Words in a file's path that name a split, as in ``train/part-0.json`` or ``x_train.h5``."""
+
+_EXPLANATION = re.compile(r"(readme|licen[cs]e|notice|citation|changelog).*|.*\.md", re.IGNORECASE)
 
 
 def open_corpus(
@@ -93,12 +96,14 @@ def open_corpus(
         )
     if kind != AUTO and kind not in FORMATS:
         raise UserError(f"data.format = {kind!r} is not allowed: expected auto or {_known()}")
-    kind = recognise(path) if kind == AUTO else kind
-    parts = list(_parts(path, kind))
-    if not parts:
+    files = data_files(path)
+    kind = _recognise(path, files) if kind == AUTO else kind
+    files = _files_of(kind, files)
+    if not files:
         raise UserError(f"the folder {path} holds no file of the format {kind}")
+    parts = list(_parts(path, kind, files))
     try:
-        sha256 = content_sha256(path, cache, progress)
+        sha256 = content_sha256(path, files, cache, progress)
     except OSError as error:
         raise UserError(f"cannot read the corpus {path}: {error.strerror}") from None
 
@@ -115,9 +120,12 @@ def recognise(path: Path) -> str:
     Raises:
         UserError: None, or more than one, is possible.
     """
+    return _recognise(path, data_files(path))
+
+
+def _recognise(path: Path, files: list[Path]) -> str:
     if path.is_dir() and any((path / marker).exists() for marker in hugging_face.MARKERS):
         return "hugging_face"
-    files = [path] if path.is_file() else _files(path)
     kinds = {kind for file in files if (kind := _format_of(file))}
     if len(kinds) == 1:
         return kinds.pop()
@@ -149,17 +157,21 @@ def _tables(file: Path) -> set[str]:
         return set()
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def _files_of(kind: str, files: list[Path]) -> list[Path]:
+    """Return the files of a format; if no name has its ending, all but what explains the others."""
+    suffixes = FORMATS[kind].suffixes
+    if not suffixes or len(files) == 1:
+        return files
+    named = [file for file in files if plain_name(file.name).endswith(suffixes)]
+    return named or [file for file in files if not _EXPLANATION.fullmatch(file.name)]
 
 
-def _parts(path: Path, kind: str) -> Iterator[Part]:
+def _parts(path: Path, kind: str, files: list[Path]) -> Iterator[Part]:
     if path.is_file() or kind == "hugging_face":
         yield Part(path, path.name)
         return
-    for file in _files(path):
-        if plain_name(file.name).endswith(FORMATS[kind].suffixes):
-            yield Part(file, file.relative_to(path).as_posix())
+    for file in files:
+        yield Part(file, file.relative_to(path).as_posix())
 
 
 def _read(part: Part, form: Format, columns: Columns, cache: Path | None) -> Iterator[Row]:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from fedsi.data.corpus import Row
-from fedsi.data.formats.files import Columns, Part, Place, faults, open_text
+from fedsi.data.formats.files import COMPRESSIONS, Columns, Part, Place, faults, open_text
+
+SUFFIXES = (".txt",)
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 
@@ -19,7 +21,7 @@ def sentences(text: str) -> Iterator[str]:
 def read_text(part: Part, _columns: Columns) -> Iterator[Row]:
     """Read one text file, line by line; files of one sub-folder are a group."""
     name = PurePosixPath(part.name)
-    client = str(name.with_name(name.name.split(".")[0]))
+    client = _client(part.name)
     group = client if len(name.parts) == 1 else str(name.parent)
     place = Place()
     with faults(part.path, place), open_text(part.path) as file:
@@ -27,3 +29,11 @@ def read_text(part: Part, _columns: Columns) -> Iterator[Row]:
             place.text = f"line {number}"
             for sentence in sentences(line):
                 yield Row(client=client, group=group, text=sentence)
+
+
+def _client(name: str) -> str:
+    """Return a file's path without its ending; other dots in it are part of the name."""
+    for endings in (COMPRESSIONS, SUFFIXES):
+        ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
+        name = name[: len(name) - len(ending)] or name
+    return name

@@ -10,12 +10,13 @@ import pytest
 from fedsi.data import content
 from fedsi.data.content import content_sha256
 from fedsi.data.corpus import silent
+from fedsi.data.formats.listing import data_files
 
 LONG_AGO = 1_000_000_000
 
 
 def sha256(path: Path, cache: Path | None = None) -> str:
-    return content_sha256(path, cache, silent)
+    return content_sha256(path, data_files(path), cache, silent)
 
 
 @pytest.fixture
@@ -197,6 +198,7 @@ def test_a_damaged_memory_is_not_used(tmp_path: Path, hashed: list[str]) -> None
 
 def test_progress_is_told_of_large_files(tmp_path: Path, hashed: list[str]) -> None:
     told: list[tuple[str, int, int | None]] = []
-    content_sha256(written(tmp_path / "file", "x" * 100), None, lambda *step: told.append(step))
+    path = written(tmp_path / "file", "x" * 100)
+    content_sha256(path, [path], None, lambda *step: told.append(step))
     assert told[0][0] == "checking file (MB)"
     assert hashed == ["file"]

@@ -255,8 +255,9 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
         open_corpus(tmp_path / "x.unknown")
     with pytest.raises(UserError, match="'word' is not allowed: expected auto or jsonl, csv"):
         open_corpus(tmp_path / "x.unknown", "word")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no file of the format csv"):
-        open_corpus(tmp_path, "csv")
+        open_corpus(tmp_path / "empty", "csv")
     shutil.copytree(written(tmp_path, "text"), tmp_path / "mixed")
     written(tmp_path / "mixed", "csv")
     with pytest.raises(UserError, match="could be csv or text"):

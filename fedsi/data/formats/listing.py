@@ -1,0 +1,82 @@
+"""Which files below a folder are data, and which were left there by programs."""
+
+import os
+import re
+from pathlib import Path
+
+from fedsi.errors import UserError
+
+_LEFT_BY_PROGRAMS = re.compile(
+    r"""
+      \..*                                # hidden: ._x of macOS, .DS_Store, .x.crc, .git
+    | __MACOSX | __pycache__              # archives made by macOS, Python
+    | lost\+found | \$RECYCLE\.BIN        # file systems
+    | Thumbs\.db | desktop\.ini | Icon\r  # Explorer, Finder
+    | .*~ | ~\$.* | \#.*\# | .*\.sw[a-p]  # editors, office programs
+    | .*\.(bak|orig|tmp|part|crdownload)  # copies, and what is not whole yet
+    | .*\.(sqlite3?|db)-(wal|shm|journal) # SQLite, beside its databases
+    | _(SUCCESS|started_.*|committed_.*|metadata|common_metadata|temporary|delta_log)  # Spark
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def is_data(name: str) -> bool:
+    """Whether a file or folder of this name may hold data."""
+    return not _LEFT_BY_PROGRAMS.fullmatch(name)
+
+
+def data_files(path: Path) -> list[Path]:
+    """List a corpus's files: the file itself, or what lies below a folder, in order of the paths.
+
+    Names are judged below ``path`` only: a corpus inside a hidden folder is one. Links to folders
+    are followed, each folder once.
+
+    Raises:
+        UserError: It is neither a file nor a folder, or a part of it cannot be read.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(
+            f"{path} is a pipe or a device; a corpus is read more than once, so write it to a "
+            "file and name that"
+        )
+    if path.resolve() == Path(path.resolve().anchor):
+        raise UserError(f"{path} holds the whole file system; name the folder of the corpus")
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    _is_new(path, seen)
+    for folder, folders, files in os.walk(path, onerror=_refuse, followlinks=True):
+        here = Path(folder)
+        folders[:] = [f for f in sorted(folders) if is_data(f) and _is_new(here / f, seen)]
+        found += [file for name in files if is_data(name) and _is_file(file := here / name)]
+    return sorted(found)
+
+
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    try:
+        facts = folder.stat()
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+    identity = facts.st_dev, facts.st_ino
+    new = identity not in seen
+    seen.add(identity)
+    return new
+
+
+def _is_file(path: Path) -> bool:
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link to nothing; remove it, or put back what it names")
+    return path.is_file()
+
+
+def _refuse(error: OSError) -> None:
+    raise _unreadable(Path(error.filename), error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot read {path}: {error.strerror}; a corpus is all that lies below its folder, so "
+        "make that readable or name another folder"
+    )

@@ -1,0 +1,120 @@
+"""Which files of a folder are read, and that no others change its hash."""
+
+import gzip
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from fedsi import UserError
+from fedsi.data.formats.listing import data_files, is_data
+from fedsi.data.formats.table import open_corpus
+
+LEFT_BY_PROGRAMS = [
+    ".notes.txt", "._a.jsonl", ".DS_Store", "__MACOSX/._a.jsonl", "__MACOSX/a.jsonl",
+    ".ipynb_checkpoints/a-checkpoint.jsonl", ".git/a.jsonl", "a.jsonl~", "~$a.jsonl", "#a.jsonl#",
+    "a.jsonl.swp", "Thumbs.db", "desktop.ini", "a.jsonl.bak", "a.jsonl.crdownload", "_SUCCESS",
+    ".part-0.jsonl.crc", "_temporary/0/a.jsonl", "__pycache__/a.jsonl", "lost+found/a.jsonl",
+    "c.sqlite-wal", "c.db-journal",
+]  # fmt: skip
+
+
+def line(user: str, text: str = "some words") -> str:
+    return f'{{"user": "{user}", "text": "{text}"}}\n'
+
+
+def write(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def clients(path: Path, kind: str = "auto") -> list[str]:
+    return [row.client for row in open_corpus(path, kind).rows()]
+
+
+@pytest.mark.parametrize("name", LEFT_BY_PROGRAMS)
+def test_what_programs_leave_is_neither_read_nor_hashed(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "a.jsonl", line("ann"))
+    before = open_corpus(tmp_path).sha256
+    write(tmp_path / name, line("nobody"))
+    assert clients(tmp_path) == ["ann"]
+    assert open_corpus(tmp_path).sha256 == before
+
+
+@pytest.mark.parametrize(
+    "name", ["a.txt", "user=ann", "_ann.txt", "a.b.txt", "-x", "journal", "a~b"]
+)
+def test_other_names_are_data(name: str) -> None:
+    assert is_data(name)
+
+
+def test_a_corpus_in_a_hidden_folder_is_one(tmp_path: Path) -> None:
+    write(tmp_path / ".cache" / "corpus" / "a.jsonl", line("ann"))
+    assert clients(tmp_path / ".cache" / "corpus") == ["ann"]
+
+
+def test_a_file_that_is_not_read_does_not_change_the_hash(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", line("ann"))
+    before = open_corpus(tmp_path).sha256
+    write(tmp_path / "README.md", "About a.jsonl")
+    assert open_corpus(tmp_path).sha256 == before
+
+
+@pytest.mark.parametrize("name", ["part-0.json", "part-00000", "part-0.dat.gz"])
+def test_a_named_format_overrides_the_endings_of_a_folder(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "README.md", "Made by a program.")
+    path = tmp_path / name
+    content = line("ann").encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    assert clients(tmp_path, "jsonl") == ["ann"]
+
+
+def test_dots_are_part_of_a_text_file_s_name(tmp_path: Path) -> None:
+    for name in ("ann.smith.txt", "ann.jones.txt", "v1.2/bob.TXT", "cid"):
+        write(tmp_path / name, "some words")
+    assert clients(tmp_path, "text") == ["ann.jones", "ann.smith", "v1.2/bob"]
+    for path in sorted(tmp_path.rglob("*.[tT]*")):
+        path.rename(path.with_suffix(""))
+    assert clients(tmp_path, "text") == ["ann.jones", "ann.smith", "cid", "v1.2/bob"]
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "b.jsonl", line("bob"))
+    write(tmp_path / "corpus" / "a.jsonl", line("ann"))
+    for name in ("linked", "again"):
+        (tmp_path / "corpus" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "corpus" / "itself").symlink_to(tmp_path / "corpus")
+    assert clients(tmp_path / "corpus") == ["ann", "bob"]
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"a.jsonl is a link to nothing"):
+        open_corpus(tmp_path)
+
+
+def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "private" / "a.jsonl", line("ann"))
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("private"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"cannot read .*private: Permission denied"):
+        open_corpus(tmp_path)
+
+
+def test_pipes_devices_and_the_root_are_refused_as_what_they_are(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        for name in (tmp_path / "pipe", tmp_path / "socket", Path(os.devnull)):
+            with pytest.raises(UserError, match=r"is a pipe or a device; .* write it to a file"):
+                open_corpus(name, "jsonl")
+    with pytest.raises(UserError, match=r"whole file system"):
+        data_files(Path("/"))
