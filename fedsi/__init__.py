@@ -1,14 +1,18 @@
 """Federated learning of small on-device language models: data, models, local training."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsi.errors import UserError
+from fedsi.hidden import check_not_hidden
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
 
 __all__ = ["Experiment", "UserError"]
 __version__ = "0.1.0"
+
+check_not_hidden(Path(__file__).parents[1])
 
 
 def __getattr__(name: str) -> Any:

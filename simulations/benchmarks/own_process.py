@@ -2,11 +2,10 @@
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 from simulations.benchmarks.machine import BenchmarkError
-from simulations.engines.processes import single_threaded_environment
+from simulations.engines.processes import own_command, single_threaded_environment
 
 
 def measured_by(module: str, *arguments: object) -> Any:
@@ -16,7 +15,7 @@ def measured_by(module: str, *arguments: object) -> Any:
         BenchmarkError: It failed; why stands on standard error.
     """
     done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
+        own_command(module, *arguments),
         stdout=subprocess.PIPE,
         env=single_threaded_environment(),
         check=False,

@@ -10,8 +10,13 @@ def main() -> int:
     """Load the command and run it; returns its exit code."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-    from simulations.cli.main import main as command
-
+    try:
+        from simulations.cli.main import main as command
+    except ImportError as error:
+        if error.name not in {"clients", "server", "simulations"}:
+            raise
+        sys.stderr.write(f"error: {error}\n")  # a file on PYTHONPATH hides a package of fedsi
+        return 2
     return command()
 
 

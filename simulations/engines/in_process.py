@@ -31,7 +31,7 @@ from simulations.engines.flower_private import (
     number,
 )
 from simulations.engines.node import RUN_ID, answer, node_context
-from simulations.engines.processes import single_threaded_environment
+from simulations.engines.processes import own_command, single_threaded_environment
 from simulations.engines.wire import Frame, receive, send
 
 log = logging.getLogger(__name__)
@@ -89,13 +89,7 @@ class _WorkerNode:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "simulations.engines.worker",
-                    str(theirs.fileno()),
-                    *self._arguments,
-                ],
+                own_command("simulations.engines.worker", theirs.fileno(), *self._arguments),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else None,

@@ -1,6 +1,6 @@
 """A node in a process of its own: reads requests from a socket, answers on it, until it closes.
 
-Started as ``python -m simulations.engines.worker DESCRIPTOR NODE POPULATION``.
+Started by ``own_command("simulations.engines.worker", DESCRIPTOR, NODE, POPULATION)``.
 """
 
 import logging

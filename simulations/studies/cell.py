@@ -1,7 +1,8 @@
 """One experiment of a study, in a process of its own.
 
-Started as ``python -m simulations.studies.cell FOLDER CACHE new|resume`` with the experiment's
-TOML on standard input. What it finds lies in the folder; errors are one line on standard error.
+Started by ``own_command("simulations.studies.cell", FOLDER, CACHE, "new" or "resume")`` with the
+experiment's TOML on standard input. What it finds lies in the folder; errors are one line on
+standard error.
 """
 
 import sys

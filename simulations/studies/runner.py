@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
 from server.rounds import RoundRecord
 from server.run_folder import EXPERIMENT, RunFolder
-from simulations.engines.processes import single_threaded_environment
+from simulations.engines.processes import own_command, single_threaded_environment
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
@@ -127,7 +126,7 @@ def _start(
     errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
     mode = "resume" if _holds(run, experiment) and not fresh else "new"
     process = subprocess.Popen(
-        [sys.executable, "-m", "simulations.studies.cell", str(run.path), str(cache), mode],
+        own_command("simulations.studies.cell", run.path, cache, mode),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=errors,

@@ -1,8 +1,7 @@
 """fedsi trains what a folder says, with its own engine and round loop.
 
-Started as ``python -m simulations.benchmarks.peers.fedsi_peer FOLDER``; speaks as ``pfl_peer``
-does, and says beside the seconds how much memory its node has had at most, before the round and
-after it.
+Started by ``fedsi_command``; speaks as ``pfl_peer`` does, and says beside the seconds how much
+memory its node has had at most, before the round and after it.
 """
 
 import json

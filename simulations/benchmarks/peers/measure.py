@@ -3,7 +3,6 @@
 import json
 import os
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from server.cohorts import draw_cohort
 from server.rounds import initial_state
 from simulations.benchmarks.lockstep import contestant
 from simulations.benchmarks.machine import BenchmarkError
+from simulations.engines.processes import own_command
 
 TRANSFORMERS = {"transformer", "si_transformer"}
 ARCHITECTURES = ("cifg", "si_cifg", *sorted(TRANSFORMERS))
@@ -164,7 +164,7 @@ def measure_peers(
 
 def fedsi_command(folder: Path) -> list[str]:
     """Return what starts fedsi on a folder that ``fedsi_peer`` reads."""
-    return [sys.executable, "-m", "simulations.benchmarks.peers.fedsi_peer", str(folder)]
+    return own_command("simulations.benchmarks.peers.fedsi_peer", folder)
 
 
 def _write_task(experiment: Experiment, folder: Path, cache: Path, tell: Progress) -> int:

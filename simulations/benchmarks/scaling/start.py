@@ -3,7 +3,6 @@
 import os
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from fedsi.experiment import Experiment
 from server.run_folder import ROUNDS
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.scaling.finding import Finding
+from simulations.engines.processes import inherited_environment, own_command
 
 TICKS = os.sysconf("SC_CLK_TCK")
 POLL_SECONDS = 0.01
@@ -49,13 +49,13 @@ def measure_start(
 
 def _first_round(experiment: Path, cache: Path, out: Path) -> tuple[float, float]:
     """Return seconds by the clock and of the processor until the first round is on disk."""
-    command = [sys.executable, "-m", "simulations.cli.main", "run", str(experiment)]
+    command = own_command("simulations.cli.main", "run", experiment)
     began = time.perf_counter()
     with subprocess.Popen(
         [*command, "--cache", str(cache), "--out", str(out)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+        env=inherited_environment(),
     ) as process:
         try:
             while not _has_round(out / ROUNDS):
