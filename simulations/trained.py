@@ -14,6 +14,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.inference.reading import TrainedModel
 from fedsi.models.build import build_model
+from fedsi.models.trust import check_trusted
 from server.run_folder import EXPERIMENT, MODEL, RunFolder
 
 _NEEDED = ("vocabulary_size", "vocabulary_sha256", "model_sha256", "corpus_sha256", "rounds")
@@ -31,12 +32,18 @@ class FinishedRun:
     """All parameters, ``[parameters]``; those of ``trained`` are views of it."""
 
 
-def open_run(path: Path) -> FinishedRun:
+def open_run(path: Path, *, trust: bool = False) -> FinishedRun:
     """Open the folder of a finished run.
+
+    Args:
+        path: The folder.
+        trust: Import the user's model that the run names wherever it lies; otherwise only from the
+            working folder or an installed package.
 
     Raises:
         UserError: It holds no finished run, a file of it is missing or damaged, its files do not
-            belong together, or another version of fedsi wrote it in another way.
+            belong together, another version of fedsi wrote it in another way, or it names a model
+            that may not be imported.
     """
     run = RunFolder(path)
     if not (path / EXPERIMENT).exists():
@@ -51,6 +58,8 @@ def open_run(path: Path) -> FinishedRun:
         raise _other_version(path, f"its summary has no {missing[0]}", summary)
     try:
         experiment = run.experiment()
+        if not trust:
+            check_trusted(experiment.model.architecture, path)
         trained, flat = _trained(run, experiment, summary)
     except UserError as error:
         if _version(summary) != fedsi.__version__:

@@ -1,5 +1,6 @@
 """The keys ``model.*``: the on-device language model."""
 
+import sys
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
@@ -17,6 +18,11 @@ def _check_architecture(name: str) -> str:
         raise ValueError(
             f"model.architecture = {name!r} names the script that is running, which other "
             "processes cannot import; put the factory into a file of its own"
+        )
+    if colon and module.partition(".")[0] in sys.stdlib_module_names:
+        raise ValueError(
+            f"model.architecture = {name!r} is not allowed: {module} is a module of Python itself, "
+            "which has no models; name one of yours, as in 'my_package.my_module:factory'"
         )
     parts = [*module.split("."), factory] if colon else []
     if name not in ARCHITECTURES and not (parts and all(part.isidentifier() for part in parts)):

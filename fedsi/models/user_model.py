@@ -15,8 +15,10 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +130,25 @@ def load_factory(path: str) -> Factory:
             f"the module {_where(module)} has no function {name}, which model.architecture = "
             f"{path!r} names; define {name}(vocabulary_size) there"
         )
+    _check_factory(path, factory)
     return factory  # type: ignore[no-any-return]
+
+
+def _check_factory(path: str, factory: Any) -> None:
+    """Refuse to call what was not made to be called: what a module has merely imported."""
+    if isinstance(factory, type):
+        if not issubclass(factory, nn.Module):
+            raise UserError(f"{path} is a class, but not one of torch.nn.Module; name such a class")
+        return
+    function = factory
+    while isinstance(function, partial):
+        function = function.func
+    home = str(getattr(function, "__module__", ""))
+    if home.partition(".")[0] != path.partition(":")[0].partition(".")[0]:
+        raise UserError(
+            f"the function that model.architecture = {path!r} names is defined in {home or '?'}; "
+            "name the module that defines it"
+        )
 
 
 def _import_error(path: str, error: Exception) -> UserError:

@@ -35,6 +35,7 @@ def audit(
     out: options.Out = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
+    trust: options.Trust = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Hold a run's claimed epsilon against its canaries, and its model against an attack.
@@ -48,12 +49,14 @@ def audit(
 
     if run and (experiment_file or preset or overrides or out):
         raise UserError(f"give either a finished run ({run}) or an experiment to run, not both")
-    named = experiment_file or preset
+    usual = None if experiment_file or preset else "audit"
     folder = run or out or options.default_folder("audit")
     if not run:
-        base = options.resolve(experiment_file, preset if named else "audit", overrides)
+        base = options.resolve(experiment_file, preset or usual, overrides, trust=trust)
         _run(_with_canaries(base), folder, cache, overwrite=overwrite)
     claim = _claim(folder)
+    if run:
+        options.experiment_of_run(run, trust=trust)
     found = {**claim, "membership": asdict(membership_of(RunFolder(folder), cache))}
     write_audit(claim, folder)
     if as_json:

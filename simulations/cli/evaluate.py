@@ -21,6 +21,7 @@ def evaluate(
         typer.Option(metavar="LENGTH,...", help="Pack each client's sentences into these lengths."),
     ] = None,
     as_json: options.Json = False,
+    trust: options.Trust = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Evaluate a trained model on the held-out clients of its corpus."""
@@ -34,7 +35,7 @@ def evaluate(
     from simulations.trained import open_run
 
     lengths = study.parse_lengths(sequence_length, "--sequence-length") if sequence_length else []
-    finished = open_run(run)
+    finished = open_run(run, trust=trust)
     with Display(options.messages()) as display:
         population = open_heldout(finished, cache, display.step)
         scores = evaluate_lengths(finished, population, lengths, display.step)

@@ -29,13 +29,14 @@ def export(
         ),
     ] = None,
     as_json: options.Json = False,
+    trust: options.Trust = False,
 ) -> None:
     """Write a trained model as a function from tokens [batch, time] to logits."""
     from fedsi.inference.export import FORMATS
     from server.run_folder import EXPORTED
     from simulations.trained import open_run
 
-    finished = open_run(run)
+    finished = open_run(run, trust=trust)
     content = FORMATS[form.value](finished.trained)
     path = out or run / EXPORTED[form.value]
     make_folder(path.parent)

@@ -38,6 +38,10 @@ Json = Annotated[
 Cache = Annotated[Path, typer.Option("--cache", metavar="DIR", help="Folder for prepared corpora.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what the folder holds.")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run the code that the file or folder names as its model."),
+]
 
 FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
@@ -61,15 +65,38 @@ def named(file: Path | None, preset: str | None) -> "Experiment":
     return load_preset(preset) if preset else Experiment.from_file(file) if file else Experiment()
 
 
-def resolve(file: Path | None, preset: str | None, overrides: list[str] | None) -> "Experiment":
+def resolve(
+    file: Path | None, preset: str | None, overrides: list[str] | None, *, trust: bool = False
+) -> "Experiment":
     """Build the experiment that the options describe.
 
     Raises:
-        UserError: Both a file and a preset, or anything that the experiment refuses.
+        UserError: Both a file and a preset, anything that the experiment refuses, or a model that
+            the file names and that may not be imported without ``trust``.
     """
     from fedsi.experiment import parse_overrides
+    from fedsi.models.trust import check_trusted
 
-    return named(file, preset).updated(parse_overrides(overrides or []))
+    changes = parse_overrides(overrides or [])
+    experiment = named(file, preset).updated(changes)
+    if file and not trust and "model.architecture" not in changes:
+        check_trusted(experiment.model.architecture, file)
+    return experiment
+
+
+def experiment_of_run(folder: Path, *, trust: bool) -> "Experiment":
+    """Read the experiment of a run's folder.
+
+    Raises:
+        UserError: It cannot be read, or names a model that may not be imported without ``trust``.
+    """
+    from fedsi.models.trust import check_trusted
+    from server.run_folder import RunFolder
+
+    experiment = RunFolder(folder).experiment()
+    if not trust:
+        check_trusted(experiment.model.architecture, folder)
+    return experiment
 
 
 def default_folder(kind: str) -> Path:

@@ -21,6 +21,7 @@ def predict(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text so far.")],
     top: Annotated[int, typer.Option(min=1, help="Words to show.")] = 3,
     as_json: options.Json = False,
+    trust: options.Trust = False,
 ) -> None:
     """Say which words a trained model expects next."""
     from fedsi.data.protocol import EOS, OOV
@@ -29,7 +30,7 @@ def predict(
     from simulations.trained import open_run
 
     with torch_threads(1):
-        trained = open_run(run).trained
+        trained = open_run(run, trust=trust).trained
         reading = read_text(trained, text)
     found = candidates(trained, reading, top)
     if as_json:
@@ -85,6 +86,7 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
     as_json: options.Json = False,
+    trust: options.Trust = False,
 ) -> None:
     """Let a trained model write on."""
     from fedsi.inference.reading import begin, read_text
@@ -95,7 +97,7 @@ def generate(
     if not 0 < temperature < float("inf"):
         raise UserError(f"--temperature {temperature:g} is not allowed: give a number above 0")
     with torch_threads(1):
-        trained = open_run(run).trained
+        trained = open_run(run, trust=trust).trained
         reading = begin(trained) if prompt is None else read_text(trained, prompt)
         written = write_on(
             trained, reading, length=length, temperature=temperature, most=top, seed=seed

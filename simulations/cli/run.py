@@ -53,18 +53,19 @@ def run(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
+    trust: options.Trust = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run one federated training and write its folder."""
-    from server.run_folder import EXPERIMENT, RunFolder
+    from server.run_folder import EXPERIMENT
     from simulations.simulation import simulate
 
     folder = out or options.default_folder("run")
     anything_named = experiment_file or preset or overrides
     experiment = (
-        RunFolder(folder).experiment()
+        options.experiment_of_run(folder, trust=trust)
         if resume and not anything_named and folder.exists()
-        else options.resolve(experiment_file, preset, overrides)
+        else options.resolve(experiment_file, preset, overrides, trust=trust)
     )
     console = options.messages()
     try:

@@ -1,0 +1,58 @@
+"""Whether a file may choose the code that is imported as a model.
+
+``model.architecture = "module:function"`` runs code. Typed by a person it is that person's choice;
+read from an experiment or from a run's folder it is the choice of whoever wrote the file.
+"""
+
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
+from pathlib import Path
+
+from fedsi.errors import UserError
+
+
+def check_trusted(architecture: str, file: Path) -> None:
+    """Refuse a model that a file names and that lies where the file's author could have put it.
+
+    A module is trusted in the working folder, where it is the user's own, and in an installed
+    distribution. Nothing is imported to find that out, and nothing is refused that is not there:
+    the import says so itself.
+
+    Args:
+        architecture: ``model.architecture``, a built-in name or an import path.
+        file: The experiment or the run's folder that names it. A module inside a run's folder came
+            with it, and is not the user's own.
+
+    Raises:
+        UserError: The module lies elsewhere.
+    """
+    module, colon, _ = architecture.partition(":")
+    place = find_module(module.split(".")) if colon else None
+    if place is None or _is_own(place, file):
+        return
+    if module.partition(".")[0] in packages_distributions():
+        return
+    raise UserError(
+        f"{file} asks for the model {architecture!r}, whose code is {place}, neither in the "
+        "working folder nor installed; read that file, and allow it to run with --trust"
+    )
+
+
+def find_module(names: Sequence[str]) -> Path | None:
+    """Return the file or folder of a module without importing its packages; None if not found."""
+    spec = find_spec(names[0])
+    for name in names[1:]:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        folders = list(spec.submodule_search_locations)
+        spec = PathFinder.find_spec(name, folders)
+    if spec is None:
+        return None
+    return Path(spec.origin or next(iter(spec.submodule_search_locations or ["?"])))
+
+
+def _is_own(place: Path, file: Path) -> bool:
+    came_with_it = file.is_dir() and place.resolve().is_relative_to(file.resolve())
+    return place.resolve().is_relative_to(Path.cwd()) and not came_with_it
