@@ -56,7 +56,7 @@ def main(grid: Grid, context: Context) -> None:
     nodes, description = hosts.connected(), hosts.description
     check_cohort_size(experiment, description.training_clients)
     trace = _trace(grid, nodes, experiment, description.training_clients)
-    private = privacy_of(experiment, description.training_clients)
+    private = privacy_of(experiment, description.training_clients, description.content_digest)
     state = initial_state(experiment, description, private)
     progress = _Progress(experiment, description, trace, private, state, folder)
     if folder:

@@ -17,11 +17,11 @@ from fedsi.experiment import Experiment
 from fedsi.privacy.adaptive import count_noise, next_clip_norm, update_noise_multiplier
 from fedsi.privacy.participation import Participations, none_yet, record
 from fedsi.privacy.plan import Plan
-from fedsi.seeds import Purpose, generator
 from fedsi.training.block import Outcome
 from fedsi.training.fixed_point import decode
 from fedsi.training.limits import FRACTION_BITS, largest_contribution
 from server.aggregation import Aggregate
+from server.noise import noise_key, normal_for_count, round_key, standard_normal
 
 if TYPE_CHECKING:
     from fedsi.privacy.accounting import Price
@@ -52,6 +52,8 @@ class Privacy:
     noise_multiplier: float
     """Standard deviation of the noise on a simulated sum of updates, over the clip norm."""
     mechanism: "Mechanism"
+    noise_key: bytes
+    """Of the seeded noise: the settings and the population in 32 bytes."""
     simulated: Plan
     """What the simulated clients' participations are held to: ``plan``, or in an extrapolation its
     counterpart for the population and cohorts that are simulated."""
@@ -134,16 +136,23 @@ class Privacy:
         """
         state = {name: array.copy() for name, array in state.items()}
         clip_norm = clip_norm_of(state)
-        total = self._noisy_total(state, aggregate.sums, clip_norm, round_number)
+        seeded = self.noise_multiplier and not self.experiment.privacy.secure_noise
+        key = round_key(self.noise_key, aggregate.sums) if seeded else b""
+        total = self._noisy_total(state, aggregate.sums, clip_norm, round_number, key)
         if RELEASED in state:
             state[RELEASED] += (total / clip_norm).astype(np.float32)
         if self.experiment.privacy.clipping == "adaptive":
-            state[CLIP_NORM][0] = self._next_clip_norm(clip_norm, aggregate, round_number)
+            state[CLIP_NORM][0] = self._next_clip_norm(clip_norm, aggregate, round_number, key)
         mean = total / self.experiment.server.cohort_size
         return mean.astype(np.float32), state
 
     def _noisy_total(
-        self, state: PrivacyState, sums: NDArray[np.int64], clip_norm: float, round_number: int
+        self,
+        state: PrivacyState,
+        sums: NDArray[np.int64],
+        clip_norm: float,
+        round_number: int,
+        key: bytes,
     ) -> NDArray[np.float64]:
         scale = self.noise_multiplier * clip_norm
         if scale and self.experiment.privacy.secure_noise:
@@ -152,27 +161,30 @@ class Privacy:
             sums = sums + discrete_gaussian(scale * 2.0**FRACTION_BITS, len(sums))
         total = decode(sums)
         if scale and not self.experiment.privacy.secure_noise:
-            fresh = partial(_standard_normal, self.experiment.seed, round_number, len(sums))
+            fresh = partial(standard_normal, key, round_number, len(sums))
             total += scale * self.mechanism.noise(state, round_number, fresh).astype(np.float64)
         return total
 
-    def _next_clip_norm(self, clip_norm: float, aggregate: Aggregate, round_number: int) -> float:
+    def _next_clip_norm(
+        self, clip_norm: float, aggregate: Aggregate, round_number: int, key: bytes
+    ) -> float:
         server, privacy = self.experiment.server, self.experiment.privacy
         accepted = aggregate.column("outcome") == Outcome.AGGREGATED
-        unclipped = accepted & (aggregate.column("clipped") == 0)
+        unclipped = int((accepted & (aggregate.column("clipped") == 0)).sum())
+        clients = int(accepted.sum())
         return min(
             next_clip_norm(
                 clip_norm,
-                int(unclipped.sum()),
-                int(accepted.sum()),
+                unclipped,
+                clients,
                 server.cohort_size,
                 privacy.clip_quantile,
-                self._noise_on_count(round_number),
+                self._noise_on_count(round_number, unclipped, clients, key),
             ),
             largest_contribution(server.largest_cohort + privacy.canaries),
         )
 
-    def _noise_on_count(self, round_number: int) -> float:
+    def _noise_on_count(self, round_number: int, unclipped: int, clients: int, key: bytes) -> float:
         if not self.noise_multiplier:
             return 0.0
         scale = count_noise(self.experiment.server.cohort_size)
@@ -181,12 +193,18 @@ class Privacy:
 
             grid = 2.0**FRACTION_BITS
             return float(discrete_gaussian(scale * grid, 1)[0]) / grid
-        rng = generator(self.experiment.seed, Purpose.CLIP_COUNT_NOISE, round_number)
-        return scale * float(rng.standard_normal())
+        return scale * normal_for_count(key, round_number, unclipped, clients)
 
 
-def privacy_of(experiment: Experiment, training_clients: int) -> Privacy | None:
+def privacy_of(
+    experiment: Experiment, training_clients: int, content_digest: str = ""
+) -> Privacy | None:
     """Return a run's privacy; None for a run without.
+
+    Args:
+        experiment: The configuration.
+        training_clients: Their number.
+        content_digest: Of the population; it may be left out where nothing is released.
 
     Raises:
         UserError: No noise reaches the target, the numbers are impossible, or the budget is less
@@ -214,7 +232,8 @@ def privacy_of(experiment: Experiment, training_clients: int) -> Privacy | None:
     simulated = replace(
         plan, population=training_clients, cohort_size=experiment.server.cohort_size
     )
-    private = Privacy(experiment, plan, multiplier, build(plan), simulated)
+    key = noise_key(experiment, content_digest)
+    private = Privacy(experiment, plan, multiplier, build(plan), key, simulated)
     # What cannot be priced, or not even once be paid for, is refused before anything is trained.
     private.price(1)
     private.affordable_rounds()
@@ -242,8 +261,3 @@ def _check_secure_noise(private: Privacy) -> None:
 def clip_norm_of(state: PrivacyState) -> float:
     """Return the clip norm of the next round; infinite for a run without privacy."""
     return float(state[CLIP_NORM][0]) if CLIP_NORM in state else math.inf
-
-
-def _standard_normal(seed: int, round_number: int, size: int, draw: int) -> NDArray[np.float32]:
-    rng = generator(seed, Purpose.NOISE, round_number, draw)
-    return rng.standard_normal(size, dtype=np.float32)

@@ -1,10 +1,17 @@
-"""What a corpus holds, as one hash; large files are hashed once and remembered."""
+"""Hashes of what a corpus holds: of its files, and of its clients' encoded text.
+
+Large files are hashed once and remembered.
+"""
 
 import hashlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedsi.data.corpus import Progress
 from fedsi.files import write_atomically
@@ -15,6 +22,31 @@ _REMEMBERED = 1 << 26
 
 _SETTLED_SECONDS = 2.0
 """A file changed more recently than this may change again within its time stamp's resolution."""
+
+
+@dataclass
+class ContentDigest:
+    """Digest of encoded clients in no order: the sum of each one's SHA-256, modulo 2^256."""
+
+    total: int = 0
+
+    def add(self, name: str, lengths: NDArray[np.int64], tokens: NDArray[np.int32]) -> None:
+        """Add a client.
+
+        Args:
+            name: Its id in the corpus.
+            lengths: Tokens of each of its sentences: ``[sentences]``.
+            tokens: Of all its sentences, one after another: ``[tokens]``.
+        """
+        named = name.encode("utf-8", "surrogatepass")
+        client = hashlib.sha256(f"{len(named)} {len(lengths)} ".encode() + named)
+        client.update(lengths.astype("<i8").tobytes())
+        client.update(tokens.astype("<i4").tobytes())
+        self.total = (self.total + int.from_bytes(client.digest(), "big")) % (1 << 256)
+
+    def hexdigest(self) -> str:
+        """Return the digest of the clients added so far, in hexadecimal."""
+        return f"{self.total:064x}"
 
 
 def content_sha256(

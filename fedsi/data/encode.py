@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.data.content import ContentDigest
 from fedsi.data.corpus import Corpus, Progress
 from fedsi.data.ingest import Plan, plan, read_rows, survey, training_texts
 from fedsi.data.population import Description, write_meta
@@ -22,8 +23,8 @@ from fedsi.data.unigram import unigram_log_probabilities, unigram_loss
 from fedsi.data.vocabulary import Vocabulary, WordVocabulary, read_word_list
 from fedsi.data.word_ids import WordIds
 from fedsi.experiment import DataSettings
+from fedsi.experiment.data import BY_COUNT, BY_USERS, BYTE_PAIRS
 
-BY_COUNT, BY_USERS, BYTE_PAIRS = "count", "users", "bpe"
 FILE = "file"
 COVERAGE_SIZES = (1_000, 2_000, 4_000, 10_000, 20_000, 50_000)
 
@@ -63,6 +64,7 @@ def _write_store(
     description = Description(
         corpus=corpus.name,
         corpus_sha256=corpus.sha256,
+        content_digest=written.digest.hexdigest(),
         training_clients=planned.training_clients,
         heldout_clients=len(planned.names) - planned.training_clients,
         training_examples=written.training_examples,
@@ -91,8 +93,7 @@ def _encoder(corpus: Corpus, data: DataSettings, scratch: Path) -> WordIds | Sub
 
 
 def _source(data: DataSettings) -> str:
-    built = (BY_COUNT, BY_USERS, BYTE_PAIRS)
-    return data.vocabulary if data.vocabulary in built else FILE
+    return FILE if data.vocabulary_is_a_file else data.vocabulary
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,7 @@ class _Written:
     training_targets: Ints = field(init=False)
     heldout_targets: Ints = field(init=False)
     training_examples: int = 0
+    digest: ContentDigest = field(default_factory=ContentDigest)
 
     def __post_init__(self, clients: int, tokens: int) -> None:
         self.words, self.oov_words, self.sentences = np.zeros((3, clients), dtype=np.int64)
@@ -213,6 +215,7 @@ def _write_tokens(
         starts.append(np.zeros(1, dtype=np.int64))
         for chunk in rows.by_client(planned.clients, clients):
             ids, lengths = _count_chunk(written, chunk, chosen, planned.training_clients, length)
+            _digest_chunk(written.digest, planned, chunk, ids, lengths)
             starts.append(len(tokens) + np.cumsum(lengths))
             tokens.append(ids)
             progress("encoding", len(starts) - 1, len(rows.lengths))
@@ -243,6 +246,27 @@ def _count_chunk(
     written.heldout_targets[EOS] += (short & ~mine).sum()
     written.training_examples += int(mine.sum())
     return ids[kept], np.minimum(chunk.lengths, length)
+
+
+def _digest_chunk(
+    digest: ContentDigest, planned: Plan, chunk: Chunk, ids: Ids, lengths: Ints
+) -> None:
+    """Add the training clients of a chunk to the digest.
+
+    Args:
+        digest: Changed in place.
+        planned: Has the clients' names.
+        chunk: Whose sentences it is.
+        ids: Of all sentences, cut: ``[tokens]``.
+        lengths: Of each of them: ``[rows]``.
+    """
+    borders = np.flatnonzero(np.diff(chunk.clients, prepend=-1))
+    ends, owners = [*borders[1:].tolist(), len(lengths)], chunk.clients[borders].tolist()
+    starts = np.append(0, np.cumsum(lengths))
+    for client, first, last in zip(owners, borders.tolist(), ends, strict=True):
+        if client < planned.training_clients:
+            tokens = ids[starts[first] : starts[last]]
+            digest.add(planned.names[client], lengths[first:last], tokens)
 
 
 class _ArrayWriter:

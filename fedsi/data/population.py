@@ -18,7 +18,7 @@ from fedsi.data.protocol import Tokens
 from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
 
-FORMAT = 3
+FORMAT = 4
 """Version of the folder's layout."""
 
 
@@ -28,6 +28,9 @@ class Description:
 
     corpus: str
     corpus_sha256: str
+    content_digest: str
+    """Of the training clients' names and tokens, in no order: equal for equal training data,
+    whatever its file is called and however it is dealt to nodes."""
     training_clients: int
     heldout_clients: int
     training_examples: int

@@ -208,9 +208,11 @@ def make_synthetic(data: DataSettings) -> SyntheticPopulation:
     heldout = min(max(1, round(clients * data.heldout_fraction)), clients - 1)
     words, length = data.vocabulary_size, data.sequence_length
     settings = (KIND, TOPICS, SUCCESSORS, BACKOFF, STOP, words, length, clients, *traits)
+    content = sha256(repr(settings).encode()).hexdigest()
     blank = Description(
         corpus=KIND,
-        corpus_sha256=sha256(repr(settings).encode()).hexdigest(),
+        corpus_sha256=content,
+        content_digest=content,
         training_clients=clients - heldout,
         heldout_clients=heldout,
         training_examples=0,

@@ -18,6 +18,10 @@ from fedsi.experiment.values import (
 MADE_HERE = ("pydocs", "synthetic")
 """Corpora that come with fedsi."""
 
+BY_COUNT, BY_USERS, BYTE_PAIRS = "count", "users", "bpe"
+LEARNED_VOCABULARIES = (BY_COUNT, BY_USERS, BYTE_PAIRS)
+"""Vocabularies that are learned from the training clients' text."""
+
 
 class DataSettings(Settings):
     """Which texts, and how they become sequences of word ids."""
@@ -68,10 +72,15 @@ class DataSettings(Settings):
     """Seed of the synthetic corpus and of partitions; experiments of all seeds share it."""
     topic_concentration: PositiveNumber = 0.3
     """Of the Dirichlet distribution of a synthetic client's topics; small is heterogeneous."""
-    median_examples: PositiveNumber = 40
+    median_examples: PositiveNumber = 40.0
     """Median of the log-normal number of examples of a synthetic client."""
     examples_sigma: NonNegativeNumber = 0.7
     """Standard deviation of the logarithm of that number."""
+
+    @property
+    def vocabulary_is_a_file(self) -> bool:
+        """Whether the vocabulary is given as a file, and not learned from the corpus."""
+        return self.vocabulary not in LEARNED_VOCABULARIES
 
     @model_validator(mode="after")
     def _only_files_have_columns(self) -> Self:

@@ -135,7 +135,7 @@ def measure(experiment: Experiment, population: Path) -> list[dict[str, Any]]:
 def _rounds(
     grid: InProcessGrid, experiment: Experiment, description: Description
 ) -> Iterator[object]:
-    private = privacy_of(experiment, description.training_clients)
+    private = privacy_of(experiment, description.training_clients, description.content_digest)
     state = initial_state(experiment, description, private)
     return run_rounds(
         grid,

@@ -167,3 +167,9 @@ def test_bfloat16_is_for_gradients_by_hand(changes: dict[str, Any]) -> None:
         assert given.client.precision == "bfloat16"
     with pytest.raises(UserError, match=r"works with the plain SGD of cifg, si_cifg, transformer"):
         Experiment().updated({"client.precision": "bfloat16", **changes})
+
+
+def test_defaults_have_the_types_of_given_values() -> None:
+    """What hashes the settings must not tell 40 from 40.0."""
+    given = Experiment().updated({}).flat()
+    assert repr(Experiment().flat()) == repr(given)

@@ -17,6 +17,7 @@ from tests.server.fake_grid import FakeGrid, raising
 DESCRIPTION = Description(
     corpus="test",
     corpus_sha256="",
+    content_digest="",
     training_clients=5,
     heldout_clients=1,
     training_examples=5,

@@ -37,7 +37,12 @@ SHUFFLED = {
 }
 
 
-@pytest.mark.parametrize("settings", [POISSON, SHUFFLED, {**POISSON, "privacy.canaries": 50}])
+ADAPTIVE = {**POISSON, "privacy.clipping": "adaptive", "privacy.noise_multiplier": 0.5}
+
+
+@pytest.mark.parametrize(
+    "settings", [POISSON, SHUFFLED, ADAPTIVE, {**POISSON, "privacy.canaries": 50}]
+)
 def test_workers_and_interruptions_change_no_bit(
     smoke: Experiment, settings: dict[str, object], cache: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
@@ -137,7 +138,21 @@ def check_against(twin: Twin, folder: Path) -> None:
     assert read_meta(folder)["statistics"] == statistics_of(twin)
     client_words = np.load(folder / "client_words.npy").tolist()
     assert client_words == [sum(map(len, sentences)) for sentences in twin.words]
+    assert int(description.content_digest, 16) == digest_of(twin)
     check_unigram(population, twin)
+
+
+def digest_of(twin: Twin) -> int:
+    """Add up one hash for each training client: its name, and its rows without their padding."""
+    total = 0
+    for name, rows in zip(twin.names[: twin.training], twin.examples, strict=False):
+        sentences = [[token for token in row if token > EOS] for row in rows]
+        text = name.encode("utf-8", "surrogatepass")
+        numbers = np.array([len(sentence) for sentence in sentences], "<i8").tobytes()
+        tokens = np.array([token for sentence in sentences for token in sentence], "<i4").tobytes()
+        head = f"{len(text)} {len(sentences)} ".encode()
+        total += int.from_bytes(sha256(head + text + numbers + tokens).digest(), "big")
+    return total % 2**256
 
 
 def check_unigram(population: StoredPopulation, twin: Twin) -> None:

@@ -141,7 +141,7 @@ def test_a_store_of_another_version_or_a_damaged_one_is_refused(tmp_path: Path) 
         StoredPopulation(tmp_path / "p")
     meta = tmp_path / "p" / "meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format": 0}))
-    with pytest.raises(UserError, match="has format 0, expected 3"):
+    with pytest.raises(UserError, match="has format 0, expected 4"):
         open_population(tmp_path / "p")
     meta.write_text("{")
     with pytest.raises(UserError, match="holds no population"):

@@ -1,0 +1,73 @@
+"""The streams of a seeded private run's noise: keyed by what the noise hides.
+
+Noise that followed from the seed alone would be the same in two runs of one seed. With the noise
+multipliers 1 and 2 their models M would give away the model without noise, ``2 M(1) - M(2)``; and
+two corpora that differ in one client would give away that client. So the noise of a round depends
+on everything that decides what is released in it: the settings, the training clients' content and
+the exact sums. Runs that differ in any of these share no noise, and a run that is repeated,
+resumed or spread over more workers has the same.
+
+That does not hide anything from whoever knows the seed and guesses what the sums are: for that
+there is ``privacy.secure_noise``.
+"""
+
+import json
+from hashlib import blake2b, sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.experiment import Experiment
+from fedsi.seeds import Purpose, generator
+
+PATHS = {"data.corpus", "devices.trace"}
+"""What these files hold is in the content's digest and in the sums."""
+
+NO_INPUT = {"server.evaluate_every", "server.evaluation_clients"}
+"""Settings that change nothing of what noise is added to."""
+
+
+def noise_key(experiment: Experiment, content_digest: str) -> bytes:
+    """Return the key of a run's noise, 32 bytes.
+
+    Args:
+        experiment: The configuration.
+        content_digest: ``Description.content_digest`` of the population.
+    """
+    settings = {k: v for k, v in experiment.flat().items() if k not in PATHS | NO_INPUT}
+    if experiment.data.vocabulary_is_a_file:
+        del settings["data.vocabulary"]
+    text = json.dumps([settings, content_digest], sort_keys=True)
+    return blake2b(text.encode(), digest_size=32).digest()
+
+
+def round_key(key: bytes, sums: NDArray[np.int64]) -> bytes:
+    """Return the key of the noise on some sums, 32 bytes.
+
+    Args:
+        key: The run's.
+        sums: In fixed point, exact: ``[parameters]``.
+    """
+    # SHA-256 of the sums first: it is the faster one where the processor has instructions for it.
+    content = sha256(np.ascontiguousarray(sums, "<i8").data).digest()
+    return blake2b(content, key=key, digest_size=32).digest()
+
+
+def standard_normal(key: bytes, round_number: int, size: int, draw: int) -> NDArray[np.float32]:
+    """Return the draw-th independent standard normal vector of a round, ``[size]``."""
+    rng = generator(key, Purpose.NOISE, round_number, draw)
+    return rng.standard_normal(size, dtype=np.float32)
+
+
+def normal_for_count(key: bytes, round_number: int, unclipped: int, clients: int) -> float:
+    """Return a standard normal number for the count of unclipped clients.
+
+    Args:
+        key: Of the round's sums.
+        round_number: The round, from 1.
+        unclipped: The count.
+        clients: All clients of the sum.
+    """
+    counts = unclipped.to_bytes(8, "little") + clients.to_bytes(8, "little")
+    counted = blake2b(counts, key=key, digest_size=32).digest()
+    return float(generator(counted, Purpose.CLIP_COUNT_NOISE, round_number).standard_normal())
