@@ -1,12 +1,12 @@
 """What a measurement needs to know of the process and of the machine it runs on."""
 
-import os
 import platform
 import re
 import resource
 from pathlib import Path
 
 from fedsi.errors import UnfinishedError
+from fedsi.threads import available_cores
 
 MIB = 1 << 20
 
@@ -23,6 +23,9 @@ def peak_memory(process: int | None = None) -> int:
 
     Args:
         process: Its id; None for this one.
+
+    Raises:
+        BenchmarkError: It is another one, and the system does not tell.
     """
     try:
         status = Path(f"/proc/{process or 'self'}/status").read_text(encoding="utf-8")
@@ -31,14 +34,17 @@ def peak_memory(process: int | None = None) -> int:
         found = None
     if found:
         return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if process is not None:
+        raise BenchmarkError("this needs /proc, where Linux tells the memory of a process")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if platform.system() == "Darwin" else most * 1024
 
 
 def machine() -> dict[str, str | int]:
     """Describe the machine."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "system": platform.system(),
         "python": platform.python_version(),
     }

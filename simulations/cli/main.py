@@ -94,6 +94,11 @@ def _failure(error: Exception) -> tuple[str, int] | None:
         case click.ClickException():
             # Click and typer both make the same suggestion.
             return re.sub(r"( Did you mean [^?]+\?)\1", r"\1", error.format_message()), 2
+        case ModuleNotFoundError(name="fcntl" | "resource"):
+            return (
+                f"this system has no {error.name}: fedsi runs on Linux and macOS; on Windows use "
+                "the Windows Subsystem for Linux"
+            ), 2
         case UnfinishedError():
             return str(error), 1
         case OSError(errno=errno.ENOSPC | errno.EIO):

@@ -1,7 +1,6 @@
 """What the commands that run a study share."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,6 +124,7 @@ def run_experiments(
         CellError: Some experiments could not be run.
     """
     from fedsi.models.build import build_model
+    from fedsi.threads import available_cores
     from simulations.studies.grid import RUNS
     from simulations.studies.runner import check_same, run_cells
 
@@ -137,7 +137,7 @@ def run_experiments(
         experiments,
         folder / RUNS,
         cache,
-        jobs or len(os.sched_getaffinity(0)),
+        jobs or available_cores(),
         fresh=overwrite,
         on_records=lambda name, records: display.rounds(
             name, records, experiments[name].server.rounds

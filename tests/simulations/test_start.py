@@ -10,6 +10,8 @@ import pytest
 
 from fedsi.data.cache import cache_folder
 from fedsi.errors import UserError
+from fedsi.threads import available_cores
+from simulations.benchmarks.machine import BenchmarkError, peak_memory
 
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = {"dp_accounting", "flwr", "matplotlib", "numba", "numpy", "opacus", "pandas", "pydantic"}
@@ -67,3 +69,55 @@ def test_without_a_home_folder_the_cache_has_to_be_named(
     with pytest.raises(UserError, match=r"no home folder .* name another with --cache"):
         cache_folder(Path("~/.cache/fedsi"))
     assert cache_folder(tmp_path) == tmp_path
+
+
+WITHOUT = """
+import sys
+for name in ("fcntl", "resource"):
+    sys.modules[name] = None
+from simulations.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_system_without_fcntl_has_the_version_and_the_help() -> None:
+    assert python(WITHOUT, "--version").stdout.startswith("fedsi ")
+    assert python(WITHOUT, "run", "--help").returncode == 0
+
+
+def test_a_system_without_fcntl_is_told_which_systems_have_it() -> None:
+    done = python(WITHOUT, "run", "--preset", "smoke")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: this system has no fcntl: fedsi runs on Linux and macOS; on Windows use the "
+        "Windows Subsystem for Linux\n"
+    )
+
+
+def test_all_cores_count_where_the_system_cannot_tell_which_are_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert available_cores() == os.cpu_count()
+
+
+def test_a_comparison_runs_where_the_system_cannot_tell_which_cores_are_ours(
+    cache: Path, tmp_path: Path
+) -> None:
+    script = "import os, sys; del os.sched_getaffinity\nfrom simulations.cli.main import main\n"
+    script += "sys.exit(main(sys.argv[1:]))"
+    arguments = ["--preset", "smoke", "--set", "server.rounds=1", "--architectures", "cifg"]
+    arguments += ["--client-learning-rates", "1", "--out", str(tmp_path), "--cache", str(cache)]
+    done = python(script, "compare", *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_memory_of_another_process_needs_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", _nothing_there)
+    assert peak_memory() > 1 << 20
+    with pytest.raises(BenchmarkError, match="needs /proc"):
+        peak_memory(1)
+
+
+def _nothing_there(path: Path, **_: object) -> str:
+    raise FileNotFoundError(path)

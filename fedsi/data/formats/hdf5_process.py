@@ -2,7 +2,8 @@
 
 The HDF5 library can crash its process, or run for ever, on a damaged file; so it has a process of
 its own. Its standard output ends with an object that has ``end``, or one that has ``fault``.
-Bytes that are not UTF-8 are printed as lone surrogates.
+Bytes that are not UTF-8 are printed as lone surrogates. It begins with an object that has
+``unlimited`` where the system cannot limit a process's memory.
 
 Run as ``python hdf5_process.py FILE FEATURES LABEL``: the features that may hold the text,
 separated by commas, and the feature with the label, or an empty string.
@@ -27,7 +28,7 @@ def main(path: str, candidates: list[str], label: str) -> None:
     """Print every client of a file."""
     place = "the beginning"
     try:
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        _limit_memory()
         signal.alarm(PATIENCE_SECONDS)
         with h5py.File(path, "r") as file:
             if "examples" not in file:
@@ -46,6 +47,13 @@ def main(path: str, candidates: list[str], label: str) -> None:
         _print(end=True)
     except Exception as error:  # what h5py raises on damage is anybody's guess
         _print(fault=f"{type(error).__name__}: {error}", place=place)
+
+
+def _limit_memory() -> None:
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    except (OSError, ValueError):  # as macOS does
+        _print(unlimited=True)
 
 
 def _strings(feature: Any) -> list[str]:

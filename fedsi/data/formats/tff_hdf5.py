@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from fedsi.data.formats.files import Columns, Part, Place, faults, optional
 from fedsi.data.formats.tables import TEXT_COLUMNS, no_feature
 from fedsi.errors import UserError
 
+_UNLIMITED = (
+    "this system cannot limit the memory of a process; a damaged HDF5 file may use all there is"
+)
 _PROGRAM = Path(__file__).with_name("hdf5_process.py")
 
 
@@ -24,6 +28,9 @@ def read_tff_hdf5(part: Part, columns: Columns) -> Iterator[Row]:
     arguments = [part.path, ",".join(candidates), columns.label or ""]
     with faults(part.path, place):
         for values in _clients([sys.executable, "-P", _PROGRAM, *arguments]):
+            if "unlimited" in values:
+                warnings.warn(_UNLIMITED, stacklevel=2)
+                continue
             if "missing" in values:
                 raise UserError(f"{part.path} has no group 'examples', which TFF's HDF5 files have")
             place.text = values.get("place") or f"client {values['client']!r}"

@@ -77,5 +77,9 @@ def _has_round(file: Path) -> bool:
 
 def _processor_seconds(process: int) -> float:
     """Return what a process that still runs has used."""
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BenchmarkError("this needs /proc, where Linux tells a process's time") from None
+    fields = status.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
