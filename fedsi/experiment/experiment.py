@@ -6,7 +6,7 @@ TOML has no null.
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -189,25 +189,6 @@ class Experiment(Settings):
                 raise UserError(unknown_key(path, _known_keys()))
             (values[section] if section else values)[key] = value
         return Experiment(**values)
-
-
-def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` words; a value is read as TOML where that works, else as a string.
-
-    Raises:
-        UserError: A word without ``=`` or without a key.
-    """
-    changes: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--set takes KEY=VALUE, for example server.rounds=10, not {pair!r}")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
-        changes[key.strip()] = value
-    return changes
 
 
 def _word(value: Any) -> Any:

@@ -6,16 +6,78 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+_NEAR = 0.8
+"""Least similarity of a name that is suggested for another, from 0 to 1."""
+_SHORTEST = 4
+"""Letters of a beginning that is completed."""
+
+_OTHER_NAMES = {
+    "clientlr": ("client.learning_rate",),
+    "clientsperround": ("server.cohort_size",),
+    "clipnorm": ("privacy.clip_norm",),
+    "dataset": ("data.corpus",),
+    "decay": ("client.weight_decay", "server.weight_decay"),
+    "dmodel": ("model.embedding_size",),
+    "epsilon": ("privacy.target_epsilon",),
+    "gradclip": ("client.gradient_clip",),
+    "localepochs": ("client.epochs",),
+    "localsteps": ("client.max_steps",),
+    "lr": ("client.learning_rate", "server.learning_rate"),
+    "maxgradnorm": ("client.gradient_clip", "privacy.clip_norm"),
+    "maxseqlen": ("data.sequence_length",),
+    "nclients": ("server.cohort_size", "data.population"),
+    "nlayers": ("model.layers",),
+    "nheads": ("model.heads",),
+    "numclients": ("server.cohort_size", "data.population"),
+    "numrounds": ("server.rounds",),
+    "serverlr": ("server.learning_rate",),
+    "sigma": ("privacy.noise_multiplier",),
+    "vocabsize": ("data.vocabulary_size",),
+}
+"""What other programs call a key, as ``_plain`` writes it."""
+
+_SOMETHING_ELSE = {"dropout"}
+"""What other programs call something that is no key here, so that no key is suggested for it."""
+
 
 def unknown_key(path: str, known: Sequence[str]) -> str:
     """Say that there is no such key among the known ones, and which was probably meant."""
-    close = difflib.get_close_matches(path, known, n=1)
-    if close:
-        return f"there is no key {path}; did you mean {close[0]}?"
+    near = nearest_keys(path, known)
+    if near:
+        return f"there is no key {path}; did you mean {' or '.join(near)}?"
     section = path.partition(".")[0]
     siblings = [key for key in known if key.startswith(section + ".")]
     sections = sorted({f"{key.partition('.')[0]}.*" if "." in key else key for key in known})
     return f"there is no key {path}; allowed are {', '.join(siblings or sections)}"
+
+
+def nearest_keys(path: str, known: Sequence[str]) -> list[str]:
+    """Return the known keys that a key may have been meant to be; none if none is near.
+
+    A key of its own section is preferred to one of the same name elsewhere.
+    """
+    section, _, name = path.rpartition(".")
+    if _plain(name) in _SOMETHING_ELSE:
+        return []
+    names = {key: _plain(key.rpartition(".")[2]) for key in known}
+    siblings = [key for key in known if section and key.startswith(f"{section}.")]
+    for keys in (siblings, known):
+        same = [key for key in keys if names[key] == _plain(name)]
+        others = [key for key in _OTHER_NAMES.get(_plain(name), ()) if key in keys]
+        longer = [key for key in keys if names[key].startswith(_plain(name))]
+        if same or others or (len(name) >= _SHORTEST and longer):
+            return same or others or longer
+        near = difflib.get_close_matches(
+            _plain(name), [names[key] for key in keys], n=1, cutoff=_NEAR
+        )
+        if near:
+            return [key for key in keys if names[key] == near[0]]
+    return difflib.get_close_matches(path, known, n=1, cutoff=_NEAR)
+
+
+def _plain(name: str) -> str:
+    """Return a name without what people write in different ways."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def explain(error: ValidationError, known: Sequence[str]) -> str:

@@ -1,0 +1,84 @@
+"""Values of single keys as people type them on a command line."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from fedsi.errors import UserError
+from fedsi.experiment.experiment import Experiment
+
+_NOTHING = {"~", "none", "null"}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """Parse ``KEY=VALUE`` words.
+
+    A value is the first of these readings that its key takes: what it is in TOML; the number, the
+    truth value or the absence that people write as ``.3``, ``1e2``, ``True`` or ``None``; the text
+    itself; the text in lower case. So a column can be called ``0``.
+
+    Raises:
+        UserError: A word without ``=`` or without a key.
+    """
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set takes KEY=VALUE, for example server.rounds=10, not {pair!r}")
+        changes[key.strip()] = _value(key.strip(), text.strip())
+    return changes
+
+
+def _value(key: str, text: str) -> Any:
+    """Return the first reading that the key takes; the first of all if it takes none."""
+    readings = list(_readings(text))
+    kind = _kind(key)
+    for reading in readings if kind else ():
+        try:
+            kind.validate_python(reading)
+        except ValidationError:
+            continue
+        return reading
+    return readings[0]
+
+
+def _readings(text: str) -> Iterator[Any]:
+    try:
+        yield tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    if _NUMBER.fullmatch(text):
+        number = float(text)
+        yield number
+        if number.is_integer():
+            yield int(number)
+    if text.lower() in {"true", "false"}:
+        yield text.lower() == "true"
+    if text.lower() in _NOTHING:
+        yield None
+    yield text
+    yield "none" if text.lower() in _NOTHING else text.lower()  # the names of choices
+
+
+@cache
+def _kind(key: str) -> TypeAdapter[Any] | None:
+    """Return what checks a key's value; None for an unknown key."""
+    section, _, name = key.rpartition(".")
+    settings: Any = Experiment.model_fields[section].annotation if section in _SECTIONS else None
+    fields = settings.model_fields if settings else {} if section else Experiment.model_fields
+    if name not in fields or name in _SECTIONS:
+        return None
+    field = fields[name]
+    return TypeAdapter(Annotated[field.annotation, field])
+
+
+_SECTIONS = {
+    name
+    for name, field in Experiment.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+}
