@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any
 
@@ -38,20 +39,20 @@ def _value(key: str, text: str) -> Any:
     """Return the first reading that the key takes; the first of all if it takes none."""
     readings = list(_readings(text))
     kind = _kind(key)
-    for reading in readings if kind else ():
-        try:
-            kind.validate_python(reading)
-        except ValidationError:
-            continue
-        return reading
-    return readings[0]
+    return next((r for r in readings if kind and _takes(kind, r)), readings[0])
+
+
+def _takes(kind: TypeAdapter[Any], reading: Any) -> bool:
+    try:
+        kind.validate_python(reading)
+    except ValidationError:
+        return False
+    return True
 
 
 def _readings(text: str) -> Iterator[Any]:
-    try:
+    with suppress(tomllib.TOMLDecodeError):
         yield tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        pass
     if _NUMBER.fullmatch(text):
         number = float(text)
         yield number
@@ -74,7 +75,8 @@ def _kind(key: str) -> TypeAdapter[Any] | None:
     if name not in fields or name in _SECTIONS:
         return None
     field = fields[name]
-    return TypeAdapter(Annotated[field.annotation, field])
+    kind: Any = Annotated[field.annotation, field]
+    return TypeAdapter(kind)
 
 
 _SECTIONS = {
