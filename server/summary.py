@@ -93,6 +93,11 @@ def _population(description: Description) -> dict[str, Any]:
         "population": description.training_clients + description.heldout_clients,
         "training_clients": description.training_clients,
         "heldout_clients": description.heldout_clients,
+        "rows": description.rows,
+        "rows_left_out": description.rows_left_out,
+        "words_cut": description.words_cut,
+        "heldout_in_training": description.heldout_in_training,
+        "clients_without_examples": description.clients_without_examples,
     }
 
 

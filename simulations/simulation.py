@@ -1,6 +1,7 @@
 """One experiment on this machine: population, engine, both apps, plots."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.data.corpus import Corpus, Progress, silent
+from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
@@ -53,6 +55,7 @@ def simulate(
     resume: bool = False,
     cache: Path = DEFAULT_CACHE,
     corpus: Corpus | None = None,
+    on_corpus: Callable[[Description], None] | None = None,
     on_round: Observer | None = None,
     progress: Progress = silent,
 ) -> Result:
@@ -67,6 +70,7 @@ def simulate(
         cache: Folder for corpora and populations.
         corpus: A corpus in memory (``fedsi.data.memory``) in place of the one that the experiment
             names; the run records its name.
+        on_corpus: Called before the first round; ``fedsi.data.shortfall`` says what to tell.
         on_round: Called after each round.
         progress: Told how far the corpus is.
 
@@ -85,6 +89,8 @@ def simulate(
             return Result(summary, run.model())
     Products(experiment.client)  # refuses a precision that this processor lacks
     population = prepare(experiment.data, cache, progress, corpus)
+    if on_corpus:
+        on_corpus(open_population(population).description)
     config: dict[str, Scalar] = {
         **experiment.flat(),
         FOLDER: str(folder or ""),

@@ -1,8 +1,10 @@
 """What every corpus reader yields: one row of text of one client."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from fedsi.data.left_out import LeftOut
 
 
 class Row(NamedTuple):
@@ -26,11 +28,13 @@ class Corpus:
         name: What to call it in results.
         sha256: Hash of its content.
         rows: Opens it and yields its rows; may raise ``UserError`` for bad content.
+        left_out: What the latest reading left out.
     """
 
     name: str
     sha256: str
     rows: Callable[[], Iterator[Row]]
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 Progress = Callable[[str, int, int | None], None]

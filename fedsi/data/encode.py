@@ -16,7 +16,8 @@ from fedsi.data.corpus import Corpus, Progress
 from fedsi.data.ingest import Plan, plan, read_rows, survey, training_texts
 from fedsi.data.population import Description, write_meta
 from fedsi.data.protocol import EOS, FIRST_WORD, OOV
-from fedsi.data.spool import Chunk, Ints, Rows, Spool
+from fedsi.data.repeated import Repeated
+from fedsi.data.spool import Chunk, Ints, Rows, Spool, pieces
 from fedsi.data.store import KIND, NAMES, write_folder
 from fedsi.data.subwords import SubwordVocabulary
 from fedsi.data.unigram import unigram_log_probabilities, unigram_loss
@@ -58,8 +59,8 @@ def _write_store(
     if isinstance(encoder, WordIds):
         chosen = _choose_words(encoder, rows, planned, data)
     else:
-        chosen = _Chosen(encoder, lookup=None, coverage={})
-    written = _write_tokens(into, rows, planned, chosen, data.sequence_length, progress)
+        chosen = _Chosen(encoder, lookup=None, words=None, coverage={})
+    written = _write_tokens(into, rows, planned, chosen, data, progress)
     unigram = unigram_log_probabilities(written.training_targets)
     description = Description(
         corpus=corpus.name,
@@ -73,6 +74,11 @@ def _write_store(
         vocabulary_source=_source(data),
         sequence_length=data.sequence_length,
         unigram_loss=unigram_loss(unigram, written.heldout_targets),
+        rows=entries.rows,
+        rows_left_out=dict(entries.left_out),
+        words_cut=written.words_cut / int(written.words.sum()),
+        heldout_in_training=written.repeated.share(),
+        clients_without_examples=planned.clients_without_examples,
     )
     statistics = written.statistics(planned.training_clients) | chosen.coverage
     (into / NAMES).write_text(json.dumps(planned.names), encoding="utf-8")
@@ -103,6 +109,8 @@ class _Chosen:
     vocabulary: Vocabulary
     lookup: Ids | None
     """The id of each number; None where the spool holds ids already."""
+    words: Ids | None
+    """The word of each number, also where it has no id of its own."""
     coverage: dict[str, Any]
 
     def ids(self, numbers: Ids) -> Ids:
@@ -129,7 +137,7 @@ def _choose_words(encoder: WordIds, rows: Rows, planned: Plan, data: DataSetting
         }
     id_of_rank = np.full(len(counts), OOV, dtype=np.int32)
     id_of_rank[list(id_of)] = list(id_of.values())
-    return _Chosen(WordVocabulary(words, data.words), id_of_rank[ranks], _coverage(counts))
+    return _Chosen(WordVocabulary(words, data.words), id_of_rank[ranks], ranks, _coverage(counts))
 
 
 def _word_counts(rows: Rows, planned: Plan, ranks: Ids, *, users: bool) -> Ints:
@@ -173,6 +181,7 @@ class _Written:
 
     clients: InitVar[int]
     tokens: InitVar[int]
+    rows: InitVar[int]
     words: Ints = field(init=False)
     oov_words: Ints = field(init=False)
     sentences: Ints = field(init=False)
@@ -180,8 +189,11 @@ class _Written:
     heldout_targets: Ints = field(init=False)
     training_examples: int = 0
     digest: ContentDigest = field(default_factory=ContentDigest)
+    words_cut: int = 0
+    repeated: Repeated = field(init=False)
 
-    def __post_init__(self, clients: int, tokens: int) -> None:
+    def __post_init__(self, clients: int, tokens: int, rows: int) -> None:
+        self.repeated = Repeated(rows)
         self.words, self.oov_words, self.sentences = np.zeros((3, clients), dtype=np.int64)
         self.training_targets, self.heldout_targets = np.zeros((2, tokens), dtype=np.int64)
 
@@ -204,21 +216,27 @@ class _Written:
 
 
 def _write_tokens(
-    into: Path, rows: Rows, planned: Plan, chosen: _Chosen, length: int, progress: Progress
+    into: Path, rows: Rows, planned: Plan, chosen: _Chosen, data: DataSettings, progress: Progress
 ) -> _Written:
     clients, size = len(planned.names), len(chosen.vocabulary)
-    written = _Written(clients, size)
+    written = _Written(clients, size, len(rows.lengths))
+    length, done = data.sequence_length, 0
     dtype = np.uint16 if size <= np.iinfo(np.uint16).max else np.int32
     with ExitStack() as stack:
         tokens = stack.enter_context(_ArrayWriter(into / "tokens.npy", dtype))
         starts = stack.enter_context(_ArrayWriter(into / "sentence_starts.npy", np.int64))
         starts.append(np.zeros(1, dtype=np.int64))
         for chunk in rows.by_client(planned.clients, clients):
-            ids, lengths = _count_chunk(written, chunk, chosen, planned.training_clients, length)
-            _digest_chunk(written.digest, planned, chunk, ids, lengths)
+            done += len(chunk.lengths)
+            words = chunk.tokens if chosen.words is None else chosen.words[chunk.tokens]
+            heldout = chunk.clients >= planned.training_clients
+            written.repeated.add(words, chunk.lengths, heldout)
+            whole = pieces(chunk, length) if data.long_texts == "split" else chunk
+            ids, lengths = _count_chunk(written, whole, chosen, planned.training_clients, length)
+            _digest_chunk(written.digest, planned, whole, ids, lengths)
             starts.append(len(tokens) + np.cumsum(lengths))
             tokens.append(ids)
-            progress("encoding", len(starts) - 1, len(rows.lengths))
+            progress("encoding", done, len(rows.lengths))
     client_starts = np.append(0, np.cumsum(written.sentences))
     np.save(into / "client_starts.npy", client_starts, allow_pickle=False)
     return written
@@ -245,6 +263,7 @@ def _count_chunk(
     written.training_targets[EOS] += (short & mine).sum()
     written.heldout_targets[EOS] += (short & ~mine).sum()
     written.training_examples += int(mine.sum())
+    written.words_cut += len(ids) - int(kept.sum())
     return ids[kept], np.minimum(chunk.lengths, length)
 
 

@@ -5,6 +5,7 @@ is held out, rows are counted and the vocabulary chosen on the training clients 
 spooled numbers are rewritten as the vocabulary's ids, client after client.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.data.corpus import Corpus, Progress, Row
+from fedsi.data.left_out import NO_TEXT, NO_WORDS
 from fedsi.data.partition import partition
 from fedsi.data.splits import hash_order, heldout_groups, is_heldout_sentence
 from fedsi.data.spool import Rows, Spool
@@ -42,6 +44,10 @@ class Entries:
     groups: list[str] = field(default_factory=list)
     heldout: list[bool] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
+    """Rows that were read."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Of these, the ones that are not used, by reason."""
     _numbers: dict[tuple[bool, str], int] = field(default_factory=dict)
 
     def number(self, row: Row, group: str, heldout: bool) -> int:
@@ -68,6 +74,8 @@ class Plan:
     training_clients: int
     clients: Clients
     """Of each row: ``[rows]``."""
+    clients_without_examples: int = 0
+    """Clients that a partition dealt nothing to."""
 
 
 def read_rows(
@@ -79,26 +87,33 @@ def read_rows(
         UserError: The corpus has bad content, or no usable row.
     """
     entries = Entries()
-    rows = used = 0
     for batch in _batches(_chosen(corpus, data)):
-        rows += len(batch)
+        entries.rows += len(batch)
         ids = encoder.encode_batch([row.text for row, _ in batch])
         kept = [
             (i, row, heldout)
             for i, (row, heldout) in zip(ids, batch, strict=True)
             if i and _has_text(row)
         ]
-        used += len(kept)
+        if len(kept) < len(batch):
+            entries.left_out.update(
+                NO_WORDS if _has_text(row) else NO_TEXT
+                for i, (row, _) in zip(ids, batch, strict=True)
+                if not (i and _has_text(row))
+            )
         spool.append(
             [i for i, _, _ in kept],
             [entries.number(row, _group(row, data), heldout) for _, row, heldout in kept],
             [entries.label(row, _group(row, data)) for _, row, _ in kept],
         )
-        progress(f"reading {corpus.name}", rows, None)
+        progress(f"reading {corpus.name}", entries.rows, None)
+    entries.rows += corpus.left_out.counts.total()
+    entries.left_out += corpus.left_out.counts
     if not entries.names:
+        reasons = ", ".join(f"{n} {why}" for why, n in entries.left_out.items()) or "none"
         raise UserError(
-            f"the corpus {corpus.name} has no usable client: {rows} row(s), {used} with words in "
-            "the text column; choose another column with data.text_column"
+            f"the corpus {corpus.name} has no usable client: {entries.rows} row(s) read, all left "
+            f"out ({reasons}); choose other columns with data.user_column and data.text_column"
         )
     return entries
 
@@ -162,12 +177,13 @@ def _partitioned(natural: Plan, data: DataSettings, rows: Rows) -> Plan:
     """Deal the training rows anew and number the clients that got some."""
     before = natural.training_clients
     training = natural.clients < before
-    dealt = partition(data, rows.labels[training], data.partition_clients or before)
+    wanted = data.partition_clients or before
+    dealt = partition(data, rows.labels[training], wanted)
     present, numbers = np.unique(dealt, return_inverse=True)
     clients = natural.clients - np.int32(before - len(present))
     clients[training] = numbers
     names = [*(f"part-{k}" for k in present), *natural.names[before:]]
-    return Plan(names, len(present), clients)
+    return Plan(names, len(present), clients, wanted - len(present))
 
 
 def _too_few(corpus: Corpus, data: DataSettings, clients: int) -> str:

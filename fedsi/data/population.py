@@ -7,7 +7,7 @@ Clients are numbered: the training clients first, then the held-out ones.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ FORMAT = 4
 
 @dataclass(frozen=True)
 class Description:
-    """What one may know of a population without reading it. Its scalars travel to the server."""
+    """What one may know of a population without reading it. It travels to the server as JSON."""
 
     corpus: str
     corpus_sha256: str
@@ -43,6 +43,16 @@ class Description:
     sequence_length: int
     unigram_loss: float
     """Nats per token of the training clients' unigram model, over all held-out examples."""
+    rows: int = 0
+    """Rows of the corpus's wanted splits that were read."""
+    rows_left_out: dict[str, int] = field(default_factory=dict)
+    """Of these, the ones that are not used, by reason."""
+    words_cut: float = 0.0
+    """Share of the words that are not used because their text is longer than a sequence."""
+    heldout_in_training: float = 0.0
+    """Share of the held-out sentences that are training sentences too."""
+    clients_without_examples: int = 0
+    """Clients that a partition dealt nothing to; they are not counted elsewhere."""
 
 
 class Population(Protocol):

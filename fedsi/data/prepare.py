@@ -94,7 +94,14 @@ def _find_corpus(data: DataSettings, cache: Path, progress: Progress) -> Corpus 
         raise cannot_write(cache, error) from None
     columns = Columns(data.user_column, data.text_column, data.label_column)
     if data.corpus != pydocs.NAME:
-        return open_corpus(Path(data.corpus), data.format, columns, cache=cache, progress=progress)
+        return open_corpus(
+            Path(data.corpus),
+            data.format,
+            columns,
+            skip_bad=data.bad_rows == "skip",
+            cache=cache,
+            progress=progress,
+        )
     path = cache / "corpora" / f"pydocs-{pydocs.cache_key()}.jsonl"
     if not path.exists() and pydocs.extract(path, progress) < pydocs.FEWEST_CLIENTS:
         return None

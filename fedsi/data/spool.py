@@ -122,6 +122,14 @@ class Rows:
         return starts
 
 
+def pieces(chunk: Chunk, length: int) -> Chunk:
+    """Cut rows longer than ``length`` into as many rows as they need, the last one shorter."""
+    counts = -(-chunk.lengths // length)
+    lengths = np.full(counts.sum(), length, dtype=np.int64)
+    lengths[np.cumsum(counts) - 1] = chunk.lengths - (counts - 1) * length
+    return Chunk(np.repeat(chunk.clients, counts), lengths, chunk.tokens)
+
+
 def _mapped(path: Path, dtype: Any) -> NDArray[Any]:
     if path.stat().st_size == 0:
         return np.zeros(0, dtype=dtype)

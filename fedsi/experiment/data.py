@@ -36,6 +36,8 @@ class DataSettings(Settings):
     """The column or feature with the text, one example a row; none for the usual ones."""
     label_column: OptionalName = None
     """The column or feature that ``partition = "dirichlet"`` goes by; none for the group."""
+    bad_rows: Literal["refuse", "skip"] = "refuse"
+    """Rows of a file that are not well-formed end the reading, or are left out and counted."""
     split: OptionalName = None
     """The corpus's own split to use; none for all of its rows."""
     heldout_split: OptionalName = None
@@ -55,7 +57,10 @@ class DataSettings(Settings):
     vocabulary_size: Count = 4000
     """Words that have an id of their own; four special tokens are added."""
     sequence_length: Count = 20
-    """Words kept of each example."""
+    """Words of an example."""
+    long_texts: Literal["cut", "split"] = "cut"
+    """What becomes of a text's words beyond the sequence length: they are not used (``cut``, as in
+    the literature's figures), or they become further examples (``split``)."""
     max_examples_per_client: OptionalCount = 256
     """Examples of a client used in one round, drawn anew each round; none for all."""
     partition: Literal["natural", "iid", "dirichlet", "power_law"] = "natural"
@@ -84,7 +89,7 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _only_files_have_columns(self) -> Self:
-        for key in ("format", "user_column", "text_column"):
+        for key in ("format", "user_column", "text_column", "bad_rows"):
             given = getattr(self, key) != type(self).model_fields[key].default
             if given and self.corpus in MADE_HERE:
                 raise ValueError(

@@ -41,7 +41,7 @@ def describe(
 ) -> None:
     """Count clients, sentences and words, and say what n-gram models make of the corpus."""
     from fedsi.data.describe import describe as describe_population
-    from fedsi.data.prepare import prepare
+    from fedsi.data.prepare import open_population, prepare
     from simulations.reports.figures import clients_histogram, save_figure
 
     experiment = _experiment(corpus, overrides)
@@ -49,6 +49,7 @@ def describe(
     with Display(console) as display:
         population = prepare(experiment.data, cache, display.step)
         facts = describe_population(population, display.step)
+        display.corpus(open_population(population).description)
     folder = out or Path("results") / f"describe-{_plain(corpus)}"
     make_folder(folder)
     if as_json:
@@ -76,12 +77,18 @@ def prepare_command(
     console = options.messages()
     with Display(console) as display:
         folder = prepare(experiment.data, cache, display.step)
-    description = open_population(folder).description
+        description = open_population(folder).description
+        display.corpus(description)
     facts = {
         "corpus": description.corpus,
         "corpus_sha256": description.corpus_sha256,
         "clients": description.training_clients + description.heldout_clients,
         "examples": description.training_examples + description.heldout_examples,
+        "rows": description.rows,
+        "rows_left_out": description.rows_left_out,
+        "words_cut": description.words_cut,
+        "heldout_in_training": description.heldout_in_training,
+        "clients_without_examples": description.clients_without_examples,
         "seconds": round(time.perf_counter() - began, 3),
     }
     if as_json:
@@ -103,7 +110,7 @@ def _plain(corpus: str) -> str:
 
 
 def _show(values: dict[str, Any]) -> None:
-    plain = {key: value for key, value in values.items() if key != "ngrams"}
+    plain = {key: value for key, value in values.items() if key != "ngrams" and value != {}}
     _print_rows(str(values["corpus"]), plain)
     table = Table(title="On the held-out clients", title_justify="left")
     table.add_column("n-gram model")

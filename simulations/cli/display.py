@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
+    from fedsi.data.population import Description
     from server.rounds import RoundRecord
 
 RECENT = 10
@@ -61,6 +62,13 @@ class Display:
         if what not in self._tasks and not self._console.is_terminal:
             self._console.print(f"{what} ...")
         self._bars.update(self._task(what, total), completed=done, total=total)
+
+    def corpus(self, description: "Description") -> None:
+        """Say what of a corpus its population does not use, if there is something."""
+        from fedsi.data.shortfall import shortfall
+
+        for sentence in shortfall(description):
+            self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def rounds(self, name: str, records: Sequence["RoundRecord"], total: int) -> None:
         """Show a run's rounds so far."""

@@ -77,6 +77,7 @@ def run(
                 overwrite=overwrite,
                 resume=resume,
                 cache=cache,
+                on_corpus=display.corpus,
                 on_round=shown_on(display),
                 progress=display.step,
             )

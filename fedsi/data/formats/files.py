@@ -10,10 +10,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from fedsi.data.left_out import LeftOut
 from fedsi.errors import UserError
 
 
@@ -24,10 +25,12 @@ class Part:
     Args:
         path: Where it is; a copy without compression if the reader needs random access.
         name: What to call it: its path inside the corpus's folder, or its own name.
+        left_out: Where rows that are left out are counted.
     """
 
     path: Path
     name: str
+    left_out: LeftOut = field(default_factory=LeftOut, compare=False)
 
 
 @dataclass(frozen=True)

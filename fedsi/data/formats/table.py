@@ -5,7 +5,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedsi.data.content import content_sha256
@@ -21,6 +21,7 @@ from fedsi.data.formats import (
 )
 from fedsi.data.formats.files import Columns, Part, is_compressed, plain_name, unpack
 from fedsi.data.formats.listing import data_files
+from fedsi.data.left_out import LeftOut
 from fedsi.errors import UserError
 
 AUTO = "auto"
@@ -73,6 +74,7 @@ def open_corpus(
     kind: str = AUTO,
     columns: Columns = Columns(),  # noqa: B008  # immutable
     *,
+    skip_bad: bool = False,
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Corpus:
@@ -82,6 +84,7 @@ def open_corpus(
         path: Where it is.
         kind: A key of ``FORMATS``, or ``auto`` to go by the path.
         columns: Which columns to read.
+        skip_bad: Whether rows that are not well-formed are left out, not refused.
         cache: Folder for hashes of files seen before, and for what has to be unpacked.
         progress: Told how far the hashing is.
 
@@ -101,17 +104,19 @@ def open_corpus(
     files = _files_of(kind, files)
     if not files:
         raise UserError(f"the folder {path} holds no file of the format {kind}")
-    parts = list(_parts(path, kind, files))
+    left_out = LeftOut(skip_bad)
+    parts = list(_parts(path, kind, files, left_out))
     try:
         sha256 = content_sha256(path, files, cache, progress)
     except OSError as error:
         raise UserError(f"cannot read the corpus {path}: {error.strerror}") from None
 
     def rows() -> Iterator[Row]:
+        left_out.counts.clear()
         for part in parts:
             yield from _read(part, FORMATS[kind], columns, cache)
 
-    return Corpus(name=path.name, sha256=sha256, rows=rows)
+    return Corpus(name=path.name, sha256=sha256, rows=rows, left_out=left_out)
 
 
 def recognise(path: Path) -> str:
@@ -166,12 +171,12 @@ def _files_of(kind: str, files: list[Path]) -> list[Path]:
     return named or [file for file in files if not _EXPLANATION.fullmatch(file.name)]
 
 
-def _parts(path: Path, kind: str, files: list[Path]) -> Iterator[Part]:
+def _parts(path: Path, kind: str, files: list[Path], left_out: LeftOut) -> Iterator[Part]:
     if path.is_file() or kind == "hugging_face":
-        yield Part(path, path.name)
+        yield Part(path, path.name, left_out)
         return
     for file in files:
-        yield Part(file, file.relative_to(path).as_posix())
+        yield Part(file, file.relative_to(path).as_posix(), left_out)
 
 
 def _read(part: Part, form: Format, columns: Columns, cache: Path | None) -> Iterator[Row]:
@@ -185,4 +190,4 @@ def _read(part: Part, form: Format, columns: Columns, cache: Path | None) -> Ite
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=cache) as folder:
         unpacked = Path(folder) / plain_name(part.path.name)
         unpack(part.path, unpacked)
-        yield from _read(Part(unpacked, part.name), form, columns, cache)
+        yield from _read(replace(part, path=unpacked), form, columns, cache)

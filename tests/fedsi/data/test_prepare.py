@@ -14,6 +14,7 @@ CHANGES: dict[str, Any] = {
     "format": "jsonl",
     "user_column": "user",
     "text_column": "text",
+    "bad_rows": "skip",
     "label_column": "label",
     "split": "train",
     "heldout_split": "test",
@@ -24,6 +25,7 @@ CHANGES: dict[str, Any] = {
     "vocabulary": "users",
     "vocabulary_size": 7,
     "sequence_length": 6,
+    "long_texts": "split",
     "max_examples_per_client": 3,
     "partition": "iid",
     "partition_clients": 3,
@@ -53,7 +55,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "c.jsonl"
 
 
-OF_FILES = {"format", "user_column", "text_column"}
+OF_FILES = {"format", "user_column", "text_column", "bad_rows"}
 
 
 @pytest.mark.parametrize("name", sorted(OF_FILES))

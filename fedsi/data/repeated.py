@@ -1,0 +1,59 @@
+"""How much of the held-out text is training text too."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_SENTENCES = 4_000_000
+"""Sentences whose hashes are kept, 8 bytes each; of more, an equal share of both sides."""
+
+Hashes = NDArray[np.uint64]
+
+
+class Repeated:
+    """Counts held-out sentences that are training sentences word for word.
+
+    A sentence is kept if its hash is divisible by a number that grows with the corpus, so that of
+    equal sentences all are kept or none.
+
+    Args:
+        sentences: How many will come at most.
+    """
+
+    def __init__(self, sentences: int) -> None:
+        self._divisor = np.uint64(max(1, math.ceil(sentences / MOST_SENTENCES)))
+        self._sides: dict[bool, list[Hashes]] = {True: [], False: []}
+
+    def add(
+        self, words: NDArray[np.int32], lengths: NDArray[np.int64], heldout: NDArray[np.bool_]
+    ) -> None:
+        """Add sentences.
+
+        Args:
+            words: Numbers of the words of all sentences, one after another: ``[words]``.
+            lengths: Words of each, at least one: ``[sentences]``.
+            heldout: Whether each is held out: ``[sentences]``.
+        """
+        hashes = sentence_hashes(words, lengths)
+        kept = hashes % self._divisor == 0
+        for side, found in self._sides.items():
+            found.append(hashes[kept & (heldout == side)])
+
+    def share(self) -> float:
+        """Return the share of the held-out sentences that are training sentences; 0 of none."""
+        training, heldout = (np.concatenate(self._sides[side]) for side in (False, True))
+        return float(np.isin(heldout, training).mean()) if len(heldout) else 0.0
+
+
+def sentence_hashes(words: NDArray[np.int32], lengths: NDArray[np.int64]) -> Hashes:
+    """Return a hash of each sentence: the sum of hashes of its words and their places."""
+    starts = np.cumsum(lengths) - lengths
+    places = np.arange(len(words), dtype=np.int64) - np.repeat(starts, lengths)
+    mixed = words.astype(np.uint64) + (places.astype(np.uint64) << np.uint64(32))
+    # The finaliser of splitmix64 (Steele et al., OOPSLA 2014).
+    mixed += np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return np.add.reduceat(mixed, starts)

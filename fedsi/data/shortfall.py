@@ -1,0 +1,64 @@
+"""What of a corpus a population does not use, in sentences for whoever brought it."""
+
+from fedsi.data.population import Description
+
+MUCH = 0.05
+"""Share from which on a sentence is a warning."""
+
+MANY_KNOWN = 0.25
+"""Share of held-out sentences that are also trained on, from which on it is said."""
+
+
+def shortfall(description: Description) -> list[str]:
+    """Return a sentence for each way in which something was left out; warnings say that they are.
+
+    Args:
+        description: Of the population.
+    """
+    return [
+        f"warning: {sentence}" if share > MUCH else sentence
+        for share, sentence in (
+            _rows(description),
+            _words(description),
+            _known(description),
+            _clients(description),
+        )
+        if share
+    ]
+
+
+def _rows(description: Description) -> tuple[float, str]:
+    left_out, rows = sum(description.rows_left_out.values()), description.rows
+    reasons = ", ".join(f"{n:,} {why}" for why, n in description.rows_left_out.items())
+    share = left_out / max(rows, 1)
+    return share, (
+        f"{description.corpus}: {rows:,} rows read, {rows - left_out:,} used; left out "
+        f"({100 * share:.1f} %): {reasons}"
+    )
+
+
+def _words(description: Description) -> tuple[float, str]:
+    share = description.words_cut
+    return share, (
+        f"{description.corpus}: {100 * share:.1f} % of the words are not used, because they come "
+        f"after the first {description.sequence_length} of their text (data.sequence_length); "
+        "data.long_texts=split makes further examples of them"
+    )
+
+
+def _known(description: Description) -> tuple[float, str]:
+    share = description.heldout_in_training
+    return share if share > MANY_KNOWN else 0.0, (
+        f"{description.corpus}: {100 * share:.1f} % of the held-out sentences are also training "
+        "sentences, so held-out figures flatter; check data.split and data.heldout_split, or "
+        "remove what many clients share"
+    )
+
+
+def _clients(description: Description) -> tuple[float, str]:
+    empty = description.clients_without_examples
+    dealt = description.training_clients + empty
+    return empty / max(dealt, 1), (
+        f"{description.corpus}: {empty:,} of the {dealt:,} clients that the partition dealt to got "
+        "no example and are left out; deal to fewer clients, or more evenly"
+    )
