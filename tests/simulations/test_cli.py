@@ -123,7 +123,10 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
         ),
         "format": (["--set", corpus + "text.doc"], "cannot tell the format of text.doc"),
         "no usable client": (["--set", corpus + "empty.jsonl"], "has no usable client: 0 row(s)"),
-        "empty text": (["--set", corpus + "blank.jsonl"], "no usable client: 2 row(s) read, all left out (2 without text"),
+        "empty text": (
+            ["--set", corpus + "blank.jsonl"],
+            "no usable client: 2 row(s) read, all left out (2 without text",
+        ),
         "column": (["--set", corpus + "cols.jsonl"], "no column 'user' or 'user_id' or"),
         "UTF-8": (["--set", corpus + "latin.csv"], "latin.csv is not valid UTF-8"),
         "a synthetic column": (
