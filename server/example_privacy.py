@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fedsi.data.batches import poisson_rate, poisson_steps
 from fedsi.experiment import Experiment
-from fedsi.privacy.example_level import largest_example_epsilon
+from fedsi.privacy.example_level import example_epsilon
 from server.availability import Trace
 from server.cohorts import draw_cohort
 from server.rounds import RoundRecord
@@ -19,10 +20,7 @@ def example_privacy(
     trace: Trace | None,
     records: Sequence[RoundRecord],
 ) -> dict[str, Any]:
-    """Return the claim for single examples, an upper bound over all clients.
-
-    It joins the costliest number of examples between the fewest and the most of any client with the
-    most participations of any.
+    """Return the claim for single examples: what the client pays that took part most often.
 
     Args:
         experiment: With ``client.example_noise_multiplier``.
@@ -34,19 +32,17 @@ def example_privacy(
     for record in records:
         cohort = draw_cohort(experiment, training_clients, trace, record.round, experiment.seed)
         counts[cohort.reporting] += 1
-    trained = [record for record in records if record.most_examples]
-    fewest = min((record.fewest_examples for record in trained), default=1)
-    largest = max((record.most_examples for record in trained), default=1)
-    most = int(counts.max())
-    epsilon = largest_example_epsilon(experiment.client, fewest, largest, most)
+    most, nominal = int(counts.max()), experiment.nominal_examples
+    epsilon = example_epsilon(experiment.client, nominal, most)
     return {
         "epsilon": epsilon if math.isfinite(epsilon) else None,
         "delta": experiment.client.example_delta,
         "accountant": "RDP (opacus)",
+        "adjacency": "add or remove one example",
         "unit": "one example, in the update that leaves the client's device",
         "noise_multiplier": experiment.client.example_noise_multiplier,
         "clip_norm": experiment.client.example_clip_norm,
-        "fewest_examples": fewest,
-        "most_examples": largest,
+        "sampling_rate": poisson_rate(experiment.client, nominal),
+        "steps": poisson_steps(experiment.client, nominal),
         "most_participations": most,
     }

@@ -65,9 +65,6 @@ class RoundRecord:
     """Largest L2 norm that an update could have; infinite without clipping."""
     clipped: int = 0
     """Clients whose update had to be clipped."""
-    fewest_examples: int = 0
-    """Examples of the trained client that had the fewest but some."""
-    most_examples: int = 0
     epsilon: float = math.inf
     """What all rounds so far cost together; infinite without privacy. The other columns are the
     simulator's view: they are not private, and no epsilon covers them."""
@@ -201,8 +198,6 @@ def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> Ro
     if failed == len(trained.rows) > 1:
         raise NodesError(f"no client of round {number} could be trained; see the log above")
     tokens = trained.column("tokens")[accepted].sum()
-    examples = trained.column("examples")
-    some = examples[examples > 0]
     return RoundRecord(
         round=number,
         train_loss=float(trained.column("loss")[accepted].sum() / tokens) if tokens else math.nan,
@@ -213,8 +208,6 @@ def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> Ro
         tokens=int(tokens),
         train_seconds=seconds,
         clipped=int(trained.column("clipped").sum()),
-        fewest_examples=int(some.min(initial=examples.max(initial=0))),
-        most_examples=int(examples.max(initial=0)),
     )
 
 

@@ -50,28 +50,41 @@ def training_batches(
 def poisson_batches(
     examples: Tokens,
     settings: ClientSettings,
-    example_cap: int | None,
+    nominal_examples: int,
     *,
     seed: int,
     round_number: int,
     client: int,
 ) -> Iterator[Tokens]:
-    """Yield batches in which each example is by a coin of its own; there may be empty ones.
+    """Yield Poisson-sampled batches: each example is included independently; some may be empty.
 
-    The coins come up with ``batch_size / examples``, so that a batch has the batch size on average;
-    that is the sampling which accounting of DP-SGD (arXiv 1607.00133) presumes. The number of
-    batches is that of ``training_batches``. Arguments as there.
+    Rate and number of batches follow from the settings alone, never from how many examples the
+    client has. So one example more leaves all the others where they were, and moves the sum of a
+    batch's clipped gradients by at most the clip norm: what accounting of DP-SGD (arXiv
+    1607.00133) presumes. Arguments as in ``training_batches``, but for the next.
+
+    Args:
+        examples: ``[examples, time + 1]``; there may be none.
+        settings: As there.
+        nominal_examples: The number of examples with which a batch has the batch size on average.
+        seed: As there.
+        round_number: As there.
+        client: As there.
     """
     rng = generator(seed, Purpose.TRAINING_ORDER, round_number, client)
-    chosen = rng.permutation(len(examples))[:example_cap]
-    rate = min(1.0, settings.batch_size / max(1, len(chosen)))
-    for _ in range(poisson_steps(settings, len(chosen))):
-        yield trim(examples[chosen[rng.random(len(chosen)) < rate]])
+    rate = poisson_rate(settings, nominal_examples)
+    for _ in range(poisson_steps(settings, nominal_examples)):
+        yield trim(examples[rng.random(len(examples)) < rate])
 
 
-def poisson_steps(settings: ClientSettings, examples: int) -> int:
-    """Return how many batches ``poisson_batches`` yields for a number of examples."""
-    steps = settings.epochs * -(-examples // settings.batch_size)
+def poisson_rate(settings: ClientSettings, nominal_examples: int) -> float:
+    """Return the probability with which ``poisson_batches`` includes an example in a batch."""
+    return min(1.0, settings.batch_size / nominal_examples)
+
+
+def poisson_steps(settings: ClientSettings, nominal_examples: int) -> int:
+    """Return how many batches ``poisson_batches`` yields."""
+    steps = settings.epochs * -(-nominal_examples // settings.batch_size)
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 

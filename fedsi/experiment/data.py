@@ -62,7 +62,8 @@ class DataSettings(Settings):
     """What becomes of a text's words beyond the sequence length: they are not used (``cut``, as in
     the literature's figures), or they become further examples (``split``)."""
     max_examples_per_client: OptionalCount = 256
-    """Examples of a client used in one round, drawn anew each round; none for all."""
+    """Examples of a client used in one round, drawn anew each round; none for all. With DP-SGD on
+    the device no cap, but the number with which batches have ``client.batch_size`` on average."""
     partition: Literal["natural", "iid", "dirichlet", "power_law"] = "natural"
     """Whose the training rows are: the corpus's clients', or clients' they are dealt to anew."""
     partition_clients: OptionalCount = None

@@ -88,6 +88,12 @@ class Experiment(Settings):
                 "client.example_noise_multiplier needs server.averaging=uniform: weights by "
                 "examples would tell how many a client has"
             )
+        if private and self.data.max_examples_per_client is None:
+            raise ValueError(
+                "client.example_noise_multiplier needs data.max_examples_per_client: batches are "
+                "drawn at a rate that must not follow how many examples a client has; set it to "
+                "about what a client has"
+            )
         return self
 
     @model_validator(mode="after")
@@ -121,11 +127,20 @@ class Experiment(Settings):
     @property
     def examples_per_pass(self) -> int | None:
         """The most examples that a client's pass over its data can use; None for all."""
+        if self.client.example_noise_multiplier is not None:
+            return None
         steps, cap = self.client.max_steps, self.data.max_examples_per_client
         return min(
             (n for n in (cap, steps and steps * self.client.batch_size) if n is not None),
             default=None,
         )
+
+    @property
+    def nominal_examples(self) -> int:
+        """The number of examples with which a batch of DP-SGD has the batch size on average."""
+        nominal = self.data.max_examples_per_client
+        assert nominal is not None, "such an experiment was refused"  # noqa: S101
+        return nominal
 
     @classmethod
     def from_toml(cls, text: str, source: str = "the experiment") -> Self:

@@ -1,47 +1,35 @@
 """What DP-SGD on the devices costs: the local accounting of single examples.
 
-One example of one client is added or removed; how many it has counts as known. The guarantee is for
-the update that leaves the device, so it holds against the server too; it says nothing about the
-client as a whole.
+Adjacency: one example of one client is added or removed. The sampling rate and the number of steps
+are the experiment's, so they are the same for both, and how many examples a client has is protected
+too. The guarantee is for the update that leaves the device, so it holds against the server; it says
+nothing about the client as a whole.
 """
 
 import warnings
 
-from fedsi.data.batches import poisson_steps
+from fedsi.data.batches import poisson_rate, poisson_steps
 from fedsi.experiment import ClientSettings
 
 
-def example_epsilon(settings: ClientSettings, examples: int, participations: int) -> float:
+def example_epsilon(settings: ClientSettings, nominal_examples: int, participations: int) -> float:
     """Return epsilon at ``example_delta`` of one client's examples, by opacus' RDP accountant.
 
     Args:
         settings: With ``example_noise_multiplier``.
-        examples: Examples that the client draws its batches from, at least 1.
-        participations: Rounds in which it takes part.
+        nominal_examples: As in ``poisson_batches``.
+        participations: Rounds in which the client takes part.
     """
     from opacus.accountants import RDPAccountant  # noqa: PLC0415  # takes seconds to import
 
+    steps = poisson_steps(settings, nominal_examples) * participations
+    if not steps:
+        return 0.0
     if not settings.example_noise_multiplier:
         return float("inf")
     accountant = RDPAccountant()
-    rate = min(1.0, settings.batch_size / examples)
-    steps = poisson_steps(settings, examples) * participations
+    rate = poisson_rate(settings, nominal_examples)
     accountant.history = [(settings.example_noise_multiplier, rate, steps)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the best order is the largest or smallest tried
         return float(accountant.get_epsilon(settings.example_delta))
-
-
-def largest_example_epsilon(
-    settings: ClientSettings, fewest: int, most: int, participations: int
-) -> float:
-    """Return the largest ``example_epsilon`` of any client with between fewest and most examples.
-
-    Among clients that take equally many steps the one with the fewest examples pays most, for each
-    of its batches holds the largest share of them; so only the least of each number of steps are
-    tried.
-    """
-    size = settings.batch_size
-    first = fewest // size * size + 1
-    least = [fewest, *(n for n in range(first, most + 1, size) if n > fewest)]
-    return max(example_epsilon(settings, examples, participations) for examples in least)

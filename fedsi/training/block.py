@@ -7,7 +7,7 @@ has the same bits whatever the number of nodes.
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -143,24 +143,15 @@ class BlockTrainer:
         return rows
 
     def _train_client(self, client: int, round_number: int) -> LocalResult:
-        private = self.experiment.client.example_noise_multiplier is not None
-        draw = poisson_batches if private else training_batches
-        seed, cap = self.experiment.seed, self.experiment.data.max_examples_per_client
-        examples = self.population.examples(client)
-        batches = draw(
-            examples,
-            self.experiment.client,
-            cap,
-            seed=seed,
-            round_number=round_number,
-            client=client,
-        )
+        experiment, examples = self.experiment, self.population.examples(client)
+        key = {"seed": experiment.seed, "round_number": round_number, "client": client}
         if isinstance(self._trainer, ExamplePrivateTrainer):
-            noise = generator(seed, Purpose.EXAMPLE_NOISE, round_number, client)
-            result = self._trainer.train(batches, noise)
-            # What counts for the accounting is how many the batches were drawn from.
-            return replace(result, examples=len(examples[:cap]))
-        return self._trainer.train(batches)
+            nominal = experiment.nominal_examples
+            noise = generator(experiment.seed, Purpose.EXAMPLE_NOISE, round_number, client)
+            batches = poisson_batches(examples, experiment.client, nominal, **key)
+            return self._trainer.train(batches, noise)
+        cap = experiment.data.max_examples_per_client
+        return self._trainer.train(training_batches(examples, experiment.client, cap, **key))
 
     def _play_canary(self, start: Tensor, canary: int, clip_norm: float) -> LocalResult:
         """Make the update of a canary, which has no examples, in place of training."""

@@ -62,19 +62,21 @@ class ExamplePrivateTrainer:
         settings = self._settings
         total = torch.zeros_like(self.parameters)
         loss, targets = 0.0, 0
-        if len(batch):
-            rows = torch.from_numpy(batch).long()
+        # A client may have far more examples than others, and each gradient is a model in size.
+        for first in range(0, len(batch), settings.batch_size):
+            rows = torch.from_numpy(batch[first : first + settings.batch_size]).long()
             gradients, losses = self._gradients(self.parameters, rows)
-            total = clipped_sum(gradients, settings.example_clip_norm)
+            total += clipped_sum(gradients, settings.example_clip_norm)
             counts = (rows[:, 1:] != PAD).sum(1)
-            loss, targets = float(losses.double() @ counts.double()), int(counts.sum())
+            loss += float(losses.double() @ counts.double())
+            targets += int(counts.sum())
         scale = (settings.example_noise_multiplier or 0.0) * settings.example_clip_norm
         if scale:
             drawn = noise.standard_normal(len(total), dtype=np.float32)
             total.add_(torch.from_numpy(drawn), alpha=scale)
         rate = settings.learning_rate
         self.parameters.mul_(1.0 - rate * settings.weight_decay)
-        # By the expected size of a batch: its true size is not public.
+        # By the nominal size of a batch: its true size is not public.
         self.parameters.add_(total, alpha=-rate / settings.batch_size)
         return loss, targets
 

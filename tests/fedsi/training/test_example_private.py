@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsi import Experiment, UserError
-from fedsi.data.batches import poisson_batches, poisson_steps
+from fedsi.data.batches import poisson_batches, poisson_rate, poisson_steps
 from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
-from fedsi.privacy.example_level import example_epsilon, largest_example_epsilon
+from fedsi.privacy.example_level import example_epsilon
 from fedsi.training.example_private import ExamplePrivateTrainer, clipped_sum
 from fedsi.training.local import LocalTrainer
 
@@ -85,15 +85,32 @@ def test_noise_has_its_scale(factor: float) -> None:
 def test_batches_are_poisson() -> None:
     examples = np.arange(1, 41, dtype=np.int32)[:, None] * np.ones((1, 3), np.int32)
     settings = ClientSettings(batch_size=10, epochs=50)
-    drawn = list(poisson_batches(examples, settings, None, seed=0, round_number=1, client=2))
+    drawn = list(poisson_batches(examples, settings, 40, seed=0, round_number=1, client=2))
     assert len(drawn) == poisson_steps(settings, 40) == 200
     sizes = np.array([len(batch) for batch in drawn])
     assert abs(sizes.mean() - 10) < 4 * math.sqrt(7.5 / 200)
     assert sizes.var() == pytest.approx(7.5, rel=0.35)
     counts = np.bincount(np.concatenate([batch[:, 0] for batch in drawn]), minlength=41)[1:]
     assert np.abs(counts - 50).max() < 5 * math.sqrt(200 * 0.25 * 0.75)
-    capped = poisson_batches(examples, settings, 5, seed=0, round_number=1, client=2)
-    assert len(np.unique(np.concatenate([batch[:, 0] for batch in capped]))) == 5
+
+
+@given(st.integers(0, 60), st.integers(1, 30), st.integers(1, 9), st.none() | st.integers(1, 5))
+def test_neither_rate_nor_steps_follow_how_many_examples_a_client_has(
+    count: int, nominal: int, batch_size: int, max_steps: int | None
+) -> None:
+    settings = ClientSettings(batch_size=batch_size, max_steps=max_steps)
+    drawn = list(poisson_batches(rows(count), settings, nominal, seed=0, round_number=1, client=2))
+    assert len(drawn) == poisson_steps(settings, nominal)
+    if poisson_rate(settings, nominal) == 1:
+        assert all(len(batch) == count for batch in drawn)
+
+
+def test_large_batches_are_taken_in_parts() -> None:
+    """A client may have many more examples than the batch size is meant for."""
+    batch = rows(9)
+    settings = ClientSettings(example_noise_multiplier=0.0, example_clip_norm=0.2, batch_size=4)
+    whole = settings.model_copy(update={"batch_size": 36, "learning_rate": 9.0})
+    torch.testing.assert_close(train(settings, [batch]), train(whole, [batch]), rtol=0, atol=1e-6)
 
 
 def test_local_accounting() -> None:
@@ -106,6 +123,7 @@ def test_local_accounting() -> None:
     assert example_epsilon(exact, 1000, 10) == pytest.approx(2.437, rel=0.01)
     noiseless = settings.model_copy(update={"example_noise_multiplier": 0.0})
     assert math.isinf(example_epsilon(noiseless, 10, 1))
+    assert example_epsilon(settings, 1000, 0) == 0
 
 
 def test_settings_that_contradict_it() -> None:
@@ -116,12 +134,10 @@ def test_settings_that_contradict_it() -> None:
         Experiment(client=relative)
     with pytest.raises(UserError, match=r"needs server\.averaging=uniform"):
         Experiment(client={"example_noise_multiplier": 1.0})
-
-
-@pytest.mark.parametrize("noise", [0.3, 1.0, 4.0])
-@pytest.mark.parametrize(("fewest", "most"), [(1, 40), (3, 3), (10, 21), (11, 45), (20, 20)])
-def test_no_client_pays_more_than_the_bound(noise: float, fewest: int, most: int) -> None:
-    settings = ClientSettings(batch_size=10, example_noise_multiplier=noise)
-    costs = [example_epsilon(settings, n, 5) for n in range(fewest, most + 1)]
-    bound = largest_example_epsilon(settings, fewest, most, 5)
-    assert max(costs) <= bound == pytest.approx(max(costs))
+    hidden = {"example_noise_multiplier": 1.0}
+    with pytest.raises(UserError, match=r"needs data\.max_examples_per_client"):
+        Experiment(
+            client=hidden,
+            server={"averaging": "uniform"},
+            data={"max_examples_per_client": "none"},
+        )
