@@ -79,6 +79,7 @@ def simulate(
     """
     if workers < 1:
         raise UserError(f"workers = {workers} is not allowed: at least 1 is needed")
+    experiment = experiment.located(Path.cwd())
     if corpus is not None:
         experiment = experiment.updated({"data.corpus": corpus.name})
     folder = Path(out) if out is not None else None

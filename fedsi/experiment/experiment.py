@@ -18,6 +18,7 @@ from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
 from fedsi.experiment.model import ModelSettings
+from fedsi.experiment.paths import PATHS, absolute
 from fedsi.experiment.privacy import PrivacySettings
 from fedsi.experiment.problems import explain, unknown_key
 from fedsi.experiment.server import ServerSettings
@@ -160,7 +161,7 @@ class Experiment(Settings):
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read a TOML file.
+        """Read a TOML file; paths in it are relative to the folder that it lies in.
 
         Raises:
             UserError: As ``from_toml``, and for a file that is missing or unreadable.
@@ -171,7 +172,16 @@ class Experiment(Settings):
             raise UserError(f"{path} is not UTF-8 text; an experiment is a TOML file") from None
         except OSError as error:
             raise UserError(f"cannot read the experiment {path}: {error.strerror}") from None
-        return cls.from_toml(text, source=str(path))
+        return cls.from_toml(text, source=str(path)).located(path.parent)
+
+    def located(self, folder: Path) -> Self:
+        """Return a copy in which paths of what lies in a folder are absolute.
+
+        A path at which nothing lies there stays as it is.
+        """
+        flat = self.flat()
+        places = {key: absolute(key, str(flat[key]), folder) for key in PATHS}
+        return self.updated({key: p for key, p in places.items() if p != flat[key]})
 
     def to_toml(self) -> str:
         """Return the experiment as TOML text; ``from_toml`` gives an equal object back."""
@@ -191,7 +201,7 @@ class Experiment(Settings):
                 flat[key] = value
         return flat
 
-    def updated(self, changes: Mapping[str, Any]) -> "Experiment":
+    def updated(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with the given dotted keys set.
 
         Raises:
@@ -203,7 +213,7 @@ class Experiment(Settings):
             if section and not isinstance(values.get(section), dict):
                 raise UserError(unknown_key(path, _known_keys()))
             (values[section] if section else values)[key] = value
-        return Experiment(**values)
+        return type(self)(**values)
 
 
 def _word(value: Any) -> Any:

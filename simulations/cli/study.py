@@ -129,6 +129,7 @@ def run_experiments(
     from simulations.studies.grid import RUNS
     from simulations.studies.runner import check_same, run_cells
 
+    experiments = {name: one.located(Path.cwd()) for name, one in experiments.items()}
     for experiment in experiments.values():
         build_model(experiment, description.vocabulary_size)
     make_folder(folder / RUNS)

@@ -1,0 +1,19 @@
+"""Paths among an experiment's values."""
+
+import os
+from pathlib import Path
+
+from fedsi.experiment.data import MADE_HERE, VOCABULARIES
+
+PATHS = {"data.corpus": MADE_HERE, "data.vocabulary": VOCABULARIES, "devices.trace": ("none",)}
+"""Keys whose value is a path, unless it is one of these words."""
+
+
+def absolute(key: str, value: str, folder: Path) -> str:
+    """Return a key's value, made absolute if it is the path of something that lies in a folder."""
+    place = folder.absolute() / value
+    if value in PATHS[key] or Path(value).is_absolute() or not place.exists():
+        return value
+    # Without links that is the same place, and still is when the folder is gone.
+    plain = Path(os.path.normpath(place))
+    return str(plain if plain.exists() and plain.samefile(place) else place)
