@@ -23,10 +23,6 @@ LEARNED_VOCABULARIES = (BY_COUNT, BY_USERS, BYTE_PAIRS)
 """Vocabularies that are learned from the training clients' text."""
 
 
-VOCABULARIES = ("count", "users", "bpe")
-"""Ways of choosing a vocabulary from the corpus."""
-
-
 class DataSettings(Settings):
     """Which texts, and how they become sequences of word ids."""
 

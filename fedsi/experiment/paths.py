@@ -3,9 +3,13 @@
 import os
 from pathlib import Path
 
-from fedsi.experiment.data import MADE_HERE, VOCABULARIES
+from fedsi.experiment.data import LEARNED_VOCABULARIES, MADE_HERE
 
-PATHS = {"data.corpus": MADE_HERE, "data.vocabulary": VOCABULARIES, "devices.trace": ("none",)}
+PATHS = {
+    "data.corpus": MADE_HERE,
+    "data.vocabulary": LEARNED_VOCABULARIES,
+    "devices.trace": ("none",),
+}
 """Keys whose value is a path, unless it is one of these words."""
 
 

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 ExperimentFile = Annotated[
     Path | None,
-    typer.Argument(metavar="[EXPERIMENT.toml]", help="A TOML file.", show_default=False),
+    typer.Argument(
+        metavar="[EXPERIMENT.toml | CORPUS]",
+        help="A TOML file; or a corpus, for the preset's settings or the usual ones.",
+        show_default=False,
+    ),
 ]
 Preset = Annotated[
     str | None,
@@ -53,16 +57,40 @@ class StoppedError(UnfinishedError):
 
 
 def named(file: Path | None, preset: str | None) -> "Experiment":
-    """Return the experiment that is named, or the default one.
+    """Return the experiment that is named, or the default one, on the corpus that is named.
 
     Raises:
         UserError: Both a file and a preset, or a file or preset that cannot be read.
     """
     from fedsi.experiment import Experiment
 
-    if file and preset:
+    corpus = file if file and _is_corpus(file) else None
+    if file and preset and not corpus:
         raise UserError(f"give either a file ({file}) or --preset {preset}, not both")
-    return load_preset(preset) if preset else Experiment.from_file(file) if file else Experiment()
+    if file and not corpus:
+        return Experiment.from_file(file)
+    base = load_preset(preset) if preset else Experiment()
+    return base.updated({"data.corpus": str(corpus)}) if corpus else base
+
+
+def _is_corpus(path: Path) -> bool:
+    """Whether a path is that of a corpus, and not of an experiment.
+
+    Raises:
+        UserError: It is the folder of a run.
+    """
+    from fedsi.data.formats.table import recognise
+    from fedsi.experiment.data import MADE_HERE
+    from server.run_folder import EXPERIMENT
+
+    if (path / EXPERIMENT).exists():
+        raise UserError(f"{path} holds a run; continue it with: fedsi run --resume --out {path}")
+    if path.is_dir() or (str(path) in MADE_HERE and not path.exists()):
+        return True
+    try:
+        return bool(path.is_file() and recognise(path))
+    except UserError:  # no ending of a corpus
+        return False
 
 
 def resolve(

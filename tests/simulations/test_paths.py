@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fedsi import Experiment
+from fedsi import Experiment, UserError
 from server.run_folder import RunFolder
+from simulations.cli import options
 from simulations.cli.main import main
 
 TINY = ["--set", "server.rounds=1", "--set", "server.cohort_size=3"]
@@ -72,3 +73,33 @@ def test_a_path_through_a_link_is_kept(work: Path) -> None:
     (work / "link").symlink_to(work / "far" / "deep")
     found = Experiment(data={"corpus": "link/../posts.jsonl"}).located(work).data.corpus
     assert Path(found).samefile(work / "far" / "posts.jsonl")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--preset", "smoke", "--set", "data.population=50"]])
+def test_a_corpus_can_be_named_in_place_of_an_experiment(
+    work: Path, cache: Path, arguments: list[str]
+) -> None:
+    arguments = [*arguments, *TINY, "--cache", str(cache), "--out", "run"]
+    assert main(["run", "posts.jsonl", *arguments]) == 0
+    assert RunFolder(Path("run")).experiment().data.corpus == str(work / "posts.jsonl")
+
+
+def test_a_folder_and_a_corpus_of_fedsi_can_be_named_too(work: Path) -> None:
+    assert options.named(work, None).data.corpus == str(work)
+    assert options.named(Path("synthetic"), "smoke").data.corpus == "synthetic"
+
+
+@pytest.mark.usefixtures("work")
+def test_what_is_no_corpus_is_read_as_an_experiment() -> None:
+    Path("mine").write_text("seed = 3\n")
+    assert options.named(Path("mine"), None).seed == 3
+    with pytest.raises(UserError, match="not both"):
+        options.named(Path("mine"), "smoke")
+    with pytest.raises(UserError, match=r"cannot read the experiment missing\.csv"):
+        options.named(Path("missing.csv"), None)
+
+
+def test_the_folder_of_a_run_is_continued_by_another_command(work: Path) -> None:
+    (work / "other" / "experiment.toml").write_text("")
+    with pytest.raises(UserError, match="continue it with: fedsi run --resume --out other"):
+        options.named(Path("other"), None)
