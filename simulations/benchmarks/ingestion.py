@@ -10,14 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from fedsi.data.corpus import Progress
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import DataSettings
 from simulations.benchmarks.machine import MIB, BenchmarkError, machine, peak_memory
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.stack_overflow import write_stack_overflow
+from simulations.cli import options
 from simulations.cli.display import Display
 
 MEMORY_TARGET = 1536
@@ -61,7 +60,7 @@ def build(corpus: str, cache: str) -> dict[str, Any]:
     """Build a store in this process and say what it took."""
     data = DataSettings(corpus=corpus, words="spaces", vocabulary="users", vocabulary_size=10_000)
     began = time.perf_counter()
-    with Display(Console(stderr=True)) as display:
+    with Display(options.messages()) as display:
         folder = prepare(data, Path(cache), display.step)
     seconds = time.perf_counter() - began
     description = open_population(folder).description

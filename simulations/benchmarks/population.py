@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
@@ -23,6 +22,7 @@ from server.cohorts import draw_cohort
 from server.rounds import RoundRecord
 from simulations.benchmarks.machine import MIB, machine, peak_memory
 from simulations.benchmarks.own_process import measured_by
+from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.simulation import simulate
 
@@ -65,7 +65,7 @@ def measure(clients: int, cohort: int, rounds: int, cache: Path, started: float)
     open_seconds = time.perf_counter() - began
     draws = {name: _draw_times(e, training_clients, t) for name, e, t in _samplers(experiment)}
     records: list[RoundRecord] = []
-    with Display(Console(stderr=True)) as display:
+    with Display(options.messages()) as display:
 
         def on_round(_: Experiment, record: RoundRecord) -> None:
             records.append(record)

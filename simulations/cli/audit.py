@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fedsi.errors import UserError
@@ -62,7 +61,7 @@ def audit(
     if as_json:
         typer.echo(json.dumps(found, allow_nan=False))
     else:
-        Console().print(_table(found))
+        options.output().print(_table(found))
     options.messages().print(f"figure: {folder / FIGURE}.png", highlight=False, soft_wrap=True)
     if found["audit"]["refuted"]:
         raise options.StoppedError("the claimed epsilon is refuted: the run is not that private")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fedsi.files import make_folder
 from simulations.cli import options
 from simulations.cli.display import Display
+from simulations.text import visible
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -289,7 +289,7 @@ def _report(report: "Report", result: Any, out: Path | None, *, as_json: bool) -
     if as_json:
         typer.echo(json.dumps(result))
     else:
-        typer.echo((folder / f"{report.name}.md").read_text(encoding="utf-8"))
+        typer.echo(visible((folder / f"{report.name}.md").read_text(encoding="utf-8")))
     figure = folder / f"{report.name}.png"
     options.messages().print(f"figure: {figure}", highlight=False, soft_wrap=True)
 
@@ -303,7 +303,7 @@ def _show(result: Mapping[str, Any], *, as_json: bool) -> None:
     table.add_column(overflow="fold")
     for key, value in result.items():
         table.add_row(key.replace("_", " "), _text(value))
-    Console().print(table)
+    options.output().print(table)
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fedsi.files import make_folder, write_atomically
@@ -120,7 +119,7 @@ def _show(values: dict[str, Any]) -> None:
         accuracies = (score["accuracy"], score["word_accuracy"])
         shown = ["-" if a is None else f"{a:.3f}" for a in accuracies]
         table.add_row(name, f"{score['perplexity']:,.1f}", *shown)
-    Console().print(table)
+    options.output().print(table)
 
 
 def _print_rows(title: str, rows: dict[str, Any]) -> None:
@@ -129,7 +128,7 @@ def _print_rows(title: str, rows: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     for key, value in rows.items():
         table.add_row(key.replace("_", " "), _text(value))
-    Console().print(table)
+    options.output().print(table)
 
 
 def _text(value: Any) -> str:

@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from simulations.text import one_line
+
 if TYPE_CHECKING:
     from fedsi.data.population import Description
     from server.rounds import RoundRecord
@@ -33,10 +35,10 @@ class Display:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeRemainingColumn(compact=True),
             expand=True,
             console=console,
@@ -86,7 +88,7 @@ class Display:
 
     def _task(self, name: str, total: int | None) -> TaskID:
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total, detail="")
+            self._tasks[name] = self._bars.add_task(one_line(name), total=total, detail="")
         return self._tasks[name]
 
 

@@ -4,7 +4,6 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from simulations.cli import options, study
@@ -53,7 +52,7 @@ def evaluate(
 
 
 def _show(sentences: "Score", scores: list["LengthScore"], trained: int) -> None:
-    console = Console()
+    console = options.output()
     rows = {str(score.length): score.whole for score in scores}
     console.print(_table("On held-out clients", {"sentence": sentences, **rows}))
     if scores:

@@ -10,6 +10,7 @@ import typer
 
 from fedsi.files import make_folder, write_atomically
 from simulations.cli import options
+from simulations.text import one_line
 
 
 class Format(StrEnum):
@@ -53,4 +54,5 @@ def export(
     if as_json:
         typer.echo(json.dumps(facts))
     else:
-        typer.echo(f"{path}: tokens int64 [batch, time] -> logits [batch, time, vocabulary]")
+        signature = "tokens int64 [batch, time] -> logits [batch, time, vocabulary]"
+        typer.echo(f"{one_line(str(path))}: {signature}")

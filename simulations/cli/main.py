@@ -5,7 +5,7 @@ on standard error says what, where, what was expected and what to do.
 """
 
 import errno
-import logging
+import io
 import os
 import re
 import sys
@@ -29,6 +29,7 @@ from simulations.cli.predict import generate, predict
 from simulations.cli.privacy import privacy
 from simulations.cli.run import run
 from simulations.cli.tradeoff import tradeoff
+from simulations.text import log_to_stderr, one_line
 
 _INTERRUPTED = 130
 
@@ -64,7 +65,10 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    log_to_stderr()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what its encoding lacks
     if "" not in sys.path:  # a model of one's own may lie in the folder that one works in
         sys.path.append("")
     with warnings.catch_warnings():
@@ -107,12 +111,12 @@ def _failure(error: Exception) -> tuple[str, int] | None:
 
 
 def _fail(sentence: str, code: int) -> int:
-    sys.stderr.write(f"error: {sentence}\n")
+    sys.stderr.write(f"error: {one_line(sentence)}\n")
     return code
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    sys.stderr.write(f"warning: {message}\n")
+    sys.stderr.write(f"warning: {one_line(str(message))}\n")
 
 
 if __name__ == "__main__":

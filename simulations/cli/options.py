@@ -2,14 +2,16 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.errors import UnfinishedError, UserError
 from simulations.presets import load_preset, preset_names
+from simulations.text import visible
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -54,6 +56,21 @@ CACHE = DEFAULT_CACHE
 
 class StoppedError(UnfinishedError):
     """The person stopped the command; the message says how to go on."""
+
+
+class PlainConsole(Console):
+    """A console that prints strings as they are, in tables too: no markup, emoji or escapes.
+
+    Args:
+        stderr: Whether it writes to standard error.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as the text that is printed; every string comes by here."""
+        return super().render_str(visible(text), **options)
 
 
 def named(file: Path | None, preset: str | None) -> "Experiment":
@@ -132,6 +149,11 @@ def default_folder(kind: str) -> Path:
     return Path("results") / f"{kind}-{datetime.now():%Y-%m-%d-%H%M%S}"
 
 
+def output() -> Console:
+    """Return the console for the result."""
+    return PlainConsole()
+
+
 def messages() -> Console:
     """Return the console for everything that is not the result."""
-    return Console(stderr=True)
+    return PlainConsole(stderr=True)

@@ -4,11 +4,11 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fedsi.errors import UserError
 from simulations.cli import options
+from simulations.text import visible
 
 if TYPE_CHECKING:
     from fedsi.inference.reading import Candidate, Reading, TrainedModel
@@ -49,7 +49,7 @@ def predict(
     others = ((EOS, "the sentence ends"), (OOV, "an unknown word"))
     for token, label in others:
         table.add_row(f"({label})", f"{_probability(reading, token):.4f}")
-    Console().print(table)
+    options.output().print(table)
 
 
 def _to_json(
@@ -113,7 +113,7 @@ def generate(
         }
         typer.echo(json.dumps(found))
     else:
-        typer.echo(text)
+        typer.echo(visible(text))
     if len(written.tokens) < length and not written.ended:
         options.messages().print(
             f"stopped after {len(written.tokens)} words: the model has {trained.longest} learned "

@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fedsi.privacy.accounting import Price, all_prices, calibrated, epsilon, noise_on_mean
 from fedsi.privacy.plan import Plan
+from simulations.cli import options
 
 _TRIED = (0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0)
 """Noise multipliers of the last table, in units of the plan's, or of 1 if that is 0."""
@@ -32,7 +32,7 @@ def show(plan: Plan, target_epsilon: float | None, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(_as_json(plan, prices, priced), allow_nan=False))
         return
-    console = Console()
+    console = options.output()
     console.print(_facts(plan, prices[0]), _prices(plan, prices), _noises(priced), sep="\n")
 
 

@@ -4,7 +4,6 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from simulations.cli import options
@@ -90,7 +89,7 @@ def run(
     if as_json:
         typer.echo(json.dumps(result.summary, allow_nan=False))
     else:
-        Console().print(_table(result.summary))
+        options.output().print(_table(result.summary))
     console.print(f"results are in {folder}", highlight=False, soft_wrap=True)
 
 

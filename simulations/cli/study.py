@@ -154,7 +154,7 @@ def show(report: "Report", folder: Path, console: Console, *, as_json: bool) -> 
     if as_json:
         typer.echo(json.dumps(report.values, allow_nan=False))
     else:
-        _print(report, Console())
+        _print(report, options.output())
     console.print(
         f"figure: {folder / report.stem}.png\nreport: {folder / PAGE}",
         highlight=False,

@@ -3,7 +3,6 @@
 Started by ``own_command("simulations.engines.worker", DESCRIPTOR, NODE, POPULATION)``.
 """
 
-import logging
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -16,6 +15,7 @@ from clients.app import app
 from simulations.engines.flower_private import identify
 from simulations.engines.node import RUN_ID, answer, node_context
 from simulations.engines.wire import receive, send
+from simulations.text import log_to_stderr
 
 
 def serve(connection: Connection, client_app: ClientApp, context: Context) -> None:
@@ -32,7 +32,7 @@ def main(descriptor: str, node_id: str, population: str) -> None:
     """Serve on an inherited socket."""
     # The terminal sends Ctrl-C to every process; the grid decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    log_to_stderr()
     identify(RUN_ID, int(node_id))
     serve(Connection(int(descriptor)), app, node_context(int(node_id), Path(population)))
 

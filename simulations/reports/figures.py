@@ -16,6 +16,7 @@ from fedsi.files import write_atomically
 from server.rounds import RoundRecord
 from simulations.studies.compare import Comparison
 from simulations.studies.grid import Setting
+from simulations.text import for_figure
 
 COLOURS = {
     "cifg": "#c8500a",
@@ -34,7 +35,7 @@ LABELS = {
 
 
 def label(architecture: str) -> str:
-    """Return what figures and tables call an architecture; a user's own by its import path."""
+    """Return what tables and pages call an architecture; a user's own by its import path."""
     return LABELS.get(architecture, architecture)
 
 
@@ -99,7 +100,8 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Fi
         for spent in others:
             _epsilon_so_far(spent, records, claim)
         name = label(summary["architecture"])
-        figure.suptitle(f"{name} on {summary['corpus']}, {summary['parameters']:,} parameters")
+        title = f"{name} on {summary['corpus']}, {summary['parameters']:,} parameters"
+        figure.suptitle(for_figure(title))
     return figure
 
 
@@ -184,7 +186,7 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
 
 def _best_curves(axes: Axes, best: Setting) -> None:
     colour = COLOURS.get(best.architecture, "#333333")
-    name: str | None = f"{label(best.architecture)}, client lr {best.value:g}"
+    name: str | None = for_figure(f"{label(best.architecture)}, client lr {best.value:g}")
     for outcome in best.outcomes:
         evaluated = [(r.round, r.heldout.loss) for r in outcome.records if r.heldout]
         axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=name)
@@ -221,7 +223,7 @@ def setting_curve(
         color=colour,
         marker="o",
         capsize=3,
-        label=label(architecture),
+        label=for_figure(label(architecture)),
     )
     diverged = [x for x, setting in placed if setting.diverged]
     if diverged:
@@ -236,7 +238,7 @@ def setting_curve(
             linestyle="none",
             transform=axes.get_xaxis_transform(),
             clip_on=False,
-            label=f"{label(architecture)} diverged",
+            label=for_figure(f"{label(architecture)} diverged"),
         )
 
 

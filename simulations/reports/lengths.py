@@ -11,6 +11,7 @@ from simulations.reports.figures import STYLE, unigram_line
 from simulations.reports.findings import enumerate_words
 from simulations.reports.study import Report
 from simulations.studies.lengths import LengthStudy, half_range
+from simulations.text import for_markdown
 
 LABELS = {
     "none": "no positions",
@@ -63,9 +64,10 @@ def lengths_report(study: LengthStudy) -> Report:
 def markdown(report: Report) -> str:
     """Return the table of a report in Markdown."""
     rows = [report.header, ["---"] * len(report.header), *report.rows]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    findings = [f"* {sentence}" for sentence in report.findings]
-    return "\n".join([f"# {report.title}", "", report.table_title, "", *lines, "", *findings, ""])
+    lines = ["| " + " | ".join(map(for_markdown, row)) + " |" for row in rows]
+    findings = [f"* {for_markdown(sentence)}" for sentence in report.findings]
+    title = f"# {for_markdown(report.title)}"
+    return "\n".join([title, "", report.table_title, "", *lines, "", *findings, ""])
 
 
 def lengths_figure(study: LengthStudy) -> Figure:

@@ -14,6 +14,7 @@ from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
 from simulations.reports.figures import save_figure, svg
 from simulations.studies.grid import ACCURACY
+from simulations.text import for_spreadsheet
 
 PAGE = "report.html"
 
@@ -84,7 +85,8 @@ class Report:
 def write_report(report: Report, study: Reported, base: Experiment, folder: Path) -> None:
     """Write the study's ``.csv``, ``.json``, ``.png``, ``.svg`` and ``report.html``."""
     path = folder / report.stem
-    write_atomically(path.with_suffix(".csv"), study.table().to_csv(index=False).encode())
+    table = study.table().map(for_spreadsheet)
+    write_atomically(path.with_suffix(".csv"), table.to_csv(index=False).encode())
     text = json.dumps(report.values, indent=1, allow_nan=False)
     write_atomically(path.with_suffix(".json"), text.encode())
     save_figure(report.figure, path)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from simulations.reports.figures import STYLE, setting_curve, unigram_line
 from simulations.studies.grid import ACCURACY
 from simulations.studies.tradeoff import Tradeoff
+from simulations.text import for_figure
 
 _GAP = 0.25
 """Between the outermost level and that without noise, as a share of the other levels' span."""
@@ -56,7 +57,7 @@ def _title(tradeoff: Tradeoff) -> str:
     )
     if privacy["extrapolated"]:
         title += f" (cohorts of {privacy['simulated_cohort_size']:,} were simulated)"
-    return title
+    return for_figure(title)
 
 
 def epsilon_places(epsilons: Sequence[float]) -> list[float]:
