@@ -8,9 +8,17 @@ from pathlib import Path
 
 from fedsi.errors import UserError
 
+EVERYBODY, OWNER = 0o644, 0o600
+"""Permissions: of files that others may read, and of those that only their owner may."""
 
-def write_atomically(path: Path, content: bytes) -> None:
+
+def write_atomically(path: Path, content: bytes, mode: int = EVERYBODY) -> None:
     """Write ``content`` beside ``path`` and rename it into place.
+
+    Args:
+        path: The file.
+        content: All of it.
+        mode: Its permissions; nobody but the owner can read it before it is whole.
 
     Raises:
         UserError: The file cannot be written (full disk, no permission). An older file at ``path``
@@ -21,7 +29,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
             temporary = Path(file.name)
             file.write(content)
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException as error:
         if temporary is not None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
+from fedsi.seeds import Seed
 from server.availability import Trace, read_trace
 from server.canaries import canary_scores
 from server.cohorts import check_cohort_size
@@ -24,6 +25,7 @@ from server.observer import current
 from server.privacy import RELEASED, Privacy, privacy_of
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.run_folder import RunFolder
+from server.secret import cohort_seed
 from server.summary import model_file, summarise_run
 
 FOLDER, OVERWRITE, RESUME = "run.folder", "run.overwrite", "run.resume"
@@ -64,7 +66,8 @@ def main(grid: Grid, context: Context) -> None:
         folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment.to_toml()))
         if resume:
             progress.resume(folder)
-    progress.run(grid, hosts.connected)
+    seed = cohort_seed(experiment, folder, progress.state.round_number)
+    progress.run(grid, hosts.connected, seed)
     progress.finish(context)
 
 
@@ -76,6 +79,7 @@ def _finished(
     summary = folder.summary()
     if summary is None:
         return None
+    folder.forget()  # it was killed before it could
     named = folder.model()
     layout = build_model(experiment, summary["vocabulary_size"]).layout
     return summary, np.concatenate([named[name].numpy().ravel() for name in layout.shapes])
@@ -113,8 +117,14 @@ class _Progress:
         self.state = folder.load_checkpoint(self.state, self._data_sha256())
         self.records = folder.records()
 
-    def run(self, grid: Grid, nodes: Callable[[], Sequence[int]]) -> None:
-        """Run the remaining rounds; whatever ends them early, a checkpoint is left."""
+    def run(self, grid: Grid, nodes: Callable[[], Sequence[int]], seed: Seed) -> None:
+        """Run the remaining rounds; whatever ends them early, a checkpoint is left.
+
+        Args:
+            grid: Flower's connection to the nodes.
+            nodes: Returns the nodes that are there.
+            seed: Decides who takes part.
+        """
         if self.records and has_diverged(self.records[-1], self.description):
             return
         rounds = run_rounds(
@@ -125,7 +135,7 @@ class _Progress:
             self.trace,
             self.state,
             self.private,
-            seed=self.experiment.seed,
+            seed=seed,
         )
         try:
             for state, record in rounds:
@@ -154,10 +164,9 @@ class _Progress:
         )
         if self.private and RELEASED in self.state.privacy:
             self._audit(self.private, summary["privacy"])
-        if self.experiment.client.example_noise_multiplier is not None:
-            summary["example_privacy"] = example_privacy(
-                self.experiment, self.description.training_clients, self.trace, self.records
-            )
+        counted = self.state.participations
+        if counted and self.experiment.client.example_noise_multiplier is not None:
+            summary["example_privacy"] = example_privacy(self.experiment, counted)
         if self.folder:
             summary["vocabulary_sha256"] = self.folder.vocabulary_sha256()
             self.folder.finish(summary, model)

@@ -7,7 +7,7 @@ clients that took part: a client that fails or is refused changes neither.
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 # The libraries behind accounting and mechanisms take a second to import, which a run without
 # privacy need not pay: they are imported where they are used.
 
-PrivacyState = dict[str, NDArray[np.float32]]
+PrivacyState = dict[str, NDArray[Any]]
 """The clip norm, ``[1]``; for an audit the sum of all that was released, each in clip norms,
-``[parameters]``; and the mechanism's memory."""
+``[parameters]``, float32 both; and the mechanism's memory, in float64 for secure noise."""
 
 Update = NDArray[np.float32]
 CLIP_NORM, RELEASED = "clip_norm", "released"
@@ -83,7 +83,11 @@ class Privacy:
         """Return the state before the first round."""
         norm = np.array([self.experiment.privacy.clip_norm], np.float32)
         audited = {RELEASED: np.zeros(size, np.float32)} if self.experiment.privacy.canaries else {}
-        return {CLIP_NORM: norm, **audited, **self.mechanism.initial_state(size)}
+        memory = self.mechanism.initial_state(size)
+        if self.experiment.privacy.secure_noise:
+            # Integers of 2^-36 need noise of finer steps than float32 has.
+            memory = {name: array.astype(np.float64) for name, array in memory.items()}
+        return {CLIP_NORM: norm, **audited, **memory}
 
     def price(self, rounds: int) -> "Price":
         """Return what the first rounds cost together."""
@@ -155,15 +159,34 @@ class Privacy:
         key: bytes,
     ) -> NDArray[np.float64]:
         scale = self.noise_multiplier * clip_norm
-        if scale and self.experiment.privacy.secure_noise:
-            from fedsi.privacy.mechanisms.secure import discrete_gaussian  # noqa: PLC0415
+        if not scale:
+            return decode(sums)
+        if self.experiment.privacy.secure_noise:
+            return decode(sums + self._secure_noise(state, len(sums), scale, round_number))
+        fresh = partial(standard_normal, key, round_number, len(sums))
+        noise = self.mechanism.noise(state, round_number, fresh)
+        return decode(sums) + scale * noise.astype(np.float64)
 
-            sums = sums + discrete_gaussian(scale * 2.0**FRACTION_BITS, len(sums))
-        total = decode(sums)
-        if scale and not self.experiment.privacy.secure_noise:
-            fresh = partial(standard_normal, key, round_number, len(sums))
-            total += scale * self.mechanism.noise(state, round_number, fresh).astype(np.float64)
-        return total
+    def _secure_noise(
+        self, state: PrivacyState, size: int, scale: float, round_number: int
+    ) -> NDArray[np.int64]:
+        """Return noise in fixed point from the operating system's entropy.
+
+        Correlated noise is continuous and rounded. Because sums are integers, rounding the noise
+        is rounding the noisy sum, which costs no privacy; but that the normal numbers themselves
+        are exact in their lowest bits is not proven, as it is for independent noise.
+        """
+        from fedsi.privacy.mechanisms import secure  # noqa: PLC0415
+
+        grid = scale * 2.0**FRACTION_BITS
+        if self.plan.mechanism == "gaussian":
+            return secure.discrete_gaussian(grid, size)
+
+        def fresh(_: int) -> NDArray[np.float64]:
+            return secure.standard_normal(size)
+
+        noise = self.mechanism.noise(state, round_number, fresh)
+        return np.rint(grid * noise).astype(np.int64)
 
     def _next_clip_norm(
         self, clip_norm: float, aggregate: Aggregate, round_number: int, key: bytes

@@ -13,7 +13,7 @@ from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
-from fedsi.privacy.participation import Participations
+from fedsi.privacy.participation import Participations, counted, none_yet
 from fedsi.seeds import Seed
 from fedsi.training.block import Outcome
 from fedsi.training.metrics import Metrics, summarise
@@ -39,7 +39,7 @@ class State:
     privacy: PrivacyState = field(default_factory=dict)
     """Empty for a run without privacy."""
     participations: Participations | None = None
-    """Of the training clients; None for a run without privacy."""
+    """Of the training clients; None for a run without privacy of clients or examples."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,18 @@ def initial_state(
         parameters,
         optimizers.initial_state(experiment.server, size),
         private.initial_state(size) if private else {},
-        private.no_participations() if private else None,
+        _no_participations(experiment, description, private),
     )
+
+
+def _no_participations(
+    experiment: Experiment, description: Description, private: Privacy | None
+) -> Participations | None:
+    if private:
+        return private.no_participations()
+    if experiment.client.example_noise_multiplier is not None:
+        return none_yet(description.training_clients)
+    return None
 
 
 def evaluated_clients(experiment: Experiment, description: Description) -> NDArray[np.int64]:
@@ -135,8 +145,9 @@ def run_rounds(
         started = time.perf_counter()
         clip_norm = clip_norm_of(state.privacy)
         cohort = draw_cohort(experiment, description.training_clients, trace, number, seed)
-        if private and state.participations:
-            admitted = private.admitted(state.participations, number, cohort.reporting)
+        if state.participations:
+            admit = private.admitted if private else counted
+            admitted = admit(state.participations, number, cohort.reporting)
             state = replace(state, participations=admitted)
         canaries = canary_cohort(experiment, description.training_clients, number, seed)
         clients = np.concatenate([cohort.reporting, canaries])

@@ -3,6 +3,8 @@
 ``experiment.toml`` and the vocabulary (at the beginning), ``rounds.csv`` (one row a round, written
 as it ends), ``summary.json`` and ``model.safetensors`` (at the end), and
 ``checkpoint.safetensors`` while the run is not finished; ``canaries.csv`` if it was audited.
+A run with secure noise has ``secret.key`` besides while it is not finished. Checkpoint and secret
+tell what privacy hides, past noise and who took part: only their owner may read them.
 """
 
 import csv
@@ -23,7 +25,7 @@ from torch import Tensor
 from fedsi.data.vocabulary import VOCABULARY_FILES
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from fedsi.files import cannot_write, sha256_of_file, write_atomically
+from fedsi.files import OWNER, cannot_write, sha256_of_file, write_atomically
 from fedsi.privacy.participation import Participations
 from fedsi.training.metrics import Metrics
 from server.rounds import RoundRecord, State
@@ -31,6 +33,8 @@ from server.rounds import RoundRecord, State
 EXPERIMENT, ROUNDS, SUMMARY = "experiment.toml", "rounds.csv", "summary.json"
 MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
 CANARIES = "canaries.csv"
+COHORT_KEY = "secret.key"
+"""What decides who takes part in a run with secure noise, while the run is not finished."""
 EXPORTED = {"onnx": "model.onnx", "torch-export": "model.pt2"}
 """Where the model is exported to, by format, if no other place is named."""
 SCORES = "lengths.json"
@@ -38,7 +42,7 @@ SCORES = "lengths.json"
 _OF_THE_MODEL = (*EXPORTED.values(), SCORES)
 """Made of a finished run's model later, and void with it."""
 _OPTIMIZER, _PRIVACY, _PARTICIPATIONS = "optimizer.", "privacy.", "participations."
-_FILES = (EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT, CANARIES)
+_FILES = (EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT, CANARIES, COHORT_KEY)
 _ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
 _METRICS = [field.name for field in fields(Metrics)]
 COLUMNS = [*_ROUND_TYPES, *(f"heldout_{name}" for name in _METRICS)]
@@ -117,6 +121,32 @@ class RunFolder:
             if (self.path / name).exists()
         )
 
+    def save_secret(self, secret: bytes) -> None:
+        """Keep what decides who takes part; only the file's owner can read it."""
+        write_atomically(self.path / COHORT_KEY, secret.hex().encode(), OWNER)
+
+    def secret(self, size: int) -> bytes:
+        """Read what decides who takes part.
+
+        Args:
+            size: How many bytes it has.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        path = self.path / COHORT_KEY
+        try:
+            secret = bytes.fromhex(path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            secret = b""
+        if len(secret) != size:
+            raise UserError(
+                f"{path} is missing or damaged, and without it nobody can draw the cohorts that "
+                "the run with privacy.secure_noise began with; put it back, or start again with "
+                "--overwrite"
+            )
+        return secret
+
     def save_canaries(self, scores: NDArray[np.float64], included: NDArray[np.bool_]) -> None:
         """Write ``canaries.csv``: a row for each canary of an audited run."""
         text = io.StringIO()
@@ -193,7 +223,7 @@ class RunFolder:
             os.fsync(file.fileno())
         arrays = _arrays(state)
         meta = {"round": str(state.round_number), "data_sha256": data_sha256}
-        write_atomically(self.path / CHECKPOINT, save(arrays, metadata=meta))
+        write_atomically(self.path / CHECKPOINT, save(arrays, metadata=meta), OWNER)
 
     def load_checkpoint(self, fresh: State, data_sha256: str) -> State:
         """Return the state to continue from, and cut rows of later rounds off ``rounds.csv``.
@@ -220,11 +250,16 @@ class RunFolder:
         return state
 
     def finish(self, summary: dict[str, Any], model: bytes) -> None:
-        """Write the model and the summary, and drop the checkpoint."""
+        """Write the model and the summary, and forget past noise, who took part and the secret."""
         write_atomically(self.path / MODEL, model)
         text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
         write_atomically(self.path / SUMMARY, text.encode())
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove what a finished run has no use for, and nobody else may see."""
+        for name in (CHECKPOINT, COHORT_KEY):
+            (self.path / name).unlink(missing_ok=True)
 
     def summary(self) -> dict[str, Any] | None:
         """Read the summary; None while the run is not finished."""

@@ -48,8 +48,8 @@ class Membership:
     """Mean loss of the others minus that of the members, in nats per token."""
 
 
-def membership_of(run: RunFolder, cache: Path) -> Membership:
-    """Attack a finished run's model.
+def membership_of(run: RunFolder, cache: Path) -> Membership | None:
+    """Attack a finished run's model; None if it is not known who took part (secure noise).
 
     Raises:
         UserError: The run is not finished, its files are damaged, its corpus is another one now,
@@ -58,6 +58,8 @@ def membership_of(run: RunFolder, cache: Path) -> Membership:
     experiment, summary = run.experiment(), run.summary()
     if summary is None:
         raise UserError(f"{run.path} holds no finished run; finish it with fedsi run --resume")
+    if experiment.privacy.secure_noise:
+        return None
     population = open_population(prepare(experiment.data, cache))
     description = population.description
     if description.corpus_sha256 != summary["corpus_sha256"]:

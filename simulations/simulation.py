@@ -87,6 +87,7 @@ def simulate(
         run = RunFolder(folder)
         run.check_free(experiment, overwrite=overwrite, resume=resume)
         if resume and (summary := run.summary()):
+            run.forget()
             return Result(summary, run.model())
     Products(experiment.client)  # refuses a precision that this processor lacks
     population = prepare(experiment.data, cache, progress, corpus)

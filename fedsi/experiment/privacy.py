@@ -49,8 +49,9 @@ class PrivacySettings(Settings):
     restart_every: OptionalCount = None
     """Rounds after which the tree is completed and a new one begun; none for never."""
     secure_noise: Flag = False
-    """Discrete Gaussian noise on the integers of the sum, from the operating system's entropy; such
-    a run cannot be repeated bit by bit."""
+    """Noise and cohorts from the operating system's entropy, so that the seed does not give them
+    away; discrete Gaussian noise, or correlated noise rounded to the integers of the sum. Such a
+    run cannot be repeated bit by bit."""
     canaries: Annotated[int, Strict(), Field(ge=0)] = 0
     """Clients of random updates that are added to audit the privacy of the run; 0 or at least 50,
     of which half take part."""
@@ -99,10 +100,5 @@ class PrivacySettings(Settings):
                 f"privacy.clipping=adaptive with privacy.mechanism={self.mechanism} has no valid "
                 "accounting: noise of earlier rounds is scaled by their clip norms; use "
                 "privacy.mechanism=gaussian or privacy.clipping=flat"
-            )
-        if self.secure_noise and self.mechanism != "gaussian":
-            raise ValueError(
-                "privacy.secure_noise draws integers, which privacy.mechanism="
-                f"{self.mechanism} turns into others; use privacy.mechanism=gaussian"
             )
         return self

@@ -61,12 +61,29 @@ def record(
         )
         if broken:
             return broken
+    _add(past, round_number, clients)
+    return None
+
+
+def counted(past: Participations, round_number: int, cohort: NDArray[np.int64]) -> Participations:
+    """Return the participations with those of a round's cohort, held to no plan.
+
+    Args:
+        past: The rounds before.
+        round_number: From 1; later than the rounds before.
+        cohort: Distinct client indices, ``[clients]``.
+    """
+    after = past.copy()
+    _add(after, round_number, cohort)
+    return after
+
+
+def _add(past: Participations, round_number: int, clients: NDArray[np.int64]) -> None:
     gaps = (round_number - past.last_round[clients])[past.last_round[clients] > 0]
     if len(gaps):
         past.closest[0] = min(gaps.min(), past.closest[0] or round_number)
     past.last_round[clients] = round_number
     past.times[clients] += 1
-    return None
 
 
 def _too_close(

@@ -56,7 +56,8 @@ def audit(
     claim = _claim(folder)
     if run:
         options.experiment_of_run(run, trust=trust)
-    found = {**claim, "membership": asdict(membership_of(RunFolder(folder), cache))}
+    membership = membership_of(RunFolder(folder), cache)
+    found = {**claim, "membership": asdict(membership) if membership else None}
     write_audit(claim, folder)
     if as_json:
         typer.echo(json.dumps(found, allow_nan=False))
@@ -141,12 +142,18 @@ def _table(found: dict[str, Any]) -> Table:
             f"(deviation {audited['deviation_out']:.3f})"
         ),
         "claim": "REFUTED" if audited["refuted"] else "not refuted",
-        "membership attack on the model": (
-            f"AUC {membership['auc']:.3f} +- {membership['auc_error']:.3f}, advantage "
-            f"{membership['advantage']:.3f} ({membership['members']} members, "
-            f"{membership['others']} held-out clients)"
-        ),
+        "membership attack on the model": _attacked(membership),
     }
     for label, value in rows.items():
         table.add_row(label, value)
     return table
+
+
+def _attacked(membership: dict[str, Any] | None) -> str:
+    if membership is None:
+        return "none: nobody can tell who took part in a run with secure noise"
+    return (
+        f"AUC {membership['auc']:.3f} +- {membership['auc_error']:.3f}, advantage "
+        f"{membership['advantage']:.3f} ({membership['members']} members, "
+        f"{membership['others']} held-out clients)"
+    )

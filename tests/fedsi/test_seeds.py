@@ -1,6 +1,6 @@
 from itertools import product
 
-from fedsi.seeds import Purpose, generator
+from fedsi.seeds import Purpose, Seed, generator
 
 
 def test_a_stream_is_a_function_of_its_four_arguments() -> None:
@@ -18,8 +18,8 @@ def test_streams_do_not_depend_on_the_library_version() -> None:
 
 
 def test_a_secret_has_streams_of_its_own() -> None:
-    secrets = [bytes(32), bytes(31) + b"\1"]
-    keys = list(product((0, *secrets), Purpose, (0, 1, 2), (0, 1, 2)))
+    seeds: list[Seed] = [0, bytes(32), bytes(31) + b"\1"]
+    keys = list(product(seeds, Purpose, (0, 1, 2), (0, 1, 2)))
     drawn = {key: generator(*key).integers(2**62) for key in keys}
     assert drawn == {key: generator(*key).integers(2**62) for key in reversed(keys)}
     assert len(set(drawn.values())) == len(keys)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedsi import Experiment, UserError
+from fedsi.privacy.mechanisms import secure
 from fedsi.training.block import TRAINING_COLUMNS, Outcome
 from fedsi.training.limits import FRACTION_BITS
 from server.aggregation import Aggregate
@@ -20,6 +21,7 @@ from server.privacy import (
     clip_norm_of,
     privacy_of,
 )
+from tests.fedsi.privacy.mechanisms.matrices import inverse
 
 CLIENTS = 1000
 SIZE = 20_000
@@ -65,13 +67,49 @@ def releases(run: Privacy, count: int, first: PrivacyState | None = None) -> lis
     return updates
 
 
+MECHANISMS = ["gaussian", "tree", "banded", "blt"]
+
+
 @pytest.mark.parametrize("secure", [False, True])
-@pytest.mark.parametrize("factor", [2 / 3, 1.0, 3 / 2])
-def test_noise_on_the_mean_has_its_scale(factor: float, secure: bool) -> None:
-    (update,) = releases(private(secure_noise=secure), 1)
-    claimed = factor * 1.0 * 0.5 / COHORT
-    near = abs(float(update.std()) / claimed - 1) < 4 / math.sqrt(2 * SIZE)
-    assert near == (factor == 1.0)
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_noise_on_the_mean_has_its_scale(mechanism: str, secure: bool) -> None:
+    run = private(mechanism=mechanism, secure_noise=secure)
+    first, *_, last = releases(run, 5)
+    norms = run.mechanism.row_norms(5)
+    for update, norm in ((first, norms[0]), (last, norms[4])):
+        for factor in (2 / 3, 1.0, 3 / 2):
+            claimed = factor * norm * 0.5 / COHORT
+            near = abs(float(update.std()) / claimed - 1) < 5 / math.sqrt(2 * SIZE)
+            assert near == (factor == 1.0)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_secure_noise_is_on_the_grid_and_never_the_same(mechanism: str) -> None:
+    run = private(mechanism=mechanism, secure_noise=True)
+    state = run.initial_state(SIZE)
+    total = run._noisy_total(state, np.zeros(SIZE, np.int64), 0.5, 1, b"") * 2.0**FRACTION_BITS
+    assert np.array_equal(total, np.rint(total))
+    for bit in range(20):
+        assert 0.4 < np.mean(total.astype(np.int64) >> bit & 1) < 0.6
+    one, two = (releases(run, 1)[0] for _ in range(2))
+    assert abs(np.corrcoef(one, two)[0, 1]) < 5 / math.sqrt(SIZE)
+
+
+@pytest.mark.parametrize("mechanism", ["banded", "blt"])
+def test_secure_correlated_noise_is_the_matrix_s(
+    mechanism: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, size, rounds = private(mechanism=mechanism, secure_noise=True), 50, 16
+    fresh = [secure.standard_normal(size) for _ in range(rounds)]
+    left = iter(fresh)
+    monkeypatch.setattr(secure, "standard_normal", lambda _: next(left))
+    state = run.initial_state(size)
+    noise = [
+        run._noisy_total(state, np.zeros(size, np.int64), 0.5, number, b"")
+        for number in range(1, rounds + 1)
+    ]
+    expected = 0.5 * inverse(run.mechanism, rounds) @ np.array(fresh)
+    np.testing.assert_allclose(noise, expected, rtol=0, atol=1.01 * 2.0 ** -(FRACTION_BITS + 1))
 
 
 @pytest.mark.parametrize("clients", [0, 3, 2 * COHORT])
@@ -87,7 +125,7 @@ def test_noise_and_denominator_do_not_follow_who_took_part(clients: int) -> None
     assert np.array_equal(none, some)
 
 
-@pytest.mark.parametrize("mechanism", ["gaussian", "tree", "banded", "blt"])
+@pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_noise_is_a_function_of_seed_and_round_and_goes_on_after_a_stop(mechanism: str) -> None:
     run = private(mechanism=mechanism)
     whole = releases(run, 8)
@@ -103,9 +141,10 @@ def test_noise_is_a_function_of_seed_and_round_and_goes_on_after_a_stop(mechanis
         assert update.tobytes() == whole[number - 1].tobytes()
 
 
+@pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("mechanism", ["tree", "banded", "blt"])
-def test_correlated_noise_cancels_over_rounds(mechanism: str) -> None:
-    total = np.sum(releases(private(mechanism=mechanism), 16), axis=0)
+def test_correlated_noise_cancels_over_rounds(mechanism: str, secure: bool) -> None:
+    total = np.sum(releases(private(mechanism=mechanism, secure_noise=secure), 16), axis=0)
     independent = np.sum(releases(private(), 16), axis=0)
     assert total.std() < 0.75 * independent.std()
 

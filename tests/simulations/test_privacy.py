@@ -261,7 +261,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "foreign key": ({**POISSON, "privacy.bands": 3}, "set privacy.mechanism=banded"),
     "dropout": ({**POISSON, "devices.dropout": 0.1}, "void the amplification"),
     "adaptive blt": ({**SHUFFLED, "privacy.clipping": "adaptive"}, "no valid accounting"),
-    "secure blt": ({**SHUFFLED, "privacy.secure_noise": True}, "draws integers"),
     "few canaries": ({**POISSON, "privacy.canaries": 5}, "too few to bound anything"),
     "huge clip norm": ({**POISSON, "privacy.clip_norm": 1e9}, "can be summed exactly"),
 }

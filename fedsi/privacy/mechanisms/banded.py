@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ class Banded:
         earlier = self.diagonals.shape[1] - 1
         return {"earlier": np.zeros((earlier, size), np.float32)} if earlier else {}
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[np.float32]:
+    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:
         """Return ``y_t = (z_t - sum_j C[t, t - j] y_(t-j)) / C[t, t]``, where y is the noise.
 
         Round t's noise stands in row ``t mod (bands - 1)``, in place of the oldest.

@@ -13,6 +13,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class BufferedToeplitz:
         """Return zeros, ``[buffers, size]``."""
         return {"buffers": np.zeros((len(self.decays), size), np.float32)}
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[np.float32]:  # noqa: ARG002
+    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:  # noqa: ARG002
         """Return the next row of C^-1 Z."""
         buffers = state["buffers"]
         value = fresh(0).copy()

@@ -1,6 +1,7 @@
 """Independent noise: C is the identity."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class Gaussian:
         """Return no arrays."""
         return {}
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[np.float32]:  # noqa: ARG002
+    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:  # noqa: ARG002
         """Return the round's first independent vector."""
         return fresh(0)
 

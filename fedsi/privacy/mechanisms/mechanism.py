@@ -8,16 +8,18 @@ can cause.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-State = dict[str, NDArray[np.float32]]
-"""What a mechanism remembers between rounds. May be empty; arrays keep their shapes for a run."""
+State = dict[str, NDArray[Any]]
+"""What a mechanism remembers between rounds. May be empty; arrays keep their shapes for a run and
+have the precision of its noise, float32 or float64."""
 
-Fresh = Callable[[int], NDArray[np.float32]]
-"""``fresh(k)`` is the k-th independent standard normal vector ``[size]`` of a round, k from 0."""
+Fresh = Callable[[int], NDArray[Any]]
+"""``fresh(k)`` is the k-th independent standard normal vector ``[size]`` of a round, k from 0, in
+the precision of the state."""
 
 
 class Mechanism(Protocol):
@@ -42,7 +44,7 @@ class Mechanism(Protocol):
         """Return the state before the first round, for sums of ``size`` entries."""
         ...
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[np.float32]:
+    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:
         """Return the noise ``[size]`` of a round's sum, in units of z * clip norm.
 
         Args:

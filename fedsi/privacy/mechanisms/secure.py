@@ -1,11 +1,15 @@
-"""Discrete Gaussian noise on integers, from the operating system's entropy, without rounding.
+"""Noise from the operating system's entropy: exact discrete Gaussians, and normal numbers.
 
-The exact sampler of Canonne, Kamath and Steinke (arXiv 2004.00030, algorithms 1 to 3), for many
-entries at once. All it does is draw integers and compare uniform numbers with rational ones. It
-compares the first 53 bits of a uniform with the rational in float64, and where these are closer
-than ``DOUBT``, it goes on with exact fractions and more bits of the same uniform. So every entry
-has exactly the distribution ``P(y) ~ exp(-y^2 / (2 sigma^2))`` and is independent of the others,
-if the operating system's bits are uniform and independent.
+``discrete_gaussian`` is the exact sampler of Canonne, Kamath and Steinke (arXiv 2004.00030,
+algorithms 1 to 3), for many entries at once and without rounding. All it does is draw integers and
+compare uniform numbers with rational ones. It compares the first 53 bits of a uniform with the
+rational in float64, and where these are closer than ``DOUBT``, it goes on with exact fractions and
+more bits of the same uniform. So every entry has exactly the distribution
+``P(y) ~ exp(-y^2 / (2 sigma^2))`` and is independent of the others, if the operating system's bits
+are uniform and independent.
+
+``standard_normal``, of which correlated noise is made, is not exact: it is the inverse of the
+normal distribution in float64.
 
 What is not covered: the time taken depends on the values drawn, and turning updates into integers
 is up to the caller, who must bound them in the same units.
@@ -17,6 +21,7 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 DOUBT = 2.0**-45
 """Uniforms this close to a probability are compared exactly; errors of float64 are below 2^-48."""
@@ -150,3 +155,16 @@ def _uniform_integers(bound: int, size: int) -> _Integers:
 def _words(count: int) -> NDArray[np.uint64]:
     """Return uniform 64-bit words of the operating system's entropy, ``[count]``."""
     return np.frombuffer(os.urandom(8 * count), np.uint64)
+
+
+def standard_normal(size: int) -> _Floats:
+    """Return independent standard normal numbers, ``[size]``, in the precision of float64.
+
+    The inverse of the normal distribution at uniforms of 63 bits, with a sign of their own: beyond
+    9.15 standard deviations there are none. Not exact, as ``discrete_gaussian`` is: nothing is
+    proven against attacks on the lowest bits of floating-point numbers.
+    """
+    words = _words(size)
+    uniform = ((words >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-64
+    negative: _Floats = ndtri(uniform)
+    return np.where(words & np.uint64(1) == 1, negative, -negative)

@@ -21,6 +21,7 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ class Tree:
         """Return zeros, ``[heights, size]``: at most one node of each height is waiting."""
         return {"nodes": np.zeros((self.tree_rounds.bit_length(), size), np.float32)}
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[np.float32]:
+    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:
         """Return the change of the prefix sum's noise.
 
         A waiting node of height h stands in row h, and it is there if bit h of the rounds so far

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, kstest
 
 from fedsi.privacy.mechanisms import secure
-from fedsi.privacy.mechanisms.secure import discrete_gaussian
+from fedsi.privacy.mechanisms.secure import discrete_gaussian, standard_normal
 
 
 def is_distributed(samples: NDArray[np.int64], sigma: float) -> bool:
@@ -110,3 +110,24 @@ def test_sizes() -> None:
 def test_impossible_sigmas_are_refused(sigma: float) -> None:
     with pytest.raises(ValueError, match="is not in"):
         discrete_gaussian(sigma, 1)
+
+
+def test_normal_numbers_are_normal_and_fine() -> None:
+    samples = standard_normal(200_000)
+    assert samples.dtype == np.float64
+    assert kstest(samples, "norm").pvalue > 1e-8
+    for factor in (2 / 3, 3 / 2):
+        assert kstest(samples[:20_000] * factor, "norm").pvalue < 1e-8
+    for first, second in ((samples[:-1], samples[1:]), (samples, standard_normal(200_000))):
+        assert abs(np.corrcoef(first, second)[0, 1]) < 5.7 / math.sqrt(200_000)
+    # Every bit down to the grid of sums varies, also far out, where 53 bits alone leave gaps.
+    far = np.sort(np.abs(samples))[-2000:]
+    grid = (far * 2.0**36).astype(np.int64)
+    for bit in range(20):
+        assert 0.4 < np.mean(grid >> bit & 1) < 0.6
+
+
+def test_the_ends_of_normal_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = np.array([0, 1, 2**64 - 2, 2**64 - 1], np.uint64)
+    monkeypatch.setattr(secure, "_words", lambda _: words)
+    assert standard_normal(4) == pytest.approx([9.155, -9.155, 0, 0], abs=1e-3)
