@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and hashes of their content."""
 
+import codecs
 import errno
 import hashlib
 import os
@@ -57,6 +58,27 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     advice = "free some space or name another folder" if full else "name another folder"
     return UserError(f"cannot write {path}: {reason}; {advice}")
+
+
+def read_text(path: Path) -> str:
+    """Return a text that a person may have written; each end of line becomes a line feed.
+
+    Raises:
+        OSError: The file cannot be read.
+        UnicodeDecodeError: It is in no encoding of Unicode that ``encoding_of`` knows.
+    """
+    with path.open("rb") as file:
+        encoding = encoding_of(file.read(2))
+    return path.read_text(encoding=encoding)
+
+
+def encoding_of(first_bytes: bytes) -> str:
+    """Return the encoding of a text: UTF-16 if its byte order mark says so, otherwise UTF-8.
+
+    Either one's mark is left off the text. Windows programs begin UTF-8 with one as well.
+    """
+    wide = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "utf-16" if first_bytes[:2] in wide else "utf-8-sig"
 
 
 def sha256_of_file(path: Path) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
+from fedsi.files import read_text
 from fedsi.seeds import Purpose, Seed, generator
 
 DAY_SECONDS = 86_400.0
@@ -194,19 +195,18 @@ def _read_intervals(path: Path) -> tuple[list[str], Floats]:
     names: list[str] = []
     times: list[tuple[float, float]] = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file)
-            if next(lines, None) != HEADER:
-                raise UserError(f"the trace {path} must begin with the line {','.join(HEADER)}")
-            for line in lines:
-                interval = _interval(line)
-                if interval is None:
-                    raise UserError(
-                        f"line {lines.line_num} of the trace {path} must be a client's id and two "
-                        f"times in seconds with 0 <= start < end, not {','.join(line)!r}"
-                    )
-                names.append(line[0])
-                times.append(interval)
+        lines = csv.reader(read_text(path).splitlines())
+        if next(lines, None) != HEADER:
+            raise UserError(f"the trace {path} must begin with the line {','.join(HEADER)}")
+        for line in lines:
+            interval = _interval(line)
+            if interval is None:
+                raise UserError(
+                    f"line {lines.line_num} of the trace {path} must be a client's id and two "
+                    f"times in seconds with 0 <= start < end, not {','.join(line)!r}"
+                )
+            names.append(line[0])
+            times.append(interval)
     except OSError as error:
         raise UserError(f"cannot read the trace {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:

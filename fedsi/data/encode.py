@@ -21,8 +21,9 @@ from fedsi.data.spool import Chunk, Ints, Rows, Spool, pieces
 from fedsi.data.store import KIND, NAMES, write_folder
 from fedsi.data.subwords import SubwordVocabulary
 from fedsi.data.unigram import unigram_log_probabilities, unigram_loss
-from fedsi.data.vocabulary import Vocabulary, WordVocabulary, read_word_list
+from fedsi.data.vocabulary import Vocabulary, WordVocabulary
 from fedsi.data.word_ids import WordIds
+from fedsi.data.word_list import read_word_list
 from fedsi.experiment import DataSettings
 from fedsi.experiment.data import BY_COUNT, BY_USERS, BYTE_PAIRS
 
@@ -83,7 +84,7 @@ def _write_store(
     statistics = written.statistics(planned.training_clients) | chosen.coverage
     (into / NAMES).write_text(json.dumps(planned.names), encoding="utf-8")
     (into / chosen.vocabulary.file_name).write_text(
-        chosen.vocabulary.file_text(), encoding="utf-8", errors="surrogatepass", newline="\n"
+        chosen.vocabulary.file_text(), encoding="utf-8", newline="\n"
     )
     np.save(into / "client_words.npy", written.words, allow_pickle=False)
     write_meta(into, KIND, description, unigram, statistics=statistics)
@@ -129,7 +130,7 @@ def _choose_words(encoder: WordIds, rows: Rows, planned: Plan, data: DataSetting
         words = encoder.words(best)
         id_of = dict(zip(best, range(FIRST_WORD, FIRST_WORD + len(best)), strict=True))
     else:
-        words = read_word_list(Path(data.vocabulary), data.vocabulary_size)
+        words = read_word_list(Path(data.vocabulary), data.vocabulary_size, data.words)
         id_of = {
             rank: FIRST_WORD + place
             for place, rank in enumerate(encoder.ranks(words))

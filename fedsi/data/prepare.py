@@ -14,6 +14,7 @@ from fedsi.data.encode import build_store
 from fedsi.data.formats.files import Columns
 from fedsi.data.formats.table import open_corpus
 from fedsi.data.population import FORMAT, Population, read_meta
+from fedsi.data.words import WORD_RULE
 from fedsi.errors import UserError
 from fedsi.experiment import DataSettings
 from fedsi.files import cannot_write, sha256_of_file
@@ -80,7 +81,9 @@ def prepare(
         words = sha256_of_file(listed) if listed.is_file() else data.vocabulary
     except OSError as error:
         raise UserError(f"cannot read the vocabulary {listed}: {error.strerror}") from None
-    folder = cache / "populations" / _key(data, names, [corpus.name, corpus.sha256, words])
+    folder = (
+        cache / "populations" / _key(data, names, [corpus.name, corpus.sha256, words, WORD_RULE])
+    )
     if not folder.exists():
         build_store(corpus, folder, data, progress)
     return folder

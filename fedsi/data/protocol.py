@@ -1,12 +1,9 @@
-"""The next-word protocol: how a text becomes a sequence of token ids, and what counts as a hit.
+"""The next-word protocol: how words become a sequence of token ids, and what counts as a hit.
 
 After Reddi et al. (arXiv 2003.00295) and the TensorFlow Federated Stack Overflow task: a sequence
 is ``bos``, the first ``sequence_length`` words, and ``eos`` only if there were fewer words than
 that; it is padded to ``sequence_length + 1``. The model reads ``[:-1]`` and predicts ``[1:]``.
 """
-
-import re
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,31 +13,6 @@ SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<oov>")
 FIRST_WORD = len(SPECIAL_TOKENS)
 
 Tokens = NDArray[np.int32]
-
-Splitting = Literal["letters", "punctuation", "spaces"]
-
-_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
-_WORD_OR_PUNCTUATION = re.compile(r"[\w']+|[^\w\s]+")
-
-
-def words(text: str) -> list[str]:
-    """Split a text into lower-case words: runs of letters joined by apostrophes or hyphens."""
-    return _WORD.findall(text.lower())
-
-
-def split_words(text: str, splitting: Splitting) -> list[str]:
-    """Split a text into lower-case words.
-
-    Args:
-        text: Any text.
-        splitting: ``letters`` as ``words`` does; ``punctuation`` keeps runs of digits and of
-            punctuation as words too; ``spaces`` is for texts that were cut into tokens before,
-            such as TFF's Stack Overflow.
-    """
-    if splitting == "letters":
-        return words(text)
-    lower = text.lower()
-    return lower.split() if splitting == "spaces" else _WORD_OR_PUNCTUATION.findall(lower)
 
 
 def pad_examples(tokens: Tokens, starts: NDArray[np.int64], sequence_length: int) -> Tokens:

@@ -17,17 +17,17 @@ import re
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 from fedsi.data.corpus import Progress
-from fedsi.data.protocol import words
+from fedsi.data.words import WORD_RULE, split_words
 from fedsi.files import write_atomically
 
 NAME = "pydocs"
-EXTRACTION = 1
+EXTRACTION = 2
 """Version of the rules below; part of the cache's key."""
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "flwr", "pydantic", "rich", "typer")
@@ -77,7 +77,7 @@ def find_modules() -> list[Module]:
 
 def cache_key() -> str:
     """Return a name that changes when the interpreter, a package or the extraction changes."""
-    versions = [f"{EXTRACTION}", sys.version]
+    versions = [f"{EXTRACTION}", WORD_RULE, sys.version]
     for package in PACKAGES:
         try:
             versions.append(f"{package} {metadata.version(package)}")
@@ -136,7 +136,7 @@ def _new_sentences(path: Path, seen: set[tuple[str, ...]]) -> Iterator[str]:
     """Yield the sentences of a file's docstrings that were not seen before."""
     for docstring in _docstrings(path):
         for sentence in sentences(docstring):
-            key = tuple(words(sentence))
+            key = tuple(split_words(sentence, "letters"))
             if key not in seen:
                 seen.add(key)
                 yield sentence
@@ -174,8 +174,8 @@ def sentences(docstring: str) -> Iterator[str]:
 
 
 def _is_prose(sentence: str) -> bool:
-    found: Iterable[str] = words(sentence)
+    found = split_words(sentence, "letters")
     letters = sum(map(len, found))
-    return sum(1 for _ in found) >= _FEWEST_WORDS and letters >= _FEWEST_LETTERS * len(
+    return len(found) >= _FEWEST_WORDS and letters >= _FEWEST_LETTERS * len(
         sentence.replace(" ", "")
     )

@@ -7,6 +7,7 @@ from typing import Any
 from fedsi.data.formats.files import optional
 from fedsi.data.protocol import FIRST_WORD, OOV
 from fedsi.errors import UserError
+from fedsi.files import read_text
 
 TOKENIZER_FILE = "tokenizer.json"
 BYTES = 256
@@ -50,7 +51,7 @@ class SubwordVocabulary:
             UserError: The file is missing or no tokenizer, or the package is not installed.
         """
         try:
-            return cls.from_text(path.read_text(encoding="utf-8"))
+            return cls.from_text(read_text(path))
         except OSError as error:
             raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
         except ValueError as error:
@@ -59,6 +60,8 @@ class SubwordVocabulary:
     @classmethod
     def trained(cls, texts: Iterator[str], size: int) -> "SubwordVocabulary":
         """Train byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2).
+
+        Texts are brought to NFC, so that accents are the same pieces however they are written.
 
         Args:
             texts: Of training clients only.
@@ -74,6 +77,7 @@ class SubwordVocabulary:
             )
         tokenizers = optional("tokenizers", "subwords")
         tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+        tokenizer.normalizer = tokenizers.normalizers.NFC()
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
         tokenizer.decoder = tokenizers.decoders.ByteLevel()
         trainer = tokenizers.trainers.BpeTrainer(

@@ -5,15 +5,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol, get_args
 
-from fedsi.data.protocol import FIRST_WORD, OOV, SPECIAL_TOKENS, Splitting, split_words
+from fedsi.data.protocol import FIRST_WORD, OOV, SPECIAL_TOKENS
 from fedsi.data.subwords import TOKENIZER_FILE, SubwordVocabulary
+from fedsi.data.words import SPACE, Splitting, split_words
 from fedsi.errors import UserError
+from fedsi.files import read_text
 
 WORDS_FILE = "vocabulary.txt"
 VOCABULARY_FILES = (WORDS_FILE, TOKENIZER_FILE)
 """One of them lies beside a population and in a run's folder."""
 
-_SPLITTING_LINE = "# words are split at "
+SPLITTING_LINE = "# words are split at "
+"""How the file of a word vocabulary begins; a value of ``data.words`` follows."""
 
 
 class Vocabulary(Protocol):
@@ -65,8 +68,11 @@ class WordVocabulary:
         return [self._ids.get(word, OOV) for word in split_words(text, self.splitting)]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return words, special tokens by their names, joined by spaces."""
-        return " ".join(self._names[token] for token in tokens)
+        """Return words, special tokens by their names, joined by spaces; characters by nothing."""
+        names = [self._names[token] for token in tokens]
+        if self.splitting == "characters":
+            return "".join(names).replace(SPACE, " ")
+        return " ".join(names)
 
     def continuation(self, before: Sequence[int], token: int) -> str:
         """Return the id's word; each is a new one, so that no space need say so."""
@@ -75,7 +81,7 @@ class WordVocabulary:
 
     def file_text(self) -> str:
         """Return how texts are split, then one word a line in order of the ids."""
-        return "".join(f"{line}\n" for line in (_SPLITTING_LINE + self.splitting, *self.words))
+        return "".join(f"{line}\n" for line in (SPLITTING_LINE + self.splitting, *self.words))
 
     @classmethod
     def from_text(cls, text: str) -> "WordVocabulary":
@@ -85,7 +91,7 @@ class WordVocabulary:
             ValueError: The first line is another, or the last was cut.
         """
         header, *words = text.removesuffix("\n").split("\n")
-        splitting = header.removeprefix(_SPLITTING_LINE)
+        splitting = header.removeprefix(SPLITTING_LINE)
         if not text.endswith("\n"):
             raise ValueError("the last line is not whole")
         for known in get_args(Splitting):
@@ -110,48 +116,11 @@ def load_vocabulary(folder: Path) -> Vocabulary:
     """
     try:
         if (folder / TOKENIZER_FILE).exists():
-            text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-            return SubwordVocabulary.from_text(text)
-        words = (folder / WORDS_FILE).read_text(encoding="utf-8", errors="surrogatepass")
-        return WordVocabulary.from_text(words)
+            return SubwordVocabulary.from_text(read_text(folder / TOKENIZER_FILE))
+        return WordVocabulary.from_text(read_text(folder / WORDS_FILE))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
             f"cannot read the vocabulary in {folder}: {reason}; put back the file that was written "
             "there, or make the folder anew"
         ) from None
-
-
-def read_word_list(path: Path, size: int) -> list[str]:
-    """Read the first words of a list: a word a line, or a word and its count.
-
-    Args:
-        path: For example TFF's ``stackoverflow.word_count``.
-        size: How many words to take.
-
-    Raises:
-        UserError: The file is missing, not UTF-8, or empty; or names a word twice.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"the word list {path} is not UTF-8 text") from None
-    except OSError as error:
-        raise UserError(f"cannot read the word list {path}: {error.strerror}") from None
-    words: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        fields = line.split()
-        if len(fields) > 2 or (len(fields) == 2 and not fields[1].isdecimal()):
-            raise UserError(
-                f"{path}, line {number}: expected a word, or a word and its count, not {line!r}"
-            )
-        if fields and words.setdefault(fields[0].lower(), number) != number:
-            raise UserError(
-                f"{path}, line {number}: the word {fields[0]!r} is there twice (line "
-                f"{words[fields[0].lower()]}); remove one"
-            )
-        if len(words) == size:
-            break
-    if not words:
-        raise UserError(f"the word list {path} is empty; expected a word a line")
-    return list(words)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.data.protocol import Splitting, split_words
+from fedsi.data.words import Splitting, split_words
 
 MOST_WORDS = 1_000_000
 """Words in memory at a time."""

@@ -48,9 +48,10 @@ class DataSettings(Settings):
     """Share of the clients, or of each client's sentences, that is never trained on."""
     group_separator: OptionalName = None
     """A client's group is its id up to this; none for the corpus's own groups."""
-    words: Literal["letters", "punctuation", "spaces"] = "letters"
-    """Runs of letters; punctuation and numbers too; or whatever white space separates, for text
-    that was cut into tokens before."""
+    words: Literal["letters", "punctuation", "spaces", "characters"] = "letters"
+    """Words with a letter in them and emoji (``letters``); numbers and punctuation too; whatever
+    white space separates, for text that was cut into tokens before; or single characters, for
+    languages without spaces."""
     vocabulary: Name = "count"
     """The most frequent words (``count``), those that most clients use (``users``), byte pairs
     (``bpe``), or the path of a word list or a tokenizer.json."""

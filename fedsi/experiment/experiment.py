@@ -23,6 +23,7 @@ from fedsi.experiment.privacy import PrivacySettings
 from fedsi.experiment.problems import explain, unknown_key
 from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.values import Scalar, Settings
+from fedsi.files import read_text
 from fedsi.privacy.plan import check_pairing
 from fedsi.training.limits import largest_contribution
 
@@ -167,7 +168,7 @@ class Experiment(Settings):
             UserError: As ``from_toml``, and for a file that is missing or unreadable.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except UnicodeDecodeError:
             raise UserError(f"{path} is not UTF-8 text; an experiment is a TOML file") from None
         except OSError as error:

@@ -5,7 +5,6 @@ What two runs must differ in for their outputs to be told apart (the adjacency) 
 | cohorts | noise | accountant | adjacency |
 |---|---|---|---|
 | Poisson, also with a cap | independent | privacy loss distributions | add or remove one client |
-| everyone in every round | independent | zCDP, exact for a Gaussian | add or remove one client |
 | fixed size | independent | Renyi divergence, twice the sensitivity | replace one client |
 | shuffled passes | correlated | zCDP, exact for a Gaussian | zero out one client |
 
@@ -199,16 +198,7 @@ def _accountants(plan: Plan) -> tuple[_Accountant, ...]:
         return _by_zcdp, _by_rdp_of_zcdp
     if plan.sampling == "uniform":
         return (_by_replacing,)
-    if plan.sampling_rate == 1:
-        return _by_gaussian, _by_rdp
     return (_by_losses, _by_prv, _by_rdp) if plan.cohort_cap is None else (_by_losses,)
-
-
-def _by_gaussian(plan: Plan, rounds: int) -> Price:
-    """Price rounds that nobody is left out of: together they are one Gaussian mechanism."""
-    rho = _rho(plan, math.sqrt(rounds))
-    cost, name = zcdp.epsilon_of(rho, plan.delta), "zCDP, exact for a Gaussian"
-    return Price(cost, name, _ADD_OR_REMOVE, 1.0, rho, "every client is in every round")
 
 
 def _by_losses(plan: Plan, rounds: int) -> Price:

@@ -140,6 +140,13 @@ def test_a_trace_is_read_from_a_file(tmp_path: Path) -> None:
     assert trace.period == 90
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_trace_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("client,start,end\r\na,2,10\r\n", encoding=encoding)
+    assert read_trace(path, find, 3).clients.tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [

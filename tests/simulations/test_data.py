@@ -1,7 +1,10 @@
 """``fedsi data``, and runs on corpora of many kinds."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from simulations.cli.main import main
 from tests.conftest import shared_file
 from tests.fedsi.data.formats.writers import written
 
+REPOSITORY = Path(__file__).parents[2]
 TEXTS = {f"u{k}": [f"so it begins number {'abcdefghij'[k % 10]}"] * 4 for k in range(40)}
 SMALL = {
     "data.vocabulary_size": 300,
@@ -153,3 +157,23 @@ def test_the_samples_beat_their_unigram_loss(
     experiment = Experiment().updated({"data.corpus": path, **gentle, **changes})
     summary = simulate(experiment, cache=cache).summary
     assert summary["heldout_loss"] < summary["unigram_loss"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_console_that_is_not_utf_8_shows_what_it_can(
+    tmp_path: Path, cache: Path, encoding: str
+) -> None:
+    texts = {f"Дмитрий{k}": ["Müll 👍🏽 नमस्ते"] * 3 for k in range(12)}
+    path = tmp_path / "Müll नमस्ते.jsonl"
+    rows = [{"user": user, "text": text} for user, lines in texts.items() for text in lines]
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
+    arguments = ["data", "describe", path.name, "--cache", str(cache), "--out", "facts"]
+    done = subprocess.run(
+        [sys.executable, "-m", "simulations.cli.main", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode(encoding)
+    assert b"M\\xfcll" in done.stdout or "Müll".encode("cp1252") in done.stdout

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from fedsi.data.left_out import LeftOut
 from fedsi.errors import UserError
+from fedsi.files import encoding_of
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,14 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def open_text(path: Path) -> IO[str]:
-    """Open a file for reading its text, UTF-8 with or without a byte order mark."""
-    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="")
+    """Open a file for reading its text: UTF-8, or UTF-16 with a byte order mark."""
+    file: Any = open_bytes(path)  # all kinds of it can peek, which their types do not say
+    try:
+        encoding = encoding_of(file.peek(2))
+    except BaseException:
+        file.close()
+        raise
+    return io.TextIOWrapper(file, encoding=encoding, newline="")
 
 
 def unpack(path: Path, target: Path) -> None:
@@ -173,8 +180,8 @@ def faults(path: Path, place: Place) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path} is not valid UTF-8 (at {place.text}: byte {error.object[error.start]:#04x})"
-            "; convert the file to UTF-8"
+            f"{path} is not valid {error.encoding.upper()} (at {place.text}: byte "
+            f"{error.object[error.start]:#04x}); convert the file to UTF-8"
         ) from None
     except csv.Error as error:
         raise UserError(f"{path}, at {place.text}: not valid CSV: {error}") from None

@@ -13,8 +13,9 @@ from fedsi.data.corpus import Corpus, Row, silent
 from fedsi.data.encode import build_store
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
-from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV, PAD, words
+from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV, PAD
 from fedsi.data.store import StoredPopulation
+from fedsi.data.words import split_words
 from fedsi.experiment import DataSettings
 from tests.conftest import shared_file
 
@@ -64,7 +65,7 @@ def test_every_client_comes_back(
         assert population.work(client, 1) == population.work(client, None) // len(examples)
     stored = [[decode(r) for r in population.examples(k).tolist()] for k in range(clients)]
     expected = [
-        [[w if w in vocabulary else "?" for w in words(t)[:4]] for t in lines]
+        [[w if w in vocabulary else "?" for w in split_words(t, "letters")[:4]] for t in lines]
         for lines in texts.values()
     ]
     assert sorted(stored) == sorted(expected)
@@ -110,7 +111,7 @@ def test_unigram_loss_by_hand(tmp_path: Path) -> None:
     ("texts", "expected"),
     [
         ({}, r"no usable client: 0 row"),
-        ({"a": ["", "12 !"]}, r"no usable client: 2 row\(s\), 0 with words"),
+        ({"a": ["", "12 !"]}, r"no usable client: 2 row\(s\) read, all left out"),
         ({"a": ["one"]}, r"has 1 client\(s\) with text; at least 2"),
     ],
 )

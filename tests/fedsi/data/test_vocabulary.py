@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from fedsi import UserError
 from fedsi.data.corpus import Row
-from fedsi.data.protocol import FIRST_WORD, OOV, Splitting, split_words
+from fedsi.data.protocol import FIRST_WORD, OOV
 from fedsi.data.store import StoredPopulation
-from fedsi.data.vocabulary import WORDS_FILE, WordVocabulary, load_vocabulary, read_word_list
+from fedsi.data.vocabulary import WORDS_FILE, WordVocabulary, load_vocabulary
+from fedsi.data.word_list import read_word_list
+from fedsi.data.words import SPACE, Splitting, split_words
 from tests.fedsi.data.corpora import built, content_of, rows_of
 
 
@@ -75,6 +77,7 @@ def listed(tmp_path: Path, content: bytes, **settings: Any) -> StoredPopulation:
         b"cat\nunused\nthe\ndon't\n",
         b"cat 500\nunused 40\nthe 3\ndon't 1",
         b"\xef\xbb\xbfcat\t9\r\nunused\t8\r\n\r\nThe\t7\r\n don't \n",
+        "cat 4\r\nunused\r\nTHE\r\ndon\u2019t\r\n".encode("utf-16"),
     ],
 )
 def test_words_of_a_list_keep_its_order(tmp_path: Path, content: bytes) -> None:
@@ -104,7 +107,7 @@ def test_of_a_list_without_any_word_of_the_corpus_all_is_unknown(tmp_path: Path)
         (b"cat\ndog\ncat\n", r"line 3: the word 'cat' is there twice \(line 1\)"),
         (b"cat 5\nCat 4\n", r"line 2: the word 'Cat' is there twice \(line 1\)"),
         (b"cat\xff\n", "words.txt is not UTF-8 text"),
-        ("cat\n".encode("utf-16"), "words.txt is not UTF-8 text"),
+        ("cat\n".encode("utf-16")[:-1], "words.txt is not UTF-8 text"),
         (b"cat 5 6\n", r"line 1: expected a word, or a word and its count, not 'cat 5 6'"),
         (b"cat\nnew york\n", r"line 2: expected a word, or a word and its count"),
         (b"cat -5\n", "line 1: expected"),
@@ -119,15 +122,16 @@ def test_bad_word_lists(tmp_path: Path, content: bytes, expected: str) -> None:
 
 def test_a_word_list_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read the word list .*none: No such file"):
-        read_word_list(tmp_path / "none", 5)
+        read_word_list(tmp_path / "none", 5, "letters")
     with pytest.raises(UserError, match=r"cannot read the word list .*directory"):
-        read_word_list(tmp_path, 5)
+        read_word_list(tmp_path, 5, "letters")
 
 
 SPLITTINGS = {
-    "letters": ["don't", "stop", "me", "now", "née"],
+    "letters": ["don't", "stop", "me", "now2", "née"],
     "punctuation": ["don't", "stop", "-", "me", "now2", "!!", "née"],
     "spaces": ["don't", "stop", "-me", "now2!!", "née\0"],
+    "characters": list(f"don't{SPACE}stop{SPACE}-me{SPACE}now2!!{SPACE}née\0"),
 }
 
 
@@ -135,9 +139,10 @@ SPLITTINGS = {
 def test_what_a_word_is(tmp_path: Path, kind: Splitting) -> None:
     texts = {f"c{k}": ["Don't STOP -me\tnow2!!\u2028NÉE\0"] for k in range(4)}
     expected = SPLITTINGS[kind] + (["\0"] if kind == "punctuation" else [])
-    population = built(tmp_path / "p", rows_of(texts), words=kind)
-    assert sorted(words_in(population)) == sorted(expected)
-    assert first_sentences(tmp_path / "p") == [" ".join(expected)]
+    population = built(tmp_path / "p", rows_of(texts), words=kind, sequence_length=40)
+    assert set(words_in(population)) == set(expected)
+    text = "".join(expected).replace(SPACE, " ") if kind == "characters" else " ".join(expected)
+    assert first_sentences(tmp_path / "p") == [text]
     vocabulary = population.vocabulary()
     ids = vocabulary.encode(texts["c0"][0])
     assert population.examples(0)[0, 1 : len(ids) + 1].tolist() == ids
@@ -169,15 +174,18 @@ def test_a_vocabulary_comes_back_from_its_file(
         load_vocabulary(folder)
 
 
-ODD_WORDS = ["\ud800\udfff", "\ud83d", "a\x00b", "\ufeffx", "\u200b", "x" * 1_000_000]
+LONG = "x" * 1_000_000
+ODD_WORDS = {"\ud800\udfff": "\ufffd\ufffd", "a\0b": "a\0b", "\ufeffx": "x", LONG: LONG}
 
 
-@pytest.mark.parametrize("odd", ODD_WORDS, ids=[ascii(word[:9]) for word in ODD_WORDS])
-def test_odd_words_come_back_from_a_store(tmp_path: Path, odd: str) -> None:
+@pytest.mark.parametrize(
+    ("odd", "stored"), ODD_WORDS.items(), ids=[ascii(word[:9]) for word in ODD_WORDS]
+)
+def test_odd_words_come_back_from_a_store(tmp_path: Path, odd: str, stored: str) -> None:
     texts = {f"c{k}": [f"the {odd} cat"] for k in range(4)}
     population = built(tmp_path / "p", rows_of(texts), words="spaces")
-    assert set(words_in(population)) == {"the", odd, "cat"}
-    assert first_sentences(tmp_path / "p") == [f"the {odd} cat"]
+    assert set(words_in(population)) == {"the", stored, "cat"}
+    assert first_sentences(tmp_path / "p") == [f"the {stored} cat"]
 
 
 @pytest.mark.parametrize(
@@ -196,3 +204,27 @@ def test_a_damaged_vocabulary_file(tmp_path: Path, content: bytes | None, expect
         (tmp_path / WORDS_FILE).write_bytes(content)
     with pytest.raises(UserError, match=f"cannot read the vocabulary in .*{expected}"):
         load_vocabulary(tmp_path)
+
+
+def test_the_vocabulary_of_a_run_is_a_list_whose_words_keep_their_ids(tmp_path: Path) -> None:
+    texts = {f"c{k}": ["so it begins don\u2019t 👍🏽"] for k in range(4)}
+    first = built(tmp_path / "first", rows_of(texts))
+    listed = tmp_path / "first" / WORDS_FILE
+    others = {f"c{k}": ["it don't begin 👍🏽 so"] for k in range(4)}
+    second = built(tmp_path / "second", rows_of(others), vocabulary=str(listed))
+    assert words_in(second) == words_in(first)
+    text = "so it begins don't 👍🏽 never"
+    assert second.vocabulary().encode(text) == first.vocabulary().encode(text)
+    with pytest.raises(UserError, match=r"data.words = 'letters', and here it is 'spaces'"):
+        built(tmp_path / "third", rows_of(others), vocabulary=str(listed), words="spaces")
+
+
+def test_words_of_a_list_are_spelt_like_those_of_texts(tmp_path: Path) -> None:
+    population = listed(tmp_path, "cat\nDon\u2019t 5\ncafe\u0301\n".encode())
+    assert words_in(population) == ("cat", "don't", "café")
+
+
+def test_words_of_a_list_that_no_text_can_hold_are_named(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"2 of the first 3 words of .* cannot occur .*'42'"):
+        population = listed(tmp_path, b"cat\n42\nend.next\n")
+    assert words_in(population) == ("cat", "42", "end.next")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsi.data.protocol import Splitting, split_words
 from fedsi.data.word_ids import WordIds
+from fedsi.data.words import Splitting, split_words
 
 SPACES = st.sampled_from([" ", "\t", "\n", "\r\n", "\x85", "\u2028", "\x1c"])
 ODD = st.sampled_from(["\0", "\ud800", "\udfff", "😀", "\u200b", "İ", "\ufeff", "\\t", "#"])

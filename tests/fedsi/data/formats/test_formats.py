@@ -22,12 +22,16 @@ from fedsi.data.corpus import Row
 from fedsi.data.formats.files import COMPRESSIONS, Columns
 from fedsi.data.formats.table import FORMATS, open_corpus, recognise
 from fedsi.data.prepare import open_population, prepare
-from fedsi.data.protocol import words
+from fedsi.data.words import split_words
 from fedsi.experiment import DataSettings
 from tests.conftest import shared_file
 from tests.fedsi.data.formats.writers import TEXTS, WRITERS, tf_example, written
 
 Clients = dict[str, list[list[str]]]
+
+
+def words(text: str) -> list[str]:
+    return split_words(text, "letters")
 
 
 def clients_of(path: Path, **options: Any) -> Clients:
