@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clients.position import position
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
@@ -41,7 +42,8 @@ def population_of(folder: str, experiment: str) -> Population:
 
 @lru_cache(maxsize=1)
 def _trainer(folder: str, experiment: str) -> BlockTrainer:
-    return BlockTrainer(Experiment.from_toml(experiment), population_of(folder, experiment))
+    population = population_of(folder, experiment)
+    return BlockTrainer(Experiment.from_toml(experiment), population, at=position.move)
 
 
 def forget() -> None:

@@ -29,8 +29,22 @@ _HEADER = re.compile(
 _Message = TypeVar("_Message")
 
 
+_CLIENT = re.compile(r"\(client (\d{1,18})\)")
+
+
 class MessageError(Exception):
     """A message that does not follow the schema."""
+
+
+def at_client(reason: str, client: int | None) -> str:
+    """Return why a node failed, in the form in which an error names the client it was at."""
+    return reason if client is None else f"{reason} (client {client})"
+
+
+def client_of(reason: str) -> int | None:
+    """Return the client that a node's error names; None if it names none."""
+    named = _CLIENT.findall(reason)
+    return int(named[-1]) if named else None
 
 
 @dataclass(frozen=True)
@@ -136,7 +150,8 @@ class Evaluated:
     """A node's answer: what each client counted."""
 
     rows: NDArray[np.float64]
-    """``[clients, columns of fedsi.training.metrics.COLUMNS]``, in the order asked."""
+    """``[clients, columns of fedsi.training.metrics.COLUMNS]``, in the order asked; all NaN where a
+    client could not be evaluated."""
 
 
 _TYPES: dict[Any, tuple[np.dtype[Any], int] | type] = {

@@ -1,7 +1,5 @@
-"""A round's cohort: cut into a block for each node, its updates added up exactly."""
+"""What nodes made of a round's clients: updates added up exactly, rows put in their places."""
 
-import heapq
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +12,10 @@ from fedsi.experiment import Experiment
 from fedsi.messages import Evaluate, Evaluated, Train, Trained
 from fedsi.training.block import TRAINING_COLUMNS, Outcome
 from fedsi.training.fixed_point import weighted_mean
-from fedsi.training.metrics import COLUMNS
-from server.nodes import NodesError, ask, estimate_work
-
-log = logging.getLogger(__name__)
+from fedsi.training.metrics import COLUMNS, evaluated
+from server.blocks import Job, answers, dealt
+from server.nodes import NodesError
+from server.replies import check_evaluated, check_trained
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float64]
@@ -33,6 +31,8 @@ class Aggregate:
     """Fixed-point sum of the accepted updates, weighted or clipped: ``[parameters]``."""
     rows: Rows
     """Per client, in cohort order: ``[cohort, TRAINING_COLUMNS]``."""
+    lost: int = 0
+    """Clients that no node answered for: one of a node that failed, or at which one did."""
 
     def column(self, name: str) -> NDArray[np.float64]:
         """Return a column of the rows, ``[cohort]``."""
@@ -58,40 +58,34 @@ def train_cohort(
     """Train a cohort and add up its updates.
 
     The sums are integers and each client's row has its place, so neither the number of nodes nor
-    the order of their answers changes a bit of the result. Clients of a node that failed count as
-    failed.
+    the order of their answers changes a bit of the result. Clients that are lost count as failed.
 
     Raises:
         NodesError: No node answered for its clients.
     """
-    toml = experiment.to_toml()
-    blocks = _blocks(grid, nodes, toml, cohort)
-    requests = {
-        node: Train(
-            experiment=toml,
-            round_number=round_number,
-            parameters=parameters,
-            clients=cohort[places],
-            clip_norm=clip_norm,
-        )
-        for node, places in blocks.items()
-    }
+    toml, size = experiment.to_toml(), len(parameters)
+    job = Job(
+        name=f"round {round_number}",
+        clients=cohort,
+        request=lambda clients: Train(toml, round_number, parameters, clients, clip_norm),
+        answer=Trained,
+        check=lambda reply, clients: check_trained(reply, experiment, clients, size, clip_norm),
+        timeout=experiment.server.round_timeout,
+    )
     sums = None
     rows = np.zeros((len(cohort), len(TRAINING_COLUMNS)))
     rows[:, _OUTCOME] = Outcome.FAILED
-    for node, trained in ask(grid, requests, Trained, group=str(round_number)):
-        places = blocks[node]
-        if not _fits(trained, len(places), len(parameters)):
-            log.warning("node %d answered with sums or rows of a wrong shape", node)
-            continue
+    lost = len(cohort)
+    for places, trained in answers(grid, dealt(grid, nodes, experiment, cohort), job):
         # The first sum is taken as it is: zeros to add to would be one more pass over memory.
         sums = trained.sums if sums is None else sums + trained.sums
         rows[places] = trained.rows
-    if sums is None and requests:
+        lost -= len(places)
+    if sums is None and len(cohort):
         raise NodesError(f"no node could train in round {round_number}; see the log above")
     if sums is None:
-        sums = np.zeros(len(parameters), np.int64)
-    return Aggregate(sums=sums, rows=rows)
+        sums = np.zeros(size, np.int64)
+    return Aggregate(sums=sums, rows=rows, lost=lost)
 
 
 def evaluate_clients(
@@ -100,67 +94,36 @@ def evaluate_clients(
     experiment: Experiment,
     parameters: NDArray[np.float32],
     clients: Ids,
+    round_number: int,
 ) -> Rows:
-    """Evaluate the global parameters on some clients.
+    """Evaluate the global parameters of a round on some clients.
 
     Returns:
-        Per client of the nodes that answered, in the order given: ``[clients, metrics.COLUMNS]``.
+        Per client that could be evaluated, in the order given: ``[clients, metrics.COLUMNS]``.
 
     Raises:
-        NodesError: None of them did.
+        NodesError: None could.
     """
     toml = experiment.to_toml()
-    blocks = _blocks(grid, nodes, toml, clients)
-    requests = {
-        node: Evaluate(experiment=toml, parameters=parameters, clients=clients[places])
-        for node, places in blocks.items()
-    }
-    rows = np.zeros((len(clients), len(COLUMNS)))
-    answered = np.zeros(len(clients), bool)
-    for node, evaluated in ask(grid, requests, Evaluated):
-        places = blocks[node]
-        if evaluated.rows.shape != (len(places), len(COLUMNS)):
-            log.warning("node %d answered with rows of a wrong shape", node)
-            continue
-        rows[places], answered[places] = evaluated.rows, True
-    if not answered.any():
-        raise NodesError("no node could evaluate the held-out clients; see the log above")
-    return rows[answered]
-
-
-def _blocks(grid: Grid, nodes: Sequence[int], experiment: str, clients: Ids) -> dict[int, Ids]:
-    """Deal clients to nodes as places in the list; nodes without a client are left out."""
-    if len(nodes) == 1:
-        return {nodes[0]: np.arange(len(clients))} if len(clients) else {}
-    work = estimate_work(grid, nodes, experiment, clients)
-    blocks = zip(nodes, balanced(work, len(nodes)), strict=True)
-    return {node: places for node, places in blocks if len(places)}
-
-
-def balanced(work: NDArray[np.int64], blocks: int) -> list[Ids]:
-    """Deal places to blocks, the largest first, each to the block that has the least work yet.
-
-    Graham's rule (SIAM J. Appl. Math. 1969): the busiest block has at most 4/3 of the least
-    possible.
-
-    Args:
-        work: Of each place, ``[places]``.
-        blocks: How many to deal to.
-
-    Returns:
-        The places of each block, ascending.
-    """
-    loads = [(0, block) for block in range(blocks)]
-    block_of = np.empty(len(work), dtype=np.int64)
-    for place in np.argsort(-work, kind="stable"):
-        load, block = heapq.heappop(loads)
-        block_of[place] = block
-        heapq.heappush(loads, (load + int(work[place]), block))
-    return [np.flatnonzero(block_of == block) for block in range(blocks)]
-
-
-def _fits(trained: Trained, clients: int, parameters: int) -> bool:
-    return len(trained.sums) == parameters and trained.rows.shape == (
-        clients,
-        len(TRAINING_COLUMNS),
+    job = Job(
+        name=f"the evaluation of round {round_number}",
+        clients=clients,
+        request=lambda clients: Evaluate(toml, parameters, clients),
+        answer=Evaluated,
+        check=lambda reply, clients: check_evaluated(reply, experiment, clients),
+        timeout=experiment.server.round_timeout,
     )
+    rows = np.full((len(clients), len(COLUMNS)), np.nan)
+    answered = False
+    for places, reply in answers(grid, dealt(grid, nodes, experiment, clients), job):
+        rows[places] = reply.rows
+        answered = True
+    if not answered:
+        raise NodesError("no node could evaluate the held-out clients; see the log above")
+    kept = rows[evaluated(rows)]
+    if not len(kept):
+        raise NodesError(
+            f"none of the {len(clients)} held-out clients could be evaluated after round "
+            f"{round_number}; see the log above"
+        )
+    return kept

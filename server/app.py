@@ -54,16 +54,16 @@ def main(grid: Grid, context: Context) -> None:
     if folder and resume and (finished := _finished(folder, experiment)):
         _hand_over(context, *finished)
         return
-    hosts = Hosts(grid, experiment.to_toml())
+    hosts = Hosts(grid, experiment)
     nodes, description = hosts.connected(), hosts.description
     check_cohort_size(experiment, description.training_clients)
-    trace = _trace(grid, nodes, experiment, description.training_clients)
+    trace = _trace(grid, nodes, experiment, description)
     private = privacy_of(experiment, description.training_clients, description.content_digest)
     state = initial_state(experiment, description, private)
     progress = _Progress(experiment, description, trace, private, state, folder)
     if folder:
         folder.claim(experiment, overwrite=overwrite, resume=resume)
-        folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment.to_toml()))
+        folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment))
         if resume:
             progress.resume(folder)
     seed = cohort_seed(experiment, folder, progress.state.round_number)
@@ -91,13 +91,14 @@ def _hand_over(context: Context, summary: dict[str, Any], parameters: NDArray[np
 
 
 def _trace(
-    grid: Grid, nodes: Sequence[int], experiment: Experiment, training_clients: int
+    grid: Grid, nodes: Sequence[int], experiment: Experiment, description: Description
 ) -> Trace | None:
     """Read the experiment's trace, if it has one; the nodes know which clients are meant."""
     if experiment.devices.trace is None:
         return None
-    find = partial(resolve, grid, nodes, experiment.to_toml())
-    return read_trace(Path(experiment.devices.trace), find, training_clients)
+    population = description.training_clients + description.heldout_clients
+    find = partial(resolve, grid, nodes, experiment, population)
+    return read_trace(Path(experiment.devices.trace), find, description.training_clients)
 
 
 @dataclass
@@ -143,8 +144,9 @@ class _Progress:
                     self.folder.append(record)
                 self.state = state
                 self.records.append(record)
-                # Noise that cannot be drawn again must not be: each round is kept.
-                if record.heldout or self.experiment.privacy.secure_noise:
+                # Noise that cannot be drawn again must not be, nor may what was lost be repeated
+                # without the loss: such rounds are kept.
+                if record.heldout or record.lost or self.experiment.privacy.secure_noise:
                     self._save_checkpoint()
                 current.get()(self.experiment, record)
         except BaseException:

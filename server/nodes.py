@@ -1,57 +1,48 @@
-"""The nodes as the server sees them: one message each, answers as they come, failures counted."""
+"""The nodes as the server sees them: who is there, what they host, what they know of clients."""
 
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from fedsi.data.population import Description
-from fedsi.data.vocabulary import VOCABULARY_FILES
 from fedsi.errors import UnfinishedError, UserError
+from fedsi.experiment import Experiment
 from fedsi.messages import (
-    ARRAY_FORMAT,
-    ARRAYS,
-    VALUES,
     Describe,
     Described,
     Estimate,
     Estimated,
-    Evaluate,
     FetchedVocabulary,
     FetchVocabulary,
-    MessageError,
     Resolve,
     Resolved,
-    Train,
-    array_bytes,
-    array_of_bytes,
-    from_parts,
-    to_parts,
+)
+from server.exchange import Failure, exchange
+from server.replies import (
+    ReplyError,
+    checked_clients,
+    checked_description,
+    checked_vocabulary,
+    checked_work,
 )
 
 log = logging.getLogger(__name__)
 
-_MESSAGE_TYPES: dict[type, str] = {
-    Describe: MessageType.QUERY,
-    FetchVocabulary: f"{MessageType.QUERY}.vocabulary",
-    Resolve: f"{MessageType.QUERY}.resolve",
-    Estimate: f"{MessageType.QUERY}.estimate",
-    Train: MessageType.TRAIN,
-    Evaluate: MessageType.EVALUATE,
-}
-
 NODES_TIMEOUT = 60.0
 """Seconds to wait for the first node."""
+PREPARING_TIMEOUT = 6 * 3600.0
+"""Seconds to wait until the first nodes have opened their population, which they may have to make
+of a corpus of any size. An engine whose nodes are given a population that is ready waits less."""
 
 _Answer = TypeVar("_Answer")
-_DESCRIPTION = TypeAdapter(Description)
+_Checked = TypeVar("_Checked")
 
 
 class NodesError(UnfinishedError):
@@ -73,8 +64,12 @@ def wait_for_nodes(grid: Grid) -> list[int]:
 
 
 def ask(
-    grid: Grid, requests: Mapping[int, Any], answer: type[_Answer], group: str = ""
-) -> Iterator[tuple[int, _Answer]]:
+    grid: Grid,
+    requests: Mapping[int, Any],
+    answer: type[_Answer],
+    timeout: float,
+    checked: Callable[[_Answer], _Checked],
+) -> Iterator[tuple[int, _Checked]]:
     """Send one request to each node and yield (node, answer) as they come.
 
     A node that fails, answers nonsense or not at all yields nothing; it is logged.
@@ -83,47 +78,27 @@ def ask(
         grid: Flower's connection to the nodes.
         requests: The message for each node; all of one type.
         answer: The type that answers them.
-        group: The round, for Flower's own log.
+        timeout: Seconds to wait for the answers.
+        checked: Returns what an answer says, or raises ``ReplyError``.
     """
-    if not requests:  # without ids to wait for, Flower's remote grid would ask for any message
-        return
-    messages = [
-        Message(
-            _records(request),
-            dst_node_id=node,
-            message_type=_MESSAGE_TYPES[type(request)],
-            group_id=group,
-        )
-        for node, request in requests.items()
-    ]
-    waiting = set(requests)
-    for reply in grid.send_and_receive(messages):
-        node = reply.metadata.src_node_id
-        if node not in waiting:
-            continue
-        waiting.discard(node)
-        if reply.has_error():
-            log.warning("node %d failed: %s", node, reply.error.reason)
+    for node, reply in exchange(grid, requests, answer, timeout):
+        if isinstance(reply, Failure):
+            log.warning("node %d failed: %s", node, reply.reason)
             continue
         try:
-            parsed = _read(answer, reply)
-        except MessageError as error:
-            log.warning("node %d answered nonsense: %s", node, error)
+            said = checked(reply)
+        except ReplyError as error:
+            log.warning("node %d is not believed: %s", node, error)
             continue
-        yield node, parsed
-    for node in sorted(waiting):
-        log.warning("node %d did not answer", node)
+        yield node, said
 
 
-def describe(grid: Grid, nodes: Sequence[int], experiment: str) -> dict[int, Description]:
+def describe(
+    grid: Grid, nodes: Sequence[int], experiment: Experiment, timeout: float
+) -> dict[int, Description]:
     """Ask nodes which population they host; those without a sensible answer are left out."""
-    described = {}
-    for node, answer in ask(grid, dict.fromkeys(nodes, Describe(experiment)), Described):
-        try:
-            described[node] = _DESCRIPTION.validate_json(answer.description)
-        except ValidationError:
-            log.warning("node %d described nonsense", node)
-    return described
+    requests = dict.fromkeys(nodes, Describe(experiment.to_toml()))
+    return dict(ask(grid, requests, Described, timeout, checked_description))
 
 
 class Hosts:
@@ -131,18 +106,18 @@ class Hosts:
 
     Args:
         grid: Flower's connection to the nodes.
-        experiment: TOML.
+        experiment: The configuration.
 
     Raises:
         NodesError: No node connected, or none could open the population.
         UserError: The nodes host different populations.
     """
 
-    def __init__(self, grid: Grid, experiment: str) -> None:
+    def __init__(self, grid: Grid, experiment: Experiment) -> None:
         self._grid = grid
         self._experiment = experiment
         self._hosting: dict[int, bool] = {}
-        described = describe(grid, wait_for_nodes(grid), experiment)
+        described = describe(grid, wait_for_nodes(grid), experiment, PREPARING_TIMEOUT)
         if not described:
             raise NodesError("no node could open the population; see the log above")
         self.description, *others = described.values()
@@ -161,7 +136,9 @@ class Hosts:
         """
         nodes = wait_for_nodes(self._grid)
         new = [node for node in nodes if node not in self._hosting]
-        for node, description in describe(self._grid, new, self._experiment).items():
+        # One that is not ready within this time holds nobody up for longer: it is asked next time.
+        timeout = self._experiment.server.round_timeout
+        for node, description in describe(self._grid, new, self._experiment, timeout).items():
             self._hosting[node] = description == self.description
             if not self._hosting[node]:
                 log.warning("node %d hosts another population and is not used", node)
@@ -171,13 +148,13 @@ class Hosts:
         return hosts
 
 
-def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: str) -> tuple[str, str]:
+def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: Experiment) -> tuple[str, str]:
     """Ask for the vocabulary, one node after the other until one answers.
 
     Args:
         grid: Flower's connection to the nodes.
         nodes: Their ids; all host the same population.
-        experiment: TOML.
+        experiment: The configuration.
 
     Returns:
         The name of the vocabulary's file, and its text.
@@ -185,25 +162,23 @@ def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: str) -> tuple
     Raises:
         NodesError: No node answered.
     """
+    request, timeout = FetchVocabulary(experiment.to_toml()), experiment.server.round_timeout
     for node in nodes:
-        for _, answer in ask(grid, {node: FetchVocabulary(experiment)}, FetchedVocabulary):
-            if answer.file_name in VOCABULARY_FILES:
-                try:
-                    return answer.file_name, str(json.loads(answer.content))
-                except ValueError:
-                    log.warning("node %d sent nonsense for its vocabulary", node)
+        for _, file in ask(grid, {node: request}, FetchedVocabulary, timeout, checked_vocabulary):
+            return file
     raise NodesError("no node could send its vocabulary; see the log above")
 
 
 def resolve(
-    grid: Grid, nodes: Sequence[int], experiment: str, names: Sequence[str]
+    grid: Grid, nodes: Sequence[int], experiment: Experiment, population: int, names: Sequence[str]
 ) -> NDArray[np.int64]:
     """Ask for the indices of clients, one node after the other until one answers.
 
     Args:
         grid: Flower's connection to the nodes.
         nodes: Their ids; all host the same population.
-        experiment: TOML.
+        experiment: The configuration.
+        population: Number of its clients.
         names: Ids of clients as in the corpus.
 
     Returns:
@@ -212,16 +187,17 @@ def resolve(
     Raises:
         NodesError: No node answered.
     """
-    request = Resolve(experiment, json.dumps(names))
+    request = Resolve(experiment.to_toml(), json.dumps(names))
+    timeout = experiment.server.round_timeout
+    checked = partial(checked_clients, names=len(names), population=population)
     for node in nodes:
-        for _, answer in ask(grid, {node: request}, Resolved):
-            if len(answer.clients) == len(names):
-                return answer.clients
+        for _, clients in ask(grid, {node: request}, Resolved, timeout, checked):
+            return clients
     raise NodesError("no node could look up the clients of the trace; see the log above")
 
 
 def estimate_work(
-    grid: Grid, nodes: Sequence[int], experiment: str, clients: NDArray[np.int64]
+    grid: Grid, nodes: Sequence[int], experiment: Experiment, clients: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Ask how much work some clients are, one node after the other until one answers.
 
@@ -229,33 +205,10 @@ def estimate_work(
         About how many target tokens a pass over each client is; the same for each if no node
         answered: ``[clients]``.
     """
+    request = Estimate(experiment.to_toml(), clients)
+    timeout = experiment.server.round_timeout
+    checked = partial(checked_work, clients=len(clients))
     for node in nodes if len(clients) else ():
-        for _, answer in ask(grid, {node: Estimate(experiment, clients)}, Estimated):
-            if len(answer.work) == len(clients):
-                return answer.work
+        for _, work in ask(grid, {node: request}, Estimated, timeout, checked):
+            return work
     return np.ones(len(clients), dtype=np.int64)
-
-
-def _records(request: Any) -> RecordDict:
-    arrays, values = to_parts(request)
-    return RecordDict(
-        {
-            ARRAYS: ArrayRecord({name: _array(value) for name, value in arrays.items()}),
-            VALUES: ConfigRecord(values),
-        }
-    )
-
-
-def _array(value: NDArray[Any]) -> Array:
-    return Array(str(value.dtype), value.shape, ARRAY_FORMAT, array_bytes(value))
-
-
-def _read(kind: type[_Answer], reply: Message) -> _Answer:
-    try:
-        records = reply.content
-        received = records.array_records[ARRAYS].items()
-        arrays = {name: array_of_bytes(array.data) for name, array in received}
-        values = records.config_records[VALUES]
-    except (KeyError, ValueError, TypeError) as error:
-        raise MessageError(str(error)) from None
-    return from_parts(kind, arrays, values)

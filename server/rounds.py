@@ -48,8 +48,8 @@ class RoundRecord:
 
     round: int
     train_loss: float
-    """Nats per target token of the aggregated clients, before the local step that used it; NaN
-    without any."""
+    """Nats per target token of the aggregated clients whose loss is finite, before the local step
+    that used it; NaN without any."""
     clients: int
     """Clients whose update was aggregated."""
     rejected: int
@@ -71,7 +71,10 @@ class RoundRecord:
     heldout: Metrics | None = None
     """Of the held-out clients; None in rounds without evaluation."""
     unevaluated: int = 0
-    """Held-out clients that are not in it because their node failed."""
+    """Held-out clients that are not in it because they or their node failed."""
+    lost: int = 0
+    """Clients of the cohort, canaries included, that no node answered for: each counts as failed,
+    and would perhaps not be lost another time."""
 
 
 def initial_state(
@@ -208,10 +211,14 @@ def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> Ro
     # One that fails alone may be at fault itself; if many do, something is wrong with them all.
     if failed == len(trained.rows) > 1:
         raise NodesError(f"no client of round {number} could be trained; see the log above")
+    loss = trained.column("loss")
+    # The loss of one client may be infinite while its update is good.
+    told = accepted & np.isfinite(loss)
     tokens = trained.column("tokens")[accepted].sum()
+    tokens_told = trained.column("tokens")[told].sum()
     return RoundRecord(
         round=number,
-        train_loss=float(trained.column("loss")[accepted].sum() / tokens) if tokens else math.nan,
+        train_loss=float(loss[told].sum() / tokens_told) if tokens_told else math.nan,
         clients=int(accepted.sum()),
         rejected=rejected,
         failed=failed,
@@ -219,6 +226,7 @@ def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> Ro
         tokens=int(tokens),
         train_seconds=seconds,
         clipped=int(trained.column("clipped").sum()),
+        lost=trained.lost,
     )
 
 
@@ -231,7 +239,7 @@ def _evaluated(
     clients: NDArray[np.int64],
 ) -> RoundRecord:
     started = time.perf_counter()
-    rows = evaluate_clients(grid, nodes, experiment, state.parameters, clients)
+    rows = evaluate_clients(grid, nodes, experiment, state.parameters, clients, record.round)
     return replace(
         record,
         heldout=summarise(rows),

@@ -19,9 +19,12 @@ from fedsi.models.positions.learned import check_length
 from fedsi.models.user_model import UserModel, blamed
 from fedsi.threads import torch_threads
 from fedsi.training.block import BlockTrainer
-from fedsi.training.metrics import COLUMNS, Counts, Evaluation, Metrics, summarise
+from fedsi.training.metrics import COLUMNS, Counts, Evaluation, Metrics, evaluated, summarise
 from server.rounds import evaluated_clients
 from simulations.trained import FinishedRun
+
+_AT_ONCE = 20
+"""Clients that are evaluated between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,28 @@ def open_heldout(run: FinishedRun, cache: Path, progress: Progress) -> Populatio
 
 
 def evaluate_sentences(run: FinishedRun, population: Population, progress: Progress) -> Score:
-    """Evaluate sentence by sentence, as the run did: of its last round this gives the same bits."""
+    """Evaluate sentence by sentence, as the run did: of its last round this gives the same bits.
+
+    Clients that cannot be evaluated are left out, and logged.
+
+    Raises:
+        UserError: None can.
+    """
     trainer = BlockTrainer(run.experiment, population)
     clients = evaluated_clients(run.experiment, population.description)
-    rows = []
+    rows = np.zeros((0, len(COLUMNS)))
     with torch_threads(1):
-        for done, client in enumerate(clients.tolist(), start=1):
-            rows.append(trainer.evaluate(run.flat, [client])[0])
-            progress("evaluating sentences", done, len(clients))
-    return _score(np.array(rows).reshape(-1, len(COLUMNS)))
+        for first in range(0, len(clients), _AT_ONCE):
+            block = clients[first : first + _AT_ONCE].tolist()
+            rows = np.concatenate([rows, trainer.evaluate(run.flat, block)])
+            progress("evaluating sentences", len(rows), len(clients))
+    kept = rows[evaluated(rows)]
+    if len(rows) and not len(kept):
+        raise UserError(
+            f"none of the {len(rows)} held-out clients of {run.path} could be evaluated; the log "
+            "above says why"
+        )
+    return _score(kept)
 
 
 def evaluate_lengths(

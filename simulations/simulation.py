@@ -106,13 +106,14 @@ def simulate(
         state=RecordDict(),
         run_config=config,
     )
-    with InProcessGrid(population, workers) as grid, observing(on_round or _ignore):
+    longest = experiment.server.round_timeout
+    with InProcessGrid(population, workers, longest) as grid, observing(on_round or _ignore):
         server_app(grid, context)
     if folder:
         _draw_curves(folder)
     parameters = context.state.array_records[PARAMETERS][PARAMETERS].numpy()
     summary = json.loads(str(context.state.config_records[RESULT][SUMMARY]))
-    return Result(summary, _named(experiment, population, parameters))
+    return Result(summary, _named(experiment, summary["vocabulary_size"], parameters))
 
 
 def _draw_curves(folder: Path) -> None:
@@ -125,9 +126,9 @@ def _draw_curves(folder: Path) -> None:
         save_figure(run_curves(run.records(), summary), folder / "curves")
 
 
-def _named(experiment: Experiment, population: Path, flat: NDArray[np.float32]) -> Parameters:
-    size = open_population(population).description.vocabulary_size
-    return build_model(experiment, size).layout.views(torch.from_numpy(flat))
+def _named(experiment: Experiment, vocabulary: int, flat: NDArray[np.float32]) -> Parameters:
+    # The size is the summary's: the population may have been removed from the cache meanwhile.
+    return build_model(experiment, vocabulary).layout.views(torch.from_numpy(flat))
 
 
 def _ignore(_experiment: Experiment, _record: RoundRecord) -> None:

@@ -54,6 +54,9 @@ class ServerSettings(Settings):
     """Rounds between two evaluations on held-out clients; the last round is always evaluated."""
     evaluation_clients: Count = 200
     """Held-out clients that are evaluated, always the same ones."""
+    round_timeout: Annotated[FiniteFloat, Strict(), Field(gt=0, le=1e6)] = 1800.0
+    """Longest wait for a node's answer, in seconds; a client at which a node stays longer, or ends,
+    is lost, and the others of its block are asked for again."""
 
     @property
     def largest_cohort(self) -> int:

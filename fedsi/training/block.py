@@ -4,9 +4,8 @@ Each update is added exactly, as fixed point, so neither order nor blocks can ma
 has the same bits whatever the number of nodes.
 """
 
-import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -23,12 +22,11 @@ from fedsi.privacy import canaries
 from fedsi.privacy.clipping import add_clipped, layer_ends
 from fedsi.seeds import Purpose, generator
 from fedsi.training.example_private import ExamplePrivateTrainer
+from fedsi.training.failures import FailureLog
 from fedsi.training.fixed_point import add_update
 from fedsi.training.limits import largest_contribution
 from fedsi.training.local import LocalResult, LocalTrainer, evaluate
 from fedsi.training.metrics import COLUMNS
-
-log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 64
 
@@ -48,6 +46,10 @@ TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss", "norm", "
 before clipping and whether it was clipped; both are 0 in a run without clipping."""
 
 
+def _untold(_client: int) -> None:
+    """Let a client pass."""
+
+
 @dataclass
 class BlockTrainer:
     """Trains blocks of clients of a population.
@@ -55,10 +57,12 @@ class BlockTrainer:
     Args:
         experiment: The configuration.
         population: The clients.
+        at: Told each client before it is trained or evaluated.
     """
 
     experiment: Experiment
     population: Population
+    at: Callable[[int], None] = _untold
 
     def __post_init__(self) -> None:
         self.model = build_model(self.experiment, self.population.description.vocabulary_size)
@@ -73,6 +77,7 @@ class BlockTrainer:
         self._limit = np.float32(largest_contribution(cohort))
         shapes = list(self.model.layout.shapes.values())
         self._layer_ends = layer_ends(shapes, self.experiment.privacy.clipping)
+        self._failures = FailureLog()
 
     def train(
         self,
@@ -97,14 +102,15 @@ class BlockTrainer:
         rows = np.zeros((len(clients), len(TRAINING_COLUMNS)))
         self._trainer.begin(start)
         for row, client in zip(rows, clients, strict=True):
+            self.at(client)
             try:
                 result = (
                     self._play_canary(start, client - canaries.FIRST, clip_norm)
                     if client >= canaries.FIRST
                     else self._train_client(client, round_number)
                 )
-            except Exception:
-                log.exception("client %d failed in round %d", client, round_number)
+            except (Exception, SystemExit) as error:
+                self._failures.add(client, error)
                 row[0] = Outcome.FAILED
                 continue
             weight = self._weight(result)
@@ -118,6 +124,7 @@ class BlockTrainer:
                 norm,
                 clipped,
             )
+        self._failures.tell(f"failed in round {round_number}", len(clients))
         return rows
 
     def evaluate(self, parameters: Tensor, clients: Sequence[int]) -> NDArray[np.float64]:
@@ -128,18 +135,21 @@ class BlockTrainer:
             clients: Indices in the population.
 
         Returns:
-            A row for each client in the order of ``metrics.COLUMNS``; zeros where a client failed.
+            A row for each client in the order of ``metrics.COLUMNS``; all NaN where one failed.
         """
         views = self.model.layout.views(parameters)
         rows = np.zeros((len(clients), len(COLUMNS)))
         for row, client in zip(rows, clients, strict=True):
+            self.at(client)
             try:
                 examples = self.population.examples(client)
                 cap = self.experiment.data.max_examples_per_client
                 batches = evaluation_batches(examples, EVALUATION_BATCH, cap)
                 row[:] = evaluate(self.model, views, batches, self._unigram).row()
-            except Exception:
-                log.exception("client %d could not be evaluated", client)
+            except (Exception, SystemExit) as error:
+                self._failures.add(client, error)
+                row[:] = np.nan
+        self._failures.tell("could not be evaluated", len(clients))
         return rows
 
     def _train_client(self, client: int, round_number: int) -> LocalResult:

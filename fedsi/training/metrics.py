@@ -128,6 +128,12 @@ def summarise(rows: Counts) -> Metrics:
     )
 
 
+def evaluated(rows: Counts) -> NDArray[np.bool_]:
+    """Return which rows are of clients that could be evaluated: ``[clients]``."""
+    found: NDArray[np.bool_] = np.asarray((~np.isnan(rows)).any(axis=1))
+    return found
+
+
 def perplexity(loss: float) -> float:
     """Return exp(loss), infinite where that overflows."""
     try:

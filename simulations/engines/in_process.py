@@ -4,24 +4,17 @@ With one node the ClientApp runs in this process; with more, each node is a proc
 connected by a socket pair. No Ray, no SuperLink, no port, nothing written to disk.
 """
 
-import logging
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from itertools import count
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from flwr.app import Context, Error, Message, RecordDict
-from flwr.clientapp import ClientApp
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from clients import pool
 from clients.app import app
 from simulations.engines.flower_private import (
     CLIENT_APP_FAILED,
@@ -30,106 +23,15 @@ from simulations.engines.flower_private import (
     identify,
     number,
 )
-from simulations.engines.node import RUN_ID, answer, node_context
-from simulations.engines.processes import own_command, single_threaded_environment
-from simulations.engines.wire import Frame, receive, send
-
-log = logging.getLogger(__name__)
+from simulations.engines.local_node import LocalNode
+from simulations.engines.node import RUN_ID, node_context
+from simulations.engines.wire import Frame
+from simulations.engines.worker_node import GRACE_SECONDS, WorkerNode
 
 SERVER_NODE = 1
 FIRST_NODE = 2
-GRACE_SECONDS = 2.0
-"""How long worker processes may take to end by themselves."""
-
-
-class _Node(Protocol):
-    @property
-    def process_id(self) -> int: ...
-    def send(self, frame: Frame) -> None: ...
-    def receive(self) -> Frame: ...
-    def close(self) -> None: ...
-    def end(self, deadline: float) -> None: ...
-
-
-class _LocalNode:
-    """A node in this process: it works when its answer is wanted."""
-
-    def __init__(self, client_app: ClientApp, context: Context) -> None:
-        self._client_app = client_app
-        self._context = context
-        self._waiting: list[Frame] = []
-
-    @property
-    def process_id(self) -> int:
-        return os.getpid()
-
-    def send(self, frame: Frame) -> None:
-        self._waiting.append(frame)
-
-    def receive(self) -> Frame:
-        return answer(self._waiting.pop(0), self._client_app, self._context)
-
-    def close(self) -> None:
-        self._waiting.clear()
-        pool.forget()
-
-    def end(self, deadline: float) -> None:
-        """Do nothing: its process is this one."""
-
-
-class _WorkerNode:
-    """A node in a process of its own; it is started again if it dies."""
-
-    def __init__(self, node_id: int, population: Path) -> None:
-        self._arguments = [str(node_id), str(population)]
-        self._pending: list[int] = []
-        self._start()
-
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                own_command("simulations.engines.worker", theirs.fileno(), *self._arguments),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else None,
-                env=single_threaded_environment(),
-            )
-        self.connection = Connection(ours.detach())
-
-    @property
-    def process_id(self) -> int:
-        return self._process.pid
-
-    def send(self, frame: Frame) -> None:
-        self._pending.append(frame.number)
-        try:
-            send(self.connection, frame)
-        except OSError:
-            log.warning("worker process %d does not listen", self._process.pid)
-
-    def receive(self) -> Frame:
-        expected = self._pending.pop(0)
-        try:
-            return receive(self.connection)
-        except (EOFError, OSError):
-            self.close()
-            self.end(time.monotonic() + GRACE_SECONDS)
-            code = self._process.returncode
-            self._start()
-            return Frame("died", expected, RecordDict(), f"its process ended with code {code}")
-
-    def close(self) -> None:
-        """Let the process end by itself; it does when nobody can ask it anything more."""
-        self.connection.close()
-
-    def end(self, deadline: float) -> None:
-        """End the process, by force if it still runs at the deadline."""
-        try:
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+LONGEST_WAIT = 1800.0
+"""Seconds that any node is waited for, unless the run says otherwise."""
 
 
 class InProcessGrid(Grid):
@@ -138,20 +40,25 @@ class InProcessGrid(Grid):
     Args:
         population: The folder of the population that every node hosts.
         workers: Number of nodes.
+        longest_wait: Seconds that no wait for a node exceeds, whatever time-out it is asked with:
+            the population is there, so that no request takes long for its sake.
     """
 
-    def __init__(self, population: Path, workers: int = 1) -> None:
+    def __init__(
+        self, population: Path, workers: int = 1, longest_wait: float = LONGEST_WAIT
+    ) -> None:
+        self._longest_wait = longest_wait
         self._run = Run.create_empty(RUN_ID)
         self._numbers = count(1)
         self._sent: dict[str, Message] = {}
-        self._nodes: dict[int, _Node] = {}
+        self._nodes: dict[int, LocalNode | WorkerNode] = {}
         identify(RUN_ID, SERVER_NODE)
         node_ids = range(FIRST_NODE, FIRST_NODE + workers)
         for node_id in node_ids:
             self._nodes[node_id] = (
-                _WorkerNode(node_id, population)
+                WorkerNode(node_id, population, longest_wait)
                 if workers > 1
-                else _LocalNode(app, node_context(node_id, population))
+                else LocalNode(app, node_context(node_id, population))
             )
 
     def __enter__(self) -> Self:
@@ -214,22 +121,45 @@ class InProcessGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """Yield the replies to messages, in the order in which the nodes finish them."""
-        waiting = [self._sent[key].metadata.dst_node_id for key in message_ids]
-        while waiting:
-            for node_id in _ready({n: self._nodes[n] for n in waiting}):
-                waiting.remove(node_id)
-                frame = self._nodes[node_id].receive()
-                yield self._reply(frame, self._sent.pop(str(frame.number)))
+        return self._pull(message_ids, self._longest_wait)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterator[Message]:
         """Send messages and yield the replies as the nodes finish.
 
-        ``timeout`` has no effect: a node of this machine answers or is seen to have died.
+        A node that has not answered in time is ended and started again; the reply is an error that
+        names the client it was at, if it was at one.
         """
-        del timeout
-        return self.pull_messages(self.push_messages(messages))
+        longest = self._longest_wait if timeout is None else min(timeout, self._longest_wait)
+        return self._pull(self.push_messages(messages), longest)
+
+    def _pull(self, message_ids: Iterable[str], timeout: float) -> Iterator[Message]:
+        waiting = [self._sent[key].metadata.dst_node_id for key in message_ids]
+        deadline = time.monotonic() + timeout
+        while waiting:
+            for node_id, frame in self._answers(waiting, timeout, deadline):
+                waiting.remove(node_id)
+                yield self._reply(frame, self._sent.pop(str(frame.number)))
+
+    def _answers(
+        self, waiting: list[int], timeout: float, deadline: float
+    ) -> Iterator[tuple[int, Frame]]:
+        """Yield (node, answer) of those that have one; of all once the time is up."""
+        nodes = {node_id: self._nodes[node_id] for node_id in waiting}
+        workers = {n: node for n, node in nodes.items() if isinstance(node, WorkerNode)}
+        for node_id, node in nodes.items():
+            if isinstance(node, LocalNode):
+                yield node_id, node.receive(timeout)
+        if not workers:
+            return
+        left = max(0.0, deadline - time.monotonic())
+        ready = wait([node.connection for node in workers.values()], left)
+        for node_id, node in workers.items():
+            if node.connection in ready:
+                yield node_id, node.receive()
+            elif not ready:
+                yield node_id, node.give_up(timeout)
 
     def _reply(self, frame: Frame, message: Message) -> Message:
         if frame.kind == "reply":
@@ -239,22 +169,3 @@ class InProcessGrid(Grid):
             reply = Message(Error(code, frame.reason), reply_to=message)
         number(reply, str(next(self._numbers)))
         return reply
-
-
-def _ready(nodes: dict[int, _Node]) -> list[int]:
-    """Wait until some nodes have an answer; a node of this process always has."""
-    connections = {
-        node.connection: node_id for node_id, node in nodes.items() if isinstance(node, _WorkerNode)
-    }
-    if len(connections) < len(nodes):
-        return list(nodes)
-    return [connections[ready] for ready in wait(list(connections))]  # type: ignore[index]
-
-
-def _has_descriptor(stream: object) -> bool:
-    """Whether a stream is a real file; a notebook's and a test's may not be."""
-    try:
-        stream.fileno()  # type: ignore[attr-defined]
-    except (AttributeError, OSError, ValueError):
-        return False
-    return True

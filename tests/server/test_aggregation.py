@@ -14,8 +14,10 @@ from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
 from fedsi.messages import ARRAYS, Described
 from fedsi.training.block import Outcome
-from server.aggregation import Aggregate, balanced, evaluate_clients, train_cohort
-from server.nodes import Hosts, NodesError, _records, wait_for_nodes
+from server.aggregation import Aggregate, evaluate_clients, train_cohort
+from server.blocks import balanced
+from server.exchange import _records
+from server.nodes import Hosts, NodesError, wait_for_nodes
 from server.rounds import initial_state
 from simulations.engines.node import node_context
 from tests.server.fake_grid import FakeGrid, Node, nonsense, raising, silent
@@ -116,7 +118,7 @@ def test_evaluation_keeps_the_order_of_clients(smoke: Experiment, population: Pa
     clients = np.arange(180, 200)
     node = honest(population)
     one, two = (
-        evaluate_clients(FakeGrid(nodes), sorted(nodes), smoke, state.parameters, clients)
+        evaluate_clients(FakeGrid(nodes), sorted(nodes), smoke, state.parameters, clients, 1)
         for nodes in ({2: node}, {2: node, 3: node})
     )
     assert np.array_equal(one, two)
@@ -134,7 +136,7 @@ def test_clients_of_a_node_that_fails_are_not_evaluated(
 
     def rows(*nodes: Node) -> NDArray[np.float64]:
         grid = FakeGrid(dict(enumerate(nodes)))
-        return evaluate_clients(grid, sorted(grid.nodes), smoke, state.parameters, clients)
+        return evaluate_clients(grid, sorted(grid.nodes), smoke, state.parameters, clients, 1)
 
     whole, part = rows(node), rows(node, raising)
     assert 0 < len(part) < len(whole)
@@ -149,16 +151,16 @@ def test_nodes_must_host_one_population(smoke: Experiment, population: Path, cac
     other = prepare(smoke.updated({"data.population": 50}).data, cache)
     grid = FakeGrid({2: honest(population), 3: honest(other)})
     with pytest.raises(UserError, match="nodes host different populations"):
-        Hosts(grid, smoke.to_toml())
+        Hosts(grid, smoke)
     for bad in (raising, silent, nonsense, described("{}"), described("[")):
         with pytest.raises(NodesError, match="no node could open"):
-            Hosts(FakeGrid({2: bad}), smoke.to_toml())
+            Hosts(FakeGrid({2: bad}), smoke)
 
 
 def test_nodes_come_and_go(smoke: Experiment, population: Path, cache: Path) -> None:
     other = prepare(smoke.updated({"data.population": 50}).data, cache)
     grid = FakeGrid({2: honest(population), 3: raising})
-    hosts = Hosts(grid, smoke.to_toml())
+    hosts = Hosts(grid, smoke)
     assert hosts.connected() == [2]
     grid.nodes[3] = honest(population)
     grid.nodes[4] = honest(other)

@@ -14,11 +14,13 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.messages import Described
 from server.aggregation import train_cohort
 from server.cohorts import draw_cohort
-from server.nodes import Hosts, ask, resolve
+from server.exchange import exchange
+from server.nodes import Hosts, resolve
 from server.rounds import initial_state
 from simulations import simulate
 from simulations.engines import flower_private
-from simulations.engines.in_process import InProcessGrid, _WorkerNode
+from simulations.engines.in_process import InProcessGrid
+from simulations.engines.worker_node import WorkerNode
 
 
 def test_the_private_names_are_those_of_the_version_we_pinned() -> None:
@@ -49,7 +51,7 @@ def grid(smoke: Experiment, cache: Path) -> Iterator[InProcessGrid]:
 
 
 def processes(grid: InProcessGrid) -> list[int]:
-    nodes = [node for node in grid._nodes.values() if isinstance(node, _WorkerNode)]
+    nodes = [node for node in grid._nodes.values() if isinstance(node, WorkerNode)]
     return [node._process.pid for node in nodes]
 
 
@@ -57,7 +59,7 @@ def test_a_dead_worker_costs_its_clients_and_is_replaced(
     smoke: Experiment, cache: Path, grid: InProcessGrid, caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = sorted(grid.get_node_ids())
-    description = Hosts(grid, smoke.to_toml()).description
+    description = Hosts(grid, smoke).description
     parameters = initial_state(smoke, description).parameters
     experiment = smoke.updated({"server.cohort_size": 8})
     cohort = draw_cohort(experiment, description.training_clients, None, 1, 0).reporting
@@ -89,7 +91,7 @@ def test_what_a_client_app_raises_is_an_error_reply(
 
 def test_nodes_know_the_clients_by_their_ids(smoke: Experiment, grid: InProcessGrid) -> None:
     nodes = sorted(grid.get_node_ids())
-    assert resolve(grid, nodes, smoke.to_toml(), ["7", "none", "199"]).tolist() == [7, -1, 199]
+    assert resolve(grid, nodes, smoke, 200, ["7", "none", "199"]).tolist() == [7, -1, 199]
 
 
 def test_closing_ends_the_processes(smoke: Experiment, cache: Path) -> None:
@@ -105,6 +107,6 @@ def test_one_node_starts_no_process(smoke: Experiment, cache: Path) -> None:
     population = prepare(smoke.data, cache)
     with InProcessGrid(population, workers=1) as grid:
         assert processes(grid) == []
-        description = Hosts(grid, smoke.to_toml()).description
+        description = Hosts(grid, smoke).description
     assert description == open_population(population).description
-    assert list(ask(grid, {}, Described)) == []
+    assert list(exchange(grid, {}, Described, 1.0)) == []

@@ -27,7 +27,7 @@ def main(folder: Path) -> None:
     description = open_population(population).description
     state: State = initial_state(experiment, description)
     with InProcessGrid(population, settings["workers"]) as grid:
-        hosts = Hosts(grid, experiment.to_toml())
+        hosts = Hosts(grid, experiment)
         rounds = run_rounds(
             grid, hosts.connected, experiment, description, None, state, seed=experiment.seed
         )

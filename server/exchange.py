@@ -1,0 +1,136 @@
+"""Requests to nodes and their answers: one message each, answers as they come."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from fedsi.messages import (
+    ARRAY_FORMAT,
+    ARRAYS,
+    VALUES,
+    Describe,
+    Estimate,
+    Evaluate,
+    FetchVocabulary,
+    MessageError,
+    Resolve,
+    Train,
+    array_bytes,
+    array_of_bytes,
+    client_of,
+    from_parts,
+    to_parts,
+)
+
+log = logging.getLogger(__name__)
+
+_MESSAGE_TYPES: dict[type, str] = {
+    Describe: MessageType.QUERY,
+    FetchVocabulary: f"{MessageType.QUERY}.vocabulary",
+    Resolve: f"{MessageType.QUERY}.resolve",
+    Estimate: f"{MessageType.QUERY}.estimate",
+    Train: MessageType.TRAIN,
+    Evaluate: MessageType.EVALUATE,
+}
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a node gave no answer."""
+
+    reason: str
+    client: int | None = None
+    """The client it was at, if it says so."""
+
+
+def exchange(
+    grid: Grid, requests: Mapping[int, Any], answer: type[_Answer], timeout: float, group: str = ""
+) -> Iterator[tuple[int, _Answer | Failure]]:
+    """Send one request to each node and yield (node, answer) as they come.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        requests: The message for each node; all of one type.
+        answer: The type that answers them.
+        timeout: Seconds to wait for the answers.
+        group: The round, for Flower's own log.
+
+    Yields:
+        Of every node that was asked its answer, or why there is none.
+    """
+    if not requests:  # without ids to wait for, Flower's remote grid would ask for any message
+        return
+    messages = [
+        Message(
+            _records(request),
+            dst_node_id=node,
+            message_type=_MESSAGE_TYPES[type(request)],
+            group_id=group,
+        )
+        for node, request in requests.items()
+    ]
+    waiting = set(requests)
+    for reply in grid.send_and_receive(messages, timeout=timeout):
+        node = reply.metadata.src_node_id
+        if node in waiting:
+            waiting.discard(node)
+            yield node, _answer_or_failure(answer, reply)
+    for node in sorted(waiting):
+        yield node, Failure(f"it gave no answer within {timeout:.4g} s")
+
+
+def ask(
+    grid: Grid, requests: Mapping[int, Any], answer: type[_Answer], timeout: float
+) -> Iterator[tuple[int, _Answer]]:
+    """Send one request to each node and yield (node, answer) as they come.
+
+    A node that fails, answers nonsense or not at all yields nothing; it is logged. Arguments as of
+    ``exchange``.
+    """
+    for node, reply in exchange(grid, requests, answer, timeout):
+        if isinstance(reply, Failure):
+            log.warning("node %d failed: %s", node, reply.reason)
+        else:
+            yield node, reply
+
+
+def _answer_or_failure(answer: type[_Answer], reply: Message) -> _Answer | Failure:
+    if reply.has_error():
+        reason = reply.error.reason or f"error {reply.error.code}"
+        return Failure(reason, client_of(reason))
+    try:
+        return _read(answer, reply)
+    except MessageError as error:
+        return Failure(f"it answered nonsense: {error}")
+
+
+def _records(request: Any) -> RecordDict:
+    arrays, values = to_parts(request)
+    return RecordDict(
+        {
+            ARRAYS: ArrayRecord({name: _array(value) for name, value in arrays.items()}),
+            VALUES: ConfigRecord(values),
+        }
+    )
+
+
+def _array(value: NDArray[Any]) -> Array:
+    return Array(str(value.dtype), value.shape, ARRAY_FORMAT, array_bytes(value))
+
+
+def _read(kind: type[_Answer], reply: Message) -> _Answer:
+    try:
+        records = reply.content
+        received = records.array_records[ARRAYS].items()
+        arrays = {name: array_of_bytes(array.data) for name, array in received}
+        values = records.config_records[VALUES]
+    except (KeyError, ValueError, TypeError) as error:
+        raise MessageError(str(error)) from None
+    return from_parts(kind, arrays, values)

@@ -1,0 +1,237 @@
+"""Checks of what nodes answer: nothing that a node may say can spoil the model or end a run.
+
+An answer is believed as far as the settings allow it: an update within the limits of all its
+clients, counts that belong together. A node whose answer is beyond that has failed. What it says
+within that, nobody can check: one that lies about its losses is believed.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from fedsi.data.population import Description
+from fedsi.data.protocol import FIRST_WORD
+from fedsi.data.vocabulary import VOCABULARY_FILES, WORDS_FILE, WordVocabulary
+from fedsi.experiment import Experiment
+from fedsi.messages import Described, Estimated, Evaluated, FetchedVocabulary, Resolved, Trained
+from fedsi.training.block import TRAINING_COLUMNS, Outcome
+from fedsi.training.limits import FRACTION_BITS, largest_contribution
+from fedsi.training.metrics import COLUMNS, evaluated
+
+MOST = 2**40
+"""Largest count that is believed where no setting bounds it."""
+MOST_CLIENTS, MOST_TOKEN_IDS, LONGEST = 10**9, 10**7, 2**20
+"""Largest population, vocabulary and sequence that are believed."""
+ROUNDING = 1e-3
+"""By which the computed loss of a target may be below 0, in nats."""
+
+_DESCRIPTION = TypeAdapter(Description)
+_PART = 1 << 16
+_CLOSE = 1e-9
+"""Relative error that a sum of squares taken in floats stays below by far."""
+
+Columns = dict[str, NDArray[np.float64]]
+
+
+class ReplyError(Exception):
+    """An answer that no honest node gives."""
+
+
+def check_trained(
+    trained: Trained, experiment: Experiment, clients: int, parameters: int, clip_norm: float
+) -> None:
+    """Check the answer to ``Train``.
+
+    Args:
+        trained: The answer.
+        experiment: The configuration.
+        clients: Number of clients that were asked for.
+        parameters: Number of the model's parameters.
+        clip_norm: Largest L2 norm of a client's update; infinite for no clipping.
+
+    Raises:
+        ReplyError: No honest node gives it.
+    """
+    _check_shape("sums", trained.sums, (parameters,))
+    _check_shape("rows", trained.rows, (clients, len(TRAINING_COLUMNS)))
+    columns = dict(zip(TRAINING_COLUMNS, trained.rows.T, strict=True))
+    clips = math.isfinite(clip_norm)
+    with np.errstate(all="ignore"):
+        _check_outcomes(columns, by_examples=experiment.server.averaging == "examples")
+        _check_amounts(columns, experiment)
+        _check_clipping(columns, clips=clips)
+    accepted = int((columns["outcome"] == Outcome.AGGREGATED).sum())
+    if clips:
+        bound = accepted * Fraction(clip_norm) * 2**FRACTION_BITS
+    else:
+        limit = np.float32(largest_contribution(experiment.server.largest_cohort))
+        bound = Fraction(accepted * math.ceil(float(limit) * 2.0**FRACTION_BITS))
+    # Compared as Python's integers: the magnitude of the least int64 is not an int64.
+    largest = max(int(trained.sums.max(initial=0)), -int(trained.sums.min(initial=0)))
+    if largest > bound or (clips and not _norm_within(trained.sums, bound)):
+        raise ReplyError(f"its sums are beyond what {accepted} clients may add")
+
+
+def check_evaluated(reply: Evaluated, experiment: Experiment, clients: int) -> None:
+    """Check the answer to ``Evaluate``.
+
+    Losses may be infinite or not a number, as those of a model that has diverged are.
+
+    Raises:
+        ReplyError: No honest node gives it.
+    """
+    _check_shape("rows", reply.rows, (clients, len(COLUMNS)))
+    columns = dict(zip(COLUMNS, reply.rows[evaluated(reply.rows)].T, strict=True))
+    cap = experiment.data.max_examples_per_client or MOST
+    largest: dict[str, Any] = {
+        "examples": [cap],
+        "tokens": [columns["examples"] * LONGEST],
+        "hits": [columns["tokens"]],
+        "tokens_no_oov": [columns["tokens"]],
+        "hits_no_oov": [columns["tokens_no_oov"], columns["hits"]],
+        "tokens_no_oov_no_eos": [columns["tokens_no_oov"]],
+        "hits_no_oov_no_eos": [columns["tokens_no_oov_no_eos"], columns["hits_no_oov"]],
+        "hits_at_3": [columns["tokens_no_oov_no_eos"]],
+    }
+    with np.errstate(all="ignore"):
+        for name, limits in largest.items():
+            for limit in limits:
+                _demand(name, columns[name], _is_count(columns[name], limit))
+        for name in ("loss", "loss_no_oov", "unigram_loss"):
+            _demand(name, columns[name], _is_loss(columns[name], columns["tokens"]))
+
+
+def checked_description(answer: Described) -> Description:
+    """Return what a node says of its population.
+
+    Raises:
+        ReplyError: There is no such population.
+    """
+    try:
+        found = _DESCRIPTION.validate_json(answer.description)
+    except ValidationError:
+        raise ReplyError("it described nonsense") from None
+    ranges = {
+        "training_clients": (0, MOST_CLIENTS),
+        "heldout_clients": (0, MOST_CLIENTS),
+        "training_examples": (0, MOST),
+        "heldout_examples": (0, MOST),
+        "vocabulary_size": (FIRST_WORD, MOST_TOKEN_IDS),
+        "sequence_length": (1, LONGEST),
+    }
+    for name, (least, most) in ranges.items():
+        if not least <= getattr(found, name) <= most:
+            raise ReplyError(f"its population has {name} = {getattr(found, name)}")
+    if found.heldout_examples and not 0 <= found.unigram_loss < math.inf:
+        raise ReplyError(f"its population has unigram_loss = {found.unigram_loss}")
+    return found
+
+
+def checked_vocabulary(answer: FetchedVocabulary) -> tuple[str, str]:
+    """Return the name and the text of a vocabulary's file.
+
+    Raises:
+        ReplyError: It is no vocabulary.
+    """
+    try:
+        text = json.loads(answer.content)
+        if answer.file_name not in VOCABULARY_FILES or not isinstance(text, str):
+            raise ReplyError("it sent no vocabulary")
+        if answer.file_name == WORDS_FILE:
+            WordVocabulary.from_text(text)
+        else:
+            json.loads(text)
+    except (ValueError, RecursionError):
+        raise ReplyError("it sent nonsense for its vocabulary") from None
+    return answer.file_name, text
+
+
+def checked_clients(answer: Resolved, *, names: int, population: int) -> NDArray[np.int64]:
+    """Return the indices of clients, -1 where there is no such client: ``[names]``.
+
+    Raises:
+        ReplyError: They are not indices in a population of this size.
+    """
+    _check_shape("clients", answer.clients, (names,))
+    _demand("clients", answer.clients, (answer.clients >= -1) & (answer.clients < population))
+    return answer.clients
+
+
+def checked_work(answer: Estimated, *, clients: int) -> NDArray[np.int64]:
+    """Return how much work clients are: ``[clients]``.
+
+    Raises:
+        ReplyError: It is negative or without measure.
+    """
+    _check_shape("work", answer.work, (clients,))
+    _demand("work", answer.work, (answer.work >= 0) & (answer.work <= MOST))
+    return answer.work
+
+
+def _check_outcomes(columns: Columns, *, by_examples: bool) -> None:
+    outcome = columns["outcome"]
+    _demand("outcome", outcome, np.isin(outcome, [float(known) for known in Outcome]))
+    weight = columns["examples"] if by_examples else 1.0
+    right = np.where(outcome == Outcome.AGGREGATED, weight, 0.0)
+    _demand("weight", columns["weight"], columns["weight"] == right)
+    for name in TRAINING_COLUMNS[1:]:
+        _demand(name, columns[name], (outcome != Outcome.FAILED) | (columns[name] == 0))
+
+
+def _check_amounts(columns: Columns, experiment: Experiment) -> None:
+    client, examples, tokens = experiment.client, columns["examples"], columns["tokens"]
+    if client.example_noise_multiplier is None:
+        passes, most = 1, client.epochs * (experiment.data.max_examples_per_client or MOST)
+        if client.max_steps is not None:
+            most = min(most, client.max_steps * client.batch_size)
+    else:  # the examples are those that batches are drawn from, each as often as its coins say
+        passes, most = MOST, MOST
+    _demand("examples", examples, _is_count(examples, most))
+    _demand("tokens", tokens, _is_count(tokens, examples * passes * LONGEST))
+    _demand("loss", columns["loss"], _is_loss(columns["loss"], tokens))
+
+
+def _check_clipping(columns: Columns, *, clips: bool) -> None:
+    norm, clipped = columns["norm"], columns["clipped"]
+    _demand("norm", norm, (norm >= 0) & (norm < math.inf) & (clips | (norm == 0)))
+    possible = clips & (columns["outcome"] == Outcome.AGGREGATED)
+    _demand("clipped", clipped, (clipped == 0) | (possible & (clipped == 1)))
+
+
+def _check_shape(name: str, array: NDArray[Any], expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        raise ReplyError(f"{name} has the shape {array.shape} in place of {expected}")
+
+
+def _demand(name: str, values: NDArray[Any], right: NDArray[np.bool_]) -> None:
+    if not right.all():
+        raise ReplyError(f"a client has {name} = {values[int(np.argmin(right))]}")
+
+
+def _is_count(values: NDArray[np.float64], most: Any) -> NDArray[np.bool_]:
+    right: NDArray[np.bool_] = (values >= 0) & (values <= most) & (values == np.floor(values))
+    return right
+
+
+def _is_loss(values: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which values may be the loss of so many targets: nothing that is clearly negative."""
+    return np.where(targets > 0, ~(values < -ROUNDING * targets), values == 0)
+
+
+def _norm_within(sums: NDArray[np.int64], bound: Fraction) -> bool:
+    """Whether the L2 norm of integers is at most a bound, exactly."""
+    parts: Sequence[NDArray[np.int64]] = [
+        sums[first : first + _PART] for first in range(0, len(sums), _PART)
+    ]
+    floats = (part.astype(np.float64) for part in parts)
+    squares, most = sum(float(part @ part) for part in floats), bound * bound
+    if not most * (1 - _CLOSE) < squares <= most * (1 + _CLOSE):
+        return bool(squares <= most)
+    # Too close to tell in floats, which no clipped sum should be.
+    return bool(sum(value * value for part in parts for value in part.tolist()) <= most)

@@ -1,0 +1,54 @@
+"""A node in the process of the server."""
+
+import os
+
+from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients import pool
+from clients.position import position
+from fedsi.messages import at_client
+from simulations.engines.alarm import OutOfTimeError, time_limit
+from simulations.engines.node import answer
+from simulations.engines.wire import Frame
+
+
+class LocalNode:
+    """A node in this process: it works when its answer is wanted."""
+
+    def __init__(self, client_app: ClientApp, context: Context) -> None:
+        self._client_app = client_app
+        self._context = context
+        self._waiting: list[Frame] = []
+
+    @property
+    def process_id(self) -> int:
+        """The id of this process."""
+        return os.getpid()
+
+    def send(self, frame: Frame) -> None:
+        """Take a request."""
+        self._waiting.append(frame)
+
+    def receive(self, timeout: float) -> Frame:
+        """Answer the request that has waited longest, if that takes no longer than a time limit.
+
+        Args:
+            timeout: In seconds.
+        """
+        frame = self._waiting.pop(0)
+        position.leave()
+        try:
+            with time_limit(timeout):
+                return answer(frame, self._client_app, self._context)
+        except OutOfTimeError:
+            reason = at_client(f"it gave no answer within {timeout:.4g} s", position.client)
+            return Frame("error", frame.number, RecordDict(), reason)
+
+    def close(self) -> None:
+        """Forget the run."""
+        self._waiting.clear()
+        pool.forget()
+
+    def end(self, deadline: float) -> None:
+        """Do nothing: its process is this one."""

@@ -1,0 +1,145 @@
+"""A node in a process of its own, as its engine sees it."""
+
+import logging
+import mmap
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from flwr.app import RecordDict
+
+from clients.position import Position
+from fedsi.messages import at_client
+from simulations.engines.processes import own_command, single_threaded_environment
+from simulations.engines.wire import Frame, receive, send
+from simulations.engines.worker import POSITION_BYTES, READY
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 300.0
+"""How long a process may take until it can be asked something."""
+GRACE_SECONDS = 2.0
+"""How long a process may take to end by itself."""
+
+
+class WorkerNode:
+    """A node in a process of its own; it is started again if it dies or does not answer in time.
+
+    Args:
+        node_id: The node's id.
+        population: The folder of the population that it hosts.
+        longest_wait: Seconds after which a message that no longer moves is given up.
+    """
+
+    def __init__(self, node_id: int, population: Path, longest_wait: float) -> None:
+        self._arguments = [str(node_id), str(population)]
+        self._longest_wait = longest_wait
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the node
+        self._file.truncate(POSITION_BYTES)
+        self._position = Position()
+        self._position.publish_in(mmap.mmap(self._file.fileno(), POSITION_BYTES))
+        self._pending: list[int] = []
+        self._start()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, _timeval(self._longest_wait))
+        inherited = [theirs.fileno(), self._file.fileno()]
+        self._position.leave()
+        self._ready = False
+        with theirs:
+            self._process = subprocess.Popen(
+                own_command("simulations.engines.worker", *inherited, *self._arguments),
+                pass_fds=inherited,
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else None,
+                env=single_threaded_environment(),
+            )
+        self.connection = Connection(ours.detach())
+
+    @property
+    def process_id(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    def send(self, frame: Frame) -> None:
+        """Send a request; a process that does not take it is ended, which ``receive`` then sees."""
+        self._pending.append(frame.number)
+        try:
+            self._wait_until_ready()
+            send(self.connection, frame)
+        except (EOFError, OSError):
+            self._process.kill()
+
+    def receive(self) -> Frame:
+        """Return the answer to the request that has waited longest."""
+        number = self._pending.pop(0)
+        try:
+            return receive(self.connection)
+        except BlockingIOError:
+            return self._replaced(number, "its answer stopped half-way")
+        except (EOFError, OSError):
+            return self._replaced(number)
+
+    def give_up(self, seconds: float) -> Frame:
+        """End the process, which has not answered within its time, and start another one."""
+        return self._replaced(self._pending.pop(0), f"it gave no answer within {seconds:.4g} s")
+
+    def close(self) -> None:
+        """Let the process end by itself; it does when nobody can ask it anything more."""
+        self.connection.close()
+        self._file.close()
+
+    def end(self, deadline: float) -> None:
+        """End the process, by force if it still runs at the deadline."""
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        if not self._ready:
+            self._ready = (
+                self.connection.poll(START_SECONDS) and self.connection.recv_bytes() == READY
+            )
+        if not self._ready:
+            raise EOFError
+
+    def _replaced(self, number: int, reason: str = "") -> Frame:
+        """Start another process, and say why there is no answer and at which client it was."""
+        if reason:
+            self._process.kill()
+        self.connection.close()
+        self.end(time.monotonic() + GRACE_SECONDS)
+        reason = reason or f"its process ended with code {_code(self._process.returncode)}"
+        reason = at_client(reason, self._position.client)
+        self._start()
+        return Frame("died", number, RecordDict(), reason)
+
+
+def _code(code: int) -> str:
+    """Return an exit code, with the signal's name if one ended the process."""
+    known = {-number.value: number.name for number in signal.Signals}
+    return f"{code} ({known[code]})" if code in known else str(code)
+
+
+def _timeval(seconds: float) -> bytes:
+    """Return a time span as the operating system takes it."""
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+
+
+def _has_descriptor(stream: object) -> bool:
+    """Whether a stream is a real file; a notebook's and a test's may not be."""
+    try:
+        stream.fileno()  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
