@@ -76,6 +76,7 @@ def train(request: Train, folder: str) -> Trained:
         rows = trainer.train(
             start, request.clients.tolist(), request.round_number, sums, request.clip_norm
         )
+    position.leave()
     return Trained(sums=sums, rows=rows)
 
 
@@ -88,7 +89,9 @@ def evaluate(request: Evaluate, folder: str) -> Evaluated:
     trainer = _trainer(folder, request.experiment)
     parameters = _aligned(request.parameters, trainer)
     with torch_threads(THREADS):
-        return Evaluated(rows=trainer.evaluate(parameters, request.clients.tolist()))
+        rows = trainer.evaluate(parameters, request.clients.tolist())
+    position.leave()
+    return Evaluated(rows=rows)
 
 
 def _aligned(parameters: NDArray[np.float32], trainer: BlockTrainer) -> torch.Tensor:

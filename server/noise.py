@@ -23,7 +23,7 @@ from fedsi.seeds import Purpose, generator
 PATHS = {"data.corpus", "devices.trace"}
 """What these files hold is in the content's digest and in the sums."""
 
-NO_INPUT = {"server.evaluate_every", "server.evaluation_clients"}
+NO_INPUT = {"server.evaluate_every", "server.evaluation_clients", "server.round_timeout"}
 """Settings that change nothing of what noise is added to."""
 
 

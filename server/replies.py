@@ -186,14 +186,13 @@ def _check_outcomes(columns: Columns, *, by_examples: bool) -> None:
 
 def _check_amounts(columns: Columns, experiment: Experiment) -> None:
     client, examples, tokens = experiment.client, columns["examples"], columns["tokens"]
-    if client.example_noise_multiplier is None:
-        passes, most = 1, client.epochs * (experiment.data.max_examples_per_client or MOST)
+    most = MOST
+    if client.example_noise_multiplier is None:  # with it, each example comes as its coins say
+        most = client.epochs * (experiment.data.max_examples_per_client or MOST)
         if client.max_steps is not None:
             most = min(most, client.max_steps * client.batch_size)
-    else:  # the examples are those that batches are drawn from, each as often as its coins say
-        passes, most = MOST, MOST
     _demand("examples", examples, _is_count(examples, most))
-    _demand("tokens", tokens, _is_count(tokens, examples * passes * LONGEST))
+    _demand("tokens", tokens, _is_count(tokens, examples * LONGEST))
     _demand("loss", columns["loss"], _is_loss(columns["loss"], tokens))
 
 

@@ -1,0 +1,229 @@
+"""A client, a worker or a cache that fails costs a contribution, not the run."""
+
+import math
+import mmap
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedsi import Experiment
+from fedsi.data.prepare import open_population, prepare
+from fedsi.messages import Train
+from fedsi.training.block import Outcome
+from server.aggregation import train_cohort
+from server.exchange import _records
+from server.nodes import NodesError
+from server.observer import Observer
+from server.rounds import RoundRecord, initial_state
+from server.run_folder import CHECKPOINT, RunFolder
+from simulations import simulate
+from simulations.engines.in_process import InProcessGrid
+from simulations.engines.processes import own_command, single_threaded_environment
+from simulations.engines.wire import Frame, send
+from simulations.engines.worker import GRACE_SECONDS, POSITION_BYTES, READY
+from tests import faulty_models
+from tests.faulty_models import HELDOUT, TRAINING
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Experiment:
+    """Return one round in which every client takes part."""
+    return Experiment(
+        data={
+            "vocabulary": str(faulty_models.word_list(tmp_path)),
+            "split": "train",
+            "heldout_split": "test",
+        },
+        model={"architecture": "tests.faulty_models:faulty"},
+        server={"rounds": 1, "cohort_size": TRAINING, "round_timeout": 4.0},
+    )
+
+
+def run(
+    experiment: Experiment,
+    cache: Path,
+    *faults: str,
+    good: int = TRAINING,
+    unevaluated: int = 0,
+    workers: int = 1,
+    out: Path | None = None,
+    on_round: Observer | None = None,
+) -> dict[str, Any]:
+    return simulate(
+        experiment.updated({"server.cohort_size": good + len(faults)}),
+        cache=cache,
+        corpus=faulty_models.corpus(*faults, good=good, unevaluated=unevaluated),
+        workers=workers,
+        out=out,
+        on_round=on_round,
+    ).summary
+
+
+def harmless(experiment: Experiment) -> Experiment:
+    return experiment.updated({"model.architecture": "tests.faulty_models:harmless"})
+
+
+def test_each_client_that_a_worker_fails_at_is_lost_alone(
+    faulty: Experiment,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.blocks.PATIENCE", 100)
+    faults = ("hang", "crash", "interrupt", "leave")
+    expected = run(harmless(faulty), tmp_path, *faults)
+    hurt = run(faulty, tmp_path, *faults, workers=2)
+    assert hurt["model_sha256"] == expected["model_sha256"]
+    assert (expected["clients_failed"], expected["clients_lost"]) == (4, 0)
+    assert (hurt["clients_failed"], hurt["clients_lost"]) == (4, 3)
+    assert hurt["clients_trained"] == TRAINING
+    for reason in ("no answer within 4 s", "code -11 (SIGSEGV)", "KeyboardInterrupt"):
+        (line,) = [m for m in caplog.messages if reason in m]
+        assert "is lost to round 1" in line
+        assert "raise server.round_timeout if it was only slow" in line
+
+
+def test_without_workers_a_client_that_hangs_or_leaves_is_lost_alone(
+    faulty: Experiment, tmp_path: Path
+) -> None:
+    expected = run(harmless(faulty), tmp_path, "hang", "leave")
+    short = faulty.updated({"server.round_timeout": 1.0})
+    hurt = run(short, tmp_path, "hang", "leave")
+    assert hurt["model_sha256"] == expected["model_sha256"]
+    assert (hurt["clients_failed"], hurt["clients_lost"]) == (2, 1)
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_a_round_of_clients_that_all_hang_ends(
+    faulty: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = faulty.updated({"server.round_timeout": 0.2})
+    with pytest.raises(NodesError, match="no node could train in round 1"):
+        run(short, tmp_path, *["hang"] * 9, good=0)
+    # Three times the limit for one answer, however many there are.
+    assert 2 <= sum("is lost to round 1" in line for line in caplog.messages) <= 3
+    assert "more clients are lost to round 1: no time is left" in caplog.text
+
+
+def test_a_loss_is_in_a_checkpoint_and_not_repeated(faulty: Experiment, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    several = faulty.updated(
+        {"server.round_timeout": 0.5, "server.rounds": 3, "server.evaluate_every": 3}
+    )
+    kept: list[bool] = []
+
+    def on_round(_experiment: Experiment, record: RoundRecord) -> None:
+        if record.round < 3:
+            kept.append((out / CHECKPOINT).exists())
+            (out / CHECKPOINT).unlink(missing_ok=True)
+
+    summary = run(several, tmp_path, "hang", out=out, on_round=on_round)
+    assert kept == [True, True]
+    assert summary["clients_lost"] == 3
+    assert [record.lost for record in RunFolder(out).records()] == [1, 1, 1]
+    kept.clear()
+    run(harmless(several), tmp_path, "hang", out=tmp_path / "harmless", on_round=on_round)
+    assert kept == [False, False]
+
+
+def test_clients_that_cannot_be_evaluated_are_counted(
+    faulty: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run(faulty, tmp_path)
+    part = run(faulty, tmp_path, unevaluated=1)
+    assert (whole["clients_unevaluated"], part["clients_unevaluated"]) == (0, 1)
+    # The words are the same, so that a mean without zeros is, too.
+    assert part["heldout_loss"] == pytest.approx(whole["heldout_loss"], rel=1e-6)
+    assert part["heldout_accuracy"] == whole["heldout_accuracy"]
+    with pytest.raises(NodesError, match="none of the 4 held-out clients could be evaluated"):
+        run(faulty, tmp_path, unevaluated=HELDOUT, out=tmp_path / "run")
+    assert len([line for line in caplog.messages if "could not be evaluated" in line]) == 2
+
+
+def test_failing_clients_cost_one_line(
+    faulty: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    several = harmless(faulty).updated({"server.rounds": 2})
+    run(several, tmp_path, *["crash"] * 3)
+    lines = [record for record in caplog.records if "failed in round" in record.message]
+    assert [record.exc_info is not None for record in lines] == [True, False]
+    assert "RuntimeError: it broke (3 of 15 clients did)" in lines[1].message
+
+
+def test_a_run_outlives_its_cache(faulty: Experiment, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    several = faulty.updated({"server.rounds": 3, "server.evaluate_every": 1})
+    whole = run(several, cache)
+
+    def remove(_experiment: Experiment, _record: RoundRecord) -> None:
+        shutil.rmtree(cache, ignore_errors=True)
+
+    assert run(several, cache, on_round=remove)["model_sha256"] == whole["model_sha256"]
+    assert not cache.exists()
+
+
+def test_a_worker_that_stops_costs_its_clients_and_one_that_finds_no_population_too(
+    smoke: Experiment, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    population = shutil.copytree(prepare(smoke.data, cache), tmp_path / "population")
+    description = open_population(population).description
+    parameters = initial_state(smoke, description).parameters
+    experiment = smoke.updated({"server.round_timeout": 3.0})
+    cohort = np.arange(8)
+
+    def failed() -> int:
+        aggregate = train_cohort(grid, [2, 3], experiment, parameters, cohort, 1)
+        assert aggregate.lost == (aggregate.column("outcome") == Outcome.FAILED).sum()
+        return aggregate.lost
+
+    with InProcessGrid(population, workers=2) as grid:
+        assert failed() == 0
+        shutil.rmtree(population)
+        assert failed() == 0
+        os.kill(grid.processes()[1], signal.SIGSTOP)
+        lost = failed()
+        assert 0 < lost < 8
+        assert (
+            f"{lost} clients are lost to round 1: node 3 failed: it gave no answer" in caplog.text
+        )
+        assert failed() == lost
+        assert "holds no population" in caplog.text
+
+
+def test_a_worker_in_the_middle_of_a_block_ends_with_its_parent(
+    faulty: Experiment, tmp_path: Path
+) -> None:
+    corpus = faulty_models.corpus("hang", good=0)
+    population = prepare(faulty.data, tmp_path, corpus=corpus)
+    parameters = initial_state(faulty, open_population(population).description).parameters
+    request = Train(faulty.to_toml(), 1, parameters, np.zeros(1, np.int64), math.inf)
+    ours, theirs = socket.socketpair()
+    with tempfile.TemporaryFile() as file, theirs:
+        file.truncate(POSITION_BYTES)
+        inherited = [theirs.fileno(), file.fileno()]
+        worker = subprocess.Popen(
+            own_command("simulations.engines.worker", *inherited, 2, population),
+            pass_fds=inherited,
+            env=single_threaded_environment(),
+        )
+        with mmap.mmap(file.fileno(), POSITION_BYTES) as place:
+            with Connection(ours.detach()) as connection:
+                theirs.close()
+                assert connection.recv_bytes() == READY
+                send(connection, Frame("train", 1, _records(request)))
+                deadline = time.monotonic() + 60
+                while int.from_bytes(place[:], "little") != 0 and time.monotonic() < deadline:
+                    time.sleep(0.05)
+            # The system closes the sockets of a parent that is killed.
+            assert worker.wait(GRACE_SECONDS + 30) == 1
