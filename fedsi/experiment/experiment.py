@@ -24,7 +24,7 @@ from fedsi.experiment.problems import explain, unknown_key
 from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.values import Scalar, Settings
 from fedsi.files import read_text
-from fedsi.privacy.plan import check_pairing
+from fedsi.privacy.plan import accounting_of
 from fedsi.training.limits import largest_contribution
 
 
@@ -103,7 +103,7 @@ class Experiment(Settings):
         privacy, server, devices = self.privacy, self.server, self.devices
         if privacy.mechanism == "none":
             return self
-        check_pairing(privacy.mechanism, server.sampling)
+        accounting_of(privacy.mechanism, server.sampling)
         if server.averaging != "uniform":
             raise ValueError(
                 f"privacy.mechanism={privacy.mechanism} needs server.averaging=uniform: weights "

@@ -5,6 +5,7 @@ What two runs must differ in for their outputs to be told apart (the adjacency) 
 | cohorts | noise | accountant | adjacency |
 |---|---|---|---|
 | Poisson, also with a cap | independent | privacy loss distributions | add or remove one client |
+| everyone in every round | independent | zCDP, exact for a Gaussian | add or remove one client |
 | fixed size | independent | Renyi divergence, twice the sensitivity | replace one client |
 | shuffled passes | correlated | zCDP, exact for a Gaussian | zero out one client |
 
@@ -24,7 +25,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.privacy import sampled, zcdp
 from fedsi.privacy.mechanisms import Mechanism, build
-from fedsi.privacy.plan import LARGEST_NOISE_MULTIPLIER, Plan
+from fedsi.privacy.plan import LARGEST_NOISE_MULTIPLIER, Accounting, Plan
 
 LEAST_NOISE_MULTIPLIER = 1e-3
 """With less noise epsilon is reported as infinite; it would be in the hundreds of thousands."""
@@ -101,7 +102,7 @@ def calibrated(plan: Plan, target_epsilon: float) -> Plan:
             f"a target epsilon of {target_epsilon} is not allowed; choose more than 0 and "
             f"at most {LARGEST_TARGET:g}, or a noise multiplier of 0 for no privacy"
         )
-    if plan.sampling == "shuffled":
+    if plan.accounting is Accounting.KEPT_APART:
         rho = zcdp.rho_of(target_epsilon, plan.delta)
         # A hair more, so that rounding does not exceed the target.
         needed = _sensitivity(plan, plan.rounds) / math.sqrt(2 * rho) * (1 + 1e-9)
@@ -134,10 +135,7 @@ def noise_on_mean(plan: Plan) -> float:
 
     With correlated noise the root of the mean square over the rounds.
     """
-    deviation = plan.noise_multiplier / plan.cohort_size
-    if plan.mechanism == "gaussian":
-        return deviation
-    return deviation * _mean_row_norm(_without_noise(plan))
+    return plan.noise_multiplier / plan.cohort_size * _mean_row_norm(_without_noise(plan))
 
 
 def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
@@ -194,11 +192,24 @@ _Accountant = Callable[[Plan, int], Price | None]
 
 def _accountants(plan: Plan) -> tuple[_Accountant, ...]:
     """Return what is valid for a plan, the tightest first, which always gives a price."""
-    if plan.sampling == "shuffled":
-        return _by_zcdp, _by_rdp_of_zcdp
-    if plan.sampling == "uniform":
-        return (_by_replacing,)
-    return (_by_losses, _by_prv, _by_rdp) if plan.cohort_cap is None else (_by_losses,)
+    match plan.accounting:
+        case Accounting.KEPT_APART:
+            return _by_zcdp, _by_rdp_of_zcdp
+        case Accounting.FIXED_SIZE:
+            return (_by_replacing,)
+        case Accounting.INCLUDED_BY_CHANCE if plan.sampling_rate == 1:
+            return _by_gaussian, _by_rdp
+        case Accounting.INCLUDED_BY_CHANCE if plan.cohort_cap is not None:
+            return (_by_losses,)
+        case Accounting.INCLUDED_BY_CHANCE:
+            return _by_losses, _by_prv, _by_rdp
+
+
+def _by_gaussian(plan: Plan, rounds: int) -> Price:
+    """Price rounds that nobody is left out of: together they are one Gaussian mechanism."""
+    rho = _rho(plan, math.sqrt(rounds))
+    cost, name = zcdp.epsilon_of(rho, plan.delta), "zCDP, exact for a Gaussian"
+    return Price(cost, name, _ADD_OR_REMOVE, 1.0, rho, "every client is in every round")
 
 
 def _by_losses(plan: Plan, rounds: int) -> Price:

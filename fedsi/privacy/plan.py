@@ -6,43 +6,68 @@ noise. Which accounting is valid follows from how cohorts are drawn and how nois
 
 import math
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from fedsi.errors import UserError
 from fedsi.schedule import SCHEDULES, Schedule
 
-MECHANISMS = ("gaussian", "tree", "banded", "blt")
-SAMPLINGS = ("poisson", "uniform", "shuffled")
 LARGEST_NOISE_MULTIPLIER = 1e6
 
-_REFUSED = {
-    ("gaussian", "shuffled"): (
-        "a client's turn is known in shuffled passes, so sampling amplifies nothing; use "
-        "server.sampling=poisson, or privacy.mechanism=banded with privacy.bands=1"
-    ),
-    **{
-        (mechanism, sampling): (
+
+class Accounting(Enum):
+    """How the rounds of a run are accounted for; ``fedsi.privacy.accounting`` does it."""
+
+    INCLUDED_BY_CHANCE = auto()
+    """Independent Gaussian noise; each client is in a round by a coin of its own."""
+    FIXED_SIZE = auto()
+    """Independent Gaussian noise; cohorts of fixed size, uniform without replacement."""
+    KEPT_APART = auto()
+    """One release of ``C X + Z`` for all rounds, of clients whose participations are kept apart."""
+
+
+ACCOUNTINGS = {
+    ("gaussian", "poisson"): Accounting.INCLUDED_BY_CHANCE,
+    ("gaussian", "uniform"): Accounting.FIXED_SIZE,
+    ("tree", "shuffled"): Accounting.KEPT_APART,
+    ("banded", "shuffled"): Accounting.KEPT_APART,
+    ("blt", "shuffled"): Accounting.KEPT_APART,
+}
+"""The accounting of each mechanism with each sampling. What is not here is refused: noise that
+nothing is known of must not be priced as if it were another's."""
+
+MECHANISMS = tuple(dict.fromkeys(mechanism for mechanism, _ in ACCOUNTINGS))
+SAMPLINGS = tuple(dict.fromkeys(sampling for _, sampling in ACCOUNTINGS))
+
+
+def accounting_of(mechanism: str, sampling: str) -> Accounting:
+    """Return how noise and cohorts are accounted for together.
+
+    Raises:
+        UserError: They have no valid accounting; why not, and what to use instead.
+    """
+    accounting = ACCOUNTINGS.get((mechanism, sampling))
+    if accounting is None:
+        raise UserError(
+            f"privacy.mechanism={mechanism} with server.sampling={sampling} has no valid "
+            f"accounting: {_why_not(mechanism, sampling)}"
+        )
+    return accounting
+
+
+def _why_not(mechanism: str, sampling: str) -> str:
+    if (mechanism, sampling) == ("gaussian", "shuffled"):
+        return (
+            "a client's turn is known in shuffled passes, so sampling amplifies nothing; use "
+            "server.sampling=poisson, or privacy.mechanism=banded with privacy.bands=1"
+        )
+    if mechanism in MECHANISMS and sampling in SAMPLINGS:
+        return (
             "correlated noise is accounted for clients whose participations are kept apart, which "
             f"{sampling} sampling does not do; use server.sampling=shuffled with "
             "server.min_separation, or privacy.mechanism=gaussian"
         )
-        for mechanism in ("tree", "banded", "blt")
-        for sampling in ("poisson", "uniform")
-    },
-}
-
-
-def check_pairing(mechanism: str, sampling: str) -> None:
-    """Refuse noise and cohorts that have no valid accounting together.
-
-    Raises:
-        UserError: Why not, and what to use instead.
-    """
-    reason = _REFUSED.get((mechanism, sampling))
-    if reason:
-        raise UserError(
-            f"privacy.mechanism={mechanism} with server.sampling={sampling} has no valid "
-            f"accounting: {reason}"
-        )
+    known = ", ".join(f"{one} with {other}" for one, other in ACCOUNTINGS)
+    return f"it is none of those that can be accounted for; choose {known}"
 
 
 @dataclass(frozen=True)
@@ -85,16 +110,7 @@ class Plan:
     """Of the server's learning rate, for which it is optimised too."""
 
     def __post_init__(self) -> None:
-        if self.mechanism not in MECHANISMS:
-            raise UserError(
-                f"privacy.mechanism={self.mechanism} is none of those that can be accounted for; "
-                f"choose {', '.join(MECHANISMS)}"
-            )
-        if self.sampling not in SAMPLINGS:
-            raise UserError(
-                f"server.sampling={self.sampling} is none of {', '.join(SAMPLINGS)}; choose one"
-            )
-        check_pairing(self.mechanism, self.sampling)
+        accounting_of(self.mechanism, self.sampling)
         self._check_numbers()
         self._check_cohorts()
 
@@ -144,6 +160,11 @@ class Plan:
                 f"{self.rounds_per_pass} rounds in which cohorts of {self.cohort_size} pass over "
                 f"{self.population} clients; choose a smaller separation or cohort"
             )
+
+    @property
+    def accounting(self) -> Accounting:
+        """How the rounds are accounted for."""
+        return accounting_of(self.mechanism, self.sampling)
 
     @property
     def sampling_rate(self) -> float:

@@ -21,6 +21,11 @@ from fedsi.privacy.plan import Plan
 LEAST_DELTA = 1e-11
 """Privacy loss distributions are convolved in float64, which leaves nothing below this."""
 
+_ROUNDING = 2.0**-51
+"""Bound on what each round adds to the error of a convolved tail, as a probability: the Fourier
+transform's unit roundoff to the power of the rounds. Over 2,000 random plans, against the closed
+form and against convolution in extended precision, the error was at most 0.4 times that."""
+
 _LARGEST_PRV_EPSILON = 50.0
 """Opacus' PRV accountant makes a grid of fixed fineness as wide as epsilon."""
 
@@ -28,16 +33,18 @@ _LARGEST_PRV_EPSILON = 50.0
 def pld_epsilon(plan: Plan, rounds: int) -> float:
     """Price Poisson sampling, truncated if the plan has a cap, by privacy loss distributions.
 
-    An upper bound, within about .1 per cent. The distribution of one round is kept, so each
-    further number of rounds costs one power of a Fourier transform.
+    An upper bound, within about .1 per cent for the usual deltas: what float64 may have lost of the
+    tail is taken from delta. The distribution of one round is kept, so each further number of
+    rounds costs one power of a Fourier transform.
 
     Raises:
-        UserError: A delta below ``LEAST_DELTA``.
+        UserError: A delta below ``least_delta``.
     """
-    if plan.delta < LEAST_DELTA:
+    least = least_delta(plan.rounds)
+    if plan.delta < least:
         raise UserError(
-            f"delta = {plan.delta} is below {LEAST_DELTA}, the least for which Poisson sampling "
-            "can be accounted; choose a larger delta"
+            f"delta = {plan.delta} is below {least:.3g}, the least for which {plan.rounds} rounds "
+            "of Poisson sampling can be accounted; choose a larger delta"
         )
     one_round = _losses_of_a_round(
         plan.population,
@@ -46,7 +53,18 @@ def pld_epsilon(plan: Plan, rounds: int) -> float:
         plan.noise_multiplier,
         _interval(plan),
     )
-    return float(one_round.self_compose(rounds).get_epsilon_for_delta(plan.delta))
+    left = plan.delta - _lost(rounds)
+    return float(one_round.self_compose(rounds).get_epsilon_for_delta(left))
+
+
+def least_delta(rounds: int) -> float:
+    """Return the least delta of ``pld_epsilon``: twice what rounding may hide."""
+    return max(LEAST_DELTA, 2 * _lost(rounds))
+
+
+def _lost(rounds: int) -> float:
+    """Return a bound on the tail's error after so many rounds, and of the transform itself."""
+    return (rounds + 16) * _ROUNDING
 
 
 def poisson_rdp_epsilon(plan: Plan, rounds: int) -> float:
@@ -83,7 +101,8 @@ def prv_epsilon(plan: Plan, rounds: int) -> float | None:
     """Price Poisson sampling without a cap by opacus' PRV accountant, within .01 from above.
 
     Returns:
-        None where it does not work: if every client is in every round, or epsilon is large.
+        None where it does not work: if every client is in every round, or epsilon is large, or
+        delta too small for its grid.
     """
     # Opacus brings torch along, which is not needed otherwise.
     from opacus.accountants import PRVAccountant  # noqa: PLC0415
@@ -95,7 +114,10 @@ def prv_epsilon(plan: Plan, rounds: int) -> float | None:
     with warnings.catch_warnings():
         # Of the orders of a first, rough bound, which is valid for any.
         warnings.filterwarnings("ignore", message="Optimal order is")
-        return float(accountant.get_epsilon(delta=plan.delta))
+        try:
+            return float(accountant.get_epsilon(delta=plan.delta - _lost(rounds)))
+        except ValueError:  # that floating point errors will dominate
+            return None
 
 
 @lru_cache(maxsize=4)

@@ -58,7 +58,7 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
     ("arguments", "sentence"),
     [
         (["--noise-multiplier=1", "--target-epsilon=2"], "give either --noise-multiplier or"),
-        (["--mechanism=laplace"], "privacy.mechanism=laplace is none of those"),
+        (["--mechanism=laplace"], "mechanism=laplace with server.sampling=shuffled has no valid"),
         (["--mechanism=blt", "--sampling=poisson"], "has no valid accounting"),
         (["--sampling=shuffled"], "has no valid accounting"),
         (["--bands=3"], "--bands is for --mechanism banded"),

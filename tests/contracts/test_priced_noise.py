@@ -1,0 +1,158 @@
+"""The noise that is priced is the noise that is added, for every mechanism that there is.
+
+Whole releases of sums of zeros are measured, so nothing is taken from the mechanism's own account:
+their covariance over rounds says how far a client can move them, in standard deviations, and that
+must be what the price says. The measure is held against faults, too.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fedsi import Experiment
+from fedsi.privacy.accounting import epsilon
+from fedsi.privacy.mechanisms import Fresh, State
+from fedsi.privacy.plan import ACCOUNTINGS, Accounting, Plan
+from fedsi.training.block import TRAINING_COLUMNS
+from server.aggregation import Aggregate
+from server.privacy import Privacy, privacy_of
+
+ROUNDS, SEPARATION, COHORT = 8, 3, 20
+SIZE = 20_000
+CLIP_NORM, NOISE = 0.5, 0.8
+
+Change = Callable[[State, int, NDArray[np.float32]], NDArray[np.float32]]
+"""What a fault makes of a round's noise."""
+Rows = NDArray[np.float64]
+"""Noise of each round in units of noise multiplier times clip norm: ``[ROUNDS, SIZE]``."""
+
+
+def private(mechanism: str, sampling: str, **settings: Any) -> Privacy:
+    apart = ACCOUNTINGS[mechanism, sampling] is Accounting.KEPT_APART
+    experiment = Experiment(
+        server={
+            "rounds": ROUNDS,
+            "cohort_size": COHORT,
+            "averaging": "uniform",
+            "sampling": sampling,
+            "min_separation": SEPARATION if apart else "none",
+        },
+        privacy={
+            "mechanism": mechanism,
+            "noise_multiplier": NOISE,
+            "clip_norm": CLIP_NORM,
+            **settings,
+        },
+    )
+    found = privacy_of(experiment, SEPARATION * COHORT)
+    assert found is not None
+    return found
+
+
+def released(run: Privacy) -> Rows:
+    state, rows = run.initial_state(SIZE), []
+    nobody = np.zeros((0, len(TRAINING_COLUMNS)))
+    for number in range(1, ROUNDS + 1):
+        update, state = run.release(state, Aggregate(np.zeros(SIZE, np.int64), nobody), number)
+        rows.append(update.astype(np.float64) * COHORT / (NOISE * CLIP_NORM))
+    return np.array(rows)
+
+
+def faults(rows: Rows, run: Privacy) -> set[str]:
+    """Return what of a release's noise is not as it is priced, beyond chance."""
+    covariance = rows @ rows.T / SIZE
+    said = run.mechanism.row_norms(ROUNDS) ** 2
+    if (np.abs(np.diag(covariance) / said - 1) > 5 * math.sqrt(2 / SIZE)).any():
+        return {"scale"}
+    if run.plan.accounting is not Accounting.KEPT_APART:
+        between = covariance - np.diag(np.diag(covariance))
+        return {"not independent"} if (np.abs(between) > 5 / math.sqrt(SIZE)).any() else set()
+    if np.linalg.eigvalsh(covariance)[0] < 1e-6:
+        return {"sensitivity"}
+    found = set()
+    for rounds in (1, 2, ROUNDS // 2, ROUNDS):
+        moved = largest_move(covariance[:rounds, :rounds], run.plan)
+        priced = epsilon(run.plan, rounds).sensitivity
+        # Its relative error is 1 / sqrt(2 SIZE). A price may count a mechanism's inner nodes,
+        # which nobody sees; but not much for them.
+        if not 0.9 < moved / priced < 1 + 5 / math.sqrt(2 * SIZE):
+            found.add("sensitivity")
+    return found
+
+
+def largest_move(covariance: NDArray[np.float64], plan: Plan) -> float:
+    """Return how far one client moves the first rounds at most, in standard deviations."""
+    inverse, rounds = np.linalg.inv(covariance), len(covariance)
+    largest = 0.0
+    for pattern in itertools.product((-1.0, 0.0, 1.0), repeat=rounds):
+        turns = np.flatnonzero(pattern)
+        if len(turns) > plan.participations_within(rounds) or (
+            len(turns) > 1 and np.diff(turns).min() < plan.min_separation
+        ):
+            continue
+        largest = max(largest, float(np.array(pattern) @ inverse @ pattern))
+    return math.sqrt(largest)
+
+
+@pytest.mark.parametrize(("mechanism", "sampling"), list(ACCOUNTINGS))
+def test_the_noise_that_is_priced_is_added(mechanism: str, sampling: str) -> None:
+    run = private(mechanism, sampling)
+    assert faults(released(run), run) == set()
+
+
+def test_secure_noise_is_as_much() -> None:
+    run = private("gaussian", "poisson", secure_noise=True)
+    assert faults(released(run), run) == set()
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """A mechanism whose noise is changed on its way."""
+
+    honest: Any
+    change: Change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.honest, name)
+
+    def initial_state(self, size: int) -> State:
+        return {**self.honest.initial_state(size), "kept": np.zeros(size, np.float32)}
+
+    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[np.float32]:
+        noise = self.honest.noise(state, round_number, fresh)
+        return self.change(state, round_number, noise)
+
+
+def every_two_rounds(
+    state: State, round_number: int, noise: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    if round_number % 2:
+        state["kept"] = noise.copy()
+    return state["kept"]
+
+
+def scaled(factor: float) -> Change:
+    return lambda _state, _round, noise: (factor * noise).astype(np.float32)
+
+
+FAULTS: dict[str, Change] = {
+    "none": scaled(0.0),
+    "half": scaled(0.5),
+    "two thirds": scaled(2 / 3),
+    "half as much again": scaled(1.5),
+    "repeated every two rounds": every_two_rounds,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("mechanism", "sampling"), list(ACCOUNTINGS))
+def test_planted_faults_are_found(mechanism: str, sampling: str, fault: str) -> None:
+    run = private(mechanism, sampling)
+    planted = replace(run, mechanism=Faulty(run.mechanism, FAULTS[fault]))
+    assert faults(released(planted), planted)

@@ -1,0 +1,80 @@
+"""Prices of many rounds at small deltas, where float64 has next to nothing left of the tail."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from dp_accounting.pld import common
+from scipy import fft
+
+from fedsi.errors import UserError
+from fedsi.privacy import sampled, zcdp
+from fedsi.privacy.accounting import all_prices, epsilon
+from fedsi.privacy.plan import Plan
+
+
+def everyone(rounds: int, mu: float, delta: float) -> Plan:
+    """Return a plan without sampling, whose rounds together move the sum by mu deviations."""
+    return Plan("gaussian", "poisson", 100, 100, rounds, math.sqrt(rounds) / mu, delta)
+
+
+@pytest.mark.parametrize("rounds", [1, 30, 1000, 5000, 20_000])
+def test_convolution_is_never_below_the_closed_form(rounds: int) -> None:
+    rng = np.random.default_rng(rounds)
+    for _ in range(12):
+        mu, delta = 10 ** rng.uniform(-0.5, 1), 10 ** rng.uniform(-11, -8)
+        plan = everyone(rounds, mu, max(delta, sampled.least_delta(rounds)))
+        found = sampled.pld_epsilon(plan, rounds)
+        exact = zcdp.epsilon_of(mu**2 / 2, plan.delta)
+        assert exact <= found < 1.05 * exact + 0.01
+
+
+def test_everyone_in_every_round_is_priced_exactly() -> None:
+    plan = everyone(20_000, 3.0, 1.01e-11)
+    exact = zcdp.epsilon_of(4.5, 1.01e-11)
+    assert epsilon(plan).epsilon == pytest.approx(exact, rel=1e-9)
+    assert exact == pytest.approx(24.0896, abs=1e-3)
+    assert all(price.epsilon >= exact * (1 - 1e-9) for price in all_prices(plan))
+    # Nothing is convolved, so no delta is too small.
+    assert epsilon(replace(plan, delta=1e-30)).epsilon == pytest.approx(
+        zcdp.epsilon_of(4.5, 1e-30), rel=1e-9
+    )
+
+
+def long_delta(losses: Any, rounds: int, epsilon: float) -> float:
+    """Return the delta of composed losses, convolved in extended precision."""
+    dense = losses.to_dense_pmf()
+    masses = np.asarray(dense._probs, np.longdouble)
+    low, high = common.compute_self_convolve_bounds(dense._probs, rounds, 1e-15)
+    size = fft.next_fast_len(max(high - low + 1, len(masses)))
+    composed = np.roll(fft.ifft(fft.fft(masses, size) ** rounds).real, -low)[: high - low + 1]
+    loss = (np.arange(low, high + 1) + dense._lower_loss * rounds) * dense._discretization
+    above = loss > epsilon
+    infinite = -math.expm1(rounds * math.log1p(-dense._infinity_mass))
+    return infinite + float(np.sum(composed[above] * -np.expm1(epsilon - loss[above])))
+
+
+@pytest.mark.skipif(bool(np.finfo(np.longdouble).eps > 1e-18), reason="needs extended precision")
+@pytest.mark.parametrize(
+    ("rate", "noise", "rounds"),
+    [(0.0015, 0.6, 11_403), (0.0012, 0.415, 22_267), (0.03, 2.2, 13_170), (0.1, 20.0, 40_000)],
+)
+def test_rounding_is_covered_where_clients_are_sampled(
+    rate: float, noise: float, rounds: int
+) -> None:
+    plan = Plan("gaussian", "poisson", 10**6, round(rate * 10**6), rounds, noise, 0.5)
+    plan = replace(plan, delta=sampled.least_delta(rounds))
+    found = sampled.pld_epsilon(plan, rounds)
+    one = sampled._losses_of_a_round(
+        plan.population, plan.cohort_size, None, noise, sampled._interval(plan)
+    )
+    for losses in (one._pmf_remove, one._pmf_add):
+        assert long_delta(losses, rounds, found) <= plan.delta
+
+
+def test_a_delta_that_rounding_would_hide_is_refused() -> None:
+    plan = Plan("gaussian", "poisson", 1000, 10, 100_000, 5.0, 1e-11)
+    with pytest.raises(UserError, match=r"below 8.88e-11, the least for which 100000 rounds"):
+        epsilon(plan)
