@@ -106,8 +106,9 @@ def test_the_noise_that_is_priced_is_added(mechanism: str, sampling: str) -> Non
     assert faults(released(run), run) == set()
 
 
-def test_secure_noise_is_as_much() -> None:
-    run = private("gaussian", "poisson", secure_noise=True)
+@pytest.mark.parametrize(("mechanism", "sampling"), list(ACCOUNTINGS))
+def test_secure_noise_is_as_much(mechanism: str, sampling: str) -> None:
+    run = private(mechanism, sampling, secure_noise=True)
     assert faults(released(run), run) == set()
 
 
