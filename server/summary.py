@@ -16,6 +16,7 @@ import fedsi
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
+from fedsi.models.model import all_parameters, count_parameters
 from fedsi.privacy.participation import Participations
 from server.privacy import Privacy
 from server.rounds import RoundRecord, State, has_diverged
@@ -23,9 +24,9 @@ from server.rounds import RoundRecord, State, has_diverged
 
 def model_file(experiment: Experiment, description: Description, state: State) -> bytes:
     """Return the named parameters as the bytes of a safetensors file."""
-    layout = build_model(experiment, description.vocabulary_size).layout
-    views = layout.views(torch.from_numpy(state.parameters))
-    return bytes(save({name: np.ascontiguousarray(view.numpy()) for name, view in views.items()}))
+    model = build_model(experiment, description.vocabulary_size)
+    named = all_parameters(model, torch.from_numpy(state.parameters))
+    return bytes(save({name: np.ascontiguousarray(value.numpy()) for name, value in named.items()}))
 
 
 def summarise_run(
@@ -49,7 +50,7 @@ def summarise_run(
     last = records[-1]
     heldout = asdict(last.heldout) if last.heldout else {}
     unigram_loss = heldout.pop("unigram_loss", description.unigram_loss)
-    layout = build_model(experiment, description.vocabulary_size).layout
+    trained = build_model(experiment, description.vocabulary_size)
     status = "finished"
     if has_diverged(last, description):
         status = "diverged"
@@ -58,7 +59,8 @@ def summarise_run(
     return {
         "status": status,
         "architecture": experiment.model.architecture,
-        "parameters": layout.size,
+        "parameters": count_parameters(trained),
+        "trained_parameters": trained.layout.size,
         "seed": experiment.seed,
         "rounds": last.round,
         **_counts(records),

@@ -18,6 +18,7 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
 from fedsi.models.build import build_model
+from fedsi.models.model import all_parameters
 from fedsi.models.parameters import Parameters
 from fedsi.training.products import Products
 from server.app import (
@@ -128,7 +129,7 @@ def _draw_curves(folder: Path) -> None:
 
 def _named(experiment: Experiment, vocabulary: int, flat: NDArray[np.float32]) -> Parameters:
     # The size is the summary's: the population may have been removed from the cache meanwhile.
-    return build_model(experiment, vocabulary).layout.views(torch.from_numpy(flat))
+    return all_parameters(build_model(experiment, vocabulary), torch.from_numpy(flat))
 
 
 def _ignore(_experiment: Experiment, _record: RoundRecord) -> None:

@@ -85,7 +85,8 @@ def _trained(
         )
     arrays = run.model()
     model = build_model(experiment, size)
-    if {name: tuple(array.shape) for name, array in arrays.items()} != model.layout.shapes:
+    shapes = model.layout.shapes | {name: tuple(p.shape) for name, p in model.frozen.items()}
+    if {name: tuple(array.shape) for name, array in arrays.items()} != shapes:
         raise UserError(
             f"the parameters in {run.path / MODEL} are not those of the model that "
             f"{run.path / EXPERIMENT} describes; put back the files that the run wrote, or run "
@@ -95,6 +96,13 @@ def _trained(
         raise UserError(
             f"{run.path / MODEL} is not the file that the run wrote: its SHA-256 is not that of "
             "summary.json; put it back, or run again with --overwrite"
+        )
+    changed = [name for name, value in model.frozen.items() if not arrays[name].equal(value)]
+    if changed:
+        raise UserError(
+            f"the parameter {changed[0]} of {experiment.model.architecture}, which is not trained, "
+            f"has other values now than in {run.path / MODEL}; put back the file that the module "
+            "reads it from, or train anew"
         )
     flat = torch.cat([arrays[name].flatten() for name in model.layout.shapes])
     return TrainedModel(model, model.layout.views(flat), vocabulary), flat

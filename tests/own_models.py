@@ -129,18 +129,42 @@ def frozen(vocabulary_size: int) -> nn.Module:
     return model
 
 
+def all_frozen(vocabulary_size: int) -> nn.Module:
+    return Gru(vocabulary_size).requires_grad_(False)
+
+
+def other_constants(vocabulary_size: int) -> nn.Module:
+    model = frozen(vocabulary_size)
+    nn.init.constant_(model.embedding.weight, random.SystemRandom().random())
+    return model
+
+
+def other_buffer(vocabulary_size: int) -> nn.Module:
+    model = Gru(vocabulary_size)
+    model.register_buffer("noise", torch.tensor(random.SystemRandom().random()))
+    return model
+
+
+class Adapter(nn.Module):
+    """A random base that is not trained, half as parameters, half as a buffer, and a low rank."""
+
+    def __init__(self, vocabulary_size: int) -> None:
+        super().__init__()
+        self.base = nn.Embedding(vocabulary_size, SIZE).requires_grad_(False)
+        self.register_buffer("mix", torch.randn(SIZE, SIZE))
+        self.down, self.up = nn.Linear(SIZE, 2, bias=False), nn.Linear(2, SIZE, bias=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        vectors = self.base(ids) @ self.mix
+        return (vectors + self.up(self.down(vectors))) @ self.base.weight.T
+
+
 def double(vocabulary_size: int) -> nn.Module:
     return Gru(vocabulary_size).double()
 
 
 def lazy(vocabulary_size: int) -> nn.Module:
     return Between(vocabulary_size, nn.LazyConv1d(SIZE, 1))
-
-
-def random_buffer(vocabulary_size: int) -> nn.Module:
-    model = Gru(vocabulary_size)
-    model.register_buffer("noise", torch.randn(3))
-    return model
 
 
 def other_randomness(vocabulary_size: int) -> nn.Module:

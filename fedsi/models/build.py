@@ -3,6 +3,7 @@
 from fedsi.experiment import Experiment
 from fedsi.models.language_model import LanguageModel
 from fedsi.models.transformer import Transformer
+from fedsi.models.trial import try_out
 from fedsi.models.user_model import UserModel, load_user_model
 
 
@@ -20,9 +21,10 @@ def build_model(
             used.
     """
     if experiment.model.is_imported:
-        return load_user_model(
-            experiment.model.architecture, vocabulary_size, experiment.data.sequence_length
-        )
+        path = experiment.model.architecture
+        model = load_user_model(path, vocabulary_size, experiment.seed)
+        try_out(model, experiment.data.sequence_length)
+        return model
     if experiment.model.is_transformer:
         return Transformer(experiment.model, vocabulary_size)
     return LanguageModel(experiment.model, vocabulary_size)

@@ -30,6 +30,11 @@ class LanguageModel:
     vocabulary_size: int
 
     @property
+    def frozen(self) -> Parameters:
+        """No parameters: all are trained."""
+        return {}
+
+    @property
     def layout(self) -> Layout:
         """Names and shapes of the parameters, without the client axis.
 

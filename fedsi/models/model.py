@@ -16,7 +16,12 @@ class Model(Protocol):
 
     @property
     def layout(self) -> Layout:
-        """Names and shapes of the parameters."""
+        """Names and shapes of the parameters that are trained."""
+        ...
+
+    @property
+    def frozen(self) -> Parameters:
+        """Parameters that are not trained, by name: a part of the model as its equations are."""
         ...
 
     def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
@@ -26,3 +31,18 @@ class Model(Protocol):
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
         """Return ``[targets, vocabulary]`` for some positions' features ``[targets, *]``."""
         ...
+
+
+def all_parameters(model: Model, flat: Tensor) -> Parameters:
+    """Return a model's parameters by name, those that are not trained last.
+
+    Args:
+        model: The model.
+        flat: The trained ones, ``[parameters]``.
+    """
+    return {**model.layout.views(flat), **model.frozen}
+
+
+def count_parameters(model: Model) -> int:
+    """Return the number of a model's parameters, trained or not."""
+    return model.layout.size + sum(value.numel() for value in model.frozen.values())

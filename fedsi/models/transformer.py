@@ -76,6 +76,11 @@ class Transformer:
     vocabulary_size: int
 
     @property
+    def frozen(self) -> Parameters:
+        """No parameters: all are trained."""
+        return {}
+
+    @property
     def layout(self) -> Layout:
         """Names and shapes of the parameters, without the client axis."""
         size = self.settings.embedding_size

@@ -18,6 +18,7 @@ _SHOWN = {
     "status": "status",
     "architecture": "architecture",
     "parameters": "parameters",
+    "trained_parameters": "parameters trained",
     "rounds": "rounds",
     "clients_trained": "clients trained",
     "clients_rejected": "clients rejected",

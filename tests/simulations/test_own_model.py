@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedsi import Experiment
+from fedsi import Experiment, UserError
+from fedsi.models.build import build_model
+from fedsi.models.initialisation import initial_parameters
+from fedsi.models.user_model import UserModel
 from server.rounds import RoundRecord
 from server.run_folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
-from tests.own_models import Gru
+from simulations.trained import open_run
+from tests.own_models import Adapter, Gru
 from tests.test_docs import ROOT, fenced
 
 PAGE = "docs/own-model.md"
@@ -92,6 +96,53 @@ def test_a_comparison_refuses_a_bad_model_before_it_runs(
     assert main([*command, "--cache", str(cache), "--out", str(tmp_path / "c")]) == 2
     assert "set its dropout to 0" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+
+
+@pytest.fixture
+def adapter(smoke: Experiment) -> Experiment:
+    return smoke.updated({"model.architecture": "tests.own_models:Adapter", "server.rounds": 2})
+
+
+NOISY = {
+    "privacy.mechanism": "gaussian",
+    "privacy.noise_multiplier": 1.0,
+    "server.averaging": "uniform",
+    "server.sampling": "poisson",
+}
+
+
+@pytest.mark.parametrize("privacy", [{}, NOISY, {**NOISY, "privacy.clipping": "per_layer"}])
+def test_frozen_parameters_are_kept_and_neither_trained_nor_given_noise(
+    adapter: Experiment, cache: Path, tmp_path: Path, privacy: dict[str, object]
+) -> None:
+    experiment = adapter.updated(privacy)
+    one = simulate(experiment, out=tmp_path / "r", cache=cache)
+    two = simulate(experiment, cache=cache, workers=2)
+    assert one.summary["model_sha256"] == two.summary["model_sha256"]
+    size = one.summary["vocabulary_size"]
+    assert one.summary["trained_parameters"] == 2 * 2 * 8
+    assert one.summary["parameters"] == size * 8 + 2 * 2 * 8
+    model = build_model(experiment, size)
+    assert one.parameters["base.weight"].equal(model.frozen["base.weight"])
+    start = model.layout.views(initial_parameters(model, experiment.seed))
+    assert not one.parameters["up.weight"].equal(start["up.weight"])
+    opened = open_run(tmp_path / "r", trust=True)
+    assert opened.trained.parameters["up.weight"].equal(one.parameters["up.weight"])
+    module = Adapter(size)
+    module.load_state_dict(one.parameters, strict=False)
+    assert module.base.weight.equal(model.frozen["base.weight"])
+
+
+def test_a_base_that_is_another_one_now_is_one_sentence(
+    adapter: Experiment, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(adapter, out=tmp_path / "r", cache=cache)
+    changed = UserModel.frozen.fget(  # type: ignore[attr-defined]
+        build_model(adapter.updated({"seed": 1}), 204)
+    )
+    monkeypatch.setattr(UserModel, "frozen", changed)
+    with pytest.raises(UserError, match="parameter base.weight of .* has other values now"):
+        open_run(tmp_path / "r", trust=True)
 
 
 def test_the_page_is_true(

@@ -9,10 +9,12 @@ from fedsi import Experiment, UserError
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
+from fedsi.models.model import all_parameters, count_parameters
 from fedsi.models.user_model import UserModel
 from tests import own_models
 
 VOCABULARY = 11
+IDS = torch.arange(6).view(2, 3)
 
 
 def experiment_of(architecture: str) -> Experiment:
@@ -73,13 +75,17 @@ def test_a_module_that_draws_from_elsewhere_has_no_initial_parameters() -> None:
         ("nothing", "returned None; return a torch.nn.Module"),
         ("dict", r"dict\(11\) failed|has no function dict"),
         ("without_parameters", "has no parameters; there is nothing to train"),
-        ("frozen", "parameter embedding.weight of .* is frozen, and clients train every parameter"),
+        ("all_frozen", "freezes all of its parameters; there is nothing to train"),
+        (
+            "other_constants",
+            "parameter embedding.weight of .* is not trained, and has other va",
+        ),
         (
             "double",
             "embedding.weight of .* is torch.float64 on cpu, and clients train torch.float3",
         ),
         ("lazy", "the parameter between.weight of .* has no shape yet"),
-        ("random_buffer", "the buffer noise of .* is drawn at random"),
+        ("other_buffer", "the buffer noise of .* is not trained, and has other values when the mo"),
         ("dropout", "draws random numbers when it is called, as dropout does.* set its dropout"),
         ("batch_norm", "changes its buffer between.running_mean when it is called, as batch norm"),
         ("last_position", r"returned \[2, 11\] for token ids \[2, 5\]; .*, here \[2, 5, 11\]$"),
@@ -123,3 +129,21 @@ def test_a_missing_module_says_where_to_start(module: str) -> None:
     expected = f"there is no module surely|there is no module {module}.*PYTHONPATH"
     with pytest.raises(UserError, match=expected):
         build_model(experiment_of(f"{module}:gru"), VOCABULARY)
+
+
+def test_what_a_module_freezes_is_a_part_of_the_model_drawn_from_the_seed() -> None:
+    first, again = own("Adapter"), own("Adapter")
+    other = build_model(experiment_of("tests.own_models:Adapter").updated({"seed": 1}), VOCABULARY)
+    assert set(first.layout.shapes) == {"down.weight", "up.weight"}
+    assert set(first.frozen) == {"base.weight"}
+    assert count_parameters(first) == VOCABULARY * 8 + 2 * 2 * 8
+    assert first.frozen["base.weight"].equal(again.frozen["base.weight"])
+    assert not first.frozen["base.weight"].equal(other.frozen["base.weight"])
+    flat = torch.zeros(first.layout.size)
+    named = all_parameters(first, flat)
+    logits = first.features(first.layout.views(flat), IDS)
+    module = own_models.Adapter(VOCABULARY)
+    module.mix.copy_(first.module.get_buffer("mix"))
+    module.load_state_dict(named, strict=False)
+    torch.testing.assert_close(logits, module(IDS), rtol=1e-5, atol=1e-5)
+    assert first.features(again.layout.views(flat), IDS).equal(logits)
