@@ -134,8 +134,9 @@ def all_frozen(vocabulary_size: int) -> nn.Module:
 
 
 def other_constants(vocabulary_size: int) -> nn.Module:
-    model = frozen(vocabulary_size)
+    model = Gru(vocabulary_size)
     nn.init.constant_(model.embedding.weight, random.SystemRandom().random())
+    model.embedding.requires_grad_(False)
     return model
 
 
@@ -156,7 +157,8 @@ class Adapter(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         vectors = self.base(ids) @ self.mix
-        return (vectors + self.up(self.down(vectors))) @ self.base.weight.T
+        logits: Tensor = (vectors + self.up(self.down(vectors))) @ self.base.weight.T
+        return logits
 
 
 def double(vocabulary_size: int) -> nn.Module:

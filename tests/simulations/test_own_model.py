@@ -141,7 +141,7 @@ def test_a_base_that_is_another_one_now_is_one_sentence(
         build_model(adapter.updated({"seed": 1}), 204)
     )
     monkeypatch.setattr(UserModel, "frozen", changed)
-    with pytest.raises(UserError, match="parameter base.weight of .* has other values now"):
+    with pytest.raises(UserError, match=r"parameter base\.weight of .* has other values now"):
         open_run(tmp_path / "r", trust=True)
 
 
@@ -152,9 +152,9 @@ def test_the_page_is_true(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Its command and its Python code, with the model in the working folder."""
-    model, script = fenced(PAGE, "python")
+    model, script, adapter = fenced(PAGE, "python")
     assert len((model + script).splitlines()) < 30
-    (tmp_path / "my_model.py").write_text(model)
+    (tmp_path / "my_model.py").write_text(model + adapter)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(
@@ -164,6 +164,9 @@ def test_the_page_is_true(
     less = ["--set", "server.rounds=2", "--cache", str(cache), "--json"]
     assert main([*shlex.split(command)[1:], *less]) == 0
     assert json.loads(capsys.readouterr().out)["architecture"] == "my_model:Gru"
+    command = re.sub("my_model:Gru", "my_model:Adapter", command)
+    assert main([*shlex.split(command)[1:], *less]) == 0
+    assert json.loads(capsys.readouterr().out)["trained_parameters"] == 2 * 4 * 32
     exec(compile(script, PAGE, "exec"), {})
     heldout, unigram = map(float, capsys.readouterr().out.split())
     assert heldout < unigram

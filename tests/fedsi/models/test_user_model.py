@@ -143,7 +143,7 @@ def test_what_a_module_freezes_is_a_part_of_the_model_drawn_from_the_seed() -> N
     named = all_parameters(first, flat)
     logits = first.features(first.layout.views(flat), IDS)
     module = own_models.Adapter(VOCABULARY)
-    module.mix.copy_(first.module.get_buffer("mix"))
+    module.get_buffer("mix").copy_(first.module.get_buffer("mix"))
     module.load_state_dict(named, strict=False)
     torch.testing.assert_close(logits, module(IDS), rtol=1e-5, atol=1e-5)
     assert first.features(again.layout.views(flat), IDS).equal(logits)
