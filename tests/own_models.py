@@ -123,6 +123,21 @@ def without_parameters(vocabulary_size: int) -> nn.Module:
     return nn.Identity()
 
 
+class Loud(nn.Module):
+    """A model that prints when it is made and when it is called."""
+
+    def __init__(self, vocabulary_size: int) -> None:
+        super().__init__()
+        print("made for", vocabulary_size)  # noqa: T201
+        self.embedding = nn.Embedding(vocabulary_size, SIZE)
+        self.output = nn.Linear(SIZE, vocabulary_size)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        print("called on", ids.shape)  # noqa: T201
+        logits: Tensor = self.output(self.embedding(ids))
+        return logits
+
+
 def frozen(vocabulary_size: int) -> nn.Module:
     model = Gru(vocabulary_size)
     model.embedding.requires_grad_(False)

@@ -1,6 +1,8 @@
 """``fedsi audit``: try to refute what a private run claims."""
 
 import json
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,7 +58,8 @@ def audit(
     claim = _claim(folder)
     if run:
         options.experiment_of_run(run, trust=trust)
-    membership = membership_of(RunFolder(folder), cache)
+    with redirect_stdout(sys.stderr):  # a user's model may print
+        membership = membership_of(RunFolder(folder), cache)
     found = {**claim, "membership": asdict(membership) if membership else None}
     write_audit(claim, folder)
     if as_json:

@@ -1,7 +1,9 @@
 """Progress on standard error: bars on a terminal, a line now and then elsewhere."""
 
 import math
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stdout
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -26,7 +28,10 @@ RECENT = 10
 
 
 class Display:
-    """Shows how far things are.
+    """Shows how far things are, and keeps what others print off standard output.
+
+    A user's model may print when it is imported or called: that goes to standard error, so that
+    the result is all that stands on standard output.
 
     Args:
         console: Where to; only a terminal gets bars.
@@ -44,10 +49,12 @@ class Display:
             console=console,
             disable=not console.is_terminal,
         )
+        self._others = ExitStack()
         self._tasks: dict[str, TaskID] = {}
         self._seen: dict[str, int] = {}
 
     def __enter__(self) -> Self:
+        self._others.enter_context(redirect_stdout(sys.stderr))
         self._bars.start()
         return self
 
@@ -58,6 +65,7 @@ class Display:
         traceback: TracebackType | None,
     ) -> None:
         self._bars.stop()
+        self._others.close()
 
     def step(self, what: str, done: int, total: int | None) -> None:
         """Show how far a piece of work is, ``fedsi.data.corpus.Progress``."""

@@ -34,8 +34,8 @@ def evaluate(
     from simulations.trained import open_run
 
     lengths = study.parse_lengths(sequence_length, "--sequence-length") if sequence_length else []
-    finished = open_run(run, trust=trust)
     with Display(options.messages()) as display:
+        finished = open_run(run, trust=trust)
         population = open_heldout(finished, cache, display.step)
         scores = evaluate_lengths(finished, population, lengths, display.step)
         sentences = evaluate_sentences(finished, population, display.step)

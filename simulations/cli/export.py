@@ -1,6 +1,8 @@
 """``fedsi export``: a trained model as a file for other programs."""
 
 import json
+import sys
+from contextlib import redirect_stdout
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -37,8 +39,9 @@ def export(
     from server.run_folder import EXPORTED
     from simulations.trained import open_run
 
-    finished = open_run(run, trust=trust)
-    content = FORMATS[form.value](finished.trained)
+    with redirect_stdout(sys.stderr):  # a user's model may print
+        finished = open_run(run, trust=trust)
+        content = FORMATS[form.value](finished.trained)
     path = out or run / EXPORTED[form.value]
     make_folder(path.parent)
     write_atomically(path, content)

@@ -29,7 +29,7 @@ from simulations.cli.predict import generate, predict
 from simulations.cli.privacy import privacy
 from simulations.cli.run import run
 from simulations.cli.tradeoff import tradeoff
-from simulations.text import log_to_stderr, one_line
+from simulations.text import is_of_a_library, log_to_stderr, one_line
 
 _INTERRUPTED = 130
 
@@ -115,8 +115,11 @@ def _fail(sentence: str, code: int) -> int:
     return code
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    sys.stderr.write(f"warning: {one_line(str(message))}\n")
+def _show_warning(
+    message: Warning | str, _category: type[Warning], file: str, *_: object, **__: object
+) -> None:
+    if not is_of_a_library(file):
+        sys.stderr.write(f"warning: {one_line(str(message))}\n")
 
 
 if __name__ == "__main__":

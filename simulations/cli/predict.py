@@ -1,6 +1,8 @@
 """``fedsi predict`` and ``fedsi generate``: a trained model's next words."""
 
 import json
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +31,7 @@ def predict(
     from fedsi.threads import torch_threads
     from simulations.trained import open_run
 
-    with torch_threads(1):
+    with redirect_stdout(sys.stderr), torch_threads(1):  # a user's model may print
         trained = open_run(run, trust=trust).trained
         reading = read_text(trained, text)
     found = candidates(trained, reading, top)
@@ -96,7 +98,7 @@ def generate(
 
     if not 0 < temperature < float("inf"):
         raise UserError(f"--temperature {temperature:g} is not allowed: give a number above 0")
-    with torch_threads(1):
+    with redirect_stdout(sys.stderr), torch_threads(1):
         trained = open_run(run, trust=trust).trained
         reading = begin(trained) if prompt is None else read_text(trained, prompt)
         written = write_on(
