@@ -116,9 +116,10 @@ def _fail(sentence: str, code: int) -> int:
 
 
 def _show_warning(
-    message: Warning | str, _category: type[Warning], file: str, *_: object, **__: object
+    message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object
 ) -> None:
-    if not is_of_a_library(file):
+    del category
+    if not is_of_a_library(filename):
         sys.stderr.write(f"warning: {one_line(str(message))}\n")
 
 
