@@ -115,7 +115,8 @@ def _at_length(
     counts = []
     with torch_threads(1):
         for done, client in enumerate(clients.tolist(), start=1):
-            examples = population.examples(client)[: data.max_examples_per_client]
+            places = np.arange(population.count(client))[: data.max_examples_per_client]
+            examples = population.examples(client, places)
             sequences = pack_sentences(examples, length)
             with _blame(run, sequences.inputs.shape):
                 both = evaluate_sequences(

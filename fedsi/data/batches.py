@@ -1,16 +1,26 @@
 """The order in which a client trains on its examples."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.seeds import Purpose, generator
 
 
+class Examples(Protocol):
+    """A client's examples: an array, or what reads them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, places: NDArray[np.int64], /) -> Tokens: ...
+
+
 def training_batches(
-    examples: Tokens,
+    examples: Examples,
     settings: ClientSettings,
     example_cap: int | None,
     *,
@@ -36,19 +46,19 @@ def training_batches(
         ``[batch, time + 1]`` with the columns cut to the longest example of the batch.
     """
     rng = generator(seed, Purpose.TRAINING_ORDER, round_number, client)
-    chosen = rng.permutation(len(examples))[:example_cap]
+    chosen = examples[rng.permutation(len(examples))[:example_cap]]
     steps = 0
     for _ in range(settings.epochs):
-        order = rng.permutation(chosen)
+        order = rng.permutation(len(chosen))
         for start in range(0, len(order), settings.batch_size):
             if settings.max_steps is not None and steps == settings.max_steps:
                 return
-            yield trim(examples[order[start : start + settings.batch_size]])
+            yield trim(chosen[order[start : start + settings.batch_size]])
             steps += 1
 
 
 def poisson_batches(
-    examples: Tokens,
+    examples: Examples,
     settings: ClientSettings,
     nominal_examples: int,
     *,
@@ -74,7 +84,7 @@ def poisson_batches(
     rng = generator(seed, Purpose.TRAINING_ORDER, round_number, client)
     rate = poisson_rate(settings, nominal_examples)
     for _ in range(poisson_steps(settings, nominal_examples)):
-        yield trim(examples[rng.random(len(examples)) < rate])
+        yield trim(examples[np.flatnonzero(rng.random(len(examples)) < rate)])
 
 
 def poisson_rate(settings: ClientSettings, nominal_examples: int) -> float:
@@ -89,14 +99,14 @@ def poisson_steps(settings: ClientSettings, nominal_examples: int) -> int:
 
 
 def evaluation_batches(
-    examples: Tokens, batch_size: int, example_cap: int | None
+    examples: Examples, batch_size: int, example_cap: int | None
 ) -> Iterator[Tokens]:
     """Yield the first ``example_cap`` examples in batches of similar length.
 
     Yields:
         ``[batch, time + 1]`` with the columns cut to the longest example of the batch.
     """
-    kept = examples[:example_cap]
+    kept = examples[np.arange(len(examples))[:example_cap]]
     order = np.argsort((kept != PAD).sum(1), kind="stable")
     for start in range(0, len(order), batch_size):
         yield trim(kept[order[start : start + batch_size]])

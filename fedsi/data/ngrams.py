@@ -25,6 +25,9 @@ DISCOUNT = 0.75
 MOST_TOKENS = 20_000_000
 """Targets that are counted, and scored, at most: they bound the memory to about 3 GB."""
 
+_PADDED_TOKENS = 4_000_000
+"""Tokens, padding among them, that are read at a time."""
+
 _LONGEST = 3
 _FIRST_TARGET = EOS
 """Padding and beginnings of sentences are never predicted."""
@@ -224,11 +227,19 @@ def _likeliest(unigram: Floats) -> Ids:
 def _read(population: Population, clients: Iterable[int], most_tokens: int) -> Tokens:
     parts, tokens = [], 0
     for client in sorted(clients, key=lambda client: hash_order(str(client))):
-        parts.append(trigrams_of(population.examples(client)))
-        tokens += len(parts[-1])
-        if tokens >= most_tokens:
-            break
-    return np.concatenate(parts)[:most_tokens]
+        for places in _blocks(population, client):
+            parts.append(trigrams_of(population.examples(client, places)))
+            tokens += len(parts[-1])
+            if tokens >= most_tokens:
+                return np.concatenate(parts)[:most_tokens]
+    return np.concatenate(parts)
+
+
+def _blocks(population: Population, client: int) -> list[Ids]:
+    """Return the places of a client's examples, as many together as the memory is meant for."""
+    count = population.count(client)
+    blocks = 1 + count * (population.description.sequence_length + 1) // _PADDED_TOKENS
+    return np.array_split(np.arange(count), blocks)
 
 
 def _score(order: int, heldout: Tokens, probabilities: Floats, predictions: Ids) -> NgramScore:

@@ -62,8 +62,19 @@ class Population(Protocol):
     unigram_log_probabilities: NDArray[np.float64]
     """Log probability of each token id under the training clients' unigram model."""
 
-    def examples(self, client: int) -> Tokens:
-        """Return a client's examples as rows of the protocol: ``[examples, sequence_length + 1]``.
+    def count(self, client: int) -> int:
+        """Return how many examples a client has, without reading them."""
+        ...
+
+    def examples(self, client: int, places: NDArray[np.int64] | None = None) -> Tokens:
+        """Return examples of a client as rows of the protocol: ``[examples, sequence_length + 1]``.
+
+        A row is as long as the longest sequence may be, so the memory of a client with many
+        examples is bounded by asking for those that are used.
+
+        Args:
+            client: The client's index.
+            places: Which of its examples, in which order; None for all.
 
         Raises:
             IndexError: There is no such client.
@@ -84,6 +95,20 @@ class Population(Protocol):
     def find(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Return the index of each client, -1 for ids that the population does not have."""
         ...
+
+
+@dataclass(frozen=True)
+class ClientExamples:
+    """A client's examples, each read when it is asked for."""
+
+    population: Population
+    client: int
+
+    def __len__(self) -> int:
+        return self.population.count(self.client)
+
+    def __getitem__(self, places: NDArray[np.int64]) -> Tokens:
+        return self.population.examples(self.client, places)
 
 
 def write_meta(

@@ -55,14 +55,23 @@ class StoredPopulation:
         self._clients = load_array(folder, "client_starts")
         self._check()
 
-    def examples(self, client: int) -> Tokens:
-        """Return a client's examples as rows of the protocol."""
+    def count(self, client: int) -> int:
+        """Return how many examples a client has."""
+        return int(self._clients[client + 1] - self._clients[client])
+
+    def examples(self, client: int, places: NDArray[np.int64] | None = None) -> Tokens:
+        """Return examples of a client as rows of the protocol."""
         if not 0 <= client < len(self._clients) - 1:
             raise IndexError(f"client {client} of {len(self._clients) - 1}")
         first, last = self._clients[client], self._clients[client + 1]
         starts = np.array(self._sentences[first : last + 1])
-        tokens = np.array(self._tokens[starts[0] : starts[-1]], dtype=np.int32)
-        return pad_examples(tokens, starts - starts[0], self.description.sequence_length)
+        tokens, starts = self._tokens[starts[0] : starts[-1]], starts - starts[0]
+        if places is not None:
+            index, starts = _gather(starts, places)
+            tokens = tokens[index]
+        return pad_examples(
+            np.asarray(tokens, dtype=np.int32), starts, self.description.sequence_length
+        )
 
     def work(self, client: int, example_cap: int | None) -> int:
         """Return about how many target tokens a client's first ``example_cap`` examples have."""
@@ -109,6 +118,15 @@ class StoredPopulation:
         return UserError(
             f"the population in {self._folder} is not whole; remove the folder and run again"
         )
+
+
+def _gather(
+    starts: NDArray[np.int64], places: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the tokens of some sentences lie, and where each begins once they are joined."""
+    lengths = starts[places + 1] - starts[places]
+    joined = np.append(0, np.cumsum(lengths))
+    return np.repeat(starts[places] - joined[:-1], lengths) + np.arange(joined[-1]), joined
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:

@@ -111,16 +111,21 @@ class SyntheticPopulation:
     def __post_init__(self) -> None:
         self._language = Language(self.description.vocabulary_size - FIRST_WORD)
 
-    def examples(self, client: int) -> Tokens:
-        """Return a client's examples as rows of the protocol."""
+    def count(self, client: int) -> int:
+        """Return how many examples a client has."""
+        return self._size(generator(self.traits.seed, Purpose.SYNTHETIC_CLIENT, client=client))
+
+    def examples(self, client: int, places: Ids | None = None) -> Tokens:
+        """Return examples of a client as rows of the protocol; all are generated."""
         clients = self.description.training_clients + self.description.heldout_clients
         if not 0 <= client < clients:
             raise IndexError(f"client {client} of {clients}")
-        return self._sentences(client)[0]
+        made = self._sentences(client)[0]
+        return made if places is None else made[places]
 
     def work(self, client: int, example_cap: int | None) -> int:
         """Return about how many target tokens a client's first ``example_cap`` examples have."""
-        sentences = self._size(generator(self.traits.seed, Purpose.SYNTHETIC_CLIENT, client=client))
+        sentences = self.count(client)
         # The mean of a geometric length that is cut, and the end of the sentence.
         words = (1 - (1 - STOP) ** self.description.sequence_length) / STOP
         return round(min(sentences, example_cap or sentences) * (words + 1))

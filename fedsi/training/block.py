@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.data.batches import evaluation_batches, poisson_batches, training_batches
-from fedsi.data.population import Population
+from fedsi.data.population import ClientExamples, Population
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
 from fedsi.privacy import canaries
@@ -142,7 +142,7 @@ class BlockTrainer:
         for row, client in zip(rows, clients, strict=True):
             self.at(client)
             try:
-                examples = self.population.examples(client)
+                examples = ClientExamples(self.population, client)
                 cap = self.experiment.data.max_examples_per_client
                 batches = evaluation_batches(examples, EVALUATION_BATCH, cap)
                 row[:] = evaluate(self.model, views, batches, self._unigram).row()
@@ -153,7 +153,7 @@ class BlockTrainer:
         return rows
 
     def _train_client(self, client: int, round_number: int) -> LocalResult:
-        experiment, examples = self.experiment, self.population.examples(client)
+        experiment, examples = self.experiment, ClientExamples(self.population, client)
         key = {"seed": experiment.seed, "round_number": round_number, "client": client}
         if isinstance(self._trainer, ExamplePrivateTrainer):
             nominal = experiment.nominal_examples

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedsi import UserError
+from fedsi.data.batches import training_batches
 from fedsi.data.corpus import Corpus, Row, silent
 from fedsi.data.encode import build_store
-from fedsi.data.population import Population
+from fedsi.data.population import ClientExamples, Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV, PAD
 from fedsi.data.store import StoredPopulation
 from fedsi.data.words import split_words
-from fedsi.experiment import DataSettings
+from fedsi.experiment import ClientSettings, DataSettings
 from tests.conftest import shared_file
+from tests.fedsi.data.corpora import built, rows_of
 
 WORDS = st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon"])
 TEXTS = st.lists(WORDS, max_size=7).map(" ".join)
@@ -233,3 +236,35 @@ def test_preparing_again_finds_the_same_folder(tmp_path: Path) -> None:
     assert (first / "tokens.npy").stat().st_mtime_ns == built
     path.write_text(path.read_text() + '{"user": "v", "text": "d"}\n')
     assert prepare(settings, tmp_path / "cache") != first
+
+
+@given(st.data())
+def test_some_examples_are_the_rows_of_all(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    texts = {f"c{k}": ["one", "two three four five", "six seven"] * k for k in range(1, 5)}
+    folder = tmp_path_factory.getbasetemp() / "some-examples"
+    population = StoredPopulation(folder) if folder.exists() else built(folder, rows_of(texts))
+    client = data.draw(st.integers(0, 3))
+    count = population.count(client)
+    places = np.array(data.draw(st.lists(st.integers(0, count - 1), max_size=9)), np.int64)
+    everything = population.examples(client)
+    assert len(everything) == count
+    assert np.array_equal(population.examples(client, places), everything[places])
+
+
+def test_some_examples_of_a_client_cost_no_memory_for_the_others(tmp_path: Path) -> None:
+    many = {"huge": ["one two three"] * 20_000, "other": ["one"], "third": ["two"]}
+    population = built(tmp_path / "p", rows_of(many), sequence_length=2_000)
+    client = next(k for k in range(3) if population.count(k) == 20_000)
+    tracemalloc.start()
+    batches = list(
+        training_batches(
+            ClientExamples(population, client), ClientSettings(), 16,
+            seed=0, round_number=1, client=client,
+        )
+    )  # fmt: skip
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(map(len, batches)) == 16
+    assert peak < 4_000_000  # all of them take 160 MB

@@ -39,10 +39,13 @@ class Faulty(SyntheticPopulation):
     def __init__(self) -> None:
         super().__init__(HEALTHY.description, HEALTHY.traits, HEALTHY.unigram_log_probabilities)
 
-    def examples(self, client: int) -> Tokens:
+    def count(self, client: int) -> int:
+        return 0 if client == 3 else super().count(client)
+
+    def examples(self, client: int, places: NDArray[np.int64] | None = None) -> Tokens:
         if client == 2:
             raise OSError("disk on fire")
-        return super().examples(client)[: 0 if client == 3 else None]
+        return super().examples(client, places)
 
 
 def train(
