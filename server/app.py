@@ -1,6 +1,7 @@
 """The Flower ServerApp: one experiment from its first round (or its checkpoint) to its summary."""
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
+from fedsi.experiment.data import LEARNED_VOCABULARIES
 from fedsi.models.build import build_model
 from fedsi.seeds import Seed
 from server.availability import Trace, read_trace
@@ -26,7 +28,7 @@ from server.privacy import RELEASED, Privacy, privacy_of
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.run_folder import RunFolder
 from server.secret import cohort_seed
-from server.summary import model_file, summarise_run
+from server.summary import model_file, not_private, summarise_run
 
 FOLDER, OVERWRITE, RESUME = "run.folder", "run.overwrite", "run.resume"
 """Keys of the run's configuration beside those of the experiment. No folder: nothing is written."""
@@ -59,6 +61,8 @@ def main(grid: Grid, context: Context) -> None:
     check_cohort_size(experiment, description.training_clients)
     trace = _trace(grid, nodes, experiment, description)
     private = privacy_of(experiment, description.training_clients, description.content_digest)
+    if private:
+        _warn_of_vocabulary(description)
     state = initial_state(experiment, description, private)
     progress = _Progress(experiment, description, trace, private, state, folder)
     if folder:
@@ -69,6 +73,17 @@ def main(grid: Grid, context: Context) -> None:
     seed = cohort_seed(experiment, folder, progress.state.round_number)
     progress.run(grid, hosts.connected, seed)
     progress.finish(context)
+
+
+def _warn_of_vocabulary(description: Description) -> None:
+    """Warn of words that were learned from the clients whom a private run protects."""
+    if description.vocabulary_source in LEARNED_VOCABULARIES:
+        warnings.warn(
+            f"the vocabulary was learned from the training clients' text "
+            f"(data.vocabulary={description.vocabulary_source}), which epsilon does not cover; "
+            "name a public word list or tokenizer.json with data.vocabulary",
+            stacklevel=2,
+        )
 
 
 def _finished(
@@ -171,6 +186,9 @@ class _Progress:
             summary["example_privacy"] = example_privacy(self.experiment, counted)
         if self.folder:
             summary["vocabulary_sha256"] = self.folder.vocabulary_sha256()
+        if self.private:
+            summary["not_private"] = not_private(summary)
+        if self.folder:
             self.folder.finish(summary, model)
         _hand_over(context, summary, self.state.parameters)
 

@@ -18,10 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.experiment import Experiment
+from fedsi.experiment.paths import is_path
 from fedsi.seeds import Purpose, generator
-
-PATHS = {"data.corpus", "devices.trace"}
-"""What these files hold is in the content's digest and in the sums."""
 
 NO_INPUT = {"server.evaluate_every", "server.evaluation_clients", "server.round_timeout"}
 """Settings that change nothing of what noise is added to."""
@@ -34,9 +32,9 @@ def noise_key(experiment: Experiment, content_digest: str) -> bytes:
         experiment: The configuration.
         content_digest: ``Description.content_digest`` of the population.
     """
-    settings = {k: v for k, v in experiment.flat().items() if k not in PATHS | NO_INPUT}
-    if experiment.data.vocabulary_is_a_file:
-        del settings["data.vocabulary"]
+    # What a file holds is in the content's digest and in the sums, whatever its path is.
+    flat = experiment.flat().items()
+    settings = {k: v for k, v in flat if k not in NO_INPUT and not is_path(k, v)}
     text = json.dumps([settings, content_digest], sort_keys=True)
     return blake2b(text.encode(), digest_size=32).digest()
 

@@ -21,6 +21,27 @@ from fedsi.privacy.participation import Participations
 from server.privacy import Privacy
 from server.rounds import RoundRecord, State, has_diverged
 
+COVERED = {"architecture", "parameters", "seed", "rounds", "model_sha256", "privacy", "versions"}
+"""What of a private run's summary follows from its settings and from what it released."""
+
+COVERED_OF_CLAIM = {
+    "epsilon",
+    "delta",
+    "accountant",
+    "adjacency",
+    "mechanism",
+    "sampling",
+    "noise_multiplier",
+    "population",
+    "cohort_size",
+    "simulated_cohort_size",
+    "extrapolated",
+    "clipping",
+    "clip_norm",
+    "noise_on_mean",
+}
+"""Likewise of its part ``privacy``."""
+
 
 def model_file(experiment: Experiment, description: Description, state: State) -> bytes:
     """Return the named parameters as the bytes of a safetensors file."""
@@ -112,6 +133,17 @@ def _speed(records: Sequence[RoundRecord]) -> dict[str, float]:
         "clients_per_second": round(sum(record.clients for record in records) / seconds, 3),
         "tokens_per_second": round(sum(record.tokens for record in records) / seconds, 1),
     }
+
+
+def not_private(summary: dict[str, Any]) -> list[str]:
+    """Return the names of what no epsilon covers, however private the run is.
+
+    It is the simulator's view, for the person who runs it: whatever is not known to follow from the
+    settings and the released models.
+    """
+    claim = summary["privacy"] or {}
+    beside = [name for name in summary if name not in COVERED]
+    return beside + [f"privacy.{name}" for name in claim if name not in COVERED_OF_CLAIM]
 
 
 def _privacy(

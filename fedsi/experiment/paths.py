@@ -13,10 +13,15 @@ PATHS = {
 """Keys whose value is a path, unless it is one of these words."""
 
 
+def is_path(key: str, value: object) -> bool:
+    """Whether a key's value is the path of a file or folder."""
+    return key in PATHS and value not in PATHS[key]
+
+
 def absolute(key: str, value: str, folder: Path) -> str:
     """Return a key's value, made absolute if it is the path of something that lies in a folder."""
     place = folder.absolute() / value
-    if value in PATHS[key] or Path(value).is_absolute() or not place.exists():
+    if not is_path(key, value) or Path(value).is_absolute() or not place.exists():
         return value
     # Without links that is the same place, and still is when the folder is gone.
     plain = Path(os.path.normpath(place))

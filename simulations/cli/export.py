@@ -6,13 +6,17 @@ from contextlib import redirect_stdout
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedsi.errors import UserError
 from fedsi.files import make_folder, write_atomically
 from simulations.cli import options
 from simulations.text import one_line
+
+if TYPE_CHECKING:
+    from simulations.trained import FinishedRun
 
 
 class Format(StrEnum):
@@ -24,30 +28,47 @@ class Format(StrEnum):
 
 def export(
     run: options.FinishedRun,
-    form: Annotated[Format, typer.Option("--format", help="What to write.")],
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="What to write; needed unless the run is published."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", help="By default model.onnx or model.pt2 in the run's folder."
         ),
     ] = None,
+    publish: options.Publish = None,
+    heldout_is_public: options.HeldoutIsPublic = False,
     as_json: options.Json = False,
     trust: options.Trust = False,
 ) -> None:
-    """Write a trained model as a function from tokens [batch, time] to logits."""
+    """Write a trained model as a function from tokens [batch, time] to logits; or publish it."""
     from fedsi.inference.export import FORMATS
     from server.run_folder import EXPORTED
     from simulations.trained import open_run
 
+    options.check_publish(publish, heldout_is_public=heldout_is_public)
+    if publish and out:
+        raise UserError("give either --out or --publish: what is published goes into one folder")
+    if not form and not publish:
+        choices = " or ".join(Format)
+        raise UserError(
+            f"say what to write with --format {choices}, or where to with --publish DIR"
+        )
     with redirect_stdout(sys.stderr):  # a user's model may print
         finished = open_run(run, trust=trust)
-        content = FORMATS[form.value](finished.trained)
-    path = out or run / EXPORTED[form.value]
+        made = {EXPORTED[form.value]: FORMATS[form.value](finished.trained)} if form else {}
+    if publish:
+        _publish(finished, publish, made, heldout_is_public=heldout_is_public, as_json=as_json)
+        return
+    ((name, content),) = made.items()
+    path = out or run / name
     make_folder(path.parent)
     write_atomically(path, content)
     facts = {
         "file": str(path),
-        "format": form.value,
+        "format": str(form),
         "bytes": len(content),
         "sha256": sha256(content).hexdigest(),
         "vocabulary": str(run / finished.trained.vocabulary.file_name),
@@ -59,3 +80,20 @@ def export(
     else:
         signature = "tokens int64 [batch, time] -> logits [batch, time, vocabulary]"
         typer.echo(f"{one_line(str(path))}: {signature}")
+
+
+def _publish(
+    run: "FinishedRun",
+    place: Path,
+    more: dict[str, bytes],
+    *,
+    heldout_is_public: bool,
+    as_json: bool,
+) -> None:
+    from simulations.publish import publish
+
+    names = publish(run, place, more, heldout_is_public=heldout_is_public)
+    if as_json:
+        typer.echo(json.dumps({"published": str(place), "files": names}))
+    else:
+        typer.echo(f"{one_line(str(place))}: {', '.join(names)}")

@@ -49,6 +49,21 @@ Trust = Annotated[
     typer.Option("--trust", help="Run the code that the file or folder names as its model."),
 ]
 
+Publish = Annotated[
+    Path | None,
+    typer.Option(
+        "--publish",
+        metavar="DIR",
+        help="Write what epsilon covers of a private run, and nothing else, to an empty folder.",
+    ),
+]
+HeldoutIsPublic = Annotated[
+    bool,
+    typer.Option(
+        "--heldout-is-public", help="With --publish: state the metrics of held-out clients too."
+    ),
+]
+
 FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
 CACHE = DEFAULT_CACHE
@@ -142,6 +157,18 @@ def experiment_of_run(folder: Path, *, trust: bool) -> "Experiment":
     if not trust:
         check_trusted(experiment.model.architecture, folder)
     return experiment
+
+
+def check_publish(publish: Path | None, *, heldout_is_public: bool) -> None:
+    """Refuse to declare anything public where nothing is published.
+
+    Raises:
+        UserError: It is so.
+    """
+    if heldout_is_public and not publish:
+        raise UserError(
+            "--heldout-is-public has no effect without --publish DIR; name a folder or leave it out"
+        )
 
 
 def default_folder(kind: str) -> Path:

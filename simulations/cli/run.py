@@ -54,11 +54,15 @@ def run(
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
     trust: options.Trust = False,
+    publish: options.Publish = None,
+    heldout_is_public: options.HeldoutIsPublic = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run one federated training and write its folder."""
     from server.run_folder import EXPERIMENT
     from simulations.simulation import simulate
+
+    options.check_publish(publish, heldout_is_public=heldout_is_public)
 
     folder = out or options.default_folder("run")
     anything_named = experiment_file or preset or overrides
@@ -67,6 +71,10 @@ def run(
         if resume and not anything_named and folder.exists()
         else options.resolve(experiment_file, preset, overrides, trust=trust)
     )
+    if publish:
+        from simulations.publish import check_publishable
+
+        check_publishable(experiment, publish)
     console = options.messages()
     try:
         with Display(console) as display:
@@ -92,6 +100,13 @@ def run(
     else:
         options.output().print(_table(result.summary))
     console.print(f"results are in {folder}", highlight=False, soft_wrap=True)
+    if publish:
+        from simulations.publish import publish as publish_run
+        from simulations.trained import open_run
+
+        run = open_run(folder, trust=True)  # its own code has just run
+        publish_run(run, publish, {}, heldout_is_public=heldout_is_public)
+        console.print(f"published to {publish}", highlight=False, soft_wrap=True)
 
 
 def shown_on(display: Display) -> "Observer":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedsi import Experiment
-from server.noise import NO_INPUT, PATHS, noise_key, normal_for_count, round_key, standard_normal
+from server.noise import NO_INPUT, noise_key, normal_for_count, round_key, standard_normal
 
 KEY = noise_key(Experiment(), "")
 SUMS = np.arange(5) << 40
@@ -36,11 +36,12 @@ def test_settings_change_the_noise(change: dict[str, Any]) -> None:
 
 
 def test_paths_and_what_is_no_input_do_not(tmp_path: Path) -> None:
-    assert changed(data__corpus="elsewhere.jsonl") == KEY
+    corpora = [changed(data__corpus=str(tmp_path / name)) for name in ("a.jsonl", "b.jsonl")]
+    assert corpora[0] == corpora[1]
     assert changed(server__evaluate_every=7, server__evaluation_clients=3) == KEY
     words = [changed(data__vocabulary=str(tmp_path / name)) for name in ("a.txt", "b.txt")]
     assert words[0] == words[1] != KEY
-    assert Experiment().flat().keys() >= PATHS | NO_INPUT
+    assert Experiment().flat().keys() >= NO_INPUT
 
 
 def test_the_population_and_the_sums_change_the_noise() -> None:

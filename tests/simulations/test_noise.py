@@ -62,11 +62,17 @@ def corpus(path: Path, changed: int | None = None) -> None:
                 file.write(json.dumps({"user": f"c{client:02}", "text": text}) + "\n")
 
 
+def word_list(folder: Path) -> Path:
+    """Write the words of these corpora."""
+    path = folder / "words.txt"
+    path.write_text("and\nmore\nwords\nother\n" + "".join(f"word{k}\n" for k in range(7)))
+    return path
+
+
 def test_corpora_that_differ_in_one_client_share_no_noise(
     smoke: Experiment, cache: Path, tmp_path: Path
 ) -> None:
-    words = tmp_path / "words.txt"
-    words.write_text("and\nmore\nwords\nother\n" + "".join(f"word{k}\n" for k in range(7)))
+    words = word_list(tmp_path)
     settings: dict[str, Any] = {
         **POISSON,
         "data.corpus": str(tmp_path / "corpus.jsonl"),
@@ -94,10 +100,11 @@ def test_corpora_that_differ_in_one_client_share_no_noise(
 def test_names_and_evaluations_are_not_released(
     smoke: Experiment, cache: Path, tmp_path: Path
 ) -> None:
-    models = []
+    models, words = [], word_list(tmp_path)
     for name, every in (("a.jsonl", 1), ("b.jsonl", 4)):
         corpus(tmp_path / name)
         changes = {"data.corpus": str(tmp_path / name), "server.evaluate_every": every}
         small = {"data.heldout_by": "clients", "server.cohort_size": 4}
+        small |= {"data.vocabulary": str(words)}
         models.append(trained(smoke.updated({**POISSON, **small, **changes}), cache)[0])
     assert models[0].tobytes() == models[1].tobytes()

@@ -1,0 +1,166 @@
+"""What of a private run may be given to anybody: the model, a public vocabulary, and the claim.
+
+Epsilon covers the models that a run releases, and nothing else of its folder: losses, counts and
+norms are the simulator's view, and a checkpoint has past noise in it. What is published here is
+written anew from what is covered, and a run of which nothing is covered is refused.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedsi.data.vocabulary import VOCABULARY_FILES
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from fedsi.experiment.data import LEARNED_VOCABULARIES
+from fedsi.experiment.paths import is_path
+from fedsi.files import make_folder, write_atomically
+from server.run_folder import MODEL
+from simulations.trained import FinishedRun
+
+STATEMENT = "privacy.json"
+COMPLETE = ("finished", "budget spent")
+"""How a run may have ended: not by anything that its clients' data did."""
+
+CLAIM = (
+    "epsilon",
+    "delta",
+    "adjacency",
+    "accountant",
+    "mechanism",
+    "sampling",
+    "noise_multiplier",
+    "clipping",
+    "population",
+    "cohort_size",
+)
+"""What of the summary's part ``privacy`` is stated."""
+
+TRUSTED = (
+    "the server and the devices, which follow the protocol and keep to themselves what they see, "
+    "and the machine's source of random numbers"
+)
+PUBLIC = (
+    "the settings below",
+    "the number of training clients (the sampling rate is the cohort's size over it)",
+    "the words of the vocabulary",
+    "that the run came to its end",
+)
+NOT_COVERED = (
+    "other runs on the same clients, such as those that its settings were chosen by",
+    "everything else in the run's folder, and its log",
+)
+_SEEDS = {"seed", "data.population_seed"}
+
+
+def check_publishable(experiment: Experiment, place: Path) -> None:
+    """Refuse to publish what no epsilon covers, before anything is trained.
+
+    Args:
+        experiment: The run's.
+        place: The folder to publish to.
+
+    Raises:
+        UserError: Epsilon covers nothing of the run, or not its vocabulary; or the folder holds
+            something already.
+    """
+    reason = _not_covered(experiment)
+    if reason:
+        raise UserError(f"the run cannot be published: {reason}")
+    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        raise UserError(
+            f"{place} is not an empty folder, and what it holds would be published too; name "
+            "another one with --publish"
+        )
+
+
+def _not_covered(experiment: Experiment) -> str | None:
+    privacy, vocabulary = experiment.privacy, experiment.data.vocabulary
+    if privacy.mechanism == "none":
+        return (
+            "it has no privacy, so no epsilon covers its model; choose a privacy.mechanism, or "
+            "copy what you want to give away from its folder"
+        )
+    if privacy.noise_multiplier == 0:
+        return "it adds no noise, so epsilon is infinite; set privacy.noise_multiplier"
+    if not privacy.secure_noise:
+        return (
+            "its noise and its cohorts follow from the seed, which can be guessed; run it with "
+            "privacy.secure_noise=true"
+        )
+    if privacy.population is not None or privacy.cohort_size is not None:
+        return (
+            "its epsilon is that of a larger population or cohort and does not cover the simulated "
+            "clients; leave privacy.population and privacy.cohort_size out"
+        )
+    if experiment.data.corpus != "synthetic" and vocabulary in LEARNED_VOCABULARIES:
+        return (
+            f"data.vocabulary={vocabulary} is learned from the training clients' text, which "
+            "epsilon does not cover; name a public word list or tokenizer.json with data.vocabulary"
+        )
+    return None
+
+
+def publish(
+    run: FinishedRun, place: Path, more: Mapping[str, bytes], *, heldout_is_public: bool
+) -> list[str]:
+    """Write the model, its vocabulary and ``privacy.json`` into an empty folder, nothing else.
+
+    Args:
+        run: The finished run.
+        place: The folder; it need not exist yet.
+        more: Further files that are made of nothing but the model, by name.
+        heldout_is_public: State the held-out metrics too.
+
+    Returns:
+        The names of the files.
+
+    Raises:
+        UserError: As ``check_publishable``; or the run ended early because of its clients' data;
+            or the place cannot be written.
+    """
+    check_publishable(run.experiment, place)
+    if run.summary["status"] not in COMPLETE:
+        raise UserError(
+            f"the run in {run.path} cannot be published: it ended early ({run.summary['status']}) "
+            "because of its clients' text, which epsilon does not cover; run it with other settings"
+        )
+    vocabulary = run.trained.vocabulary
+    files = {
+        MODEL: (run.path / MODEL).read_bytes(),
+        vocabulary.file_name: vocabulary.file_text().encode("utf-8", "surrogatepass"),
+        **more,
+    }
+    stated = statement(run, sorted(files), heldout_is_public=heldout_is_public)
+    files[STATEMENT] = (json.dumps(stated, indent=1, allow_nan=False) + "\n").encode()
+    make_folder(place)
+    for name, content in files.items():
+        write_atomically(place / name, content)
+    return sorted(files)
+
+
+def statement(run: FinishedRun, files: list[str], *, heldout_is_public: bool) -> dict[str, Any]:
+    """Return what is promised of the published files, to whom, and by what it is computed."""
+    summary = run.summary
+    heldout = {k: v for k, v in summary.items() if k.startswith("heldout_")}
+    return {
+        "unit": "one training client with all of its text",
+        **{name: summary["privacy"][name] for name in CLAIM},
+        "rounds": summary["rounds"],
+        "noise": "from the operating system's entropy, and so is who took part",
+        "covers": [name for name in files if name not in VOCABULARY_FILES],
+        "trusted": TRUSTED,
+        "taken_for_public": list(PUBLIC),
+        "not_covered": list(NOT_COVERED),
+        "settings": _public_settings(run.experiment),
+        "model_sha256": summary["model_sha256"],
+        "versions": summary["versions"],
+        **({"heldout_declared_public": heldout} if heldout_is_public else {}),
+    }
+
+
+def _public_settings(experiment: Experiment) -> dict[str, Any]:
+    """Return the settings without seeds and paths."""
+    flat = experiment.flat().items()
+    return {key: value for key, value in flat if key not in _SEEDS and not is_path(key, value)}
