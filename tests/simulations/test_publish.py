@@ -158,6 +158,8 @@ def test_a_private_run_with_a_counted_vocabulary_warns(
         settings = words_of({**texts, "data.vocabulary": vocabulary, "server.rounds": 1})
         command = ["run", "--preset", "smoke", *settings, "--cache", str(cache), "--overwrite"]
         assert main([*command, "--out", str(tmp_path)]) == 0
-        warnings = [line for line in capsys.readouterr().err.splitlines() if "epsilon does not" in line]
+        warnings = [
+            line for line in capsys.readouterr().err.splitlines() if "epsilon does not" in line
+        ]
         assert len(warnings) == warned
         assert all("learned from the training clients' text" in line for line in warnings)
