@@ -6,9 +6,12 @@ sampling of fixed size they hold for replacing one client by another.
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+import absl.logging
 import dp_accounting
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution as losses
@@ -179,6 +182,19 @@ def _rdp_of_a_round(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the orders and one round's divergences, ``[orders]`` each."""
     accountant = RdpAccountant(neighboring_relation=relation)
-    accountant.compose(event)
+    # Orders whose series does not converge are left out, which the library says line by line.
+    with _quiet_absl():
+        accountant.compose(event)
     # Next to no divergence may come out below zero by rounding.
     return accountant.orders, np.maximum(accountant.rdp, 0)
+
+
+@contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Within this context absl, by which dp-accounting logs, says nothing but errors."""
+    before = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.logging.set_verbosity(before)

@@ -9,7 +9,15 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from fedsi.privacy.accounting import Price, all_prices, calibrated, epsilon, noise_on_mean
+from fedsi.experiment import Experiment
+from fedsi.privacy.accounting import (
+    Price,
+    accounted_plan,
+    all_prices,
+    calibrated,
+    epsilon,
+    noise_on_mean,
+)
 from fedsi.privacy.plan import Plan
 from simulations.cli import options
 
@@ -17,12 +25,27 @@ _TRIED = (0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0)
 """Noise multipliers of the last table, in units of the plan's, or of 1 if that is 0."""
 
 
-def show(plan: Plan, target_epsilon: float | None, *, as_json: bool) -> None:
-    """Print what a plan costs, calibrated first if there is a target.
+def show(
+    experiment: Experiment,
+    population: int,
+    participations: int | None,
+    target_epsilon: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what an experiment costs, calibrated first if there is a target.
+
+    Args:
+        experiment: With a noise multiplier; only what bears on its price matters.
+        population: Clients that can take part.
+        participations: The most of one client; None for what the passes allow.
+        target_epsilon: Find the noise multiplier for it.
+        as_json: One line of JSON in place of tables.
 
     Raises:
-        UserError: As ``all_prices`` and ``calibrated``.
+        UserError: As ``accounted_plan``, ``all_prices`` and ``calibrated``.
     """
+    plan = replace(accounted_plan(experiment, population), participations=participations)
     if target_epsilon is not None:
         plan = calibrated(plan, target_epsilon)
     prices = all_prices(plan)

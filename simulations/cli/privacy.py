@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from fedsi.errors import UserError
-from fedsi.privacy.plan import MECHANISMS, SAMPLINGS, Plan
-from fedsi.schedule import SCHEDULES, Schedule
+from fedsi.experiment import Experiment
+from fedsi.privacy.plan import MECHANISMS, SAMPLINGS
+from fedsi.schedule import SCHEDULES
 from simulations.cli import options
 
 
@@ -40,9 +41,11 @@ def privacy(
         float | None, typer.Option(help="By default population^-1.1.", show_default=False)
     ] = None,
     min_separation: Annotated[
-        int,
-        typer.Option(min=1, help="Rounds from one participation of a client to its next."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1, help="Rounds from one participation of a client to its next; by default 1."
+        ),
+    ] = None,
     participations: Annotated[
         int | None,
         typer.Option(min=1, help="Most of one client; by default as many as passes allow."),
@@ -64,8 +67,8 @@ def privacy(
         typer.Option(metavar="|".join(SCHEDULES), help="Of the server's learning rate, likewise."),
     ] = "constant",
     warm_up_rounds: Annotated[
-        int, typer.Option(min=0, help="Rounds over which the learning rate first rises.")
-    ] = 0,
+        int | None, typer.Option(min=1, help="Rounds over which the learning rate first rises.")
+    ] = None,
     final_fraction: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of it left in the last round (cosine, cooldown)."),
@@ -89,24 +92,26 @@ def privacy(
     for option, (is_given, owners) in given.items():
         if is_given and mechanism in MECHANISMS and mechanism not in owners:
             raise UserError(f"--{option} is for --mechanism {' or '.join(owners)}; leave it out")
-    if schedule == "constant" and (warm_up_rounds or final_fraction):
-        option = "warm-up-rounds" if warm_up_rounds else "final-fraction"
-        raise UserError(f"--{option} has no effect with --schedule constant; choose another")
-    plan = Plan(
-        mechanism=mechanism,
-        sampling=sampling or ("poisson" if mechanism == "gaussian" else "shuffled"),
-        population=population,
-        cohort_size=cohort_size,
-        rounds=rounds,
-        noise_multiplier=1.0 if noise_multiplier is None else noise_multiplier,
-        delta=population**-1.1 if delta is None else delta,
-        cohort_cap=cohort_cap,
-        min_separation=min_separation,
-        participations=participations,
-        bands=bands,
-        buffers=buffers,
-        restart_every=restart_every,
-        momentum=momentum,
-        schedule=Schedule(schedule, warm_up_rounds, final_fraction),
+    # A run of these settings, so that what a run refuses is not priced.
+    experiment = Experiment().updated(
+        {
+            "server.rounds": rounds,
+            "server.cohort_size": cohort_size,
+            "server.cohort_cap": cohort_cap,
+            "server.sampling": sampling or ("poisson" if mechanism == "gaussian" else "shuffled"),
+            "server.min_separation": min_separation,
+            "server.averaging": "uniform",
+            "server.optimizer": "sgdm",
+            "server.momentum": momentum,
+            "server.schedule": schedule,
+            "server.warm_up_rounds": warm_up_rounds,
+            "server.final_fraction": final_fraction,
+            "privacy.mechanism": mechanism,
+            "privacy.noise_multiplier": 1.0 if noise_multiplier is None else noise_multiplier,
+            "privacy.delta": delta,
+            "privacy.bands": bands,
+            "privacy.buffers": buffers,
+            "privacy.restart_every": restart_every,
+        }
     )
-    show(plan, target_epsilon, as_json=as_json)
+    show(experiment, population, participations, target_epsilon, as_json=as_json)

@@ -1,10 +1,13 @@
 """``fedsi privacy`` as a person meets it."""
 
 import json
+import tomllib
 from typing import Any
 
 import pytest
 
+from fedsi import Experiment, UserError
+from server.privacy import privacy_of
 from simulations.cli.main import main
 
 
@@ -58,7 +61,7 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
     ("arguments", "sentence"),
     [
         (["--noise-multiplier=1", "--target-epsilon=2"], "give either --noise-multiplier or"),
-        (["--mechanism=laplace"], "mechanism=laplace with server.sampling=shuffled has no valid"),
+        (["--mechanism=laplace"], "privacy.mechanism = 'laplace' is not allowed"),
         (["--mechanism=blt", "--sampling=poisson"], "has no valid accounting"),
         (["--sampling=shuffled"], "has no valid accounting"),
         (["--bands=3"], "--bands is for --mechanism banded"),
@@ -69,15 +72,18 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
         (["--rounds=0"], "--rounds"),
         (
             ["--mechanism=blt", "--schedule=linear"],
-            "server.schedule=linear is none of constant, warm_up",
+            "server.schedule = 'linear' is not allowed: input should be 'constant'",
         ),
         (
             ["--mechanism=blt", "--schedule=warm_up", "--warm-up-rounds=1001"],
-            "leaves too few of 1000",
+            "leaves too few of the server.rounds (1000)",
         ),
         (["--schedule=cosine"], "--schedule is for --mechanism banded or blt"),
         (["--participations=1"], "--participations is for --mechanism tree or banded or blt"),
-        (["--warm-up-rounds=3"], "--warm-up-rounds has no effect with --schedule constant"),
+        (
+            ["--warm-up-rounds=3"],
+            "server.warm_up_rounds has no effect with server.schedule=constant",
+        ),
         (["--noise-multiplier=1e200"], "noise multiplier of 1e+200 is not allowed"),
         (["--target-epsilon=1e300"], "target epsilon of 1e+300 is not allowed"),
         (["--target-epsilon=-1"], "target epsilon of -1.0 is not allowed"),
@@ -99,3 +105,43 @@ def test_noise_is_optimised_for_the_learning_rates(capsys: pytest.CaptureFixture
     assert found[1]["plan"]["schedule"] == {
         "kind": "cosine", "warm_up_rounds": 20, "final_fraction": 0.1,
     }  # fmt: skip
+
+
+BY_RUN: dict[str, list[str]] = {
+    "a cap below the cohort": ["--cohort-cap=500"],
+    "a separation that nothing keeps": ["--min-separation=1"],
+    "a warm-up without length": ["--mechanism=blt", "--schedule=warm_up"],
+    "a fraction that nothing falls to": [
+        "--mechanism=blt", "--schedule=warm_up", "--warm-up-rounds=5", "--final-fraction=0.5",
+    ],
+    "more bands than rounds apart": ["--mechanism=banded", "--min-separation=3", "--bands=4"],
+    "a momentum of 1": ["--mechanism=blt", "--momentum=1.0"],
+    "no delta": ["--delta=0.0"],
+    "all delta": ["--delta=1.0"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_RUN)
+def test_what_a_run_refuses_is_not_priced(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = dict(word.removeprefix("--").split("=") for word in BY_RUN[name])
+    keys = {
+        "cohort-cap": "server.cohort_cap", "min-separation": "server.min_separation",
+        "mechanism": "privacy.mechanism", "schedule": "server.schedule",
+        "warm-up-rounds": "server.warm_up_rounds", "final-fraction": "server.final_fraction",
+        "bands": "privacy.bands", "momentum": "server.momentum", "delta": "privacy.delta",
+    }  # fmt: skip
+    values = {keys[option]: tomllib.loads(f"v = {_quoted(v)}")["v"] for option, v in given.items()}
+    run = {
+        "server.sampling": "shuffled" if "mechanism" in given else "poisson",
+        "server.averaging": "uniform", "server.rounds": 100, "server.cohort_size": 1000,
+        "server.optimizer": "sgdm", "server.momentum": 0.0,
+        "privacy.mechanism": "gaussian", "privacy.noise_multiplier": 1.0,
+    }  # fmt: skip
+    with pytest.raises(UserError) as refused:
+        privacy_of(Experiment().updated({**run, **values}), 100_000)
+    assert main(["privacy", "--rounds=100", *BY_RUN[name]]) == 2
+    assert str(refused.value) in capsys.readouterr().err
+
+
+def _quoted(value: str) -> str:
+    return value if value[0].isdigit() else f'"{value}"'

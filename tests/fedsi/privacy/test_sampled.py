@@ -78,3 +78,12 @@ def test_a_delta_that_rounding_would_hide_is_refused() -> None:
     plan = Plan("gaussian", "poisson", 1000, 10, 100_000, 5.0, 1e-11)
     with pytest.raises(UserError, match=r"below 8.88e-11, the least for which 100000 rounds"):
         epsilon(plan)
+
+
+def test_what_a_library_leaves_out_is_not_said_line_by_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sampled._rdp_of_a_round.cache_clear()
+    prices = all_prices(Plan("gaussian", "poisson", 1000, 500, 10, 1.0, 1e-5))
+    assert prices[0].epsilon < prices[-1].epsilon < math.inf
+    assert not caplog.records
