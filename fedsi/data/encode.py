@@ -24,6 +24,7 @@ from fedsi.data.unigram import unigram_log_probabilities, unigram_loss
 from fedsi.data.vocabulary import Vocabulary, WordVocabulary
 from fedsi.data.word_ids import WordIds
 from fedsi.data.word_list import read_word_list
+from fedsi.data.words import share_without_spaces
 from fedsi.experiment import DataSettings
 from fedsi.experiment.data import BY_COUNT, BY_USERS, BYTE_PAIRS
 
@@ -79,6 +80,7 @@ def _write_store(
         rows_left_out=dict(entries.left_out),
         words_cut=written.words_cut / int(written.words.sum()),
         heldout_in_training=written.repeated.share(),
+        without_spaces=_without_spaces(chosen.vocabulary, written.training_targets),
         clients_without_examples=planned.clients_without_examples,
     )
     statistics = written.statistics(planned.training_clients) | chosen.coverage
@@ -101,6 +103,13 @@ def _encoder(corpus: Corpus, data: DataSettings, scratch: Path) -> WordIds | Sub
 
 def _source(data: DataSettings) -> str:
     return FILE if data.vocabulary_is_a_file else data.vocabulary
+
+
+def _without_spaces(vocabulary: Vocabulary, counts: Ints) -> float:
+    """Return ``Description.without_spaces``; counts are those of the token ids: ``[ids]``."""
+    if not isinstance(vocabulary, WordVocabulary) or vocabulary.splitting == "characters":
+        return 0.0
+    return share_without_spaces(vocabulary.words, counts[FIRST_WORD:].tolist())
 
 
 @dataclass(frozen=True)

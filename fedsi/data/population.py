@@ -51,6 +51,9 @@ class Description:
     """Share of the words that are not used because their text is longer than a sequence."""
     heldout_in_training: float = 0.0
     """Share of the held-out sentences that are training sentences too."""
+    without_spaces: float = 0.0
+    """Share of the characters of known training words whose scripts put no spaces between words;
+    0 where tokens are characters or pieces of words."""
     clients_without_examples: int = 0
     """Clients that a partition dealt nothing to; they are not counted elsewhere."""
 

@@ -1,9 +1,12 @@
-"""What of a corpus a population does not use, in sentences for whoever brought it."""
+"""What of a corpus a population cannot use, in sentences for whoever brought it."""
 
 from fedsi.data.population import Description
 
 MUCH = 0.05
 """Share from which on a sentence is a warning."""
+
+MANY_WITHOUT_SPACES = 0.2
+"""Share of characters of scripts without spaces, from which on it is said."""
 
 MANY_KNOWN = 0.25
 """Share of held-out sentences that are also trained on, from which on it is said."""
@@ -22,6 +25,7 @@ def shortfall(description: Description) -> list[str]:
             _words(description),
             _known(description),
             _clients(description),
+            _scripts(description),
         )
         if share
     ]
@@ -61,4 +65,13 @@ def _clients(description: Description) -> tuple[float, str]:
     return empty / max(dealt, 1), (
         f"{description.corpus}: {empty:,} of the {dealt:,} clients that the partition dealt to got "
         "no example and are left out; deal to fewer clients, or more evenly"
+    )
+
+
+def _scripts(description: Description) -> tuple[float, str]:
+    share = description.without_spaces
+    return share if share > MANY_WITHOUT_SPACES else 0.0, (
+        f"{description.corpus}: {100 * share:.0f} % of the characters belong to scripts without "
+        "spaces, in which words cannot be told apart; take single characters with "
+        "data.words=characters, or pieces of words with data.vocabulary=bpe"
     )

@@ -21,7 +21,7 @@ ASCII texts, most of the work, take a shorter way to the same words.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 from unicodedata import normalize, unidata_version
 
@@ -104,6 +104,7 @@ _PUNCTUATION = _compiled(
     **_CLASSES,
 )
 _HAS_LETTER = _compiled(r"[<LETTER><KATAKANA><OTHER>]", **_CLASSES)
+_WITHOUT_SPACES = _compiled(r"[<KATAKANA>[[<OTHER>]--[<LETTER>]]]", **_CLASSES)
 _ASCII_LETTERS = re.compile(r"[a-z0-9]++(?:['-][a-z0-9]++)*+")
 _ASCII_PUNCTUATION = re.compile(r"[a-z0-9_']++|[^a-z0-9_'\s]++")
 _WHITE_SPACE = re.compile(r"\s+")
@@ -126,6 +127,23 @@ def split_words(text: str, splitting: Splitting) -> list[str]:
         # At the ends of a word they join nothing.
         return [inside for word in words if (inside := word.strip(_JOINERS))]
     return words
+
+
+def share_without_spaces(words: Iterable[str], counts: Iterable[int]) -> float:
+    """Return the share of characters that belong to scripts without spaces between words.
+
+    Such are Chinese, Japanese, Thai, Lao, Khmer and Burmese.
+
+    Args:
+        words: Different words.
+        counts: How often each occurs.
+    """
+    such = characters = 0
+    for word, count in zip(words, counts, strict=True):
+        characters += count * len(word)
+        if not word.isascii():
+            such += count * len(_WITHOUT_SPACES.findall(word))
+    return such / max(characters, 1)
 
 
 def normalised(text: str) -> str:

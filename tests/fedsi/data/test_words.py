@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedsi.data import words as module
-from fedsi.data.words import SPACE, Splitting, normalised, split_words
+from fedsi.data.words import SPACE, Splitting, normalised, share_without_spaces, split_words
 
 SPLITTINGS: tuple[Splitting, ...] = get_args(Splitting)
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
@@ -147,3 +147,19 @@ def test_nothing_is_lost_but_what_is_said(text: str) -> None:
 def test_long_texts_take_no_quadratic_time(unit: str) -> None:
     for splitting in SPLITTINGS:
         split_words(unit * 200_000, splitting)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("so it begins", 0.0),
+        ("привет नमस्ते 안녕", 0.0),
+        ("你好世界", 1.0),
+        ("ラーメン と", 1.0),
+        ("กำลัง", 0.8),
+        ("ab 你好", 0.5),
+    ],
+)
+def test_scripts_without_spaces_are_told(text: str, share: float) -> None:
+    words = split_words(text, "letters")
+    assert share_without_spaces(words, [3] * len(words)) == share
