@@ -67,7 +67,8 @@ def content_sha256(
         return _remembered(path, cache, progress)
     digest = hashlib.sha256()
     for file in files:
-        digest.update(json.dumps(file.relative_to(path).as_posix()).encode())
+        name = file.relative_to(path) if file.is_relative_to(path) else Path(file.name)
+        digest.update(json.dumps(name.as_posix()).encode())
         digest.update(_remembered(file, cache, progress).encode())
     return digest.hexdigest()
 

@@ -10,6 +10,7 @@ BAD_JSON, BAD_CSV, BAD_TEXT = "not valid JSON", "not valid CSV", "not valid UTF-
 TOO_FEW, TOO_MANY = "with too few fields", "with too many fields"
 BAD_VALUE = "with a value that is not text"
 NO_COLUMN = "without the columns"
+NO_MESSAGE = "of the chat program, not of a person"
 
 
 @dataclass
@@ -32,6 +33,6 @@ class LeftOut:
         """
         if not self.skip_bad:
             raise UserError(
-                f"{error}; mend it, or leave such rows out with data.bad_rows=skip"
+                f"{error}; data.bad_rows=skip leaves such rows out and counts them"
             ) from None
         self.counts[reason] += rows

@@ -12,7 +12,7 @@ from fedsi.data.cache import DEFAULT_CACHE, cache_folder
 from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.encode import build_store
 from fedsi.data.formats.files import Columns
-from fedsi.data.formats.table import open_corpus
+from fedsi.data.formats.opening import open_corpus
 from fedsi.data.population import FORMAT, Population, read_meta
 from fedsi.data.words import WORD_RULE
 from fedsi.errors import UserError
@@ -95,7 +95,7 @@ def _find_corpus(data: DataSettings, cache: Path, progress: Progress) -> Corpus 
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(cache, error) from None
-    columns = Columns(data.user_column, data.text_column, data.label_column)
+    columns = Columns(data.user_column, data.text_column, data.label_column, data.delimiter)
     if data.corpus != pydocs.NAME:
         return open_corpus(
             Path(data.corpus),

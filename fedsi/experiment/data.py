@@ -36,6 +36,9 @@ class DataSettings(Settings):
     """The column or feature with the text, one example a row; none for the usual ones."""
     label_column: OptionalName = None
     """The column or feature that ``partition = "dirichlet"`` goes by; none for the group."""
+    delimiter: OptionalName = None
+    """What separates the fields of a CSV file: one character, or ``tab``; none to go by its first
+    lines."""
     bad_rows: Literal["refuse", "skip"] = "refuse"
     """Rows of a file that are not well-formed end the reading, or are left out and counted."""
     split: OptionalName = None
@@ -91,13 +94,23 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _only_files_have_columns(self) -> Self:
-        for key in ("format", "user_column", "text_column", "bad_rows"):
+        for key in ("format", "user_column", "text_column", "delimiter", "bad_rows"):
             given = getattr(self, key) != type(self).model_fields[key].default
             if given and self.corpus in MADE_HERE:
                 raise ValueError(
                     f"data.{key} has no effect with data.corpus={self.corpus}, which is no file; "
                     "leave it out or name a file with data.corpus"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _delimiter_is_one_character(self) -> Self:
+        named = self.delimiter or "tab"
+        if named != "tab" and (len(named) > 1 or named in '"\r\n'):
+            raise ValueError(
+                f"data.delimiter = {named!r} is not allowed: expected one character such as ; or "
+                "|, or the word tab"
+            )
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fedsi.data.corpus import silent
-from fedsi.data.formats.table import open_corpus
+from fedsi.data.formats.opening import open_corpus
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment, ModelSettings
 from fedsi.models.build import build_model

@@ -1,20 +1,21 @@
-"""Opening files of any compression, and turning every fault of one into one sentence."""
+"""Opening files in archives and of any compression; every fault of one is one sentence."""
 
 import bz2
-import csv
 import gzip
 import importlib
 import io
 import lzma
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
-from fedsi.data.left_out import LeftOut
+from fedsi.data.left_out import BAD_TEXT, LeftOut
 from fedsi.errors import UserError
 from fedsi.files import encoding_of
 
@@ -25,13 +26,25 @@ class Part:
 
     Args:
         path: Where it is; a copy without compression if the reader needs random access.
-        name: What to call it: its path inside the corpus's folder, or its own name.
+        name: What to call it: its path inside the corpus's folder or archive, or its own name.
         left_out: Where rows that are left out are counted.
+        member: Its name in the archive that ``path`` is; empty if it is a file of its own.
+        shown: What to call it in messages; empty for its path.
     """
 
     path: Path
     name: str
     left_out: LeftOut = field(default_factory=LeftOut, compare=False)
+    member: str = ""
+    shown: str = ""
+
+    def __str__(self) -> str:
+        return self.shown or (f"{self.path} ({self.member})" if self.member else str(self.path))
+
+    @property
+    def file_name(self) -> str:
+        """The name whose ending tells its compression."""
+        return self.member or self.path.name
 
 
 @dataclass(frozen=True)
@@ -41,13 +54,27 @@ class Columns:
     user: str | None = None
     text: str | None = None
     label: str | None = None
+    delimiter: str | None = None
 
 
 @dataclass
 class Place:
     """How far a reader has come, for its error messages."""
 
-    text: str = "the beginning"
+    what: str = "the beginning"
+    number: int = 0
+    """From 1; 0 where things are not counted. Words are made of it only when they are needed."""
+    skippable: bool = False
+    """Whether ``data.bad_rows`` can leave out what lies there."""
+
+    @property
+    def text(self) -> str:
+        """The place in words."""
+        return f"{self.what} {self.number}" if self.number else self.what
+
+    @text.setter
+    def text(self, words: str) -> None:
+        self.what, self.number = words, 0
 
 
 def optional(module: str, extra: str) -> Any:
@@ -86,11 +113,6 @@ class _ZstandardFile(io.RawIOBase):
         """Whether it can be read."""
         return True
 
-    def close(self) -> None:
-        """Close the file too."""
-        self._file.close()
-        super().close()
-
     def readinto(self, buffer: Any, /) -> int:
         """Read as much as fits, nothing at the end.
 
@@ -110,12 +132,17 @@ class _ZstandardFile(io.RawIOBase):
         return size
 
 
-def _open_zstandard(path: Path) -> IO[bytes]:
-    decompressor = optional("zstandard", "zstandard").ZstdDecompressor()
-    return io.BufferedReader(_ZstandardFile(decompressor, path.open("rb")))
+_LARGEST_WINDOW = 1 << 31
+"""Bytes; what ``zstd --long=31`` needs, as for the dumps of Reddit."""
 
 
-_OPENERS: dict[str, Callable[[Path], Any]] = {
+def _open_zstandard(file: IO[bytes]) -> IO[bytes]:
+    package = optional("zstandard", "zstandard")
+    decompressor = package.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
+    return io.BufferedReader(_ZstandardFile(decompressor, file))
+
+
+_OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
     ".gz": gzip.open,
     ".xz": lzma.open,
     ".lzma": lzma.open,
@@ -124,6 +151,8 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
 }
 COMPRESSIONS = tuple(_OPENERS)
 
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_HEAD = 1 << 16
 _CHUNK = 1 << 20
 _PACKED_CHUNK = 1 << 14
 """Bytes; they may become thousands of times as many."""
@@ -136,41 +165,68 @@ def plain_name(name: str) -> str:
     return lower.removesuffix(ending)
 
 
-def is_compressed(name: str) -> bool:
-    """Whether a file's name has the ending of a compression."""
-    return name.lower().endswith(COMPRESSIONS)
+def is_packed(part: Part) -> bool:
+    """Whether a file is compressed, or lies in an archive."""
+    return bool(part.member) or part.path.name.lower().endswith(COMPRESSIONS)
 
 
-def open_bytes(path: Path) -> IO[bytes]:
+@contextmanager
+def open_bytes(part: Part) -> Iterator[IO[bytes]]:
     """Open a file for reading its content without compression."""
-    opener = _OPENERS.get(path.suffix.lower())
-    file: IO[bytes] = opener(path) if opener else path.open("rb")
-    return file
+    opener = _OPENERS.get(PurePath(part.file_name).suffix.lower())
+    with ExitStack() as stack:
+        file: IO[bytes] = stack.enter_context(part.path.open("rb"))
+        if part.member:
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            file = stack.enter_context(archive.open(part.member))
+        yield stack.enter_context(opener(file)) if opener else file
 
 
-def open_text(path: Path) -> IO[str]:
+@contextmanager
+def open_text(part: Part) -> Iterator[IO[str]]:
     """Open a file for reading its text: UTF-8, or UTF-16 with a byte order mark."""
-    file: Any = open_bytes(path)  # all kinds of it can peek, which their types do not say
-    try:
+    errors = "surrogateescape" if part.left_out.skip_bad else "strict"
+    with open_bytes(part) as content:
+        file: Any = content  # all kinds of it can peek, which their types do not say
         encoding = encoding_of(file.peek(2))
-    except BaseException:
-        file.close()
-        raise
-    return io.TextIOWrapper(file, encoding=encoding, newline="")
+        with io.TextIOWrapper(content, encoding=encoding, errors=errors, newline="") as text:
+            yield text
 
 
-def unpack(path: Path, target: Path) -> None:
-    """Write a compressed file's content to ``target``.
+def lines_of(part: Part, place: Place) -> Generator[str, None, None]:
+    """Yield a file's lines, without those that are not UTF-8 if such rows are to be left out."""
+    place.skippable, skip = True, part.left_out.skip_bad
+    with open_text(part) as file:
+        place.what = "line"
+        for place.number, line in enumerate(file, start=1):
+            if skip and not line.isascii() and _NOT_UTF8.search(line):
+                part.left_out.counts[BAD_TEXT] += 1
+            else:
+                yield line
+
+
+def head_of(part: Part) -> str:
+    """Return the first characters of a file; none of one that cannot be read."""
+    try:
+        with open_bytes(part) as content:
+            head = content.read(_HEAD)
+            return head.decode(encoding_of(head), "replace")
+    except Exception:  # its reader will say what is wrong with it
+        return ""
+
+
+def unpack(part: Part, target: Path) -> None:
+    """Write a packed file's content to ``target``.
 
     Raises:
         UserError: The file is damaged, or the disk is full.
     """
-    with faults(path, Place("unpacking it")), open_bytes(path) as source, target.open("wb") as file:
+    with faults(part, Place("unpacking it")), open_bytes(part) as source, target.open("wb") as file:
         shutil.copyfileobj(source, file, _CHUNK)
 
 
 @contextmanager
-def faults(path: Path, place: Place) -> Iterator[None]:
+def faults(part: Part, place: Place) -> Iterator[None]:
     """Turn what reading a bad file raises into one sentence.
 
     Raises:
@@ -179,24 +235,28 @@ def faults(path: Path, place: Place) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
+        skip = ", or leave such lines out with data.bad_rows=skip" if place.skippable else ""
         raise UserError(
+<<<<<<< HEAD
             f"{path} is not valid {error.encoding.upper()} (at {place.text}: byte "
             f"{error.object[error.start]:#04x}); convert the file to UTF-8"
+=======
+            f"{part} is not valid UTF-8 (at {place.text}: byte {error.object[error.start]:#04x})"
+            f"; convert the file to UTF-8{skip}"
+>>>>>>> 6881e0c (Cells of every type, dialects, archives and bad rows: values are never dropped for being zero, lists of tokens are texts, what cannot be read is refused with its type or left out and counted)
         ) from None
-    except csv.Error as error:
-        raise UserError(f"{path}, at {place.text}: not valid CSV: {error}") from None
     except UserError:
         raise
     except Exception as error:  # the parsers of half a dozen packages raise what they like
         if isinstance(error, OSError) and error.errno:
             reason = os.strerror(error.errno)
-            raise UserError(f"cannot read the corpus {path} at {place.text}: {reason}") from None
-        raise _damaged(path, place, error) from None
+            raise UserError(f"cannot read the corpus {part} at {place.text}: {reason}") from None
+        raise _damaged(part, place, error) from None
 
 
-def _damaged(path: Path, place: Place, error: Exception) -> UserError:
+def _damaged(part: Part, place: Place, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return UserError(
-        f"{path} is damaged, or not what its name says (at {place.text}: {reason}); "
+        f"{part} is damaged, or not what its name says (at {place.text}: {reason}); "
         "fetch the file again, or name its kind with data.format"
     )

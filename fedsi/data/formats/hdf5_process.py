@@ -13,6 +13,7 @@ import json
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -34,16 +35,15 @@ def main(path: str, candidates: list[str], label: str) -> None:
             if "examples" not in file:
                 _print(missing="examples")
                 return
-            for client in file["examples"]:
+            for client, features in _clients(file["examples"], ""):
                 place = f"client {client!r}"
                 signal.alarm(PATIENCE_SECONDS)
-                features = file["examples"][client]
                 name = next((name for name in candidates if name in features), None)
                 if name is None:
                     _print(client=client, features=sorted(features))
                     return
-                labels = _strings(features[label]) if label and label in features else None
-                _print(client=client, texts=_strings(features[name]), labels=labels)
+                labels = _values(features[label]) if label and label in features else None
+                _print(client=client, texts=_values(features[name]), labels=labels)
         _print(end=True)
     except Exception as error:  # what h5py raises on damage is anybody's guess
         _print(fault=f"{type(error).__name__}: {error}", place=place)
@@ -56,11 +56,28 @@ def _limit_memory() -> None:
         _print(unlimited=True)
 
 
-def _strings(feature: Any) -> list[str]:
-    return [
-        value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
-        for value in feature[()].tolist()
-    ]
+def _clients(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the groups that hold features; a slash in a client's id made groups in groups."""
+    for name in group:
+        inner = group[name]
+        if any(isinstance(inner[feature], h5py.Dataset) for feature in inner):
+            yield prefix + name, inner
+        else:
+            yield from _clients(inner, f"{prefix}{name}/")
+
+
+def _values(feature: Any) -> list[Any]:
+    """Return a feature's examples; a single one if it is no array."""
+    value = feature[()]
+    examples = value.tolist() if hasattr(value, "tolist") else value
+    plain = _decoded(examples)
+    return plain if isinstance(plain, list) else [plain]
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def _print(**values: object) -> None:

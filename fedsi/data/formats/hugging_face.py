@@ -1,12 +1,12 @@
 """Hugging Face ``datasets``: folders of ``save_to_disk`` and objects in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import Columns, Part, Place, faults, optional
-from fedsi.data.formats.tables import RowMaker
+from fedsi.data.formats.rows import RowMaker
 
 MARKERS = ("dataset_dict.json", "state.json")
 """A folder of ``save_to_disk`` holds one of these: of several splits, or of one."""
@@ -18,7 +18,7 @@ def read_hugging_face(part: Part, columns: Columns) -> Iterator[Row]:
     """Read a folder that ``save_to_disk`` wrote, every split of it."""
     datasets = optional("datasets", "huggingface")
     place = Place()
-    with faults(part.path, place):
+    with faults(part, place):
         loaded = datasets.load_from_disk(str(part.path))
         splits = loaded if isinstance(loaded, dict) else {"": loaded}
         for dataset in splits.values():
@@ -31,17 +31,32 @@ def read_hugging_face(part: Part, columns: Columns) -> Iterator[Row]:
 
 
 def dataset_rows(dataset: Any, part: Part, columns: Columns) -> Iterator[Row]:
-    """Read a ``datasets.Dataset`` with a user and a text column."""
-    place = Place()
+    """Read a ``datasets.Dataset`` or ``IterableDataset`` with a user and a text column."""
+    place = Place("the first row")
     rows = RowMaker(part, columns)
-    with faults(part.path, place):
-        needed = rows.present(dataset.column_names, place)
-        done = 0
-        for batch in dataset.select_columns(needed).iter(_BATCH):
+    with faults(part, place):
+        plain = dataset.with_format(None)
+        names = plain.column_names or list(next(iter(plain), {}))
+        needed = rows.present(names, place)
+        classes = _class_names(dataset.features or {}, needed)
+        place.what = "row"
+        for batch in plain.select_columns(needed).iter(_BATCH):
             for values in zip(*(batch[name] for name in needed), strict=True):
-                done += 1
-                place.text = f"row {done}"
-                yield from rows.row(dict(zip(needed, values, strict=True)), place)
+                place.number += 1
+                record = dict(zip(needed, values, strict=True))
+                for name, named in classes.items():
+                    if record[name] is not None and record[name] >= 0:  # -1: without a class
+                        record[name] = named(record[name])
+                yield from rows.rows(record, place)
+
+
+def _class_names(features: Any, needed: list[str]) -> dict[str, Callable[[int], str]]:
+    """Return what names the values of columns that are numbers of classes."""
+    return {
+        name: features[name].int2str
+        for name in needed
+        if name in features and hasattr(features[name], "int2str")
+    }
 
 
 def in_memory(dataset: Any) -> Part:

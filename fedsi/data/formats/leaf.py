@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fedsi.data.corpus import Row
+from fedsi.data.formats.cells import id_of
 from fedsi.data.formats.files import Columns, Part, Place, faults, open_text
 from fedsi.data.formats.text import sentences
 from fedsi.errors import UserError
@@ -24,13 +25,13 @@ _MARKER = re.compile(r"<[A-Z]+>")
 def read_leaf(part: Part, _columns: Columns) -> Iterator[Row]:
     """Read one LEAF file; it is held in memory whole, as LEAF's own tools do."""
     place = Place()
-    with faults(part.path, place):
-        with open_text(part.path) as file:
+    with faults(part, place):
+        with open_text(part) as file:
             content = json.load(file, object_pairs_hook=_object)
         groups = _groups(content, part)
         for user, data in content["user_data"].items():
             place.text = f"user {user!r}"
-            group = str(groups.get(user) or user)
+            group = id_of(groups.get(user)) or user
             for text, label in _examples(data):
                 yield Row(client=user, group=group, text=text, label=label)
 
@@ -48,15 +49,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _groups(content: Any, part: Part) -> dict[str, str]:
+def _groups(content: Any, part: Part) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("user_data"), dict):
         raise UserError(
-            f"{part.path} is not a LEAF file: expected a JSON object with users and user_data"
+            f"{part} is not a LEAF file: expected a JSON object with users and user_data; name its "
+            "kind with data.format"
         )
     users = content.get("users", [])
     if len(set(users)) < len(users) or not set(users) >= set(content["user_data"]):
         raise UserError(
-            f"{part.path} is not a sound LEAF file: its users must be different and name every "
+            f"{part} is not a sound LEAF file: its users must be different and name every "
             "client of user_data; make the file again"
         )
     return dict(zip(users, content.get("hierarchies", []), strict=False))
@@ -70,7 +72,7 @@ def _examples(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     elif _is_windows(x, y):
         yield from ((sentence, "") for text in _unwind(x, y) for sentence in sentences(text))
     elif x and isinstance(x[0], list) and _is_tweet(x[0]):
-        yield from ((str(row[-1]), str(label)) for row, label in zip(x, y, strict=True))
+        yield from ((str(row[-1]), id_of(label)) for row, label in zip(x, y, strict=True))
     else:
         yield from ((text, "") for example in x for text in _texts(example))
 

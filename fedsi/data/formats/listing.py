@@ -2,8 +2,11 @@
 
 import os
 import re
+import zipfile
 from pathlib import Path
 
+from fedsi.data.formats.files import Part, Place, faults
+from fedsi.data.left_out import LeftOut
 from fedsi.errors import UserError
 
 _LEFT_BY_PROGRAMS = re.compile(
@@ -19,6 +22,11 @@ _LEFT_BY_PROGRAMS = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+
+
+_ZIP = ".zip"
+_ENCRYPTED = 1
+_ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|7z|rar)$", re.IGNORECASE)
 
 
 def is_data(name: str) -> bool:
@@ -52,6 +60,40 @@ def data_files(path: Path) -> list[Path]:
         folders[:] = [f for f in sorted(folders) if is_data(f) and _is_new(here / f, seen)]
         found += [file for name in files if is_data(name) and _is_file(file := here / name)]
     return sorted(found)
+
+
+def parts_of(path: Path, left_out: LeftOut) -> list[Part]:
+    """List a corpus's files; what lies in an archive are files too.
+
+    Args:
+        path: A file, a folder or an archive.
+        left_out: Where rows that are left out are counted.
+
+    Raises:
+        UserError: As ``data_files``; or an archive is damaged, or of a kind that is not read.
+    """
+    parts: list[Part] = []
+    for file in data_files(path):
+        name = path.name if file == path else file.relative_to(path).as_posix()
+        if not name.lower().endswith(_ZIP):
+            parts.append(Part(file, name, left_out))
+            continue
+        place = "" if file == path else name[: -len(_ZIP)] + "/"
+        parts += [Part(file, place + m, left_out, member=m) for m in _members(file)]
+    if path.is_file() and _ARCHIVE.search(path.name):
+        raise UserError(
+            f"{path} is an archive of a kind that is not read; unpack it, or make a .zip"
+        )
+    return parts
+
+
+def _members(archive: Path) -> list[str]:
+    part = Part(archive, archive.name)
+    with faults(part, Place("its list of files")), zipfile.ZipFile(archive) as opened:
+        files = [info for info in opened.infolist() if not info.is_dir()]
+    if any(info.flag_bits & _ENCRYPTED for info in files):
+        raise UserError(f"{archive} needs a password; unpack it and name the folder")
+    return sorted(i.filename for i in files if all(map(is_data, i.filename.split("/"))))
 
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import PurePosixPath
 
 from fedsi.data.corpus import Row
-from fedsi.data.formats.files import COMPRESSIONS, Columns, Part, Place, faults, open_text
+from fedsi.data.formats.files import COMPRESSIONS, Columns, Part, Place, faults, lines_of
 
 SUFFIXES = (".txt",)
 
@@ -24,9 +25,8 @@ def read_text(part: Part, _columns: Columns) -> Iterator[Row]:
     client = _client(part.name)
     group = client if len(name.parts) == 1 else str(name.parent)
     place = Place()
-    with faults(part.path, place), open_text(part.path) as file:
-        for number, line in enumerate(file, start=1):
-            place.text = f"line {number}"
+    with faults(part, place), closing(lines_of(part, place)) as lines:
+        for line in lines:
             for sentence in sentences(line):
                 yield Row(client=client, group=group, text=sentence)
 

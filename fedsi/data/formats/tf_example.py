@@ -12,10 +12,13 @@ from collections.abc import Iterator
 _LENGTH_DELIMITED = 2
 _VARINT, _FIXED64, _FIXED32 = 0, 1, 5
 _FIRST, _SECOND = 1, 2
+_INTEGERS = 3
 
 
 def read_features(example: bytes, wanted: frozenset[bytes]) -> dict[bytes, bytes]:
-    """Return the first bytes value of each wanted feature that has one.
+    """Return the values of each wanted feature that is there, joined by spaces.
+
+    Several values are a text's tokens. Integers, such as labels, are written in decimal.
 
     Raises:
         ValueError: The bytes are not an Example.
@@ -31,17 +34,24 @@ def read_features(example: bytes, wanted: frozenset[bytes]) -> dict[bytes, bytes
             if _FIRST not in parts or _SECOND not in parts:
                 continue
             key = example[slice(*parts[_FIRST])]
-            if key in wanted and (value := _first_bytes(example, *parts[_SECOND])) is not None:
-                found[key] = value
+            if key in wanted:
+                found[key] = b" ".join(_values(example, *parts[_SECOND]))
     return found
 
 
-def _first_bytes(example: bytes, start: int, end: int) -> bytes | None:
+def _values(example: bytes, start: int, end: int) -> Iterator[bytes]:
     for kind, list_start, list_end in _submessages(example, start, end):
-        if kind == _FIRST:
-            for _, first, last in _submessages(example, list_start, list_end):
-                return example[first:last]
-    return None
+        for _, first, last in _submessages(example, list_start, list_end):
+            if kind == _FIRST:
+                yield example[first:last]
+            elif kind == _INTEGERS:  # packed
+                yield from _integers(example, first, last)
+
+
+def _integers(example: bytes, position: int, end: int) -> Iterator[bytes]:
+    while position < end:
+        value, position = _varint(example, position, end)
+        yield b"%d" % (value - (1 << 64) if value >> 63 else value)
 
 
 def _submessages(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:

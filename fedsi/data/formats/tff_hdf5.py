@@ -11,7 +11,7 @@ from typing import Any
 
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import Columns, Part, Place, faults, optional
-from fedsi.data.formats.tables import TEXT_COLUMNS, no_feature
+from fedsi.data.formats.rows import TEXT_COLUMNS, no_feature, rows_of_client
 from fedsi.errors import UserError
 
 _UNLIMITED = (
@@ -26,22 +26,20 @@ def read_tff_hdf5(part: Part, columns: Columns) -> Iterator[Row]:
     place = Place()
     candidates = (columns.text,) if columns.text else TEXT_COLUMNS
     arguments = [part.path, ",".join(candidates), columns.label or ""]
-    with faults(part.path, place):
+    with faults(part, place):
         for values in _clients([sys.executable, "-P", _PROGRAM, *arguments]):
             if "unlimited" in values:
                 warnings.warn(_UNLIMITED, stacklevel=2)
                 continue
             if "missing" in values:
-                raise UserError(f"{part.path} has no group 'examples', which TFF's HDF5 files have")
+                raise UserError(f"{part} has no group 'examples', which TFF's HDF5 files have")
             place.text = values.get("place") or f"client {values['client']!r}"
             if "fault" in values:
                 raise ValueError(values["fault"])
             if "features" in values:
                 raise no_feature(part, values["features"], candidates)
-            client, texts = values["client"], values["texts"]
-            labels = values["labels"] or [""] * len(texts)
-            for text, label in zip(texts, labels, strict=True):
-                yield Row(client=client, group=client, text=_checked(text), label=label)
+            texts, labels = _checked(values["texts"]), _checked(values["labels"])
+            yield from rows_of_client(part, place, values["client"], texts, labels)
 
 
 def _clients(command: list[Any]) -> Iterator[dict[str, Any]]:
@@ -66,10 +64,14 @@ def _clients(command: list[Any]) -> Iterator[dict[str, Any]]:
     raise ValueError("the HDF5 library stopped")
 
 
-def _checked(text: str) -> str:
-    """Return a text that is UTF-8.
+def _checked(value: Any) -> Any:
+    """Return a value in which every text is UTF-8.
 
     Raises:
-        UnicodeDecodeError: It holds bytes that are not.
+        UnicodeDecodeError: There are bytes that are not.
     """
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode()
+    if isinstance(value, list):
+        return [_checked(item) for item in value]
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "surrogateescape").decode()
+    return value

@@ -5,23 +5,47 @@
 are read in the order in which they lie.
 """
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fedsi.data.corpus import Row
+from fedsi.data.formats.cells import id_of
 from fedsi.data.formats.files import Columns, Part, Place, faults
-from fedsi.data.formats.tables import TEXT_COLUMNS
+from fedsi.data.formats.rows import TEXT_COLUMNS
 from fedsi.data.formats.tf_example import read_features
+from fedsi.data.left_out import NO_USER
 from fedsi.errors import UserError
 
 EXAMPLES = "examples"
 
 
-def open_sqlite(path: Path) -> sqlite3.Connection:
-    """Open a database that nobody else writes, without touching anything beside it."""
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+@contextmanager
+def open_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database that nobody else writes, without touching anything beside it.
+
+    Rows that lie in a log beside it are read too: both are copied, because SQLite moves the log's
+    content into the database when it opens them.
+    """
+    logs = logs_of(path)
+    with ExitStack() as stack:
+        immutable = "&immutable=1"
+        if logs:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix=".with-log-")))
+            for file in (path, *logs):
+                shutil.copyfile(file, folder / file.name)
+            path, immutable = folder / path.name, ""
+        address = f"{path.resolve().as_uri()}?mode={'rw' if logs else 'ro'}{immutable}"
+        yield stack.enter_context(closing(sqlite3.connect(address, uri=True)))
+
+
+def logs_of(path: Path) -> list[Path]:
+    """Return the files beside a database in which SQLite left what is not in it yet."""
+    beside = (path.with_name(path.name + ending) for ending in ("-wal", "-journal"))
+    return [file for file in beside if file.is_file() and file.stat().st_size]
 
 
 def tables_of(connection: sqlite3.Connection) -> set[str]:
@@ -29,24 +53,13 @@ def tables_of(connection: sqlite3.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
 
 
-def client_id(stored: object) -> str:
-    """Return a client's id as text, of whatever type the database has it.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if stored is None:
-        raise ValueError("a client without an id")
-    return stored.decode() if isinstance(stored, bytes) else str(stored)
-
-
 def read_tff_sqlite(part: Part, columns: Columns) -> Iterator[Row]:
     """Read the examples of all splits."""
     place = Place()
-    with faults(part.path, place), closing(open_sqlite(part.path)) as connection:
+    with faults(part, place), open_sqlite(part.path) as connection:
         if EXAMPLES not in tables_of(connection):
             raise UserError(
-                f"{part.path} has no table {EXAMPLES!r}, which TFF's SQLite files have; name its "
+                f"{part} has no table {EXAMPLES!r}, which TFF's SQLite files have; name its "
                 "kind with data.format"
             )
         candidates = (columns.text,) if columns.text else TEXT_COLUMNS
@@ -58,9 +71,12 @@ def read_tff_sqlite(part: Part, columns: Columns) -> Iterator[Row]:
             text = next((found[name] for c in candidates if (name := c.encode()) in found), None)
             if text is None:
                 raise UserError(
-                    f"{part.path}, {place.text}: no feature "
+                    f"{part}, {place.text}: no feature "
                     f"{' or '.join(map(repr, candidates))}; name yours with data.text_column"
                 )
             label = found.get(columns.label.encode(), b"") if columns.label else b""
-            client = client_id(stored)
-            yield Row(client, client, text.decode(), str(split or ""), label.decode())
+            client = id_of(stored)
+            if client:
+                yield Row(client, client, text.decode(), id_of(split), label.decode())
+            else:
+                part.left_out.counts[NO_USER] += 1

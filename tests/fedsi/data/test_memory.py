@@ -159,8 +159,9 @@ def test_a_mapping_of_something_else_is_refused(texts: Any, expected: str) -> No
     [
         ([{"who": "a", "text": "x"}], r"no column 'user' or .*columns there: text, who"),
         ([{"user": "a", "words": "x"}], r"no column 'text' or .*columns there: user, words"),
-        ([{"user": "a", "text": ["x"]}], "row 1: column 'text' holds a list, expected text"),
-        ([{"user": 1.5, "text": "x"}], "column 'user' holds a float"),
+        ([{"user": "a", "text": [1, 2]}], "row 1: column 'text' holds a list of numbers"),
+        ([{"user": ["a"], "text": "x"}], "column 'user' holds a list, expected text"),
+        ([{"user": {"id": 1}, "text": "x"}], "column 'user' holds an object with 'id'; name"),
     ],
 )
 def test_a_dataset_of_something_else_is_refused(rows: list[Any], expected: str) -> None:

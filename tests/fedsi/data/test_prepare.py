@@ -14,6 +14,7 @@ CHANGES: dict[str, Any] = {
     "format": "jsonl",
     "user_column": "user",
     "text_column": "text",
+    "delimiter": ",",
     "bad_rows": "skip",
     "label_column": "label",
     "split": "train",
@@ -55,7 +56,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "c.jsonl"
 
 
-OF_FILES = {"format", "user_column", "text_column", "bad_rows"}
+OF_FILES = {"format", "user_column", "text_column", "delimiter", "bad_rows"}
 
 
 @pytest.mark.parametrize("name", sorted(OF_FILES))

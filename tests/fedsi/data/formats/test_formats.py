@@ -20,7 +20,11 @@ from hypothesis import strategies as st
 from fedsi import UserError
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import COMPRESSIONS, Columns
-from fedsi.data.formats.table import FORMATS, open_corpus, recognise
+from fedsi.data.formats.listing import parts_of
+from fedsi.data.formats.opening import open_corpus
+from fedsi.data.formats.recognition import recognise
+from fedsi.data.formats.table import FORMATS
+from fedsi.data.left_out import LeftOut
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.words import split_words
 from fedsi.experiment import DataSettings
@@ -48,7 +52,7 @@ EXPECTED = {u.replace("/", "_"): [words(t) for t in lines] for u, lines in TEXTS
 @pytest.mark.parametrize("kind", WRITERS)
 def test_every_format_is_recognised_and_gives_the_same_clients(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, kind)
-    assert recognise(path) == kind.removesuffix("_lzma")
+    assert recognise(path, parts_of(path, LeftOut()))[0] == kind.removesuffix("_lzma")
     assert clients_of(path) == EXPECTED
 
 
@@ -316,7 +320,9 @@ def test_ids_in_a_database_may_be_numbers_or_bytes(
 
 
 @pytest.mark.parametrize("kind", ["tff_sqlite", "fedjax_sqlite"])
-def test_a_database_client_without_an_id(tmp_path: Path, kind: str) -> None:
+def test_rows_of_a_database_without_a_client_are_counted(tmp_path: Path, kind: str) -> None:
     _write_client(tmp_path / "c.sqlite", kind, None)
-    with pytest.raises(UserError, match=r"is damaged.*a client without an id"):
-        list(open_corpus(tmp_path / "c.sqlite").rows())
+    corpus = open_corpus(tmp_path / "c.sqlite")
+    for _ in range(2):
+        assert list(corpus.rows()) == []
+        assert corpus.left_out.counts == {"without a user": 1}

@@ -6,7 +6,7 @@ import pytest
 
 from fedsi import UserError
 from fedsi.data.corpus import Row
-from fedsi.data.formats.table import open_corpus
+from fedsi.data.formats.opening import open_corpus
 
 
 def read(tmp_path: Path, data: dict[str, Any], **more: Any) -> list[Row]:
@@ -61,7 +61,7 @@ def test_reddit_joins_tokens_and_drops_markers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("[]", "is not a LEAF file"),
+        ("{}", "is not a LEAF file"),
         ('{"users": []}', "is not a LEAF file"),
         ('{"users": ["a", "a"], "user_data": {"a": {"x": []}}}', "not a sound LEAF file"),
         ('{"users": [], "user_data": {"a": {"x": []}}}', "not a sound LEAF file"),

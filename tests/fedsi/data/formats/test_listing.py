@@ -9,7 +9,7 @@ import pytest
 
 from fedsi import UserError
 from fedsi.data.formats.listing import data_files, is_data
-from fedsi.data.formats.table import open_corpus
+from fedsi.data.formats.opening import open_corpus
 
 LEFT_BY_PROGRAMS = [
     ".notes.txt", "._a.jsonl", ".DS_Store", "__MACOSX/._a.jsonl", "__MACOSX/a.jsonl",

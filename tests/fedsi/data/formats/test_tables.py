@@ -8,7 +8,7 @@ import pytest
 from fedsi import UserError
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import Columns
-from fedsi.data.formats.table import open_corpus
+from fedsi.data.formats.opening import open_corpus
 
 ROWS = [("ann", 'so it, "begins"\nhere'), ("bob", "née Ümlaut"), ("ann", "")]
 
@@ -53,7 +53,7 @@ def test_group_column_and_byte_order_mark(tmp_path: Path) -> None:
             b'{"name": "a", "text": "b"}\n',
             "no column 'user' or .*; columns there: name, text",
         ),
-        ("t.jsonl", b'{"user": "a", "text": ["b"]}\n', "column 'text' holds a list, expected text"),
+        ("t.jsonl", b'{"user": "a", "text": [1, 2]}\n', "column 'text' holds a list of numbers"),
         ("t.jsonl", b'{"user": "a", "text": "\xff"}\n', "not valid UTF-8 .*byte 0xff"),
         ("t.jsonl", b"[" * 100_000, "line 1: not valid JSON"),
         ("t.csv", b"name,text\na,b\n", "no column 'user' or .*; columns there: name, text"),

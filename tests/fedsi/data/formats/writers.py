@@ -14,6 +14,7 @@ import datasets
 import h5py
 import msgpack
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 
 Texts = Mapping[str, list[str]]
@@ -38,6 +39,21 @@ def write_csv(path: Path, texts: Texts) -> None:
         writer = csv.DictWriter(file, ["user", "text"])
         writer.writeheader()
         writer.writerows(flat(texts))
+
+
+def write_json(path: Path, texts: Texts) -> None:
+    path.write_text(json.dumps(flat(texts), indent=1))
+
+
+def write_arrow(path: Path, texts: Texts) -> None:
+    table = pyarrow.Table.from_pylist(flat(texts))
+    with pyarrow.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def write_chat(path: Path, texts: Texts) -> None:
+    lines = (f"12/31/20, 9:41 PM - {row['user']}: {row['text']}\n" for row in flat(texts))
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def write_parquet(path: Path, texts: Texts) -> None:
@@ -130,6 +146,9 @@ def write_hugging_face(path: Path, texts: Texts) -> None:
 WRITERS: dict[str, tuple[str, Callable[[Path, Texts], None]]] = {
     "jsonl": ("c.jsonl", write_jsonl),
     "csv": ("c.csv", write_csv),
+    "json": ("c.json", write_json),
+    "arrow": ("c.arrow", write_arrow),
+    "chat": ("c.txt", write_chat),
     "parquet": ("c.parquet", write_parquet),
     "leaf": ("c.json", write_leaf),
     "tff_hdf5": ("c.h5", write_hdf5),
