@@ -111,7 +111,9 @@ def _is_corpus(path: Path) -> bool:
     Raises:
         UserError: It is the folder of a run.
     """
-    from fedsi.data.formats.table import recognise
+    from fedsi.data.formats.listing import parts_of
+    from fedsi.data.formats.recognition import recognise
+    from fedsi.data.left_out import LeftOut
     from fedsi.experiment.data import MADE_HERE
     from server.run_folder import EXPERIMENT
 
@@ -120,7 +122,7 @@ def _is_corpus(path: Path) -> bool:
     if path.is_dir() or (str(path) in MADE_HERE and not path.exists()):
         return True
     try:
-        return bool(path.is_file() and recognise(path))
+        return bool(path.is_file() and recognise(path, parts_of(path, LeftOut())))
     except UserError:  # no ending of a corpus
         return False
 

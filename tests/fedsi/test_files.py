@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedsi import Experiment, UserError
-from fedsi.data.formats.table import open_corpus
+from fedsi.data.formats.opening import open_corpus
 from fedsi.data.subwords import SubwordVocabulary
 from fedsi.files import read_text
 

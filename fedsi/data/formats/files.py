@@ -237,13 +237,8 @@ def faults(part: Part, place: Place) -> Iterator[None]:
     except UnicodeDecodeError as error:
         skip = ", or leave such lines out with data.bad_rows=skip" if place.skippable else ""
         raise UserError(
-<<<<<<< HEAD
-            f"{path} is not valid {error.encoding.upper()} (at {place.text}: byte "
-            f"{error.object[error.start]:#04x}); convert the file to UTF-8"
-=======
-            f"{part} is not valid UTF-8 (at {place.text}: byte {error.object[error.start]:#04x})"
-            f"; convert the file to UTF-8{skip}"
->>>>>>> 6881e0c (Cells of every type, dialects, archives and bad rows: values are never dropped for being zero, lists of tokens are texts, what cannot be read is refused with its type or left out and counted)
+            f"{part} is not valid {error.encoding.upper()} (at {place.text}: byte "
+            f"{error.object[error.start]:#04x}); convert the file to UTF-8{skip}"
         ) from None
     except UserError:
         raise
