@@ -17,11 +17,11 @@ from fedsi.experiment import Experiment
 from fedsi.privacy.adaptive import count_noise, next_clip_norm, update_noise_multiplier
 from fedsi.privacy.participation import Participations, none_yet, record
 from fedsi.privacy.plan import Plan
+from fedsi.privacy.streams import noise_key, normal_for_count, round_key, standard_normal
 from fedsi.training.block import Outcome
 from fedsi.training.fixed_point import decode
 from fedsi.training.limits import FRACTION_BITS, largest_contribution
 from server.aggregation import Aggregate
-from server.noise import noise_key, normal_for_count, round_key, standard_normal
 
 if TYPE_CHECKING:
     from fedsi.privacy.accounting import Price

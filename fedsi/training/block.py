@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
 from fedsi.privacy import canaries
 from fedsi.privacy.clipping import add_clipped, layer_ends
-from fedsi.seeds import Purpose, generator
+from fedsi.privacy.streams import noise_key, normal_for_examples
 from fedsi.training.example_private import ExamplePrivateTrainer
 from fedsi.training.failures import FailureLog
 from fedsi.training.fixed_point import add_update
@@ -77,6 +78,7 @@ class BlockTrainer:
         self._limit = np.float32(largest_contribution(cohort))
         shapes = list(self.model.layout.shapes.values())
         self._layer_ends = layer_ends(shapes, self.experiment.privacy.clipping)
+        self._noise_key = noise_key(self.experiment, self.population.description.content_digest)
         self._failures = FailureLog()
 
     def train(
@@ -157,7 +159,7 @@ class BlockTrainer:
         key = {"seed": experiment.seed, "round_number": round_number, "client": client}
         if isinstance(self._trainer, ExamplePrivateTrainer):
             nominal = experiment.nominal_examples
-            noise = generator(experiment.seed, Purpose.EXAMPLE_NOISE, round_number, client)
+            noise = partial(normal_for_examples, self._noise_key, round_number, client)
             batches = poisson_batches(examples, experiment.client, nominal, **key)
             return self._trainer.train(batches, noise)
         cap = experiment.data.max_examples_per_client

@@ -7,9 +7,11 @@ gradients of a function of one example.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional
@@ -18,6 +20,9 @@ from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.models.model import Model
 from fedsi.training.local import LocalResult
+
+Noise = Callable[[int, NDArray[np.float32]], NDArray[np.float32]]
+"""``noise(step, hidden)`` returns independent standard normal numbers, ``[parameters]``."""
 
 
 class ExamplePrivateTrainer:
@@ -41,24 +46,26 @@ class ExamplePrivateTrainer:
         """Set the parameters that the next clients start from; they must not change meanwhile."""
         self._start = start
 
-    def train(self, batches: Iterable[Tokens], noise: np.random.Generator) -> LocalResult:
+    def train(self, batches: Iterable[Tokens], noise: Noise) -> LocalResult:
         """Run DP-SGD from the start over the batches; the result is in ``parameters``.
 
         Args:
             batches: Drawn by ``poisson_batches``: ``[batch, time + 1]``, some may be empty.
-            noise: Draws the noise.
+            noise: Returns standard normal numbers for a step, from 0, and what they hide.
         """
         assert self._start is not None, "begin was not called"  # noqa: S101
         self.parameters.copy_(self._start)
         loss, tokens, examples = 0.0, 0, 0
-        for batch in batches:
-            step_loss, targets = self._step(batch, noise)
+        for step, batch in enumerate(batches):
+            step_loss, targets = self._step(batch, partial(noise, step))
             loss += step_loss
             tokens += targets
             examples += len(batch)
         return LocalResult(loss=loss, tokens=tokens, examples=examples)
 
-    def _step(self, batch: Tokens, noise: np.random.Generator) -> tuple[float, int]:
+    def _step(
+        self, batch: Tokens, noise: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    ) -> tuple[float, int]:
         settings = self._settings
         total = torch.zeros_like(self.parameters)
         loss, targets = 0.0, 0
@@ -72,8 +79,7 @@ class ExamplePrivateTrainer:
             targets += int(counts.sum())
         scale = (settings.example_noise_multiplier or 0.0) * settings.example_clip_norm
         if scale:
-            drawn = noise.standard_normal(len(total), dtype=np.float32)
-            total.add_(torch.from_numpy(drawn), alpha=scale)
+            total.add_(torch.from_numpy(noise(total.numpy())), alpha=scale)
         rate = settings.learning_rate
         self.parameters.mul_(1.0 - rate * settings.weight_decay)
         # By the nominal size of a batch: its true size is not public.

@@ -45,6 +45,27 @@ def test_levels_of_noise_do_not_give_away_the_model_without(
     assert len({(one.tokens, one.train_loss) for (one,) in records}) == 1
 
 
+def test_levels_of_noise_on_devices_do_not_either(smoke: Experiment, cache: Path) -> None:
+    one_step = smoke.updated(
+        {
+            "server.rounds": 1,
+            "server.cohort_size": 1,
+            "server.averaging": "uniform",
+            "server.optimizer": "sgd",
+            "server.learning_rate": 1.0,
+            "client.learning_rate": 1.0,
+            "client.max_steps": 1,
+        }
+    )
+    free, low, high = (
+        trained(one_step.updated({"client.example_noise_multiplier": z}), cache)[0]
+        for z in (0.0, 1.0, 2.0)
+    )
+    deviation = one_step.client.example_clip_norm / one_step.client.batch_size
+    off = 2 * low - high - free
+    assert abs(off.std() / (8**0.5 * deviation) - 1) < 0.1
+
+
 def test_counts_of_adaptive_clipping_share_no_noise(smoke: Experiment, cache: Path) -> None:
     norms = []
     for z in (LOW, HIGH):

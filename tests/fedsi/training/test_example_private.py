@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
 from fedsi.privacy.example_level import example_epsilon
+from fedsi.privacy.streams import normal_for_examples
 from fedsi.training.example_private import ExamplePrivateTrainer, clipped_sum
 from fedsi.training.local import LocalTrainer
 
@@ -30,7 +32,7 @@ def rows(count: int, seed: int = 0) -> Tokens:
 def train(settings: ClientSettings, batches: list[Tokens], seed: int = 0) -> torch.Tensor:
     trainer = ExamplePrivateTrainer(MODEL, settings)
     trainer.begin(initial_parameters(MODEL, 0))
-    trainer.train(batches, np.random.default_rng(seed))
+    trainer.train(batches, partial(normal_for_examples, seed.to_bytes(32, "big"), 1, 0))
     return trainer.parameters.clone()
 
 

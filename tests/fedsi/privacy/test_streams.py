@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from fedsi import Experiment
-from server.noise import NO_INPUT, noise_key, normal_for_count, round_key, standard_normal
+from fedsi.privacy.streams import (
+    NO_INPUT,
+    noise_key,
+    normal_for_count,
+    normal_for_examples,
+    round_key,
+    standard_normal,
+)
 
 KEY = noise_key(Experiment(), "")
 SUMS = np.arange(5) << 40
@@ -65,3 +72,19 @@ def test_counts_have_noise_of_their_own() -> None:
     many = [normal_for_count(key, number, 3, 9) for number in range(2000)]
     assert abs(np.mean(many)) < 4.5 / 2000**0.5
     assert abs(np.std(many) - 1) < 4.5 / 4000**0.5
+
+
+def test_noise_of_devices_depends_on_what_it_hides() -> None:
+    hidden = np.linspace(0, 1, 9, dtype=np.float32)
+    other = np.nextafter(hidden, np.float32(2))
+    cases = [
+        (key, number, client, step, total)
+        for key in (KEY, noise_key(Experiment(), "0" * 64))
+        for number in (1, 2)
+        for client in (0, 1)
+        for step in (0, 1)
+        for total in (hidden, other)
+    ]
+    vectors = [normal_for_examples(*case) for case in cases]
+    assert all(not np.isclose(a, b).any() for a, b in combinations(vectors, 2))
+    assert np.array_equal(normal_for_examples(*cases[3]), vectors[3])

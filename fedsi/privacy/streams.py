@@ -1,4 +1,4 @@
-"""The streams of a seeded private run's noise: keyed by what the noise hides.
+"""The streams of seeded noise, at aggregation and on devices: keyed by what the noise hides.
 
 Noise that followed from the seed alone would be the same in two runs of one seed. With the noise
 multipliers 1 and 2 their models M would give away the model without noise, ``2 M(1) - M(2)``; and
@@ -55,6 +55,24 @@ def standard_normal(key: bytes, round_number: int, size: int, draw: int) -> NDAr
     """Return the draw-th independent standard normal vector of a round, ``[size]``."""
     rng = generator(key, Purpose.NOISE, round_number, draw)
     return rng.standard_normal(size, dtype=np.float32)
+
+
+def normal_for_examples(
+    key: bytes, round_number: int, client: int, step: int, hidden: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return independent standard normal numbers for a step of DP-SGD, ``[parameters]``.
+
+    Args:
+        key: The run's.
+        round_number: The round, from 1.
+        client: The client's index in the population.
+        step: The step, from 0.
+        hidden: The batch's sum of clipped gradients, ``[parameters]``.
+    """
+    content = sha256(hidden.data).digest() + step.to_bytes(8, "little")
+    batch = blake2b(content, key=key, digest_size=32).digest()
+    rng = generator(batch, Purpose.EXAMPLE_NOISE, round_number, client)
+    return rng.standard_normal(len(hidden), dtype=np.float32)
 
 
 def normal_for_count(key: bytes, round_number: int, unclipped: int, clients: int) -> float:
