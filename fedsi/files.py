@@ -4,11 +4,14 @@ import codecs
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 from fedsi.errors import UserError
 
+LARGEST_TEXT = 1 << 30
+"""Bytes of a word list, a tokenizer or a trace."""
 EVERYBODY, OWNER = 0o644, 0o600
 """Permissions: of files that others may read, and of those that only their owner may."""
 
@@ -60,13 +63,22 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {reason}; {advice}")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most_bytes: int = LARGEST_TEXT) -> str:
     """Return a text that a person may have written; each end of line becomes a line feed.
 
+    Args:
+        path: Of a file; a device or a pipe may never end.
+        most_bytes: A larger file is refused before it is read.
+
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, is no regular one, or is too large.
         UnicodeDecodeError: It is in no encoding of Unicode that ``encoding_of`` knows.
     """
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file", str(path))
+    if facts.st_size > most_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {most_bytes:,} bytes", str(path))
     with path.open("rb") as file:
         encoding = encoding_of(file.read(2))
     return path.read_text(encoding=encoding)

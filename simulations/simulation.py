@@ -35,6 +35,7 @@ from server.rounds import RoundRecord
 from server.run_folder import RunFolder
 from simulations.engines.in_process import SERVER_NODE, InProcessGrid
 from simulations.engines.node import RUN_ID
+from simulations.footprint import check_footprint
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ def simulate(
     Raises:
         UserError: The experiment, its corpus or its folder cannot be used.
     """
-    if workers < 1:
-        raise UserError(f"workers = {workers} is not allowed: at least 1 is needed")
+    _check_workers(workers, experiment)
     experiment = experiment.located(Path.cwd())
     if corpus is not None:
         experiment = experiment.updated({"data.corpus": corpus.name})
@@ -92,8 +92,12 @@ def simulate(
             return Result(summary, run.model())
     Products(experiment.client)  # refuses a precision that this processor lacks
     population = prepare(experiment.data, cache, progress, corpus)
+    description = open_population(population).description
+    if not experiment.model.is_imported:  # how large a user's model is, only its code knows
+        layout = build_model(experiment, description.vocabulary_size).layout
+        check_footprint(experiment, layout.size, workers)
     if on_corpus:
-        on_corpus(open_population(population).description)
+        on_corpus(description)
     config: dict[str, Scalar] = {
         **experiment.flat(),
         FOLDER: str(folder or ""),
@@ -115,6 +119,15 @@ def simulate(
     parameters = context.state.array_records[PARAMETERS][PARAMETERS].numpy()
     summary = json.loads(str(context.state.config_records[RESULT][SUMMARY]))
     return Result(summary, _named(experiment, summary["vocabulary_size"], parameters))
+
+
+def _check_workers(workers: int, experiment: Experiment) -> None:
+    useful = max(experiment.server.largest_cohort, experiment.server.evaluation_clients)
+    if not 1 <= workers <= useful:
+        raise UserError(
+            f"workers = {workers} is not allowed: at least 1 is needed, and more than the "
+            f"{useful} clients of a cohort or an evaluation help nobody"
+        )
 
 
 def _draw_curves(folder: Path) -> None:

@@ -117,6 +117,12 @@ def _prepare_synthetic(data: DataSettings, cache: Path) -> Path:
             "data.population = 1 is not allowed: one client to train on and one to "
             "hold out are needed, so at least 2"
         )
+    if data.sequence_length > synthetic.LONGEST_SENTENCE:
+        raise UserError(
+            f"data.sequence_length = {data.sequence_length} is not allowed with the synthetic "
+            f"corpus, whose sentences have {1 / synthetic.STOP:g} words on average; at most "
+            f"{synthetic.LONGEST_SENTENCE}"
+        )
     folder = cache / "populations" / _key(data, _SYNTHETIC, [synthetic.KIND])
     if not folder.exists():
         population = synthetic.make_synthetic(data)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fedsi.data.population import Description, load_array, read_meta, write_meta
 from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens, pad_examples
-from fedsi.data.unigram import target_counts, unigram_log_probabilities, unigram_loss
+from fedsi.data.unigram import Counts, target_counts, unigram_log_probabilities, unigram_loss
 from fedsi.data.vocabulary import WordVocabulary
 from fedsi.experiment import DataSettings
 from fedsi.seeds import Purpose, generator
@@ -34,6 +34,8 @@ SUCCESSORS = 4
 BACKOFF = 0.3
 STOP = 0.08
 MOST_SENTENCES = 1000
+LONGEST_SENTENCE = 4096
+"""Words; one in e^340 sentences would be longer."""
 SAMPLED_CLIENTS = 200
 """Clients that the description's sizes and unigram loss are estimated from."""
 
@@ -174,17 +176,18 @@ class SyntheticPopulation:
         topics = rng.choice(TOPICS, sentences, p=mixture)
         lengths = np.minimum(rng.geometric(STOP, sentences), length)
         uniform = rng.random((3, length, sentences))
-        words = np.empty((sentences, length), dtype=np.int32)
+        longest = int(lengths.max())
+        words = np.empty((sentences, longest), dtype=np.int32)
         previous = np.full(sentences, self._language.words, dtype=np.int64)
         cumulative = np.cumsum(_SUCCESSOR_PROBABILITIES)[:-1]
-        for position in range(length):
+        for position in range(longest):
             back, which, zipf = uniform[:, position]
             rank = np.searchsorted(cumulative, which, side="right")
             follower = self._language.successor(topics, previous, rank)
             previous = np.where(back < BACKOFF, self._language.draw_backoff(zipf), follower)
             words[:, position] = FIRST_WORD + previous
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        flat = words[np.arange(length) < lengths[:, None]]
+        flat = words[np.arange(longest) < lengths[:, None]]
         return pad_examples(flat, starts, length), topics
 
     def _size(self, rng: np.random.Generator) -> int:
@@ -228,17 +231,29 @@ def make_synthetic(data: DataSettings) -> SyntheticPopulation:
         unigram_loss=0.0,
     )
     population = SyntheticPopulation(blank, traits, np.zeros(blank.vocabulary_size))
-    sampled = [population.examples(k) for k in range(min(SAMPLED_CLIENTS, clients - heldout))]
+    sampled = range(min(SAMPLED_CLIENTS, clients - heldout))
     first = clients - heldout
-    unseen = [population.examples(first + k) for k in range(min(SAMPLED_CLIENTS, heldout))]
+    unseen = range(first, first + min(SAMPLED_CLIENTS, heldout))
     size = blank.vocabulary_size
-    unigram = unigram_log_probabilities(target_counts(np.concatenate(sampled), size))
+    examples, counts = _count(population, sampled, size)
+    unseen_examples, unseen_counts = _count(population, unseen, size)
+    unigram = unigram_log_probabilities(counts)
     values = blank.__dict__ | {
-        "training_examples": round(sum(map(len, sampled)) / len(sampled) * (clients - heldout)),
-        "heldout_examples": round(sum(map(len, unseen)) / len(unseen) * heldout),
-        "unigram_loss": unigram_loss(unigram, target_counts(np.concatenate(unseen), size)),
+        "training_examples": round(examples / len(sampled) * (clients - heldout)),
+        "heldout_examples": round(unseen_examples / len(unseen) * heldout),
+        "unigram_loss": unigram_loss(unigram, unseen_counts),
     }
     return SyntheticPopulation(Description(**values), traits, unigram)
+
+
+def _count(population: SyntheticPopulation, clients: range, size: int) -> tuple[int, Counts]:
+    """Return how many examples some clients have, and how often each id is a target."""
+    examples, counts = 0, np.zeros(size, np.int64)
+    for client in clients:
+        rows = population.examples(client)
+        examples += len(rows)
+        counts += target_counts(rows, size)
+    return examples, counts
 
 
 def write_synthetic(folder: Path, population: SyntheticPopulation) -> None:

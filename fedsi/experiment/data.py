@@ -8,11 +8,11 @@ from fedsi.experiment.values import (
     Count,
     Fraction,
     Name,
-    NonNegativeNumber,
     OptionalCount,
     OptionalName,
     PositiveNumber,
     Settings,
+    SpreadOfLogarithm,
 )
 
 MADE_HERE = ("pydocs", "synthetic")
@@ -58,9 +58,9 @@ class DataSettings(Settings):
     vocabulary: Name = "count"
     """The most frequent words (``count``), those that most clients use (``users``), byte pairs
     (``bpe``), or the path of a word list or a tokenizer.json."""
-    vocabulary_size: Count = 4000
+    vocabulary_size: Annotated[Count, Field(le=10**7)] = 4000
     """Words that have an id of their own; four special tokens are added."""
-    sequence_length: Count = 20
+    sequence_length: Annotated[Count, Field(le=2**16)] = 20
     """Words of an example."""
     long_texts: Literal["cut", "split"] = "cut"
     """What becomes of a text's words beyond the sequence length: they are not used (``cut``, as in
@@ -76,7 +76,7 @@ class DataSettings(Settings):
     """Of the Dirichlet distribution of each label over clients; small is heterogeneous."""
     partition_exponent: PositiveNumber = 1.0
     """Of the power law of client sizes."""
-    population: Count = 1000
+    population: Annotated[Count, Field(le=10**8)] = 1000
     """Number of clients of the synthetic corpus."""
     population_seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
     """Seed of the synthetic corpus and of partitions; experiments of all seeds share it."""
@@ -84,7 +84,7 @@ class DataSettings(Settings):
     """Of the Dirichlet distribution of a synthetic client's topics; small is heterogeneous."""
     median_examples: PositiveNumber = 40.0
     """Median of the log-normal number of examples of a synthetic client."""
-    examples_sigma: NonNegativeNumber = 0.7
+    examples_sigma: SpreadOfLogarithm = 0.7
     """Standard deviation of the logarithm of that number."""
 
     @property

@@ -5,12 +5,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, Strict, model_validator
 
 from fedsi.experiment.values import (
-    NonNegativeNumber,
     OptionalName,
     OptionalNumber,
     PositiveNumber,
     Probability,
     Settings,
+    SpreadOfLogarithm,
 )
 
 
@@ -27,11 +27,11 @@ class DeviceSettings(Settings):
     """Probability that a client is available at the worst time of its day (diurnal)."""
     highest_availability: Probability = 0.9
     """Probability that a client is available at the best time of its day (diurnal)."""
-    over_selection: Annotated[FiniteFloat, Strict(), Field(ge=1)] = 1.0
+    over_selection: Annotated[FiniteFloat, Strict(), Field(ge=1, le=1000)] = 1.0
     """Clients drawn for each one needed; the first ``server.cohort_size`` that report are kept."""
     dropout: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.0
     """Probability that a drawn client never reports."""
-    speed_sigma: NonNegativeNumber = 0.0
+    speed_sigma: SpreadOfLogarithm = 0.0
     """Spread of the devices' durations: log-normal with this sigma and median 1."""
     timeout: OptionalNumber = None
     """Longest duration waited for, in multiples of the median device's; none for no limit."""

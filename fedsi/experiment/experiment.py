@@ -27,6 +27,9 @@ from fedsi.files import read_text
 from fedsi.privacy.plan import accounting_of
 from fedsi.training.limits import largest_contribution
 
+LARGEST_FILE = 1 << 20
+"""Bytes of an experiment's file."""
+
 
 class Experiment(Settings):
     """One federated training run, completely described.
@@ -153,8 +156,10 @@ class Experiment(Settings):
         """
         try:
             values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # also of a number of more digits than Python reads
             raise UserError(f"{source} is not valid TOML: {error}") from None
+        except RecursionError:
+            raise UserError(f"{source} nests brackets too deeply; no key of it does") from None
         try:
             return cls(**values)
         except UserError as error:
@@ -168,7 +173,7 @@ class Experiment(Settings):
             UserError: As ``from_toml``, and for a file that is missing or unreadable.
         """
         try:
-            text = read_text(path)
+            text = read_text(path, LARGEST_FILE)
         except UnicodeDecodeError:
             raise UserError(f"{path} is not UTF-8 text; an experiment is a TOML file") from None
         except OSError as error:

@@ -3,7 +3,7 @@
 import sys
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from fedsi.experiment.values import Count, Flag, Name, Settings
 
@@ -55,7 +55,7 @@ class ModelSettings(Settings):
     """``rms`` divides each word's vector by its root mean square."""
     initialisation: Literal["default", "paper"] = "default"
     """``paper``: embeddings uniform in +-.05, forget bias 0; ``default``: +-.5, forget bias 1."""
-    layers: Count = 2
+    layers: Annotated[Count, Field(le=1000)] = 2
     """Blocks of a Transformer."""
     heads: Count = 4
     """Attention heads of a block; they divide the embedding size among them."""

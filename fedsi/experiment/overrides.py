@@ -51,7 +51,7 @@ def _takes(kind: TypeAdapter[Any], reading: Any) -> bool:
 
 
 def _readings(text: str) -> Iterator[Any]:
-    with suppress(tomllib.TOMLDecodeError):
+    with suppress(ValueError, RecursionError):
         yield tomllib.loads(f"value = {text}")["value"]
     if _NUMBER.fullmatch(text):
         number = float(text)

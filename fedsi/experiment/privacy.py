@@ -52,7 +52,7 @@ class PrivacySettings(Settings):
     """Noise and cohorts from the operating system's entropy, so that the seed does not give them
     away; discrete Gaussian noise, or correlated noise rounded to the integers of the sum. Such a
     run cannot be repeated bit by bit."""
-    canaries: Annotated[int, Strict(), Field(ge=0)] = 0
+    canaries: Annotated[int, Strict(), Field(ge=0, le=10**5)] = 0
     """Clients of random updates that are added to audit the privacy of the run; 0 or at least 50,
     of which half take part."""
 

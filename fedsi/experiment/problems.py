@@ -96,12 +96,13 @@ def explain(error: ValidationError, known: Sequence[str]) -> str:
     elif first["type"] == "value_error":
         sentence = first["msg"].removeprefix("Value error, ")
     else:
-        sentence = f"{path} = {first['input']!r} is not allowed: {_lower(first['msg'])}"
+        sentence = f"{path} = {_short(first['input'])} is not allowed: {_lower(first['msg'])}"
     # A union reports each of its members; they are one mistake.
     others = {_place(detail) for detail in details} - {place}
     return sentence + (f" (and {len(others)} more)" if others else "")
 
 
+_LONGEST_VALUE = 200
 _TYPE_TAGS = {
     "constrained-int", "constrained-float", "constrained-str", "none", "int", "float", "str",
 }  # fmt: skip
@@ -110,6 +111,12 @@ _TYPE_TAGS = {
 def _place(detail: ErrorDetails) -> tuple[str, ...]:
     """Return the keys that lead to a mistake, without the members of unions."""
     return tuple(str(part) for part in detail["loc"] if part not in _TYPE_TAGS)
+
+
+def _short(value: object) -> str:
+    """Return a value as it is written, without the middle of a long one."""
+    written = repr(value)
+    return written if len(written) <= _LONGEST_VALUE else f"{written[:60]}...{written[-30:]}"
 
 
 def _lower(message: str) -> str:

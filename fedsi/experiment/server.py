@@ -18,7 +18,7 @@ from fedsi.schedule import Schedule
 class ServerSettings(Settings):
     """The round loop: cohorts, aggregation, server optimizer, evaluation."""
 
-    rounds: Count = 50
+    rounds: Annotated[Count, Field(le=10**6)] = 50
     """Number of rounds."""
     cohort_size: Count = 20
     """Clients of a round; with Poisson sampling the expected number of them."""

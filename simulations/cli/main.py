@@ -18,6 +18,7 @@ from click.exceptions import NoArgsIsHelpError
 
 import fedsi
 from fedsi.errors import UnfinishedError, UserError
+from fedsi.memory import is_out_of_memory
 from simulations.cli.audit import audit
 from simulations.cli.bench import bench
 from simulations.cli.compare import compare
@@ -66,9 +67,7 @@ def _options(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     log_to_stderr()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # what its encoding lacks
+    _open_streams()
     if "" not in sys.path:  # a model of one's own may lie in the folder that one works in
         sys.path.append("")
     with warnings.catch_warnings():
@@ -90,6 +89,25 @@ def main(arguments: list[str] | None = None) -> int:
     return _fail("interrupted", 1) if code == _INTERRUPTED else int(code or 0)
 
 
+def _open_streams() -> None:
+    """Have streams that take whatever is written, nothing of it being lost but what is closed.
+
+    Where one is closed (``>&-``), the next file that is opened would get its number, and with it
+    what other programs write there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            stream = os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8")
+            setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper) and name != "stdin":
+            stream.reconfigure(errors="backslashreplace")  # what its encoding lacks
+
+
 def _failure(error: Exception) -> tuple[str, int] | None:
     """Return the sentence and the exit code of what can be expected to go wrong."""
     match error:
@@ -105,8 +123,24 @@ def _failure(error: Exception) -> tuple[str, int] | None:
             ), 2
         case UnfinishedError():
             return str(error), 1
-        case OSError(errno=errno.ENOSPC | errno.EIO):
+    if is_out_of_memory(error):
+        reason = str(error) or type(error).__name__
+        return (
+            f"out of memory ({reason}); use fewer workers, or a smaller model, vocabulary, "
+            "sequence length or batch size"
+        ), 1
+    return _system_failure(error) if isinstance(error, OSError) else None
+
+
+def _system_failure(error: OSError) -> tuple[str, int] | None:
+    """Return the sentence and the exit code of what the system refuses."""
+    match error.errno:
+        case errno.ENOSPC | errno.EIO:
             return f"cannot write: {error.strerror}; free some space", 1
+        case errno.ENAMETOOLONG:
+            return f"{error.filename} is too long for the name of a file; give a shorter one", 2
+        case errno.EMFILE | errno.ENFILE | errno.EAGAIN | errno.ENOMEM:
+            return f"the system refuses more: {error.strerror}; use fewer workers or jobs", 1
     return None
 
 

@@ -8,10 +8,8 @@ standard error.
 import sys
 from pathlib import Path
 
-from fedsi.errors import UserError
+from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
-from server.nodes import NodesError
-from server.privacy import ParticipationError
 from simulations.simulation import simulate
 
 
@@ -26,7 +24,7 @@ def main(folder: str, cache: str, mode: str) -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except (NodesError, ParticipationError, KeyboardInterrupt) as error:
+    except (UnfinishedError, KeyboardInterrupt) as error:
         sys.stderr.write(f"{error or 'interrupted'}\n")
         return 1
     return 0
