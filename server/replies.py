@@ -32,7 +32,7 @@ ROUNDING = 1e-3
 """By which the computed loss of a target may be below 0, in nats."""
 
 _DESCRIPTION = TypeAdapter(Description)
-_PART = 1 << 16
+_PART = 1 << 14
 _CLOSE = 1e-9
 """Relative error that a sum of squares taken in floats stays below by far."""
 
@@ -66,16 +66,17 @@ def check_trained(
         _check_outcomes(columns, by_examples=experiment.server.averaging == "examples")
         _check_amounts(columns, experiment)
         _check_clipping(columns, clips=clips)
-    accepted = int((columns["outcome"] == Outcome.AGGREGATED).sum())
+    # Of weight 0 are, beside those that were not accepted, clients without an example.
+    adding = int((columns["weight"] > 0).sum())
     if clips:
-        bound = accepted * Fraction(clip_norm) * 2**FRACTION_BITS
+        possible = _norm_within(trained.sums, adding * Fraction(clip_norm) * 2**FRACTION_BITS)
     else:
         limit = np.float32(largest_contribution(experiment.server.largest_cohort))
-        bound = Fraction(accepted * math.ceil(float(limit) * 2.0**FRACTION_BITS))
-    # Compared as Python's integers: the magnitude of the least int64 is not an int64.
-    largest = max(int(trained.sums.max(initial=0)), -int(trained.sums.min(initial=0)))
-    if largest > bound or (clips and not _norm_within(trained.sums, bound)):
-        raise ReplyError(f"its sums are beyond what {accepted} clients may add")
+        possible = _entries_within(
+            trained.sums, adding * math.ceil(float(limit) * 2.0**FRACTION_BITS)
+        )
+    if not possible:
+        raise ReplyError(f"its sums are beyond what {adding} clients may add")
 
 
 def check_evaluated(reply: Evaluated, experiment: Experiment, clients: int) -> None:
@@ -223,14 +224,23 @@ def _is_loss(values: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArr
     return np.where(targets > 0, ~(values < -ROUNDING * targets), values == 0)
 
 
+def _entries_within(sums: NDArray[np.int64], bound: int) -> bool:
+    # Compared as Python's integers: the magnitude of the least int64 is not an int64.
+    return int(sums.max(initial=0)) <= bound and -int(sums.min(initial=0)) <= bound
+
+
 def _norm_within(sums: NDArray[np.int64], bound: Fraction) -> bool:
     """Whether the L2 norm of integers is at most a bound, exactly."""
     parts: Sequence[NDArray[np.int64]] = [
         sums[first : first + _PART] for first in range(0, len(sums), _PART)
     ]
-    floats = (part.astype(np.float64) for part in parts)
-    squares, most = sum(float(part @ part) for part in floats), bound * bound
+    squares, most = sum(map(_sum_of_squares, parts)), bound * bound
     if not most * (1 - _CLOSE) < squares <= most * (1 + _CLOSE):
         return bool(squares <= most)
     # Too close to tell in floats, which no clipped sum should be.
     return bool(sum(value * value for part in parts for value in part.tolist()) <= most)
+
+
+def _sum_of_squares(integers: NDArray[np.int64]) -> float:
+    floats = integers.astype(np.float64)
+    return float(floats @ floats)
