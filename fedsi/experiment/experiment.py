@@ -39,7 +39,7 @@ class Experiment(Settings):
     """
 
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
-    """Everything random follows from it, but for the noise and cohorts of ``privacy.secure_noise``."""
+    """Everything random follows from it, but what ``privacy.secure_noise`` keeps secret."""
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     client: ClientSettings = ClientSettings()
