@@ -29,7 +29,15 @@ def test_the_19_million_cifg() -> None:
     published = tokens * size + 3 * (2 * size + 1) * hidden + hidden * size
     assert published == pytest.approx(18.78e6, abs=5e3)
     output_bias = tokens
-    assert parameters_of("gboard_19m") == published + output_bias == 18_786_208
+    assert parameters_of("cifg_19m") == published + output_bias == 18_786_208
+
+
+def test_the_cifg_that_a_phone_can_train() -> None:
+    tokens, size, hidden = 4000, 256, 2048
+    gates, output_bias = 3 * hidden, tokens
+    cell = gates * (size + size + 1) + hidden * size
+    assert parameters_of("cifg_4_7m") == tokens * size + cell + output_bias == 4_704_160
+    assert parameters_of("cifg_4_7m") < 10**7
 
 
 def test_the_21_million_transformer() -> None:
