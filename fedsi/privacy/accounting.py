@@ -25,7 +25,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.privacy import sampled, zcdp
 from fedsi.privacy.mechanisms import Mechanism, build
-from fedsi.privacy.plan import LARGEST_NOISE_MULTIPLIER, Accounting, Plan
+from fedsi.privacy.plan import LARGEST_NOISE_MULTIPLIER, Accounting, Plan, usual_delta
 
 LEAST_NOISE_MULTIPLIER = 1e-3
 """With less noise epsilon is reported as infinite; it would be in the hundreds of thousands."""
@@ -166,7 +166,7 @@ def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
         cohort_size=cohort_size,
         rounds=server.rounds,
         noise_multiplier=privacy.noise_multiplier or 0.0,
-        delta=privacy.delta or population**-1.1,
+        delta=privacy.delta or usual_delta(population),
         cohort_cap=server.cohort_cap,
         min_separation=server.min_separation or 1,
         bands=privacy.bands,

@@ -12,6 +12,8 @@ from fedsi.errors import UserError
 from fedsi.schedule import SCHEDULES, Schedule
 
 LARGEST_NOISE_MULTIPLIER = 1e6
+LARGEST_DELTA = 0.5
+"""Of 1 / population, from which on a delta is said to be large."""
 
 
 class Accounting(Enum):
@@ -68,6 +70,25 @@ def _why_not(mechanism: str, sampling: str) -> str:
         )
     known = ", ".join(f"{one} with {other}" for one, other in ACCOUNTINGS)
     return f"it is none of those that can be accounted for; choose {known}"
+
+
+def usual_delta(population: int) -> float:
+    """Return the delta that is taken where none is given: ``population ** -1.1``."""
+    return population**-1.1
+
+
+def large_delta(delta: float, population: int) -> str | None:
+    """Say that epsilon at a delta means little, if it does.
+
+    A mechanism that publishes one of n clients, drawn at random, is (0, 1/n)-private.
+    """
+    if delta * population < LARGEST_DELTA:
+        return None
+    return (
+        f"delta = {delta:.3g} is large for {population:,} clients: publishing one of them in full "
+        f"would have delta 1/{population} = {1 / population:.3g}, so epsilon promises little; "
+        "usual are 1e-5 or less, far below 1/population (privacy.delta)"
+    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,13 @@ from simulations.benchmarks.scaling.workers import write_task
 from simulations.presets import load_preset
 from simulations.reports.figures import COLOURS, STYLE
 
-PRESETS = ("stackoverflow_cifg", "stackoverflow_transformer", "cifg_4_7m", "cifg_19m", "transformer_21m")
+PRESETS = (
+    "stackoverflow_cifg",
+    "stackoverflow_transformer",
+    "cifg_4_7m",
+    "cifg_19m",
+    "transformer_21m",
+)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,6 +91,7 @@ def _run(experiment: "Experiment", folder: Path, cache: Path, *, overwrite: bool
                 out=folder,
                 cache=cache,
                 overwrite=overwrite,
+                on_corpus=partial(display.corpus, experiment),
                 on_round=shown_on(display),
                 progress=display.step,
             )

@@ -48,7 +48,7 @@ def describe(
     with Display(console) as display:
         population = prepare(experiment.data, cache, display.step)
         facts = describe_population(population, display.step)
-        display.corpus(open_population(population).description)
+        display.corpus(experiment, open_population(population).description)
     folder = out or Path("results") / f"describe-{_plain(corpus)}"
     make_folder(folder)
     if as_json:
@@ -77,7 +77,7 @@ def prepare_command(
     with Display(console) as display:
         folder = prepare(experiment.data, cache, display.step)
         description = open_population(folder).description
-        display.corpus(description)
+        display.corpus(experiment, description)
     facts = {
         "corpus": description.corpus,
         "corpus_sha256": description.corpus_sha256,

@@ -21,6 +21,7 @@ from simulations.text import one_line
 
 if TYPE_CHECKING:
     from fedsi.data.population import Description
+    from fedsi.experiment import Experiment
     from server.rounds import RoundRecord
 
 RECENT = 10
@@ -73,11 +74,13 @@ class Display:
             self._console.print(f"{what} ...")
         self._bars.update(self._task(what, total), completed=done, total=total)
 
-    def corpus(self, description: "Description") -> None:
-        """Say what of a corpus its population does not use, if there is something."""
+    def corpus(self, experiment: "Experiment", description: "Description") -> None:
+        """Say what of a corpus is not used, and which settings are rarely meant, if there are."""
+        from fedsi.cautions import cautions
         from fedsi.data.shortfall import shortfall
 
-        for sentence in shortfall(description):
+        warnings = [f"warning: {caution}" for caution in cautions(experiment, description)]
+        for sentence in shortfall(description) + warnings:
             self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def rounds(self, name: str, records: Sequence["RoundRecord"], total: int) -> None:

@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from fedsi.errors import UserError
-from fedsi.experiment import Experiment
-from fedsi.privacy.plan import MECHANISMS, SAMPLINGS
+from fedsi.privacy.plan import MECHANISMS, SAMPLINGS, large_delta, usual_delta
 from fedsi.schedule import SCHEDULES
 from simulations.cli import options
 
@@ -76,6 +75,7 @@ def privacy(
     as_json: options.Json = False,
 ) -> None:
     """Print the epsilon of a run by every valid accountant, and of other noise multipliers."""
+    from fedsi.experiment import Experiment
     from simulations.cli.prices import show
 
     if noise_multiplier is not None and target_epsilon is not None:
@@ -114,4 +114,7 @@ def privacy(
             "privacy.restart_every": restart_every,
         }
     )
+    caution = large_delta(experiment.privacy.delta or usual_delta(population), population)
+    if caution:
+        options.messages().print(f"warning: {caution}", highlight=False, soft_wrap=True)
     show(experiment, population, participations, target_epsilon, as_json=as_json)

@@ -1,6 +1,7 @@
 """``fedsi run``: one experiment."""
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,7 +86,7 @@ def run(
                 overwrite=overwrite,
                 resume=resume,
                 cache=cache,
-                on_corpus=display.corpus,
+                on_corpus=partial(display.corpus, experiment),
                 on_round=shown_on(display),
                 progress=display.step,
             )

@@ -99,7 +99,7 @@ def open_corpus(base: "Experiment", cache: Path, display: Display) -> "Descripti
     from server.cohorts import check_cohort_size
 
     population = open_population(prepare(base.data, cache, display.step))
-    display.corpus(population.description)
+    display.corpus(base, population.description)
     training_clients = population.description.training_clients
     check_cohort_size(base, training_clients)
     if base.devices.trace is not None:

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,3 +146,21 @@ def test_what_a_run_refuses_is_not_priced(name: str, capsys: pytest.CaptureFixtu
 
 def _quoted(value: str) -> str:
     return value if value[0].isdigit() else f'"{value}"'
+
+
+def test_a_delta_that_promises_nothing_is_a_warning(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["privacy", "--population=40", "--cohort-size=4", "--rounds=2", "--delta=.5"]) == 0
+    assert "warning: delta = 0.5 is large for 40 clients" in capsys.readouterr().err
+    settings: dict[str, object] = {
+        "data.population": 40,
+        "server.rounds": 1,
+        "server.cohort_size": 4,
+    }
+    settings |= {"server.sampling": "poisson", "server.averaging": "uniform"}
+    settings |= {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 1}
+    changes = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    places = ["--cache", str(cache), "--out", str(tmp_path)]
+    assert main(["run", "--preset", "smoke", *changes, *places]) == 0
+    assert "warning: delta = 0.0194 is large for 36 clients" in capsys.readouterr().err

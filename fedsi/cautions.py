@@ -1,0 +1,60 @@
+"""Settings that are allowed and rarely meant: a sentence for each, with the usual number."""
+
+from fedsi.data.population import Description
+from fedsi.experiment import Experiment
+from fedsi.privacy.plan import large_delta, usual_delta
+
+FAR = 1.5
+"""Quotient of two shares from which on they are said to differ."""
+
+
+def cautions(experiment: Experiment, description: Description) -> list[str]:
+    """Return what a person should know before the first round.
+
+    Args:
+        experiment: What is about to run.
+        description: Of its population.
+    """
+    found = [_heldout(experiment, description), _still_rounds(experiment)]
+    if experiment.privacy.mechanism != "none":
+        population = experiment.privacy.population or description.training_clients
+        found.append(large_delta(experiment.privacy.delta or usual_delta(population), population))
+    return [sentence for sentence in found if sentence]
+
+
+def _still_rounds(experiment: Experiment) -> str | None:
+    server = experiment.server
+    factors = server.learning_rate_schedule.factors(server.rounds)
+    still = [number for number, factor in enumerate(factors, start=1) if factor == 0]
+    if not still:
+        return None
+    costs = " but costs privacy" if experiment.privacy.mechanism != "none" else ""
+    return (
+        f"round {still[0]} of {server.rounds} has the server learning rate 0 "
+        f"(server.schedule={server.schedule}) and changes nothing{costs}; usual is a small share "
+        "that is left, as server.final_fraction=0.01"
+    )
+
+
+def _heldout(experiment: Experiment, description: Description) -> str | None:
+    data = experiment.data
+    if data.heldout_split is not None or data.partition != "natural":
+        return None  # the share is the corpus's own, or the clients are others
+    if data.heldout_by == "sentences":
+        what, held = "sentences", description.heldout_examples
+        trained = description.training_examples
+    else:
+        what, held = "clients", description.heldout_clients
+        trained = description.training_clients
+    share = held / max(1, held + trained)
+    if not held or data.heldout_fraction / FAR < share < data.heldout_fraction * FAR:
+        return None
+    why = {
+        "groups": "groups are held out whole, which data.heldout_by=clients changes",
+        "clients": "a client is held out or not",
+        "sentences": "they are drawn one by one",
+    }[data.heldout_by]
+    return (
+        f"{100 * share:.1f} % of the {what} ({held:,} of {held + trained:,}) are held out, not "
+        f"{100 * data.heldout_fraction:.3g} % as data.heldout_fraction says: {why}"
+    )

@@ -1,0 +1,82 @@
+"""Settings that are rarely meant are said, with their number; the usual ones are not."""
+
+from dataclasses import replace
+
+import pytest
+
+from fedsi import Experiment
+from fedsi.cautions import cautions
+from fedsi.data.population import Description
+from fedsi.privacy.plan import large_delta, usual_delta
+
+POPULATION = Description(
+    corpus="posts",
+    corpus_sha256="",
+    content_digest="",
+    training_clients=900,
+    heldout_clients=100,
+    training_examples=9000,
+    heldout_examples=1000,
+    vocabulary_size=100,
+    vocabulary_source="count",
+    sequence_length=20,
+    unigram_loss=1.0,
+)
+FEW = replace(POPULATION, training_clients=36, heldout_clients=4)
+PRIVATE = {
+    "privacy.mechanism": "gaussian",
+    "privacy.noise_multiplier": 1.0,
+    "server.averaging": "uniform",
+    "server.sampling": "poisson",
+}
+
+
+def test_the_usual_settings_need_no_word() -> None:
+    assert cautions(Experiment(), POPULATION) == []
+    assert cautions(Experiment().updated({**PRIVATE, "privacy.delta": 1e-5}), POPULATION) == []
+    assert cautions(Experiment().updated({**PRIVATE, "privacy.population": 10**6}), FEW) == []
+
+
+def test_a_delta_that_makes_the_claim_empty_is_said() -> None:
+    (sentence,) = cautions(Experiment().updated(PRIVATE), FEW)
+    assert sentence.startswith("delta = 0.0194 is large for 36 clients: publishing one of them")
+    assert "1/36 = 0.0278" in sentence
+    assert large_delta(0.5, 40)
+    assert large_delta(1e-3, 1000)
+    assert large_delta(usual_delta(10_000), 10_000) is None
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "cooldown"])
+def test_a_last_round_that_moves_nothing_is_said(schedule: str) -> None:
+    experiment = Experiment().updated({"server.schedule": schedule})
+    (sentence,) = cautions(experiment, POPULATION)
+    assert sentence.startswith("round 50 of 50 has the server learning rate 0 (server.schedule=")
+    assert "costs privacy" not in sentence
+    assert "costs privacy" in cautions(experiment.updated(PRIVATE), POPULATION)[0]
+    assert cautions(experiment.updated({"server.final_fraction": 0.01}), POPULATION) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "population", "expected"),
+    [
+        (
+            {},
+            {"heldout_clients": 600},
+            "40.0 % of the clients (600 of 1,500) are held out, not 10",
+        ),
+        ({}, {"heldout_clients": 50}, "5.3 % of the clients (50 of 950)"),
+        ({"data.heldout_by": "clients"}, {"training_clients": 4, "heldout_clients": 1}, "20.0 %"),
+        ({"data.heldout_by": "sentences"}, {"heldout_examples": 4000}, "30.8 % of the sentences"),
+        ({"data.heldout_split": "test"}, {"heldout_clients": 600}, None),
+        ({"data.heldout_fraction": 0.4}, {"heldout_clients": 600}, None),
+    ],
+)
+def test_the_share_that_is_held_out(
+    changes: dict[str, object], population: dict[str, int], expected: str | None
+) -> None:
+    found = cautions(Experiment().updated(changes), replace(POPULATION, **population))  # type: ignore[arg-type]
+    if expected is None:
+        assert found == []
+    else:
+        (sentence,) = found
+        assert sentence.startswith(expected)
