@@ -114,7 +114,7 @@ def privacy(
             "privacy.restart_every": restart_every,
         }
     )
+    show(experiment, population, participations, target_epsilon, as_json=as_json)
     caution = large_delta(experiment.privacy.delta or usual_delta(population), population)
     if caution:
         options.messages().print(f"warning: {caution}", highlight=False, soft_wrap=True)
-    show(experiment, population, participations, target_epsilon, as_json=as_json)
