@@ -74,7 +74,7 @@ def _why_not(mechanism: str, sampling: str) -> str:
 
 def usual_delta(population: int) -> float:
     """Return the delta that is taken where none is given: ``population ** -1.1``."""
-    return float(population) ** -1.1
+    return math.pow(population, -1.1)
 
 
 def large_delta(delta: float, population: int) -> str | None:
