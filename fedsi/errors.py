@@ -9,6 +9,13 @@ class UserError(Exception):
     """
 
 
+class DamagedError(UserError):
+    """A file that fedsi wrote is not what was written.
+
+    Unlike a client's own failure it ends the run: results that rest on it would be wrong.
+    """
+
+
 class UnfinishedError(Exception):
     """Something could not be finished, though what the user gave may be right.
 

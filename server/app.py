@@ -1,8 +1,10 @@
 """The Flower ServerApp: one experiment from its first round (or its checkpoint) to its summary."""
 
 import json
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,12 +28,15 @@ from server.nodes import Hosts, fetch_vocabulary, resolve
 from server.observer import current
 from server.privacy import RELEASED, Privacy, privacy_of
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 from server.secret import cohort_seed
 from server.summary import model_file, not_private, summarise_run
 
 FOLDER, OVERWRITE, RESUME = "run.folder", "run.overwrite", "run.resume"
 """Keys of the run's configuration beside those of the experiment. No folder: nothing is written."""
+
+CHECKPOINT_SECONDS = 60.0
+"""A run of longer rounds keeps each of them, also those without an evaluation."""
 
 RESULT, SUMMARY, PARAMETERS = "result", "summary", "parameters"
 """Where the result lies in the context's state: a ConfigRecord and an ArrayRecord."""
@@ -53,9 +58,20 @@ def main(grid: Grid, context: Context) -> None:
     resume, overwrite = bool(config.pop(RESUME, False)), bool(config.pop(OVERWRITE, False))
     experiment = Experiment().updated(config)
     folder = RunFolder(Path(place)) if place else None
-    if folder and resume and (finished := _finished(folder, experiment)):
-        _hand_over(context, *finished)
-        return
+    with folder.held() if folder else nullcontext():
+        if folder and resume and (finished := _finished(folder, experiment)):
+            _hand_over(context, *finished)
+            return
+        progress, hosts = _begin(grid, experiment, folder, overwrite=overwrite, resume=resume)
+        seed = cohort_seed(experiment, folder, progress.state.round_number)
+        progress.run(grid, hosts.connected, seed)
+        progress.finish(context)
+
+
+def _begin(
+    grid: Grid, experiment: Experiment, folder: RunFolder | None, *, overwrite: bool, resume: bool
+) -> tuple["_Progress", Hosts]:
+    """Find the nodes, check that they can serve the experiment, and claim the folder."""
     hosts = Hosts(grid, experiment)
     nodes, description = hosts.connected(), hosts.description
     check_cohort_size(experiment, description.training_clients)
@@ -70,9 +86,7 @@ def main(grid: Grid, context: Context) -> None:
         folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment))
         if resume:
             progress.resume(folder)
-    seed = cohort_seed(experiment, folder, progress.state.round_number)
-    progress.run(grid, hosts.connected, seed)
-    progress.finish(context)
+    return progress, hosts
 
 
 def _warn_of_vocabulary(description: Description) -> None:
@@ -127,6 +141,8 @@ class _Progress:
     state: State
     folder: RunFolder | None
     records: list[RoundRecord] = field(default_factory=list)
+    _kept_at: float = field(default_factory=time.monotonic)
+    """When the last checkpoint was written."""
 
     def resume(self, folder: RunFolder) -> None:
         """Continue from the folder's checkpoint."""
@@ -155,18 +171,30 @@ class _Progress:
         )
         try:
             for state, record in rounds:
-                if self.folder:
-                    self.folder.append(record)
-                self.state = state
                 self.records.append(record)
-                # Noise that cannot be drawn again must not be, nor may what was lost be repeated
-                # without the loss: such rounds are kept.
-                if record.heldout or record.lost or self.experiment.privacy.secure_noise:
-                    self._save_checkpoint()
+                self.state = state
+                self._keep(record)
                 current.get()(self.experiment, record)
         except BaseException:
             self._save_checkpoint()
             raise
+
+    def _keep(self, record: RoundRecord) -> None:
+        """Write the round that has ended: its checkpoint, if one is due, and then its row.
+
+        The checkpoint has the row too. So once a row can be seen, no resumed run repeats a round
+        that was kept: one whose noise cannot be drawn again would be released twice.
+        """
+        if self.folder is None:
+            return
+        waited = time.monotonic() - self._kept_at
+        if record.heldout or not self._repeatable(record) or waited >= CHECKPOINT_SECONDS:
+            self._save_checkpoint()
+        self.folder.append(record)
+
+    def _repeatable(self, record: RoundRecord) -> bool:
+        """Whether a resumed run that repeats this round would find the same bits."""
+        return not (self.experiment.privacy.secure_noise or record.lost)
 
     def finish(self, context: Context) -> None:
         """Write the model and the summary, and hand both to whoever started the app."""
@@ -203,8 +231,12 @@ class _Progress:
             self.folder.save_canaries(scores, included)
 
     def _save_checkpoint(self) -> None:
-        if self.folder and self.state.round_number:
-            self.folder.save_checkpoint(self.state, self._data_sha256())
+        number = self.state.round_number
+        # Before the first round ends there is nothing to keep; nor if the loop was interrupted
+        # between its two lines, when the record is of the next round.
+        if self.folder and self.records and self.records[-1].round == number:
+            self.folder.save_checkpoint(self.state, self.records[-1], self._data_sha256())
+            self._kept_at = time.monotonic()
 
     def _data_sha256(self) -> str:
         corpus = self.description.corpus_sha256

@@ -1,5 +1,8 @@
 """When the canaries of an audited run take part, and what the run showed about them."""
 
+import csv
+import io
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,3 +50,19 @@ def canary_scores(
     """
     seed, count = experiment.seed, experiment.privacy.canaries
     return canaries.scores(seed, count, released), canaries.included(seed, count)
+
+
+def canaries_csv(scores: NDArray[np.float64], included: NDArray[np.bool_]) -> bytes:
+    """Return the content of ``canaries.csv``: a row for each canary."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("canary", "included", "score"))
+    writer.writerows(zip(range(len(scores)), included.tolist(), scores.tolist(), strict=True))
+    return text.getvalue().encode()
+
+
+def read_canaries_csv(content: bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the scores, and whether each canary took part, from what ``canaries_csv`` returned."""
+    rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+    included = [row["included"] == "True" for row in rows]
+    return np.array([float(row["score"]) for row in rows]), np.array(included)

@@ -11,7 +11,7 @@ import os
 
 from fedsi.experiment import Experiment
 from fedsi.seeds import Seed
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 
 BYTES = 32
 
@@ -30,7 +30,7 @@ def cohort_seed(experiment: Experiment, folder: RunFolder | None, rounds_before:
     if not experiment.privacy.secure_noise:
         return experiment.seed
     if folder and rounds_before:
-        return folder.secret(BYTES)
+        return folder.secret()
     secret = os.urandom(BYTES)
     if folder:
         folder.save_secret(secret)

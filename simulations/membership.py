@@ -22,7 +22,7 @@ from fedsi.training.block import BlockTrainer
 from fedsi.training.metrics import COLUMNS
 from server.availability import read_trace
 from server.cohorts import draw_cohort
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 
 MOST_CLIENTS = 500
 """Clients of each kind that are asked."""

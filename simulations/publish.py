@@ -16,7 +16,7 @@ from fedsi.experiment import Experiment
 from fedsi.experiment.data import LEARNED_VOCABULARIES
 from fedsi.experiment.paths import is_path
 from fedsi.files import make_folder, write_atomically
-from server.run_folder import MODEL
+from server.runs.folder import MODEL
 from simulations.trained import FinishedRun
 
 STATEMENT = "privacy.json"

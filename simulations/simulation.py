@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from server.app import (
 from server.app import app as server_app
 from server.observer import Observer, observing
 from server.rounds import RoundRecord
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 from simulations.engines.in_process import SERVER_NODE, InProcessGrid
 from simulations.engines.node import RUN_ID
 from simulations.footprint import check_footprint
@@ -83,27 +84,38 @@ def simulate(
     experiment = experiment.located(Path.cwd())
     if corpus is not None:
         experiment = experiment.updated({"data.corpus": corpus.name})
-    folder = Path(out) if out is not None else None
+    folder = RunFolder(Path(out)) if out is not None else None
     if folder:
-        run = RunFolder(folder)
-        run.check_free(experiment, overwrite=overwrite, resume=resume)
-        if resume and (summary := run.summary()):
-            run.forget()
-            return Result(summary, run.model())
+        folder.check_free(experiment, overwrite=overwrite, resume=resume)
+        if resume and (summary := folder.summary()):
+            folder.forget()
+            return Result(summary, folder.model())
     Products(experiment.client)  # refuses a precision that this processor lacks
-    population = prepare(experiment.data, cache, progress, corpus)
-    description = open_population(population).description
-    if not experiment.model.is_imported:  # how large a user's model is, only its code knows
-        layout = build_model(experiment, description.vocabulary_size).layout
-        check_footprint(experiment, layout.size, workers)
-    if on_corpus:
-        on_corpus(description)
     config: dict[str, Scalar] = {
         **experiment.flat(),
-        FOLDER: str(folder or ""),
+        FOLDER: str(folder.path if folder else ""),
         OVERWRITE: overwrite,
         RESUME: resume,
     }
+    with folder.held() if folder else nullcontext():
+        population = prepare(experiment.data, cache, progress, corpus)
+        description = open_population(population).description
+        if not experiment.model.is_imported:  # how large a user's model is, only its code knows
+            layout = build_model(experiment, description.vocabulary_size).layout
+            check_footprint(experiment, layout.size, workers)
+        if on_corpus:
+            on_corpus(description)
+        with observing(on_round or _ignore):
+            state = _run(population, workers, experiment.server.round_timeout, config)
+        if folder:
+            _draw_curves(folder)
+    parameters = state.array_records[PARAMETERS][PARAMETERS].numpy()
+    summary = json.loads(str(state.config_records[RESULT][SUMMARY]))
+    return Result(summary, _named(experiment, summary["vocabulary_size"], parameters))
+
+
+def _run(population: Path, workers: int, longest: float, config: dict[str, Scalar]) -> RecordDict:
+    """Run the server's app over nodes of this machine and return what it leaves."""
     context = Context(
         run_id=RUN_ID,
         node_id=SERVER_NODE,
@@ -111,14 +123,9 @@ def simulate(
         state=RecordDict(),
         run_config=config,
     )
-    longest = experiment.server.round_timeout
-    with InProcessGrid(population, workers, longest) as grid, observing(on_round or _ignore):
+    with InProcessGrid(population, workers, longest) as grid:
         server_app(grid, context)
-    if folder:
-        _draw_curves(folder)
-    parameters = context.state.array_records[PARAMETERS][PARAMETERS].numpy()
-    summary = json.loads(str(context.state.config_records[RESULT][SUMMARY]))
-    return Result(summary, _named(experiment, summary["vocabulary_size"], parameters))
+    return context.state
 
 
 def _check_workers(workers: int, experiment: Experiment) -> None:
@@ -130,14 +137,13 @@ def _check_workers(workers: int, experiment: Experiment) -> None:
         )
 
 
-def _draw_curves(folder: Path) -> None:
+def _draw_curves(run: RunFolder) -> None:
     # Matplotlib takes a second to import, which a run without a folder need not pay.
     from simulations.reports.figures import run_curves, save_figure  # noqa: PLC0415
 
-    run = RunFolder(folder)
     summary = run.summary()
     if summary:
-        save_figure(run_curves(run.records(), summary), folder / "curves")
+        save_figure(run_curves(run.records(), summary), run.path / "curves")
 
 
 def _named(experiment: Experiment, vocabulary: int, flat: NDArray[np.float32]) -> Parameters:

@@ -45,7 +45,7 @@ def audit(
     Without a run, one is made: the preset ``audit`` unless an experiment is named. The exit code is
     1 if the claim is refuted.
     """
-    from server.run_folder import RunFolder
+    from server.runs.folder import RunFolder
     from simulations.membership import membership_of
     from simulations.reports.audit import FIGURE, write_audit
 
@@ -108,7 +108,7 @@ def _claim(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: The folder holds no finished run, or one that cannot be audited.
     """
-    from server.run_folder import EXPERIMENT, RunFolder
+    from server.runs.folder import EXPERIMENT, RunFolder
 
     summary = RunFolder(folder).summary()
     if summary is None:

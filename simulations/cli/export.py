@@ -45,7 +45,7 @@ def export(
 ) -> None:
     """Write a trained model as a function from tokens [batch, time] to logits; or publish it."""
     from fedsi.inference.export import FORMATS
-    from server.run_folder import EXPORTED
+    from server.runs.folder import EXPORTED
     from simulations.trained import open_run
 
     options.check_publish(publish, heldout_is_public=heldout_is_public)

@@ -29,6 +29,7 @@ from simulations.cli.lengths import lengths
 from simulations.cli.predict import generate, predict
 from simulations.cli.privacy import privacy
 from simulations.cli.run import run
+from simulations.cli.signals import terminated_like_interrupted
 from simulations.cli.tradeoff import tradeoff
 from simulations.text import is_of_a_library, log_to_stderr, one_line
 
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     _open_streams()
     if "" not in sys.path:  # a model of one's own may lie in the folder that one works in
         sys.path.append("")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), terminated_like_interrupted():
         warnings.showwarning = _show_warning
         try:
             code = app(arguments, standalone_mode=False)

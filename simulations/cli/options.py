@@ -115,7 +115,7 @@ def _is_corpus(path: Path) -> bool:
     from fedsi.data.formats.recognition import recognise
     from fedsi.data.left_out import LeftOut
     from fedsi.experiment.data import MADE_HERE
-    from server.run_folder import EXPERIMENT
+    from server.runs.folder import EXPERIMENT
 
     if (path / EXPERIMENT).exists():
         raise UserError(f"{path} holds a run; continue it with: fedsi run --resume --out {path}")
@@ -153,7 +153,7 @@ def experiment_of_run(folder: Path, *, trust: bool) -> "Experiment":
         UserError: It cannot be read, or names a model that may not be imported without ``trust``.
     """
     from fedsi.models.trust import check_trusted
-    from server.run_folder import RunFolder
+    from server.runs.folder import RunFolder
 
     experiment = RunFolder(folder).experiment()
     if not trust:

@@ -60,7 +60,7 @@ def run(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run one federated training and write its folder."""
-    from server.run_folder import EXPERIMENT
+    from server.runs.folder import EXPERIMENT
     from simulations.simulation import simulate
 
     options.check_publish(publish, heldout_is_public=heldout_is_public)
@@ -69,7 +69,7 @@ def run(
     anything_named = experiment_file or preset or overrides
     experiment = (
         options.experiment_of_run(folder, trust=trust)
-        if resume and not anything_named and folder.exists()
+        if resume and not anything_named
         else options.resolve(experiment_file, preset, overrides, trust=trust)
     )
     if publish:

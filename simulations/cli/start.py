@@ -1,4 +1,4 @@
-"""Where ``fedsi`` begins: a Ctrl-C while its libraries are loaded ends it like any other."""
+"""Where ``fedsi`` begins: a Ctrl-C, or a SIGTERM, while its libraries are loaded ends it too."""
 
 import os
 import signal
@@ -10,6 +10,8 @@ def main() -> int:
     """Load the command and run it; returns its exit code."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         from simulations.cli.main import main as command
     except ImportError as error:

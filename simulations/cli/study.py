@@ -78,9 +78,16 @@ def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> N
 
 @contextmanager
 def shown(console: Console, folder: Path) -> Iterator[Display]:
-    """Show the progress of a study; a Ctrl-C becomes a ``StoppedError`` that says how to go on."""
+    """Hold a study's folder and show its progress.
+
+    Raises:
+        UserError: Another process works in the folder.
+        StoppedError: After a Ctrl-C; it says how to go on.
+    """
+    from server.runs.lock import held
+
     try:
-        with Display(console) as display:
+        with held(folder), Display(console) as display:
             yield display
     except KeyboardInterrupt:
         raise options.StoppedError(

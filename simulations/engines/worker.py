@@ -64,8 +64,9 @@ def _end_with(descriptor: int) -> None:
 
 def main(descriptor: str, place: str, node_id: str, population: str) -> None:
     """Serve on an inherited socket."""
-    # The terminal sends Ctrl-C to every process; the grid decides when this one ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Terminals and schedulers tell every process to stop; the grid decides when this one ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     log_to_stderr()
     threading.Thread(target=_end_with, args=[int(descriptor)], daemon=True).start()
     position.publish_in(mmap.mmap(int(place), POSITION_BYTES))

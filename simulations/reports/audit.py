@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 from simulations.reports.figures import STYLE, save_figure
 
 FIGURE = "audit"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from server.rounds import RoundRecord
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 
 RUNS = "runs"
 """Subfolder with a run folder for each cell."""

@@ -18,7 +18,7 @@ from fedsi.data.corpus import Progress, silent
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
-from server.run_folder import SCORES
+from server.runs.folder import SCORES
 from simulations.evaluate import evaluate_lengths, open_heldout, score_json
 from simulations.studies.grid import RUNS, FinishedCell
 from simulations.trained import FinishedRun, open_run

@@ -1,6 +1,7 @@
 """Runs the experiments of a study, several at a time, each in a process of its own."""
 
 import contextlib
+import json
 import signal
 import subprocess
 import tempfile
@@ -13,13 +14,11 @@ from typing import IO
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
 from server.rounds import RoundRecord
-from server.run_folder import EXPERIMENT, RunFolder
+from server.runs.folder import EXPERIMENT, RunFolder
 from simulations.engines.processes import own_command, single_threaded_environment
+from simulations.studies.cell import GRACE_SECONDS
 
 POLL_SECONDS = 0.2
-GRACE_SECONDS = 10.0
-"""How long a process may take to leave a checkpoint when it is told to stop."""
-
 OnRecords = Callable[[str, Sequence[RoundRecord]], None]
 """Called with a cell's name and all its rounds so far."""
 
@@ -34,6 +33,13 @@ class _Running:
     folder: RunFolder
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
+
+    def close(self) -> None:
+        """Let go of a process that has ended."""
+        self.errors.close()
+        if self.process.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
 
     def last_words(self) -> str:
         self.errors.seek(0)
@@ -82,7 +88,7 @@ def run_cells(
                 running.remove(cell)
                 if cell.process.returncode:
                     failures.setdefault(cell.last_words(), []).append(cell.name)
-                cell.errors.close()
+                cell.close()
     finally:
         _stop(running)
     if failures:
@@ -135,8 +141,9 @@ def _start(
     )
     if process.stdin:
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(experiment.to_toml().encode())
-            process.stdin.close()
+            # It stays open: when this process ends, however it ends, the other one sees it close.
+            process.stdin.write(json.dumps(experiment.to_toml()).encode() + b"\n")
+            process.stdin.flush()
     return _Running(name, run, process, errors)
 
 
@@ -147,11 +154,11 @@ def _report(cell: _Running, on_records: OnRecords) -> None:
 
 def _stop(running: list[_Running]) -> None:
     for cell in running:
-        cell.process.send_signal(signal.SIGINT)
+        cell.process.send_signal(signal.SIGTERM)  # a SIGINT may be ignored, where a shell says so
     for cell in running:
         try:
             cell.process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             cell.process.kill()
             cell.process.wait()
-        cell.errors.close()
+        cell.close()

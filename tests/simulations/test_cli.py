@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedsi import Experiment
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 from simulations.cli.main import main
 
 TINY = ["--preset", "smoke", "--set", "server.rounds=2", "--set", "server.cohort_size=4"]

@@ -9,7 +9,7 @@ import pytest
 from fedsi import Experiment
 from fedsi.data.prepare import open_population, prepare
 from server.rounds import RoundRecord
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 from simulations import simulate
 
 

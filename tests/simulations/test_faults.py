@@ -25,7 +25,8 @@ from server.exchange import _records
 from server.nodes import NodesError
 from server.observer import Observer
 from server.rounds import RoundRecord, initial_state
-from server.run_folder import CHECKPOINT, RunFolder
+from server.runs.checkpoint import CHECKPOINT
+from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.engines.in_process import InProcessGrid
 from simulations.engines.processes import own_command, single_threaded_environment

@@ -13,7 +13,7 @@ from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.user_model import UserModel
 from server.rounds import RoundRecord
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.trained import open_run

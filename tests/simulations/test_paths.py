@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedsi import Experiment, UserError
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 from simulations.cli import options
 from simulations.cli.main import main
 

@@ -17,7 +17,7 @@ from server.canaries import canary_cohort
 from server.cohorts import Draw, draw_cohort
 from server.privacy import Privacy, privacy_of
 from server.rounds import RoundRecord
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.cli.run import uncovered

@@ -8,7 +8,7 @@ import pytest
 
 from fedsi import Experiment
 from fedsi.hidden import check_not_hidden
-from server.run_folder import RunFolder
+from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.engines.processes import inherited_environment, own_command
 from simulations.studies.runner import run_cells

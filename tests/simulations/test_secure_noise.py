@@ -11,7 +11,8 @@ from fedsi.seeds import Seed
 from server.availability import Trace
 from server.cohorts import Draw, draw_cohort
 from server.rounds import RoundRecord
-from server.run_folder import CHECKPOINT, COHORT_KEY, RunFolder
+from server.runs.checkpoint import CHECKPOINT
+from server.runs.folder import COHORT_KEY, RunFolder
 from simulations import simulate
 from simulations.cli.main import main
 from tests.simulations.test_privacy import POISSON, SHUFFLED
@@ -88,7 +89,7 @@ def test_a_resumed_run_goes_on_with_its_secret(
         simulate(experiment, cache=cache, out=tmp_path, on_round=stop)
     for name in (COHORT_KEY, CHECKPOINT):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
-    secret = RunFolder(tmp_path).secret(32)
+    secret = RunFolder(tmp_path).secret()
     simulate(experiment, cache=cache, out=tmp_path, resume=True)
     assert {seed for seed, _ in drawn} == {secret}
     if settings is SHUFFLED:  # one permutation for all rounds of a pass

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import fedsi
+from fedsi.checksums import Checksums, checksums_of
 from simulations.cli.main import main
 
 SMALL = ["--preset", "smoke", "--set", "server.rounds=1", "--set", "server.cohort_size=4"]
@@ -110,6 +111,7 @@ def test_evaluation_is_held_to_the_runs_corpus(
     copied: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit(copied / "summary.json", '"corpus_sha256": "', '"corpus_sha256": "0')
+    seal(copied)
     assert "is not the one that" in refused(capsys, "evaluate", copied, "--cache", cache)
 
 
@@ -150,6 +152,25 @@ def newer(run: Path) -> None:
     """Make it a run of a later version, which has a key more."""
     edit(run / "experiment.toml", "[model]", "[model]\nnew_part = 1")
     edit(run / "summary.json", f'"fedsi": "{fedsi.__version__}"', '"fedsi": "9.9"')
+    seal(run)
+
+
+def unfinished(run: Path) -> None:
+    """Make it a run that has no summary yet."""
+    (run / "summary.json").unlink()
+    seal(run)
+
+
+def seal(run: Path) -> None:
+    """Give a run's files, as they are now, their checksums."""
+    names = [name for name in Checksums.read(run, "").whole if (run / name).exists()]
+    checksums_of(run, names).write(run)
+
+
+def changed(run: Path, name: str, old: str, new: str) -> None:
+    """Make it a run that was another one from the beginning."""
+    edit(run / name, old, new)
+    seal(run)
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -164,39 +185,35 @@ def cut(path: Path) -> None:
 
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1
+    content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no run": (shutil.rmtree, "holds no run; name the folder of one"),
     "unfinished": (
-        lambda run: (run / "summary.json").unlink(),
+        unfinished,
         "is not finished; finish it with: fedsi run --resume --out",
     ),
-    "damaged summary": (lambda run: cut(run / "summary.json"), "cannot read"),
+    "cut summary": (lambda run: cut(run / "summary.json"), "summary.json is damaged"),
     "no model": (lambda run: (run / "model.safetensors").unlink(), "No such file"),
-    "cut model": (lambda run: cut(run / "model.safetensors"), "cannot read"),
-    "damaged model": (lambda run: flip(run / "model.safetensors"), "SHA-256 is not that"),
-    "empty model": (lambda run: (run / "model.safetensors").write_bytes(b""), "cannot read"),
-    "no vocabulary": (
-        lambda run: (run / "vocabulary.txt").unlink(),
-        "cannot read the vocabulary in",
-    ),
+    "cut model": (lambda run: cut(run / "model.safetensors"), "model.safetensors is damaged"),
+    "flipped model": (lambda run: flip(run / "model.safetensors"), "model.safetensors is damaged"),
+    "no vocabulary": (lambda run: (run / "vocabulary.txt").unlink(), "cannot read"),
+    "flipped vocabulary": (lambda run: flip(run / "vocabulary.txt"), "vocabulary.txt is damaged"),
+    "flipped experiment": (lambda run: flip(run / "experiment.toml"), "experiment.toml is damaged"),
+    "no checksums": (lambda run: (run / "checksums.json").unlink(), "cannot read"),
+    "flipped checksums": (lambda run: flip(run / "checksums.json"), "checksums.json"),
     "shorter vocabulary": (
-        lambda run: edit(run / "vocabulary.txt", "word7\n", ""),
+        lambda run: changed(run, "vocabulary.txt", "word7\n", ""),
         "has 203 token ids and the model 204",
     ),
-    "swapped vocabulary": (
-        lambda run: edit(run / "vocabulary.txt", "word7\nword8\n", "word8\nword7\n"),
-        "is not the vocabulary that the run wrote",
-    ),
     "another model": (
-        lambda run: edit(run / "experiment.toml", "layers = 1", "layers = 2"),
+        lambda run: changed(run, "experiment.toml", "layers = 1", "layers = 2"),
         "are not those of the model that",
     ),
     "heads": (
-        lambda run: edit(run / "experiment.toml", "heads = 4", "heads = 3"),
+        lambda run: changed(run, "experiment.toml", "heads = 4", "heads = 3"),
         "model.heads (3) does not divide model.embedding_size (16)",
     ),
     "another version's key": (
@@ -204,7 +221,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         f"was written by fedsi 9.9 and this is {fedsi.__version__}, which cannot use it",
     ),
     "another version's summary": (
-        lambda run: edit(run / "summary.json", '"vocabulary_size"', '"words"'),
+        lambda run: changed(run, "summary.json", '"vocabulary_size"', '"words"'),
         "cannot use it (its summary has no vocabulary_size)",
     ),
 }
@@ -222,7 +239,7 @@ def test_a_spoiled_run_is_refused(
 def test_a_version_that_can_be_used_is_used(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    edit(copied / "summary.json", f'"fedsi": "{fedsi.__version__}"', '"fedsi": "0.0.9"')
+    changed(copied, "summary.json", f'"fedsi": "{fedsi.__version__}"', '"fedsi": "0.0.9"')
     answer(capsys, "predict", copied, "word3")
 
 

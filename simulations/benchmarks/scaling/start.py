@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedsi.data.corpus import Progress
 from fedsi.experiment import Experiment
-from server.run_folder import ROUNDS
+from server.runs.rounds_file import ROUNDS
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.scaling.finding import Finding
 from simulations.engines.processes import inherited_environment, own_command

@@ -1,0 +1,182 @@
+"""Checksums of a folder's files: what is read back is what was written, or refused.
+
+``checksums.json`` has the SHA-256 of each small file, which is read whole, and of each large array,
+which is memory-mapped, the CRC-32 of every 64 KiB, which is checked when it is first touched. It
+guards against damage, not against malice: whoever can change a file can change its checksum.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.errors import DamagedError
+from fedsi.files import write_atomically
+
+CHECKSUMS = "checksums.json"
+CHUNK = 1 << 16
+"""Bytes with one checksum. A client's few kilobytes should not make a megabyte be read."""
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """The checksums of one folder's files, by name."""
+
+    whole: dict[str, str] = field(default_factory=dict)
+    """SHA-256, in hexadecimal."""
+    chunks: dict[str, str] = field(default_factory=dict)
+    """CRC-32 of each chunk, eight hexadecimal digits each, one after the other."""
+
+    def write(self, folder: Path) -> None:
+        """Write ``checksums.json``, which carries a checksum of itself."""
+        content = {"sha256": _sha256_of(vars(self)), **vars(self)}
+        write_atomically(folder / CHECKSUMS, (json.dumps(content, indent=1) + "\n").encode())
+
+    @classmethod
+    def read(cls, folder: Path, advice: str) -> "Checksums":
+        """Read what ``write`` wrote.
+
+        Args:
+            folder: The folder.
+            advice: What to do about damage; the end of the sentence.
+
+        Raises:
+            DamagedError: The file is missing or damaged.
+        """
+        path = folder / CHECKSUMS
+        try:
+            content = json.loads(path.read_bytes())
+            expected = content.pop("sha256")
+            sums = cls(**content)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(f"cannot read {path}: {_reason(error)}; {advice}") from None
+        if _sha256_of(vars(sums)) != expected:
+            raise DamagedError(f"{path} is damaged; {advice}")
+        return sums
+
+    def with_whole(self, more: Mapping[str, str]) -> "Checksums":
+        """Return the checksums with those of further small files, or of new content."""
+        return Checksums({**self.whole, **more}, self.chunks)
+
+    def read_file(self, path: Path, advice: str) -> bytes:
+        """Return the content of a small file.
+
+        Raises:
+            DamagedError: It is missing, or not what was written.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DamagedError(f"cannot read {path}: {error.strerror}; {advice}") from None
+        if hashlib.sha256(content).hexdigest() != self.whole.get(path.name):
+            raise DamagedError(
+                f"{path} is damaged: its SHA-256 is not that of {CHECKSUMS}; {advice}"
+            )
+        return content
+
+    def map_array(self, path: Path, advice: str) -> "CheckedArray":
+        """Map a large array into memory.
+
+        Raises:
+            DamagedError: It is missing, or has another size or shape than was written.
+        """
+        try:
+            return CheckedArray(path, bytes.fromhex(self.chunks[path.name]), advice)
+        except (OSError, ValueError, EOFError, KeyError) as error:
+            raise DamagedError(f"{path} is damaged ({_reason(error)}); {advice}") from None
+
+
+class CheckedArray:
+    """A memory-mapped array, read only; each chunk is checked when it is first touched.
+
+    Args:
+        path: A ``.npy`` file of one dimension.
+        sums: The big-endian CRC-32 of each chunk.
+        advice: What to do about damage; the end of the sentence.
+
+    Raises:
+        ValueError: The file has another size, or its header is damaged.
+    """
+
+    def __init__(self, path: Path, sums: bytes, advice: str) -> None:
+        self._path, self._advice = path, advice
+        self._sums = np.frombuffer(sums, ">u4")
+        size = path.stat().st_size
+        if -(-size // CHUNK) != len(self._sums):
+            raise ValueError(f"it has {size} bytes, which is not what was written")
+        self._bytes = np.memmap(path, np.uint8, mode="r")
+        self._sound = np.zeros(len(self._sums), dtype=bool)
+        self._check(0, 1)  # the header, before NumPy believes it
+        self._array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        self._start = int(self._array.offset)
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    @overload
+    def __getitem__(self, place: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> NDArray[Any]: ...
+
+    def __getitem__(self, place: int | slice) -> Any:
+        """Return a number, or a slice without a step.
+
+        Raises:
+            DamagedError: The file is not what was written there.
+        """
+        part = place if isinstance(place, slice) else slice(place, place + 1 or None)
+        first, last, _ = part.indices(len(self._array))
+        if first < last:
+            width = self._array.itemsize
+            self._check(self._start + first * width, self._start + last * width)
+        return self._array[place]
+
+    def _check(self, first: int, last: int) -> None:
+        """Check the chunks that some bytes lie in."""
+        chunks = slice(first // CHUNK, -(-last // CHUNK))
+        if self._sound[chunks].all():
+            return
+        for chunk in range(chunks.start, chunks.stop):
+            if self._sound[chunk]:
+                continue
+            start = chunk * CHUNK
+            if zlib.crc32(self._bytes[start : start + CHUNK].data) != self._sums[chunk]:
+                raise DamagedError(
+                    f"{self._path} is damaged: bytes {start} to {start + CHUNK} are not what was "
+                    f"written; {self._advice}"
+                )
+            self._sound[chunk] = True
+
+
+def checksums_of(folder: Path, files: Iterable[str], arrays: Iterable[str] = ()) -> Checksums:
+    """Return the checksums of some files of a folder.
+
+    Args:
+        folder: The folder.
+        files: Names of small files.
+        arrays: Names of large arrays, whose chunks are checked one by one.
+    """
+    whole = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+    return Checksums(whole, {name: _chunk_sums(folder / name) for name in arrays})
+
+
+def _chunk_sums(path: Path) -> str:
+    with path.open("rb") as file:
+        return "".join(f"{zlib.crc32(chunk):08x}" for chunk in iter(lambda: file.read(CHUNK), b""))
+
+
+def _sha256_of(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

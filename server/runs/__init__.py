@@ -1,0 +1,1 @@
+"""What a run leaves on disk, and what a resumed one reads of it."""

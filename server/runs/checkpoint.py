@@ -1,0 +1,115 @@
+"""The checkpoint: everything that the next round needs, in one file with a hash of its own."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fedsi.errors import DamagedError, UserError
+from fedsi.privacy.participation import Participations
+from server.rounds import State
+from server.runs.rounds_file import Seal
+
+CHECKPOINT = "checkpoint.safetensors"
+
+_OPTIMIZER, _PRIVACY, _PARTICIPATIONS = "optimizer.", "privacy.", "participations."
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after a round, and which rows go with it."""
+
+    state: State
+    seal: Seal
+
+
+def write_checkpoint(checkpoint: Checkpoint, data_sha256: str) -> bytes:
+    """Return a checkpoint as the bytes of a safetensors file.
+
+    Args:
+        checkpoint: The state after at least one round, and its rows.
+        data_sha256: Hash of the corpus, and of the trace if there is one.
+    """
+    arrays = _arrays(checkpoint.state)
+    meta = {
+        "round": str(checkpoint.state.round_number),
+        "data_sha256": data_sha256,
+        "row": checkpoint.seal.row,
+        "rows_sha256": checkpoint.seal.sha256,
+    }
+    return bytes(save(dict(arrays), metadata={**meta, "sha256": _sha256_of(arrays, meta)}))
+
+
+def read_checkpoint(content: bytes, path: Path, fresh: State, data_sha256: str) -> Checkpoint:
+    """Return the checkpoint that ``write_checkpoint`` made.
+
+    Args:
+        content: The bytes of the file.
+        path: The file's path, for the error.
+        fresh: The state before the first round; it has the shapes.
+        data_sha256: Hash of the corpus and of the trace as they are now.
+
+    Raises:
+        UserError: It is damaged, or made from another corpus, trace or model.
+    """
+    try:
+        # Copies, so that they can be written to.
+        arrays = {name: np.array(value) for name, value in load(content).items()}
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        meta = dict(header["__metadata__"])
+        sound = meta.pop("sha256") == _sha256_of(arrays, meta)
+        reason = "its SHA-256 is not that of its content"
+    except (SafetensorError, ValueError, KeyError) as error:
+        sound, reason = False, str(error)
+    if not sound:
+        raise DamagedError(
+            f"the checkpoint {path} is damaged ({reason}); start again with --overwrite"
+        )
+    shapes = {name: array.shape for name, array in arrays.items()}
+    expected = {name: array.shape for name, array in _arrays(fresh).items()}
+    if meta["data_sha256"] != data_sha256 or shapes != expected:
+        raise UserError(
+            f"the checkpoint {path} was made from another corpus or trace; start again with "
+            "--overwrite"
+        )
+    state = _state(int(meta["round"]), arrays, fresh)
+    return Checkpoint(state, Seal(meta["row"], meta["rows_sha256"]))
+
+
+def _arrays(state: State) -> Arrays:
+    """Return everything of a state that a checkpoint keeps, by name."""
+    participations = vars(state.participations) if state.participations else {}
+    return {
+        "parameters": state.parameters,
+        **{_OPTIMIZER + name: array for name, array in state.optimizer.items()},
+        **{_PRIVACY + name: array for name, array in state.privacy.items()},
+        **{_PARTICIPATIONS + name: array for name, array in participations.items()},
+    }
+
+
+def _state(number: int, arrays: Arrays, fresh: State) -> State:
+    optimizer, privacy = (
+        {name: arrays[prefix + name] for name in part}
+        for prefix, part in ((_OPTIMIZER, fresh.optimizer), (_PRIVACY, fresh.privacy))
+    )
+    participations = fresh.participations and Participations(
+        **{field.name: arrays[_PARTICIPATIONS + field.name] for field in fields(Participations)}
+    )
+    return State(number, arrays["parameters"], optimizer, privacy, participations)
+
+
+def _sha256_of(arrays: Arrays, meta: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(meta), sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,301 @@
+"""What a run leaves on disk.
+
+``experiment.toml`` and the vocabulary (at the beginning), ``rounds.csv`` (one row a round, written
+as it ends), ``summary.json`` and ``model.safetensors`` (at the end), and
+``checkpoint.safetensors`` while the run is not finished; ``canaries.csv`` if it was audited.
+``checksums.json`` has a hash of each of them that is whole; the checkpoint has its own, and one of
+the rows before it. A run with secure noise has ``secret.key`` besides while it is not finished.
+Checkpoint and secret tell what privacy hides, past noise and who took part: only their owner may
+read them.
+"""
+
+import json
+from contextlib import AbstractContextManager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_torch
+from torch import Tensor
+
+from fedsi.checksums import CHECKSUMS, Checksums
+from fedsi.data.vocabulary import VOCABULARY_FILES
+from fedsi.errors import DamagedError, UserError
+from fedsi.experiment import Experiment
+from fedsi.files import OWNER, cannot_write, sha256_of_file, write_atomically
+from server.canaries import canaries_csv, read_canaries_csv
+from server.rounds import RoundRecord, State
+from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
+from server.runs.killed import unlisted_experiment
+from server.runs.lock import held
+from server.runs.rounds_file import ROUNDS, RoundsFile, parse_rows
+
+EXPERIMENT, SUMMARY = "experiment.toml", "summary.json"
+MODEL, CANARIES = "model.safetensors", "canaries.csv"
+COHORT_KEY = "secret.key"
+"""What decides who takes part in a run with secure noise, while the run is not finished."""
+EXPORTED = {"onnx": "model.onnx", "torch-export": "model.pt2"}
+"""Where the model is exported to, by format, if no other place is named."""
+SCORES = "lengths.json"
+"""What the model scored at each sequence length of a study."""
+_OF_THE_MODEL = (*EXPORTED.values(), SCORES)
+"""Made of a finished run's model later, and void with it."""
+_FILES = (
+    EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT, CANARIES, COHORT_KEY,
+    CHECKSUMS,
+)  # fmt: skip
+_LATER = (SUMMARY, MODEL, CHECKPOINT)
+"""Not there before ``checksums.json`` is."""
+_MEND = "put back the file that the run wrote, or run again with fedsi run --overwrite"
+
+
+class RunFolder:
+    """A run's folder.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rounds = RoundsFile(path)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the folder, so that no other process runs in it."""
+        return held(self.path)
+
+    def check_free(self, experiment: Experiment, *, overwrite: bool, resume: bool) -> None:
+        """Refuse a place that this experiment's run must not be written to.
+
+        Raises:
+            UserError: The folder holds a run and neither ``overwrite`` nor ``resume`` is set; or
+                the path is a file; or what is there is damaged, or another experiment's run.
+        """
+        if overwrite and resume:
+            raise UserError("give either --resume or --overwrite, not both")
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file; name a folder with --out")
+        taken = any((self.path / name).exists() for name in _FILES)
+        if not taken or overwrite:
+            return
+        if not resume:
+            raise UserError(
+                f"{self.path} already holds a run; continue it with --resume, replace it with "
+                "--overwrite, or name another folder with --out"
+            )
+        if self.experiment() != experiment:
+            raise UserError(
+                f"{self.path} holds a run of another experiment; resume it without naming an "
+                "experiment, or name another folder with --out"
+            )
+
+    def claim(self, experiment: Experiment, *, overwrite: bool, resume: bool) -> None:
+        """Make the folder ready for a run's rows.
+
+        A run that was killed before it had begun, or of which there is nothing yet, begins.
+
+        Raises:
+            UserError: As ``check_free``; or the place cannot be written.
+        """
+        self.check_free(experiment, overwrite=overwrite, resume=resume)
+        if resume and self._checksums():
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in (*_FILES, *_OF_THE_MODEL):
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        toml = experiment.to_toml().encode()
+        write_atomically(self.path / EXPERIMENT, toml)
+        self._rounds.replace([])
+        self._list({EXPERIMENT: sha256(toml).hexdigest()})
+
+    def experiment(self) -> Experiment:
+        """Read the run's experiment.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        path, sums = self.path / EXPERIMENT, self._checksums()
+        if not sums:
+            return unlisted_experiment(path)
+        content = sums.read_file(path, _MEND)
+        return Experiment.from_toml(content.decode(), source=str(path))
+
+    def save_vocabulary(self, file_name: str, text: str) -> None:
+        """Keep what the model's token ids stand for; ``load_vocabulary`` reads it."""
+        content = text.encode("utf-8", "surrogatepass")
+        write_atomically(self.path / file_name, content)
+        self._list({file_name: sha256(content).hexdigest()})
+
+    def check_vocabulary(self) -> None:
+        """Refuse a vocabulary that is not the one that the run wrote.
+
+        Raises:
+            DamagedError: It is damaged, or missing.
+        """
+        sums = self._checksums() or Checksums()
+        for name in VOCABULARY_FILES:
+            if name in sums.whole or (self.path / name).exists():
+                sums.read_file(self.path / name, _MEND)
+
+    def vocabulary_sha256(self) -> str:
+        """Return the hash of the vocabulary's file."""
+        return next(
+            sha256_of_file(self.path / name)
+            for name in VOCABULARY_FILES
+            if (self.path / name).exists()
+        )
+
+    def save_secret(self, secret: bytes) -> None:
+        """Keep what decides who takes part; only the file's owner can read it."""
+        content = secret.hex().encode()
+        write_atomically(self.path / COHORT_KEY, content, OWNER)
+        self._list({COHORT_KEY: sha256(content).hexdigest()})
+
+    def secret(self) -> bytes:
+        """Read what decides who takes part.
+
+        Raises:
+            DamagedError: It is missing or damaged.
+        """
+        path = self.path / COHORT_KEY
+        try:
+            return bytes.fromhex((self._checksums() or Checksums()).read_file(path, "").decode())
+        except DamagedError:
+            raise DamagedError(
+                f"{path} is missing or damaged, and without it nobody can draw the cohorts that "
+                "the run with privacy.secure_noise began with; put it back, or start again with "
+                "--overwrite"
+            ) from None
+
+    def save_canaries(self, scores: NDArray[np.float64], included: NDArray[np.bool_]) -> None:
+        """Write ``canaries.csv``: a row for each canary of an audited run."""
+        content = canaries_csv(scores, included)
+        write_atomically(self.path / CANARIES, content)
+        self._list({CANARIES: sha256(content).hexdigest()})
+
+    def canaries(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Read ``canaries.csv``: the scores, and whether each canary took part.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        return read_canaries_csv(
+            (self._checksums() or Checksums()).read_file(self.path / CANARIES, _MEND)
+        )
+
+    def append(self, record: RoundRecord) -> None:
+        """Add a row to ``rounds.csv``.
+
+        Raises:
+            UserError: The disk is full; the rows before stay as they were.
+        """
+        self._rounds.append(record)
+
+    def records(self) -> list[RoundRecord]:
+        """Read ``rounds.csv``.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        sums = self._checksums()
+        if sums and ROUNDS in sums.whole:
+            content = sums.read_file(self._rounds.path, _MEND)
+            return parse_rows(content, self._rounds.path)
+        return self._rounds.read()
+
+    def save_checkpoint(self, state: State, record: RoundRecord, data_sha256: str) -> None:
+        """Keep what the next round needs; an older checkpoint is replaced at once.
+
+        The rows of the rounds before are brought to the disk first; that of this one may be
+        written before or after.
+
+        Args:
+            state: The state after the round.
+            record: The round's record.
+            data_sha256: Hash of the corpus, and of the trace if there is one.
+        """
+        self._rounds.sync()
+        checkpoint = Checkpoint(state, self._rounds.seal(record))
+        content = write_checkpoint(checkpoint, data_sha256)
+        write_atomically(self.path / CHECKPOINT, content, OWNER)
+
+    def load_checkpoint(self, fresh: State, data_sha256: str) -> State:
+        """Return the state to continue from, and make ``rounds.csv`` end with its round.
+
+        Args:
+            fresh: The state before the first round, returned if there is no checkpoint yet.
+            data_sha256: Hash of the corpus, and of the trace if there is one, as they are now.
+
+        Raises:
+            UserError: The checkpoint is damaged, or made from another corpus, trace or model; or
+                the rows before it are not those that the run wrote.
+        """
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            self._rounds.replace([])
+            return fresh
+        checkpoint = read_checkpoint(path.read_bytes(), path, fresh, data_sha256)
+        self._rounds.cut(checkpoint.state.round_number, checkpoint.seal)
+        return checkpoint.state
+
+    def finish(self, summary: dict[str, Any], model: bytes) -> None:
+        """Write the model and the summary, and forget past noise, who took part and the secret.
+
+        The run is finished when ``checksums.json`` has the summary.
+        """
+        text = (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode()
+        write_atomically(self.path / MODEL, model)
+        write_atomically(self.path / SUMMARY, text)
+        contents = {MODEL: model, SUMMARY: text}
+        hashes = {name: sha256(content).hexdigest() for name, content in contents.items()}
+        self._list({**hashes, ROUNDS: self._rounds.sha256()})
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove what a finished run has no use for, and nobody else may see."""
+        for name in (CHECKPOINT, COHORT_KEY):
+            (self.path / name).unlink(missing_ok=True)
+
+    def summary(self) -> dict[str, Any] | None:
+        """Read the summary; None while the run is not finished.
+
+        Raises:
+            DamagedError: It is damaged, or missing though the run is finished.
+        """
+        sums = self._checksums()
+        if not sums or SUMMARY not in sums.whole:
+            return None
+        return dict(json.loads(sums.read_file(self.path / SUMMARY, _MEND)))
+
+    def model(self) -> dict[str, Tensor]:
+        """Read the named parameters of a finished run.
+
+        Raises:
+            UserError: The file is missing or damaged.
+        """
+        path = self.path / MODEL
+        content = (self._checksums() or Checksums()).read_file(path, _MEND)
+        try:
+            return dict(load_torch(content))
+        except (SafetensorError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {error}; {_MEND}") from None
+
+    def _checksums(self) -> Checksums | None:
+        """Read the checksums; None for a run that has not begun.
+
+        Raises:
+            DamagedError: They are damaged, or missing though the run has begun.
+        """
+        begun = (CHECKSUMS, *_LATER)
+        if not any((self.path / name).exists() for name in begun):
+            return None
+        return Checksums.read(self.path, _MEND)
+
+    def _list(self, hashes: dict[str, str]) -> None:
+        (self._checksums() or Checksums()).with_whole(hashes).write(self.path)

@@ -1,0 +1,184 @@
+"""``rounds.csv``: one row a round, written as it ends."""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fedsi.errors import DamagedError, UserError
+from fedsi.files import cannot_write, write_atomically
+from fedsi.training.metrics import Metrics
+from server.rounds import RoundRecord
+
+ROUNDS = "rounds.csv"
+START_AGAIN = "put it back, or start again with --overwrite"
+
+_ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
+_METRICS = [field.name for field in fields(Metrics)]
+COLUMNS = [*_ROUND_TYPES, *(f"heldout_{name}" for name in _METRICS)]
+"""Columns of ``rounds.csv``; the held-out ones are empty in rounds without evaluation."""
+
+_LINE_END = b"\r\n"
+_HEADER = ",".join(COLUMNS).encode() + _LINE_END
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What a checkpoint keeps of the rows, so that a resumed run has each of them once.
+
+    The checkpoint of a round is written before the round's row. A run that is killed in between
+    finds the row here, and so neither loses it nor runs the round again.
+    """
+
+    row: str
+    """The line of the checkpoint's round, without its end."""
+    sha256: str
+    """Hash of the whole file up to that line, in hexadecimal."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What this process wrote; replaced whole, so that no Ctrl-C finds it half changed."""
+
+    digest: Any
+    """SHA-256 of the file."""
+    rounds: int
+
+    def with_row(self, line: bytes, number: int) -> "_Written":
+        digest = self.digest.copy()
+        digest.update(line)
+        return _Written(digest, number)
+
+
+class RoundsFile:
+    """The rows of a run.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / ROUNDS
+        self._written = _Written(hashlib.sha256(), 0)
+
+    def replace(self, records: Sequence[RoundRecord]) -> None:
+        """Write the file anew with some rows, numbered from 1."""
+        self._write(_HEADER + b"".join(map(_line, records)), len(records))
+
+    def append(self, record: RoundRecord) -> None:
+        """Add a row.
+
+        Raises:
+            UserError: The disk is full; the rows before stay as they were.
+        """
+        line = _line(record)
+        try:
+            with self.path.open("r+b") as file:
+                end = file.seek(0, io.SEEK_END)
+                try:
+                    file.write(line)
+                    file.flush()
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        self._written = self._written.with_row(line, record.round)
+
+    def sync(self) -> None:
+        """Bring the rows to the disk."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def sha256(self) -> str:
+        """Return the hash of what was written."""
+        return str(self._written.digest.hexdigest())
+
+    def seal(self, record: RoundRecord) -> Seal:
+        """Return what the checkpoint of the last round keeps, whether it has its row or not."""
+        line, written = _line(record), self._written
+        if record.round > written.rounds:
+            written = written.with_row(line, record.round)
+        return Seal(line.removesuffix(_LINE_END).decode(), written.digest.hexdigest())
+
+    def cut(self, rounds: int, seal: Seal) -> None:
+        """Keep the rows of the first rounds, the last of them from the checkpoint.
+
+        Raises:
+            DamagedError: They are not the rows that the run wrote.
+        """
+        try:
+            lines = self.path.read_bytes().split(_LINE_END)
+        except OSError as error:
+            raise DamagedError(
+                f"cannot read {self.path}: {error.strerror}; {START_AGAIN}"
+            ) from None
+        # The header and the rows before the last.
+        whole = b"".join(line + _LINE_END for line in (*lines[:rounds], seal.row.encode()))
+        if hashlib.sha256(whole).hexdigest() != seal.sha256:
+            raise DamagedError(
+                f"{self.path} does not hold the rows that the run wrote in the {rounds} rounds "
+                f"before its checkpoint; {START_AGAIN}"
+            )
+        self._write(whole, rounds)
+
+    def read(self) -> list[RoundRecord]:
+        """Read all rows.
+
+        Raises:
+            UserError: The file is missing, damaged or of another version.
+        """
+        try:
+            return parse_rows(self.path.read_bytes(), self.path)
+        except OSError as error:
+            raise UserError(
+                f"cannot read {self.path}: {error.strerror}; start again with --overwrite"
+            ) from None
+
+    def _write(self, content: bytes, rounds: int) -> None:
+        write_atomically(self.path, content)
+        self._written = _Written(hashlib.sha256(content), rounds)
+
+
+def parse_rows(content: bytes, path: Path) -> list[RoundRecord]:
+    """Return the rounds that the bytes of a file hold.
+
+    Args:
+        content: The bytes of the file.
+        path: The file's path, for the error.
+
+    Raises:
+        UserError: They are damaged, or of another version.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        columns = reader.fieldnames
+        rows = list(reader)
+        if columns != COLUMNS:
+            raise UserError(
+                f"{path} has the columns of another version of fedsi; start again with "
+                "--overwrite, or name another folder with --out"
+            )
+        return [_record(row) for row in rows]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {error}; start again with --overwrite") from None
+
+
+def _line(record: RoundRecord) -> bytes:
+    text = io.StringIO()
+    heldout = astuple(record.heldout) if record.heldout else [""] * len(_METRICS)
+    values = [getattr(record, name) for name in _ROUND_TYPES]
+    csv.writer(text, lineterminator=_LINE_END.decode()).writerow([*values, *heldout])
+    return text.getvalue().encode()
+
+
+def _record(row: dict[str, str]) -> RoundRecord:
+    values = {name: kind(row[name]) for name, kind in _ROUND_TYPES.items()}  # type: ignore
+    heldout = {name: row[f"heldout_{name}"] for name in _METRICS}
+    evaluated = heldout["loss"] != ""
+    metrics = Metrics(**{k: float(v) for k, v in heldout.items()}) if evaluated else None
+    return RoundRecord(**values, heldout=metrics)
