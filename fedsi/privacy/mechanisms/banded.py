@@ -80,7 +80,7 @@ class Banded:
         """
         row = self.diagonals[round_number - 1]
         value = fresh(0).copy()
-        if not state:
+        if "earlier" not in state:
             value /= row[0]
             return value
         earlier = state["earlier"]

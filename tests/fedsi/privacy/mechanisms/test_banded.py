@@ -119,6 +119,8 @@ def test_more_bands_than_separation_are_refused() -> None:
 def test_one_band_is_independent_noise() -> None:
     mechanism = build(plan("banded", 12, min_separation=4, bands=1))
     assert mechanism.initial_state(3) == {}
+    others = {"what else a run remembers": np.zeros(1, np.float32)}
+    assert mechanism.noise(others, 1, lambda _: np.ones(3, np.float32)).tolist() == [1.0] * 3
     np.testing.assert_allclose(inverse(mechanism, 12), np.eye(12), atol=1e-12)
     assert mechanism.sensitivity == math.sqrt(3)
 
