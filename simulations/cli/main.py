@@ -19,6 +19,7 @@ from click.exceptions import NoArgsIsHelpError
 import fedsi
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.memory import is_out_of_memory
+from simulations.cli import options
 from simulations.cli.audit import audit
 from simulations.cli.bench import bench
 from simulations.cli.compare import compare
@@ -27,6 +28,7 @@ from simulations.cli.evaluate import evaluate
 from simulations.cli.export import export
 from simulations.cli.lengths import lengths
 from simulations.cli.predict import generate, predict
+from simulations.cli.presets import presets
 from simulations.cli.privacy import privacy
 from simulations.cli.run import run
 from simulations.cli.signals import terminated_like_interrupted
@@ -51,6 +53,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(audit)
 app.command()(privacy)
+app.command()(presets)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 
@@ -86,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
             if failure is None:
                 raise
             return _fail(*failure)
+        finally:
+            options.remove_unused()
     # Typer turns a Ctrl-C that no command caught into a code of its own.
     return _fail("interrupted", 1) if code == _INTERRUPTED else int(code or 0)
 

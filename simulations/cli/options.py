@@ -1,6 +1,8 @@
 """What several commands share: options, and how they become an experiment."""
 
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +12,7 @@ from rich.text import Text
 
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.errors import UnfinishedError, UserError
+from fedsi.files import cannot_write, make_folder
 from simulations.presets import load_preset, preset_names
 from simulations.text import visible
 
@@ -26,7 +29,11 @@ ExperimentFile = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option("--preset", metavar="NAME", help=f"One of {', '.join(preset_names())}."),
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help=f"One of {', '.join(preset_names())}; fedsi presets says more.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -173,9 +180,39 @@ def check_publish(publish: Path | None, *, heldout_is_public: bool) -> None:
         )
 
 
+_claimed: list[Path] = []
+"""Folders that this process has made, the outer ones first."""
+
+
 def default_folder(kind: str) -> Path:
-    """Return a fresh folder's name under ``results``."""
-    return Path("results") / f"{kind}-{datetime.now():%Y-%m-%d-%H%M%S}"
+    """Make a folder under ``results`` that no other process has, and return it.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    place = Path("results")
+    stem = f"{kind}-{datetime.now():%Y-%m-%d-%H%M%S}"
+    if not place.exists():
+        make_folder(place)
+        _claimed.append(place)
+    for number in count(1):
+        folder = place / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:  # of another run that began in the same second
+            continue
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+        break
+    _claimed.append(folder)
+    return folder
+
+
+def remove_unused() -> None:
+    """Remove the folders that ``default_folder`` made and nothing was written to."""
+    while _claimed:
+        with suppress(OSError):
+            _claimed.pop().rmdir()
 
 
 def output() -> Console:

@@ -16,6 +16,28 @@ def preset_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
+SECONDS: dict[str, float | None] = {
+    "audit": 15,
+    "cifg_19m": 7 * 60,
+    "cifg_4_7m": 2 * 60,
+    "length": 25,
+    "privacy_quickstart": 20,
+    "quickstart": 20,
+    "smoke": 5,
+    "stackoverflow_cifg": None,
+    "stackoverflow_transformer": None,
+    "transformer_21m": 7 * 60,
+}
+"""About how long ``fedsi run --workers 2`` takes on two cores when the corpus is prepared: half of
+the processor's seconds of some rounds, times the rounds. None for a corpus that is not here."""
+
+
+def what_it_is(name: str) -> str:
+    """Return the first line of a preset's file, which says what it is."""
+    text = resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return text.partition("\n")[0].removeprefix("# ")
+
+
 def load_preset(name: str) -> "Experiment":
     """Return a preset.
 

@@ -1,9 +1,12 @@
 """Presets load, and those named for a size have it."""
 
+import json
+
 import pytest
 
 from fedsi.models.build import build_model
-from simulations.presets import load_preset, preset_names
+from simulations.cli.main import main
+from simulations.presets import SECONDS, load_preset, preset_names, what_it_is
 
 SPECIAL_TOKENS = 4
 
@@ -46,3 +49,19 @@ def test_the_21_million_transformer() -> None:
     assert published == pytest.approx(20.92e6, abs=5e3)
     output_bias, norms = tokens, (2 * layers + 1) * 2 * size
     assert parameters_of("transformer_21m") == published + output_bias + norms == 20_939_680
+
+
+def test_each_preset_says_what_it_is() -> None:
+    assert set(SECONDS) == set(preset_names())
+    for name in preset_names():
+        assert what_it_is(name).endswith(".")
+        assert len(what_it_is(name)) < 90
+
+
+def test_the_command_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets", "--json"]) == 0
+    found = {one["preset"]: one for one in json.loads(capsys.readouterr().out)}
+    assert set(found) == set(preset_names())
+    assert found["cifg_4_7m"]["parameters"] == 4_704_160
+    assert main(["presets"]) == 0
+    assert "4,704,160" in capsys.readouterr().out
