@@ -196,16 +196,23 @@ def _read_intervals(path: Path) -> tuple[list[str], Floats]:
     times: list[tuple[float, float]] = []
     try:
         lines = csv.reader(read_text(path).splitlines())
-        if next(lines, None) != HEADER:
-            raise UserError(f"the trace {path} must begin with the line {','.join(HEADER)}")
+        header = [name.strip() for name in next(lines, [])]
+        if not set(HEADER) <= set(header):
+            raise UserError(
+                f"the trace {path} must begin with the line {','.join(HEADER)}; further columns "
+                "may follow"
+            )
+        places = [header.index(name) for name in HEADER]
         for line in lines:
-            interval = _interval(line)
-            if interval is None:
+            if not any(map(str.strip, line)):
+                continue
+            interval = _interval(line, places)
+            if interval is None or len(line) > len(header):
                 raise UserError(
                     f"line {lines.line_num} of the trace {path} must be a client's id and two "
                     f"times in seconds with 0 <= start < end, not {','.join(line)!r}"
                 )
-            names.append(line[0])
+            names.append(line[places[0]])
             times.append(interval)
     except OSError as error:
         raise UserError(f"cannot read the trace {path}: {error.strerror}") from None
@@ -216,14 +223,14 @@ def _read_intervals(path: Path) -> tuple[list[str], Floats]:
     return names, np.array(times)
 
 
-def _interval(line: Sequence[str]) -> tuple[float, float] | None:
+def _interval(line: Sequence[str], places: Sequence[int]) -> tuple[float, float] | None:
     """Return start and end, or None for a line that says something else."""
     try:
-        _, start, end = line[0], float(line[1]), float(line[2])
+        client, start, end = (line[place] for place in places)
+        first, last = float(start), float(end)
     except (IndexError, ValueError):
         return None
-    sound = len(line) == len(HEADER) and 0 <= start < end < math.inf
-    return (start, end) if sound else None
+    return (first, last) if client and 0 <= first < last < math.inf else None
 
 
 @lru_cache(maxsize=2)

@@ -5,29 +5,47 @@ from hashlib import sha256
 from typing import Any
 
 from fedsi.data.corpus import Corpus, Row
+from fedsi.data.formats.cells import CellError, id_of
 from fedsi.data.formats.files import Columns
 from fedsi.data.formats.hugging_face import dataset_rows, in_memory
+from fedsi.data.left_out import LeftOut
 from fedsi.errors import UserError
 
 
-def corpus_from_mapping(texts: Mapping[str, Iterable[str]], name: str = "mapping") -> Corpus:
+def corpus_from_mapping(texts: Mapping[Any, Iterable[str]], name: str = "mapping") -> Corpus:
     """Make a corpus of texts by client.
 
     Args:
-        texts: The texts of each client, each one an example; they are copied.
+        texts: The texts of each client, each one an example; they are copied. Ids may be texts,
+            numbers or bytes, also of NumPy or PyTorch.
         name: What to call it in results.
 
     Raises:
         UserError: Something is not text.
     """
-    copied = {client: _strings(client, examples) for client, examples in texts.items()}
+    copied: dict[str, tuple[str, ...]] = {}
+    for key, examples in texts.items():
+        client = _client(key)
+        if client in copied:
+            raise UserError(f"two clients are called {client!r}; give each an id of its own")
+        copied[client] = _strings(client, examples)
 
     def rows() -> Iterator[Row]:
         for client, examples in copied.items():
             for text in examples:
-                yield Row(client=str(client), group=str(client), text=text)
+                yield Row(client=client, group=client, text=text)
 
     return _corpus(name, rows)
+
+
+def _client(key: Any) -> str:
+    try:
+        client = id_of(key)
+    except CellError as error:
+        raise UserError(f"a client's id is {error}") from None
+    if not client:
+        raise UserError(f"{key!r} is no client's id; give every client a name")
+    return client
 
 
 def _strings(client: str, examples: Any) -> tuple[str, ...]:
@@ -66,15 +84,22 @@ def corpus_from_dataset(
     Raises:
         UserError: A column is missing or holds something that is not text.
     """
+    if not hasattr(dataset, "with_format") and not isinstance(dataset, dict):
+        raise UserError(
+            f"a {type(dataset).__name__} is no data set; pass a datasets.Dataset, for example "
+            "Dataset.from_list(rows), or use corpus_from_mapping"
+        )
     columns = Columns(user_column, text_column, label_column)
     splits = dataset if isinstance(dataset, dict) else {"": dataset}
+    left_out = LeftOut()
 
     def rows() -> Iterator[Row]:
+        left_out.counts.clear()
         for split, part in splits.items():
-            for row in dataset_rows(part, in_memory(part), columns):
+            for row in dataset_rows(part, in_memory(part, left_out), columns):
                 yield row._replace(split=row.split or split)
 
-    return _corpus(name, rows)
+    return _corpus(name, rows, left_out)
 
 
 def corpus_from_partitioner(
@@ -96,14 +121,17 @@ def corpus_from_partitioner(
             fails.
     """
     columns = Columns("client", text_column, label_column)
+    left_out = LeftOut()
 
     def rows() -> Iterator[Row]:
+        left_out.counts.clear()
         for number, part in enumerate(_partitions(partitioner)):
             client = [str(number)] * len(part)
             kept = part.remove_columns([c for c in ("client",) if c in part.column_names])
-            yield from dataset_rows(kept.add_column("client", client), in_memory(part), columns)
+            named = kept.add_column("client", client)
+            yield from dataset_rows(named, in_memory(part, left_out), columns)
 
-    return _corpus(name, rows)
+    return _corpus(name, rows, left_out)
 
 
 def _partitions(partitioner: Any) -> Iterator[Any]:
@@ -114,8 +142,10 @@ def _partitions(partitioner: Any) -> Iterator[Any]:
         raise UserError(f"the {type(partitioner).__name__} fails: {error}") from None
 
 
-def _corpus(name: str, rows: Callable[[], Iterator[Row]]) -> Corpus:
+def _corpus(
+    name: str, rows: Callable[[], Iterator[Row]], left_out: LeftOut | None = None
+) -> Corpus:
     digest = sha256(name.encode())
     for row in rows():
         digest.update(repr(tuple(row)).encode("utf-8", "surrogatepass"))
-    return Corpus(name=name, sha256=digest.hexdigest(), rows=rows)
+    return Corpus(name, digest.hexdigest(), rows, left_out or LeftOut())

@@ -177,3 +177,54 @@ def test_a_console_that_is_not_utf_8_shows_what_it_can(
     )
     assert done.returncode == 0, done.stderr.decode(encoding)
     assert b"M\\xfcll" in done.stdout or "Müll".encode("cp1252") in done.stdout
+
+
+def _posts(path: Path) -> str:
+    """Write 100 rows of 10 clients: 30 without a user, 30 without words, 10 with 40 words."""
+    lines = []
+    for k in range(100):
+        text = "so it begins" if k % 10 else " ".join(["many"] * 40)
+        user = None if k % 10 in {1, 2, 3} else f"u{k // 10}"
+        text = "12345" if k % 10 in {4, 5, 6} else text
+        lines.append(json.dumps({"user": user, "text": text}) + "\n")
+    path.write_text("".join(lines))
+    return str(path)
+
+
+def test_what_is_not_used_is_said_and_kept_in_the_summary(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    posts = _posts(tmp_path / "posts.jsonl")
+    settings = [f"{key}={value}" for key, value in {**SMALL, "data.corpus": posts}.items()]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    commands = (
+        ["data", "prepare", posts],
+        ["data", "describe", posts],
+        ["run", *sets, "--out", str(tmp_path / "run")],
+    )
+    expected = {"without a user": 30, "without words": 30}
+    for command in commands:
+        assert main([*command, "--json", "--cache", str(cache)]) == 0
+        printed = capsys.readouterr()
+        facts = json.loads(printed.out)
+        assert (facts["rows"], facts["rows_left_out"]) == (100, expected)
+        assert facts["words_cut"] == pytest.approx(200 / 490)
+        assert "warning: posts.jsonl: 100 rows read, 40 used; left out (60.0 %)" in printed.err
+        assert "40.8 % of the words are not used" in printed.err
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["rows_left_out"] == expected
+
+
+def test_bad_rows_and_delimiters_are_settings(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["who!what", *(f"u{k}!so it begins" for k in range(9)), "cut"]
+    (tmp_path / "posts.csv").write_text("\n".join(lines) + "\n")
+    command = ["data", "prepare", "posts.csv", "--json", "--cache", str(cache)]
+    columns = ["data.user_column=who", "data.text_column=what", "data.delimiter=!"]
+    command += [word for column in columns for word in ("--set", column)]
+    assert main(command) == 2
+    assert "line 11: too few fields (1, the header has 2)" in capsys.readouterr().err
+    assert main([*command, "--set", "data.bad_rows=skip"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["rows_left_out"] == {"with too few fields": 1}
+    assert "1 with too few fields" in printed.err

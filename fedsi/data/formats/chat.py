@@ -58,7 +58,8 @@ def begins(head: str) -> bool:
 
 def read_chat(part: Part, _columns: Columns) -> Iterator[Row]:
     """Read an exported chat, text or JSON."""
-    if head_of(part).lstrip().startswith(("{", "[")):
+    head = head_of(part).lstrip()
+    if head.startswith(("{", "[")) and not _MESSAGE.match(head):
         yield from _read_json(part)
     else:
         yield from _read_lines(part)

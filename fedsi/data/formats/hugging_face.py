@@ -7,6 +7,7 @@ from typing import Any
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import Columns, Part, Place, faults, optional
 from fedsi.data.formats.rows import RowMaker
+from fedsi.data.left_out import LeftOut
 
 MARKERS = ("dataset_dict.json", "state.json")
 """A folder of ``save_to_disk`` holds one of these: of several splits, or of one."""
@@ -59,6 +60,7 @@ def _class_names(features: Any, needed: list[str]) -> dict[str, Callable[[int], 
     }
 
 
-def in_memory(dataset: Any) -> Part:
-    """Return what stands for a dataset in memory in error messages."""
-    return Part(Path(f"<{type(dataset).__name__}>"), type(dataset).__name__)
+def in_memory(dataset: Any, left_out: LeftOut) -> Part:
+    """Return what stands for a dataset in memory in error messages and counts."""
+    name = type(dataset).__name__
+    return Part(Path(f"<{name}>"), name, left_out)

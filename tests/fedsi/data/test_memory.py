@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
+import torch
 from flwr_datasets.partitioner import IidPartitioner, NaturalIdPartitioner
 
 from fedsi import UserError
@@ -181,3 +183,70 @@ def test_a_partitioner_that_fails_is_named() -> None:
         corpus_from_partitioner(too_many)
     with pytest.raises(UserError, match="the IidPartitioner fails: The dataset field should be"):
         corpus_from_partitioner(IidPartitioner(num_partitions=2))
+
+
+@pytest.mark.parametrize("key", [7, 7.0, np.int64(7), torch.tensor(7), b"7", "7"])
+def test_ids_of_a_mapping_may_be_of_many_types(key: Any) -> None:
+    assert clients_of(corpus_from_mapping({key: ["x"]})) == {"7": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ({1: ["x"], "1": ["y"]}, "two clients are called '1'"),
+        ({None: ["x"]}, "None is no client's id"),
+        ({(1, 2): ["x"]}, "a client's id is a list, expected text"),
+    ],
+)
+def test_ids_that_are_none_or_twice_are_refused(texts: Any, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        corpus_from_mapping(texts)
+
+
+NUMBERED = [{"number": k % 3, "user": f"u{k % 3}", "text": f"text {k}"} for k in range(6)]
+
+
+def _stream() -> Iterator[dict[str, Any]]:
+    yield from NUMBERED
+
+
+DATASETS: dict[str, tuple[Any, str]] = {
+    "numpy": (dataset(NUMBERED).with_format("numpy"), "number"),
+    "torch": (dataset(NUMBERED).with_format("torch"), "number"),
+    "arrow": (dataset(NUMBERED).with_format("arrow"), "user"),
+    "pandas": (dataset(NUMBERED).with_format("pandas"), "number"),
+    "streamed": (dataset(NUMBERED).to_iterable_dataset(), "user"),
+    "generated": (datasets.IterableDataset.from_generator(_stream), "user"),
+    "shuffled": (dataset(NUMBERED).shuffle(seed=1), "number"),
+}
+
+
+@pytest.mark.parametrize("kind", DATASETS)
+def test_datasets_of_every_kind_and_format(kind: str) -> None:
+    made, user = DATASETS[kind]
+    corpus = corpus_from_dataset(made, user_column=user)
+    clients = {name.removeprefix("u"): sorted(texts) for name, texts in clients_of(corpus).items()}
+    assert clients == {f"{k}": [f"text {k}", f"text {k + 3}"] for k in range(3)}
+
+
+def test_columns_of_classes_are_named() -> None:
+    classes = datasets.ClassLabel(names=["train", "test"])
+    features = datasets.Features(
+        {"user": datasets.Value("string"), "text": datasets.Value("string"), "split": classes}
+    )
+    rows = [{"user": "a", "text": "x", "split": k} for k in (0, 1)]
+    made = datasets.Dataset.from_list(rows, features=features)
+    assert [row.split for row in corpus_from_dataset(made).rows()] == ["train", "test"]
+
+
+def test_rows_of_a_dataset_without_a_user_are_counted() -> None:
+    corpus = corpus_from_dataset(dataset([{"user": u, "text": "x"} for u in ("a", None, "")]))
+    for _ in range(2):
+        assert [row.client for row in corpus.rows()] == ["a"]
+        assert corpus.left_out.counts == {"without a user": 2}
+
+
+@pytest.mark.parametrize("made", [NUMBERED, _stream(), None])
+def test_what_is_no_dataset_is_named(made: Any) -> None:
+    with pytest.raises(UserError, match=r"is no data set; pass a datasets.Dataset"):
+        corpus_from_dataset(made)
