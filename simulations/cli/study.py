@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 
 Architectures = Annotated[str, typer.Option(metavar="NAME,...", help="Architectures to compare.")]
-Seeds = Annotated[int, typer.Option(min=1, help="Seeds, counting up from the experiment's.")]
+Seeds = Annotated[
+    int, typer.Option(min=1, max=1000, help="Seeds, counting up from the experiment's.")
+]
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="Runs at the same time; by default one a core.")
 ]

@@ -54,12 +54,16 @@ class InProcessGrid(Grid):
         self._nodes: dict[int, LocalNode | WorkerNode] = {}
         identify(RUN_ID, SERVER_NODE)
         node_ids = range(FIRST_NODE, FIRST_NODE + workers)
-        for node_id in node_ids:
-            self._nodes[node_id] = (
-                WorkerNode(node_id, population, longest_wait)
-                if workers > 1
-                else LocalNode(app, node_context(node_id, population))
-            )
+        try:
+            for node_id in node_ids:
+                self._nodes[node_id] = (
+                    WorkerNode(node_id, population, longest_wait)
+                    if workers > 1
+                    else LocalNode(app, node_context(node_id, population))
+                )
+        except BaseException:  # nobody else knows of those that have been started
+            self.__exit__(None, None, None)
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -1,10 +1,12 @@
 """The in-process engine: the same bits on any number of nodes, and nodes that fail or die."""
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import Message, RecordDict
@@ -18,7 +20,7 @@ from server.exchange import exchange
 from server.nodes import Hosts, resolve
 from server.rounds import initial_state
 from simulations import simulate
-from simulations.engines import flower_private
+from simulations.engines import flower_private, in_process
 from simulations.engines.in_process import InProcessGrid
 from simulations.engines.worker_node import WorkerNode
 
@@ -110,3 +112,22 @@ def test_one_node_starts_no_process(smoke: Experiment, cache: Path) -> None:
         description = Hosts(grid, smoke).description
     assert description == open_population(population).description
     assert list(exchange(grid, {}, Described, 1.0)) == []
+
+
+def test_workers_end_if_the_system_refuses_one_more(
+    smoke: Experiment, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def start(*arguments: Any) -> WorkerNode:
+        if started:
+            raise OSError(errno.EMFILE, "Too many open files")
+        node = WorkerNode(*arguments)
+        started.append(node.process_id)
+        return node
+
+    monkeypatch.setattr(in_process, "WorkerNode", start)
+    population = prepare(smoke.data, cache)
+    with pytest.raises(OSError, match="Too many open files"):
+        InProcessGrid(population, 3)
+    assert not Path(f"/proc/{started[0]}").exists()
