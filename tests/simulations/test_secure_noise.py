@@ -1,5 +1,6 @@
 """Runs with secure noise: nothing that a run leaves behind says who took part."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -157,3 +158,17 @@ def test_participations_are_counted_as_the_run_goes(
     taken = np.bincount(np.concatenate([cohort for _, cohort in drawn]))
     assert result.summary["example_privacy"]["most_participations"] == taken.max() > 1
     assert result.summary["privacy"] is None
+
+
+def test_an_audit_of_a_secure_run_makes_no_attack_that_needs_its_cohorts(
+    smoke: Experiment, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audited = {"privacy.canaries": 50, "server.rounds": 2}
+    simulate(smoke.updated({**POISSON, **SECURE, **audited}), cache=cache, out=tmp_path)
+    command = ["audit", str(tmp_path), "--cache", str(cache)]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["membership"] is None
+    assert found["audit"]["canaries"] == 50
+    assert main(command) == 0
+    assert "nobody can tell who took part" in " ".join(capsys.readouterr().out.split())
