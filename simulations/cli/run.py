@@ -64,7 +64,6 @@ def run(
     from simulations.simulation import simulate
 
     options.check_publish(publish, heldout_is_public=heldout_is_public)
-
     folder = out or options.default_folder("run")
     anything_named = experiment_file or preset or overrides
     experiment = (
@@ -100,8 +99,6 @@ def run(
         typer.echo(json.dumps(result.summary, allow_nan=False))
     else:
         options.output().print(_table(result.summary))
-    if warning := uncovered(result.summary):
-        console.print(warning, highlight=False, soft_wrap=True)
     console.print(f"results are in {folder}", highlight=False, soft_wrap=True)
     if publish:
         from simulations.publish import publish as publish_run
@@ -121,17 +118,6 @@ def shown_on(display: Display) -> "Observer":
         display.rounds(experiment.model.architecture, records, experiment.server.rounds)
 
     return on_round
-
-
-def uncovered(summary: dict[str, Any]) -> str:
-    """Return a sentence on a private run whose words come from its clients; empty for others."""
-    source = summary["vocabulary_source"]
-    if not summary["privacy"] or source not in {"count", "users", "bpe"}:
-        return ""
-    return (
-        f"warning: epsilon does not cover the vocabulary, which data.vocabulary={source} takes "
-        "from the training clients; name a public word list or tokenizer.json instead"
-    )
 
 
 def _table(summary: dict[str, Any]) -> Table:

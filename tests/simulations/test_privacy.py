@@ -20,7 +20,6 @@ from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
-from simulations.cli.run import uncovered
 from simulations.studies.tradeoff import level_of
 
 POISSON = {
@@ -273,17 +272,6 @@ def test_settings_that_claim_nothing_true_are_refused(smoke: Experiment, name: s
     with pytest.raises(UserError) as caught:
         smoke.updated(settings)
     assert sentence in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "private", "warned"),
-    [("count", True, True), ("bpe", True, True), ("file", True, False), ("count", False, False)],
-)
-def test_a_vocabulary_of_the_clients_own_words_is_warned_of(
-    source: str, private: bool, warned: bool
-) -> None:
-    summary = {"privacy": {"epsilon": 1.0} if private else None, "vocabulary_source": source}
-    assert ("does not cover the vocabulary" in uncovered(summary)) == warned
 
 
 def test_audits_of_what_cannot_be_audited(

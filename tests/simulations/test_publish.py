@@ -1,14 +1,17 @@
 """What of a run is given away: the real commands, and what they leave in a folder."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.numpy import load_file
 
+from fedsi import UserError
 from simulations.cli.main import main
-from simulations.publish import CLAIM
+from simulations.publish import CLAIM, publish
+from simulations.trained import open_run
 from tests.simulations.test_noise import corpus, word_list
 from tests.simulations.test_privacy import POISSON
 
@@ -140,14 +143,13 @@ def test_options_that_need_each_other(
 
 
 def test_a_run_that_its_clients_ended_is_not_published(
-    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    for path in finished[0].iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    (tmp_path / "summary.json").write_text(json.dumps({**summary, "status": "diverged"}))
-    assert main(["export", str(tmp_path), "--publish", str(tmp_path / "public")]) == 2
-    assert "it ended early (diverged) because of its clients' text" in capsys.readouterr().err
+    run = open_run(finished[0])
+    ended = replace(run, summary={**run.summary, "status": "diverged"})
+    with pytest.raises(UserError, match=r"ended early \(diverged\) because of its clients' text"):
+        publish(ended, tmp_path / "public", {}, heldout_is_public=False)
+    assert not (tmp_path / "public").exists()
 
 
 @pytest.mark.filterwarnings("always")
