@@ -19,7 +19,7 @@ PAGES = [
     "README.md",
     *(
         f"docs/{page}.md"
-        for page in ("tutorial", "data", "own-model", "using", "privacy", "models")
+        for page in ("tutorial", "data", "own-model", "using", "privacy", "models", "security")
     ),
 ]
 

@@ -70,7 +70,8 @@ def test_every_command_shows_them_as_they_are(
         if command[0] != "evaluate":
             assert "[bold]" in shown or "[/b]" in shown
         if command[0] == "predict" and not expected:
-            assert all(visible(word) in shown for word in NASTY.split()), shown
+            words = NASTY.replace("\u202e", "").split()  # a mark of direction is no part of a word
+            assert all(visible(word) in shown for word in words), shown
     page = Path(OUT, "study", "report.html").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
