@@ -68,7 +68,7 @@ class WordIds:
 
     def _write_table(self) -> None:
         path = self._folder / f"words-{len(self._written)}"
-        with path.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+        with path.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{word}\t{self._table[word]}\n" for word in sorted(self._table))
         self._written.append(path)
         self._table.clear()
@@ -79,7 +79,7 @@ class WordIds:
 
 
 def _read_table(path: Path) -> Iterator[tuple[str, int]]:
-    with path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+    with path.open(encoding="utf-8", newline="\n") as file:
         for line in file:
             word, _, number = line.rpartition("\t")
             yield word, int(number)

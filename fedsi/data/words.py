@@ -188,7 +188,7 @@ def _between_emoji(cut: Callable[[str], list[str]]) -> Callable[[str], list[str]
 
 def _with_spaces(cut: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
     """Return a function that cuts a text whose white space has become one sign."""
-    return lambda text: cut(_WHITE_SPACE.sub(SPACE, text).strip(SPACE))
+    return lambda text: cut(_WHITE_SPACE.sub(SPACE, text.strip()))
 
 
 _ASCII: dict[Splitting, Callable[[str], list[str]]] = {
