@@ -63,7 +63,10 @@ def open_corpus(
     try:
         sha256 = content_sha256(path, list(dict.fromkeys(files)), cache, progress)
     except OSError as error:
-        raise UserError(f"cannot read the corpus {path}: {error.strerror}") from None
+        raise UserError(
+            f"cannot read {error.filename or path}: {error.strerror}; a corpus is all that lies "
+            "below its folder, so make that readable or name another folder"
+        ) from None
     if kind == "hugging_face":  # one reader for the folder
         parts = [Part(path, path.name, left_out)]
 
