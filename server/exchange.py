@@ -9,6 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from fedsi.errors import DamagedError
 from fedsi.messages import (
     ARRAY_FORMAT,
     ARRAYS,
@@ -64,6 +65,9 @@ def exchange(
 
     Yields:
         Of every node that was asked its answer, or why there is none.
+
+    Raises:
+        DamagedError: A node found that a file of its population is not what was written.
     """
     if not requests:  # without ids to wait for, Flower's remote grid would ask for any message
         return
@@ -104,6 +108,8 @@ def ask(
 def _answer_or_failure(answer: type[_Answer], reply: Message) -> _Answer | Failure:
     if reply.has_error():
         reason = reply.error.reason or f"error {reply.error.code}"
+        if DamagedError.__name__ in reason:
+            raise DamagedError(reason.partition(DamagedError.__name__)[2].strip(" :<>'"))
         return Failure(reason, client_of(reason))
     try:
         return _read(answer, reply)

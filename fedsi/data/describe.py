@@ -50,7 +50,7 @@ def describe(folder: Path, progress: Progress) -> Facts:
     values["ngram_training_tokens"] = scores.training_tokens
     values["ngram_heldout_tokens"] = scores.heldout_tokens
     if not isinstance(population, SyntheticPopulation):
-        return Facts(values, load_array(folder, "client_words"))
+        return Facts(values, load_array(folder, "client_words")[:])
     first = description.training_clients
     heldout = range(first, first + min(description.heldout_clients, SAMPLED_CLIENTS))
     values["best_possible_loss"] = population.best_loss(heldout)

@@ -14,12 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.checksums import CheckedArray, Checksums
 from fedsi.data.protocol import Tokens
 from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
 
-FORMAT = 4
+FORMAT = 5
 """Version of the folder's layout."""
+
+_META = "meta.json"
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,25 @@ def write_meta(
     """
     np.save(folder / "unigram.npy", unigram, allow_pickle=False)
     meta = {"format": FORMAT, "kind": kind, "description": asdict(description), **more}
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+    (folder / _META).write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+
+
+def checksums(folder: Path) -> Checksums:
+    """Read the checksums of a population's files.
+
+    Raises:
+        DamagedError: They are missing or damaged.
+    """
+    return Checksums.read(folder, _advice(folder))
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """Read a small file of a population.
+
+    Raises:
+        DamagedError: It is missing, or not what was written.
+    """
+    return checksums(folder).read_file(folder / name, _advice(folder))
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -138,8 +159,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         UserError: It is missing, damaged or of another version.
     """
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        version = meta["format"]
+        version = json.loads((folder / _META).read_text(encoding="utf-8"))["format"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder} holds no population; remove the folder and run again") from None
     if version != FORMAT:
@@ -147,19 +167,17 @@ def read_meta(folder: Path) -> dict[str, Any]:
             f"the population in {folder} has format {version}, expected {FORMAT}; "
             "remove the folder and run again"
         )
-    return dict(meta)
+    return dict(json.loads(read_file(folder, _META)))
 
 
-def load_array(folder: Path, name: str) -> NDArray[Any]:
+def load_array(folder: Path, name: str) -> CheckedArray:
     """Map an array of a population into memory.
 
     Raises:
-        UserError: It is missing or damaged.
+        DamagedError: It is missing or damaged.
     """
-    try:
-        array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"the population in {folder} is damaged ({error}); remove the folder and run again"
-        ) from None
-    return array
+    return checksums(folder).map_array(folder / f"{name}.npy", _advice(folder))
+
+
+def _advice(folder: Path) -> str:
+    return f"remove the folder {folder} and run again"

@@ -10,6 +10,7 @@ Layout of the folder (little-endian ``.npy``)::
     tokens.npy             word ids of all sentences, cut to the protocol's length
     sentence_starts.npy    int64 [sentences + 1], into tokens
     client_starts.npy      int64 [clients + 1], into sentences
+    checksums.json         of every file
 """
 
 import fcntl
@@ -24,10 +25,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.data.population import Description, load_array, read_meta
+from fedsi.checksums import checksums_of
+from fedsi.data.population import Description, load_array, read_file, read_meta
 from fedsi.data.protocol import Tokens, pad_examples
-from fedsi.data.vocabulary import Vocabulary, load_vocabulary
-from fedsi.errors import UserError
+from fedsi.data.vocabulary import VOCABULARY_FILES, Vocabulary, load_vocabulary
 from fedsi.files import cannot_write
 
 KIND = "store"
@@ -49,11 +50,10 @@ class StoredPopulation:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.description = Description(**read_meta(folder)["description"])
-        self.unigram_log_probabilities = load_array(folder, "unigram")
+        self.unigram_log_probabilities = load_array(folder, "unigram")[:]
         self._tokens = load_array(folder, "tokens")
         self._sentences = load_array(folder, "sentence_starts")
         self._clients = load_array(folder, "client_starts")
-        self._check()
 
     def count(self, client: int) -> int:
         """Return how many examples a client has."""
@@ -65,10 +65,11 @@ class StoredPopulation:
             raise IndexError(f"client {client} of {len(self._clients) - 1}")
         first, last = self._clients[client], self._clients[client + 1]
         starts = np.array(self._sentences[first : last + 1])
-        tokens, starts = self._tokens[starts[0] : starts[-1]], starts - starts[0]
-        if places is not None:
+        if places is None:
+            tokens, starts = self._tokens[starts[0] : starts[-1]], starts - starts[0]
+        else:
             index, starts = _gather(starts, places)
-            tokens = tokens[index]
+            tokens = self._tokens.at(index)
         return pad_examples(
             np.asarray(tokens, dtype=np.int32), starts, self.description.sequence_length
         )
@@ -83,10 +84,10 @@ class StoredPopulation:
 
     def vocabulary(self) -> Vocabulary:
         """Return what the token ids stand for."""
-        vocabulary = load_vocabulary(self._folder)
-        if len(vocabulary) != self.description.vocabulary_size:
-            raise self._not_whole()
-        return vocabulary
+        for name in VOCABULARY_FILES:
+            if (self._folder / name).exists():
+                read_file(self._folder, name)
+        return load_vocabulary(self._folder)
 
     def find(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Return the index of each client, -1 for ids that the corpus does not have."""
@@ -94,30 +95,9 @@ class StoredPopulation:
 
     @cached_property
     def _index_of(self) -> dict[str, int]:
-        try:
-            names = json.loads((self._folder / NAMES).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"the population in {self._folder} is damaged ({error}); remove the folder and run "
-                "again"
-            ) from None
+        names = json.loads(read_file(self._folder, NAMES))
         # From behind, so that a client that is also held out is found where it is trained on.
         return {name: len(names) - 1 - place for place, name in enumerate(reversed(names))}
-
-    def _check(self) -> None:
-        clients = self.description.training_clients + self.description.heldout_clients
-        whole = (
-            len(self._clients) == clients + 1
-            and self._clients[-1] == len(self._sentences) - 1
-            and self._sentences[-1] == len(self._tokens)
-        )
-        if not whole:
-            raise self._not_whole()
-
-    def _not_whole(self) -> UserError:
-        return UserError(
-            f"the population in {self._folder} is not whole; remove the folder and run again"
-        )
 
 
 def _gather(
@@ -143,6 +123,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         _remove_abandoned(folder.parent)
         with _locked_part(folder.parent) as temporary:
             write(temporary)
+            _write_checksums(temporary)
             if not folder.exists():
                 temporary.rename(folder)
                 # Last, so that what a process leaves that is killed before can be told.
@@ -150,6 +131,12 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         if not folder.exists():
             raise cannot_write(folder, error) from error
+
+
+def _write_checksums(folder: Path) -> None:
+    names = sorted(path.name for path in folder.iterdir() if path.name != _LOCK)
+    arrays = [name for name in names if name.endswith(".npy")]
+    checksums_of(folder, set(names) - set(arrays), arrays).write(folder)
 
 
 @contextmanager

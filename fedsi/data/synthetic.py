@@ -200,7 +200,7 @@ def open_synthetic(folder: Path) -> SyntheticPopulation:
     """Open a population that ``write_synthetic`` made."""
     meta = read_meta(folder)
     description, traits = Description(**meta["description"]), Traits(**meta["traits"])
-    return SyntheticPopulation(description, traits, load_array(folder, "unigram"))
+    return SyntheticPopulation(description, traits, load_array(folder, "unigram")[:])
 
 
 def make_synthetic(data: DataSettings) -> SyntheticPopulation:

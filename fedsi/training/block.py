@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fedsi.data.batches import evaluation_batches, poisson_batches, training_batches
 from fedsi.data.population import ClientExamples, Population
+from fedsi.errors import DamagedError
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
 from fedsi.privacy import canaries
@@ -111,6 +112,8 @@ class BlockTrainer:
                     if client >= canaries.FIRST
                     else self._train_client(client, round_number)
                 )
+            except DamagedError:
+                raise  # not the client's fault: results that rest on the file would be wrong
             except (Exception, SystemExit) as error:
                 self._failures.add(client, error)
                 row[0] = Outcome.FAILED
@@ -148,6 +151,8 @@ class BlockTrainer:
                 cap = self.experiment.data.max_examples_per_client
                 batches = evaluation_batches(examples, EVALUATION_BATCH, cap)
                 row[:] = evaluate(self.model, views, batches, self._unigram).row()
+            except DamagedError:
+                raise  # not the client's fault: results that rest on the file would be wrong
             except (Exception, SystemExit) as error:
                 self._failures.add(client, error)
                 row[:] = np.nan
