@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test picture clean
 
@@ -27,6 +27,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	  { echo "fedsi needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "Python's venv module is missing; on Debian: apt install python3-venv" >&2; exit 2; }
+	@echo "installing into $(VENV), PyTorch first: some minutes, once"
 	$(INSTALL) torch
 	$(INSTALL) --editable .
 	@touch $@
