@@ -99,6 +99,6 @@ class PrivacySettings(Settings):
             raise ValueError(
                 f"privacy.clipping=adaptive with privacy.mechanism={self.mechanism} has no valid "
                 "accounting: noise of earlier rounds is scaled by their clip norms; use "
-                "privacy.mechanism=gaussian or privacy.clipping=flat"
+                "privacy.mechanism=gaussian with server.sampling=poisson, or privacy.clipping=flat"
             )
         return self

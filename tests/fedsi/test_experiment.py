@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -136,6 +137,8 @@ def test_refuses(overrides: list[str], expected: str) -> None:
     with pytest.raises(UserError, match=expected) as error:
         Experiment().updated(parse_overrides(overrides))
     assert "\n" not in str(error.value)
+    for advice in re.findall(r"\bset (\w+\.\w+=\w+)", str(error.value)):
+        Experiment().updated(parse_overrides([*overrides, advice]))  # it is taken
 
 
 @pytest.mark.parametrize("pair", ["server.rounds", "=3", ""])
