@@ -48,6 +48,8 @@ class Entries:
     """Rows that were read."""
     left_out: Counter[str] = field(default_factory=Counter)
     """Of these, the ones that are not used, by reason."""
+    unused: set[str] = field(default_factory=set)
+    """Clients of whom no row is used."""
     _numbers: dict[tuple[bool, str], int] = field(default_factory=dict)
 
     def number(self, row: Row, group: str, heldout: bool) -> int:
@@ -75,7 +77,7 @@ class Plan:
     clients: Clients
     """Of each row: ``[rows]``."""
     clients_without_examples: int = 0
-    """Clients that a partition dealt nothing to."""
+    """Clients that a partition dealt nothing to, or else of whom no row is used."""
 
 
 def read_rows(
@@ -96,11 +98,11 @@ def read_rows(
             if i and _has_text(row)
         ]
         if len(kept) < len(batch):
-            entries.left_out.update(
-                NO_WORDS if _has_text(row) else NO_TEXT
-                for i, (row, _) in zip(ids, batch, strict=True)
-                if not (i and _has_text(row))
-            )
+            left_out = [
+                row for i, (row, _) in zip(ids, batch, strict=True) if not (i and _has_text(row))
+            ]
+            entries.left_out.update(NO_WORDS if _has_text(row) else NO_TEXT for row in left_out)
+            entries.unused.update(row.client for row in left_out)
         spool.append(
             [i for i, _, _ in kept],
             [entries.number(row, _group(row, data), heldout) for _, row, heldout in kept],
@@ -109,6 +111,7 @@ def read_rows(
         progress(f"reading {corpus.name}", entries.rows, None)
     entries.rows += corpus.left_out.counts.total()
     entries.left_out += corpus.left_out.counts
+    entries.unused.difference_update(entries.names)
     if not entries.names:
         reasons = ", ".join(f"{n} {why}" for why, n in entries.left_out.items()) or "none"
         raise UserError(
@@ -169,7 +172,7 @@ def plan(corpus: Corpus, data: DataSettings, entries: Entries, rows: Rows) -> Pl
     clients = place[rows.entries]
     names = [entries.names[k] for k in order]
     if data.partition == "natural":
-        return Plan(names, len(training), clients)
+        return Plan(names, len(training), clients, len(entries.unused))
     return _partitioned(Plan(names, len(training), clients), data, rows)
 
 

@@ -58,7 +58,8 @@ class Description:
     """Share of the characters of known training words whose scripts put no spaces between words;
     0 where tokens are characters or pieces of words."""
     clients_without_examples: int = 0
-    """Clients that a partition dealt nothing to; they are not counted elsewhere."""
+    """Clients that a partition dealt nothing to, or else of whom no row is used; they are not
+    counted elsewhere."""
 
 
 class Population(Protocol):

@@ -63,8 +63,8 @@ def _clients(description: Description) -> tuple[float, str]:
     empty = description.clients_without_examples
     dealt = description.training_clients + empty
     return empty / max(dealt, 1), (
-        f"{description.corpus}: {empty:,} of the {dealt:,} clients that the partition dealt to got "
-        "no example and are left out; deal to fewer clients, or more evenly"
+        f"{description.corpus}: {empty:,} of {dealt:,} clients (without the held-out ones) got no "
+        "example and are left out; with a data.partition, deal to fewer clients or more evenly"
     )
 
 

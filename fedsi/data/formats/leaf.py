@@ -8,13 +8,13 @@ text where LEAF kept it, of the text that overlapping windows of characters spel
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from fedsi.data.corpus import Row
 from fedsi.data.formats.cells import id_of
 from fedsi.data.formats.files import Columns, Part, Place, faults, open_text
+from fedsi.data.formats.tables import distinct
 from fedsi.data.formats.text import sentences
 from fedsi.errors import UserError
 
@@ -27,26 +27,13 @@ def read_leaf(part: Part, _columns: Columns) -> Iterator[Row]:
     place = Place()
     with faults(part, place):
         with open_text(part) as file:
-            content = json.load(file, object_pairs_hook=_object)
+            content = json.load(file, object_pairs_hook=distinct)
         groups = _groups(content, part)
         for user, data in content["user_data"].items():
             place.text = f"user {user!r}"
             group = id_of(groups.get(user)) or user
             for text, label in _examples(data):
                 yield Row(client=user, group=group, text=text, label=label)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; of a client that is there twice, one would be lost without a word.
-
-    Raises:
-        ValueError: A key is there twice.
-    """
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        raise ValueError(f"{counts.most_common(1)[0][0]!r} is there twice")
-    return values
 
 
 def _groups(content: Any, part: Part) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class RowMaker:
         self._of_folders = folder_columns(part.name)
         self._user: tuple[str, ...] = ()
         self._text: tuple[str, ...] = ()
+        self.in_quotes: tuple[str, ...] = ()
+        """The names of the user and text columns as JSON writes them."""
 
     def fits(self, names: Iterable[str]) -> bool:
         """Whether a table with these columns has a user and a text."""
@@ -140,6 +142,7 @@ class RowMaker:
                 )
             chosen[what] = _path(name, there)
         self._user, self._text = chosen["user"], chosen["text"]
+        self.in_quotes = tuple(f'"{path[0]}"' for path in (self._user, self._text))
 
 
 def folder_columns(name: str) -> dict[str, str | None]:

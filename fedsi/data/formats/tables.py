@@ -1,6 +1,7 @@
 """Tables with a user and a text column: JSON lines, arrays of JSON objects, Parquet and Arrow."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from typing import IO, Any
@@ -24,8 +25,9 @@ def read_jsonl(part: Part, columns: Columns) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                values = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+                twice = any(line.count(name) > 1 for name in rows.in_quotes)
+                values = json.loads(line, object_pairs_hook=distinct if twice else None)
+            except (ValueError, RecursionError) as error:
                 problem = UserError(f"{part}, {place.text}: not valid JSON: {error}")
                 part.left_out.bad(problem, BAD_JSON)
                 continue
@@ -33,6 +35,19 @@ def read_jsonl(part: Part, columns: Columns) -> Iterator[Row]:
                 yield from rows.rows(values, place)
             else:
                 part.left_out.bad(_no_object(part, place), BAD_JSON)
+
+
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; of a key that is there twice, one value would be lost without a word.
+
+    Raises:
+        ValueError: A key is there twice.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"{counts.most_common(1)[0][0]!r} is there twice")
+    return values
 
 
 def read_json(part: Part, columns: Columns) -> Iterator[Row]:

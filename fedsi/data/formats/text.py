@@ -7,6 +7,8 @@ from pathlib import PurePosixPath
 
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import COMPRESSIONS, Columns, Part, Place, faults, lines_of
+from fedsi.data.formats.rows import USER_COLUMNS, folder_columns
+from fedsi.data.left_out import NO_USER
 
 SUFFIXES = (".txt",)
 
@@ -20,15 +22,22 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def read_text(part: Part, _columns: Columns) -> Iterator[Row]:
-    """Read one text file, line by line; files of one sub-folder are a group."""
+    """Read one text file, line by line; files of one sub-folder are a group.
+
+    Below a folder called ``user=ann`` all files are that client's.
+    """
     name = PurePosixPath(part.name)
-    client = _client(part.name)
-    group = client if len(name.parts) == 1 else str(name.parent)
+    named = folder_columns(part.name)
+    client = next((named[c] or "" for c in USER_COLUMNS if c in named), _client(part.name))
+    group = client if named or len(name.parts) == 1 else str(name.parent)
     place = Place()
     with faults(part, place), closing(lines_of(part, place)) as lines:
         for line in lines:
             for sentence in sentences(line):
-                yield Row(client=client, group=group, text=sentence)
+                if client:
+                    yield Row(client=client, group=group, text=sentence)
+                else:
+                    part.left_out.counts[NO_USER] += 1
 
 
 def _client(name: str) -> str:

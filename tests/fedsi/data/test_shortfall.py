@@ -146,4 +146,11 @@ def test_clients_that_a_partition_dealt_nothing_are_counted(
     empty = description.clients_without_examples
     assert description.training_clients + empty == 200
     said = shortfall(description)[-1]
-    assert said.startswith(f"warning: test: {empty} of the 200 clients that the partition dealt to")
+    assert said.startswith(f"warning: test: {empty} of 200 clients (without the held-out ones) got")
+
+
+def test_clients_of_whom_no_row_is_used_are_counted(tmp_path: Path) -> None:
+    rows = rows_of(own_words(10) | {"x": ["123", ""], "y": ["!"]})
+    description = described(tmp_path, [*rows, Row("c1", "c1", "45")])
+    assert description.clients_without_examples == 2
+    assert sum(description.rows_left_out.values()) == 4

@@ -273,3 +273,11 @@ def test_rows_in_a_log_beside_a_database_are_read_and_hashed(tmp_path: Path, mod
     ending = "-wal" if mode == "wal" else "-journal"
     (here / f"db.sqlite{ending}").unlink()
     assert open_corpus(here / "db.sqlite").sha256 != with_log
+
+
+def test_text_files_below_a_folder_that_names_a_user_are_that_client_s(tmp_path: Path) -> None:
+    for name in ("user=ann/a.txt", "user=ann/b.txt", "user=bob/a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("hi\n")
+    rows = rows_of(tmp_path)
+    assert [(row.client, row.group) for row in rows] == [("ann", "ann")] * 2 + [("bob", "bob")]

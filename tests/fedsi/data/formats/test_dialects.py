@@ -109,6 +109,7 @@ BAD_ROWS: dict[str, tuple[str, str | bytes, str]] = {
     "too many": ("t.csv", "user,text\nann,so it begins\nbob,hi,x\n", "line 3: more fields"),
     "csv": ("t.csv", 'user,text\nann,so it begins\nbob,"hi" x\n', "line 3: not valid CSV"),
     "json": ("t.jsonl", _GOOD + '{"user":\n', "line 2: not valid JSON"),
+    "key twice": ("t.jsonl", _GOOD + '{"user":"b","text":1,"text":2}\n', "'text' is there twice"),
     "no object": ("t.jsonl", _GOOD + '[1]\n', "line 2: expected a JSON"),
     "no text": (
         "t.jsonl",
@@ -133,6 +134,12 @@ def test_bad_rows_are_refused_with_a_way_out_or_left_out_and_counted(
     for _ in range(2):
         assert [row.text for row in corpus.rows()] == ["so it begins"]
         assert corpus.left_out.counts.total() == 1
+
+
+def test_names_of_columns_may_occur_in_texts_and_inside_objects(tmp_path: Path) -> None:
+    record = {"user": "ann", "text": 'the "text"', "more": {"text": "user", "user": 1}}
+    path = write(tmp_path / "t.jsonl", json.dumps(record) + "\n")
+    assert rows_of(path) == [Row("ann", "ann", 'the "text"')]
 
 
 def test_lines_that_an_open_quotation_mark_swallows_are_counted(tmp_path: Path) -> None:
