@@ -19,7 +19,16 @@ PAGES = [
     "README.md",
     *(
         f"docs/{page}.md"
-        for page in ("tutorial", "data", "own-model", "using", "privacy", "models", "security")
+        for page in (
+            "tutorial",
+            "data",
+            "own-model",
+            "using",
+            "privacy",
+            "models",
+            "security",
+            "commands",
+        )
     ),
 ]
 
