@@ -16,6 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
 from fedsi.data.population import Description
+from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.experiment.data import LEARNED_VOCABULARIES
 from fedsi.models.build import build_model
@@ -29,10 +30,12 @@ from server.observer import current
 from server.privacy import RELEASED, Privacy, privacy_of
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.runs.folder import RunFolder
+from server.runs.provenance import EARLIER, differences, provenance
 from server.secret import cohort_seed
 from server.summary import model_file, not_private, summarise_run
 
 FOLDER, OVERWRITE, RESUME = "run.folder", "run.overwrite", "run.resume"
+OTHER_MACHINE, ENGINE, WORKERS = "run.other-machine", "run.engine", "run.workers"
 """Keys of the run's configuration beside those of the experiment. No folder: nothing is written."""
 
 CHECKPOINT_SECONDS = 60.0
@@ -56,13 +59,21 @@ def main(grid: Grid, context: Context) -> None:
     config = dict(context.run_config)
     place = str(config.pop(FOLDER, ""))
     resume, overwrite = bool(config.pop(RESUME, False)), bool(config.pop(OVERWRITE, False))
+    other_machine = bool(config.pop(OTHER_MACHINE, False))
+    engine, workers = str(config.pop(ENGINE, "deployed")), config.pop(WORKERS, None)
     experiment = Experiment().updated(config)
+    facts = provenance(experiment, engine, int(workers) if workers else None)
     folder = RunFolder(Path(place)) if place else None
     with folder.held() if folder else nullcontext():
         if folder and resume and (finished := _finished(folder, experiment)):
             _hand_over(context, *finished)
             return
+        if folder and resume:
+            facts = _continued(folder, facts, other_machine=other_machine)
         progress, hosts = _begin(grid, experiment, folder, overwrite=overwrite, resume=resume)
+        progress.provenance = facts
+        if folder:
+            folder.save_provenance(facts)
         seed = cohort_seed(experiment, folder, progress.state.round_number)
         progress.run(grid, hosts.connected, seed)
         progress.finish(context)
@@ -98,6 +109,28 @@ def _warn_of_vocabulary(description: Description) -> None:
             "name a public word list or tokenizer.json with data.vocabulary",
             stacklevel=2,
         )
+
+
+def _continued(folder: RunFolder, facts: dict[str, Any], *, other_machine: bool) -> dict[str, Any]:
+    """Return the facts of a run that goes on, which name those of its earlier part if they differ.
+
+    Raises:
+        UserError: They differ in what the bits depend on, and that was not asked for.
+    """
+    before = folder.provenance()
+    if before is None:
+        return facts
+    earlier = before.pop(EARLIER, [])
+    different = differences(before, facts)
+    if different and not other_machine:
+        raise UserError(
+            f"the run in {folder.path} would not have the bits of one that was never stopped: "
+            f"{'; '.join(different)}; continue it where it began, or here all the same with "
+            "--other-machine"
+        )
+    if different:
+        earlier = [*earlier, before]
+    return {**facts, EARLIER: earlier} if earlier else facts
 
 
 def _finished(
@@ -141,6 +174,7 @@ class _Progress:
     state: State
     folder: RunFolder | None
     records: list[RoundRecord] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
     _kept_at: float = field(default_factory=time.monotonic)
     """When the last checkpoint was written."""
 
@@ -212,6 +246,7 @@ class _Progress:
         counted = self.state.participations
         if counted and self.experiment.client.example_noise_multiplier is not None:
             summary["example_privacy"] = example_privacy(self.experiment, counted)
+        summary["provenance"] = self.provenance
         if self.folder:
             summary["vocabulary_sha256"] = self.folder.vocabulary_sha256()
         if self.private:

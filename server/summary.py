@@ -21,7 +21,16 @@ from fedsi.privacy.participation import Participations
 from server.privacy import Privacy
 from server.rounds import RoundRecord, State, has_diverged
 
-COVERED = {"architecture", "parameters", "seed", "rounds", "model_sha256", "privacy", "versions"}
+COVERED = {
+    "architecture",
+    "parameters",
+    "seed",
+    "rounds",
+    "model_sha256",
+    "privacy",
+    "provenance",
+    "versions",
+}
 """What of a private run's summary follows from its settings and from what it released."""
 
 COVERED_OF_CLAIM = {

@@ -23,12 +23,15 @@ from fedsi.models.model import all_parameters
 from fedsi.models.parameters import Parameters
 from fedsi.training.products import Products
 from server.app import (
+    ENGINE,
     FOLDER,
+    OTHER_MACHINE,
     OVERWRITE,
     PARAMETERS,
     RESULT,
     RESUME,
     SUMMARY,
+    WORKERS,
 )
 from server.app import app as server_app
 from server.observer import Observer, observing
@@ -56,6 +59,7 @@ def simulate(
     out: Path | str | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    other_machine: bool = False,
     cache: Path = DEFAULT_CACHE,
     corpus: Corpus | None = None,
     on_corpus: Callable[[Description], None] | None = None,
@@ -70,6 +74,7 @@ def simulate(
         out: Folder for the run; None writes nothing.
         overwrite: Replace a run that is there.
         resume: Continue the run that is there.
+        other_machine: Continue it also where its bits are not those of a run never stopped.
         cache: Folder for corpora and populations.
         corpus: A corpus in memory (``fedsi.data.memory``) in place of the one that the experiment
             names; the run records its name.
@@ -96,6 +101,9 @@ def simulate(
         FOLDER: str(folder.path if folder else ""),
         OVERWRITE: overwrite,
         RESUME: resume,
+        OTHER_MACHINE: other_machine,
+        ENGINE: "in-process",
+        WORKERS: workers,
     }
     with folder.held() if folder else nullcontext():
         population = prepare(experiment.data, cache, progress, corpus)

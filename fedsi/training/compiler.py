@@ -76,11 +76,12 @@ def _kept_in(folder: Path) -> Iterator[None]:
         config.CACHE_DIR = before
 
 
-def _sources_sha256() -> str:
+def sources_sha256() -> str:
+    """Return the hash of all sources of compiled code."""
     contents = ((_PACKAGE / name).read_bytes() for name in SOURCES)
     return hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 # numba renews the code of a function when its own file changes, not when one that it calls does or
 # a constant of another file; hence a folder for each state of all of them.
-_FOLDER = _PACKAGE / "__pycache__" / f"compiled-{_sources_sha256()[:16]}"
+_FOLDER = _PACKAGE / "__pycache__" / f"compiled-{sources_sha256()[:16]}"

@@ -4,9 +4,9 @@
 as it ends), ``summary.json`` and ``model.safetensors`` (at the end), and
 ``checkpoint.safetensors`` while the run is not finished; ``canaries.csv`` if it was audited.
 ``checksums.json`` has a hash of each of them that is whole; the checkpoint has its own, and one of
-the rows before it. A run with secure noise has ``secret.key`` besides while it is not finished.
-Checkpoint and secret tell what privacy hides, past noise and who took part: only their owner may
-read them.
+the rows before it. ``provenance.json`` says what the run's bits depend on. A run with secure noise
+has ``secret.key`` besides while it is not finished. Checkpoint and secret tell what privacy hides,
+past noise and who took part: only their owner may read them.
 """
 
 import json
@@ -25,12 +25,13 @@ from fedsi.checksums import CHECKSUMS, Checksums
 from fedsi.data.vocabulary import VOCABULARY_FILES
 from fedsi.errors import DamagedError, UserError
 from fedsi.experiment import Experiment
-from fedsi.files import OWNER, cannot_write, sha256_of_file, write_atomically
+from fedsi.files import EVERYBODY, OWNER, cannot_write, sha256_of_file, write_atomically
 from server.canaries import canaries_csv, read_canaries_csv
 from server.rounds import RoundRecord, State
 from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 from server.runs.killed import unlisted_experiment
 from server.runs.lock import held
+from server.runs.provenance import PROVENANCE
 from server.runs.rounds_file import ROUNDS, RoundsFile, parse_rows
 
 EXPERIMENT, SUMMARY = "experiment.toml", "summary.json"
@@ -45,6 +46,7 @@ _OF_THE_MODEL = (*EXPORTED.values(), SCORES)
 """Made of a finished run's model later, and void with it."""
 _FILES = (
     EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT, CANARIES, COHORT_KEY,
+    PROVENANCE,
     CHECKSUMS,
 )  # fmt: skip
 _LATER = (SUMMARY, MODEL, CHECKPOINT)
@@ -129,8 +131,7 @@ class RunFolder:
     def save_vocabulary(self, file_name: str, text: str) -> None:
         """Keep what the model's token ids stand for; ``load_vocabulary`` reads it."""
         content = text.encode("utf-8", "surrogatepass")
-        write_atomically(self.path / file_name, content)
-        self._list({file_name: sha256(content).hexdigest()})
+        self._keep(file_name, content)
 
     def check_vocabulary(self) -> None:
         """Refuse a vocabulary that is not the one that the run wrote.
@@ -151,11 +152,26 @@ class RunFolder:
             if (self.path / name).exists()
         )
 
+    def save_provenance(self, facts: dict[str, Any]) -> None:
+        """Keep what the run's bits depend on."""
+        content = (json.dumps(facts, indent=1) + "\n").encode()
+        self._keep(PROVENANCE, content)
+
+    def provenance(self) -> dict[str, Any] | None:
+        """Read what the run's bits depend on; None for a run that has not begun.
+
+        Raises:
+            DamagedError: It is damaged.
+        """
+        sums = self._checksums()
+        if not sums or PROVENANCE not in sums.whole:
+            return None
+        return dict(json.loads(sums.read_file(self.path / PROVENANCE, _MEND)))
+
     def save_secret(self, secret: bytes) -> None:
         """Keep what decides who takes part; only the file's owner can read it."""
         content = secret.hex().encode()
-        write_atomically(self.path / COHORT_KEY, content, OWNER)
-        self._list({COHORT_KEY: sha256(content).hexdigest()})
+        self._keep(COHORT_KEY, content, OWNER)
 
     def secret(self) -> bytes:
         """Read what decides who takes part.
@@ -176,8 +192,7 @@ class RunFolder:
     def save_canaries(self, scores: NDArray[np.float64], included: NDArray[np.bool_]) -> None:
         """Write ``canaries.csv``: a row for each canary of an audited run."""
         content = canaries_csv(scores, included)
-        write_atomically(self.path / CANARIES, content)
-        self._list({CANARIES: sha256(content).hexdigest()})
+        self._keep(CANARIES, content)
 
     def canaries(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Read ``canaries.csv``: the scores, and whether each canary took part.
@@ -296,6 +311,10 @@ class RunFolder:
         if not any((self.path / name).exists() for name in begun):
             return None
         return Checksums.read(self.path, _MEND)
+
+    def _keep(self, name: str, content: bytes, mode: int = EVERYBODY) -> None:
+        write_atomically(self.path / name, content, mode)
+        self._list({name: sha256(content).hexdigest()})
 
     def _list(self, hashes: dict[str, str]) -> None:
         (self._checksums() or Checksums()).with_whole(hashes).write(self.path)

@@ -54,6 +54,13 @@ def run(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
+    other_machine: Annotated[
+        bool,
+        typer.Option(
+            "--other-machine",
+            help="Resume also where the bits differ: another processor, other versions.",
+        ),
+    ] = False,
     trust: options.Trust = False,
     publish: options.Publish = None,
     heldout_is_public: options.HeldoutIsPublic = False,
@@ -84,6 +91,7 @@ def run(
                 out=folder,
                 overwrite=overwrite,
                 resume=resume,
+                other_machine=other_machine,
                 cache=cache,
                 on_corpus=partial(display.corpus, experiment),
                 on_round=shown_on(display),

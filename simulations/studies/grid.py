@@ -16,6 +16,9 @@ RUNS = "runs"
 
 ACCURACY = "heldout_accuracy_no_oov_no_eos"
 
+_NESTED = {"versions", "provenance", "privacy"}
+"""Parts of a summary that have no column in tables."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -162,7 +165,11 @@ class Study:
         """Return one row for each run: the cell and its whole summary but for the versions."""
         rows = []
         for outcome in self.outcomes:
-            summary = {k: v for k, v in outcome.summary.items() if k not in {"versions", "privacy"}}
+            summary = {
+                k: v
+                for k, v in outcome.summary.items()
+                if k not in {"versions", "provenance", "privacy"}
+            }
             privacy = outcome.summary["privacy"] or {}
             rows.append(
                 {

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fedsi import Experiment
+from fedsi import Experiment, UserError
 from server import app
 from server.rounds import RoundRecord
+from server.runs import provenance
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
@@ -25,7 +26,8 @@ ENDLESS = ["--preset", "smoke", "--set", "server.rounds=100000", "--set", "serve
 KILLED = """
 import os, sys
 from pathlib import Path
-from fedsi import Experiment
+from fedsi import Experiment, UserError
+from server.runs import provenance
 from server.runs.folder import RunFolder
 from simulations import simulate
 
@@ -158,6 +160,23 @@ def test_a_second_process_is_refused(
     process.communicate()
     assert main(["run", "--preset", "smoke", "--overwrite", "--set", "server.rounds=1",
                  "--out", str(out), "--cache", str(cache)]) == 0  # fmt: skip
+
+
+def test_a_run_goes_on_where_its_bits_are_the_same(
+    smoke: Experiment, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        simulate(smoke, out=tmp_path, cache=cache, on_round=stop_at_once)
+    assert RunFolder(tmp_path).provenance()
+    monkeypatch.setattr(provenance, "processor", lambda: "another one")
+    with pytest.raises(UserError, match=r"processor was .* and is another one; .*--other-machine"):
+        simulate(smoke, out=tmp_path, cache=cache, resume=True)
+    found = simulate(smoke, out=tmp_path, cache=cache, resume=True, other_machine=True).summary
+    assert found["provenance"]["processor"] == "another one"
+    (earlier,) = found["provenance"]["earlier"]
+    assert earlier["processor"] not in {"", "another one"}
+    assert found["provenance"]["engine"] == "in-process"
+    assert found["provenance"] == RunFolder(tmp_path).provenance()
 
 
 def started(command: list[str], cache: Path | None = None) -> subprocess.Popen[str]:

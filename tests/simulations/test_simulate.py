@@ -26,7 +26,7 @@ from tests.server.fake_grid import FakeGrid
 
 RUN_FILES = {
     "checksums.json", "curves.png", "curves.svg", "experiment.toml", "model.safetensors",
-    "rounds.csv", "summary.json", "vocabulary.txt",
+    "provenance.json", "rounds.csv", "summary.json", "vocabulary.txt",
 }  # fmt: skip
 
 

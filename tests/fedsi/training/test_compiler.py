@@ -49,7 +49,7 @@ def test_everything_that_compiled_code_is_made_of_is_among_the_sources() -> None
 
 
 def test_a_changed_source_is_compiled_anew() -> None:
-    assert compiler._FOLDER.name == f"compiled-{compiler._sources_sha256()[:16]}"
+    assert compiler._FOLDER.name == f"compiled-{compiler.sources_sha256()[:16]}"
     assert all((PACKAGE / name).is_file() for name in compiler.SOURCES)
     assert str(compiler._FOLDER) in str(_kept_at())
 

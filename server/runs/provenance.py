@@ -1,0 +1,59 @@
+"""What the bits of a run depend on besides its experiment, written when it starts."""
+
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fedsi.experiment import Experiment
+from fedsi.training import compiler, tiles
+
+PROVENANCE = "provenance.json"
+
+_BITS = ("processor", "vector_bits", "kernels", "python", "numba", "numpy", "torch")
+"""What has to be the same for the same bits. Workers and engines need not be."""
+_PACKAGES = ("numba", "numpy", "torch")
+
+EARLIER = "earlier"
+"""Key of the facts of the machines that an earlier part of the run was computed on."""
+
+
+def provenance(experiment: Experiment, engine: str, workers: int | None) -> dict[str, Any]:
+    """Return the facts about this process and its machine.
+
+    Args:
+        experiment: The configuration.
+        engine: What runs the nodes.
+        workers: How many nodes it started; None if it started none.
+    """
+    return {
+        "processor": processor(),
+        "vector_bits": 8 * tiles.VECTOR_BYTES,
+        "precision": experiment.client.precision,
+        "products": f"tiles of {tiles.ROWS} rows and {tiles.COLUMNS} columns",
+        "kernels": compiler.sources_sha256()[:16],
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _PACKAGES},
+        "engine": engine,
+        "workers": workers,
+    }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what differs of that on which bits depend, for a sentence."""
+    return [
+        f"{key} was {before.get(key)} and is {now[key]}"
+        for key in _BITS
+        if before.get(key) != now[key]
+    ]
+
+
+def processor() -> str:
+    """Return the name of the processor's model."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else platform.machine()
