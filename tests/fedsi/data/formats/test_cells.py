@@ -89,11 +89,11 @@ def test_numbers_and_objects_are_no_texts(value: object) -> None:
 def test_a_group_split_or_label_of_zero_is_one(tmp_path: Path, ending: str, zero: object) -> None:
     path = tmp_path / f"c.{ending}"
     if ending == "csv":
-        path.write_text(f"user,group,split,label,text\n0,{zero},{zero},{zero},hi\n")
+        path.write_text(f"user,group,split,label,text\nann,{zero},{zero},{zero},hi\n")
     else:
-        record = {"user": 0, "group": zero, "split": zero, "label": zero, "text": "hi"}
+        record = {"user": "ann", "group": zero, "split": zero, "label": zero, "text": "hi"}
         jsonl(path, record)
-    assert rows_of(path, label="label") == [Row("0", str(zero), "hi", str(zero), str(zero))]
+    assert rows_of(path, label="label") == [Row("ann", str(zero), "hi", str(zero), str(zero))]
 
 
 def test_a_hierarchy_of_zero_is_a_group(tmp_path: Path) -> None:
