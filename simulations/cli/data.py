@@ -80,14 +80,14 @@ def prepare_command(
         display.corpus(experiment, description)
     facts = {
         "corpus": description.corpus,
-        "corpus_sha256": description.corpus_sha256,
         "clients": description.training_clients + description.heldout_clients,
+        "clients_without_examples": description.clients_without_examples,
         "examples": description.training_examples + description.heldout_examples,
         "rows": description.rows,
         "rows_left_out": description.rows_left_out,
         "words_cut": description.words_cut,
         "heldout_in_training": description.heldout_in_training,
-        "clients_without_examples": description.clients_without_examples,
+        "corpus_sha256": description.corpus_sha256,
         "seconds": round(time.perf_counter() - began, 3),
     }
     if as_json:
