@@ -20,14 +20,15 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.experiment.data import LEARNED_VOCABULARIES
 from fedsi.models.build import build_model
+from fedsi.privacy import canaries
 from fedsi.seeds import Seed
 from server.availability import Trace, read_trace
-from server.canaries import canary_scores
+from server.canaries import with_canaries
 from server.cohorts import check_cohort_size
 from server.example_privacy import example_privacy
 from server.nodes import Hosts, fetch_vocabulary, resolve
 from server.observer import current
-from server.privacy import RELEASED, Privacy, privacy_of
+from server.privacy import SCORES, Privacy, privacy_of
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
@@ -85,7 +86,7 @@ def _begin(
     """Find the nodes, check that they can serve the experiment, and claim the folder."""
     hosts = Hosts(grid, experiment)
     nodes, description = hosts.connected(), hosts.description
-    check_cohort_size(experiment, description.training_clients)
+    check_cohort_size(experiment, with_canaries(experiment, description.training_clients))
     trace = _trace(grid, nodes, experiment, description)
     private = privacy_of(experiment, description.training_clients, description.content_digest)
     if private:
@@ -241,7 +242,7 @@ class _Progress:
             self.private,
             self.state.participations,
         )
-        if self.private and RELEASED in self.state.privacy:
+        if self.private and SCORES in self.state.privacy:
             self._audit(self.private, summary["privacy"])
         counted = self.state.participations
         if counted and self.experiment.client.example_noise_multiplier is not None:
@@ -257,13 +258,20 @@ class _Progress:
 
     def _audit(self, private: Privacy, claim: dict[str, Any]) -> None:
         """Hold what the run claims against what its canaries show; add that to the claim."""
-        from fedsi.privacy.audit import audit  # noqa: PLC0415
+        from fedsi.privacy.audit import audit, distances  # noqa: PLC0415
 
-        scores, included = canary_scores(self.experiment, self.state.privacy[RELEASED])
-        found = audit(scores, included, private.plan.delta)
-        claim["audit"] = {**asdict(found), "refuted": found.refutes(claim["epsilon"])}
+        rounds = self.state.round_number
+        by_round = self.state.privacy[SCORES][:rounds].astype(np.float64)
+        included = canaries.included(self.experiment.seed, by_round.shape[1])
+        likely = private.likelihood(self.state.participations, rounds)
+        found = audit(by_round, included, private.plan.delta, likely)
+        claim["audit"] = {
+            **asdict(found),
+            "participations_fit": found.participations_fit,
+            "refuted": found.refutes(claim["epsilon"]),
+        }
         if self.folder:
-            self.folder.save_canaries(scores, included)
+            self.folder.save_canaries(by_round.sum(0), distances(by_round), included)
 
     def _save_checkpoint(self) -> None:
         number = self.state.round_number

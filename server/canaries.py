@@ -1,4 +1,9 @@
-"""When the canaries of an audited run take part, and what the run showed about them."""
+"""The canaries of an audited run: clients beyond the corpus's own, drawn like them.
+
+Cohorts of an audited run are drawn from the training clients and the canaries together, by the
+same sampler, and the run is accounted for that population. So a fault of sampling shows in what
+the canaries score, and in how often they take part.
+"""
 
 import csv
 import io
@@ -8,56 +13,39 @@ from numpy.typing import NDArray
 
 from fedsi.experiment import Experiment
 from fedsi.privacy import canaries
-from fedsi.seeds import Purpose, Seed, generator
 
 Ids = NDArray[np.int64]
 
 
-def canary_cohort(
-    experiment: Experiment, training_clients: int, round_number: int, seed: Seed
-) -> Ids:
-    """Return the canaries of a round, drawn like clients: ``[canaries of the round]``.
+def with_canaries(experiment: Experiment, training_clients: int) -> int:
+    """Return the number of clients that cohorts are drawn from."""
+    return training_clients + experiment.privacy.canaries
 
-    Each that takes part at all joins with the clients' own probability; in shuffled passes each
-    has its turn in a pass, always the same one.
+
+def to_train(experiment: Experiment, training_clients: int, drawn: Ids) -> tuple[Ids, Ids]:
+    """Return a cohort's training clients and its canaries that take part at all.
 
     Args:
         experiment: The configuration; its seed decides which canaries take part at all.
-        training_clients: Their number.
-        round_number: The round, from 1.
-        seed: Decides who takes part in which round, as for clients.
+        training_clients: Their number; canaries come after them.
+        drawn: The cohort, ``[clients]``.
     """
-    size = experiment.server.cohort_size
-    taking_part = np.flatnonzero(canaries.included(experiment.seed, experiment.privacy.canaries))
-    if experiment.server.sampling == "shuffled":
-        turns = taking_part % (training_clients // size)
-        drawn = turns == (round_number - 1) % (training_clients // size)
-    else:
-        rng = generator(seed, Purpose.CANARY, round_number, canaries.FIRST)
-        drawn = rng.random(len(taking_part)) < size / training_clients
-    cohort: Ids = canaries.FIRST + taking_part[drawn].astype(np.int64)
-    return cohort
+    is_client = drawn < training_clients
+    numbers = drawn[~is_client] - training_clients
+    if len(numbers):
+        numbers = numbers[canaries.included(experiment.seed, experiment.privacy.canaries)[numbers]]
+    return drawn[is_client], canaries.FIRST + numbers
 
 
-def canary_scores(
-    experiment: Experiment, released: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return each canary's score and whether it took part, ``[canaries]`` both.
-
-    Args:
-        experiment: The audited run's.
-        released: The sum of all that it released, ``[parameters]``.
-    """
-    seed, count = experiment.seed, experiment.privacy.canaries
-    return canaries.scores(seed, count, released), canaries.included(seed, count)
-
-
-def canaries_csv(scores: NDArray[np.float64], included: NDArray[np.bool_]) -> bytes:
+def canaries_csv(
+    scores: NDArray[np.float64], distances: NDArray[np.float64], included: NDArray[np.bool_]
+) -> bytes:
     """Return the content of ``canaries.csv``: a row for each canary."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(("canary", "included", "score"))
-    writer.writerows(zip(range(len(scores)), included.tolist(), scores.tolist(), strict=True))
+    writer.writerow(("canary", "included", "score", "distance"))
+    columns = (included.tolist(), scores.tolist(), distances.tolist())
+    writer.writerows(zip(range(len(scores)), *columns, strict=True))
     return text.getvalue().encode()
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.privacy.adaptive import count_noise, next_clip_norm, update_noise_multiplier
+from fedsi.privacy.canaries import scores
 from fedsi.privacy.participation import Participations, none_yet, record
 from fedsi.privacy.plan import Plan
 from fedsi.privacy.streams import noise_key, normal_for_count, round_key, standard_normal
@@ -22,6 +23,7 @@ from fedsi.training.block import Outcome
 from fedsi.training.fixed_point import decode
 from fedsi.training.limits import FRACTION_BITS, largest_contribution
 from server.aggregation import Aggregate
+from server.canaries import with_canaries
 
 if TYPE_CHECKING:
     from fedsi.privacy.accounting import Price
@@ -31,11 +33,11 @@ if TYPE_CHECKING:
 # privacy need not pay: they are imported where they are used.
 
 PrivacyState = dict[str, NDArray[Any]]
-"""The clip norm, ``[1]``; for an audit the sum of all that was released, each in clip norms,
-``[parameters]``, float32 both; and the mechanism's memory, in float64 for secure noise."""
+"""The clip norm, ``[1]``; for an audit what each release showed of each canary, in clip norms,
+``[rounds, canaries]``, float32 both; and the mechanism's memory, in float64 for secure noise."""
 
 Update = NDArray[np.float32]
-CLIP_NORM, RELEASED = "clip_norm", "released"
+CLIP_NORM, SCORES = "clip_norm", "scores"
 
 
 class ParticipationError(UnfinishedError):
@@ -79,10 +81,22 @@ class Privacy:
             )
         return after
 
+    def likelihood(self, participations: Participations | None, rounds: int) -> float:
+        """Return how likely clients take part so often, or oftener, at the accounted rate.
+
+        1 in shuffled passes, where ``admitted`` checks each participation.
+        """
+        from fedsi.privacy.audit import chance_of_participations  # noqa: PLC0415
+
+        if participations is None or self.plan.sampling == "shuffled":
+            return 1.0
+        return chance_of_participations(participations.times, rounds, self.simulated.sampling_rate)
+
     def initial_state(self, size: int) -> PrivacyState:
         """Return the state before the first round."""
         norm = np.array([self.experiment.privacy.clip_norm], np.float32)
-        audited = {RELEASED: np.zeros(size, np.float32)} if self.experiment.privacy.canaries else {}
+        shape = self.experiment.server.rounds, self.experiment.privacy.canaries
+        audited = {SCORES: np.zeros(shape, np.float32)} if self.experiment.privacy.canaries else {}
         memory = self.mechanism.initial_state(size)
         if self.experiment.privacy.secure_noise:
             # Integers of 2^-36 need noise of finer steps than float32 has.
@@ -143,8 +157,10 @@ class Privacy:
         seeded = self.noise_multiplier and not self.experiment.privacy.secure_noise
         key = round_key(self.noise_key, aggregate.sums) if seeded else b""
         total = self._noisy_total(state, aggregate.sums, clip_norm, round_number, key)
-        if RELEASED in state:
-            state[RELEASED] += (total / clip_norm).astype(np.float32)
+        if SCORES in state:
+            released = (total / clip_norm).astype(np.float32)
+            seed, canaries = self.experiment.seed, self.experiment.privacy.canaries
+            state[SCORES][round_number - 1] = scores(seed, canaries, released)
         if self.experiment.privacy.clipping == "adaptive":
             state[CLIP_NORM][0] = self._next_clip_norm(clip_norm, aggregate, round_number, key)
         mean = total / self.experiment.server.cohort_size
@@ -247,14 +263,18 @@ def privacy_of(
             "privacy.canaries cannot audit an extrapolation: the simulated noise is not that of "
             "the accounted cohort; leave privacy.population and privacy.cohort_size out"
         )
-    plan = accounted_plan(experiment, training_clients)
+    if settings.canaries and experiment.devices.trace:
+        raise UserError(
+            "privacy.canaries are in no trace, so that they would never take part; leave "
+            "devices.trace out"
+        )
+    clients = with_canaries(experiment, training_clients)
+    plan = accounted_plan(experiment, clients)
     multiplier = simulated_noise_multiplier(experiment, plan)
     if experiment.privacy.clipping == "adaptive":
         share = experiment.server.cohort_size / plan.cohort_size
         multiplier = share * update_noise_multiplier(plan.noise_multiplier, plan.cohort_size)
-    simulated = replace(
-        plan, population=training_clients, cohort_size=experiment.server.cohort_size
-    )
+    simulated = replace(plan, population=clients, cohort_size=experiment.server.cohort_size)
     key = noise_key(experiment, content_digest)
     private = Privacy(experiment, plan, multiplier, build(plan), key, simulated)
     # What cannot be priced, or not even once be paid for, is refused before anything is trained.

@@ -20,7 +20,7 @@ from fedsi.training.metrics import Metrics, summarise
 from server import optimizers
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
 from server.availability import Trace
-from server.canaries import canary_cohort
+from server.canaries import to_train, with_canaries
 from server.cohorts import Draw, draw_cohort
 from server.nodes import NodesError
 from server.privacy import Privacy, PrivacyState, clip_norm_of
@@ -142,25 +142,26 @@ def run_rounds(
         ParticipationError: A cohort is not as a private run's accounting takes for granted.
     """
     server = experiment.server
+    population = with_canaries(experiment, description.training_clients)
     heldout = evaluated_clients(experiment, description)
     rounds = private.affordable_rounds() if private else server.rounds
     for number in range(state.round_number + 1, rounds + 1):
         started = time.perf_counter()
         clip_norm = clip_norm_of(state.privacy)
-        cohort = draw_cohort(experiment, description.training_clients, trace, number, seed)
+        cohort = draw_cohort(experiment, population, trace, number, seed)
         if state.participations:
             admit = private.admitted if private else counted
             admitted = admit(state.participations, number, cohort.reporting)
             state = replace(state, participations=admitted)
-        canaries = canary_cohort(experiment, description.training_clients, number, seed)
-        clients = np.concatenate([cohort.reporting, canaries])
+        members, canaries = to_train(experiment, description.training_clients, cohort.reporting)
+        clients = np.concatenate([members, canaries])
         there = nodes()
         trained = train_cohort(
             grid, there, experiment, state.parameters, clients, number, clip_norm
         )
         state = _next_state(experiment, private, state, trained)
         record = replace(
-            _record(number, cohort, trained, time.perf_counter() - started),
+            _record(number, cohort, len(members), trained, time.perf_counter() - started),
             clip_norm=clip_norm,
             epsilon=private.price(number).epsilon if private else math.inf,
         )
@@ -201,9 +202,11 @@ def _next_state(
     return State(number, parameters, moments, after, state.participations)
 
 
-def _record(number: int, cohort: Draw, trained: Aggregate, seconds: float) -> RoundRecord:
+def _record(
+    number: int, cohort: Draw, members: int, trained: Aggregate, seconds: float
+) -> RoundRecord:
     # Canaries come last and are not counted.
-    trained = replace(trained, rows=trained.rows[: len(cohort.reporting)])
+    trained = replace(trained, rows=trained.rows[:members])
     outcome = trained.column("outcome")
     accepted = outcome == Outcome.AGGREGATED
     rejected = int((outcome == Outcome.REJECTED).sum())

@@ -21,6 +21,7 @@ from fedsi.experiment import Experiment
 from fedsi.training.block import BlockTrainer
 from fedsi.training.metrics import COLUMNS
 from server.availability import read_trace
+from server.canaries import with_canaries
 from server.cohorts import draw_cohort
 from server.runs.folder import RunFolder
 
@@ -110,10 +111,13 @@ def _participants(experiment: Experiment, population: Population, rounds: int) -
     """Return the clients that took part, found by drawing all cohorts again."""
     size, trace = population.description.training_clients, experiment.devices.trace
     read = None if trace is None else read_trace(Path(trace), population.find, size)
+    everyone = with_canaries(experiment, size)
     drawn = [
-        draw_cohort(experiment, size, read, r + 1, experiment.seed).reporting for r in range(rounds)
+        draw_cohort(experiment, everyone, read, r + 1, experiment.seed).reporting
+        for r in range(rounds)
     ]
-    return np.unique(np.concatenate(drawn))
+    clients = np.unique(np.concatenate(drawn))
+    return clients[clients < size]
 
 
 def _losses(trainer: BlockTrainer, parameters: torch.Tensor, clients: NDArray[np.int64]) -> Losses:

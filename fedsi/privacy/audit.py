@@ -17,6 +17,11 @@ Scores = NDArray[np.float64]
 Included = NDArray[np.bool_]
 
 CONFIDENCE = 0.95
+CHECKS = 4
+"""Each of the three bounds and the check of participations may err with an equal share."""
+ERROR = (1 - CONFIDENCE) / CHECKS
+CANARIES_PER_ROUND = 8
+"""Canaries from which the covariance of rounds is estimated, for each round of a window."""
 GUESSED_SHARE = 0.1
 """Canaries with the largest and with the smallest scores about which a guess is made, each."""
 
@@ -38,27 +43,44 @@ class Audit:
     """Lower bound from the number of correct guesses; it assumes nothing about the scores."""
     gaussian_epsilon: float
     """Lower bound from means and deviations; it takes the scores for normal."""
+    rounds_correct: int
+    """Correct guesses by ``distances``, which look at rounds one by one, of as many."""
+    rounds_epsilon: float
+    """Lower bound from these; it assumes nothing either."""
+    participations_likelihood: float
+    """How likely so many participations are at the sampling rate that is accounted for."""
 
     @property
     def epsilon(self) -> float:
-        """The larger of the two bounds; each holds with half of the error probability."""
-        return max(self.counting_epsilon, self.gaussian_epsilon)
+        """The largest of the bounds; each holds but for its share of the error probability."""
+        return max(self.counting_epsilon, self.gaussian_epsilon, self.rounds_epsilon)
+
+    @property
+    def participations_fit(self) -> bool:
+        """Whether clients took part as often as is accounted for."""
+        return self.participations_likelihood >= ERROR
 
     def refutes(self, claimed: float | None) -> bool:
-        """Whether the bound is above a claimed epsilon; None claims nothing."""
-        return claimed is not None and self.epsilon > claimed
+        """Whether a bound is above a claimed epsilon, or it is not for these participations.
+
+        None claims nothing.
+        """
+        return claimed is not None and (self.epsilon > claimed or not self.participations_fit)
 
 
-def audit(scores: Scores, included: Included, delta: float) -> Audit:
+def audit(by_round: Scores, included: Included, delta: float, likelihood: float = 1.0) -> Audit:
     """Bound epsilon from below with ``CONFIDENCE``.
 
     Args:
-        scores: Of all canaries, ``[canaries]``; at least 4 of them in and 4 out.
+        by_round: What each release shows of each canary, ``[rounds, canaries]``; at least 4
+            canaries in and 4 out.
         included: Which of them took part, ``[canaries]``.
         delta: Of the claim.
+        likelihood: Of the clients' participations.
     """
-    error = (1 - CONFIDENCE) / 2
+    scores = by_round.sum(0)
     guesses, correct = guess(scores, included)
+    _, rounds_correct = guess(distances(by_round), included)
     inside, outside = scores[included], scores[~included]
     return Audit(
         canaries=len(scores),
@@ -68,9 +90,51 @@ def audit(scores: Scores, included: Included, delta: float) -> Audit:
         deviation_out=float(outside.std(ddof=1)),
         guesses=guesses,
         correct=correct,
-        counting_epsilon=counting_bound(len(scores), guesses, correct, delta, error),
-        gaussian_epsilon=gaussian_bound(inside, outside, delta, error),
+        counting_epsilon=counting_bound(len(scores), guesses, correct, delta, ERROR),
+        gaussian_epsilon=gaussian_bound(inside, outside, delta, ERROR),
+        rounds_correct=rounds_correct,
+        rounds_epsilon=counting_bound(len(scores), guesses, rounds_correct, delta, ERROR),
+        participations_likelihood=likelihood,
     )
+
+
+def distances(by_round: Scores) -> Scores:
+    """Return how far each canary's rounds are from what noise alone would make of them.
+
+    The squared Mahalanobis norm of a canary's scores, by the covariance of rounds that all canaries
+    together show, in windows of rounds. Noise that is known from other rounds has next to no
+    variance left, so whoever took part stands far out; in the rounds' sum that cannot be seen.
+
+    Args:
+        by_round: ``[rounds, canaries]``.
+
+    Returns:
+        ``[canaries]``. Which of them took part is not used.
+    """
+    rounds, count = by_round.shape
+    window = max(1, min(rounds, count // CANARIES_PER_ROUND))
+    total = np.zeros(count)
+    for first in range(0, rounds, window):
+        part = by_round[first : first + window]
+        covariance = part @ part.T / count
+        floor = 1e-9 * max(float(np.trace(covariance)) / len(part), 1e-30)
+        total += (part * np.linalg.solve(covariance + floor * np.eye(len(part)), part)).sum(0)
+    return total
+
+
+def chance_of_participations(times: NDArray[np.int32], rounds: int, rate: float) -> float:
+    """Return how likely clients take part so often, or oftener, at a sampling rate.
+
+    The lesser of the probabilities of their total and of the client's with the most, doubled.
+
+    Args:
+        times: In how many of the rounds each client took part, ``[population]``.
+        rounds: Their number.
+        rate: The probability of taking part in one.
+    """
+    total = float(stats.binom.sf(int(times.sum()) - 1, rounds * len(times), rate))
+    most = len(times) * float(stats.binom.sf(int(times.max()) - 1, rounds, rate))
+    return min(1.0, 2 * min(total, most))
 
 
 def guess(scores: Scores, included: Included) -> tuple[int, int]:

@@ -6,6 +6,8 @@ as the noise allows. Half of the canaries, chosen by fair coins, take part; the 
 first half is compared with (Andrew et al., arXiv 2302.03098; Steinke et al., arXiv 2305.08846).
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,8 @@ def direction(seed: int, canary: int, size: int) -> NDArray[np.float32]:
     """Return a canary's direction, uniform on the unit sphere: ``[size]``."""
     rng = generator(seed, Purpose.CANARY, 0, canary)
     vector = rng.standard_normal(size, dtype=np.float32)
-    vector /= np.float32(np.linalg.norm(vector.astype(np.float64)))
+    # Not by BLAS, whose threads would wait for one another on vectors this short.
+    vector /= np.float32(math.sqrt(np.square(vector, dtype=np.float64).sum()))
     return vector
 
 
@@ -34,15 +37,16 @@ def included(seed: int, canaries: int) -> NDArray[np.bool_]:
 
 
 def scores(seed: int, canaries: int, released: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the length of the releases' sum along each canary's direction.
+    """Return the length of a release along each canary's direction.
 
     Args:
         seed: The experiment's.
         canaries: Their number.
-        released: Sum of all noisy sums, each over its clip norm: ``[parameters]``.
+        released: A noisy sum over its clip norm: ``[parameters]``.
 
     Returns:
-        ``[canaries]``, about the number of times that the canary took part, plus noise.
+        ``[canaries]``, about 1 for those that took part, plus noise.
     """
     size = len(released)
-    return np.array([direction(seed, k, size) @ released for k in range(canaries)], np.float64)
+    directions = (direction(seed, k, size) for k in range(canaries))
+    return np.array([(one * released).sum(dtype=np.float64) for one in directions])

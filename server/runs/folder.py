@@ -189,9 +189,14 @@ class RunFolder:
                 "--overwrite"
             ) from None
 
-    def save_canaries(self, scores: NDArray[np.float64], included: NDArray[np.bool_]) -> None:
+    def save_canaries(
+        self,
+        scores: NDArray[np.float64],
+        distances: NDArray[np.float64],
+        included: NDArray[np.bool_],
+    ) -> None:
         """Write ``canaries.csv``: a row for each canary of an audited run."""
-        content = canaries_csv(scores, included)
+        content = canaries_csv(scores, distances, included)
         self._keep(CANARIES, content)
 
     def canaries(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

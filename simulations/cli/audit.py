@@ -141,6 +141,16 @@ def _table(found: dict[str, Any]) -> Table:
             f"({audited['correct']} of {audited['guesses']} guesses right)"
         ),
         "lower bound from normal scores": f"{audited['gaussian_epsilon']:.3f}",
+        "lower bound from single rounds": (
+            f"{audited['rounds_epsilon']:.3f} "
+            f"({audited['rounds_correct']} of {audited['guesses']} guesses right)"
+        ),
+        "participations": (
+            "as often as accounted for"
+            if audited["participations_fit"]
+            else "MORE than accounted for (a chance of "
+            f"{audited['participations_likelihood']:.2g} at the claimed rate)"
+        ),
         "canaries": f"{audited['canaries']}, of which {audited['included']} took part",
         "mean score in, out": (
             f"{audited['mean_in']:.3f}, {audited['mean_out']:.3f} "

@@ -51,7 +51,8 @@ def audit_figure(
             )
             axes.axvline(half.mean(), color=colour, linestyle="--", linewidth=1.2)
         claimed = "infinite" if claim["epsilon"] is None else f"{claim['epsilon']:.2f}"
-        bound = max(audited["counting_epsilon"], audited["gaussian_epsilon"])
+        bounds = ("counting_epsilon", "gaussian_epsilon", "rounds_epsilon")
+        bound = max(audited[name] for name in bounds)
         verdict = "refuted" if audited["refuted"] else "not refuted"
         axes.set_axisbelow(True)
         axes.set(

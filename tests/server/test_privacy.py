@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fedsi import Experiment, UserError
+from fedsi.privacy.adaptive import LEARNING_RATE
 from fedsi.privacy.mechanisms import secure
 from fedsi.training.block import TRAINING_COLUMNS, Outcome
 from fedsi.training.limits import FRACTION_BITS
 from server.aggregation import Aggregate
 from server.privacy import (
     CLIP_NORM,
-    RELEASED,
+    SCORES,
     ParticipationError,
     Privacy,
     PrivacyState,
@@ -24,6 +26,7 @@ from server.privacy import (
 from tests.fedsi.privacy.mechanisms.matrices import inverse
 
 CLIENTS = 1000
+Floats = NDArray[np.float64]
 SIZE = 20_000
 COHORT = 20
 
@@ -155,7 +158,7 @@ def test_a_release_leaves_the_state_before_it_alone() -> None:
     before = {name: array.copy() for name, array in state.items()}
     _, after = run.release(state, aggregate(), 1)
     assert all(np.array_equal(state[name], before[name]) for name in state)
-    assert after[RELEASED].any()
+    assert after[SCORES].any()
 
 
 def test_a_target_epsilon_is_met_and_not_wasted() -> None:
@@ -196,6 +199,35 @@ def test_adaptive_clipping_follows_the_clients_and_pays_for_it() -> None:
     assert low < 0.5 < high
     with pytest.raises(UserError, match="below a tenth of the cohort"):
         private(clipping="adaptive", noise_multiplier=3.0)
+
+
+def noise_on_counts(run: Privacy, rounds: int) -> Floats:
+    """Return the noise in each round's count of unclipped clients, from the clip norms."""
+    state, rows = run.initial_state(1), aggregate(clipped=COHORT // 2).rows
+    found = []
+    for number in range(1, rounds + 1):
+        _, after = run.release(state, Aggregate(np.zeros(1, np.int64), rows), number)
+        found.append(-COHORT * math.log(clip_norm_of(after) / clip_norm_of(state)) / LEARNING_RATE)
+    return np.array(found)
+
+
+def has_its_noise(counts: Floats) -> bool:
+    """Whether counts have independent noise of a twentieth of the cohort, beyond chance."""
+    rounds = len(counts)
+    scaled = counts / (COHORT / 20)
+    scale = abs(float((scaled**2).mean()) - 1) < 5 * math.sqrt(2 / rounds)
+    return scale and abs(float((scaled[1:] * scaled[:-1]).mean())) < 5 / math.sqrt(rounds)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_counts_of_clients_get_their_noise(secure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = private(clipping="adaptive", noise_multiplier=0.5, secure_noise=secure)
+    counts = noise_on_counts(run, 600)
+    assert has_its_noise(counts)
+    assert not any(has_its_noise(factor * counts) for factor in (0.0, 0.5, 2 / 3, 1.5))
+    assert not has_its_noise(np.repeat(counts[::2], 2))
+    monkeypatch.setattr(Privacy, "_noise_on_count", lambda *_: 0.0)
+    assert not has_its_noise(noise_on_counts(run, 20))
 
 
 def test_the_clip_norm_stays_within_what_can_be_summed() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 
 from fedsi import Experiment, UserError
+from fedsi.privacy import canaries
 from fedsi.privacy.clipping import add_clipped
+from fedsi.privacy.mechanisms.gaussian import Gaussian
 from fedsi.seeds import Seed
-from server.canaries import canary_cohort
-from server.cohorts import Draw, draw_cohort
+from server.canaries import to_train, with_canaries
+from server.cohorts import Draw, draw_cohort, poisson_cohort, shuffled_cohort
 from server.privacy import Privacy, privacy_of
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
@@ -197,7 +200,7 @@ def test_noise_ruins_a_tiny_run_and_clipping_alone_does_not(smoke: Experiment, c
     assert losses[100.0] is None or losses[100.0] > losses[0.0] + 0.5
 
 
-AUDITED = ["audit", "--preset", "audit", "--json", "--set", "privacy.canaries=300"]
+AUDITED = ["audit", "--preset", "audit", "--json"]
 
 
 def run_audit(
@@ -219,30 +222,82 @@ def test_an_honest_run_passes_its_audit(
     assert 0.2 < report["membership"]["auc"] < 0.8
 
 
-@pytest.mark.parametrize("bug", ["noise forgotten", "clip forgotten", "noise at a third"])
-def test_planted_bugs_are_caught(
-    bug: str,
+def no_clipping(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        "fedsi.training.block.add_clipped",
+        lambda start, trained, ends, _, sums: add_clipped(start, trained, ends, 1e6, sums),
+    )
+
+
+def noise_times(factor: float) -> Callable[[pytest.MonkeyPatch], None]:
+    honest = Privacy._noisy_total
+
+    def less(self, *arguments):  # type: ignore[no-untyped-def]
+        return honest(replace(self, noise_multiplier=factor * self.noise_multiplier), *arguments)
+
+    return lambda patch: patch.setattr(Privacy, "_noisy_total", less)
+
+
+def noise_every_two_rounds(patch: pytest.MonkeyPatch) -> None:
+    honest, kept = Gaussian.noise, {}
+
+    def repeated(self, state, round_number, fresh):  # type: ignore[no-untyped-def]
+        if round_number % 2:
+            kept["noise"] = honest(self, state, round_number, fresh)
+        return kept["noise"]
+
+    patch.setattr(Gaussian, "noise", repeated)
+
+
+def rate_doubled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        "server.cohorts.poisson_cohort",
+        lambda seed, number, population, size, cap: poisson_cohort(
+            seed, number, population, 2 * size, cap
+        ),
+    )
+
+
+PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "noise forgotten": noise_times(0.0),
+    "clipping forgotten": no_clipping,
+    "noise at a third": noise_times(1 / 3),
+    "noise repeated every two rounds": noise_every_two_rounds,
+    "sampling rate doubled": rate_doubled,
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_planted_faults_are_caught(
+    fault: str,
     cache: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if bug == "clip forgotten":
-        monkeypatch.setattr(
-            "fedsi.training.block.add_clipped",
-            lambda start, trained, ends, _, sums: add_clipped(start, trained, ends, 1e6, sums),
-        )
-    else:
-        factor = 0.0 if bug == "noise forgotten" else 1 / 3
-        honest = Privacy._noisy_total
-
-        def less(self, *arguments):  # type: ignore[no-untyped-def]
-            fewer = replace(self, noise_multiplier=factor * self.noise_multiplier)
-            return honest(fewer, *arguments)
-
-        monkeypatch.setattr(Privacy, "_noisy_total", less)
+    PLANTED[fault](monkeypatch)
     code, found = run_audit(cache, tmp_path / "run", capsys)
     assert (code, found["refuted"]) == (1, True)
+
+
+def test_an_audited_run_with_the_separation_ignored_does_not_get_far(
+    cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its canaries are in the same passes as the clients."""
+    monkeypatch.setattr(
+        "server.cohorts.shuffled_cohort", lambda *given: shuffled_cohort(*given[:-1], 1)
+    )
+    settings = {
+        "server.sampling": "shuffled", "server.min_separation": 5, "server.cohort_size": 60,
+        "privacy.mechanism": "blt",
+    }  # fmt: skip
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    place = ["--cache", str(cache), "--out", str(tmp_path / "run")]
+    assert main([*AUDITED, *words, *place]) == 1
+    assert "epsilon would not hold" in capsys.readouterr().err
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -287,15 +342,16 @@ def test_audits_of_what_cannot_be_audited(
 
 
 def test_canaries_join_like_clients(smoke: Experiment) -> None:
+    """They are drawn with the clients; of those drawn the ones take part whose coin says so."""
     experiment = smoke.updated({**POISSON, "privacy.canaries": 1000})
-    joined = [canary_cohort(experiment, 180, r, 0) for r in range(1, 101)]
-    counts = np.unique(np.concatenate(joined), return_counts=True)[1]
-    taking_part = 500
-    expected = 100 * 10 / 180
-    assert abs(counts.sum() / taking_part - expected) < 5 * math.sqrt(expected / taking_part) + 0.6
-    turns = smoke.updated({**SHUFFLED, "privacy.canaries": 1000})
-    seen: dict[int, int] = {}
-    for number in range(1, 60):
-        for canary in canary_cohort(turns, 180, number, 0).tolist():
-            assert number - seen.get(canary, -100) >= 4
-            seen[canary] = number
+    population = with_canaries(experiment, 180)
+    included = canaries.included(experiment.seed, 1000)
+    counts = np.zeros(1000, np.int64)
+    for number in range(1, 101):
+        cohort = draw_cohort(experiment, population, None, number, experiment.seed).reporting
+        clients, joined = to_train(experiment, 180, cohort)
+        assert set(clients) == set(cohort[cohort < 180])
+        counts[joined - canaries.FIRST] += 1
+    assert not counts[~included].any()
+    expected = 100 * 10 / population * included.sum()
+    assert abs(counts.sum() - expected) < 5 * math.sqrt(expected)

@@ -16,7 +16,7 @@ def drawn(mu: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores of a Gaussian mechanism of which mu is sensitivity over noise."""
     rng = np.random.default_rng(seed)
     included = rng.random(count) < 0.5
-    return rng.normal(0, 1, count) + mu * included, included
+    return (rng.normal(0, 1, count) + mu * included)[None], included
 
 
 def epsilon_of(mu: float) -> float:
@@ -51,10 +51,10 @@ def test_noise_of_a_third_is_caught() -> None:
 
 def test_without_noise_the_bound_is_as_large_as_guesses_allow() -> None:
     scores, included = np.array([1.0] * 200 + [0.0] * 200), np.arange(400) < 200
-    found = audit(scores + 1e-9 * np.arange(400), included, DELTA)
+    found = audit((scores + 1e-9 * np.arange(400))[None], included, DELTA)
     assert (found.guesses, found.correct) == (80, 80)
-    # A binomial of 80 that is all successes: q^80 = 0.025.
-    assert found.counting_epsilon == pytest.approx(-math.log(0.025 ** (-1 / 80) - 1), rel=0.05)
+    # A binomial of 80 that is all successes: q^80 = 0.0125.
+    assert found.counting_epsilon == pytest.approx(-math.log(0.0125 ** (-1 / 80) - 1), rel=0.05)
     assert found.gaussian_epsilon > 100
 
 

@@ -161,7 +161,7 @@ def test_canaries_come_back(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     scores, included = np.array([0.5, -1.25]), np.array([True, False])
     folder.claim(Experiment(), overwrite=False, resume=False)
-    folder.save_canaries(scores, included)
+    folder.save_canaries(scores, scores**2, included)
     read = folder.canaries()
     assert (read[0].tolist(), read[1].tolist()) == (scores.tolist(), included.tolist())
 
@@ -250,7 +250,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder.claim(Experiment(), overwrite=False, resume=False)
     folder.save_vocabulary("vocabulary.txt", "# words are split at letters\nword\n")
     folder.append(row(1))
-    folder.save_canaries(np.array([0.5]), np.array([True]))
+    folder.save_canaries(np.array([0.5]), np.array([0.25]), np.array([True]))
     folder.finish({"status": "finished"}, save({"p": np.ones(3, np.float32)}))
     return {path.name: path.read_bytes() for path in folder.path.iterdir()}
 
