@@ -227,7 +227,7 @@ def test_counts_of_clients_get_their_noise(secure: bool, monkeypatch: pytest.Mon
     assert not any(has_its_noise(factor * counts) for factor in (0.0, 0.5, 2 / 3, 1.5))
     assert not has_its_noise(np.repeat(counts[::2], 2))
     monkeypatch.setattr(Privacy, "_noise_on_count", lambda *_: 0.0)
-    assert not has_its_noise(noise_on_counts(run, 20))
+    assert not has_its_noise(noise_on_counts(run, 100))
 
 
 def test_the_clip_norm_stays_within_what_can_be_summed() -> None:

@@ -288,7 +288,10 @@ def test_an_audited_run_with_the_separation_ignored_does_not_get_far(
 ) -> None:
     """Its canaries are in the same passes as the clients."""
     monkeypatch.setattr(
-        "server.cohorts.shuffled_cohort", lambda *given: shuffled_cohort(*given[:-1], 1)
+        "server.cohorts.shuffled_cohort",
+        lambda seed, number, population, size, _: shuffled_cohort(
+            seed, number, population, size, 1
+        ),
     )
     settings = {
         "server.sampling": "shuffled", "server.min_separation": 5, "server.cohort_size": 60,
