@@ -11,6 +11,7 @@ from clients.position import position
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
+from fedsi.learning.block import BlockTrainer
 from fedsi.messages import (
     Estimate,
     Estimated,
@@ -22,7 +23,6 @@ from fedsi.messages import (
 )
 from fedsi.privacy import canaries
 from fedsi.threads import torch_threads
-from fedsi.training.block import BlockTrainer
 
 THREADS = 1
 """Threads of a node. One, so that sums inside a matrix product have one order."""

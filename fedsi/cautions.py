@@ -2,7 +2,7 @@
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
-from fedsi.privacy.plan import large_delta, usual_delta
+from fedsi.plan import large_delta, usual_delta
 
 FAR = 1.5
 """Quotient of two shares from which on they are said to differ."""

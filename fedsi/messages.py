@@ -7,6 +7,7 @@ two dictionaries of ``to_parts``; ``from_parts`` checks what arrives. Nothing is
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from enum import IntEnum
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -18,6 +19,22 @@ ARRAYS, VALUES = "arrays", "values"
 """Names of the two records of a message."""
 ARRAY_FORMAT = "numpy.ndarray"
 """Flower's name for what ``array_bytes`` returns."""
+
+
+class Outcome(IntEnum):
+    """What became of a client in a round."""
+
+    AGGREGATED = 0
+    REJECTED = 1
+    """Its update was not finite, or too large to be summed exactly."""
+    FAILED = 2
+    """It could not be trained or evaluated."""
+
+
+TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss", "norm", "clipped")
+"""Columns of the per-client rows that training returns. The last two are the norm of the update
+before clipping and whether it was clipped; both are 0 in a run without clipping."""
+
 
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[<|][bfiu][1248])', 'fortran_order': False, "
@@ -133,7 +150,7 @@ class Trained:
     sums: NDArray[np.int64]
     """Fixed-point sum of weighted updates, ``[parameters]``."""
     rows: NDArray[np.float64]
-    """``[clients, columns of fedsi.training.block.TRAINING_COLUMNS]``, in the order asked."""
+    """``[clients, columns of TRAINING_COLUMNS]``, in the order asked."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +167,7 @@ class Evaluated:
     """A node's answer: what each client counted."""
 
     rows: NDArray[np.float64]
-    """``[clients, columns of fedsi.training.metrics.COLUMNS]``, in the order asked; all NaN where a
+    """``[clients, columns of fedsi.learning.metrics.COLUMNS]``, in the order asked; all NaN where a
     client could not be evaluated."""
 
 

@@ -9,10 +9,9 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedsi.experiment import Experiment
-from fedsi.messages import Evaluate, Evaluated, Train, Trained
-from fedsi.training.block import TRAINING_COLUMNS, Outcome
-from fedsi.training.fixed_point import weighted_mean
-from fedsi.training.metrics import COLUMNS, evaluated
+from fedsi.learning.metrics import COLUMNS, evaluated
+from fedsi.messages import TRAINING_COLUMNS, Evaluate, Evaluated, Outcome, Train, Trained
+from fedsi.sums.fixed_point import weighted_mean
 from server.blocks import Job, answers, dealt
 from server.nodes import NodesError
 from server.replies import check_evaluated, check_trained

@@ -22,9 +22,9 @@ from fedsi.experiment.data import LEARNED_VOCABULARIES
 from fedsi.models.build import build_model
 from fedsi.privacy import canaries
 from fedsi.seeds import Seed
-from server.availability import Trace, read_trace
-from server.canaries import with_canaries
-from server.cohorts import check_cohort_size
+from server.cohorts.availability import Trace, read_trace
+from server.cohorts.canaries import with_canaries
+from server.cohorts.sampling import check_cohort_size
 from server.example_privacy import example_privacy
 from server.nodes import Hosts, fetch_vocabulary, resolve
 from server.observer import current
@@ -32,8 +32,8 @@ from server.privacy import SCORES, Privacy, privacy_of
 from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
+from server.runs.summary import model_file, not_private, summarise_run
 from server.secret import cohort_seed
-from server.summary import model_file, not_private, summarise_run
 
 FOLDER, OVERWRITE, RESUME = "run.folder", "run.overwrite", "run.resume"
 OTHER_MACHINE, ENGINE, WORKERS = "run.other-machine", "run.engine", "run.workers"

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
+from fedsi.limits import FRACTION_BITS, largest_contribution
+from fedsi.messages import Outcome
+from fedsi.plan import Plan
 from fedsi.privacy.adaptive import count_noise, next_clip_norm, update_noise_multiplier
 from fedsi.privacy.canaries import scores
 from fedsi.privacy.participation import Participations, none_yet, record
-from fedsi.privacy.plan import Plan
 from fedsi.privacy.streams import noise_key, normal_for_count, round_key, standard_normal
-from fedsi.training.block import Outcome
-from fedsi.training.fixed_point import decode
-from fedsi.training.limits import FRACTION_BITS, largest_contribution
+from fedsi.sums.fixed_point import decode
 from server.aggregation import Aggregate
-from server.canaries import with_canaries
+from server.cohorts.canaries import with_canaries
 
 if TYPE_CHECKING:
     from fedsi.privacy.accounting import Price

@@ -19,10 +19,18 @@ from fedsi.data.population import Description
 from fedsi.data.protocol import FIRST_WORD
 from fedsi.data.vocabulary import VOCABULARY_FILES, WORDS_FILE, WordVocabulary
 from fedsi.experiment import Experiment
-from fedsi.messages import Described, Estimated, Evaluated, FetchedVocabulary, Resolved, Trained
-from fedsi.training.block import TRAINING_COLUMNS, Outcome
-from fedsi.training.limits import FRACTION_BITS, largest_contribution
-from fedsi.training.metrics import COLUMNS, evaluated
+from fedsi.learning.metrics import COLUMNS, evaluated
+from fedsi.limits import FRACTION_BITS, largest_contribution
+from fedsi.messages import (
+    TRAINING_COLUMNS,
+    Described,
+    Estimated,
+    Evaluated,
+    FetchedVocabulary,
+    Outcome,
+    Resolved,
+    Trained,
+)
 
 MOST = 2**40
 """Largest count that is believed where no setting bounds it."""

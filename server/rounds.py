@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
+from fedsi.learning.metrics import Metrics, summarise
+from fedsi.messages import Outcome
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
 from fedsi.privacy.participation import Participations, counted, none_yet
 from fedsi.seeds import Seed
-from fedsi.training.block import Outcome
-from fedsi.training.metrics import Metrics, summarise
 from server import optimizers
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
-from server.availability import Trace
-from server.canaries import to_train, with_canaries
-from server.cohorts import Draw, draw_cohort
+from server.cohorts.availability import Trace
+from server.cohorts.canaries import to_train, with_canaries
+from server.cohorts.sampling import Draw, draw_cohort
 from server.nodes import NodesError
 from server.privacy import Privacy, PrivacyState, clip_norm_of
 

@@ -15,13 +15,13 @@ from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.inference.lengths import evaluate_sequences, pack_sentences
+from fedsi.learning.block import BlockTrainer
+from fedsi.learning.metrics import COLUMNS, Counts, Evaluation, Metrics, evaluated, summarise
 from fedsi.models.positions.learned import check_length
 from fedsi.models.user_model import UserModel, blamed
 from fedsi.threads import torch_threads
-from fedsi.training.block import BlockTrainer
-from fedsi.training.metrics import COLUMNS, Counts, Evaluation, Metrics, evaluated, summarise
 from server.rounds import evaluated_clients
-from simulations.trained import FinishedRun
+from simulations.finished_run import FinishedRun
 
 _AT_ONCE = 20
 """Clients that are evaluated between two reports of progress."""

@@ -18,11 +18,11 @@ from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from fedsi.training.block import BlockTrainer
-from fedsi.training.metrics import COLUMNS
-from server.availability import read_trace
-from server.canaries import with_canaries
-from server.cohorts import draw_cohort
+from fedsi.learning.block import BlockTrainer
+from fedsi.learning.metrics import COLUMNS
+from server.cohorts.availability import read_trace
+from server.cohorts.canaries import with_canaries
+from server.cohorts.sampling import draw_cohort
 from server.runs.folder import RunFolder
 
 MOST_CLIENTS = 500

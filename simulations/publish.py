@@ -17,7 +17,7 @@ from fedsi.experiment.data import LEARNED_VOCABULARIES
 from fedsi.experiment.paths import is_path
 from fedsi.files import make_folder, write_atomically
 from server.runs.folder import MODEL
-from simulations.trained import FinishedRun
+from simulations.finished_run import FinishedRun
 
 STATEMENT = "privacy.json"
 COMPLETE = ("finished", "budget spent")

@@ -18,10 +18,10 @@ from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
+from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters
 from fedsi.models.parameters import Parameters
-from fedsi.training.products import Products
 from server.app import (
     ENGINE,
     FOLDER,

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.data.content import ContentDigest
+from fedsi.data.content_hash import ContentDigest
 from fedsi.data.corpus import Corpus, Progress
 from fedsi.data.ingest import Plan, plan, read_rows, survey, training_texts
 from fedsi.data.population import Description, write_meta

@@ -4,11 +4,11 @@ from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
 from fedsi.experiment.experiment import Experiment
+from fedsi.experiment.field_types import Scalar
 from fedsi.experiment.model import ARCHITECTURES, ModelSettings
 from fedsi.experiment.overrides import parse_overrides
 from fedsi.experiment.privacy import FEWEST_CANARIES, PrivacySettings
 from fedsi.experiment.server import ServerSettings
-from fedsi.experiment.values import Scalar
 
 __all__ = [
     "ARCHITECTURES",

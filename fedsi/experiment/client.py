@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from fedsi.experiment.values import (
+from fedsi.experiment.field_types import (
     Count,
     Fraction,
     NonNegativeNumber,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
-from fedsi.experiment.values import (
+from fedsi.experiment.field_types import (
     Count,
     Fraction,
     Name,

@@ -17,15 +17,15 @@ from fedsi.errors import UserError
 from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
+from fedsi.experiment.explanations import explain, unknown_key
+from fedsi.experiment.field_types import Scalar, Settings
 from fedsi.experiment.model import ModelSettings
 from fedsi.experiment.paths import PATHS, absolute
 from fedsi.experiment.privacy import PrivacySettings
-from fedsi.experiment.problems import explain, unknown_key
 from fedsi.experiment.server import ServerSettings
-from fedsi.experiment.values import Scalar, Settings
 from fedsi.files import read_text
-from fedsi.privacy.plan import accounting_of
-from fedsi.training.limits import largest_contribution
+from fedsi.limits import largest_contribution
+from fedsi.plan import accounting_of
 
 LARGEST_FILE = 1 << 20
 """Bytes of an experiment's file."""

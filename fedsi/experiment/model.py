@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from fedsi.experiment.values import Count, Flag, Name, Settings
+from fedsi.experiment.field_types import Count, Flag, Name, Settings
 
 ARCHITECTURES = ("cifg", "si_cifg", "lstm", "transformer", "si_transformer")
 """Those that fedsi brings along."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, Strict, model_validator
 
-from fedsi.experiment.values import (
+from fedsi.experiment.field_types import (
     Count,
     NonNegativeNumber,
     OptionalCount,

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from fedsi.data.protocol import PAD, Tokens
+from fedsi.learning.metrics import Evaluation
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
-from fedsi.training.metrics import Evaluation
 
 POSITIONS = 1280
 """Positions of a batch, as in evaluation sentence by sentence: 64 sequences of 20."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.privacy.plan import Plan
+from fedsi.plan import Plan
 
 
 @dataclass(frozen=True)

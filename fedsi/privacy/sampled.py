@@ -19,7 +19,7 @@ from dp_accounting.rdp import RdpAccountant, compute_epsilon
 from numpy.typing import NDArray
 
 from fedsi.errors import UserError
-from fedsi.privacy.plan import Plan
+from fedsi.plan import Plan
 
 LEAST_DELTA = 1e-11
 """Privacy loss distributions are convolved in float64, which leaves nothing below this."""

@@ -17,6 +17,7 @@ from hashlib import blake2b, sha256
 import numpy as np
 from numpy.typing import NDArray
 
+import fedsi
 from fedsi.experiment import Experiment
 from fedsi.experiment.paths import is_path
 from fedsi.seeds import Purpose, generator
@@ -32,10 +33,15 @@ def noise_key(experiment: Experiment, content_digest: str) -> bytes:
         experiment: The configuration.
         content_digest: ``Description.content_digest`` of the population.
     """
-    # What a file holds is in the content's digest and in the sums, whatever its path is.
-    flat = experiment.flat().items()
-    settings = {k: v for k, v in flat if k not in NO_INPUT and not is_path(k, v)}
-    text = json.dumps([settings, content_digest], sort_keys=True)
+    # What a file holds is in the content's digest and in the sums, whatever its path is. Keys that
+    # keep their defaults are left out, so that a key more does not change the noise of all runs.
+    defaults = type(experiment)().flat()
+    settings = {
+        key: value
+        for key, value in experiment.flat().items()
+        if value != defaults[key] and key not in NO_INPUT and not is_path(key, value)
+    }
+    text = json.dumps([fedsi.__version__, settings, content_digest], sort_keys=True)
     return blake2b(text.encode(), digest_size=32).digest()
 
 

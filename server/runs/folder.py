@@ -26,7 +26,7 @@ from fedsi.data.vocabulary import VOCABULARY_FILES
 from fedsi.errors import DamagedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.files import EVERYBODY, OWNER, cannot_write, sha256_of_file, write_atomically
-from server.canaries import canaries_csv, read_canaries_csv
+from server.cohorts.canaries import canaries_csv, read_canaries_csv
 from server.rounds import RoundRecord, State
 from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 from server.runs.killed import unlisted_experiment

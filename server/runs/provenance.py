@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from fedsi.experiment import Experiment
-from fedsi.training import compiler, tiles
 
 PROVENANCE = "provenance.json"
 
@@ -27,6 +26,10 @@ def provenance(experiment: Experiment, engine: str, workers: int | None) -> dict
         engine: What runs the nodes.
         workers: How many nodes it started; None if it started none.
     """
+    # They load the compiler, which a server without a node of its own does not need otherwise.
+    from fedsi import compiler  # noqa: PLC0415
+    from fedsi.kernels.cpu import tiles  # noqa: PLC0415
+
     return {
         "processor": processor(),
         "vector_bits": 8 * tiles.VECTOR_BYTES,

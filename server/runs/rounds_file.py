@@ -11,7 +11,7 @@ from typing import Any
 
 from fedsi.errors import DamagedError, UserError
 from fedsi.files import cannot_write, write_atomically
-from fedsi.training.metrics import Metrics
+from fedsi.learning.metrics import Metrics
 from server.rounds import RoundRecord
 
 ROUNDS = "rounds.csv"

@@ -17,8 +17,8 @@ import numpy as np
 
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
-from server.availability import Trace
-from server.cohorts import draw_cohort
+from server.cohorts.availability import Trace
+from server.cohorts.sampling import draw_cohort
 from server.rounds import RoundRecord
 from simulations.benchmarks.machine import MIB, machine, peak_memory
 from simulations.benchmarks.own_process import measured_by

@@ -27,17 +27,18 @@ from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import Tokens
 from fedsi.experiment import ClientSettings, Experiment
+from fedsi.kernels.cpu import output as output_layer
+from fedsi.kernels.cpu import recurrent_pass, transformer_pass
+from fedsi.kernels.cpu.matrix_products import Products
+from fedsi.kernels.cpu.packing import PackedBatch, PackedSentences, pack, pack_sentences
+from fedsi.learning.client import LocalTrainer
+from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.language_model import LanguageModel
 from fedsi.models.transformer import Transformer
 from fedsi.models.user_model import UserModel
-from fedsi.training import fused_output, fused_recurrent, fused_transformer
-from fedsi.training.fused import FusedSgd
-from fedsi.training.local import LocalTrainer
-from fedsi.training.packing import PackedBatch, PackedSentences, pack, pack_sentences
-from fedsi.training.products import Products
-from server.cohorts import draw_cohort
+from server.cohorts.sampling import draw_cohort
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.report import Report, grouped_bars
 from simulations.benchmarks.stopwatch import timed
@@ -233,11 +234,11 @@ def _profile(trainer: LocalTrainer, start: Tensor, batches: Sequence[Tokens]) ->
     trainer.begin(start)
     with (
         timed(FusedSgd, "step") as step,
-        timed(fused_output, "train_output") as output,
-        timed(fused_recurrent, "run_forward") as forward,
-        timed(fused_recurrent, "run_backward") as backward,
-        timed(fused_transformer, "attend_forward") as attention,
-        timed(fused_transformer, "attend_backward") as attention_backward,
+        timed(output_layer, "train_output") as output,
+        timed(recurrent_pass, "run_forward") as forward,
+        timed(recurrent_pass, "run_backward") as backward,
+        timed(transformer_pass, "attend_forward") as attention,
+        timed(transformer_pass, "attend_backward") as attention_backward,
     ):
         trainer.train(batches)
     sequence = (forward, backward, attention, attention_backward)

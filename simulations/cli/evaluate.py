@@ -31,7 +31,7 @@ def evaluate(
         open_heldout,
         score_json,
     )
-    from simulations.trained import open_run
+    from simulations.finished_run import open_run
 
     lengths = study.parse_lengths(sequence_length, "--sequence-length") if sequence_length else []
     with Display(options.messages()) as display:

@@ -16,7 +16,7 @@ from simulations.cli import options
 from simulations.text import one_line
 
 if TYPE_CHECKING:
-    from simulations.trained import FinishedRun
+    from simulations.finished_run import FinishedRun
 
 
 class Format(StrEnum):
@@ -46,7 +46,7 @@ def export(
     """Write a trained model as a function from tokens [batch, time] to logits; or publish it."""
     from fedsi.inference.export import FORMATS
     from server.runs.folder import EXPORTED
-    from simulations.trained import open_run
+    from simulations.finished_run import open_run
 
     options.check_publish(publish, heldout_is_public=heldout_is_public)
     if publish and out:

@@ -29,7 +29,7 @@ def predict(
     from fedsi.data.protocol import EOS, OOV
     from fedsi.inference.reading import candidates, read_text
     from fedsi.threads import torch_threads
-    from simulations.trained import open_run
+    from simulations.finished_run import open_run
 
     with redirect_stdout(sys.stderr), torch_threads(1):  # a user's model may print
         trained = open_run(run, trust=trust).trained
@@ -94,7 +94,7 @@ def generate(
     from fedsi.inference.reading import begin, read_text
     from fedsi.inference.sampling import write_on
     from fedsi.threads import torch_threads
-    from simulations.trained import open_run
+    from simulations.finished_run import open_run
 
     if not 0 < temperature < float("inf"):
         raise UserError(f"--temperature {temperature:g} is not allowed: give a number above 0")

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from fedsi.experiment import Experiment
+from fedsi.plan import Plan
 from fedsi.privacy.accounting import (
     Price,
     accounted_plan,
@@ -18,7 +19,6 @@ from fedsi.privacy.accounting import (
     epsilon,
     noise_on_mean,
 )
-from fedsi.privacy.plan import Plan
 from simulations.cli import options
 
 _TRIED = (0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0)

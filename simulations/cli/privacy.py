@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fedsi.errors import UserError
-from fedsi.privacy.plan import MECHANISMS, SAMPLINGS, large_delta, usual_delta
+from fedsi.plan import MECHANISMS, SAMPLINGS, large_delta, usual_delta
 from fedsi.schedule import SCHEDULES
 from simulations.cli import options
 

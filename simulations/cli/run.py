@@ -109,8 +109,8 @@ def run(
         options.output().print(_table(result.summary))
     console.print(f"results are in {folder}", highlight=False, soft_wrap=True)
     if publish:
+        from simulations.finished_run import open_run
         from simulations.publish import publish as publish_run
-        from simulations.trained import open_run
 
         run = open_run(folder, trust=True)  # its own code has just run
         publish_run(run, publish, {}, heldout_is_public=heldout_is_public)

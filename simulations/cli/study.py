@@ -104,8 +104,8 @@ def open_corpus(base: "Experiment", cache: Path, display: Display) -> "Descripti
         UserError: There is no such corpus or trace, or too few clients.
     """
     from fedsi.data.prepare import open_population, prepare
-    from server.availability import read_trace
-    from server.cohorts import check_cohort_size
+    from server.cohorts.availability import read_trace
+    from server.cohorts.sampling import check_cohort_size
 
     population = open_population(prepare(base.data, cache, display.step))
     display.corpus(base, population.description)

@@ -20,8 +20,8 @@ from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
 from server.runs.folder import SCORES
 from simulations.evaluate import evaluate_lengths, open_heldout, score_json
+from simulations.finished_run import FinishedRun, open_run
 from simulations.studies.grid import RUNS, FinishedCell
-from simulations.trained import FinishedRun, open_run
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 from fedsi import Experiment
+from fedsi.messages import TRAINING_COLUMNS
+from fedsi.plan import ACCOUNTINGS, Accounting, Plan
 from fedsi.privacy.accounting import epsilon
 from fedsi.privacy.mechanisms import Fresh, State
-from fedsi.privacy.plan import ACCOUNTINGS, Accounting, Plan
-from fedsi.training.block import TRAINING_COLUMNS
 from server.aggregation import Aggregate
 from server.privacy import Privacy, privacy_of
 

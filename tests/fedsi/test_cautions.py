@@ -7,7 +7,7 @@ import pytest
 from fedsi import Experiment
 from fedsi.cautions import cautions
 from fedsi.data.population import Description
-from fedsi.privacy.plan import large_delta, usual_delta
+from fedsi.plan import large_delta, usual_delta
 
 POPULATION = Description(
     corpus="posts",

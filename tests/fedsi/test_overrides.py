@@ -6,7 +6,7 @@ import pytest
 
 from fedsi import Experiment, UserError
 from fedsi.experiment import parse_overrides
-from fedsi.experiment.problems import nearest_keys
+from fedsi.experiment.explanations import nearest_keys
 
 
 @pytest.mark.parametrize(

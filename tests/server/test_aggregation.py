@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from clients.app import app
 from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
-from fedsi.messages import ARRAYS, Described
-from fedsi.training.block import Outcome
+from fedsi.messages import ARRAYS, Described, Outcome
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
 from server.blocks import balanced
 from server.exchange import _records

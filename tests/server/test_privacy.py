@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from fedsi import Experiment, UserError
+from fedsi.limits import FRACTION_BITS
+from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.privacy.adaptive import LEARNING_RATE
 from fedsi.privacy.mechanisms import secure
-from fedsi.training.block import TRAINING_COLUMNS, Outcome
-from fedsi.training.limits import FRACTION_BITS
 from server.aggregation import Aggregate
 from server.privacy import (
     CLIP_NORM,

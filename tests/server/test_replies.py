@@ -19,19 +19,20 @@ from clients.app import app
 from fedsi import Experiment
 from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
+from fedsi.learning.metrics import COLUMNS
 from fedsi.messages import (
     ARRAY_FORMAT,
     ARRAYS,
+    TRAINING_COLUMNS,
     VALUES,
     Described,
     Estimated,
     FetchedVocabulary,
+    Outcome,
     Resolved,
     Trained,
     array_bytes,
 )
-from fedsi.training.block import TRAINING_COLUMNS, Outcome
-from fedsi.training.metrics import COLUMNS
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
 from server.nodes import NodesError, describe, estimate_work, fetch_vocabulary, resolve
 from server.replies import (

@@ -8,8 +8,8 @@ import pytest
 from fedsi import Experiment
 from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
-from fedsi.training.metrics import Metrics
-from server.availability import Trace
+from fedsi.learning.metrics import Metrics
+from server.cohorts.availability import Trace
 from server.nodes import NodesError
 from server.rounds import RoundRecord, has_diverged, initial_state, run_rounds
 from tests.server.fake_grid import FakeGrid, raising

@@ -16,13 +16,13 @@ from fedsi.data.corpus import silent
 from fedsi.data.formats.opening import open_corpus
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment, ModelSettings
+from fedsi.learning.block import BlockTrainer
+from fedsi.learning.client import LocalTrainer
+from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.build import build_model
 from fedsi.models.language_model import LanguageModel
 from fedsi.models.transformer import Transformer
-from fedsi.training.block import BlockTrainer
-from fedsi.training.fused import FusedSgd
-from fedsi.training.local import LocalTrainer
-from server.cohorts import draw_cohort
+from server.cohorts.sampling import draw_cohort
 from simulations.benchmarks import presets, privacy, roofline
 from simulations.benchmarks.peers import measure
 from simulations.benchmarks.peers.natural import NaturalModel

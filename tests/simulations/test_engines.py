@@ -15,7 +15,7 @@ from fedsi import Experiment
 from fedsi.data.prepare import open_population, prepare
 from fedsi.messages import Described
 from server.aggregation import train_cohort
-from server.cohorts import draw_cohort
+from server.cohorts.sampling import draw_cohort
 from server.exchange import exchange
 from server.nodes import Hosts, resolve
 from server.rounds import initial_state

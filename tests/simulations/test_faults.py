@@ -18,8 +18,7 @@ import pytest
 
 from fedsi import Experiment
 from fedsi.data.prepare import open_population, prepare
-from fedsi.messages import Train
-from fedsi.training.block import Outcome
+from fedsi.messages import Outcome, Train
 from server.aggregation import train_cohort
 from server.exchange import _records
 from server.nodes import NodesError

@@ -16,7 +16,7 @@ from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
-from simulations.trained import open_run
+from simulations.finished_run import open_run
 from tests.own_models import Adapter, Gru
 from tests.test_docs import ROOT, fenced
 

@@ -13,11 +13,11 @@ import pytest
 
 from fedsi import Experiment, UserError
 from fedsi.privacy import canaries
-from fedsi.privacy.clipping import add_clipped
 from fedsi.privacy.mechanisms.gaussian import Gaussian
 from fedsi.seeds import Seed
-from server.canaries import to_train, with_canaries
-from server.cohorts import Draw, draw_cohort, poisson_cohort, shuffled_cohort
+from fedsi.sums.clipping import add_clipped
+from server.cohorts.canaries import to_train, with_canaries
+from server.cohorts.sampling import Draw, draw_cohort, poisson_cohort, shuffled_cohort
 from server.privacy import Privacy, privacy_of
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
@@ -224,7 +224,7 @@ def test_an_honest_run_passes_its_audit(
 
 def no_clipping(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        "fedsi.training.block.add_clipped",
+        "fedsi.learning.block.add_clipped",
         lambda start, trained, ends, _, sums: add_clipped(start, trained, ends, 1e6, sums),
     )
 
@@ -251,7 +251,7 @@ def noise_every_two_rounds(patch: pytest.MonkeyPatch) -> None:
 
 def rate_doubled(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        "server.cohorts.poisson_cohort",
+        "server.cohorts.sampling.poisson_cohort",
         lambda seed, number, population, size, cap: poisson_cohort(
             seed, number, population, 2 * size, cap
         ),
@@ -288,7 +288,7 @@ def test_an_audited_run_with_the_separation_ignored_does_not_get_far(
 ) -> None:
     """Its canaries are in the same passes as the clients."""
     monkeypatch.setattr(
-        "server.cohorts.shuffled_cohort",
+        "server.cohorts.sampling.shuffled_cohort",
         lambda seed, number, population, size, _: shuffled_cohort(
             seed, number, population, size, 1
         ),

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from fedsi import UserError
 from simulations.cli.main import main
+from simulations.finished_run import open_run
 from simulations.publish import CLAIM, publish
-from simulations.trained import open_run
 from tests.simulations.test_noise import corpus, word_list
 from tests.simulations.test_privacy import POISSON
 

@@ -9,8 +9,8 @@ import pytest
 
 from fedsi import Experiment
 from fedsi.seeds import Seed
-from server.availability import Trace
-from server.cohorts import Draw, draw_cohort
+from server.cohorts.availability import Trace
+from server.cohorts.sampling import Draw, draw_cohort
 from server.rounds import RoundRecord
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import COHORT_KEY, RunFolder

@@ -8,7 +8,7 @@ import pytest
 
 from fedsi import UserError
 from simulations.cli.main import main
-from simulations.trained import open_run
+from simulations.finished_run import open_run
 from tests.test_docs import fenced
 
 CHANGES = {

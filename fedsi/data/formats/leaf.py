@@ -14,7 +14,7 @@ from typing import Any
 from fedsi.data.corpus import Row
 from fedsi.data.formats.cells import id_of
 from fedsi.data.formats.files import Columns, Part, Place, faults, open_text
-from fedsi.data.formats.tables import distinct
+from fedsi.data.formats.tabular import distinct
 from fedsi.data.formats.text import sentences
 from fedsi.errors import UserError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fedsi.data.content import content_sha256
+from fedsi.data.content_hash import content_sha256
 from fedsi.data.corpus import Corpus, Progress, Row, silent
 from fedsi.data.formats.files import Columns, Part, is_packed, plain_name, unpack
 from fedsi.data.formats.listing import parts_of

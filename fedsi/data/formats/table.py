@@ -10,7 +10,7 @@ from fedsi.data.formats import (
     fedjax_sqlite,
     hugging_face,
     leaf,
-    tables,
+    tabular,
     text,
     tff_hdf5,
     tff_sqlite,
@@ -43,12 +43,12 @@ _DATABASES = (".sqlite", ".sqlite3", ".db")
 _JSON = (".json",)
 
 FORMATS = {
-    "jsonl": Format((".jsonl", ".ndjson"), tables.read_jsonl, also=_JSON, begins=tables.is_jsonl),
+    "jsonl": Format((".jsonl", ".ndjson"), tabular.read_jsonl, also=_JSON, begins=tabular.is_jsonl),
     "csv": Format((".csv", ".tsv", ".tab"), delimited.read_csv),
-    "parquet": Format((".parquet",), tables.read_parquet, random_access=True),
-    "arrow": Format((".arrow", ".feather"), tables.read_arrow, random_access=True),
+    "parquet": Format((".parquet",), tabular.read_parquet, random_access=True),
+    "arrow": Format((".arrow", ".feather"), tabular.read_arrow, random_access=True),
     "leaf": Format(_JSON, leaf.read_leaf),
-    "json": Format((), tables.read_json, also=_JSON, begins=tables.is_json_array),
+    "json": Format((), tabular.read_json, also=_JSON, begins=tabular.is_json_array),
     "tff_hdf5": Format((".h5", ".hdf5"), tff_hdf5.read_tff_hdf5, random_access=True),
     "tff_sqlite": Format(
         _DATABASES, tff_sqlite.read_tff_sqlite, random_access=True, table=tff_sqlite.EXAMPLES

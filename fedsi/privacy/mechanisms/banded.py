@@ -28,6 +28,7 @@ from scipy.signal import fftconvolve, lfilter
 from torch import Tensor
 
 from fedsi.errors import UserError
+from fedsi.plan import Plan
 from fedsi.privacy.mechanisms.mechanism import Fresh, State
 from fedsi.privacy.mechanisms.workload import (
     Workload,
@@ -35,7 +36,6 @@ from fedsi.privacy.mechanisms.workload import (
     error_column,
     workload_of,
 )
-from fedsi.privacy.plan import Plan
 
 MOST_OPTIMISED_ROUNDS = 250
 """Up to here every entry of C is optimised, beyond it is interpolated."""

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from fedsi.plan import Plan
 from fedsi.privacy.mechanisms.mechanism import Fresh, State
 from fedsi.privacy.mechanisms.workload import Workload, workload_of
-from fedsi.privacy.plan import Plan
 
 SMALLEST_GAIN = 0.01
 """A buffer more has to lower sensitivity times error by this share."""

@@ -2,8 +2,8 @@
 
 import importlib
 
+from fedsi.plan import Plan
 from fedsi.privacy.mechanisms.mechanism import Mechanism
-from fedsi.privacy.plan import Plan
 
 _MODULES = {
     "gaussian": "fedsi.privacy.mechanisms.gaussian",

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.plan import Plan
 from fedsi.privacy.mechanisms.mechanism import Fresh, State
-from fedsi.privacy.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import lfilter
 
-from fedsi.privacy.plan import Plan
+from fedsi.plan import Plan
 
 SAMPLED_ROUNDS = 40
 """With a changing learning rate the error of a Toeplitz C is averaged over so many rounds."""

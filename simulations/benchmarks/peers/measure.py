@@ -17,7 +17,7 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
-from server.cohorts import draw_cohort
+from server.cohorts.sampling import draw_cohort
 from server.rounds import initial_state
 from simulations.benchmarks.lockstep import contestant
 from simulations.benchmarks.machine import BenchmarkError

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fedsi.data.prepare import open_population
 from fedsi.experiment import Experiment
-from fedsi.training.block import BlockTrainer
-from fedsi.training.fused import FusedSgd
+from fedsi.learning.block import BlockTrainer
+from fedsi.learning.step_by_hand import FusedSgd
 from server.rounds import initial_state, run_rounds
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.scaling.finding import Finding

@@ -19,6 +19,7 @@ from opacus.accountants import RDPAccountant
 
 from fedsi import Experiment
 from fedsi.errors import UserError
+from fedsi.plan import Plan
 from fedsi.privacy import accounting
 from fedsi.privacy.accounting import (
     accounted_plan,
@@ -29,9 +30,8 @@ from fedsi.privacy.accounting import (
     noise_on_mean,
     simulated_noise_multiplier,
 )
-from fedsi.privacy.plan import Plan
 from fedsi.schedule import Schedule
-from tests.fedsi.privacy.test_plan import plan
+from tests.fedsi.test_plan import plan
 
 POISSON = Plan("gaussian", "poisson", 100_000, 1000, 1000, 1.0, 1e-6)
 UNIFORM = Plan("gaussian", "uniform", 1000, 10, 100, 1.0, 1e-6)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fedsi.plan import Plan
 from fedsi.privacy.participation import none_yet, record
-from fedsi.privacy.plan import Plan
-from server.cohorts import shuffled_cohort
+from server.cohorts.sampling import shuffled_cohort
 
 Rounds = list[list[int]]
 

@@ -10,9 +10,9 @@ from dp_accounting.pld import common
 from scipy import fft
 
 from fedsi.errors import UserError
+from fedsi.plan import Plan
 from fedsi.privacy import sampled, zcdp
 from fedsi.privacy.accounting import all_prices, epsilon
-from fedsi.privacy.plan import Plan
 
 
 def everyone(rounds: int, mu: float, delta: float) -> Plan:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from fedsi import Experiment, UserError
+from fedsi.learning.metrics import Metrics
 from fedsi.privacy.participation import Participations
-from fedsi.training.metrics import Metrics
 from server.rounds import RoundRecord, State
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import RunFolder

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fedsi import Experiment, UserError
 from fedsi.data.corpus import Row
-from fedsi.data.formats import tables
+from fedsi.data.formats import tabular as tables
 from fedsi.data.formats.files import Columns
 from fedsi.data.formats.opening import open_corpus
 from fedsi.data.left_out import LeftOut

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.plan import Plan
 from fedsi.privacy.mechanisms import Mechanism
-from fedsi.privacy.plan import Plan
 
 Matrix = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
+from fedsi.plan import MECHANISMS, Plan
 from fedsi.privacy.mechanisms import Mechanism, build
-from fedsi.privacy.plan import MECHANISMS, Plan
 from tests.fedsi.privacy.mechanisms.matrices import (
     draws,
     inverse,

@@ -1,0 +1,1 @@
+"""Code for one kind of processor."""

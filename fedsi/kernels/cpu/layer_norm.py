@@ -1,0 +1,95 @@
+"""Layer norms over rows and their gradients, compiled.
+
+Arrays are float32, or float64 in the tests. ``fedsi.models.transformer.layer_norm`` has the
+equation.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.compiler import compiled
+from fedsi.models.language_model import SMALLEST_SQUARE
+
+Array = NDArray[Any]
+
+
+@compiled
+def normalise(
+    x: Array, scale: Array, shift: Array, normal: Array, inverse: Array, out: Array
+) -> None:
+    """Centre rows and divide them by their standard deviation, then scale and shift.
+
+    Args:
+        x: ``[rows, size]``.
+        scale: ``[size]``, or empty for neither scale nor shift.
+        shift: As scale.
+        normal: Written: the rows before they are scaled and shifted.
+        inverse: Written: what the centred rows were multiplied by, ``[rows]``.
+        out: Written unless scale is empty.
+    """
+    size = x.shape[1]
+    kind = x.dtype.type
+    for i in range(len(x)):
+        row, result = x[i], normal[i]
+        total = kind(0)
+        for j in range(size):
+            total += row[j]
+        mean = total / kind(size)
+        square = kind(0)
+        for j in range(size):
+            result[j] = row[j] - mean
+            square += result[j] * result[j]
+        factor = kind(1) / np.sqrt(max(square / kind(size), kind(SMALLEST_SQUARE)))
+        inverse[i] = factor
+        for j in range(size):
+            result[j] *= factor
+        if len(scale):
+            target = out[i]
+            for j in range(size):
+                target[j] = result[j] * scale[j] + shift[j]
+
+
+@compiled
+def undo_normalise(
+    grad_out: Array,
+    scale: Array,
+    normal: Array,
+    inverse: Array,
+    grad: Array,
+    grad_scale: Array,
+    grad_shift: Array,
+) -> None:
+    """Add the gradient of ``normalise`` to that of its input.
+
+    Args:
+        grad_out: With respect to the result, overwritten: ``[rows, size]``.
+        scale: As in ``normalise``, which left the next two.
+        normal: ``[rows, size]``.
+        inverse: ``[rows]``.
+        grad: Added to: with respect to x, ``[rows, size]``.
+        grad_scale: Written unless scale is empty: ``[size]``.
+        grad_shift: Likewise.
+    """
+    size = grad.shape[1]
+    kind = grad.dtype.type
+    largest = kind(1) / np.sqrt(kind(SMALLEST_SQUARE))
+    grad_scale[:] = 0
+    grad_shift[:] = 0
+    for i in range(len(grad)):
+        above, row, target = grad_out[i], normal[i], grad[i]
+        if len(scale):
+            for j in range(size):
+                grad_scale[j] += above[j] * row[j]
+                grad_shift[j] += above[j]
+                above[j] *= scale[j]
+        total, inner = kind(0), kind(0)
+        for j in range(size):
+            total += above[j]
+            inner += above[j] * row[j]
+        mean = total / kind(size)
+        # A standard deviation at its bound does not depend on the row.
+        along = inner / kind(size) if inverse[i] < largest else kind(0)
+        for j in range(size):
+            target[j] += inverse[i] * (above[j] - mean - row[j] * along)

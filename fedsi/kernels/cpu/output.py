@@ -1,0 +1,183 @@
+"""The output layer with its loss, its gradient and its update, in slices of the vocabulary.
+
+The logits of all words are far larger than what a processor's cache holds, and the three matrix
+products of this layer run at half speed on them. A slice of the vocabulary at a time fits. What is
+kept of a slice are its exponentials relative to its own largest logit; the factor that makes them
+probabilities is known when all slices are, and goes into the small matrices that they are
+multiplied with.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedsi.experiment import ModelSettings
+from fedsi.kernels.cpu.matrix_products import Products
+from fedsi.kernels.cpu.softmax import exponentiate, subtract_targets
+from fedsi.kernels.cpu.workspace import Workspace
+from fedsi.models.parameters import Parameters
+
+SLICE = 1 << 19
+"""Logits computed at a time, about two megabytes of them."""
+
+SMALLEST_FACTOR = 1e-30
+"""Below it the probabilities of a slice count as this, so that their inverse is finite."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """How a gradient reaches its parameter: ``parameter <- keep * parameter + rate * gradient``."""
+
+    products: Products
+    keep: float
+    rate: float
+
+    def product(self, parameter: Tensor, left: Tensor, right: Tensor) -> None:
+        """Apply the gradient ``left @ right``."""
+        self.products.update(parameter, left, right, self.keep, self.rate)
+
+    def whole(self, parameter: Tensor, gradient: Tensor) -> None:
+        """Apply a gradient."""
+        if self.keep != 1.0:
+            parameter.mul_(self.keep)
+        parameter.add_(gradient, alpha=self.rate)
+
+    def total(self, parameter: Tensor, rows: Tensor) -> None:
+        """Apply the gradient that is the sum of some rows."""
+        self.whole(parameter, rows.sum(0))
+
+    def weighted_total(self, parameter: Tensor, rows: Tensor, weights: Tensor) -> None:
+        """Apply the gradient that is the weighted sum of some rows."""
+        parameter.addmv_(rows.t(), weights, beta=self.keep, alpha=self.rate)
+
+
+def train_model_output(
+    settings: ModelSettings,
+    named: Parameters,
+    states: Tensor,
+    targets: Tensor,
+    into: Parameters,
+    update: Update,
+    space: Workspace,
+) -> tuple[float, Tensor]:
+    """Do what ``train_output`` does for a model's parameters, tied or not."""
+    key = "embedding" if settings.tied_output else "output.weight"
+    return train_output(
+        states,
+        named[key].t() if settings.tied_output else named[key],
+        named["output.bias"],
+        targets,
+        (into[key].t() if settings.tied_output else into[key], into["output.bias"]),
+        update,
+        space,
+    )
+
+
+def train_output(
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    into: tuple[Tensor, Tensor],
+    update: Update,
+    space: Workspace,
+) -> tuple[float, Tensor]:
+    """Compute the cross-entropy of all positions, its gradient, and update the layer.
+
+    Args:
+        states: ``[positions, features]``.
+        weight: ``[features, vocabulary]``; of a tied output the transposed embeddings.
+        bias: ``[vocabulary]``.
+        targets: Token ids, ``[positions]``.
+        into: What is updated: the weight and the bias themselves, or gradients of their shapes.
+        update: How.
+        space: Scratch memory.
+
+    Returns:
+        The sum of the losses in nats, and its gradient with respect to the states,
+        ``[positions, features]``.
+    """
+    products = update.products
+    values, largest, sums, at_targets = _exponentials(
+        products, states, weight, bias, targets, space
+    )
+    totals = torch.logsumexp(largest + sums.log(), 0)
+    loss = float((totals - at_targets).sum())
+    factors = torch.exp(largest - totals).clamp_min_(SMALLEST_FACTOR)
+    grad = space.zeros("grad_states", *states.shape)
+    partial = space.take("partial", *states.shape)
+    a = 0
+    for piece, factor in zip(values, factors, strict=True):
+        b = a + piece.shape[1]
+        subtract_targets(piece.numpy(), targets.numpy(), a, factor.numpy())
+        _back(products, partial, piece, weight[:, a:b])
+        grad.addcmul_(partial, factor.unsqueeze(-1))
+        torch.mul(states, factor.unsqueeze(-1), out=partial)
+        _apply(update, into[0][:, a:b], partial, piece)
+        update.weighted_total(into[1][a:b], piece, factor)
+        a = b
+    return loss, grad
+
+
+def _exponentials(
+    products: Products,
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    space: Workspace,
+) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    """Return what ``exponentiate`` makes of each slice.
+
+    Returns:
+        The exponentials, ``[positions, words]`` for each slice; the largest logits and the sums of
+        the exponentials, ``[slices, positions]``; the targets' logits, ``[positions]``.
+    """
+    positions, vocabulary = len(states), len(bias)
+    width = max(1, SLICE // positions)
+    starts = range(0, vocabulary, width)
+    flat = space.take("exponentials", positions * vocabulary)
+    largest = space.take("largest", len(starts), positions)
+    sums = space.take("sums", len(starts), positions)
+    at_targets = space.take("at_targets", positions)
+    values = []
+    for k, a in enumerate(starts):
+        b = min(a + width, vocabulary)
+        logits = flat[positions * a : positions * b].view(positions, b - a)
+        _forth(products, logits, states, weight[:, a:b])
+        exponentiate(
+            logits.numpy(),
+            bias[a:b].numpy(),
+            targets.numpy(),
+            a,
+            largest[k].numpy(),
+            sums[k].numpy(),
+            at_targets.numpy(),
+        )
+        values.append(logits)
+    return values, largest, sums, at_targets
+
+
+def _forth(products: Products, logits: Tensor, states: Tensor, weight: Tensor) -> None:
+    """Write ``states @ weight``, whichever axis of the weight has its neighbours in memory."""
+    if weight.stride(1) == 1:
+        products.update(logits, states, weight)
+    else:
+        products.inner(logits, states, weight.t())
+
+
+def _back(products: Products, grad: Tensor, piece: Tensor, weight: Tensor) -> None:
+    """Write ``piece @ weight.T``."""
+    if weight.stride(1) == 1:
+        products.inner(grad, piece, weight)
+    else:
+        products.update(grad, piece, weight.t())
+
+
+def _apply(update: Update, weight: Tensor, states: Tensor, piece: Tensor) -> None:
+    """Apply the gradient ``states.T @ piece``."""
+    if weight.stride(1) == 1:
+        update.product(weight, states.t(), piece)
+    else:
+        update.product(weight.t(), piece.t(), states)

@@ -1,0 +1,106 @@
+"""Passes over a slice of the output layer's logits, compiled.
+
+Arrays are float32, or float64 in the tests.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from fedsi.compiler import compiled
+from fedsi.kernels.cpu.bits import from_ordered, power_of_two, to_ordered
+
+Array = NDArray[Any]
+
+
+@compiled
+def exponentiate(
+    logits: Array,
+    bias: Array,
+    targets: Array,
+    first: int,
+    largest: Array,
+    sums: Array,
+    at_targets: Array,
+) -> None:
+    """Add the bias to logits and replace them by their exponentials relative to the largest.
+
+    Args:
+        logits: Of the words from ``first`` on, ``[positions, words]``.
+        bias: ``[words]``.
+        targets: Token ids, ``[positions]``.
+        first: The token id of the slice's first word.
+        largest: Written: the largest logit of each position, ``[positions]``.
+        sums: Written: the sum of each position's exponentials, ``[positions]``.
+        at_targets: Written where the target is in the slice: its logit, ``[positions]``.
+    """
+    for i in range(len(logits)):
+        row = logits[i]
+        ordered = to_ordered(row[0] + bias[0])
+        for j in range(len(row)):
+            row[j] += bias[j]
+            ordered = max(ordered, to_ordered(row[j]))
+        most = from_ordered(ordered)
+        if 0 <= targets[i] - first < len(row):
+            at_targets[i] = row[targets[i] - first]
+        total = row.dtype.type(0)
+        for j in range(len(row)):
+            row[j] = exponential(row[j] - most)
+            total += row[j]
+        largest[i] = most
+        sums[i] = total
+
+
+@compiled
+def subtract_targets(exponentials: Array, targets: Array, first: int, factors: Array) -> None:
+    """Make exponentials, times the factor of their position, the gradient of the loss.
+
+    Args:
+        exponentials: Of ``exponentiate``, ``[positions, words]``.
+        targets: Token ids, ``[positions]``.
+        first: The token id of the slice's first word.
+        factors: What makes them probabilities, ``[positions]``.
+    """
+    one = exponentials.dtype.type(1)
+    for i in range(len(exponentials)):
+        column = targets[i] - first
+        if 0 <= column < exponentials.shape[1]:
+            exponentials[i, column] -= one / factors[i]
+
+
+def exponential(x: Any) -> Any:
+    """Compute the exponential function, in float32 for x <= 0."""
+    return math.exp(x)
+
+
+@overload(exponential)
+def _choose_exp(x: Any) -> Any:
+    return _exp_32 if x == types.float32 else _exp_64
+
+
+def _exp_64(x: Any) -> Any:
+    return math.exp(x)
+
+
+def _exp_32(x: Any) -> Any:
+    """Compute it for x <= 0 without a call or a branch, within a few units in the last place.
+
+    ``2^n e^r`` with r at most log(2) / 2 and the polynomial of Cephes' ``expf``. Below -87, where
+    float32 has few digits left, it is ``e^-87``. What is not a number stays none.
+    """
+    one = np.float32
+    x = max(x, one(-87.0))
+    # A whole number also where x is none.
+    number = max(one(-88.0), x)
+    n = np.floor(number * one(1.44269504088896341) + one(0.5))
+    r = x - n * one(0.693359375) + n * one(2.12194440e-4)
+    p = one(1.9875691500e-4) * r + one(1.3981999507e-3)
+    p = p * r + one(8.3334519073e-3)
+    p = p * r + one(4.1665795894e-2)
+    p = p * r + one(1.6666665459e-1)
+    p = p * r + one(5.0000001201e-1)
+    return (p * r * r + r + one(1)) * power_of_two(np.int32(n))

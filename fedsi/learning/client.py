@@ -1,0 +1,116 @@
+"""What happens on one client: local SGD from the global parameters, or an evaluation of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedsi.data.protocol import Tokens
+from fedsi.experiment import ClientSettings
+from fedsi.learning.metrics import Evaluation
+from fedsi.learning.predictions import predictions
+from fedsi.learning.step_by_autograd import GeneralSgd
+from fedsi.learning.step_by_hand import FusedSgd, has_gradient_by_hand
+from fedsi.models.language_model import LanguageModel
+from fedsi.models.model import Model
+from fedsi.models.parameters import Parameters
+from fedsi.models.transformer import Transformer
+from fedsi.sums.updates import copy_spans
+
+
+@dataclass(frozen=True)
+class LocalResult:
+    """What a client's training left besides its parameters."""
+
+    loss: float
+    """Sum over the targets of their loss before the step that used them, in nats."""
+    tokens: int
+    examples: int
+    """Examples used, an example counting once for each epoch."""
+
+
+class LocalTrainer:
+    """Trains one client after another in the same buffers.
+
+    Rows of an untied embedding that no word of the client asked for stay those of the start, and
+    no pass over the parameters reads them.
+
+    Args:
+        model: The model's functions.
+        settings: Local SGD.
+    """
+
+    def __init__(self, model: Model, settings: ClientSettings) -> None:
+        size = model.layout.size
+        self.parameters = torch.zeros(size)
+        """The client's parameters after ``train``, ``[parameters]``."""
+        self.spans = np.array([[0, size]])
+        """First and one past the last of the parameters that may differ from the start's."""
+        self._sgd: FusedSgd | GeneralSgd
+        self._sparse = False
+        if isinstance(model, LanguageModel | Transformer) and has_gradient_by_hand(model.settings):
+            self._sgd = FusedSgd(model, settings, self.parameters)
+            self._row = model.settings.embedding_size
+            self._embedded = model.vocabulary_size * self._row
+            self._sparse = not (
+                model.settings.tied_output or settings.weight_decay or settings.gradient_clip
+            )
+        else:
+            self._sgd = GeneralSgd(model, settings, self.parameters)
+        self._start: Tensor | None = None
+
+    def begin(self, start: Tensor) -> None:
+        """Set the parameters that the next clients start from; they must not change meanwhile."""
+        self._start = start
+        self.parameters.copy_(start)
+        self.spans = np.zeros((0, 2), np.int64)
+
+    def train(self, batches: Iterable[Tokens]) -> LocalResult:
+        """Run local SGD from the start over the batches; the result is in ``parameters``."""
+        start = self._start
+        assert start is not None, "begin was not called"  # noqa: S101
+        copy_spans(start.numpy(), self.spans, self.parameters.numpy())
+        self.spans = np.array([[0, len(start)]])
+        words: list[Tokens] = []
+        loss, tokens, examples = 0.0, 0, 0
+        for batch in batches:
+            step_loss, targets = self._sgd.step(batch)
+            loss += step_loss
+            tokens += targets
+            examples += len(batch)
+            words.append(batch[:, :-1].ravel())
+        if self._sparse:
+            self.spans = self._touched(words)
+        return LocalResult(loss=loss, tokens=tokens, examples=examples)
+
+    def _touched(self, words: list[Tokens]) -> NDArray[np.int64]:
+        """Return the spans of the rows of some words and of all that is not embedding."""
+        rows = np.unique(np.concatenate(words)).astype(np.int64) if words else np.zeros(0, np.int64)
+        spans = np.empty((len(rows) + 1, 2), np.int64)
+        spans[:-1, 0] = rows * self._row
+        spans[:-1, 1] = spans[:-1, 0] + self._row
+        spans[-1] = self._embedded, len(self.parameters)
+        return spans
+
+
+def evaluate(
+    model: Model, parameters: Parameters, batches: Iterable[Tokens], unigram: Tensor
+) -> Evaluation:
+    """Count losses and hits of a client's examples.
+
+    Args:
+        model: The model's functions.
+        parameters: Named tensors without client axis.
+        batches: Examples, ``[batch, time + 1]`` each.
+        unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
+    """
+    counts = Evaluation()
+    with torch.inference_mode():
+        for batch in batches:
+            counts.examples += len(batch)
+            logits, targets = predictions(model, parameters, torch.from_numpy(batch).long())
+            counts.add(logits, targets, unigram)
+    return counts

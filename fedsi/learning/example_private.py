@@ -1,0 +1,115 @@
+"""DP-SGD on a device: each example's gradient is clipped, and the batch's sum gets noise.
+
+Abadi et al., "Deep Learning with Differential Privacy" (arXiv 1607.00133), algorithm 1. It protects
+single examples, from everyone but the device itself, and is another promise than privacy of a
+client at aggregation. Gradients of single examples are opacus' functional ones: vectorised
+gradients of a function of one example.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+from torch.nn import functional
+
+from fedsi.data.protocol import PAD, Tokens
+from fedsi.experiment import ClientSettings
+from fedsi.learning.client import LocalResult
+from fedsi.models.model import Model
+
+Noise = Callable[[int, NDArray[np.float32]], NDArray[np.float32]]
+"""``noise(step, hidden)`` returns independent standard normal numbers, ``[parameters]``."""
+
+
+class ExamplePrivateTrainer:
+    """Trains one client after another by DP-SGD.
+
+    Args:
+        model: The model's functions.
+        settings: Local SGD with ``example_noise_multiplier``.
+    """
+
+    def __init__(self, model: Model, settings: ClientSettings) -> None:
+        self.parameters = torch.zeros(model.layout.size)
+        """The client's parameters after ``train``, ``[parameters]``."""
+        self.spans = np.array([[0, model.layout.size]])
+        """All parameters may differ from the start's."""
+        self._settings = settings
+        self._start: Tensor | None = None
+        self._gradients = vmap(grad_and_value(_loss_of(model)), in_dims=(None, 0))
+
+    def begin(self, start: Tensor) -> None:
+        """Set the parameters that the next clients start from; they must not change meanwhile."""
+        self._start = start
+
+    def train(self, batches: Iterable[Tokens], noise: Noise) -> LocalResult:
+        """Run DP-SGD from the start over the batches; the result is in ``parameters``.
+
+        Args:
+            batches: Drawn by ``poisson_batches``: ``[batch, time + 1]``, some may be empty.
+            noise: Returns standard normal numbers for a step, from 0, and what they hide.
+        """
+        assert self._start is not None, "begin was not called"  # noqa: S101
+        self.parameters.copy_(self._start)
+        loss, tokens, examples = 0.0, 0, 0
+        for step, batch in enumerate(batches):
+            step_loss, targets = self._step(batch, partial(noise, step))
+            loss += step_loss
+            tokens += targets
+            examples += len(batch)
+        return LocalResult(loss=loss, tokens=tokens, examples=examples)
+
+    def _step(
+        self, batch: Tokens, noise: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    ) -> tuple[float, int]:
+        settings = self._settings
+        total = torch.zeros_like(self.parameters)
+        loss, targets = 0.0, 0
+        # A client may have far more examples than others, and each gradient is a model in size.
+        for first in range(0, len(batch), settings.batch_size):
+            rows = torch.from_numpy(batch[first : first + settings.batch_size]).long()
+            gradients, losses = self._gradients(self.parameters, rows)
+            total += clipped_sum(gradients, settings.example_clip_norm)
+            counts = (rows[:, 1:] != PAD).sum(1)
+            loss += float(losses.double() @ counts.double())
+            targets += int(counts.sum())
+        scale = (settings.example_noise_multiplier or 0.0) * settings.example_clip_norm
+        if scale:
+            total.add_(torch.from_numpy(noise(total.numpy())), alpha=scale)
+        rate = settings.learning_rate
+        self.parameters.mul_(1.0 - rate * settings.weight_decay)
+        # By the nominal size of a batch: its true size is not public.
+        self.parameters.add_(total, alpha=-rate / settings.batch_size)
+        return loss, targets
+
+
+def clipped_sum(gradients: Tensor, clip_norm: float) -> Tensor:
+    """Return the sum of rows, each scaled down to the clip norm; rows not finite count as zero.
+
+    Args:
+        gradients: ``[examples, parameters]``.
+        clip_norm: Largest L2 norm of a row.
+    """
+    norms = torch.linalg.vector_norm(gradients, dim=1)
+    finite = torch.isfinite(norms)
+    factors = torch.where(finite, (clip_norm / norms).clamp_max(1.0), 0.0)
+    return factors @ torch.where(finite.unsqueeze(1), gradients, 0.0)
+
+
+def _loss_of(model: Model) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the mean loss of one example's targets as a function of (parameters, row)."""
+
+    def loss(parameters: Tensor, row: Tensor) -> Tensor:
+        views = model.layout.views(parameters)
+        rows = row.unsqueeze(0)
+        logits = model.logits(views, model.features(views, rows[:, :-1]))[0]
+        losses = functional.cross_entropy(logits, row[1:], reduction="none")
+        there = (row[1:] != PAD).to(losses.dtype)
+        mean: Tensor = (losses * there).sum() / there.sum().clamp_min(1.0)
+        return mean
+
+    return loss

@@ -1,0 +1,52 @@
+"""One step of local SGD for any model, its gradient by autograd.
+
+Slower than ``FusedSgd``, and to the same contract: it trains what has no gradient by hand.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedsi.data.protocol import PAD, Tokens
+from fedsi.experiment import ClientSettings
+from fedsi.learning.predictions import predictions
+from fedsi.learning.step_scale import step_scale
+from fedsi.models.model import Model
+
+
+class GeneralSgd:
+    """Takes SGD steps on parameters in place.
+
+    Args:
+        model: The model's functions.
+        settings: Local SGD.
+        parameters: What is trained, ``[parameters]``.
+    """
+
+    def __init__(self, model: Model, settings: ClientSettings, parameters: Tensor) -> None:
+        self._settings = settings
+        self._flat = parameters
+        self._model = model
+        self._layout = model.layout
+
+    def step(self, batch: Tokens) -> tuple[float, int]:
+        """Take one step, ``theta <- (1 - eta lambda) theta - eta clip(g)``.
+
+        Args:
+            batch: ``[batch, time + 1]``, at least one target.
+
+        Returns:
+            The sum of the targets' losses before the step, in nats, and their number.
+        """
+        leaf = self._flat.detach().requires_grad_()
+        rows = torch.from_numpy(batch).long()
+        logits, following = predictions(self._model, self._layout.views(leaf), rows)
+        loss = functional.cross_entropy(logits, following)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        positions = int((batch[:, 1:] != PAD).sum())
+        rate, decay = self._settings.learning_rate, self._settings.weight_decay
+        scale = step_scale(self._settings, gradient, self._flat)
+        if decay:
+            self._flat.mul_(1.0 - rate * decay)
+        self._flat.add_(gradient, alpha=-rate * scale)
+        return loss.item() * positions, positions

@@ -1,0 +1,74 @@
+"""One step of local SGD without autograd: packed batch, gradients by hand, updates in place.
+
+Where no gradient has to be known before it is applied, that is without clipping, every matrix
+product writes straight into the parameters. The natural twin, the model's functions under autograd,
+is what the tests hold this to.
+"""
+
+import torch
+from torch import Tensor
+
+from fedsi.data.protocol import PAD, Tokens
+from fedsi.experiment import ClientSettings, ModelSettings
+from fedsi.kernels.cpu.matrix_products import Products
+from fedsi.kernels.cpu.output import Update
+from fedsi.kernels.cpu.recurrent_pass import RecurrentPass
+from fedsi.kernels.cpu.transformer_pass import TransformerPass
+from fedsi.learning.step_scale import is_clipped, step_scale
+from fedsi.models.language_model import LanguageModel
+from fedsi.models.transformer import Transformer
+
+
+def has_gradient_by_hand(settings: ModelSettings) -> bool:
+    """Whether ``FusedSgd`` can train a model."""
+    return settings.architecture in {"cifg", "si_cifg"} or settings.is_transformer
+
+
+class FusedSgd:
+    """Takes SGD steps on parameters in place, in memory that is used again for each step.
+
+    Args:
+        model: The model.
+        settings: Local SGD.
+        parameters: What is trained, ``[parameters]``.
+    """
+
+    def __init__(
+        self, model: LanguageModel | Transformer, settings: ClientSettings, parameters: Tensor
+    ) -> None:
+        self._settings = settings
+        self._products = Products(settings)
+        self._flat = parameters
+        self._named = model.layout.views(parameters)
+        self._gradient = torch.zeros_like(parameters) if is_clipped(settings) else None
+        self._into = self._named if self._gradient is None else model.layout.views(self._gradient)
+        self._pass = (
+            TransformerPass(model, self._named)
+            if isinstance(model, Transformer)
+            else RecurrentPass(model, self._named)
+        )
+
+    def step(self, batch: Tokens) -> tuple[float, int]:
+        """Take one step, ``theta <- (1 - eta lambda) theta - eta clip(g)``.
+
+        Args:
+            batch: ``[batch, time + 1]``, at least one target.
+
+        Returns:
+            The sum of the targets' losses before the step, in nats, and their number.
+
+        Raises:
+            UserError: A sequence longer than a Transformer's learned positions.
+        """
+        positions = int((batch[:, 1:] != PAD).sum())
+        rate, decay = self._settings.learning_rate, self._settings.weight_decay
+        if self._gradient is None:
+            update = Update(self._products, 1.0 - rate * decay, -rate / positions)
+            return self._pass.run(batch, self._into, update), positions
+        self._gradient.zero_()
+        loss = self._pass.run(batch, self._into, Update(self._products, 1.0, 1.0 / positions))
+        scale = step_scale(self._settings, self._gradient, self._flat)
+        if decay:
+            self._flat.mul_(1.0 - rate * decay)
+        self._flat.add_(self._gradient, alpha=-rate * scale)
+        return loss, positions

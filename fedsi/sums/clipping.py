@@ -1,0 +1,101 @@
+"""Clipping of updates on their way into the fixed-point sum.
+
+The integers that a client adds, not the floats they are made from, have a norm of at most the clip
+norm: floats are scaled by a hair more than needed, which covers the rounding of the norm, and are
+then rounded towards zero, which makes no entry larger. So adding or removing a client moves the sum
+by at most the clip norm, exactly.
+
+An update with an entry that is not finite is refused: ``min(1, S / NaN)`` would let it through.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.compiler import compiled
+from fedsi.limits import FRACTION_BITS
+
+MARGIN = 1e-9
+"""Relative; larger than the rounding of a sum of up to 10^9 squares, taken in parts."""
+
+_PART = 1 << 13
+
+
+def layer_ends(shapes: Sequence[tuple[int, ...]], clipping: str) -> NDArray[np.int64]:
+    """Return where the parts that are clipped on their own end in the flat vector.
+
+    Args:
+        shapes: Of the parameters, in their order.
+        clipping: ``per_layer`` for each parameter, anything else for the whole.
+
+    Returns:
+        ``[layers]``.
+    """
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    return ends if clipping == "per_layer" else ends[-1:]
+
+
+@compiled
+def add_clipped(
+    start: NDArray[np.float32],
+    trained: NDArray[np.float32],
+    ends: NDArray[np.int64],
+    clip_norm: float,
+    sums: NDArray[np.int64],
+) -> tuple[float, bool]:
+    """Clip ``trained - start`` and add it to sums.
+
+    Each of L layers is clipped to ``clip_norm / sqrt(L)`` (McMahan et al., arXiv 1710.06963,
+    section 3.2), so that together they have at most the clip norm.
+
+    Args:
+        start: The global parameters, ``[parameters]``.
+        trained: The client's, ``[parameters]``.
+        ends: From ``layer_ends``.
+        clip_norm: S.
+        sums: Fixed point, ``[parameters]``.
+
+    Returns:
+        The norm of the update before clipping, and whether any layer was clipped. The norm is not
+        finite, and ``sums`` as it was, if the update is not finite.
+    """
+    squares = np.zeros(len(ends))
+    first = 0
+    for k in range(len(ends)):
+        while first < ends[k]:
+            last = min(first + _PART, ends[k])
+            squares[k] += _sum_of_squares(start[first:last], trained[first:last])
+            first = last
+    norm = math.sqrt(squares.sum())
+    if not math.isfinite(norm):
+        return norm, False
+    limit = clip_norm / math.sqrt(len(ends))
+    clipped = False
+    first = 0
+    for k in range(len(ends)):
+        factor = 1.0
+        if math.sqrt(squares[k]) * (1.0 + MARGIN) > limit:
+            factor = limit / math.sqrt(squares[k]) * (1.0 - MARGIN)
+            clipped = True
+        _add(start[first : ends[k]], trained[first : ends[k]], factor, sums[first : ends[k]])
+        first = ends[k]
+    return norm, clipped
+
+
+@compiled
+def _sum_of_squares(start: Any, trained: Any) -> float:
+    total = 0.0
+    for i in range(len(start)):
+        value = np.float64(trained[i] - start[i])
+        total += value * value
+    return total
+
+
+@compiled
+def _add(start: Any, trained: Any, factor: float, sums: Any) -> None:
+    for i in range(len(start)):
+        # A conversion to an integer rounds towards zero.
+        sums[i] += np.int64(np.float64(trained[i] - start[i]) * factor * 2.0**FRACTION_BITS)

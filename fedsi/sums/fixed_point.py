@@ -1,0 +1,30 @@
+"""Sums of updates that do not depend on their order: 64-bit fixed point.
+
+Each client's weighted update becomes integers of ``2**-FRACTION_BITS``, which are then added
+exactly, on nodes and between them. With at most ``LARGEST_SUM`` in total no sum can overflow, so
+each client's contribution is bounded by ``LARGEST_SUM / cohort_size`` and refused above it.
+
+This module is what the server needs of it; it compiles nothing.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.limits import FRACTION_BITS
+
+_PART = 1 << 15
+"""Entries that are converted at a time, so that they stay in the processor's cache."""
+
+
+def decode(sums: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the values of fixed-point integers."""
+    return sums * np.float64(2.0**-FRACTION_BITS)
+
+
+def weighted_mean(sums: NDArray[np.int64], weight: float) -> NDArray[np.float32]:
+    """Return fixed-point sums over their weight, which is not 0: ``[parameters]``."""
+    result = np.empty(len(sums), np.float32)
+    for first in range(0, len(sums), _PART):
+        last = first + _PART
+        result[first:last] = decode(sums[first:last]) / weight
+    return result

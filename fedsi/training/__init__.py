@@ -1,1 +1,0 @@
-"""Local SGD of simulated clients, exact sums of their updates, and metrics."""

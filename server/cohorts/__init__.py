@@ -1,0 +1,1 @@
+"""Who takes part in a round: sampling, availability, reporting in time, canaries."""
