@@ -13,8 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _PACKAGE = Path(__file__).parent
 SOURCES = (
     "models/attention.py",
-    "models/cells.py",
-    "models/language_model.py",
+    "models/layers.py",
+    "models/recurrent.py",
     "compiler.py",
     "limits.py",
     "sums/clipping.py",

@@ -1,7 +1,7 @@
 """A trained model as a file that other programs run: tokens [batch, time] -> logits.
 
-Batch and time are free. A recurrent model's steps become a loop of the file itself, by torch's
-``scan``, so that they are not written out for one length.
+Batch and time are free. A recurrent model's steps become a loop of the file itself, so that they
+are not written out for one length.
 """
 
 import io
@@ -12,97 +12,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch._higher_order_ops.scan import scan
 from torch.export import Dim, ExportedProgram
 
 from fedsi.data.formats.files import optional
 from fedsi.errors import UserError
 from fedsi.inference.reading import TrainedModel
-from fedsi.models.cells import ACTIVATIONS, GATES, Activations, dense
-from fedsi.models.language_model import LanguageModel, embed
-from fedsi.models.parameters import Parameters
-from fedsi.models.transformer import Transformer
 from fedsi.models.user_model import UserModel
 
 _EXAMPLE = (2, 3)
 """Batch and time that the function is traced with; they differ, and neither is 1."""
 _MOST_ONNX_BYTES = 1 << 31
 """What a single ONNX file can hold."""
-
-
-class ModelFunction(nn.Module):
-    """The function that is exported: tokens, int64 ``[batch, time]``, to logits.
-
-    Args:
-        model: The model's functions.
-        parameters: Their parameters.
-    """
-
-    def __init__(self, model: LanguageModel | Transformer, parameters: Parameters) -> None:
-        super().__init__()
-        self._model = model
-        for name, value in parameters.items():
-            self.register_parameter(_attribute(name), nn.Parameter(value.clone()))
-        self._names = tuple(parameters)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits, ``[batch, time, vocabulary]``."""
-        parameters: Parameters = {
-            name: self.get_parameter(_attribute(name)) for name in self._names
-        }
-        model = self._model
-        if isinstance(model, LanguageModel):
-            return model.logits(parameters, _states(model, parameters, tokens))
-        return model.logits(parameters, model.features(parameters, tokens))
-
-
-def _attribute(name: str) -> str:
-    return name.replace(".", "_")
-
-
-def _states(model: LanguageModel, parameters: Parameters, tokens: Tensor) -> Tensor:
-    """Return ``model.features`` by a loop that can be exported."""
-    settings, recurrent = model.settings, parameters["cell.recurrent"]
-    vectors = embed(settings, parameters, tokens)
-    projected = dense(vectors, parameters["cell.kernel"], parameters["cell.bias"])
-    projection = parameters["projection.weight"] if settings.recurrent_projection else None
-    activations = ACTIVATIONS[settings.architecture]
-    sizes = recurrent.shape[0], settings.hidden_size
-    # Not len(tokens), which would fix the batch.
-    start = tuple(vectors.new_zeros(tokens.shape[0], size) for size in sizes)
-
-    def step(before: tuple[Tensor, ...], inputs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        state, cell = _advance(activations, inputs, recurrent, before, projection)
-        return (state, cell), state.clone()
-
-    _, states = scan(step, start, projected.transpose(0, 1))
-    result: Tensor = states.transpose(0, 1)
-    return result
-
-
-def _advance(
-    activations: Activations,
-    inputs: Tensor,
-    recurrent: Tensor,
-    before: tuple[Tensor, ...],
-    projection: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Take one step as ``cells.advance`` does; no shape depends on the batch.
-
-    A shape that did would be one more input of the loop's body, which the ONNX exporter of torch
-    2.13 does not take.
-    """
-    state, cell = before
-    forget, output, candidate, *more = (inputs + state @ recurrent).chunk(activations.gates, -1)
-    forget, output = activations.gate(forget), activations.gate(output)
-    candidate = activations.squash(candidate)
-    if activations.gates == GATES:
-        cell = torch.lerp(candidate, cell, forget)
-    else:
-        cell = forget * cell + activations.gate(more[0]) * candidate
-    hidden = output * activations.squash(cell)
-    return hidden if projection is None else hidden @ projection, cell
 
 
 def to_torch_export(trained: TrainedModel) -> bytes:
@@ -154,11 +74,7 @@ FORMATS: dict[str, Callable[[TrainedModel], bytes]] = {
 
 def _traced(trained: TrainedModel) -> ExportedProgram:
     model = trained.model
-    if isinstance(model, UserModel):
-        module = model.module
-        module.load_state_dict(trained.parameters, strict=False)
-    else:
-        module = ModelFunction(model, trained.parameters)
+    module = model.exported(trained.parameters)
     example = torch.zeros(_EXAMPLE, dtype=torch.int64)
     try:
         with _quiet(), torch.no_grad():

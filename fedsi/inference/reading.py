@@ -13,9 +13,9 @@ from torch import Tensor
 from fedsi.data.protocol import BOS, FIRST_WORD
 from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
-from fedsi.models.language_model import LanguageModel
 from fedsi.models.model import Memory
 from fedsi.models.parameters import Parameters
+from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.models.user_model import UserModel, blamed
 
@@ -24,7 +24,7 @@ from fedsi.models.user_model import UserModel, blamed
 class TrainedModel:
     """A model, its parameters, and what its token ids stand for."""
 
-    model: LanguageModel | Transformer | UserModel
+    model: Recurrent | Transformer | UserModel
     parameters: Parameters
     vocabulary: Vocabulary
 

@@ -14,9 +14,9 @@ from fedsi.learning.metrics import Evaluation
 from fedsi.learning.predictions import predictions
 from fedsi.learning.step_by_autograd import GeneralSgd
 from fedsi.learning.step_by_hand import FusedSgd, has_gradient_by_hand
-from fedsi.models.language_model import LanguageModel
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
+from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.sums.updates import copy_spans
 
@@ -51,7 +51,7 @@ class LocalTrainer:
         """First and one past the last of the parameters that may differ from the start's."""
         self._sgd: FusedSgd | GeneralSgd
         self._sparse = False
-        if isinstance(model, LanguageModel | Transformer) and has_gradient_by_hand(model.settings):
+        if isinstance(model, Recurrent | Transformer) and has_gradient_by_hand(model.settings):
             self._sgd = FusedSgd(model, settings, self.parameters)
             self._row = model.settings.embedding_size
             self._embedded = model.vocabulary_size * self._row

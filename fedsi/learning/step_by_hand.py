@@ -15,7 +15,7 @@ from fedsi.kernels.cpu.output import Update
 from fedsi.kernels.cpu.recurrent_pass import RecurrentPass
 from fedsi.kernels.cpu.transformer_pass import TransformerPass
 from fedsi.learning.step_scale import is_clipped, step_scale
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 
 
@@ -34,7 +34,7 @@ class FusedSgd:
     """
 
     def __init__(
-        self, model: LanguageModel | Transformer, settings: ClientSettings, parameters: Tensor
+        self, model: Recurrent | Transformer, settings: ClientSettings, parameters: Tensor
     ) -> None:
         self._settings = settings
         self._products = Products(settings)

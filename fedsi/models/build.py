@@ -1,7 +1,7 @@
 """The model that an experiment names."""
 
 from fedsi.experiment import Experiment
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.models.trial import try_out
 from fedsi.models.user_model import UserModel, load_user_model
@@ -9,7 +9,7 @@ from fedsi.models.user_model import UserModel, load_user_model
 
 def build_model(
     experiment: Experiment, vocabulary_size: int
-) -> LanguageModel | Transformer | UserModel:
+) -> Recurrent | Transformer | UserModel:
     """Return the model of an experiment.
 
     Args:
@@ -27,4 +27,4 @@ def build_model(
         return model
     if experiment.model.is_transformer:
         return Transformer(experiment.model, vocabulary_size)
-    return LanguageModel(experiment.model, vocabulary_size)
+    return Recurrent(experiment.model, vocabulary_size)

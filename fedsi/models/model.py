@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from torch import Tensor
+import numpy as np
+from torch import Tensor, nn
 
 from fedsi.models.parameters import Layout, Parameters
 
@@ -24,12 +25,20 @@ class Model(Protocol):
         """Parameters that are not trained, by name: a part of the model as its equations are."""
         ...
 
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        """Draw initial parameters, float32 ``[parameters]``."""
+        ...
+
     def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         """Return ``[batch, time, *]`` for token ids ``[batch, time]``."""
         ...
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
         """Return ``[targets, vocabulary]`` for some positions' features ``[targets, *]``."""
+        ...
+
+    def exported(self, parameters: Parameters) -> nn.Module:
+        """Return the function of tokens, ``[batch, time]``, to logits, to export it."""
         ...
 
 

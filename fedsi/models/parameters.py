@@ -1,8 +1,12 @@
 """All parameters of a model as one flat vector, and their names and shapes within it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Parameters = dict[str, Tensor]
@@ -34,3 +38,16 @@ class Layout:
             name: piece.view((*piece.shape[:-1], *shape))
             for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
+
+
+def drawn(layout: Layout, draw: Callable[[str, tuple[int, ...]], NDArray[np.float64]]) -> Tensor:
+    """Return the flat vector, float32 ``[parameters]``, of parameters drawn one after another.
+
+    Args:
+        layout: Names and shapes.
+        draw: Returns the value of a parameter for its name and shape.
+    """
+    flat = torch.empty(layout.size)
+    for name, view in layout.views(flat).items():
+        view.copy_(torch.from_numpy(draw(name, layout.shapes[name])))
+    return flat

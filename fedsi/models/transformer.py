@@ -39,22 +39,35 @@ Of degree 1 are: the attention's output in ``value`` and in ``output``; the feed
 ``outer`` and, with ReLU, in ``inner``; the logits in ``output.weight`` and ``output.bias``.
 Softmax attention has no degree in ``query`` and ``key``, GELU none in ``inner``.
 
+All matrices start Glorot uniform, layer norms as the identity, and position encodings as their own
+files say. The embeddings start small where the output is tied: a layer norm gives the output layer
+features of size one, and larger embeddings would make it sure of random words.
+
 Sources: Vaswani et al. (arXiv 1706.03762); Xiong et al. (arXiv 2002.04745) for norms before the
 parts; Li, Bhojanapalli, Zaheer, Reddi and Kumar (arXiv 2202.00980) for the scale-invariant variant.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from fedsi.experiment import ModelSettings
 from fedsi.models.attention import attend, causal, split_heads
-from fedsi.models.cells import dense
-from fedsi.models.language_model import embed, output_logits, rms_normalise
+from fedsi.models.exported import Exported
+from fedsi.models.layers import (
+    EMBEDDING_RANGE,
+    Array,
+    dense,
+    embed,
+    glorot_uniform,
+    output_logits,
+    rms_normalise,
+)
 from fedsi.models.model import Memory
-from fedsi.models.parameters import Layout, Parameters
+from fedsi.models.parameters import Layout, Parameters, drawn
 from fedsi.models.positions.learned import check_length
 from fedsi.models.positions.table import ENCODINGS
 
@@ -108,6 +121,24 @@ class Transformer:
         if self.settings.has_scale_invariant_cell:
             return {}
         return {f"{prefix}.{name}": (self.settings.embedding_size,) for name in ("scale", "shift")}
+
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        """Draw initial parameters, float32 ``[parameters]``."""
+        return drawn(self.layout, lambda name, shape: self._draw(rng, name, shape))
+
+    def _draw(self, rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> Array:
+        settings = self.settings
+        match name.split("."):
+            case ["positions", *_]:
+                encoding = ENCODINGS[settings.positions]
+                return encoding.draw(rng, name, settings, self.layout.shapes)
+            case ["embedding"]:
+                style = "paper" if settings.tied_output else settings.initialisation
+                limit = EMBEDDING_RANGE[style]
+                return rng.uniform(-limit, limit, shape)
+            case ["output", "weight"] | ["blocks", _, "attention" | "feedforward", _]:
+                return glorot_uniform(rng, shape)
+        return np.full(shape, 1.0 if name.endswith("norm.scale") else 0.0)
 
     def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         """Return what the output layer sees.
@@ -224,6 +255,12 @@ class Transformer:
         states = features.unsqueeze(0) if single else features
         logits = output_logits(self.settings, parameters, states)
         return logits.squeeze(0) if single else logits
+
+    def exported(self, parameters: Parameters) -> nn.Module:
+        """Return the function of tokens to logits, to export it."""
+        return Exported(
+            lambda named, tokens: self.logits(named, self.features(named, tokens)), parameters
+        )
 
 
 def layer_norm(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
@@ -72,14 +73,14 @@ class UserModel:
         """Return the features, which are the logits."""
         return features
 
-    def initial_parameters(self, seed: int) -> Tensor:
-        """Build the module anew under a seed and return its parameters, float32 ``[parameters]``.
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        """Build the module anew and return its parameters, float32 ``[parameters]``.
 
         Raises:
             UserError: The factory draws random numbers that torch's seed does not decide.
         """
-        factory = load_factory(self.path)
-        modules = (_build(self.path, factory, self.vocabulary_size, seed) for _ in range(2))
+        factory, number = load_factory(self.path), _torch_seed(rng)
+        modules = (_build(self.path, factory, self.vocabulary_size, number) for _ in range(2))
         first, second = map(flat_parameters, modules)
         if not torch.equal(first, second):
             raise UserError(
@@ -87,6 +88,11 @@ class UserModel:
                 "of torch; draw them with torch's functions alone, without a generator of your own"
             )
         return first
+
+    def exported(self, parameters: Parameters) -> nn.Module:
+        """Return the module with some parameters; it stays the model's own."""
+        self.module.load_state_dict(parameters, strict=False)
+        return self.module
 
 
 def load_user_model(path: str, vocabulary_size: int, seed: int) -> UserModel:
@@ -100,11 +106,11 @@ def load_user_model(path: str, vocabulary_size: int, seed: int) -> UserModel:
     Raises:
         UserError: There is no such factory, or its module cannot be trained.
     """
-    factory = load_factory(path)
-    module = _build(path, factory, vocabulary_size, seed)
+    factory, number = load_factory(path), _torch_seed(generator(seed, Purpose.INITIALISATION))
+    module = _build(path, factory, vocabulary_size, number)
     _check_parameters(path, module)
     if _constants(module):
-        _check_constants(path, module, _build(path, factory, vocabulary_size, seed))
+        _check_constants(path, module, _build(path, factory, vocabulary_size, number))
     layout = Layout({name: tuple(p.shape) for name, p in _trained(module)})
     return UserModel(path, vocabulary_size, module, layout)
 
@@ -158,9 +164,12 @@ def _import_error(path: str, error: Exception) -> UserError:
     return UserError(f"model.architecture = {path!r} cannot be imported: {_reason(error)}")
 
 
-def _build(path: str, factory: Factory, vocabulary_size: int, seed: int) -> nn.Module:
-    """Call a factory under an experiment's seed; torch's generator is left as it was."""
-    number = int(generator(seed, Purpose.INITIALISATION).integers(2**63))
+def _torch_seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**63))
+
+
+def _build(path: str, factory: Factory, vocabulary_size: int, number: int) -> nn.Module:
+    """Call a factory under a seed of torch, whose generator is left as it was."""
     with torch_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)
         try:

@@ -35,7 +35,7 @@ from fedsi.learning.client import LocalTrainer
 from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.models.user_model import UserModel
 from server.cohorts.sampling import draw_cohort
@@ -83,7 +83,7 @@ class Roofline:
     kernel's gradient, or the attention."""
 
 
-def useful_flops(model: LanguageModel | Transformer, batch: Tokens) -> int:
+def useful_flops(model: Recurrent | Transformer, batch: Tokens) -> int:
     """Return the floating-point operations that a training step owes.
 
     Only matrix products count, and of them only rows of real positions, those with a target. The
@@ -95,7 +95,7 @@ def useful_flops(model: LanguageModel | Transformer, batch: Tokens) -> int:
     return 6 * _recurrent_products(model, pack(batch))
 
 
-def _recurrent_products(model: LanguageModel, packed: PackedBatch) -> int:
+def _recurrent_products(model: Recurrent, packed: PackedBatch) -> int:
     """Return the forward pass's multiplications.
 
     With P positions of which S are the first of their sentence, embedding size E, hidden size H, V

@@ -20,7 +20,7 @@ from fedsi.learning.block import BlockTrainer
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.build import build_model
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from server.cohorts.sampling import draw_cohort
 from simulations.benchmarks import presets, privacy, roofline
@@ -69,7 +69,7 @@ def test_presets_train_what_they_name(
     assert main(["bench", "presets", *arguments, "--cache", str(cache), "--json"]) == 0
     (row,) = json.loads(capfd.readouterr().out)
     description = open_population(prepare(smoke.data, cache)).description
-    size = LanguageModel(smoke.model, description.vocabulary_size).layout.size
+    size = Recurrent(smoke.model, description.vocabulary_size).layout.size
     assert (row["preset"], row["parameters"], row["cohort"]) == ("smoke", size, 3)
     assert row["seconds"] > 0
     assert 50 < row["before_mib"] <= row["peak_mib"]
@@ -224,7 +224,7 @@ def test_the_natural_module_is_the_model(architecture: str) -> None:
 
 def test_a_step_owes_the_products_of_real_positions() -> None:
     settings = ModelSettings(architecture="cifg", embedding_size=3, hidden_size=5)
-    model = LanguageModel(settings, 11)
+    model = Recurrent(settings, 11)
     # Sentences of 3 and 1 targets: positions of the first word have no recurrent product.
     batch = np.array([[2, 5, 6, 3], [2, 7, 0, 0]], np.int32)
     products = 4 * 3 * 15 + 2 * 5 * 15 + 4 * 5 * 3 + 4 * 3 * 11

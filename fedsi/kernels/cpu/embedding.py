@@ -6,7 +6,7 @@ from torch import Tensor
 from fedsi.experiment import ModelSettings
 from fedsi.kernels.cpu.output import Update
 from fedsi.kernels.cpu.workspace import Workspace
-from fedsi.models.language_model import SMALLEST_SQUARE
+from fedsi.models.layers import SMALLEST_SQUARE
 from fedsi.models.parameters import Parameters
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.compiler import compiled
-from fedsi.models.language_model import SMALLEST_SQUARE
+from fedsi.models.layers import SMALLEST_SQUARE
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ from fedsi.kernels.cpu.recurrence import (
     si_cifg_forward,
 )
 from fedsi.kernels.cpu.workspace import Workspace
-from fedsi.models.cells import GATES
+from fedsi.models.recurrent import GATES
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from fedsi.kernels.cpu.output import Update, train_model_output
 from fedsi.kernels.cpu.packing import PackedBatch, pack
 from fedsi.kernels.cpu.recurrent_layer import run_backward, run_forward
 from fedsi.kernels.cpu.workspace import Workspace
-from fedsi.models.language_model import LanguageModel
 from fedsi.models.parameters import Parameters
+from fedsi.models.recurrent import Recurrent
 
 
 class RecurrentPass:
@@ -20,7 +20,7 @@ class RecurrentPass:
         named: Its parameters.
     """
 
-    def __init__(self, model: LanguageModel, named: Parameters) -> None:
+    def __init__(self, model: Recurrent, named: Parameters) -> None:
         self._settings = model.settings
         self._named = named
         self._space = Workspace(named["embedding"].dtype)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedsi.experiment import ModelSettings
-from fedsi.models.cells import dense
+from fedsi.models.layers import dense
 from fedsi.models.parameters import Parameters
 from fedsi.models.positions.encoding import (
     Array,

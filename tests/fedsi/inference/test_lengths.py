@@ -13,7 +13,7 @@ from fedsi.data.protocol import BOS, EOS, FIRST_WORD, PAD, Tokens, pad_examples
 from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
 from fedsi.inference.lengths import evaluate_sequences, pack_sentences
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 
 TRAINED = 5
@@ -56,10 +56,10 @@ def test_packing_equals_its_description(sentences: Sentences, length: int) -> No
         assert length < TRAINED or wanted[0][0] == BOS
 
 
-def model(architecture: str, **changes: Any) -> LanguageModel | Transformer:
+def model(architecture: str, **changes: Any) -> Recurrent | Transformer:
     sizes = {"embedding_size": 8, "hidden_size": 6, "heads": 2, "feedforward_size": 10}
     settings = ModelSettings(architecture=architecture, **sizes, **changes)
-    kind = Transformer if settings.is_transformer else LanguageModel
+    kind = Transformer if settings.is_transformer else Recurrent
     return kind(settings, VOCABULARY)
 
 

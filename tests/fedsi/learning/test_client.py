@@ -12,10 +12,10 @@ from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.learning.client import LocalTrainer, evaluate
 from fedsi.models.initialisation import initial_parameters
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.recurrent import Recurrent
 
 UNIFORM = torch.full((12,), -math.log(12), dtype=torch.float64)
-MODEL = LanguageModel(ModelSettings(embedding_size=6, hidden_size=8), 12)
+MODEL = Recurrent(ModelSettings(embedding_size=6, hidden_size=8), 12)
 
 
 def batches(count: int = 5) -> Iterator[Tokens]:

@@ -14,11 +14,11 @@ from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.example_private import ExamplePrivateTrainer, clipped_sum
 from fedsi.models.initialisation import initial_parameters
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.recurrent import Recurrent
 from fedsi.privacy.example_level import example_epsilon
 from fedsi.privacy.streams import normal_for_examples
 
-MODEL = LanguageModel(ModelSettings(embedding_size=6, hidden_size=8), 12)
+MODEL = Recurrent(ModelSettings(embedding_size=6, hidden_size=8), 12)
 
 
 def rows(count: int, seed: int = 0) -> Tokens:

@@ -13,7 +13,7 @@ from fedsi.learning.step_by_autograd import GeneralSgd
 from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.recurrent import Recurrent
 from tests.fedsi.learning.test_step_by_hand import VOCABULARY, batch_of
 from tests.own_models import Gru, Tied
 
@@ -37,7 +37,7 @@ def test_ten_steps_are_those_of_the_gradients_by_hand(
     settings = ModelSettings(
         architecture=architecture, embedding_size=5, hidden_size=7, tied_output=tied
     )
-    model = LanguageModel(settings, VOCABULARY)
+    model = Recurrent(settings, VOCABULARY)
     draws = torch.Generator().manual_seed(1)
     start = torch.randn(model.layout.size, generator=draws, dtype=torch.float64) * 0.5
     by_hand, general = start.clone(), start.clone()
@@ -98,7 +98,7 @@ def test_a_users_module_takes_the_steps_of_torch_optim(
     [ClientSettings(gradient_clip=1.0), ClientSettings(relative_clip=2.0, weight_decay=0.1)],
 )
 def test_a_gradient_that_is_not_a_number_is_not_clipped_to_one(client: ClientSettings) -> None:
-    model = LanguageModel(ModelSettings(embedding_size=3, hidden_size=4), VOCABULARY)
+    model = Recurrent(ModelSettings(embedding_size=3, hidden_size=4), VOCABULARY)
     flat = torch.full((model.layout.size,), np.nan)
     GeneralSgd(model, client, flat).step(batch_of([2], 0))
     assert bool(flat.isnan().any())

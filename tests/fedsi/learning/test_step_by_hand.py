@@ -20,10 +20,9 @@ from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.packing import pack
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.learning.step_by_hand import FusedSgd
-from fedsi.models.cells import GATES
 from fedsi.models.initialisation import initial_parameters
-from fedsi.models.language_model import LanguageModel
 from fedsi.models.model import Model
+from fedsi.models.recurrent import GATES, Recurrent
 
 LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 MODELS = st.builds(
@@ -123,7 +122,7 @@ def stray(
     return furthest
 
 
-def make_ties(model: LanguageModel, parameters: Tensor) -> Tensor:
+def make_ties(model: Recurrent, parameters: Tensor) -> Tensor:
     """Return parameters in which all units but the first are alike, so that their maxima tie."""
     tied = parameters.clone()
     named = model.layout.views(tied)
@@ -151,7 +150,7 @@ def test_ten_steps_are_those_of_the_natural_module(
     slice_size: int,
     ties: bool,
 ) -> None:
-    functions = LanguageModel(model, VOCABULARY)
+    functions = Recurrent(model, VOCABULARY)
     generator = torch.Generator().manual_seed(sum(lengths))
     start = torch.randn(functions.layout.size, generator=generator, dtype=dtype) * 0.5
     # The products of equal units have equal bits only where all are computed alike, four at a time,
@@ -178,7 +177,7 @@ def test_ten_steps_are_those_of_the_natural_module(
 
 @pytest.mark.parametrize("size", [1e-9, 1e-7, 1e-5])
 def test_vectors_too_small_to_normalise_are_scaled_by_a_constant(size: float) -> None:
-    functions = LanguageModel(ModelSettings(architecture="cifg", hidden_size=9), VOCABULARY)
+    functions = Recurrent(ModelSettings(architecture="cifg", hidden_size=9), VOCABULARY)
     start = torch.randn(
         functions.layout.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
@@ -206,7 +205,7 @@ def test_steps_in_bfloat16_are_close_to_those_in_float32(
         hidden_size=35,
         recurrent_projection=recurrent_projection,
     )
-    model = LanguageModel(settings, VOCABULARY)
+    model = Recurrent(settings, VOCABULARY)
     start = initial_parameters(model, 0)
     ends, losses = [], []
     for client in (ClientSettings(), ClientSettings(precision="bfloat16")):
@@ -220,7 +219,7 @@ def test_steps_in_bfloat16_are_close_to_those_in_float32(
 
 @pytest.mark.parametrize("architecture", ["cifg", "si_cifg"])
 def test_buffers_of_other_batches_do_not_matter(architecture: str) -> None:
-    model = LanguageModel(ModelSettings(architecture=architecture, hidden_size=9), VOCABULARY)
+    model = Recurrent(ModelSettings(architecture=architecture, hidden_size=9), VOCABULARY)
     start = torch.randn(model.layout.size, generator=torch.Generator().manual_seed(0))
     fresh, used = start.clone(), start.clone()
     dirty = FusedSgd(model, ClientSettings(), used)

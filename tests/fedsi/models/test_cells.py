@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedsi.models.cells import ACTIVATIONS, max_normalise, max_normalised_relu, recurrence
+from fedsi.models.recurrent import CELLS, max_normalise, max_normalised_relu, recurrence
 
 Rows = list[list[float]]
-ARCHITECTURES = sorted(ACTIVATIONS)
+ARCHITECTURES = sorted(CELLS)
 sizes = st.integers(1, 5)
 
 
@@ -33,7 +33,7 @@ def inputs_of(*shape: int, seed: int = 1) -> Tensor:
 
 
 def weights_of(architecture: str, *sizes: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    return weights(*sizes, seed=seed, gates=ACTIVATIONS[architecture].gates)
+    return weights(*sizes, seed=seed, gates=CELLS[architecture].gates)
 
 
 def slow_cell(
@@ -41,7 +41,7 @@ def slow_cell(
 ) -> list[list[float]]:
     """One sequence, one number at a time, as the equations are printed."""
     hidden, states = p.shape
-    si, gates = architecture == "si_cifg", ACTIVATIONS[architecture].gates
+    si, gates = architecture == "si_cifg", CELLS[architecture].gates
 
     def largest(values: list[float]) -> float:
         return max(abs(v) for v in values) or 1.0
@@ -87,7 +87,7 @@ def test_equals_the_printed_equations(
 ) -> None:
     w, u, b = weights_of(architecture, embedding, hidden, seed=seed)
     x = inputs_of(batch, time, embedding, seed=seed + 1)
-    fast = recurrence(ACTIVATIONS[architecture], x, w, u, b)[0]
+    fast = recurrence(CELLS[architecture], x, w, u, b)[0]
     identity = torch.eye(hidden)
     slow = [slow_cell(row.tolist(), w, u, b, identity, architecture) for row in x]
     torch.testing.assert_close(fast, torch.tensor(slow, dtype=torch.float64), rtol=0, atol=1e-12)
@@ -102,7 +102,7 @@ def test_a_projected_recurrence_equals_the_printed_equations(
     u = inputs_of(state, w.shape[1], seed=seed + 2)
     p = inputs_of(hidden, state, seed=seed + 3)
     x = inputs_of(2, 4, 2, seed=seed + 1)
-    fast = recurrence(ACTIVATIONS[architecture], x, w, u, b, p)[0]
+    fast = recurrence(CELLS[architecture], x, w, u, b, p)[0]
     slow = [slow_cell(row.tolist(), w, u, b, p, architecture) for row in x]
     torch.testing.assert_close(fast, torch.tensor(slow, dtype=torch.float64), rtol=0, atol=1e-12)
 
@@ -111,10 +111,10 @@ def test_a_projected_recurrence_equals_the_printed_equations(
 def test_a_client_axis_is_as_many_separate_clients(architecture: str) -> None:
     w, u, b = weights_of(architecture, 4, 5, 3)
     x = inputs_of(3, 2, 6, 4)
-    together = recurrence(ACTIVATIONS[architecture], x, w, u, b)[0]
+    together = recurrence(CELLS[architecture], x, w, u, b)[0]
     assert together.shape == (3, 2, 6, 5)
     for client in range(3):
-        alone = recurrence(ACTIVATIONS[architecture], x[client], w[client], u[client], b[client])[0]
+        alone = recurrence(CELLS[architecture], x[client], w[client], u[client], b[client])[0]
         torch.testing.assert_close(together[client], alone, rtol=0, atol=1e-12)
 
 
@@ -126,7 +126,7 @@ def test_gradients_against_finite_differences(architecture: str, axes: tuple[int
         argument.requires_grad_()
 
     def run(*tensors: Tensor) -> Tensor:
-        return recurrence(ACTIVATIONS[architecture], *tensors)[0]
+        return recurrence(CELLS[architecture], *tensors)[0]
 
     assert torch.autograd.gradcheck(run, arguments, eps=1e-7, atol=1e-6)
 
@@ -135,11 +135,11 @@ def test_gradients_against_finite_differences(architecture: str, axes: tuple[int
 def test_si_cifg_is_invariant_to_the_scale_of_its_parameters(scale: float) -> None:
     x = inputs_of(3, 8, 6)
     parameters = weights(6, 10)
-    activations = ACTIVATIONS["si_cifg"]
-    plain = recurrence(activations, x, *parameters)[0]
-    scaled = recurrence(activations, x, *(scale * p for p in parameters))[0]
+    cell = CELLS["si_cifg"]
+    plain = recurrence(cell, x, *parameters)[0]
+    scaled = recurrence(cell, x, *(scale * p for p in parameters))[0]
     torch.testing.assert_close(scaled, plain, rtol=0, atol=1e-12)
-    cifg = ACTIVATIONS["cifg"]
+    cifg = CELLS["cifg"]
     changed = recurrence(cifg, x, *(scale * p for p in parameters))[0]
     assert (changed - recurrence(cifg, x, *parameters)[0]).abs().max() > 1e-2
 
@@ -147,7 +147,7 @@ def test_si_cifg_is_invariant_to_the_scale_of_its_parameters(scale: float) -> No
 def loss_gradients(architecture: str, scale: float = 1.0) -> tuple[list[Tensor], list[Tensor]]:
     parameters = [(scale * p).requires_grad_() for p in weights(6, 10)]
     w, u, b = parameters
-    output = recurrence(ACTIVATIONS[architecture], inputs_of(3, 8, 6), w, u, b)[0]
+    output = recurrence(CELLS[architecture], inputs_of(3, 8, 6), w, u, b)[0]
     loss = (output * inputs_of(*output.shape, seed=5)).sum()
     return parameters, list(torch.autograd.grad(loss, parameters))
 

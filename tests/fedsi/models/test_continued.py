@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
-from fedsi.models.language_model import LanguageModel
 from fedsi.models.positions.table import ENCODINGS
+from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 
 VOCABULARY = 11
@@ -26,14 +26,14 @@ MODELS: list[dict[str, Any]] = [
 ]
 
 
-def model(**changes: Any) -> LanguageModel | Transformer:
+def model(**changes: Any) -> Recurrent | Transformer:
     sizes = {"embedding_size": 8, "hidden_size": 6, "heads": 2, "feedforward_size": 10}
     chosen = ModelSettings(**{**sizes, "max_length": LENGTH, **changes})
-    kind = Transformer if chosen.is_transformer else LanguageModel
+    kind = Transformer if chosen.is_transformer else Recurrent
     return kind(chosen, VOCABULARY)
 
 
-def draw(lm: LanguageModel | Transformer, *axes: int) -> tuple[torch.Tensor, torch.Tensor]:
+def draw(lm: Recurrent | Transformer, *axes: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     flat = torch.randn(*axes, lm.layout.size, generator=generator, dtype=torch.float64)
     return flat, torch.randint(0, VOCABULARY, (*axes, 2, LENGTH), generator=generator)

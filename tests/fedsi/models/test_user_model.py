@@ -8,8 +8,8 @@ import torch
 from fedsi import Experiment, UserError
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
-from fedsi.models.language_model import LanguageModel
 from fedsi.models.model import all_parameters, count_parameters
+from fedsi.models.recurrent import Recurrent
 from fedsi.models.user_model import UserModel
 from tests import own_models
 
@@ -29,7 +29,7 @@ def own(name: str) -> UserModel:
 
 def test_built_in_architectures_are_built_as_before() -> None:
     experiment = experiment_of("cifg")
-    assert build_model(experiment, VOCABULARY) == LanguageModel(experiment.model, VOCABULARY)
+    assert build_model(experiment, VOCABULARY) == Recurrent(experiment.model, VOCABULARY)
 
 
 @pytest.mark.parametrize("name", ["Gru", "Tied"])

@@ -7,15 +7,15 @@ from torch import Tensor
 
 from fedsi.experiment import ModelSettings
 from fedsi.models.initialisation import initial_parameters
-from fedsi.models.language_model import LanguageModel
+from fedsi.models.recurrent import Recurrent
 
 
-def model(vocabulary: int = 11, **changes: Any) -> LanguageModel:
+def model(vocabulary: int = 11, **changes: Any) -> Recurrent:
     values = {"embedding_size": 6, "hidden_size": 8, **changes}
-    return LanguageModel(ModelSettings(**values), vocabulary)
+    return Recurrent(ModelSettings(**values), vocabulary)
 
 
-def random_parameters(model: LanguageModel, *axes: int) -> Tensor:
+def random_parameters(model: Recurrent, *axes: int) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     return torch.randn(*axes, model.layout.size, generator=generator, dtype=torch.float64)
 
@@ -36,7 +36,7 @@ VARIANTS: list[dict[str, Any]] = [
 def test_the_stack_overflow_model_has_its_published_size() -> None:
     for architecture, size in (("lstm", 4_050_748), ("cifg", 3_536_858)):
         sizes = ModelSettings(architecture=architecture, embedding_size=96, hidden_size=670)
-        assert LanguageModel(sizes, 10_004).layout.size == size
+        assert Recurrent(sizes, 10_004).layout.size == size
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,0 +1,34 @@
+"""A model's function as a module of PyTorch, which its exporters take."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from fedsi.models.parameters import Parameters
+
+
+class Exported(nn.Module):
+    """The function that is exported: tokens, int64 ``[batch, time]``, to logits.
+
+    Args:
+        function: Returns logits, ``[batch, time, vocabulary]``, for parameters and tokens.
+        parameters: Its parameters.
+    """
+
+    def __init__(
+        self, function: Callable[[Parameters, Tensor], Tensor], parameters: Parameters
+    ) -> None:
+        super().__init__()
+        self._function = function
+        for name, value in parameters.items():
+            self.register_parameter(_attribute(name), nn.Parameter(value.clone()))
+        self._names = tuple(parameters)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return logits, ``[batch, time, vocabulary]``."""
+        named = {name: self.get_parameter(_attribute(name)) for name in self._names}
+        return self._function(named, tokens)
+
+
+def _attribute(name: str) -> str:
+    return name.replace(".", "_")

@@ -1,0 +1,73 @@
+"""Layers that all architectures share; parameters are passed in and may have a client axis."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from fedsi.experiment import ModelSettings
+from fedsi.models.parameters import Parameters
+
+Array = NDArray[np.float64]
+
+SMALLEST_SQUARE = 1e-12
+"""Below it a word's mean square counts as this, so that a vector of zeros stays zero."""
+
+EMBEDDING_RANGE = {"default": 0.5, "paper": 0.05}
+
+
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return ``x @ weight + bias`` with an optional client axis on all three.
+
+    Args:
+        x: ``[*, batch, time, in]``.
+        weight: ``[*, in, out]``.
+        bias: ``[*, out]``.
+
+    Returns:
+        ``[*, batch, time, out]``.
+    """
+    rows = x.flatten(-3, -2) @ weight
+    if bias is not None:
+        rows = rows + bias.unsqueeze(-2)
+    result: Tensor = rows.unflatten(-2, x.shape[-3:-1])
+    return result
+
+
+def embed(settings: ModelSettings, parameters: Parameters, inputs: Tensor) -> Tensor:
+    """Return the words' vectors, ``[*, batch, time, embedding]``, for ids ``[*, batch, time]``."""
+    vectors = _look_up(parameters["embedding"], inputs)
+    return rms_normalise(vectors) if settings.embedding_normalisation == "rms" else vectors
+
+
+def output_logits(settings: ModelSettings, parameters: Parameters, states: Tensor) -> Tensor:
+    """Return ``[*, batch, time, vocabulary]`` for what the output layer sees of each position."""
+    weight = (
+        parameters["embedding"].transpose(-1, -2)
+        if settings.tied_output
+        else parameters["output.weight"]
+    )
+    return dense(states, weight, parameters["output.bias"])
+
+
+def _look_up(embedding: Tensor, ids: Tensor) -> Tensor:
+    """Return rows of ``[*, vocabulary, size]`` for ids ``[*, batch, time]``."""
+    if embedding.dim() == 2:
+        return functional.embedding(ids, embedding)
+    clients, vocabulary, _ = embedding.shape
+    offsets = torch.arange(clients, device=ids.device).view(-1, 1, 1) * vocabulary
+    return functional.embedding(ids + offsets, embedding.flatten(0, 1))
+
+
+def rms_normalise(x: Tensor) -> Tensor:
+    """Divide by the root mean square along the last axis."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True).clamp_min(SMALLEST_SQUARE))
+
+
+def glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Draw a matrix, ``[in, out]``, uniform in ``+-sqrt(6 / (in + out))``."""
+    limit = math.sqrt(6.0 / sum(shape))
+    return rng.uniform(-limit, limit, shape)

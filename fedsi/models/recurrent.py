@@ -1,0 +1,327 @@
+"""Recurrent language models: embedding, cell, optional projection, output layer.
+
+A cell is given ``a = W x + b + U s`` for the word's vector x and the state s before it, cut into
+gates. With ``gate`` and ``squash`` standing for sigmoid and tanh (CIFG), or for their
+max-normalised replacements (SI-CIFG), a step is::
+
+    f = gate(a_f)      o = gate(a_o)      g = squash(a_g)
+    c' = f * c + (1 - f) * g              h' = o * squash(c')
+
+The LSTM has a gate of its own for the candidate, ``i = sigmoid(a_i)``, and
+``c' = f * c + i * g``. The state is h', or ``h' P`` with a recurrent projection P.
+
+The kernels start as in the Stack Overflow baseline of Reddi et al. (arXiv 2003.00295): recurrent
+kernel orthogonal, input kernel He normal, dense layers Glorot uniform. What differs is the scale
+of the embeddings, which decides how well the scale-invariant cell trains: after max-normalisation
+a recurrent pre-activation that dominates the input's is blown up again at every step.
+
+Sources: Greff et al., "LSTM: A Search Space Odyssey" (arXiv 1503.04069) for the coupled input and
+forget gate; Ro et al. (arXiv 2403.08100) for the scale-invariant variant; Sak et al. (arXiv
+1402.1128) for the recurrent projection.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedsi.experiment import ModelSettings
+from fedsi.models.exported import Exported
+from fedsi.models.layers import (
+    EMBEDDING_RANGE,
+    Array,
+    dense,
+    embed,
+    glorot_uniform,
+    output_logits,
+)
+from fedsi.models.model import Memory
+from fedsi.models.parameters import Layout, Parameters, drawn
+
+GATES = 3
+"""Gates of a coupled cell, side by side in its weights: forget, output, candidate. The LSTM's input
+gate comes after them."""
+
+SMALLEST_MAXIMUM = 1e-12
+FORGET_BIAS = {"default": 1.0, "paper": 0.0}
+
+
+def max_normalise(x: Tensor) -> Tensor:
+    """Divide by the largest magnitude along the last axis: ``MaxN(x)_i = x_i / max_j |x_j|``.
+
+    The divisor is clamped from below, so a row of zeros stays zero instead of becoming 0/0; away
+    from there the result is exactly invariant to the scale of ``x``. The gradient flows through
+    the maximum.
+    """
+    return x / x.abs().amax(-1, keepdim=True).clamp_min(SMALLEST_MAXIMUM)
+
+
+def max_normalised_relu(x: Tensor) -> Tensor:
+    """Return ``MaxN(relu(x))`` along the last axis; a row without positive entries gives zeros."""
+    positive = x.relu()
+    return positive / positive.amax(-1, keepdim=True).clamp_min(SMALLEST_MAXIMUM)
+
+
+def cifg(inputs: Tensor, fed_back: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Take a step of the LSTM whose forget and input gate are coupled.
+
+    No shape in here depends on the batch, which the exporter of ONNX asks of the body of a loop.
+
+    Args:
+        inputs: ``W x + b``, ``[*, batch, gates hidden]``.
+        fed_back: ``U s``, of the same shape.
+        cell: What the cell keeps, ``[*, batch, hidden]``.
+
+    Returns:
+        The hidden state and what the cell keeps, ``[*, batch, hidden]`` each.
+    """
+    size = cell.shape[-1]
+    gates, candidate = (inputs + fed_back).split([2 * size, size], -1)
+    forget, output = gates.sigmoid().chunk(2, -1)
+    cell = torch.lerp(candidate.tanh(), cell, forget)
+    return output * cell.tanh(), cell
+
+
+def si_cifg(inputs: Tensor, fed_back: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Take a step of the scale-invariant CIFG; arguments and result as of ``cifg``."""
+    forget, output, candidate = (inputs + fed_back).chunk(3, -1)
+    cell = torch.lerp(max_normalise(candidate), cell, max_normalised_relu(forget))
+    return max_normalised_relu(output) * max_normalise(cell), cell
+
+
+def lstm(inputs: Tensor, fed_back: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Take a step of the LSTM; arguments and result as of ``cifg``."""
+    size = cell.shape[-1]
+    gates, candidate, enter = (inputs + fed_back).split([2 * size, size, size], -1)
+    forget, output = gates.sigmoid().chunk(2, -1)
+    cell = forget * cell + enter.sigmoid() * candidate.tanh()
+    return output * cell.tanh(), cell
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One recurrent cell."""
+
+    step: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    """As ``cifg``."""
+    gates: int = GATES
+    """Number of gates, side by side in the weights."""
+    forget_bias: bool = True
+    """Whether the first gate forgets, and has a bias of its own at the start."""
+
+
+CELLS = {"cifg": Cell(cifg), "si_cifg": Cell(si_cifg), "lstm": Cell(lstm, gates=4)}
+
+
+def recurrence(
+    cell: Cell,
+    inputs: Tensor,
+    kernel: Tensor,
+    recurrent: Tensor,
+    bias: Tensor,
+    projection: Tensor | None = None,
+    *,
+    before: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Run a cell over a batch of sequences.
+
+    Args:
+        cell: Which one.
+        inputs: ``[*, batch, time, embedding]``, the star being an optional client axis.
+        kernel: W, ``[*, embedding, gates hidden]``.
+        recurrent: U, ``[*, state, gates hidden]``; the state is the hidden one or its projection.
+        bias: b, ``[*, gates hidden]``.
+        projection: P, ``[*, hidden, state]``; None for a state that is the hidden one.
+        before: State, and what the cell keeps, to start from; None for zeros.
+
+    Returns:
+        The states, ``[*, batch, time, state]``, and the last state and what the cell keeps.
+    """
+    projected = dense(inputs, kernel, bias)
+    sizes = recurrent.shape[-2], recurrent.shape[-1] // cell.gates
+    state, kept = before or (inputs.new_zeros(*inputs.shape[:-2], size) for size in sizes)
+    outputs = []
+    for step in projected.unbind(-2):
+        hidden, kept = cell.step(step, state @ recurrent, kept)
+        state = hidden if projection is None else hidden @ projection
+        outputs.append(state)
+    return torch.stack(outputs, -2), (state, kept)
+
+
+def exportable_recurrence(
+    cell: Cell,
+    inputs: Tensor,
+    kernel: Tensor,
+    recurrent: Tensor,
+    bias: Tensor,
+    projection: Tensor | None = None,
+) -> Tensor:
+    """Return the states of ``recurrence`` by a loop that can be exported, without client axis."""
+    # Few programs export, and the import takes a while.
+    from torch._higher_order_ops.scan import scan  # noqa: PLC0415
+
+    projected = dense(inputs, kernel, bias)
+    sizes = recurrent.shape[0], recurrent.shape[1] // cell.gates
+    start = tuple(inputs.new_zeros(inputs.shape[0], size) for size in sizes)
+
+    def step(before: tuple[Tensor, ...], word: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        state, kept = before
+        hidden, kept = cell.step(word, state @ recurrent, kept)
+        state = hidden if projection is None else hidden @ projection
+        return (state, kept), state.clone()
+
+    _, states = scan(step, start, projected.transpose(0, 1))
+    result: Tensor = states.transpose(0, 1)
+    return result
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """The model's functions; its parameters are always passed in.
+
+    Every parameter may carry a leading client axis, and then so do inputs and results.
+
+    Args:
+        settings: Architecture and sizes.
+        vocabulary_size: Number of token ids, special tokens included.
+    """
+
+    settings: ModelSettings
+    vocabulary_size: int
+
+    @property
+    def cell(self) -> Cell:
+        """The recurrent cell."""
+        return CELLS[self.settings.architecture]
+
+    @property
+    def frozen(self) -> Parameters:
+        """No parameters: all are trained."""
+        return {}
+
+    @property
+    def layout(self) -> Layout:
+        """Names and shapes of the parameters, without the client axis.
+
+        With a projection and an untied output, vocabulary 10,004, embedding 96 and hidden size
+        670 this is the Stack Overflow next-word model of Reddi et al. (arXiv 2003.00295): 4,050,748
+        parameters with its LSTM, 3,536,858 with a CIFG.
+        """
+        size, hidden, gates = (
+            self.settings.embedding_size,
+            self.settings.hidden_size,
+            self.cell.gates,
+        )
+        state = size if self.settings.recurrent_projection else hidden
+        shapes: dict[str, tuple[int, ...]] = {
+            "embedding": (self.vocabulary_size, size),
+            "cell.kernel": (size, gates * hidden),
+            "cell.recurrent": (state, gates * hidden),
+            "cell.bias": (gates * hidden,),
+        }
+        features = state
+        if self.settings.recurrent_projection:
+            shapes["projection.weight"] = (hidden, size)
+        elif self.settings.projection:
+            shapes |= {"projection.weight": (hidden, size), "projection.bias": (size,)}
+            features = size
+        if not self.settings.tied_output:
+            shapes["output.weight"] = (features, self.vocabulary_size)
+        return Layout(shapes | {"output.bias": (self.vocabulary_size,)})
+
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        """Draw initial parameters, float32 ``[parameters]``."""
+        return drawn(self.layout, lambda name, shape: self._draw(rng, name, shape))
+
+    def _draw(self, rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> Array:
+        style = self.settings.initialisation
+        match name:
+            case "embedding":
+                limit = EMBEDDING_RANGE[style]
+                return rng.uniform(-limit, limit, shape)
+            case "cell.kernel":
+                return rng.normal(0.0, np.sqrt(2.0 / shape[0]), shape)
+            case "cell.recurrent":
+                return _orthogonal(rng, shape)
+            case "projection.weight" | "output.weight":
+                return glorot_uniform(rng, shape)
+        bias = np.zeros(shape)
+        if name == "cell.bias" and self.cell.forget_bias:
+            bias[: self.settings.hidden_size] = FORGET_BIAS[style]
+        return bias
+
+    def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+        """Return the recurrent states for a batch of sequences.
+
+        Args:
+            parameters: Named tensors, ``[*, ...]``.
+            inputs: Token ids, ``[*, batch, time]``.
+
+        Returns:
+            ``[*, batch, time, state]``, the state being the hidden one or, with a recurrent
+            projection, of the embedding size.
+        """
+        return self.continued(parameters, inputs, [])[0]
+
+    def continued(
+        self, parameters: Parameters, inputs: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the features of words that follow those of a memory, and the memory with them.
+
+        Args:
+            parameters: As for ``features``.
+            inputs: As for ``features``, at least one word of each sentence.
+            memory: What was returned for the words before; it stays as it is.
+        """
+        states, last = recurrence(
+            self.cell,
+            embed(self.settings, parameters, inputs),
+            *self._weights(parameters),
+            before=memory[0] if memory else None,
+        )
+        return states, [last]
+
+    def _weights(self, parameters: Parameters) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return W, U, b and P."""
+        return (
+            parameters["cell.kernel"],
+            parameters["cell.recurrent"],
+            parameters["cell.bias"],
+            parameters["projection.weight"] if self.settings.recurrent_projection else None,
+        )
+
+    def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
+        """Return unnormalised log probabilities of the next word.
+
+        Args:
+            parameters: Named tensors, ``[*, ...]``.
+            features: ``[*, batch, time, state]``, or ``[targets, state]`` without client axis.
+
+        Returns:
+            As ``features`` with the vocabulary as the last axis.
+        """
+        single = features.dim() == 2
+        states = features.unsqueeze(0) if single else features
+        if self.settings.projection and not self.settings.recurrent_projection:
+            states = dense(states, parameters["projection.weight"], parameters["projection.bias"])
+        logits = output_logits(self.settings, parameters, states)
+        return logits.squeeze(0) if single else logits
+
+    def exported(self, parameters: Parameters) -> nn.Module:
+        """Return the function of tokens to logits, to export it."""
+
+        def logits(named: Parameters, tokens: Tensor) -> Tensor:
+            vectors = embed(self.settings, named, tokens)
+            states = exportable_recurrence(self.cell, vectors, *self._weights(named))
+            return self.logits(named, states)
+
+        return Exported(logits, parameters)
+
+
+def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return ``[state, gates hidden]`` with orthonormal rows, as one wide orthogonal kernel."""
+    q, r = np.linalg.qr(rng.normal(size=shape[::-1]))
+    columns: Array = q * np.sign(np.diag(r))
+    return columns.T
