@@ -26,7 +26,7 @@ class Exported(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return logits, ``[batch, time, vocabulary]``."""
-        named = {name: self.get_parameter(_attribute(name)) for name in self._names}
+        named: Parameters = {name: self.get_parameter(_attribute(name)) for name in self._names}
         return self._function(named, tokens)
 
 

@@ -3,7 +3,8 @@
 A step of the recurrence multiplies the few states that are still running with a kernel that is far
 larger than they are. Libraries read the kernel once for each pair of rows or so; here more rows
 share what is read, and the activations follow while the step's numbers are in the cache.
-``fedsi.models.recurrent`` has the equations; the gradients are by hand. What is fed back is the state:
+``fedsi.models.recurrent`` has the equations; the gradients are by hand. What is fed back is the
+state:
 h, or with a recurrent projection ``h P``.
 
 Arrays are float32, or float64 in the tests: ``gates`` ``[positions, 3 hidden]``, f, o and g side by
