@@ -4,18 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test picture clean
+.PHONY: demo test test-all picture clean
 
 # CIFG against SI-CIFG on real text; runs that are finished are not run again.
 demo: $(VENV)/installed
 	$(BIN)/fedsi compare --preset quickstart --out results/quickstart --resume
 
-# Lint, types and the whole test suite.
+# Lint, types and the test suite, on two cores.
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
+
+# The test suite with the tests that are marked as slow.
+test-all: $(VENV)/installed-dev
+	$(BIN)/pytest -n 2 --dist worksteal -m ""
 
 # The README's picture, from the demo's own figure.
 picture: demo

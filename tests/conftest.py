@@ -1,5 +1,6 @@
 """What many tests need: a small experiment, a shared cache, the corpora that may be beside us."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,13 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for populations that all tests share."""
-    return tmp_path_factory.mktemp("cache")
+    """Return a folder for populations that the tests share, those of pytest's other workers too."""
+    folder = tmp_path_factory.getbasetemp()
+    # Each worker has a folder of its own in that of the whole run. Two that build the same
+    # population at the same time are what stores are made for.
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture

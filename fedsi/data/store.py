@@ -136,7 +136,9 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 def _write_checksums(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir() if path.name != _LOCK)
     arrays = [name for name in names if name.endswith(".npy")]
-    checksums_of(folder, set(names) - set(arrays), arrays).write(folder)
+    # In their order: the same store has the same bytes, whichever process wrote it.
+    files = [name for name in names if name not in arrays]
+    checksums_of(folder, files, arrays).write(folder)
 
 
 @contextmanager

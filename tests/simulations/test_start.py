@@ -73,6 +73,7 @@ def test_without_a_home_folder_the_cache_has_to_be_named(
 
 WITHOUT = """
 import sys
+import filelock  # which locks by other means on Windows, and warns on a Linux without fcntl
 for name in ("fcntl", "resource"):
     sys.modules[name] = None
 from simulations.cli.main import main

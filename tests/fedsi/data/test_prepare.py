@@ -1,11 +1,13 @@
 """A population is built once for all settings that make the same one, and for no others."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedsi import UserError
+from fedsi.checksums import Checksums
 from fedsi.data import synthetic
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import DataSettings
@@ -152,5 +154,7 @@ def test_a_population_of_an_unknown_kind_is_refused(path: Path) -> None:
     folder = prepare(DataSettings(corpus=str(path)), path.parent / "cache")
     meta = folder / "meta.json"
     meta.write_text(meta.read_text().replace('"kind": "store"', '"kind": "other"'))
+    sha256 = hashlib.sha256(meta.read_bytes()).hexdigest()
+    Checksums.read(folder, "").with_whole({meta.name: sha256}).write(folder)
     with pytest.raises(UserError, match="of the unknown kind 'other'"):
         open_population(folder)

@@ -14,6 +14,7 @@ from typing import IO
 import pytest
 
 from fedsi import UserError
+from fedsi.checksums import CHECKSUMS, Checksums, checksums_of
 from fedsi.data import store
 from fedsi.data.store import write_folder
 from tests.fedsi.data.corpora import built, files_of, own_words, rows_of
@@ -69,6 +70,15 @@ def finish(process: "subprocess.Popen[str]") -> str:
 
 
 BUILT = BUILDER.format(wait="")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder, once its checksums were found to be theirs."""
+    files = files_of(folder)
+    checksums = Checksums.read(folder, "")
+    del files[CHECKSUMS]
+    assert checksums == checksums_of(folder, files)
+    return files
 
 
 def test_a_killed_build_is_swept_away_by_the_next(tmp_path: Path) -> None:
@@ -129,7 +139,7 @@ def test_writers_that_race_do_not_sweep_one_another_away(tmp_path: Path) -> None
         errors = [finish(one), finish(other)]
     assert (one.returncode, other.returncode, errors) == (0, 0, ["", ""])
     assert len(list(tmp_path.iterdir())) == 450
-    assert all(files_of(folder) == {"content": b"whole"} for folder in tmp_path.iterdir())
+    assert all(contents(folder) == {"content": b"whole"} for folder in tmp_path.iterdir())
 
 
 def test_a_folder_that_was_swept_away_before_it_was_locked_is_made_again(
@@ -147,7 +157,7 @@ def test_a_folder_that_was_swept_away_before_it_was_locked_is_made_again(
     monkeypatch.setattr("fcntl.flock", late)
     write_folder(tmp_path / "p", lambda into: (into / "x").touch())
     assert swept[0].name.startswith(".part-")
-    assert files_of(tmp_path / "p") == {"x": b""}
+    assert contents(tmp_path / "p") == {"x": b""}
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
 
@@ -207,4 +217,4 @@ def test_a_writer_killed_when_all_is_written_is_swept_away(tmp_path: Path) -> No
     assert len(list(tmp_path.iterdir())) == 1
     write_folder(tmp_path / "p", lambda into: (into / "x").touch())
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
-    assert files_of(tmp_path / "p") == {"x": b""}
+    assert contents(tmp_path / "p") == {"x": b""}
