@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedsi.data.corpus import Corpus, Progress, Row
 from fedsi.data.left_out import NO_TEXT, NO_WORDS
+from fedsi.data.not_words import Sample
 from fedsi.data.partition import partition
 from fedsi.data.splits import hash_order, heldout_groups, is_heldout_sentence
 from fedsi.data.spool import Rows, Spool
@@ -50,6 +51,8 @@ class Entries:
     """Of these, the ones that are not used, by reason."""
     unused: set[str] = field(default_factory=set)
     """Clients of whom no row is used."""
+    sample: Sample = field(default_factory=Sample)
+    """Some of the texts."""
     _numbers: dict[tuple[bool, str], int] = field(default_factory=dict)
 
     def number(self, row: Row, group: str, heldout: bool) -> int:
@@ -91,7 +94,9 @@ def read_rows(
     entries = Entries()
     for batch in _batches(_chosen(corpus, data)):
         entries.rows += len(batch)
-        ids = encoder.encode_batch([row.text for row, _ in batch])
+        texts = [row.text for row, _ in batch]
+        entries.sample.add(texts)
+        ids = encoder.encode_batch(texts)
         kept = [
             (i, row, heldout)
             for i, (row, heldout) in zip(ids, batch, strict=True)

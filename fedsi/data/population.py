@@ -19,7 +19,7 @@ from fedsi.data.protocol import Tokens
 from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
 
-FORMAT = 5
+FORMAT = 6
 """Version of the folder's layout."""
 
 _META = "meta.json"
@@ -57,6 +57,9 @@ class Description:
     without_spaces: float = 0.0
     """Share of the characters of known training words whose scripts put no spaces between words;
     0 where tokens are characters or pieces of words."""
+    not_words: dict[str, float] = field(default_factory=dict)
+    """Shares of a sample's tokens by kind: left out by the word rule (``numbers``, ``punctuation``,
+    ``emoji``), or words of ``markup``; empty where tokens are pieces of words."""
     clients_without_examples: int = 0
     """Clients that a partition dealt nothing to, or else of whom no row is used; they are not
     counted elsewhere."""

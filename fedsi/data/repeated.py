@@ -5,6 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.data.splitmix import splitmix64
+
 MOST_SENTENCES = 4_000_000
 """Sentences whose hashes are kept, 8 bytes each; of more, an equal share of both sides."""
 
@@ -51,9 +53,4 @@ def sentence_hashes(words: NDArray[np.int32], lengths: NDArray[np.int64]) -> Has
     starts = np.cumsum(lengths) - lengths
     places = np.arange(len(words), dtype=np.int64) - np.repeat(starts, lengths)
     mixed = words.astype(np.uint64) + (places.astype(np.uint64) << np.uint64(32))
-    # The finaliser of splitmix64 (Steele et al., OOPSLA 2014).
-    mixed += np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return np.add.reduceat(mixed, starts)
+    return np.add.reduceat(splitmix64(mixed), starts)

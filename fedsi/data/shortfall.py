@@ -8,6 +8,12 @@ MUCH = 0.05
 MANY_WITHOUT_SPACES = 0.2
 """Share of characters of scripts without spaces, from which on it is said."""
 
+MANY_SIGNS = 0.25
+"""Share of tokens that are no words, from which on it is said; prose has about a fifth of them."""
+
+MUCH_MARKUP = 0.05
+"""Share of tokens that are markup, from which on it is said."""
+
 MANY_KNOWN = 0.25
 """Share of held-out sentences that are also trained on, from which on it is said."""
 
@@ -26,6 +32,8 @@ def shortfall(description: Description) -> list[str]:
             _known(description),
             _clients(description),
             _scripts(description),
+            _signs(description),
+            _markup(description),
         )
         if share
     ]
@@ -74,4 +82,22 @@ def _scripts(description: Description) -> tuple[float, str]:
         f"{description.corpus}: {100 * share:.0f} % of the characters belong to scripts without "
         "spaces, in which words cannot be told apart; take single characters with "
         "data.words=characters, or pieces of words with data.vocabulary=bpe"
+    )
+
+
+def _signs(description: Description) -> tuple[float, str]:
+    left_out = {kind: n for kind, n in description.not_words.items() if kind != "markup"}
+    share = sum(left_out.values())
+    kinds = ", ".join(f"{kind} {100 * part:.1f} %" for kind, part in left_out.items())
+    return share if share > MANY_SIGNS else 0.0, (
+        f"{description.corpus}: {100 * share:.0f} % of the text's tokens are left out, because "
+        f"they are no words ({kinds}; of a sample); data.words=punctuation keeps them"
+    )
+
+
+def _markup(description: Description) -> tuple[float, str]:
+    share = description.not_words.get("markup", 0.0)
+    return share if share > MUCH_MARKUP else 0.0, (
+        f"{description.corpus}: {100 * share:.0f} % of the text's tokens are HTML or addresses of "
+        "pages (of a sample), whose letters count as words; remove them from the texts"
     )

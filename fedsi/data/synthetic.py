@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fedsi.data.population import Description, load_array, read_meta, write_meta
 from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens, pad_examples
+from fedsi.data.splitmix import splitmix64
 from fedsi.data.unigram import Counts, target_counts, unigram_log_probabilities, unigram_loss
 from fedsi.data.vocabulary import WordVocabulary
 from fedsi.experiment import DataSettings
@@ -275,9 +276,5 @@ def _index(name: str, clients: int) -> int:
 
 
 def _hash_to_unit(key: NDArray[np.uint64]) -> Floats:
-    """Map integers to [0, 1) with the finaliser of splitmix64 (Steele et al., OOPSLA 2014)."""
-    z = key + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """Map integers to [0, 1) by their hashes."""
+    return (splitmix64(key) >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -146,6 +146,11 @@ def share_without_spaces(words: Iterable[str], counts: Iterable[int]) -> float:
     return such / max(characters, 1)
 
 
+def is_emoji(word: str) -> bool:
+    """Whether a word, in the spelling of ``normalised``, is an emoji."""
+    return _EMOJI.fullmatch(word) is not None
+
+
 def normalised(text: str) -> str:
     """Return a text in the one spelling that the module describes."""
     text = _FORMS.sub(lambda form: normalize("NFKC", form[0]), normalize("NFC", text))

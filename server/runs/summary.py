@@ -130,6 +130,7 @@ def _population(description: Description) -> dict[str, Any]:
         "rows_left_out": description.rows_left_out,
         "words_cut": description.words_cut,
         "heldout_in_training": description.heldout_in_training,
+        "not_words": description.not_words,
         "clients_without_examples": description.clients_without_examples,
     }
 

@@ -87,13 +87,14 @@ def prepare_command(
         "rows_left_out": description.rows_left_out,
         "words_cut": description.words_cut,
         "heldout_in_training": description.heldout_in_training,
+        "not_words": description.not_words,
         "corpus_sha256": description.corpus_sha256,
         "seconds": round(time.perf_counter() - began, 3),
     }
     if as_json:
         typer.echo(json.dumps({**facts, "folder": str(folder)}))
     else:
-        _print_rows("Ready", facts)
+        _print_rows("Ready", _told(facts) | {"seconds": facts["seconds"]})
     console.print(f"store: {folder}", highlight=False, soft_wrap=True)
 
 
@@ -109,8 +110,7 @@ def _plain(corpus: str) -> str:
 
 
 def _show(values: dict[str, Any]) -> None:
-    plain = {key: value for key, value in values.items() if key != "ngrams" and value != {}}
-    _print_rows(str(values["corpus"]), plain)
+    _print_rows(str(values["corpus"]), _told(values))
     table = Table(title="On the held-out clients", title_justify="left")
     table.add_column("n-gram model")
     for column in ("perplexity", "accuracy", "accuracy among words"):
@@ -122,12 +122,56 @@ def _show(values: dict[str, Any]) -> None:
     options.output().print(table)
 
 
+_LABELS = {
+    "clients": "clients",
+    "training_clients": "clients to train on",
+    "heldout_clients": "clients held out",
+    "clients_without_examples": "clients without examples",
+    "rows_left_out": "rows left out",
+    "examples": "examples",
+    "training_examples": "examples to train on",
+    "heldout_examples": "examples held out",
+    "training_words": "words to train on",
+    "heldout_words": "words held out",
+    "words_per_client": "words per client, by percentile",
+    "distinct_words": "different words to train on",
+    "vocabulary_size": "vocabulary, with special tokens",
+    "vocabulary_coverage": "text covered by so many words",
+    "oov_rate_training": "unknown words to train on",
+    "oov_rate_heldout": "unknown words held out",
+    "words_cut": "words beyond the sequence length",
+    "not_words": "no words, of a sample's tokens",
+    "without_spaces": "characters without spaces",
+    "heldout_in_training": "held-out sentences also trained on",
+    "best_possible_loss": "best possible loss, nats per token",
+}
+"""What a person wants to know, in this order, where there is anything to say."""
+
+_SHARES = {"oov_rate_training", "oov_rate_heldout", "words_cut", "without_spaces"}
+_SHARES |= {"vocabulary_coverage", "not_words", "heldout_in_training"}
+
+
+def _told(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what a person wants to know by its label; shares are percentages."""
+    return {
+        label: _percent(values[key]) if key in _SHARES else values[key]
+        for key, label in _LABELS.items()
+        if values.get(key)
+    }
+
+
+def _percent(share: Any) -> Any:
+    if isinstance(share, dict):
+        return {name: _percent(part) for name, part in share.items()}
+    return f"{100 * share:.1f} %"
+
+
 def _print_rows(title: str, rows: dict[str, Any]) -> None:
     table = Table(show_header=False, title=title, title_justify="left")
     table.add_column()
     table.add_column(overflow="fold")
     for key, value in rows.items():
-        table.add_row(key.replace("_", " "), _text(value))
+        table.add_row(key, _text(value))
     options.output().print(table)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fedsi.data.corpus import Row
 from fedsi.data.formats import (
+    by_user,
     chat,
     delimited,
     fedjax_sqlite,
@@ -58,6 +59,7 @@ FORMATS = {
     ),
     "text": Format(text.SUFFIXES, text.read_text),
     "chat": Format((), chat.read_chat, also=(*text.SUFFIXES, *_JSON), begins=chat.begins),
+    "by_user": Format((), by_user.read_by_user, also=_JSON, begins=by_user.begins),
     "hugging_face": Format((), hugging_face.read_hugging_face),
 }
 """A new format is a module with a reader, and a line here."""

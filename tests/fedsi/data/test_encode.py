@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsi import UserError
-from fedsi.data import encode, ingest, spool
+from fedsi.data import chosen_words, encode, ingest, spool
 from fedsi.data.corpus import Row
 from fedsi.data.population import read_meta
 from fedsi.data.prepare import open_population, prepare
@@ -44,7 +44,7 @@ def make_chunks_tiny(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ingest, "_BATCH_ROWS", 2)
     patch.setattr(ingest, "_BATCH_CHARACTERS", 12)
     patch.setattr(encode, "WordIds", TinyWordIds)
-    patch.setattr(encode, "COVERAGE_SIZES", (1, 2, 4))
+    patch.setattr(chosen_words, "COVERAGE_SIZES", (1, 2, 4))
 
 
 @dataclass
@@ -117,7 +117,7 @@ def statistics_of(twin: Twin) -> dict[str, Any]:
 def coverage_of(counts: Counter[str], different: int) -> dict[str, Any]:
     return {
         str(size): pytest.approx(sum(n for _, n in counts.most_common(size)) / counts.total())
-        for size in encode.COVERAGE_SIZES
+        for size in chosen_words.COVERAGE_SIZES
         if size < different
     }
 
@@ -226,7 +226,7 @@ MANY = varied_rows(60, 8)
 def test_a_varied_corpus_is_the_twin_s_and_has_coverage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encode, "COVERAGE_SIZES", (10, 100, 4000))
+    monkeypatch.setattr(chosen_words, "COVERAGE_SIZES", (10, 100, 4000))
     options: dict[str, Any] = {"words": "spaces", "vocabulary_size": 300}
     built(tmp_path / "p", MANY, **options)
     data = DataSettings(sequence_length=8, heldout_fraction=0.3, **options)

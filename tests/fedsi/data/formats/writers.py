@@ -45,6 +45,10 @@ def write_json(path: Path, texts: Texts) -> None:
     path.write_text(json.dumps(flat(texts), indent=1))
 
 
+def write_by_user(path: Path, texts: Texts) -> None:
+    path.write_text(json.dumps(texts, indent=1))
+
+
 def write_arrow(path: Path, texts: Texts) -> None:
     table = pyarrow.Table.from_pylist(flat(texts))
     with pyarrow.ipc.new_file(path, table.schema) as writer:
@@ -147,6 +151,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path, Texts], None]]] = {
     "jsonl": ("c.jsonl", write_jsonl),
     "csv": ("c.csv", write_csv),
     "json": ("c.json", write_json),
+    "by_user": ("c.json", write_by_user),
     "arrow": ("c.arrow", write_arrow),
     "chat": ("c.txt", write_chat),
     "parquet": ("c.parquet", write_parquet),

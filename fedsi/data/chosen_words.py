@@ -1,0 +1,107 @@
+"""Which words of a corpus get ids of their own: a choice by the training clients' texts alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.data.ingest import Plan
+from fedsi.data.protocol import FIRST_WORD, OOV
+from fedsi.data.spool import Chunk, Ints, Rows
+from fedsi.data.vocabulary import Vocabulary, WordVocabulary
+from fedsi.data.word_ids import WordIds
+from fedsi.data.word_list import read_word_list
+from fedsi.experiment import DataSettings
+from fedsi.experiment.data import BY_COUNT, BY_USERS
+
+COVERAGE_SIZES = (1_000, 2_000, 4_000, 10_000, 20_000, 50_000)
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A vocabulary, and how the numbers of the spool become its ids."""
+
+    vocabulary: Vocabulary
+    lookup: Ids | None
+    """The id of each number; None where the spool holds ids already."""
+    words: Ids | None
+    """The word of each number, also where it has no id of its own."""
+    coverage: dict[str, Any]
+
+    def ids(self, numbers: Ids) -> Ids:
+        """Return the token ids of numbers of the spool."""
+        return numbers + np.int32(0) if self.lookup is None else self.lookup[numbers]
+
+
+def choose_words(encoder: WordIds, rows: Rows, planned: Plan, data: DataSettings) -> Chosen:
+    """Choose words by the training clients' texts, or take those of a list.
+
+    Args:
+        encoder: Numbered the words of ``rows``.
+        rows: All rows of the corpus.
+        planned: Whose they are.
+        data: Which vocabulary is wanted.
+
+    Raises:
+        UserError: The list of words cannot be used.
+    """
+    ranks = encoder.same_words()
+    counts = _word_counts(rows, planned, ranks, users=False)
+    if data.vocabulary in {BY_COUNT, BY_USERS}:
+        users = data.vocabulary == BY_USERS
+        score = _word_counts(rows, planned, ranks, users=True) if users else counts
+        # Ranks are alphabetical, so a stable sort leaves ties in alphabetical order.
+        order = np.argsort(-score, kind="stable")[: data.vocabulary_size]
+        best: list[int] = order[score[order] > 0].tolist()
+        words = encoder.words(best)
+        id_of = dict(zip(best, range(FIRST_WORD, FIRST_WORD + len(best)), strict=True))
+    else:
+        words = read_word_list(Path(data.vocabulary), data.vocabulary_size, data.words)
+        id_of = {
+            rank: FIRST_WORD + place
+            for place, rank in enumerate(encoder.ranks(words))
+            if rank is not None
+        }
+    id_of_rank = np.full(len(counts), OOV, dtype=np.int32)
+    id_of_rank[list(id_of)] = list(id_of.values())
+    return Chosen(WordVocabulary(words, data.words), id_of_rank[ranks], ranks, _coverage(counts))
+
+
+def _word_counts(rows: Rows, planned: Plan, ranks: Ids, *, users: bool) -> Ints:
+    """Count the training clients' words, or for each word the training clients that use it.
+
+    Returns:
+        Per rank: ``[words]``.
+    """
+    number = int(ranks.max()) + 1
+    counts = np.zeros(number, dtype=np.int64)
+    for chunk in _training_chunks(rows, planned):
+        words = ranks[chunk.tokens].astype(np.int64)
+        if users:
+            pairs = np.repeat(chunk.clients, chunk.lengths) * number + words
+            words = np.unique(pairs) % number
+        counts += np.bincount(words, minlength=number)
+    return counts
+
+
+def _training_chunks(rows: Rows, planned: Plan) -> Iterator[Chunk]:
+    training = planned.training_clients
+    for chunk in rows.by_client(planned.clients, len(planned.names)):
+        mine = int(np.searchsorted(chunk.clients, training))
+        if not mine:
+            return
+        lengths = chunk.lengths[:mine]
+        yield Chunk(chunk.clients[:mine], lengths, chunk.tokens[: lengths.sum()])
+
+
+def _coverage(counts: Ints) -> dict[str, Any]:
+    """Return how much of the training clients' text the most frequent words are."""
+    covered = np.cumsum(np.sort(counts)[::-1]) / counts.sum()
+    sizes = [size for size in COVERAGE_SIZES if size < len(covered)]
+    shares = {f"{size}": float(covered[size - 1]) for size in sizes}
+    return {"distinct_words": int((counts > 0).sum()), "vocabulary_coverage": shares}
