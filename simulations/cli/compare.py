@@ -25,7 +25,7 @@ def compare(
 ) -> None:
     """Run every combination and write one table, one figure and one page."""
     from simulations.reports.comparison import comparison_report
-    from simulations.reports.study import write_report
+    from simulations.reports.study import with_failures
     from simulations.studies.compare import LEARNING_RATE, Comparison, experiment_of
     from simulations.studies.grid import grid, read_outcomes
 
@@ -39,10 +39,10 @@ def compare(
     console = options.messages()
     with study.shown(console, folder) as display:
         corpus = study.open_corpus(base, cache, display)
-        study.run_experiments(
+        failures = study.run_experiments(
             experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
         )
-    comparison = Comparison(names, rates, read_outcomes(cells, folder))
-    report = comparison_report(comparison)
-    write_report(report, comparison, base, folder)
-    study.show(report, folder, console, as_json=as_json)
+    finished = [cell for cell in cells if cell.name not in failures]
+    comparison = Comparison(names, rates, read_outcomes(finished, folder))
+    report = with_failures(comparison_report(comparison), failures)
+    study.finish(report, comparison, base, folder, failures, as_json=as_json)

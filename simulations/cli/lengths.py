@@ -1,16 +1,11 @@
 """``fedsi lengths``: position encodings at sequence lengths beyond that of training."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fedsi.files import write_atomically
 from simulations.cli import options, study
-
-if TYPE_CHECKING:
-    from fedsi.experiment import Experiment
-    from simulations.studies.lengths import LengthStudy
 
 _PRESET = "length"
 
@@ -38,7 +33,8 @@ def lengths(
 
     Without an experiment it is the preset ``length``.
     """
-    from simulations.reports.lengths import LABELS
+    from simulations.reports.lengths import LABELS, lengths_report, markdown
+    from simulations.reports.study import with_failures
     from simulations.studies.lengths import LengthStudy, experiment_of, length_cells, score_cells
 
     usual = None if experiment_file or preset else _PRESET
@@ -52,18 +48,12 @@ def lengths(
     console = options.messages()
     with study.shown(console, folder) as display:
         corpus = study.open_corpus(base, cache, display)
-        study.run_experiments(
+        failures = study.run_experiments(
             experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
         )
-        outcomes = score_cells(cells, folder, wanted, cache, display.step)
-    _write(LengthStudy(names, wanted, outcomes, base), base, folder, as_json=as_json)
-
-
-def _write(result: "LengthStudy", base: "Experiment", folder: Path, *, as_json: bool) -> None:
-    from simulations.reports.lengths import lengths_report, markdown
-    from simulations.reports.study import write_report
-
-    report = lengths_report(result)
-    write_report(report, result, base, folder)
+        finished = [cell for cell in cells if cell.name not in failures]
+        outcomes = score_cells(finished, folder, wanted, cache, display.step)
+    result = LengthStudy(names, wanted, outcomes, base)
+    report = with_failures(lengths_report(result), failures)
     write_atomically(folder / f"{report.stem}.md", markdown(report).encode())
-    study.show(report, folder, options.messages(), as_json=as_json)
+    study.finish(report, result, base, folder, failures, as_json=as_json)

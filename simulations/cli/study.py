@@ -18,7 +18,7 @@ from simulations.cli.display import Display
 if TYPE_CHECKING:
     from fedsi.data.population import Description
     from fedsi.experiment import Experiment
-    from simulations.reports.study import Report
+    from simulations.reports.study import Report, Reported
 
 _Item = TypeVar("_Item")
 
@@ -125,18 +125,21 @@ def run_experiments(
     cache: Path,
     jobs: int | None,
     overwrite: bool,
-) -> None:
+) -> dict[str, str]:
     """Run what is not finished yet, each experiment in a folder of its name.
+
+    Returns:
+        Why, of those that did not finish.
 
     Raises:
         UserError: A folder holds a run of another experiment or corpus, or an architecture cannot
             be built.
-        CellError: Some experiments could not be run.
+        CellError: None of the experiments finished.
     """
     from fedsi.models.build import build_model
     from fedsi.threads import available_cores
     from simulations.studies.grid import RUNS
-    from simulations.studies.runner import check_same, run_cells
+    from simulations.studies.runner import CellError, check_same, run_cells
 
     experiments = {name: one.located(Path.cwd()) for name, one in experiments.items()}
     for experiment in experiments.values():
@@ -144,7 +147,7 @@ def run_experiments(
     make_folder(folder / RUNS)
     if not overwrite:
         check_same(experiments, folder / RUNS, description.corpus_sha256)
-    run_cells(
+    failures = run_cells(
         experiments,
         folder / RUNS,
         cache,
@@ -154,9 +157,43 @@ def run_experiments(
             name, records, experiments[name].server.rounds
         ),
     )
+    if len(failures) == len(experiments):
+        raise CellError(failures)
+    return failures
 
 
-def show(report: "Report", folder: Path, console: Console, *, as_json: bool) -> None:
+def finish(
+    report: "Report",
+    study: "Reported",
+    base: "Experiment",
+    folder: Path,
+    failures: Mapping[str, str],
+    *,
+    as_json: bool,
+) -> None:
+    """Write what a study leaves, and show it.
+
+    Args:
+        report: What is told of the runs.
+        study: Those that finished.
+        base: The experiment that they change.
+        folder: The study's.
+        failures: Why others did not finish.
+        as_json: Print values in place of the table.
+
+    Raises:
+        CellError: Some did not finish; all is written nevertheless.
+    """
+    from simulations.reports.study import write_report
+    from simulations.studies.runner import CellError
+
+    write_report(report, study, base, folder)
+    _show(report, folder, as_json=as_json)
+    if failures:
+        raise CellError(failures)
+
+
+def _show(report: "Report", folder: Path, *, as_json: bool) -> None:
     """Print the result, and on the console where the rest is."""
     from simulations.reports.study import PAGE
 
@@ -164,7 +201,7 @@ def show(report: "Report", folder: Path, console: Console, *, as_json: bool) -> 
         typer.echo(json.dumps(report.values, allow_nan=False))
     else:
         _print(report, options.output())
-    console.print(
+    options.messages().print(
         f"figure: {folder / report.stem}.png\nreport: {folder / PAGE}",
         highlight=False,
         soft_wrap=True,

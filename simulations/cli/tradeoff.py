@@ -42,7 +42,7 @@ def tradeoff(
 ) -> None:
     """Run every combination and write utility against epsilon: a table, a figure and a page."""
     from fedsi.experiment import parse_overrides
-    from simulations.reports.study import write_report
+    from simulations.reports.study import with_failures
     from simulations.reports.tradeoff import tradeoff_report
     from simulations.studies.grid import grid, read_outcomes
     from simulations.studies.tradeoff import (
@@ -67,13 +67,13 @@ def tradeoff(
         clients = corpus.training_clients
         levels = [level_of(with_noise(base, axis, value), clients) for value in values]
         _show_levels(levels, console)
-        study.run_experiments(
+        failures = study.run_experiments(
             experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
         )
-    result = Tradeoff(names, values, read_outcomes(cells, folder), levels)
-    report = tradeoff_report(result)
-    write_report(report, result, base, folder)
-    study.show(report, folder, console, as_json=as_json)
+    finished = [cell for cell in cells if cell.name not in failures]
+    result = Tradeoff(names, values, read_outcomes(finished, folder), levels)
+    report = with_failures(tradeoff_report(result), failures)
+    study.finish(report, result, base, folder, failures, as_json=as_json)
 
 
 def _levels(epsilons: str | None, multipliers: str | None) -> tuple["Axis", list[float]]:

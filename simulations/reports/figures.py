@@ -215,7 +215,7 @@ def setting_curve(
     architecture = settings[0].architecture
     colour = COLOURS.get(architecture, "#333333")
     placed = list(zip(places, settings, strict=True))
-    stable = [(x, setting) for x, setting in placed if not setting.diverged]
+    stable = [(x, setting) for x, setting in placed if setting.measured]
     axes.errorbar(
         [x for x, _ in stable],
         [setting.mean(metric) for _, setting in stable],

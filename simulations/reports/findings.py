@@ -7,6 +7,9 @@ from simulations.reports.figures import label
 from simulations.studies.compare import Comparison
 from simulations.studies.grid import ACCURACY, Setting, Study
 
+NO_RUN = "not finished"
+"""What stands in tables where no run of a setting finished."""
+
 
 def findings(comparison: Comparison) -> list[str]:
     """Return sentences that say what this comparison found, and nothing more."""
@@ -45,14 +48,16 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
                 f"{best.mean(ACCURACY):.3f}",
             ]
         else:
-            row += ["none", "diverged", ""]
+            row += ["none", "diverged" if any(s.diverged for s in settings) else NO_RUN, ""]
         rows.append([*row, *(loss_text(setting) for setting in settings)])
     return header, rows
 
 
 def loss_text(setting: Setting) -> str:
-    """Return a setting's mean loss, with half the range of several seeds, or that it diverged."""
+    """Return a setting's mean loss, with half the range of several seeds, or why there is none."""
     seeds = len(setting.outcomes)
+    if not seeds:
+        return NO_RUN
     if setting.diverged:
         return "diverged" if seeds == 1 else f"diverged {setting.diverged} of {seeds}"
     return f"{setting.loss:.3f}" + (f" ± {setting.half_range:.3f}" if seeds > 1 else "")
@@ -69,11 +74,14 @@ def design(study: Study) -> str:
 
 
 def _architecture(comparison: Comparison, name: str) -> str:
-    diverged = [f"{s.value:g}" for s in comparison.settings(name) if s.diverged]
+    settings = comparison.settings(name)
+    diverged = [f"{s.value:g}" for s in settings if s.diverged]
     unstable = (
         f"; it diverged at {enumerate_words(diverged)}" if diverged else "; it never diverged"
     )
     best = comparison.best(name)
+    if best is None and len(diverged) < len(settings):
+        return f"{label(name)} has no loss: no run finished that did not diverge."
     if best is None:
         return f"{label(name)} diverged at every client learning rate tried."
     return (
@@ -91,7 +99,7 @@ def _lead(comparison: Comparison) -> list[str]:
     shared = [
         (a, b)
         for a, b in zip(comparison.settings(one), comparison.settings(two), strict=True)
-        if not a.diverged and not b.diverged
+        if a.measured and b.measured
     ]
     gaps = [
         f"{label(two if b.loss < a.loss else one)} by {abs(a.loss - b.loss):.3f} at {a.value:g}"

@@ -1,8 +1,8 @@
 """Writes what a study leaves: table, figure, page."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,6 +80,24 @@ class Report:
     """What its runs change of the experiment, in words."""
     values: dict[str, Any]
     """The result as values that JSON can hold."""
+
+
+def with_failures(report: Report, failures: Mapping[str, str]) -> Report:
+    """Return the report of a study that also says which runs did not finish, and why.
+
+    Args:
+        report: Of those that did.
+        failures: Why, by run.
+    """
+    if not failures:
+        return report
+    named = "; ".join(f"{name} ({why})" for name, why in failures.items())
+    sentence = f"Not finished, and in none of these numbers: {named}."
+    return replace(
+        report,
+        findings=[*report.findings, sentence],
+        values={**report.values, "not_finished": dict(failures)},
+    )
 
 
 def write_report(report: Report, study: Reported, base: Experiment, folder: Path) -> None:

@@ -43,7 +43,7 @@ def tradeoff_table(tradeoff: Tradeoff) -> tuple[list[str], list[list[str]]]:
     for place, level in enumerate(tradeoff.levels):
         row = [number(level.epsilon), number(level.noise_multiplier), number(level.noise_on_mean)]
         for setting in tradeoff.at_level(place):
-            accuracy = "" if setting.diverged else f"{setting.mean(ACCURACY):.3f}"
+            accuracy = f"{setting.mean(ACCURACY):.3f}" if setting.measured else ""
             row += [loss_text(setting), accuracy]
         rows.append(row)
     return header, rows
@@ -80,8 +80,11 @@ def _leads(tradeoff: Tradeoff) -> list[str]:
 
 def _lead(tradeoff: Tradeoff, place: int) -> str:
     """Compare the lowest mean loss at a level with the next."""
-    stable = [setting for setting in tradeoff.at_level(place) if not setting.diverged]
+    settings = tradeoff.at_level(place)
+    stable = [setting for setting in settings if setting.measured]
     at = f"At epsilon {number(tradeoff.levels[place].epsilon)}"
+    if len(stable) < 2 and not all(setting.outcomes for setting in settings):
+        return f"{at} {f'only {_label(stable[0])}' if stable else 'none'} has a loss."
     if len(stable) < 2:
         return (
             f"{at} only {_label(stable[0])} did not diverge." if stable else f"{at} all diverged."
@@ -105,8 +108,11 @@ def _against_range(best: Setting, second: Setting) -> str:
 
 def _price(tradeoff: Tradeoff, name: str) -> str:
     """Say what privacy costs an architecture, from the least noise to the most."""
-    settings = zip(tradeoff.levels, tradeoff.settings(name), strict=True)
-    stable = [(level, setting) for level, setting in settings if not setting.diverged]
+    settings = tradeoff.settings(name)
+    levels = zip(tradeoff.levels, settings, strict=True)
+    stable = [(level, setting) for level, setting in levels if setting.measured]
+    if not stable and not all(setting.outcomes for setting in settings):
+        return f"{label(name)} has no loss: no run finished that did not diverge."
     if not stable:
         return f"{label(name)} diverged at every level."
     (least, first), (most, last) = stable[0], stable[-1]

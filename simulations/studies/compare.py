@@ -14,9 +14,9 @@ class Comparison(Study):
     """All outcomes of a grid whose values are client learning rates."""
 
     def best(self, architecture: str) -> Setting | None:
-        """Return the setting with the lowest mean loss; None if each had a seed that diverged."""
+        """Return the setting with the lowest mean loss; None if none has one."""
         best = min(self.settings(architecture), key=lambda setting: setting.loss)
-        return None if best.diverged else best
+        return best if best.measured else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as values that JSON can hold."""

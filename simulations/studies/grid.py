@@ -87,7 +87,7 @@ class Outcome(FinishedCell):
 
 @dataclass(frozen=True)
 class Setting:
-    """An architecture at a value, over all seeds."""
+    """An architecture at a value, over all seeds that finished."""
 
     architecture: str
     value: float
@@ -99,9 +99,14 @@ class Setting:
         return sum(outcome.diverged for outcome in self.outcomes)
 
     @property
+    def measured(self) -> bool:
+        """Whether it has a loss: a seed finished, and none of those that did diverged."""
+        return bool(self.outcomes) and not self.diverged
+
+    @property
     def loss(self) -> float:
-        """Mean final held-out loss over the seeds; infinite if any of them diverged."""
-        return fmean(outcome.loss for outcome in self.outcomes)
+        """Mean final held-out loss over the seeds that finished; infinite if not ``measured``."""
+        return fmean(o.loss for o in self.outcomes) if self.measured else float("inf")
 
     @property
     def half_range(self) -> float:
@@ -109,8 +114,8 @@ class Setting:
         return self.half_range_of("heldout_loss")
 
     def half_range_of(self, metric: str) -> float:
-        """Half the distance between a summary's largest and least value; 0 if a seed diverged."""
-        if self.diverged:
+        """Half the distance between a summary's largest and least value; 0 if not ``measured``."""
+        if not self.measured:
             return 0.0
         values = [outcome.summary[metric] for outcome in self.outcomes]
         return float(max(values) - min(values)) / 2
@@ -123,8 +128,8 @@ class Setting:
     def to_json(self) -> dict[str, Any]:
         """Return the losses as values that JSON can hold."""
         return {
-            "heldout_loss": None if self.diverged else self.loss,
-            "half_range": None if self.diverged else self.half_range,
+            "heldout_loss": self.loss if self.measured else None,
+            "half_range": self.half_range if self.measured else None,
             "diverged": self.diverged,
             "seeds": len(self.outcomes),
         }
@@ -132,7 +137,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Study:
-    """All outcomes of a grid."""
+    """All outcomes of a grid; runs that did not finish are not among them."""
 
     architectures: Sequence[str]
     values: Sequence[float]

@@ -24,7 +24,18 @@ OnRecords = Callable[[str, Sequence[RoundRecord]], None]
 
 
 class CellError(UnfinishedError):
-    """An experiment of a study could not be run; the others are not affected."""
+    """Experiments of a study could not be run; the others are not affected.
+
+    Args:
+        failures: Why, by cell.
+    """
+
+    def __init__(self, failures: Mapping[str, str]) -> None:
+        names: dict[str, list[str]] = {}
+        for name, why in failures.items():
+            names.setdefault(why, []).append(name)
+        reasons = "; ".join(f"{', '.join(those)}: {why}" for why, those in names.items())
+        super().__init__(f"not finished: {reasons}")
 
 
 @dataclass
@@ -55,7 +66,7 @@ def run_cells(
     *,
     fresh: bool,
     on_records: OnRecords,
-) -> None:
+) -> dict[str, str]:
     """Run what is not finished yet; whatever is interrupted leaves a checkpoint.
 
     Args:
@@ -66,12 +77,12 @@ def run_cells(
         fresh: Start every cell anew, whatever its folder holds.
         on_records: Told about rounds as they end.
 
-    Raises:
-        CellError: Some cells failed; all the others have been run.
+    Returns:
+        Why, of each cell that could not be run; all the others have been.
     """
     waiting = list(cells.items())
     running: list[_Running] = []
-    failures: dict[str, list[str]] = {}
+    failures: dict[str, str] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -87,12 +98,11 @@ def run_cells(
             for cell in [cell for cell in running if cell.process.poll() is not None]:
                 running.remove(cell)
                 if cell.process.returncode:
-                    failures.setdefault(cell.last_words(), []).append(cell.name)
+                    failures[cell.name] = cell.last_words()
                 cell.close()
     finally:
         _stop(running)
-    if failures:
-        raise CellError("; ".join(f"{', '.join(names)}: {why}" for why, names in failures.items()))
+    return failures
 
 
 def check_same(cells: Mapping[str, Experiment], folder: Path, corpus_sha256: str) -> None:

@@ -64,7 +64,7 @@ class Tradeoff(Study):
         utility = {
             setting.architecture: {
                 **setting.to_json(),
-                ACCURACY: None if setting.diverged else setting.mean(ACCURACY),
+                ACCURACY: setting.mean(ACCURACY) if setting.measured else None,
             }
             for setting in self.at_level(place)
         }
