@@ -64,6 +64,10 @@ class Checksums:
         """Return the checksums with those of further small files, or of new content."""
         return Checksums({**self.whole, **more}, self.chunks)
 
+    def without(self, name: str) -> "Checksums":
+        """Return the checksums without that of a small file."""
+        return Checksums({k: v for k, v in self.whole.items() if k != name}, self.chunks)
+
     def read_file(self, path: Path, advice: str) -> bytes:
         """Return the content of a small file.
 

@@ -99,7 +99,7 @@ def _without(job: Job[Any], node: int, places: Ids, failure: Failure) -> Ids:
         return places[:0]
     log.warning(
         "client %d is lost to %s: node %d failed: %s; if it happens again, look at this client's "
-        "data, or raise server.round_timeout if it was only slow",
+        "data, or raise server.round_timeout if it was only slow (also with --resume)",
         failure.client, job.name, node, failure.reason,
     )  # fmt: skip
     rest: Ids = places[there]

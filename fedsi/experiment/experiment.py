@@ -29,6 +29,8 @@ from fedsi.plan import accounting_of
 
 LARGEST_FILE = 1 << 20
 """Bytes of an experiment's file."""
+WAITING = ("server.round_timeout",)
+"""Keys that a run may change when it goes on: they say how long to wait, and not for what."""
 
 
 class Experiment(Settings):
@@ -206,6 +208,10 @@ class Experiment(Settings):
             else:
                 flat[key] = value
         return flat
+
+    def continues(self, other: Self) -> bool:
+        """Whether a run of another experiment may go on as this one: all bits are the same."""
+        return self == other.updated({key: self.flat()[key] for key in WAITING})
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with the given dotted keys set.

@@ -88,7 +88,7 @@ class RunFolder:
                 f"{self.path} already holds a run; continue it with --resume, replace it with "
                 "--overwrite, or name another folder with --out"
             )
-        if self.experiment() != experiment:
+        if not experiment.continues(self.experiment()):
             raise UserError(
                 f"{self.path} holds a run of another experiment; resume it without naming an "
                 "experiment, or name another folder with --out"
@@ -318,8 +318,12 @@ class RunFolder:
         return Checksums.read(self.path, _MEND)
 
     def _keep(self, name: str, content: bytes, mode: int = EVERYBODY) -> None:
+        """Write a file and list its hash; one that is replaced is not listed in between."""
+        new, sums = sha256(content).hexdigest(), self._checksums() or Checksums()
+        if sums.whole.get(name, new) != new:
+            sums.without(name).write(self.path)
         write_atomically(self.path / name, content, mode)
-        self._list({name: sha256(content).hexdigest()})
+        self._list({name: new})
 
     def _list(self, hashes: dict[str, str]) -> None:
         (self._checksums() or Checksums()).with_whole(hashes).write(self.path)

@@ -33,6 +33,7 @@ from simulations.cli.privacy import privacy
 from simulations.cli.run import run
 from simulations.cli.signals import terminated_like_interrupted
 from simulations.cli.tradeoff import tradeoff
+from simulations.engines.alarm import own_process
 from simulations.text import is_of_a_library, log_to_stderr, one_line
 
 _INTERRUPTED = 130
@@ -74,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     _open_streams()
     if "" not in sys.path:  # a model of one's own may lie in the folder that one works in
         sys.path.append("")
-    with warnings.catch_warnings(), terminated_like_interrupted():
+    with warnings.catch_warnings(), terminated_like_interrupted(), own_process():
         warnings.showwarning = _show_warning
         try:
             code = app(arguments, standalone_mode=False)

@@ -153,19 +153,27 @@ def resolve(
     return experiment
 
 
-def experiment_of_run(folder: Path, *, trust: bool) -> "Experiment":
+def experiment_of_run(
+    folder: Path, overrides: list[str] | None = None, *, trust: bool
+) -> "Experiment":
     """Read the experiment of a run's folder.
+
+    Args:
+        folder: The run's.
+        overrides: What is changed of it.
+        trust: Whether to import whatever model it names.
 
     Raises:
         UserError: It cannot be read, or names a model that may not be imported without ``trust``.
     """
+    from fedsi.experiment import parse_overrides
     from fedsi.models.trust import check_trusted
     from server.runs.folder import RunFolder
 
-    experiment = RunFolder(folder).experiment()
-    if not trust:
+    experiment, changes = RunFolder(folder).experiment(), parse_overrides(overrides or [])
+    if not trust and "model.architecture" not in changes:
         check_trusted(experiment.model.architecture, folder)
-    return experiment
+    return experiment.updated(changes)
 
 
 def check_publish(publish: Path | None, *, heldout_is_public: bool) -> None:

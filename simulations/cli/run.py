@@ -72,10 +72,10 @@ def run(
 
     options.check_publish(publish, heldout_is_public=heldout_is_public)
     folder = out or options.default_folder("run")
-    anything_named = experiment_file or preset or overrides
+    named = experiment_file or preset or (overrides and not (folder / EXPERIMENT).exists())
     experiment = (
-        options.experiment_of_run(folder, trust=trust)
-        if resume and not anything_named
+        options.experiment_of_run(folder, overrides, trust=trust)
+        if resume and not named
         else options.resolve(experiment_file, preset, overrides, trust=trust)
     )
     if publish:

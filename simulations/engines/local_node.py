@@ -38,12 +38,21 @@ class LocalNode:
         """
         frame = self._waiting.pop(0)
         position.leave()
+
+        def reason() -> str:
+            return at_client(f"it gave no answer within {timeout:.4g} s", position.client)
+
+        def sentence() -> str:
+            return (
+                f"the node failed: {reason()}, and cannot be interrupted; continue with --resume "
+                "and --workers 2, where a process that hangs is ended and costs one client"
+            )
+
         try:
-            with time_limit(timeout):
+            with time_limit(timeout, sentence):
                 return answer(frame, self._client_app, self._context)
         except OutOfTimeError:
-            reason = at_client(f"it gave no answer within {timeout:.4g} s", position.client)
-            return Frame("error", frame.number, RecordDict(), reason)
+            return Frame("error", frame.number, RecordDict(), reason())
 
     def close(self) -> None:
         """Forget the run."""

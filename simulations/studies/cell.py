@@ -17,6 +17,7 @@ from pathlib import Path
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
 from server.runs.lock import held
+from simulations.engines.alarm import own_process
 from simulations.simulation import simulate
 
 GRACE_SECONDS = 10.0
@@ -31,7 +32,7 @@ def main(folder: str, cache: str, mode: str) -> int:
         threading.Thread(target=_end_with_the_study, daemon=True).start()
         resume = mode == "resume"
         # The process of a study that was killed may still be leaving its checkpoint here.
-        with held(Path(folder), wait=2 * GRACE_SECONDS):
+        with held(Path(folder), wait=2 * GRACE_SECONDS), own_process():
             simulate(
                 experiment, out=Path(folder), cache=Path(cache), resume=resume, overwrite=not resume
             )

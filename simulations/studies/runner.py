@@ -117,7 +117,7 @@ def check_same(cells: Mapping[str, Experiment], folder: Path, corpus_sha256: str
             continue
         summary = run.summary()
         same_corpus = summary is None or summary["corpus_sha256"] == corpus_sha256
-        if run.experiment() != experiment or not same_corpus:
+        if not experiment.continues(run.experiment()) or not same_corpus:
             raise UserError(
                 f"{run.path} holds a run of another experiment or corpus; replace all runs with "
                 "--overwrite, or name another folder with --out"
@@ -131,7 +131,7 @@ def is_finished(run: RunFolder, experiment: Experiment) -> bool:
 
 def _holds(run: RunFolder, experiment: Experiment) -> bool:
     try:
-        return run.experiment() == experiment
+        return experiment.continues(run.experiment())
     except UserError:
         return False
 

@@ -17,6 +17,7 @@ from server.runs import provenance
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
+from simulations.presets import load_preset
 from simulations.studies.runner import run_cells
 from tests.simulations.test_privacy import POISSON
 
@@ -212,3 +213,47 @@ def is_running(process: int) -> bool:
         return False
     state = Path(f"/proc/{process}/stat")
     return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_run_goes_on_with_another_limit_of_waiting(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "r"
+    small = load_preset("smoke").updated({"server.rounds": 2})
+    with pytest.raises(KeyboardInterrupt):
+        simulate(small, out=out, cache=cache, on_round=stop_at_once)
+    command = ["run", "--resume", "--out", str(out), "--cache", str(cache)]
+    assert main([*command, "--set", "client.batch_size=3"]) == 2
+    assert "another experiment" in capsys.readouterr().err
+    assert main([*command, "--set", "server.round_timeout=900"]) == 0
+    found = RunFolder(out).summary()
+    assert found
+    assert found["model_sha256"] == simulate(small, cache=cache).summary["model_sha256"]
+
+
+def test_a_study_goes_on_with_another_limit_of_waiting(cache: Path, tmp_path: Path) -> None:
+    study = ["compare", "--preset", "smoke", "--set", "server.rounds=1", "--cache", str(cache)]
+    study += ["--architectures", "cifg", "--client-learning-rates", "1", "--out", str(tmp_path)]
+    assert main(study) == 0
+    (summary,) = tmp_path.rglob("summary.json")
+    before = summary.stat().st_mtime_ns
+    assert main([*study, "--resume", "--set", "server.round_timeout=900"]) == 0
+    assert summary.stat().st_mtime_ns == before  # nothing was run again
+
+
+def test_a_kill_while_a_file_is_replaced_leaves_a_run_that_goes_on(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = load_preset("smoke").updated({"server.rounds": 2})
+    with pytest.raises(KeyboardInterrupt):
+        simulate(small, out=tmp_path, cache=cache, on_round=stop_at_once)
+
+    def killed(_folder: RunFolder, hashes: dict[str, str]) -> None:
+        if "provenance.json" in hashes:
+            raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "_list", killed)
+        with pytest.raises(SystemExit):  # the file has been written, and its hash has not
+            simulate(small, out=tmp_path, cache=cache, resume=True, workers=2)
+    assert simulate(small, out=tmp_path, cache=cache, resume=True).summary["rounds"] == 2
