@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.data.protocol import PAD, Tokens
+from fedsi.data.protocol import Tokens, lengths_of
 from fedsi.experiment import ClientSettings
 from fedsi.seeds import Purpose, generator
 
@@ -107,12 +107,12 @@ def evaluation_batches(
         ``[batch, time + 1]`` with the columns cut to the longest example of the batch.
     """
     kept = examples[np.arange(len(examples))[:example_cap]]
-    order = np.argsort((kept != PAD).sum(1), kind="stable")
+    order = np.argsort(lengths_of(kept), kind="stable")
     for start in range(0, len(order), batch_size):
         yield trim(kept[order[start : start + batch_size]])
 
 
 def trim(examples: Tokens) -> Tokens:
     """Cut the columns that are padding in every row."""
-    longest = int((examples != PAD).sum(1).max(initial=0))
+    longest = int(lengths_of(examples).max(initial=0))
     return examples[:, :longest]

@@ -2,7 +2,7 @@
 
 After Reddi et al. (arXiv 2003.00295) and the TensorFlow Federated Stack Overflow task: a sequence
 is ``bos``, the first ``sequence_length`` words, and ``eos`` only if there were fewer words than
-that; it is padded to ``sequence_length + 1``. The model reads ``[:-1]`` and predicts ``[1:]``.
+that; it is padded to ``sequence_length + 1``.
 """
 
 import numpy as np
@@ -13,6 +13,20 @@ SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<oov>")
 FIRST_WORD = len(SPECIAL_TOKENS)
 
 Tokens = NDArray[np.int32]
+
+
+def inputs_and_targets(rows: Tokens) -> tuple[Tokens, Tokens]:
+    """Return what a model reads of rows and what it predicts there, as views: ``[rows, time]``.
+
+    Args:
+        rows: ``[rows, time + 1]``.
+    """
+    return rows[:, :-1], rows[:, 1:]
+
+
+def lengths_of(rows: Tokens) -> NDArray[np.int64]:
+    """Return the number of tokens of each row, padding left out: ``[rows]``."""
+    return np.asarray(np.count_nonzero(rows != PAD, axis=1), dtype=np.int64)
 
 
 def pad_examples(tokens: Tokens, starts: NDArray[np.int64], sequence_length: int) -> Tokens:

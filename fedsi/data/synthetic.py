@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.data.population import Description, load_array, read_meta, write_meta
-from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens, pad_examples
+from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens, inputs_and_targets, pad_examples
 from fedsi.data.splitmix import splitmix64
 from fedsi.data.unigram import Counts, target_counts, unigram_log_probabilities, unigram_loss
 from fedsi.data.vocabulary import WordVocabulary
@@ -151,7 +151,7 @@ class SyntheticPopulation:
         total, tokens = 0.0, 0
         for client in clients:
             examples, topics = self._sentences(client)
-            targets, previous = examples[:, 1:], examples[:, :-1]
+            previous, targets = inputs_and_targets(examples)
             mask = targets != PAD
             rows = np.nonzero(mask)[0]
             losses = self._losses(topics[rows], previous[mask], targets[mask])

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.data.protocol import EOS, PAD, Tokens
+from fedsi.data.protocol import EOS, PAD, Tokens, inputs_and_targets
 
 Counts = NDArray[np.int64]
 
@@ -15,7 +15,7 @@ def target_counts(examples: Tokens, vocabulary_size: int) -> Counts:
         examples: ``[examples, sequence_length + 1]``.
         vocabulary_size: Number of token ids.
     """
-    targets = examples[:, 1:]
+    _, targets = inputs_and_targets(examples)
     return np.bincount(targets[targets != PAD], minlength=vocabulary_size)
 
 

@@ -10,7 +10,6 @@ and ``eos`` is never an input.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,29 +17,25 @@ from torch import Tensor
 
 from fedsi.data.protocol import PAD, Tokens
 from fedsi.learning.metrics import Evaluation
+from fedsi.learning.predictions import predictions
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
+from fedsi.tasks import next_word
+from fedsi.tasks.task import Batch
 
 POSITIONS = 1280
 """Positions of a batch, as in evaluation sentence by sentence: 64 sequences of 20."""
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """Packed sentences; where there is no target there is padding."""
-
-    inputs: Tokens
-    """``[sequences, longest]``, the longest being at most the length asked for."""
-    targets: Tokens
-    """``[sequences, longest]``."""
-
-
-def pack_sentences(examples: Tokens, length: int) -> Sequences:
+def pack_sentences(examples: Tokens, length: int) -> Batch:
     """Pack a client's sentences.
 
     Args:
         examples: ``[examples, time + 1]``, rows of the protocol.
         length: Pairs of a sequence.
+
+    Returns:
+        ``[sequences, longest]``, the longest being at most the length asked for.
     """
     pieces = list(_pieces(examples, length))
     places = _places([len(piece) for piece in pieces], length)
@@ -49,13 +44,14 @@ def pack_sentences(examples: Tokens, length: int) -> Sequences:
     packed = np.full((2, count, max(ends, default=0)), PAD, dtype=np.int32)
     for piece, (row, start) in zip(pieces, places, strict=True):
         packed[:, row, start : start + len(piece)] = piece.T
-    return Sequences(*packed)
+    return Batch(*packed)
 
 
 def _pieces(examples: Tokens, length: int) -> Iterator[Tokens]:
     """Yield each sentence's pairs, ``[pairs, 2]``, cut where they are more than a sequence's."""
-    for row in examples:
-        pairs = np.stack([row[:-1], row[1:]], -1)[row[1:] != PAD]
+    batch = next_word.batch(examples)
+    for asked, *pair in zip(batch.asked, batch.inputs, batch.targets, strict=True):
+        pairs = np.stack(pair, -1)[asked]
         for start in range(0, len(pairs), length):
             yield pairs[start : start + length]
 
@@ -73,7 +69,7 @@ def _places(sizes: list[int], length: int) -> list[tuple[int, int]]:
 
 
 def evaluate_sequences(
-    model: Model, parameters: Parameters, sequences: Sequences, unigram: Tensor, trained_length: int
+    model: Model, parameters: Parameters, sequences: Batch, unigram: Tensor, trained_length: int
 ) -> tuple[Evaluation, Evaluation]:
     """Count losses and hits of a client's packed sentences.
 
@@ -91,20 +87,15 @@ def evaluate_sequences(
         UserError: The sequences are longer than the model's learned positions.
     """
     whole, beyond = Evaluation(), Evaluation()
-    count, longest = sequences.inputs.shape
+    longest = sequences.inputs.shape[1]
     step = max(1, POSITIONS // max(1, longest))
-    later = torch.arange(longest) >= trained_length
     with torch.inference_mode():
-        for start in range(0, count, step):
-            inputs, targets = (
-                torch.from_numpy(part[start : start + step]).long()
-                for part in (sequences.inputs, sequences.targets)
-            )
-            mask = targets != PAD
-            features = model.features(parameters, inputs)
-            logits, wanted = model.logits(parameters, features[mask]), targets[mask]
-            far = later.expand_as(mask)[mask]
-            whole.examples += len(inputs)
-            whole.add(logits, wanted, unigram)
-            beyond.add(logits[far], wanted[far], unigram)
+        for start in range(0, len(sequences), step):
+            rows = slice(start, start + step)
+            batch = Batch(sequences.inputs[rows], sequences.targets[rows])
+            logits, targets = predictions(model, parameters, batch)
+            far = torch.from_numpy(np.nonzero(batch.asked)[1] >= trained_length)
+            whole.examples += len(batch)
+            whole.add(logits, targets, unigram)
+            beyond.add(logits[far], targets[far], unigram)
     return whole, beyond

@@ -29,6 +29,7 @@ from fedsi.privacy import canaries
 from fedsi.privacy.streams import noise_key, normal_for_examples
 from fedsi.sums.clipping import add_clipped, layer_ends
 from fedsi.sums.updates import add_update
+from fedsi.tasks import next_word
 
 EVALUATION_BATCH = 64
 
@@ -135,7 +136,9 @@ class BlockTrainer:
                 examples = ClientExamples(self.population, client)
                 cap = self.experiment.data.max_examples_per_client
                 batches = evaluation_batches(examples, EVALUATION_BATCH, cap)
-                row[:] = evaluate(self.model, views, batches, self._unigram).row()
+                row[:] = evaluate(
+                    self.model, views, map(next_word.batch, batches), self._unigram
+                ).row()
             except DamagedError:
                 raise  # not the client's fault: results that rest on the file would be wrong
             except (Exception, SystemExit) as error:
@@ -151,9 +154,10 @@ class BlockTrainer:
             nominal = experiment.nominal_examples
             noise = partial(normal_for_examples, self._noise_key, round_number, client)
             batches = poisson_batches(examples, experiment.client, nominal, **key)
-            return self._trainer.train(batches, noise)
+            return self._trainer.train(map(next_word.batch, batches), noise)
         cap = experiment.data.max_examples_per_client
-        return self._trainer.train(training_batches(examples, experiment.client, cap, **key))
+        batches = training_batches(examples, experiment.client, cap, **key)
+        return self._trainer.train(map(next_word.batch, batches))
 
     def _play_canary(self, start: Tensor, canary: int, clip_norm: float) -> LocalResult:
         """Make the update of a canary, which has no examples, in place of training."""

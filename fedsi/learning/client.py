@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsi.data.protocol import Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.learning.metrics import Evaluation
 from fedsi.learning.predictions import predictions
@@ -19,6 +18,7 @@ from fedsi.models.parameters import Parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.sums.updates import copy_spans
+from fedsi.tasks.task import Batch
 
 
 @dataclass(frozen=True)
@@ -68,25 +68,25 @@ class LocalTrainer:
         self.parameters.copy_(start)
         self.spans = np.zeros((0, 2), np.int64)
 
-    def train(self, batches: Iterable[Tokens]) -> LocalResult:
+    def train(self, batches: Iterable[Batch]) -> LocalResult:
         """Run local SGD from the start over the batches; the result is in ``parameters``."""
         start = self._start
         assert start is not None, "begin was not called"  # noqa: S101
         copy_spans(start.numpy(), self.spans, self.parameters.numpy())
         self.spans = np.array([[0, len(start)]])
-        words: list[Tokens] = []
+        words: list[NDArray[np.int32]] = []
         loss, tokens, examples = 0.0, 0, 0
         for batch in batches:
             step_loss, targets = self._sgd.step(batch)
             loss += step_loss
             tokens += targets
             examples += len(batch)
-            words.append(batch[:, :-1].ravel())
+            words.append(batch.inputs.ravel())
         if self._sparse:
             self.spans = self._touched(words)
         return LocalResult(loss=loss, tokens=tokens, examples=examples)
 
-    def _touched(self, words: list[Tokens]) -> NDArray[np.int64]:
+    def _touched(self, words: list[NDArray[np.int32]]) -> NDArray[np.int64]:
         """Return the spans of the rows of some words and of all that is not embedding."""
         rows = np.unique(np.concatenate(words)).astype(np.int64) if words else np.zeros(0, np.int64)
         spans = np.empty((len(rows) + 1, 2), np.int64)
@@ -97,20 +97,20 @@ class LocalTrainer:
 
 
 def evaluate(
-    model: Model, parameters: Parameters, batches: Iterable[Tokens], unigram: Tensor
+    model: Model, parameters: Parameters, batches: Iterable[Batch], unigram: Tensor
 ) -> Evaluation:
     """Count losses and hits of a client's examples.
 
     Args:
         model: The model's functions.
         parameters: Named tensors without client axis.
-        batches: Examples, ``[batch, time + 1]`` each.
+        batches: What is asked of the model.
         unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
     """
     counts = Evaluation()
     with torch.inference_mode():
         for batch in batches:
             counts.examples += len(batch)
-            logits, targets = predictions(model, parameters, torch.from_numpy(batch).long())
+            logits, targets = predictions(model, parameters, batch)
             counts.add(logits, targets, unigram)
     return counts

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn import functional
 
-from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.learning.client import LocalResult
 from fedsi.models.model import Model
+from fedsi.tasks.task import Batch
 
 Noise = Callable[[int, NDArray[np.float32]], NDArray[np.float32]]
 """``noise(step, hidden)`` returns independent standard normal numbers, ``[parameters]``."""
@@ -40,17 +40,17 @@ class ExamplePrivateTrainer:
         """All parameters may differ from the start's."""
         self._settings = settings
         self._start: Tensor | None = None
-        self._gradients = vmap(grad_and_value(_loss_of(model)), in_dims=(None, 0))
+        self._gradients = vmap(grad_and_value(_loss_of(model)), in_dims=(None, 0, 0, 0))
 
     def begin(self, start: Tensor) -> None:
         """Set the parameters that the next clients start from; they must not change meanwhile."""
         self._start = start
 
-    def train(self, batches: Iterable[Tokens], noise: Noise) -> LocalResult:
+    def train(self, batches: Iterable[Batch], noise: Noise) -> LocalResult:
         """Run DP-SGD from the start over the batches; the result is in ``parameters``.
 
         Args:
-            batches: Drawn by ``poisson_batches``: ``[batch, time + 1]``, some may be empty.
+            batches: Of rows drawn by ``poisson_batches``; some may be empty.
             noise: Returns standard normal numbers for a step, from 0, and what they hide.
         """
         assert self._start is not None, "begin was not called"  # noqa: S101
@@ -64,19 +64,22 @@ class ExamplePrivateTrainer:
         return LocalResult(loss=loss, tokens=tokens, examples=examples)
 
     def _step(
-        self, batch: Tokens, noise: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+        self, batch: Batch, noise: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     ) -> tuple[float, int]:
         settings = self._settings
         total = torch.zeros_like(self.parameters)
-        loss, targets = 0.0, 0
+        loss = 0.0
         # A client may have far more examples than others, and each gradient is a model in size.
         for first in range(0, len(batch), settings.batch_size):
-            rows = torch.from_numpy(batch[first : first + settings.batch_size]).long()
-            gradients, losses = self._gradients(self.parameters, rows)
+            part = slice(first, first + settings.batch_size)
+            inputs, targets = (
+                torch.from_numpy(tokens[part]).long() for tokens in (batch.inputs, batch.targets)
+            )
+            asked = torch.from_numpy(batch.asked[part])
+            gradients, losses = self._gradients(self.parameters, inputs, targets, asked)
             total += clipped_sum(gradients, settings.example_clip_norm)
-            counts = (rows[:, 1:] != PAD).sum(1)
+            counts = asked.sum(1)
             loss += float(losses.double() @ counts.double())
-            targets += int(counts.sum())
         scale = (settings.example_noise_multiplier or 0.0) * settings.example_clip_norm
         if scale:
             total.add_(torch.from_numpy(noise(total.numpy())), alpha=scale)
@@ -84,7 +87,7 @@ class ExamplePrivateTrainer:
         self.parameters.mul_(1.0 - rate * settings.weight_decay)
         # By the nominal size of a batch: its true size is not public.
         self.parameters.add_(total, alpha=-rate / settings.batch_size)
-        return loss, targets
+        return loss, batch.count
 
 
 def clipped_sum(gradients: Tensor, clip_norm: float) -> Tensor:
@@ -100,15 +103,14 @@ def clipped_sum(gradients: Tensor, clip_norm: float) -> Tensor:
     return factors @ torch.where(finite.unsqueeze(1), gradients, 0.0)
 
 
-def _loss_of(model: Model) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the mean loss of one example's targets as a function of (parameters, row)."""
+def _loss_of(model: Model) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Return the mean loss of one example as a function of parameters and its part of a batch."""
 
-    def loss(parameters: Tensor, row: Tensor) -> Tensor:
+    def loss(parameters: Tensor, inputs: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
         views = model.layout.views(parameters)
-        rows = row.unsqueeze(0)
-        logits = model.logits(views, model.features(views, rows[:, :-1]))[0]
-        losses = functional.cross_entropy(logits, row[1:], reduction="none")
-        there = (row[1:] != PAD).to(losses.dtype)
+        logits = model.logits(views, model.features(views, inputs.unsqueeze(0)))[0]
+        losses = functional.cross_entropy(logits, targets, reduction="none")
+        there = asked.to(losses.dtype)
         mean: Tensor = (losses * there).sum() / there.sum().clamp_min(1.0)
         return mean
 

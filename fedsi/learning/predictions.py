@@ -1,24 +1,24 @@
 """A model's predictions of the targets of a batch."""
 
+import torch
 from torch import Tensor
 
-from fedsi.data.protocol import PAD
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
+from fedsi.tasks.task import Batch
 
 
-def predictions(model: Model, parameters: Parameters, batch: Tensor) -> tuple[Tensor, Tensor]:
+def predictions(model: Model, parameters: Parameters, batch: Batch) -> tuple[Tensor, Tensor]:
     """Predict each target of a batch; logits are computed only where there is a target.
 
     Args:
         model: The model's functions.
         parameters: Named tensors without client axis.
-        batch: ``[batch, time + 1]``.
+        batch: What is asked.
 
     Returns:
         Logits ``[targets, vocabulary]`` and the targets' ids ``[targets]``.
     """
-    inputs, following = batch[:, :-1], batch[:, 1:]
-    mask = following != PAD
-    features = model.features(parameters, inputs)
-    return model.logits(parameters, features[mask]), following[mask]
+    features = model.features(parameters, torch.from_numpy(batch.inputs).long())
+    targets = torch.from_numpy(batch.targets[batch.asked]).long()
+    return model.logits(parameters, features[torch.from_numpy(batch.asked)]), targets

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings
 from fedsi.learning.predictions import predictions
 from fedsi.learning.step_scale import step_scale
 from fedsi.models.model import Model
+from fedsi.tasks.task import Batch
 
 
 class GeneralSgd:
@@ -29,24 +29,22 @@ class GeneralSgd:
         self._model = model
         self._layout = model.layout
 
-    def step(self, batch: Tokens) -> tuple[float, int]:
+    def step(self, batch: Batch) -> tuple[float, int]:
         """Take one step, ``theta <- (1 - eta lambda) theta - eta clip(g)``.
 
         Args:
-            batch: ``[batch, time + 1]``, at least one target.
+            batch: At least one target.
 
         Returns:
             The sum of the targets' losses before the step, in nats, and their number.
         """
         leaf = self._flat.detach().requires_grad_()
-        rows = torch.from_numpy(batch).long()
-        logits, following = predictions(self._model, self._layout.views(leaf), rows)
-        loss = functional.cross_entropy(logits, following)
+        logits, targets = predictions(self._model, self._layout.views(leaf), batch)
+        loss = functional.cross_entropy(logits, targets)
         (gradient,) = torch.autograd.grad(loss, leaf)
-        positions = int((batch[:, 1:] != PAD).sum())
         rate, decay = self._settings.learning_rate, self._settings.weight_decay
         scale = step_scale(self._settings, gradient, self._flat)
         if decay:
             self._flat.mul_(1.0 - rate * decay)
         self._flat.add_(gradient, alpha=-rate * scale)
-        return loss.item() * positions, positions
+        return loss.item() * batch.count, batch.count

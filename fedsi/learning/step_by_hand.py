@@ -8,7 +8,6 @@ is what the tests hold this to.
 import torch
 from torch import Tensor
 
-from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import Update
@@ -17,6 +16,7 @@ from fedsi.kernels.cpu.transformer_pass import TransformerPass
 from fedsi.learning.step_scale import is_clipped, step_scale
 from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
+from fedsi.tasks.task import Batch
 
 
 def has_gradient_by_hand(settings: ModelSettings) -> bool:
@@ -48,11 +48,11 @@ class FusedSgd:
             else RecurrentPass(model, self._named)
         )
 
-    def step(self, batch: Tokens) -> tuple[float, int]:
+    def step(self, batch: Batch) -> tuple[float, int]:
         """Take one step, ``theta <- (1 - eta lambda) theta - eta clip(g)``.
 
         Args:
-            batch: ``[batch, time + 1]``, at least one target.
+            batch: At least one target.
 
         Returns:
             The sum of the targets' losses before the step, in nats, and their number.
@@ -60,15 +60,15 @@ class FusedSgd:
         Raises:
             UserError: A sequence longer than a Transformer's learned positions.
         """
-        positions = int((batch[:, 1:] != PAD).sum())
+        targets = batch.count
         rate, decay = self._settings.learning_rate, self._settings.weight_decay
         if self._gradient is None:
-            update = Update(self._products, 1.0 - rate * decay, -rate / positions)
-            return self._pass.run(batch, self._into, update), positions
+            update = Update(self._products, 1.0 - rate * decay, -rate / targets)
+            return self._pass.run(batch, self._into, update), targets
         self._gradient.zero_()
-        loss = self._pass.run(batch, self._into, Update(self._products, 1.0, 1.0 / positions))
+        loss = self._pass.run(batch, self._into, Update(self._products, 1.0, 1.0 / targets))
         scale = step_scale(self._settings, self._gradient, self._flat)
         if decay:
             self._flat.mul_(1.0 - rate * decay)
         self._flat.add_(self._gradient, alpha=-rate * scale)
-        return loss, positions
+        return loss, targets

@@ -25,7 +25,6 @@ from fedsi.data.batches import training_batches
 from fedsi.data.corpus import Progress
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
-from fedsi.data.protocol import Tokens
 from fedsi.experiment import ClientSettings, Experiment
 from fedsi.kernels.cpu import output as output_layer
 from fedsi.kernels.cpu import recurrent_pass, transformer_pass
@@ -38,6 +37,8 @@ from fedsi.models.initialisation import initial_parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.models.user_model import UserModel
+from fedsi.tasks import next_word
+from fedsi.tasks.task import Batch
 from server.cohorts.sampling import draw_cohort
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.report import Report, grouped_bars
@@ -83,7 +84,7 @@ class Roofline:
     kernel's gradient, or the attention."""
 
 
-def useful_flops(model: Recurrent | Transformer, batch: Tokens) -> int:
+def useful_flops(model: Recurrent | Transformer, batch: Batch) -> int:
     """Return the floating-point operations that a training step owes.
 
     Only matrix products count, and of them only rows of real positions, those with a target. The
@@ -103,7 +104,7 @@ def _recurrent_products(model: Recurrent, packed: PackedBatch) -> int:
     (P - S) H 3H + P H E (the projection) + P F V``; a sentence's first state is zero, so that
     nothing is multiplied with it.
     """
-    positions, first = len(packed.targets), int(packed.sizes[0])
+    positions, first = len(packed.asked.targets), int(packed.sizes[0])
     embedding, hidden = model.settings.embedding_size, model.settings.hidden_size
     features = embedding if model.settings.projection else hidden
     products = 3 * hidden * (positions * embedding + (positions - first) * hidden)
@@ -121,7 +122,7 @@ def _transformer_products(model: Transformer, packed: PackedSentences) -> int:
     """
     settings = model.settings
     size, inner = settings.embedding_size, settings.feedforward_size
-    positions, pairs = len(packed.targets), int((packed.places + 1).sum())
+    positions, pairs = len(packed.asked.targets), int((packed.places + 1).sum())
     block = positions * size * (4 * size + 2 * inner) + 2 * pairs * size
     return settings.layers * block + positions * size * model.vocabulary_size
 
@@ -212,13 +213,13 @@ def roofline_report(measured: Sequence[Roofline]) -> Report:
     )
 
 
-def _batches(experiment: Experiment, population: Population) -> list[Tokens]:
+def _batches(experiment: Experiment, population: Population) -> list[Batch]:
     size = population.description.training_clients
     clients = draw_cohort(experiment, size, None, 1, experiment.seed).reporting
     return [
-        batch
+        next_word.batch(rows)
         for client in clients.tolist()
-        for batch in training_batches(
+        for rows in training_batches(
             population.examples(client),
             experiment.client,
             experiment.data.max_examples_per_client,
@@ -229,7 +230,7 @@ def _batches(experiment: Experiment, population: Population) -> list[Tokens]:
     ]
 
 
-def _profile(trainer: LocalTrainer, start: Tensor, batches: Sequence[Tokens]) -> dict[str, float]:
+def _profile(trainer: LocalTrainer, start: Tensor, batches: Sequence[Batch]) -> dict[str, float]:
     """Return which shares of the steps' time their parts take, measured in a further repeat."""
     trainer.begin(start)
     with (

@@ -22,6 +22,7 @@ from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.build import build_model
 from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
+from fedsi.tasks import next_word
 from server.cohorts.sampling import draw_cohort
 from simulations.benchmarks import presets, privacy, roofline
 from simulations.benchmarks.peers import measure
@@ -215,7 +216,7 @@ def test_the_natural_module_is_the_model(architecture: str) -> None:
     optimizer.step()
     trainer = LocalTrainer(model, experiment.client)
     trainer.begin(start)
-    result = trainer.train([rows])
+    result = trainer.train([next_word.batch(rows)])
     assert result.loss / result.tokens == pytest.approx(loss.item(), rel=1e-5)
     moved = float((trainer.parameters - start).norm())
     apart = float((torch.from_numpy(module.flat()) - trainer.parameters).norm())
@@ -226,7 +227,7 @@ def test_a_step_owes_the_products_of_real_positions() -> None:
     settings = ModelSettings(architecture="cifg", embedding_size=3, hidden_size=5)
     model = Recurrent(settings, 11)
     # Sentences of 3 and 1 targets: positions of the first word have no recurrent product.
-    batch = np.array([[2, 5, 6, 3], [2, 7, 0, 0]], np.int32)
+    batch = next_word.batch(np.array([[2, 5, 6, 3], [2, 7, 0, 0]], np.int32))
     products = 4 * 3 * 15 + 2 * 5 * 15 + 4 * 5 * 3 + 4 * 3 * 11
     assert roofline.useful_flops(model, batch) == 6 * products
 
@@ -235,7 +236,7 @@ def test_a_transformers_step_owes_what_a_query_may_see() -> None:
     settings = ModelSettings(
         architecture="transformer", embedding_size=4, heads=2, layers=3, feedforward_size=7
     )
-    batch = np.array([[2, 5, 6, 3], [2, 7, 0, 0]], np.int32)
+    batch = next_word.batch(np.array([[2, 5, 6, 3], [2, 7, 0, 0]], np.int32))
     block = 4 * (4 * 4 * 4 + 2 * 4 * 7) + 2 * (1 + 2 + 3 + 1) * 4
     products = 3 * block + 4 * 4 * 11
     assert roofline.useful_flops(Transformer(settings, 11), batch) == 6 * products

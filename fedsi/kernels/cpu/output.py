@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedsi.experiment import ModelSettings
 from fedsi.kernels.cpu.matrix_products import Products
+from fedsi.kernels.cpu.packing import Asked
 from fedsi.kernels.cpu.softmax import exponentiate, subtract_targets
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
@@ -56,22 +57,39 @@ def train_model_output(
     settings: ModelSettings,
     named: Parameters,
     states: Tensor,
-    targets: Tensor,
+    asked: Asked,
     into: Parameters,
     update: Update,
     space: Workspace,
 ) -> tuple[float, Tensor]:
-    """Do what ``train_output`` does for a model's parameters, tied or not."""
+    """Do what ``train_output`` does for a model's parameters, tied or not, where there are targets.
+
+    Args:
+        settings: The model.
+        named: Its parameters.
+        states: ``[positions, features]``.
+        asked: The targets of some positions, or of all.
+        into: What is updated: the parameters themselves, or gradients of their shapes.
+        update: How.
+        space: Scratch memory.
+
+    Returns:
+        The sum of the losses in nats, and its gradient with respect to the states,
+        ``[positions, features]``.
+    """
     key = "embedding" if settings.tied_output else "output.weight"
-    return train_output(
-        states,
+    loss, grad = train_output(
+        states if asked.places is None else states[asked.places],
         named[key].t() if settings.tied_output else named[key],
         named["output.bias"],
-        targets,
+        asked.targets,
         (into[key].t() if settings.tied_output else into[key], into["output.bias"]),
         update,
         space,
     )
+    if asked.places is None:
+        return loss, grad
+    return loss, space.zeros("grad_positions", *states.shape).index_copy_(0, asked.places, grad)
 
 
 def train_output(

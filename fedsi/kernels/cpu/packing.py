@@ -1,9 +1,10 @@
 """Batches without padding, so that what treats each position alike is one matrix product.
 
-For a recurrence rows are sorted by length and positions laid out time step by time step: at time
-step t only the sequences that have a target there are still running, and because the longest come
-first they are the first rows, so each step works on the head of the step before. For attention
-positions are laid out sentence by sentence.
+A position is an input token up to the last one of its sequence that has a target. For a recurrence
+rows are sorted by length and positions laid out time step by time step: at time step t only the
+sequences that reach it are still running, and because the longest come first they are the first
+rows, so each step works on the head of the step before. For attention positions are laid out
+sentence by sentence.
 """
 
 from dataclasses import dataclass
@@ -14,16 +15,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.data.protocol import PAD, Tokens
+from fedsi.tasks.task import Batch
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The targets among the positions of a batch."""
+
+    targets: Tensor
+    """Token ids, ``[targets]``."""
+    places: Tensor | None
+    """The position of each target, ``[targets]``; None if every position has one."""
 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """A batch; a position is an input token whose following token is a target."""
+    """A batch time step by time step."""
 
     inputs: Tensor
     """Token ids, ``[positions]``."""
-    targets: Tensor
-    """Token ids, ``[positions]``."""
+    asked: Asked
     sizes: NDArray[np.int64]
     """Sequences that are running at each time step, never growing: ``[time]``."""
     before: Tensor
@@ -31,23 +42,24 @@ class PackedBatch:
     before: ``[positions - sizes[0]]``."""
 
 
-def pack(batch: Tokens) -> PackedBatch:
-    """Pack a batch of the protocol's rows; sequences of equal length keep their order.
+def pack(batch: Batch) -> PackedBatch:
+    """Pack a batch; sequences of equal length keep their order.
 
     Args:
-        batch: ``[batch, time + 1]``, at least one target.
+        batch: At least one target.
     """
-    running = batch[:, 1:] != PAD
-    lengths = running.sum(axis=1)
+    lengths = _lengths(batch)
     order = np.argsort(-lengths, kind="stable")
     longest = int(lengths.max())
-    ordered = batch[order, : longest + 1].T.astype(np.int64)
     running = np.arange(longest)[:, None] < lengths[order]
+    inputs, targets = (
+        tokens[order, :longest].T[running] for tokens in (batch.inputs, batch.targets)
+    )
     sizes = running.sum(axis=1)
     before = np.arange(sizes[0], sizes.sum()) - np.repeat(sizes[:-1], sizes[1:])
     return PackedBatch(
-        inputs=torch.from_numpy(ordered[:-1][running]),
-        targets=torch.from_numpy(ordered[1:][running]),
+        inputs=torch.from_numpy(inputs.astype(np.int64)),
+        asked=_asked(targets),
         sizes=sizes,
         before=torch.from_numpy(before),
     )
@@ -59,8 +71,7 @@ class PackedSentences:
 
     inputs: Tensor
     """Token ids, ``[positions]``."""
-    targets: Tensor
-    """Token ids, ``[positions]``."""
+    asked: Asked
     starts: NDArray[np.int64]
     """The first position of each sentence, and one past the last: ``[sentences + 1]``."""
     places: Tensor
@@ -72,19 +83,34 @@ class PackedSentences:
         return int(np.diff(self.starts).max())
 
 
-def pack_sentences(batch: Tokens) -> PackedSentences:
-    """Pack a batch of the protocol's rows; sentences keep their order, those without target go.
+def pack_sentences(batch: Batch) -> PackedSentences:
+    """Pack a batch; sentences keep their order, those without target go.
 
     Args:
-        batch: ``[batch, time + 1]``, at least one target.
+        batch: At least one target.
     """
-    running = batch[:, 1:] != PAD
-    lengths = running.sum(axis=1)
+    lengths = _lengths(batch)
+    running = np.arange(batch.inputs.shape[1]) < lengths[:, None]
     starts = np.concatenate([[0], np.cumsum(lengths[lengths > 0])])
     places = np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
     return PackedSentences(
-        inputs=torch.from_numpy(batch[:, :-1][running].astype(np.int64)),
-        targets=torch.from_numpy(batch[:, 1:][running].astype(np.int64)),
+        inputs=torch.from_numpy(batch.inputs[running].astype(np.int64)),
+        asked=_asked(batch.targets[running]),
         starts=starts,
         places=torch.from_numpy(places),
     )
+
+
+def _lengths(batch: Batch) -> NDArray[np.int64]:
+    """Return the positions of each sequence, up to its last target: ``[batch]``."""
+    backwards = batch.asked[:, ::-1]
+    after_last = backwards.argmax(axis=1)
+    return np.where(backwards.any(axis=1), backwards.shape[1] - after_last, 0)
+
+
+def _asked(targets: Tokens) -> Asked:
+    """Return the targets of positions, ``[positions]``."""
+    places = np.flatnonzero(targets != PAD)
+    if len(places) == len(targets):
+        return Asked(torch.from_numpy(targets.astype(np.int64)), None)
+    return Asked(torch.from_numpy(targets[places].astype(np.int64)), torch.from_numpy(places))

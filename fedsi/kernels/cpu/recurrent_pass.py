@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from fedsi.data.protocol import Tokens
 from fedsi.kernels.cpu.embedding import look_up, train_embedding
 from fedsi.kernels.cpu.output import Update, train_model_output
 from fedsi.kernels.cpu.packing import PackedBatch, pack
@@ -10,6 +9,7 @@ from fedsi.kernels.cpu.recurrent_layer import run_backward, run_forward
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
 from fedsi.models.recurrent import Recurrent
+from fedsi.tasks.task import Batch
 
 
 class RecurrentPass:
@@ -25,7 +25,7 @@ class RecurrentPass:
         self._named = named
         self._space = Workspace(named["embedding"].dtype)
 
-    def run(self, batch: Tokens, into: Parameters, update: Update) -> float:
+    def run(self, batch: Batch, into: Parameters, update: Update) -> float:
         """Run forwards and backwards, updating ``into``; return the sum of the losses."""
         named, space, settings = self._named, self._space, self._settings
         packed = pack(batch)
@@ -64,9 +64,7 @@ class RecurrentPass:
             states = space.take("states", len(state), weight.shape[1])
             states.copy_(named["projection.bias"])
             update.products.update(states, state, weight, keep=1.0)
-        loss, grad = train_model_output(
-            settings, named, states, packed.targets, into, update, space
-        )
+        loss, grad = train_model_output(settings, named, states, packed.asked, into, update, space)
         if not projects:
             return loss, grad
         grad_state = space.take("grad_state", *state.shape)

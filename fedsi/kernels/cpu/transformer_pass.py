@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedsi.data.protocol import Tokens
 from fedsi.kernels.cpu.attention_loops import attend_backward, attend_forward, turn
 from fedsi.kernels.cpu.embedding import look_up, train_embedding
 from fedsi.kernels.cpu.layer_norm import normalise, undo_normalise
@@ -21,6 +20,7 @@ from fedsi.kernels.cpu.tiles import COLUMNS
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
 from fedsi.models.transformer import Transformer
+from fedsi.tasks.task import Batch
 
 PARTS = ("query", "key", "value")
 
@@ -73,7 +73,7 @@ class TransformerPass:
         self._by_relu = model.settings.has_scale_invariant_attention
         self._nothing = named["embedding"].new_empty(0)
 
-    def run(self, batch: Tokens, into: Parameters, update: Update) -> float:
+    def run(self, batch: Batch, into: Parameters, update: Update) -> float:
         """Run forwards and backwards, updating ``into``; return the sum of the losses."""
         settings, space = self._settings, self._space
         packed = pack_sentences(batch)
@@ -88,7 +88,7 @@ class TransformerPass:
         ]
         norm = self._norm("norm", stream)
         loss, grad_out = train_model_output(
-            settings, self._named, norm.result, packed.targets, into, update, space
+            settings, self._named, norm.result, packed.asked, into, update, space
         )
         grad = space.zeros("grad_stream", *stream.shape)
         self._undo_norm("norm", norm, grad_out, grad, into, update)

@@ -12,6 +12,7 @@ from fedsi.experiment import ClientSettings
 from fedsi.learning.client import LocalTrainer
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
+from fedsi.tasks import next_word
 
 VOCABULARY = 12
 RATE = 0.3
@@ -44,6 +45,6 @@ def test_takes_the_steps_of_torch_optim(changes: dict[str, Any]) -> None:
         optimizer.step()
     trainer = LocalTrainer(model, ClientSettings(learning_rate=RATE))
     trainer.begin(start)
-    trainer.train(batches)
+    trainer.train(map(next_word.batch, batches))
     torch.testing.assert_close(trainer.parameters, leaf.detach(), rtol=0, atol=2e-6)
     assert not torch.equal(trainer.parameters, start)

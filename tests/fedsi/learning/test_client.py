@@ -8,23 +8,25 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fedsi.data.protocol import PAD, Tokens
+from fedsi.data.protocol import PAD
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.learning.client import LocalTrainer, evaluate
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.recurrent import Recurrent
+from fedsi.tasks import next_word
+from fedsi.tasks.task import Batch
 
 UNIFORM = torch.full((12,), -math.log(12), dtype=torch.float64)
 MODEL = Recurrent(ModelSettings(embedding_size=6, hidden_size=8), 12)
 
 
-def batches(count: int = 5) -> Iterator[Tokens]:
+def batches(count: int = 5) -> Iterator[Batch]:
     rng = np.random.default_rng(0)
     for _ in range(count):
         lengths = rng.integers(2, 7, size=4)
         rows = rng.integers(1, 12, size=(4, 7))
         rows[np.arange(7) >= lengths[:, None]] = PAD
-        yield rows.astype(np.int32)
+        yield next_word.batch(rows.astype(np.int32))
 
 
 def slow_sgd(settings: ClientSettings) -> tuple[torch.Tensor, float, int]:
@@ -37,9 +39,8 @@ def slow_sgd(settings: ClientSettings) -> tuple[torch.Tensor, float, int]:
     optimizer = torch.optim.SGD(leaves.values(), lr=settings.learning_rate)
     total, tokens = 0.0, 0
     for batch in batches():
-        rows = torch.from_numpy(batch).long()
-        logits = MODEL.logits(leaves, MODEL.features(leaves, rows[:, :-1]))
-        targets = rows[:, 1:]
+        inputs, targets = (torch.from_numpy(part).long() for part in (batch.inputs, batch.targets))
+        logits = MODEL.logits(leaves, MODEL.features(leaves, inputs))
         loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD)
         optimizer.zero_grad()
         loss.backward()
@@ -80,7 +81,7 @@ def test_a_client_leaves_nothing_to_the_next_and_differs_only_in_its_spans(
     settings: ClientSettings,
 ) -> None:
     start = initial_parameters(MODEL, 0)
-    few_words = [np.array([[3, 4, 3]], np.int32)]
+    few_words = [next_word.batch(np.array([[3, 4, 3]], np.int32))]
     used, fresh = LocalTrainer(MODEL, settings), LocalTrainer(MODEL, settings)
     for trainer in (used, fresh):
         trainer.begin(start)
@@ -109,7 +110,11 @@ def test_clipping_bounds_a_step() -> None:
 def test_evaluation_does_not_depend_on_how_examples_are_batched() -> None:
     parameters = MODEL.layout.views(initial_parameters(MODEL, 0))
     together = list(batches())
-    apart = [row[None] for batch in together for row in batch]
+    apart = [
+        Batch(inputs[None], targets[None])
+        for batch in together
+        for inputs, targets in zip(batch.inputs, batch.targets, strict=True)
+    ]
     one, other = (evaluate(MODEL, parameters, iter(b), UNIFORM).row() for b in (together, apart))
     assert one == pytest.approx(other, rel=1e-6)
     assert one[0] == 20

@@ -17,6 +17,7 @@ from fedsi.models.initialisation import initial_parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.privacy.example_level import example_epsilon
 from fedsi.privacy.streams import normal_for_examples
+from fedsi.tasks import next_word
 
 MODEL = Recurrent(ModelSettings(embedding_size=6, hidden_size=8), 12)
 
@@ -32,7 +33,9 @@ def rows(count: int, seed: int = 0) -> Tokens:
 def train(settings: ClientSettings, batches: list[Tokens], seed: int = 0) -> torch.Tensor:
     trainer = ExamplePrivateTrainer(MODEL, settings)
     trainer.begin(initial_parameters(MODEL, 0))
-    trainer.train(batches, partial(normal_for_examples, seed.to_bytes(32, "big"), 1, 0))
+    trainer.train(
+        map(next_word.batch, batches), partial(normal_for_examples, seed.to_bytes(32, "big"), 1, 0)
+    )
     return trainer.parameters.clone()
 
 
@@ -51,7 +54,7 @@ def test_it_is_the_loop_over_examples() -> None:
         total = torch.zeros_like(slow)
         for row in batch:
             single.begin(slow)
-            single.train([row[None]])
+            single.train([next_word.batch(row[None])])
             gradient = slow - single.parameters
             total += gradient * min(1.0, 0.2 / float(gradient.norm()))
         slow = slow * (1 - 0.5 * 0.1) - 0.5 / 4 * total

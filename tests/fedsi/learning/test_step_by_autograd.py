@@ -69,9 +69,10 @@ def test_a_users_module_takes_the_steps_of_torch_optim(
     batches = [batch_of(lengths, 5) for lengths in ([4, 2], [1], [5, 5, 3])]
     total = 0.0
     for batch in batches:
-        rows = torch.from_numpy(batch).long()
-        following = rows[:, 1:]
-        loss = functional.cross_entropy(module(rows[:, :-1]).mT, following, ignore_index=PAD)
+        inputs, following = (
+            torch.from_numpy(part).long() for part in (batch.inputs, batch.targets)
+        )
+        loss = functional.cross_entropy(module(inputs).mT, following, ignore_index=PAD)
         total += loss.item() * int((following != PAD).sum())
         optimizer.zero_grad()
         loss.backward()

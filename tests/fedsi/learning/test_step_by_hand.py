@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from fedsi.data.protocol import EOS, PAD, Tokens
+from fedsi.data.protocol import EOS, PAD
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.kernels.cpu import output, tiles
 from fedsi.kernels.cpu.matrix_products import Products
@@ -23,6 +23,9 @@ from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.model import Model
 from fedsi.models.recurrent import GATES, Recurrent
+from fedsi.models.transformer import Transformer
+from fedsi.tasks import next_word
+from fedsi.tasks.task import Batch
 
 LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 MODELS = st.builds(
@@ -56,24 +59,32 @@ CLIENTS = st.builds(
 VOCABULARY = 13
 
 
-def batch_of(lengths: list[int], seed: int) -> Tokens:
+def batch_of(lengths: list[int], seed: int) -> Batch:
     rng = np.random.default_rng(seed)
     rows = np.full((len(lengths), max(lengths) + 2), PAD, dtype=np.int32)
     for row, length in zip(rows, lengths, strict=True):
         row[: length + 1] = rng.integers(EOS, VOCABULARY, length + 1)
-    return rows
+    return next_word.batch(rows)
+
+
+def with_gaps(batch: Batch) -> Batch:
+    """Return the batch without every second target but the last ones of sequences."""
+    targets = batch.targets.copy()
+    later = np.roll(batch.asked, -1, axis=1)
+    targets[:, ::2][later[:, ::2]] = PAD
+    return Batch(batch.inputs, targets)
 
 
 def natural_step(
-    model: Model, client: ClientSettings, parameters: Tensor, batch: Tokens
+    model: Model, client: ClientSettings, parameters: Tensor, batch: Batch
 ) -> tuple[Tensor, float]:
     """One step by autograd: logits at every position, padding masked by ignore_index."""
     flat = parameters.clone().requires_grad_()
     named = model.layout.views(flat)
-    rows = torch.from_numpy(batch).long()
-    logits = model.logits(named, model.features(named, rows[:, :-1]))
+    logits = model.logits(named, model.features(named, torch.from_numpy(batch.inputs).long()))
+    targets = torch.from_numpy(batch.targets).long()
     loss = functional.cross_entropy(
-        logits.flatten(0, 1), rows[:, 1:].flatten(), ignore_index=PAD, reduction="mean"
+        logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="mean"
     )
     (gradient,) = torch.autograd.grad(loss, flat)
     if client.gradient_clip is not None:
@@ -85,12 +96,11 @@ def natural_step(
         limit = allowed * float(parameters.norm())
         gradient = gradient * min(1.0, limit / float(gradient.norm()))
     decayed = parameters * (1 - client.learning_rate * client.weight_decay)
-    targets = int((rows[:, 1:] != PAD).sum())
-    return decayed - client.learning_rate * gradient, loss.item() * targets
+    return decayed - client.learning_rate * gradient, loss.item() * int((targets != PAD).sum())
 
 
 def natural_steps(
-    model: Model, client: ClientSettings, start: Tensor, batches: list[Tokens]
+    model: Model, client: ClientSettings, start: Tensor, batches: list[Batch]
 ) -> tuple[Tensor, list[float]]:
     """Return the parameters after steps by autograd, and the steps' losses."""
     parameters, losses = start, []
@@ -104,7 +114,7 @@ def stray(
     model: Model,
     client: ClientSettings,
     start: Tensor,
-    batches: list[Tokens],
+    batches: list[Batch],
     alike: Callable[[Tensor], Tensor] = torch.clone,
 ) -> float:
     """Return how differently exact steps move that begin a rounding error of float32 apart.
@@ -231,21 +241,39 @@ def test_buffers_of_other_batches_do_not_matter(architecture: str) -> None:
     assert torch.equal(fresh, used)
 
 
+@pytest.mark.parametrize("architecture", ["cifg", "si_cifg"])
+def test_positions_without_a_target_are_read_all_the_same(architecture: str) -> None:
+    model = Recurrent(ModelSettings(architecture=architecture, hidden_size=9), VOCABULARY)
+    start = initial_parameters(model, 0)
+    check_gaps(model, start)
+
+
+def check_gaps(model: Recurrent | Transformer, start: Tensor) -> None:
+    """Hold a step on a batch with gaps to that by autograd."""
+    batch, ours = with_gaps(batch_of([7, 1, 4, 4], 0)), start.double()
+    expected, expected_loss = natural_step(model, ClientSettings(), ours.clone(), batch)
+    loss, targets = FusedSgd(model, ClientSettings(), ours).step(batch)
+    assert targets == batch.count
+    assert loss == pytest.approx(expected_loss, rel=1e-9)
+    assert 0 < batch.count < batch_of([7, 1, 4, 4], 0).count
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9)
+
+
 @given(LENGTHS)
 def test_packing_keeps_every_target_behind_its_own_history(lengths: list[int]) -> None:
     batch = batch_of(lengths, 3)
     packed = pack(batch)
     assert (np.diff(packed.sizes) <= 0).all()
-    assert sum(packed.sizes) == len(packed.inputs) == len(packed.targets) == sum(lengths)
+    assert sum(packed.sizes) == len(packed.inputs) == len(packed.asked.targets) == sum(lengths)
     histories: list[tuple[int, ...]] = []
     before = [-1] * packed.sizes[0] + packed.before.tolist()
     for position, earlier in enumerate(before):
         past = histories[earlier] if earlier >= 0 else ()
         histories.append((*past, int(packed.inputs[position])))
-    found = sorted(zip(histories, packed.targets.tolist(), strict=True))
+    found = sorted(zip(histories, packed.asked.targets.tolist(), strict=True))
     expected = sorted(
-        (tuple(row[: t + 1].tolist()), int(row[t + 1]))
-        for row, length in zip(batch, lengths, strict=True)
+        (tuple(inputs[: t + 1].tolist()), int(targets[t]))
+        for inputs, targets, length in zip(batch.inputs, batch.targets, lengths, strict=True)
         for t in range(length)
     )
     assert found == expected

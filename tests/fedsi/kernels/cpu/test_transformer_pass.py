@@ -9,7 +9,6 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fedsi.data.protocol import PAD
 from fedsi.errors import UserError
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.kernels.cpu import tiles
@@ -19,10 +18,13 @@ from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.positions.table import ENCODINGS
 from fedsi.models.transformer import Transformer
+from fedsi.tasks import next_word
+from fedsi.tasks.task import Batch
 from tests.fedsi.learning.test_step_by_hand import (
     CLIENTS,
     VOCABULARY,
     batch_of,
+    check_gaps,
     natural_step,
     natural_steps,
     stray,
@@ -218,7 +220,7 @@ def test_a_client_leaves_nothing_to_the_next_and_differs_only_in_its_spans(
         trainer.begin(start)
     used.train([batch_of([9, 3, 6], 0)])
     for trainer in (used, fresh):
-        trainer.train([np.array([[3, 4, 3]], np.int32)])
+        trainer.train([next_word.batch(np.array([[3, 4, 3]], np.int32))])
     assert torch.equal(used.parameters, fresh.parameters)
     within = np.zeros(len(start), bool)
     for first, last in used.spans:
@@ -236,14 +238,22 @@ def test_a_sentence_longer_than_the_learned_positions_is_refused() -> None:
         stepper.step(batch_of([8], 0))
 
 
+@pytest.mark.parametrize("architecture", ["transformer", "si_transformer"])
+def test_positions_without_a_target_are_read_all_the_same(architecture: str) -> None:
+    settings = ModelSettings(architecture=architecture, embedding_size=8, heads=2)
+    model = Transformer(settings, VOCABULARY)
+    check_gaps(model, initial_parameters(model, 0))
+
+
 @given(LENGTHS)
 def test_packing_keeps_sentences_together(lengths: list[int]) -> None:
-    batch = np.concatenate([batch_of(lengths, 3), np.full((1, max(lengths) + 2), PAD, np.int32)])
+    drawn = batch_of(lengths, 3)
+    batch = Batch(*(np.pad(part, ((0, 1), (0, 0))) for part in (drawn.inputs, drawn.targets)))
     packed = pack_sentences(batch)
     assert np.diff(packed.starts).tolist() == lengths
     assert packed.longest == max(lengths)
-    for row, length, start in zip(batch, lengths, packed.starts, strict=False):
+    for k, (length, start) in enumerate(zip(lengths, packed.starts[:-1], strict=True)):
         part: Any = slice(start, start + length)
-        assert packed.inputs[part].tolist() == row[:length].tolist()
-        assert packed.targets[part].tolist() == row[1 : length + 1].tolist()
+        assert packed.inputs[part].tolist() == batch.inputs[k, :length].tolist()
+        assert packed.asked.targets[part].tolist() == batch.targets[k, :length].tolist()
         assert packed.places[part].tolist() == list(range(length))

@@ -1,0 +1,1 @@
+"""What is learned: which positions of a row are targets, and how predictions are scored."""
