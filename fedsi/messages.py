@@ -167,8 +167,13 @@ class Evaluated:
     """A node's answer: what each client counted."""
 
     rows: NDArray[np.float64]
-    """``[clients, columns of fedsi.learning.metrics.COLUMNS]``, in the order asked; all NaN where a
-    client could not be evaluated."""
+    """``[clients, columns of the task]``, in the order asked; all NaN where a client could not be
+    evaluated."""
+
+
+def evaluated(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which rows of ``Evaluated`` are of clients that could be evaluated: ``[clients]``."""
+    return np.asarray((~np.isnan(rows)).any(axis=1))
 
 
 _TYPES: dict[Any, tuple[np.dtype[Any], int] | type] = {

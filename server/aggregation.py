@@ -9,9 +9,9 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedsi.experiment import Experiment
-from fedsi.learning.metrics import COLUMNS, evaluated
-from fedsi.messages import TRAINING_COLUMNS, Evaluate, Evaluated, Outcome, Train, Trained
+from fedsi.messages import TRAINING_COLUMNS, Evaluate, Evaluated, Outcome, Train, Trained, evaluated
 from fedsi.sums.fixed_point import weighted_mean
+from fedsi.tasks.table import task_of
 from server.blocks import Job, answers, dealt
 from server.nodes import NodesError
 from server.replies import check_evaluated, check_trained
@@ -98,7 +98,7 @@ def evaluate_clients(
     """Evaluate the global parameters of a round on some clients.
 
     Returns:
-        Per client that could be evaluated, in the order given: ``[clients, metrics.COLUMNS]``.
+        Per client that could be evaluated, in the order given: ``[clients, columns of the task]``.
 
     Raises:
         NodesError: None could.
@@ -112,7 +112,7 @@ def evaluate_clients(
         check=lambda reply, clients: check_evaluated(reply, experiment, clients),
         timeout=experiment.server.round_timeout,
     )
-    rows = np.full((len(clients), len(COLUMNS)), np.nan)
+    rows = np.full((len(clients), len(task_of(experiment).columns)), np.nan)
     answered = False
     for places, reply in answers(grid, dealt(grid, nodes, experiment, clients), job):
         rows[places] = reply.rows

@@ -192,7 +192,7 @@ class _Progress:
             nodes: Returns the nodes that are there.
             seed: Decides who takes part.
         """
-        if self.records and has_diverged(self.records[-1], self.description):
+        if self.records and has_diverged(self.records[-1], self.experiment, self.description):
             return
         rounds = run_rounds(
             grid,

@@ -19,7 +19,6 @@ from fedsi.data.population import Description
 from fedsi.data.protocol import FIRST_WORD
 from fedsi.data.vocabulary import VOCABULARY_FILES, WORDS_FILE, WordVocabulary
 from fedsi.experiment import Experiment
-from fedsi.learning.metrics import COLUMNS, evaluated
 from fedsi.limits import FRACTION_BITS, largest_contribution
 from fedsi.messages import (
     TRAINING_COLUMNS,
@@ -30,7 +29,10 @@ from fedsi.messages import (
     Outcome,
     Resolved,
     Trained,
+    evaluated,
 )
+from fedsi.tasks.table import task_of
+from fedsi.tasks.task import FIRST_COLUMNS
 
 MOST = 2**40
 """Largest count that is believed where no setting bounds it."""
@@ -95,25 +97,19 @@ def check_evaluated(reply: Evaluated, experiment: Experiment, clients: int) -> N
     Raises:
         ReplyError: No honest node gives it.
     """
-    _check_shape("rows", reply.rows, (clients, len(COLUMNS)))
-    columns = dict(zip(COLUMNS, reply.rows[evaluated(reply.rows)].T, strict=True))
-    cap = experiment.data.max_examples_per_client or MOST
-    largest: dict[str, Any] = {
-        "examples": [cap],
-        "tokens": [columns["examples"] * LONGEST],
-        "hits": [columns["tokens"]],
-        "tokens_no_oov": [columns["tokens"]],
-        "hits_no_oov": [columns["tokens_no_oov"], columns["hits"]],
-        "tokens_no_oov_no_eos": [columns["tokens_no_oov"]],
-        "hits_no_oov_no_eos": [columns["tokens_no_oov_no_eos"], columns["hits_no_oov"]],
-        "hits_at_3": [columns["tokens_no_oov_no_eos"]],
-    }
+    task = task_of(experiment)
+    _check_shape("rows", reply.rows, (clients, len(task.columns)))
+    columns = dict(zip(task.columns, reply.rows[evaluated(reply.rows)].T, strict=True))
+    examples, tokens, _ = (columns[name] for name in FIRST_COLUMNS)
+    most = experiment.data.max_examples_per_client or MOST
     with np.errstate(all="ignore"):
-        for name, limits in largest.items():
-            for limit in limits:
-                _demand(name, columns[name], _is_count(columns[name], limit))
-        for name in ("loss", "loss_no_oov", "unigram_loss"):
-            _demand(name, columns[name], _is_loss(columns[name], columns["tokens"]))
+        _demand("examples", examples, _is_count(examples, most))
+        _demand("tokens", tokens, _is_count(tokens, examples * LONGEST))
+        for name, others in task.at_most.items():
+            for other in others:
+                _demand(name, columns[name], _is_count(columns[name], columns[other]))
+        for name in columns.keys() - {"examples", "tokens", *task.at_most}:
+            _demand(name, columns[name], _is_loss(columns[name], tokens))
 
 
 def checked_description(answer: Described) -> Description:

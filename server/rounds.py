@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
-from fedsi.learning.metrics import Metrics, summarise
 from fedsi.messages import Outcome
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
 from fedsi.privacy.participation import Participations, counted, none_yet
 from fedsi.seeds import Seed
+from fedsi.tasks.table import task_of
 from server import optimizers
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
 from server.cohorts.availability import Trace
@@ -24,9 +24,6 @@ from server.cohorts.canaries import to_train, with_canaries
 from server.cohorts.sampling import Draw, draw_cohort
 from server.nodes import NodesError
 from server.privacy import Privacy, PrivacyState, clip_norm_of
-
-DIVERGED_LOSS = 1.5
-"""A run whose loss exceeds this multiple of the uniform model's, log(vocabulary), has diverged."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,8 @@ class RoundRecord:
     epsilon: float = math.inf
     """What all rounds so far cost together; infinite without privacy. The other columns are the
     simulator's view: they are not private, and no epsilon covers them."""
-    heldout: Metrics | None = None
-    """Of the held-out clients; None in rounds without evaluation."""
+    heldout: Mapping[str, float] | None = None
+    """Metrics of the held-out clients; None in rounds without evaluation."""
     unevaluated: int = 0
     """Held-out clients that are not in it because they or their node failed."""
     lost: int = 0
@@ -165,23 +162,23 @@ def run_rounds(
             clip_norm=clip_norm,
             epsilon=private.price(number).epsilon if private else math.inf,
         )
-        last = number == rounds or has_diverged(record, description)
+        last = number == rounds or has_diverged(record, experiment, description)
         if last or number % server.evaluate_every == 0:
             record = _evaluated(record, grid, there, experiment, state, heldout)
         yield state, record
-        if has_diverged(record, description):
+        if has_diverged(record, experiment, description):
             return
 
 
-def has_diverged(record: RoundRecord, description: Description) -> bool:
-    """Whether a round's updates were all rejected, or its held-out loss beyond ``DIVERGED_LOSS``.
+def has_diverged(record: RoundRecord, experiment: Experiment, description: Description) -> bool:
+    """Whether a round's updates were all rejected, or its held-out loss beyond the task's highest.
 
     A large loss of the cohort alone does not count: one client's steps may blow up, and the
     average still be good. Neither does a round without a token to learn from, unless for updates
     that were rejected: there was nothing to go wrong.
     """
-    limit = DIVERGED_LOSS * math.log(description.vocabulary_size)
-    if record.heldout is not None and not record.heldout.loss <= limit:
+    limit = task_of(experiment).highest_loss(description.vocabulary_size)
+    if record.heldout is not None and not record.heldout["loss"] <= limit:
         return True
     learned_or_rejected = record.tokens + record.rejected > 0
     return learned_or_rejected and not math.isfinite(record.train_loss)
@@ -245,7 +242,7 @@ def _evaluated(
     rows = evaluate_clients(grid, nodes, experiment, state.parameters, clients, record.round)
     return replace(
         record,
-        heldout=summarise(rows),
+        heldout=task_of(experiment).metrics(rows),
         unevaluated=len(clients) - len(rows),
         evaluation_seconds=time.perf_counter() - started,
     )

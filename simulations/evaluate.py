@@ -1,7 +1,7 @@
 """Evaluates a finished run's model on the held-out clients of its corpus."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,11 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.inference.lengths import evaluate_sequences, pack_sentences
 from fedsi.learning.block import BlockTrainer
-from fedsi.learning.metrics import COLUMNS, Counts, Evaluation, Metrics, evaluated, summarise
+from fedsi.messages import evaluated
 from fedsi.models.positions.learned import check_length
 from fedsi.models.user_model import UserModel, blamed
+from fedsi.tasks.table import task_of
+from fedsi.tasks.task import FIRST_COLUMNS, Counts, Task
 from fedsi.threads import torch_threads
 from server.rounds import evaluated_clients
 from simulations.finished_run import FinishedRun
@@ -32,7 +34,7 @@ class Score:
     """How well some targets were predicted."""
 
     tokens: int
-    metrics: Metrics
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def evaluate_sentences(run: FinishedRun, population: Population, progress: Progr
     """
     trainer = BlockTrainer(run.experiment, population)
     clients = evaluated_clients(run.experiment, population.description)
-    rows = np.zeros((0, len(COLUMNS)))
+    rows = np.zeros((0, len(trainer.task.columns)))
     with torch_threads(1):
         for first in range(0, len(clients), _AT_ONCE):
             block = clients[first : first + _AT_ONCE].tolist()
@@ -90,7 +92,7 @@ def evaluate_sentences(run: FinishedRun, population: Population, progress: Progr
             f"none of the {len(rows)} held-out clients of {run.path} could be evaluated; the log "
             "above says why"
         )
-    return _score(kept)
+    return _score(trainer.task, kept)
 
 
 def evaluate_lengths(
@@ -111,22 +113,27 @@ def _at_length(
 ) -> LengthScore:
     clients = evaluated_clients(run.experiment, population.description)
     unigram = torch.tensor(population.unigram_log_probabilities)
-    data, trained = run.experiment.data, run.trained
+    data, trained, task = run.experiment.data, run.trained, task_of(run.experiment)
     counts = []
     with torch_threads(1):
         for done, client in enumerate(clients.tolist(), start=1):
             places = np.arange(population.count(client))[: data.max_examples_per_client]
             examples = population.examples(client, places)
-            sequences = pack_sentences(examples, length)
+            sequences = pack_sentences(task, examples, length)
             with _blame(run, sequences.inputs.shape):
                 both = evaluate_sequences(
-                    trained.model, trained.parameters, sequences, unigram, data.sequence_length
+                    task,
+                    trained.model,
+                    trained.parameters,
+                    sequences,
+                    unigram,
+                    data.sequence_length,
                 )
-            counts.append([part.row() for part in both])
+            counts.append(both)
             progress(f"evaluating length {length}", done, len(clients))
-    whole, beyond = np.array(counts).reshape(-1, 2, len(COLUMNS)).swapaxes(0, 1)
-    sequences_in_all = int(Evaluation.total(whole).examples)
-    return LengthScore(length, sequences_in_all, _score(whole), _score(beyond))
+    whole, beyond = np.array(counts).reshape(-1, 2, len(task.columns)).swapaxes(0, 1)
+    sequences_in_all = int(_total(whole, "examples"))
+    return LengthScore(length, sequences_in_all, _score(task, whole), _score(task, beyond))
 
 
 def _blame(run: FinishedRun, shape: tuple[int, ...]) -> AbstractContextManager[None]:
@@ -135,8 +142,12 @@ def _blame(run: FinishedRun, shape: tuple[int, ...]) -> AbstractContextManager[N
     return blamed(model.path, shape) if isinstance(model, UserModel) else nullcontext()
 
 
-def _score(rows: Counts) -> Score:
-    return Score(int(Evaluation.total(rows).tokens), summarise(rows))
+def _score(task: Task, rows: Counts) -> Score:
+    return Score(int(_total(rows, "tokens")), task.metrics(rows))
+
+
+def _total(rows: Counts, name: str) -> float:
+    return float(rows[:, FIRST_COLUMNS.index(name)].sum())
 
 
 def score_json(score: LengthScore) -> dict[str, Any]:
@@ -151,7 +162,7 @@ def score_json(score: LengthScore) -> dict[str, Any]:
 
 def metrics_json(score: Score) -> dict[str, Any]:
     """Return a score as values that JSON can hold."""
-    values = vars(score.metrics).items()
+    values = score.metrics.items()
     return {
         "tokens": score.tokens,
         **{name: value if math.isfinite(value) else None for name, value in values},

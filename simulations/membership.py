@@ -19,7 +19,7 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.learning.block import BlockTrainer
-from fedsi.learning.metrics import COLUMNS
+from fedsi.tasks.task import FIRST_COLUMNS
 from server.cohorts.availability import read_trace
 from server.cohorts.canaries import with_canaries
 from server.cohorts.sampling import draw_cohort
@@ -124,6 +124,6 @@ def _losses(trainer: BlockTrainer, parameters: torch.Tensor, clients: NDArray[np
     """Return each client's loss per token; clients without text are left out."""
     step = max(1, len(clients) // MOST_CLIENTS)
     rows = trainer.evaluate(parameters, clients[::step][:MOST_CLIENTS].tolist())
-    tokens, loss = (rows[:, COLUMNS.index(name)] for name in ("tokens", "loss"))
+    tokens, loss = (rows[:, FIRST_COLUMNS.index(name)] for name in ("tokens", "loss"))
     per_token: Losses = loss[tokens > 0] / tokens[tokens > 0]
     return per_token

@@ -22,6 +22,7 @@ from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters
 from fedsi.models.parameters import Parameters
+from fedsi.tasks.table import task_of
 from server.app import (
     ENGINE,
     FOLDER,
@@ -151,7 +152,9 @@ def _draw_curves(run: RunFolder) -> None:
 
     summary = run.summary()
     if summary:
-        save_figure(run_curves(run.records(), summary), run.path / "curves")
+        save_figure(
+            run_curves(run.records(), summary, task_of(run.experiment())), run.path / "curves"
+        )
 
 
 def _named(experiment: Experiment, vocabulary: int, flat: NDArray[np.float32]) -> Parameters:

@@ -46,7 +46,7 @@ class NgramScore:
     """Over all targets, ends of sentences and unknown words included."""
     accuracy: float
     """Share of the targets that are words (no oov, no eos) that were likeliest of all ids: the
-    ``accuracy_no_oov_no_eos`` of ``fedsi.learning.metrics``. NaN without such targets."""
+    ``accuracy_no_oov_no_eos`` of ``fedsi.tasks.next_word``. NaN without such targets."""
     word_accuracy: float
     """The same if the model may suggest nothing but words."""
 

@@ -9,6 +9,7 @@ from fedsi.experiment.model import ARCHITECTURES, ModelSettings
 from fedsi.experiment.overrides import parse_overrides
 from fedsi.experiment.privacy import FEWEST_CANARIES, PrivacySettings
 from fedsi.experiment.server import ServerSettings
+from fedsi.experiment.task import TaskSettings
 
 __all__ = [
     "ARCHITECTURES",
@@ -21,5 +22,6 @@ __all__ = [
     "PrivacySettings",
     "Scalar",
     "ServerSettings",
+    "TaskSettings",
     "parse_overrides",
 ]

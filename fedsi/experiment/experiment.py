@@ -23,6 +23,7 @@ from fedsi.experiment.model import ModelSettings
 from fedsi.experiment.paths import PATHS, absolute
 from fedsi.experiment.privacy import PrivacySettings
 from fedsi.experiment.server import ServerSettings
+from fedsi.experiment.task import TaskSettings
 from fedsi.files import read_text
 from fedsi.limits import largest_contribution
 from fedsi.plan import accounting_of
@@ -42,6 +43,7 @@ class Experiment(Settings):
 
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
     """Everything random follows from it, but what ``privacy.secure_noise`` keeps secret."""
+    task: TaskSettings = TaskSettings()
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     client: ClientSettings = ClientSettings()

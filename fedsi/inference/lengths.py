@@ -16,28 +16,27 @@ import torch
 from torch import Tensor
 
 from fedsi.data.protocol import PAD, Tokens
-from fedsi.learning.metrics import Evaluation
 from fedsi.learning.predictions import predictions
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
-from fedsi.tasks import next_word
-from fedsi.tasks.task import Batch
+from fedsi.tasks.task import Batch, Counts, Task
 
 POSITIONS = 1280
 """Positions of a batch, as in evaluation sentence by sentence: 64 sequences of 20."""
 
 
-def pack_sentences(examples: Tokens, length: int) -> Batch:
+def pack_sentences(task: Task, examples: Tokens, length: int) -> Batch:
     """Pack a client's sentences.
 
     Args:
+        task: The task.
         examples: ``[examples, time + 1]``, rows of the protocol.
         length: Pairs of a sequence.
 
     Returns:
         ``[sequences, longest]``, the longest being at most the length asked for.
     """
-    pieces = list(_pieces(examples, length))
+    pieces = list(_pieces(task.batch(examples), length))
     places = _places([len(piece) for piece in pieces], length)
     count = 1 + max((row for row, _ in places), default=-1)
     ends = [start + len(piece) for piece, (_, start) in zip(pieces, places, strict=True)]
@@ -47,9 +46,8 @@ def pack_sentences(examples: Tokens, length: int) -> Batch:
     return Batch(*packed)
 
 
-def _pieces(examples: Tokens, length: int) -> Iterator[Tokens]:
+def _pieces(batch: Batch, length: int) -> Iterator[Tokens]:
     """Yield each sentence's pairs, ``[pairs, 2]``, cut where they are more than a sequence's."""
-    batch = next_word.batch(examples)
     for asked, *pair in zip(batch.asked, batch.inputs, batch.targets, strict=True):
         pairs = np.stack(pair, -1)[asked]
         for start in range(0, len(pairs), length):
@@ -69,11 +67,17 @@ def _places(sizes: list[int], length: int) -> list[tuple[int, int]]:
 
 
 def evaluate_sequences(
-    model: Model, parameters: Parameters, sequences: Batch, unigram: Tensor, trained_length: int
-) -> tuple[Evaluation, Evaluation]:
-    """Count losses and hits of a client's packed sentences.
+    task: Task,
+    model: Model,
+    parameters: Parameters,
+    sequences: Batch,
+    unigram: Tensor,
+    trained_length: int,
+) -> tuple[Counts, Counts]:
+    """Count what a task counts of a client's packed sentences.
 
     Args:
+        task: The task.
         model: The model's functions.
         parameters: Named tensors without client axis.
         sequences: What ``pack_sentences`` returned.
@@ -86,16 +90,17 @@ def evaluate_sequences(
     Raises:
         UserError: The sequences are longer than the model's learned positions.
     """
-    whole, beyond = Evaluation(), Evaluation()
+    whole, beyond = np.zeros((2, len(task.columns)))
     longest = sequences.inputs.shape[1]
     step = max(1, POSITIONS // max(1, longest))
     with torch.inference_mode():
         for start in range(0, len(sequences), step):
             rows = slice(start, start + step)
             batch = Batch(sequences.inputs[rows], sequences.targets[rows])
-            logits, targets = predictions(model, parameters, batch)
-            far = torch.from_numpy(np.nonzero(batch.asked)[1] >= trained_length)
-            whole.examples += len(batch)
-            whole.add(logits, targets, unigram)
-            beyond.add(logits[far], targets[far], unigram)
+            outputs, _ = predictions(model, parameters, batch)
+            whole += task.counts(outputs, batch, unigram)
+            later = np.arange(longest) >= trained_length
+            far = Batch(batch.inputs, np.where(later, batch.targets, PAD))
+            asked_far = torch.from_numpy(far.asked[batch.asked])
+            beyond += task.counts(outputs[asked_far], far, unigram)
     return whole, beyond

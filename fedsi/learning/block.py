@@ -21,7 +21,6 @@ from fedsi.experiment import Experiment
 from fedsi.learning.client import LocalResult, LocalTrainer, evaluate
 from fedsi.learning.example_private import ExamplePrivateTrainer
 from fedsi.learning.failures import FailureLog
-from fedsi.learning.metrics import COLUMNS
 from fedsi.limits import largest_contribution
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import build_model
@@ -29,7 +28,7 @@ from fedsi.privacy import canaries
 from fedsi.privacy.streams import noise_key, normal_for_examples
 from fedsi.sums.clipping import add_clipped, layer_ends
 from fedsi.sums.updates import add_update
-from fedsi.tasks import next_word
+from fedsi.tasks.table import task_of
 
 EVALUATION_BATCH = 64
 
@@ -54,11 +53,12 @@ class BlockTrainer:
 
     def __post_init__(self) -> None:
         self.model = build_model(self.experiment, self.population.description.vocabulary_size)
-        settings = self.experiment.client
+        self.task = task_of(self.experiment)
+        settings, losses = self.experiment.client, self.task.losses
         self._trainer: LocalTrainer | ExamplePrivateTrainer = (
-            LocalTrainer(self.model, settings)
+            LocalTrainer(self.model, settings, losses)
             if settings.example_noise_multiplier is None
-            else ExamplePrivateTrainer(self.model, settings)
+            else ExamplePrivateTrainer(self.model, settings, losses)
         )
         self._unigram = torch.tensor(self.population.unigram_log_probabilities)
         cohort = self.experiment.server.largest_cohort
@@ -126,19 +126,18 @@ class BlockTrainer:
             clients: Indices in the population.
 
         Returns:
-            A row for each client in the order of ``metrics.COLUMNS``; all NaN where one failed.
+            A row for each client in the order of ``Task.columns``; all NaN where one failed.
         """
         views = self.model.layout.views(parameters)
-        rows = np.zeros((len(clients), len(COLUMNS)))
+        rows = np.zeros((len(clients), len(self.task.columns)))
         for row, client in zip(rows, clients, strict=True):
             self.at(client)
             try:
                 examples = ClientExamples(self.population, client)
                 cap = self.experiment.data.max_examples_per_client
-                batches = evaluation_batches(examples, EVALUATION_BATCH, cap)
-                row[:] = evaluate(
-                    self.model, views, map(next_word.batch, batches), self._unigram
-                ).row()
+                drawn = evaluation_batches(examples, EVALUATION_BATCH, cap)
+                batches = map(self.task.batch, drawn)
+                row[:] = evaluate(self.task, self.model, views, batches, self._unigram)
             except DamagedError:
                 raise  # not the client's fault: results that rest on the file would be wrong
             except (Exception, SystemExit) as error:
@@ -154,10 +153,10 @@ class BlockTrainer:
             nominal = experiment.nominal_examples
             noise = partial(normal_for_examples, self._noise_key, round_number, client)
             batches = poisson_batches(examples, experiment.client, nominal, **key)
-            return self._trainer.train(map(next_word.batch, batches), noise)
+            return self._trainer.train(map(self.task.batch, batches), noise)
         cap = experiment.data.max_examples_per_client
         batches = training_batches(examples, experiment.client, cap, **key)
-        return self._trainer.train(map(next_word.batch, batches))
+        return self._trainer.train(map(self.task.batch, batches))
 
     def _play_canary(self, start: Tensor, canary: int, clip_norm: float) -> LocalResult:
         """Make the update of a canary, which has no examples, in place of training."""

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
-from fedsi.learning.metrics import Evaluation
 from fedsi.learning.predictions import predictions
 from fedsi.learning.step_by_autograd import GeneralSgd
 from fedsi.learning.step_by_hand import FusedSgd, has_gradient_by_hand
@@ -18,7 +17,7 @@ from fedsi.models.parameters import Parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.sums.updates import copy_spans
-from fedsi.tasks.task import Batch
+from fedsi.tasks.task import Batch, Counts, Losses, Task, cross_entropy
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,12 @@ class LocalTrainer:
     Args:
         model: The model's functions.
         settings: Local SGD.
+        losses: The loss of each target, as ``Task.losses``.
     """
 
-    def __init__(self, model: Model, settings: ClientSettings) -> None:
+    def __init__(
+        self, model: Model, settings: ClientSettings, losses: Losses = cross_entropy
+    ) -> None:
         size = model.layout.size
         self.parameters = torch.zeros(size)
         """The client's parameters after ``train``, ``[parameters]``."""
@@ -51,7 +53,11 @@ class LocalTrainer:
         """First and one past the last of the parameters that may differ from the start's."""
         self._sgd: FusedSgd | GeneralSgd
         self._sparse = False
-        if isinstance(model, Recurrent | Transformer) and has_gradient_by_hand(model.settings):
+        if (
+            losses is cross_entropy
+            and isinstance(model, Recurrent | Transformer)
+            and has_gradient_by_hand(model.settings)
+        ):
             self._sgd = FusedSgd(model, settings, self.parameters)
             self._row = model.settings.embedding_size
             self._embedded = model.vocabulary_size * self._row
@@ -59,7 +65,7 @@ class LocalTrainer:
                 model.settings.tied_output or settings.weight_decay or settings.gradient_clip
             )
         else:
-            self._sgd = GeneralSgd(model, settings, self.parameters)
+            self._sgd = GeneralSgd(model, settings, self.parameters, losses)
         self._start: Tensor | None = None
 
     def begin(self, start: Tensor) -> None:
@@ -97,20 +103,20 @@ class LocalTrainer:
 
 
 def evaluate(
-    model: Model, parameters: Parameters, batches: Iterable[Batch], unigram: Tensor
-) -> Evaluation:
-    """Count losses and hits of a client's examples.
+    task: Task, model: Model, parameters: Parameters, batches: Iterable[Batch], unigram: Tensor
+) -> Counts:
+    """Count what a task counts of a client's examples: ``[columns]``.
 
     Args:
+        task: The task.
         model: The model's functions.
         parameters: Named tensors without client axis.
         batches: What is asked of the model.
         unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
     """
-    counts = Evaluation()
+    counts = np.zeros(len(task.columns))
     with torch.inference_mode():
         for batch in batches:
-            counts.examples += len(batch)
-            logits, targets = predictions(model, parameters, batch)
-            counts.add(logits, targets, unigram)
+            outputs, _ = predictions(model, parameters, batch)
+            counts += task.counts(outputs, batch, unigram)
     return counts

@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import grad_and_value, vmap
-from torch.nn import functional
 
 from fedsi.experiment import ClientSettings
 from fedsi.learning.client import LocalResult
 from fedsi.models.model import Model
-from fedsi.tasks.task import Batch
+from fedsi.tasks.task import Batch, Losses, cross_entropy
 
 Noise = Callable[[int, NDArray[np.float32]], NDArray[np.float32]]
 """``noise(step, hidden)`` returns independent standard normal numbers, ``[parameters]``."""
@@ -31,16 +30,19 @@ class ExamplePrivateTrainer:
     Args:
         model: The model's functions.
         settings: Local SGD with ``example_noise_multiplier``.
+        losses: The loss of each target, as ``Task.losses``.
     """
 
-    def __init__(self, model: Model, settings: ClientSettings) -> None:
+    def __init__(
+        self, model: Model, settings: ClientSettings, losses: Losses = cross_entropy
+    ) -> None:
         self.parameters = torch.zeros(model.layout.size)
         """The client's parameters after ``train``, ``[parameters]``."""
         self.spans = np.array([[0, model.layout.size]])
         """All parameters may differ from the start's."""
         self._settings = settings
         self._start: Tensor | None = None
-        self._gradients = vmap(grad_and_value(_loss_of(model)), in_dims=(None, 0, 0, 0))
+        self._gradients = vmap(grad_and_value(_loss_of(model, losses)), in_dims=(None, 0, 0, 0))
 
     def begin(self, start: Tensor) -> None:
         """Set the parameters that the next clients start from; they must not change meanwhile."""
@@ -103,13 +105,15 @@ def clipped_sum(gradients: Tensor, clip_norm: float) -> Tensor:
     return factors @ torch.where(finite.unsqueeze(1), gradients, 0.0)
 
 
-def _loss_of(model: Model) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+def _loss_of(
+    model: Model, per_target: Losses
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """Return the mean loss of one example as a function of parameters and its part of a batch."""
 
     def loss(parameters: Tensor, inputs: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
         views = model.layout.views(parameters)
         logits = model.logits(views, model.features(views, inputs.unsqueeze(0)))[0]
-        losses = functional.cross_entropy(logits, targets, reduction="none")
+        losses = per_target(logits, targets)
         there = asked.to(losses.dtype)
         mean: Tensor = (losses * there).sum() / there.sum().clamp_min(1.0)
         return mean

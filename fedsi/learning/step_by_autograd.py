@@ -5,13 +5,12 @@ Slower than ``FusedSgd``, and to the same contract: it trains what has no gradie
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fedsi.experiment import ClientSettings
 from fedsi.learning.predictions import predictions
 from fedsi.learning.step_scale import step_scale
 from fedsi.models.model import Model
-from fedsi.tasks.task import Batch
+from fedsi.tasks.task import Batch, Losses, cross_entropy
 
 
 class GeneralSgd:
@@ -21,12 +20,20 @@ class GeneralSgd:
         model: The model's functions.
         settings: Local SGD.
         parameters: What is trained, ``[parameters]``.
+        losses: The loss of each target, as ``Task.losses``.
     """
 
-    def __init__(self, model: Model, settings: ClientSettings, parameters: Tensor) -> None:
+    def __init__(
+        self,
+        model: Model,
+        settings: ClientSettings,
+        parameters: Tensor,
+        losses: Losses = cross_entropy,
+    ) -> None:
         self._settings = settings
         self._flat = parameters
         self._model = model
+        self._losses = losses
         self._layout = model.layout
 
     def step(self, batch: Batch) -> tuple[float, int]:
@@ -39,8 +46,8 @@ class GeneralSgd:
             The sum of the targets' losses before the step, in nats, and their number.
         """
         leaf = self._flat.detach().requires_grad_()
-        logits, targets = predictions(self._model, self._layout.views(leaf), batch)
-        loss = functional.cross_entropy(logits, targets)
+        outputs, targets = predictions(self._model, self._layout.views(leaf), batch)
+        loss = self._losses(outputs, targets).mean()
         (gradient,) = torch.autograd.grad(loss, leaf)
         rate, decay = self._settings.learning_rate, self._settings.weight_decay
         scale = step_scale(self._settings, gradient, self._flat)

@@ -1,7 +1,39 @@
-"""The task of a keyboard: to predict each next word of a sentence."""
+"""The task of a keyboard: to predict each next word of a sentence.
 
-from fedsi.data.protocol import Tokens, inputs_and_targets
-from fedsi.tasks.task import Batch
+Counts are kept per client, in float64, and summed in a fixed order; ratios are taken last. Masks
+are on the target only. After the TensorFlow Federated Stack Overflow task: ``accuracy`` counts
+every target but padding; ``no_oov`` leaves out-of-vocabulary targets out; ``no_oov_no_eos`` the
+ends of sentences too, and is the accuracy that papers quote. The prediction is the largest logit
+over the whole vocabulary. ``recall_at_3`` asks whether the word was among the three that a
+keyboard would show.
+"""
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsi.data.protocol import EOS, OOV, Tokens, inputs_and_targets
+from fedsi.tasks.task import FIRST_COLUMNS, Batch, Counts, Task, cross_entropy
+
+SUGGESTIONS = 3
+"""Words that a keyboard shows."""
+
+DIVERGED_LOSS = 1.5
+"""A run whose loss exceeds this multiple of the uniform model's, log(vocabulary), has diverged."""
+
+AT_MOST = {
+    "hits": ("tokens",),
+    "tokens_no_oov": ("tokens",),
+    "hits_no_oov": ("tokens_no_oov", "hits"),
+    "tokens_no_oov_no_eos": ("tokens_no_oov",),
+    "hits_no_oov_no_eos": ("tokens_no_oov_no_eos", "hits_no_oov"),
+    "hits_at_3": ("tokens_no_oov_no_eos",),
+}
+COLUMNS = (*FIRST_COLUMNS, *AT_MOST, "loss_no_oov", "unigram_loss")
+"""``unigram_loss`` is that of the training clients' unigram model on the same targets."""
 
 
 def batch(rows: Tokens) -> Batch:
@@ -11,3 +43,121 @@ def batch(rows: Tokens) -> Batch:
         rows: ``[batch, time + 1]``, padded at their ends.
     """
     return Batch(*inputs_and_targets(rows))
+
+
+def counts(outputs: Tensor, asked: Batch, unigram: Tensor) -> Counts:
+    """Count targets.
+
+    Args:
+        outputs: Logits, ``[targets, vocabulary]``.
+        asked: The batch.
+        unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
+
+    Returns:
+        Sums over the targets, ``[columns]``.
+    """
+    targets = torch.from_numpy(asked.targets[asked.asked]).long()
+    losses = cross_entropy(outputs, targets).double()
+    top = outputs.topk(min(SUGGESTIONS, outputs.shape[-1])).indices
+    hits = outputs.argmax(-1) == targets
+    at_3 = (top == targets.unsqueeze(-1)).any(-1)
+    known = targets != OOV
+    words = known & (targets != EOS)
+    found = {
+        "examples": len(asked),
+        "tokens": len(targets),
+        "loss": float(losses.sum()),
+        "hits": int(hits.sum()),
+        "tokens_no_oov": int(known.sum()),
+        "hits_no_oov": int((hits & known).sum()),
+        "tokens_no_oov_no_eos": int(words.sum()),
+        "hits_no_oov_no_eos": int((hits & words).sum()),
+        "hits_at_3": int((at_3 & words).sum()),
+        "loss_no_oov": float(losses[known].sum()),
+        "unigram_loss": -float(unigram[targets].sum()),
+    }
+    return np.array([found[name] for name in COLUMNS], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How good the predictions of some clients' words are. What has no target is NaN."""
+
+    loss: float
+    """Nats per target, padding left out."""
+    perplexity: float
+    perplexity_no_oov: float
+    accuracy: float
+    accuracy_no_oov: float
+    accuracy_no_oov_no_eos: float
+    recall_at_3: float
+    """Share of targets that are words (no oov, no eos) among the three likeliest."""
+    client_accuracy_p10: float
+    """Quantiles over clients of ``accuracy_no_oov_no_eos``."""
+    client_accuracy_p50: float
+    client_accuracy_p90: float
+    unigram_loss: float
+    """What the training clients' unigram model has as ``loss``, on the same targets."""
+
+
+def metrics(rows: Counts) -> dict[str, float]:
+    """Turn the counts of evaluated clients into metrics, whose meaning ``Metrics`` says.
+
+    Args:
+        rows: ``[clients, columns]``.
+    """
+    total = dict(zip(COLUMNS, rows.sum(axis=0).tolist(), strict=True))
+    words = rows[:, COLUMNS.index("tokens_no_oov_no_eos")]
+    hits = rows[:, COLUMNS.index("hits_no_oov_no_eos")]
+    per_client = hits[words > 0] / words[words > 0]
+    quantiles = np.quantile(per_client, (0.1, 0.5, 0.9)) if len(per_client) else [math.nan] * 3
+
+    def ratio(numerator: str, denominator: str) -> float:
+        return total[numerator] / total[denominator] if total[denominator] else math.nan
+
+    loss = ratio("loss", "tokens")
+    return asdict(
+        Metrics(
+            loss=loss,
+            perplexity=perplexity(loss),
+            perplexity_no_oov=perplexity(ratio("loss_no_oov", "tokens_no_oov")),
+            accuracy=ratio("hits", "tokens"),
+            accuracy_no_oov=ratio("hits_no_oov", "tokens_no_oov"),
+            accuracy_no_oov_no_eos=ratio("hits_no_oov_no_eos", "tokens_no_oov_no_eos"),
+            recall_at_3=ratio("hits_at_3", "tokens_no_oov_no_eos"),
+            client_accuracy_p10=float(quantiles[0]),
+            client_accuracy_p50=float(quantiles[1]),
+            client_accuracy_p90=float(quantiles[2]),
+            unigram_loss=ratio("unigram_loss", "tokens"),
+        )
+    )
+
+
+def perplexity(loss: float) -> float:
+    """Return exp(loss), infinite where that overflows."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def _highest_loss(vocabulary_size: int) -> float:
+    return DIVERGED_LOSS * math.log(vocabulary_size)
+
+
+TASK = Task(
+    batch=batch,
+    columns=COLUMNS,
+    counts=counts,
+    names=tuple(one.name for one in fields(Metrics)),
+    metrics=metrics,
+    score="accuracy_no_oov_no_eos",
+    curves={
+        "accuracy_no_oov_no_eos": "most likely word",
+        "recall_at_3": "among three suggestions",
+    },
+    title="next-word accuracy",
+    unit="words",
+    highest_loss=_highest_loss,
+    at_most=AT_MOST,
+)

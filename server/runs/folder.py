@@ -26,6 +26,7 @@ from fedsi.data.vocabulary import VOCABULARY_FILES
 from fedsi.errors import DamagedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.files import EVERYBODY, OWNER, cannot_write, sha256_of_file, write_atomically
+from fedsi.tasks.table import task_of
 from server.cohorts.canaries import canaries_csv, read_canaries_csv
 from server.rounds import RoundRecord, State
 from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
@@ -63,7 +64,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rounds = RoundsFile(path)
+        self._rounds = RoundsFile(path, self._metrics)
 
     def held(self) -> AbstractContextManager[None]:
         """Hold the folder, so that no other process runs in it."""
@@ -226,7 +227,7 @@ class RunFolder:
         sums = self._checksums()
         if sums and ROUNDS in sums.whole:
             content = sums.read_file(self._rounds.path, _MEND)
-            return parse_rows(content, self._rounds.path)
+            return parse_rows(content, self._rounds.path, self._metrics())
         return self._rounds.read()
 
     def save_checkpoint(self, state: State, record: RoundRecord, data_sha256: str) -> None:
@@ -316,6 +317,9 @@ class RunFolder:
         if not any((self.path / name).exists() for name in begun):
             return None
         return Checksums.read(self.path, _MEND)
+
+    def _metrics(self) -> tuple[str, ...]:
+        return task_of(self.experiment()).names
 
     def _keep(self, name: str, content: bytes, mode: int = EVERYBODY) -> None:
         """Write a file and list its hash; one that is replaced is not listed in between."""

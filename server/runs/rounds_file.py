@@ -4,26 +4,26 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fedsi.errors import DamagedError, UserError
 from fedsi.files import cannot_write, write_atomically
-from fedsi.learning.metrics import Metrics
 from server.rounds import RoundRecord
 
 ROUNDS = "rounds.csv"
 START_AGAIN = "put it back, or start again with --overwrite"
 
 _ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
-_METRICS = [field.name for field in fields(Metrics)]
-COLUMNS = [*_ROUND_TYPES, *(f"heldout_{name}" for name in _METRICS)]
-"""Columns of ``rounds.csv``; the held-out ones are empty in rounds without evaluation."""
-
 _LINE_END = b"\r\n"
-_HEADER = ",".join(COLUMNS).encode() + _LINE_END
+
+
+def columns_of(metrics: Sequence[str]) -> list[str]:
+    """Return the columns of ``rounds.csv``; the held-out ones are empty without an evaluation."""
+    return [*_ROUND_TYPES, *(f"heldout_{name}" for name in metrics)]
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,24 @@ class RoundsFile:
 
     Args:
         folder: The run's folder.
+        metrics: Returns the names of its task's metrics.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, metrics: Callable[[], Sequence[str]]) -> None:
         self.path = folder / ROUNDS
+        self._ask = metrics
         self._written = _Written(hashlib.sha256(), 0)
+
+    @cached_property
+    def _metrics(self) -> Sequence[str]:
+        return self._ask()
 
     def replace(self, records: Sequence[RoundRecord]) -> None:
         """Write the file anew with some rows, numbered from 1."""
-        self._write(_HEADER + b"".join(map(_line, records)), len(records))
+        self.__dict__.pop("_metrics", None)  # another run's task may be another one
+        header = ",".join(columns_of(self._metrics)).encode() + _LINE_END
+        lines = (_line(record, self._metrics) for record in records)
+        self._write(header + b"".join(lines), len(records))
 
     def append(self, record: RoundRecord) -> None:
         """Add a row.
@@ -75,7 +84,7 @@ class RoundsFile:
         Raises:
             UserError: The disk is full; the rows before stay as they were.
         """
-        line = _line(record)
+        line = _line(record, self._metrics)
         try:
             with self.path.open("r+b") as file:
                 end = file.seek(0, io.SEEK_END)
@@ -100,7 +109,7 @@ class RoundsFile:
 
     def seal(self, record: RoundRecord) -> Seal:
         """Return what the checkpoint of the last round keeps, whether it has its row or not."""
-        line, written = _line(record), self._written
+        line, written = _line(record, self._metrics), self._written
         if record.round > written.rounds:
             written = written.with_row(line, record.round)
         return Seal(line.removesuffix(_LINE_END).decode(), written.digest.hexdigest())
@@ -133,7 +142,7 @@ class RoundsFile:
             UserError: The file is missing, damaged or of another version.
         """
         try:
-            return parse_rows(self.path.read_bytes(), self.path)
+            return parse_rows(self.path.read_bytes(), self.path, self._metrics)
         except OSError as error:
             raise UserError(
                 f"cannot read {self.path}: {error.strerror}; start again with --overwrite"
@@ -144,12 +153,13 @@ class RoundsFile:
         self._written = _Written(hashlib.sha256(content), rounds)
 
 
-def parse_rows(content: bytes, path: Path) -> list[RoundRecord]:
+def parse_rows(content: bytes, path: Path, metrics: Sequence[str]) -> list[RoundRecord]:
     """Return the rounds that the bytes of a file hold.
 
     Args:
         content: The bytes of the file.
         path: The file's path, for the error.
+        metrics: The names of the task's metrics.
 
     Raises:
         UserError: They are damaged, or of another version.
@@ -158,27 +168,27 @@ def parse_rows(content: bytes, path: Path) -> list[RoundRecord]:
         reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
         columns = reader.fieldnames
         rows = list(reader)
-        if columns != COLUMNS:
+        if columns != columns_of(metrics):
             raise UserError(
                 f"{path} has the columns of another version of fedsi; start again with "
                 "--overwrite, or name another folder with --out"
             )
-        return [_record(row) for row in rows]
+        return [_record(row, metrics) for row in rows]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}; start again with --overwrite") from None
 
 
-def _line(record: RoundRecord) -> bytes:
+def _line(record: RoundRecord, metrics: Sequence[str]) -> bytes:
     text = io.StringIO()
-    heldout = astuple(record.heldout) if record.heldout else [""] * len(_METRICS)
+    heldout = [record.heldout[name] if record.heldout else "" for name in metrics]
     values = [getattr(record, name) for name in _ROUND_TYPES]
     csv.writer(text, lineterminator=_LINE_END.decode()).writerow([*values, *heldout])
     return text.getvalue().encode()
 
 
-def _record(row: dict[str, str]) -> RoundRecord:
+def _record(row: dict[str, str], metrics: Sequence[str]) -> RoundRecord:
     values = {name: kind(row[name]) for name, kind in _ROUND_TYPES.items()}  # type: ignore
-    heldout = {name: row[f"heldout_{name}"] for name in _METRICS}
+    heldout = {name: row[f"heldout_{name}"] for name in metrics}
     evaluated = heldout["loss"] != ""
-    metrics = Metrics(**{k: float(v) for k, v in heldout.items()}) if evaluated else None
-    return RoundRecord(**values, heldout=metrics)
+    found = {name: float(value) for name, value in heldout.items()} if evaluated else None
+    return RoundRecord(**values, heldout=found)

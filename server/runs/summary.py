@@ -4,7 +4,6 @@ import hashlib
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
@@ -78,11 +77,11 @@ def summarise_run(
         participations: Of the training clients in such a run.
     """
     last = records[-1]
-    heldout = asdict(last.heldout) if last.heldout else {}
+    heldout = dict(last.heldout or {})
     unigram_loss = heldout.pop("unigram_loss", description.unigram_loss)
     trained = build_model(experiment, description.vocabulary_size)
     status = "finished"
-    if has_diverged(last, description):
+    if has_diverged(last, experiment, description):
         status = "diverged"
     elif last.round < experiment.server.rounds:
         status = "budget spent"

@@ -107,7 +107,7 @@ def _detail(records: Sequence["RoundRecord"]) -> str:
     """Return losses and speed, short enough for a terminal of 80 columns."""
     recent = records[-RECENT:]
     speed = sum(r.clients for r in recent) / sum(r.train_seconds for r in recent)
-    heldout = next((r.heldout.loss for r in reversed(records) if r.heldout), None)
+    heldout = next((r.heldout["loss"] for r in reversed(records) if r.heldout), None)
     # A round without a cohort has no loss; the one before still tells how far the training is.
     cohort = next((r.train_loss for r in reversed(records) if r.clients), math.nan)
     losses = f"cohort {cohort:.3f}"

@@ -70,10 +70,10 @@ def _table(title: str, scores: dict[str, "Score"]) -> Table:
         table.add_row(
             name,
             f"{score.tokens:,}",
-            f"{metrics.loss:.4f}",
-            f"{metrics.perplexity:,.1f}",
-            f"{metrics.accuracy:.4f}",
-            f"{metrics.accuracy_no_oov_no_eos:.4f}",
-            f"{metrics.unigram_loss:.4f}",
+            f"{metrics['loss']:.4f}",
+            f"{metrics['perplexity']:,.1f}",
+            f"{metrics['accuracy']:.4f}",
+            f"{metrics['accuracy_no_oov_no_eos']:.4f}",
+            f"{metrics['unigram_loss']:.4f}",
         )
     return table

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fedsi.files import write_atomically
+from fedsi.tasks.task import Task
 from server.rounds import RoundRecord
 from simulations.studies.compare import Comparison
 from simulations.studies.grid import Setting
@@ -74,7 +75,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     write_atomically(path.with_suffix(".svg"), svg(figure).encode())
 
 
-def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Figure:
+def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any], task: Task) -> Figure:
     """Draw a run's losses, its held-out accuracy, and epsilon so far if it is finite."""
     claim = summary["privacy"] or {"epsilon": None}
     panels = 2 if claim["epsilon"] is None else 3
@@ -92,9 +93,9 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any]) -> Fi
         unigram_line(losses, summary["unigram_loss"])
         losses.set(xlabel="round", ylabel="loss (nats per token)", title="Loss")
         losses.legend()
-        _curve(accuracy, evaluated, "accuracy_no_oov_no_eos", colour, "most likely word")
-        _curve(accuracy, evaluated, "recall_at_3", _GREY, "among three suggestions")
-        accuracy.set(xlabel="round", ylabel="share of words", title="Held-out next-word accuracy")
+        for metric, called in task.curves.items():
+            _curve(accuracy, evaluated, metric, colour if metric == task.score else None, called)
+        accuracy.set(xlabel="round", ylabel=f"share of {task.unit}", title=f"Held-out {task.title}")
         accuracy.set_ylim(bottom=0)
         accuracy.legend()
         for spent in others:
@@ -188,7 +189,7 @@ def _best_curves(axes: Axes, best: Setting) -> None:
     colour = COLOURS.get(best.architecture, "#333333")
     name: str | None = for_figure(f"{label(best.architecture)}, client lr {best.value:g}")
     for outcome in best.outcomes:
-        evaluated = [(r.round, r.heldout.loss) for r in outcome.records if r.heldout]
+        evaluated = [(r.round, r.heldout["loss"]) for r in outcome.records if r.heldout]
         axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=name)
         name = None
 
@@ -243,10 +244,12 @@ def setting_curve(
 
 
 def _curve(
-    axes: Axes, records: Sequence[RoundRecord], metric: str, colour: str, label: str
+    axes: Axes, records: Sequence[RoundRecord], metric: str, colour: str | None, label: str
 ) -> None:
-    values = [getattr(record.heldout, metric) for record in records]
-    axes.plot([r.round for r in records], values, color=colour, marker="o", ms=3, label=label)
+    values = [record.heldout[metric] for record in records if record.heldout]
+    axes.plot(
+        [r.round for r in records], values, color=colour or _GREY, marker="o", ms=3, label=label
+    )
 
 
 def unigram_line(axes: Axes, loss: float) -> None:

@@ -19,7 +19,6 @@ from clients.app import app
 from fedsi import Experiment
 from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
-from fedsi.learning.metrics import COLUMNS
 from fedsi.messages import (
     ARRAY_FORMAT,
     ARRAYS,
@@ -33,6 +32,7 @@ from fedsi.messages import (
     Trained,
     array_bytes,
 )
+from fedsi.tasks.next_word import COLUMNS
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
 from server.nodes import NodesError, describe, estimate_work, fetch_vocabulary, resolve
 from server.replies import (

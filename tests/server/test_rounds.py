@@ -8,7 +8,6 @@ import pytest
 from fedsi import Experiment
 from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
-from fedsi.learning.metrics import Metrics
 from server.cohorts.availability import Trace
 from server.nodes import NodesError
 from server.rounds import RoundRecord, has_diverged, initial_state, run_rounds
@@ -40,7 +39,7 @@ HEALTHY = RoundRecord(
 
 
 def with_loss(loss: float) -> RoundRecord:
-    return replace(HEALTHY, heldout=Metrics(loss, *[0.0] * 10))
+    return replace(HEALTHY, heldout={"loss": loss})
 
 
 def with_rejected(rejected: int) -> RoundRecord:
@@ -49,17 +48,19 @@ def with_rejected(rejected: int) -> RoundRecord:
 
 def test_what_counts_as_diverged() -> None:
     limit = 1.5 * math.log(1000)
-    assert not has_diverged(HEALTHY, DESCRIPTION)
-    assert not has_diverged(with_loss(limit - 0.1), DESCRIPTION)
-    assert has_diverged(with_loss(limit + 0.1), DESCRIPTION)
-    assert has_diverged(with_loss(math.nan), DESCRIPTION)
-    assert has_diverged(with_rejected(5), DESCRIPTION)
+    assert not has_diverged(HEALTHY, Experiment(), DESCRIPTION)
+    assert not has_diverged(with_loss(limit - 0.1), Experiment(), DESCRIPTION)
+    assert has_diverged(with_loss(limit + 0.1), Experiment(), DESCRIPTION)
+    assert has_diverged(with_loss(math.nan), Experiment(), DESCRIPTION)
+    assert has_diverged(with_rejected(5), Experiment(), DESCRIPTION)
     # A round without a cohort is not one whose updates were all refused.
-    assert not has_diverged(with_rejected(0), DESCRIPTION)
+    assert not has_diverged(with_rejected(0), Experiment(), DESCRIPTION)
     # Nor is one whose clients had nothing to learn from, or whose only client failed.
-    assert not has_diverged(replace(HEALTHY, tokens=0, train_loss=math.nan), DESCRIPTION)
+    assert not has_diverged(
+        replace(HEALTHY, tokens=0, train_loss=math.nan), Experiment(), DESCRIPTION
+    )
     # One client's steps may blow up while the average stays good.
-    assert not has_diverged(replace(HEALTHY, train_loss=1e4), DESCRIPTION)
+    assert not has_diverged(replace(HEALTHY, train_loss=1e4), Experiment(), DESCRIPTION)
 
 
 def test_a_round_in_which_nobody_could_be_trained_ends_the_run(
@@ -84,7 +85,7 @@ def test_a_round_without_a_cohort_asks_nobody_and_moves_nothing(smoke: Experimen
     assert np.array_equal(state.parameters, start.parameters)
     assert (record.clients, record.rejected, record.failed, record.dropped) == (0, 0, 0, 0)
     assert math.isnan(record.train_loss)
-    assert not has_diverged(record, DESCRIPTION)
+    assert not has_diverged(record, Experiment(), DESCRIPTION)
 
 
 def test_an_empty_update_steps_the_server_optimizer(smoke: Experiment) -> None:

@@ -3,6 +3,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from fedsi.tasks.next_word import TASK
 from server.rounds import RoundRecord
 from simulations.reports.figures import clients_histogram, run_curves, svg
 
@@ -42,11 +43,11 @@ def test_curves_of_a_private_run_show_what_it_spent() -> None:
         "architecture": "cifg", "corpus": "c", "parameters": 9, "unigram_loss": 6.0,
         "privacy": {"epsilon": 0.3, "delta": 1e-6, "mechanism": "blt", "extrapolated": False},
     }  # fmt: skip
-    spent = run_curves(records, summary).axes[2]
+    spent = run_curves(records, summary, TASK).axes[2]
     assert spent.get_title() == "Epsilon so far (blt)"
     assert np.asarray(spent.lines[0].get_ydata()).tolist() == [0.1, 0.2, 0.3]
     extrapolated = {**summary["privacy"], "extrapolated": True}  # type: ignore[dict-item]
-    figure = run_curves(records, {**summary, "privacy": extrapolated})
+    figure = run_curves(records, {**summary, "privacy": extrapolated}, TASK)
     assert "extrapolated" in figure.axes[2].get_title()
     for claim in (None, {**extrapolated, "epsilon": None}):
-        assert len(run_curves(records, {**summary, "privacy": claim}).axes) == 2
+        assert len(run_curves(records, {**summary, "privacy": claim}, TASK).axes) == 2

@@ -42,7 +42,7 @@ def test_it_learns_and_two_workers_resume_it_with_the_same_bits(
 ) -> None:
     whole = simulate(own, out=tmp_path / "whole", cache=cache)
     records = RunFolder(tmp_path / "whole").records()
-    losses = [record.heldout.loss for record in records if record.heldout]
+    losses = [record.heldout["loss"] for record in records if record.heldout]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0] - 0.1
     with pytest.raises(StopError):

@@ -15,6 +15,7 @@ from fedsi.experiment import ModelSettings
 from fedsi.inference.lengths import evaluate_sequences, pack_sentences
 from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
+from fedsi.tasks.next_word import COLUMNS, TASK
 
 TRAINED = 5
 VOCABULARY = 9
@@ -45,7 +46,7 @@ def test_packing_equals_its_description(sentences: Sentences, length: int) -> No
             if not expected or len(expected[-1]) + len(piece) > length:
                 expected.append([])
             expected[-1].extend(piece)
-    packed = pack_sentences(rows(sentences), length)
+    packed = pack_sentences(TASK, rows(sentences), length)
     longest = max(map(len, expected), default=0)
     assert packed.inputs.shape == packed.targets.shape == (len(expected), longest)
     for row, wanted in enumerate(expected):
@@ -75,8 +76,8 @@ def test_counts_equal_those_of_one_position_after_the_other(architecture: str, l
     parameters = lm.layout.views(
         torch.randn(lm.layout.size, generator=torch.Generator().manual_seed(1)).double()
     )
-    packed = pack_sentences(rows(sentences), length)
-    whole, beyond = evaluate_sequences(lm, parameters, packed, UNIGRAM, TRAINED)
+    packed = pack_sentences(TASK, rows(sentences), length)
+    whole, beyond = evaluate_sequences(TASK, lm, parameters, packed, UNIGRAM, TRAINED)
     losses, far, hits, unigram = 0.0, 0.0, 0, 0.0
     count = 0
     for inputs, targets in zip(packed.inputs, packed.targets, strict=True):
@@ -91,28 +92,28 @@ def test_counts_equal_those_of_one_position_after_the_other(architecture: str, l
             unigram -= float(UNIGRAM[target])
             if place >= TRAINED:
                 far, count = far + loss, count + 1
-    assert whole.tokens == sum(len(pairs(words)) for words in sentences)
-    assert whole.loss == pytest.approx(losses, abs=1e-9)
-    assert whole.unigram_loss == pytest.approx(unigram)
-    assert whole.hits == hits
-    assert beyond.tokens == count
-    assert beyond.loss == pytest.approx(far, abs=1e-9)
+    assert whole[COLUMNS.index("tokens")] == sum(len(pairs(words)) for words in sentences)
+    assert whole[COLUMNS.index("loss")] == pytest.approx(losses, abs=1e-9)
+    assert whole[COLUMNS.index("unigram_loss")] == pytest.approx(unigram)
+    assert whole[COLUMNS.index("hits")] == hits
+    assert beyond[COLUMNS.index("tokens")] == count
+    assert beyond[COLUMNS.index("loss")] == pytest.approx(far, abs=1e-9)
     assert (count > 0) == (length > TRAINED)
 
 
 def test_sequences_beyond_the_learned_positions_are_refused() -> None:
     lm = model("transformer", positions="learned", max_length=TRAINED)
-    packed = pack_sentences(rows([[5, 6], [7, 8]]), 6)
+    packed = pack_sentences(TASK, rows([[5, 6], [7, 8]]), 6)
     parameters = lm.layout.views(torch.zeros(lm.layout.size))
     with pytest.raises(UserError, match="6 tokens is longer than the 5 learned"):
-        evaluate_sequences(lm, parameters, packed, UNIGRAM, TRAINED)
+        evaluate_sequences(TASK, lm, parameters, packed, UNIGRAM, TRAINED)
 
 
 def test_a_client_without_sentences_counts_nothing() -> None:
     lm = model("cifg")
-    packed = pack_sentences(rows([]), 6)
+    packed = pack_sentences(TASK, rows([]), 6)
     assert packed.inputs.shape == (0, 0)
     parameters = lm.layout.views(torch.zeros(lm.layout.size))
-    whole, beyond = evaluate_sequences(lm, parameters, packed, UNIGRAM, TRAINED)
-    assert whole.tokens == beyond.tokens == 0
-    assert math.isclose(whole.loss, 0)
+    whole, beyond = evaluate_sequences(TASK, lm, parameters, packed, UNIGRAM, TRAINED)
+    assert whole[COLUMNS.index("tokens")] == beyond[COLUMNS.index("tokens")] == 0
+    assert math.isclose(whole[COLUMNS.index("loss")], 0)

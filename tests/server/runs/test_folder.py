@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from fedsi import Experiment, UserError
-from fedsi.learning.metrics import Metrics
 from fedsi.privacy.participation import Participations
+from fedsi.tasks.next_word import TASK
 from server.rounds import RoundRecord, State
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import RunFolder
-from server.runs.rounds_file import COLUMNS, ROUNDS
+from server.runs.rounds_file import ROUNDS, columns_of
 
 losses = st.floats(allow_nan=False)
 records = st.builds(
@@ -28,7 +28,7 @@ records = st.builds(
     tokens=st.integers(0, 10**12),
     train_seconds=losses,
     evaluation_seconds=losses,
-    heldout=st.none() | st.builds(Metrics, *[losses] * 11),
+    heldout=st.none() | st.fixed_dictionaries(dict.fromkeys(TASK.names, losses)),
 )
 
 
@@ -40,7 +40,7 @@ def test_rows_come_back(tmp_path: Path, rows: list[RoundRecord]) -> None:
     for row in rows:
         folder.append(row)
     assert folder.records() == rows
-    assert (folder.path / ROUNDS).read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert (folder.path / ROUNDS).read_text().splitlines()[0] == ",".join(columns_of(TASK.names))
 
 
 def row(number: int, loss: float = 5.0) -> RoundRecord:
@@ -222,14 +222,19 @@ def test_a_checkpoint_of_another_corpus_or_cut_short_is_refused(tmp_path: Path) 
     ("content", "expected"),
     [
         ("round,loss\r\n1,5.0\r\n", "columns of another version of fedsi"),
-        (",".join(COLUMNS) + "\r\n1,high\r\n", "cannot read .*start again with --overwrite"),
+        (
+            ",".join(columns_of(TASK.names)) + "\r\n1,high\r\n",
+            "cannot read .*start again with --overwrite",
+        ),
         ("", "columns of another version"),
     ],
 )
 def test_rows_that_are_not_ours_are_refused(tmp_path: Path, content: str, expected: str) -> None:
-    (tmp_path / ROUNDS).write_text(content)
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(Experiment(), overwrite=True, resume=False)
+    (folder.path / ROUNDS).write_text(content)
     with pytest.raises(UserError, match=expected):
-        RunFolder(tmp_path).records()
+        folder.records()
 
 
 READ: dict[str, Callable[[RunFolder], object]] = {

@@ -1,0 +1,132 @@
+"""What every task of the table keeps to, and a task that only the page on tasks knows."""
+
+import importlib
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedsi import Experiment, UserError
+from fedsi.data.prepare import open_population, prepare
+from fedsi.data.protocol import PAD, Tokens
+from fedsi.tasks.table import TASKS, task_of
+from fedsi.tasks.task import FIRST_COLUMNS, Batch, Task
+from server.runs.folder import RunFolder
+from simulations import simulate
+
+PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
+VOCABULARY = 11
+UNIGRAM = torch.full((VOCABULARY,), -math.log(VOCABULARY), dtype=torch.float64)
+
+
+@pytest.fixture(params=[*TASKS, "parity"])
+def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Return the name of a task; that of the page is put into the table as the page says."""
+    if request.param not in TASKS:
+        (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+        (tmp_path / "task_of_the_page.py").write_text(code, encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setitem(TASKS, request.param, "task_of_the_page")
+    return str(request.param)
+
+
+@pytest.fixture
+def task(name: str) -> Task:
+    """Return the task."""
+    return task_of(Experiment(task={"name": name}))
+
+
+@pytest.fixture
+def rows(smoke: Experiment, cache: Path) -> Tokens:
+    """Return some clients' rows."""
+    population = open_population(prepare(smoke.data, cache))
+    return np.concatenate(
+        [np.minimum(population.examples(client), VOCABULARY - 1) for client in range(5)]
+    )
+
+
+def outputs_on(batch: Batch) -> torch.Tensor:
+    """Return logits that depend on a position's token alone, so that they do not on the batch."""
+    table = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(0))
+    return table[torch.from_numpy(batch.inputs[batch.asked]).long()]
+
+
+def test_a_batch_asks_something_of_what_is_read_and_nothing_of_padding(
+    task: Task, rows: Tokens
+) -> None:
+    batch = task.batch(rows)
+    assert batch.inputs.shape == batch.targets.shape == batch.asked.shape
+    assert len(batch) == len(rows)
+    assert batch.count == np.count_nonzero(batch.targets != PAD) > 0
+    assert not (batch.asked & (batch.inputs == PAD)).any()
+
+
+def test_losses_equal_a_slow_evaluation(task: Task, rows: Tokens) -> None:
+    batch = task.batch(rows)
+    slow = 0.0
+    for logits, target in zip(outputs_on(batch), batch.targets[batch.asked], strict=True):
+        slow += float(task.losses(logits[None], torch.tensor([int(target)]))[0])
+    counted = dict(zip(task.columns, task.counts(outputs_on(batch), batch, UNIGRAM), strict=True))
+    assert counted["loss"] == pytest.approx(slow, rel=1e-5)
+    assert (counted["examples"], counted["tokens"]) == (len(rows), batch.count)
+
+
+def test_counts_add_up_over_batches_and_stay_within_their_bounds(task: Task, rows: Tokens) -> None:
+    cut = len(rows) // 3
+    parts = [task.batch(part) for part in (rows, rows[:cut], rows[cut:])]
+    whole, *pieces = (task.counts(outputs_on(part), part, UNIGRAM) for part in parts)
+    assert task.columns[: len(FIRST_COLUMNS)] == FIRST_COLUMNS
+    np.testing.assert_allclose(sum(pieces), whole, rtol=1e-6)
+    counted = dict(zip(task.columns, whole.tolist(), strict=True))
+    for column, others in task.at_most.items():
+        assert counted[column] == int(counted[column])
+        assert all(counted[column] <= counted[other] for other in others)
+
+
+def test_metrics_are_those_that_are_named(task: Task, rows: Tokens) -> None:
+    batch = task.batch(rows)
+    found = task.metrics(task.counts(outputs_on(batch), batch, UNIGRAM)[None])
+    assert tuple(found) == task.names
+    assert all(math.isfinite(value) for value in found.values())
+    assert found["loss"] < task.highest_loss(VOCABULARY) * 10
+    assert task.names[0] == "loss"
+    assert task.score in task.names
+    nothing = task.metrics(np.zeros((2, len(task.columns))))
+    assert tuple(nothing) == task.names
+    assert math.isnan(nothing["loss"])
+
+
+def test_the_table_is_all_that_a_run_needs(
+    name: str, task: Task, smoke: Experiment, cache: Path, tmp_path: Path
+) -> None:
+    experiment = smoke.updated(
+        {
+            "task.name": name,
+            "server.rounds": 20 if name == "parity" else 6,
+            "client.learning_rate": 1.0,
+        }
+    )
+    found = simulate(experiment, out=tmp_path / "run", cache=cache)
+    assert found.summary["status"] == "finished"
+    assert {f"heldout_{metric}" for metric in task.names} - {"heldout_unigram_loss"} <= set(
+        found.summary
+    )
+    folder = RunFolder(tmp_path / "run")
+    assert folder.experiment() == experiment
+    losses = [one.heldout["loss"] for one in folder.records() if one.heldout]
+    assert losses[-1] < losses[0]
+    if name == "parity":
+        assert found.summary["heldout_accuracy"] > 0.9
+
+
+def test_an_unknown_task_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no task next_wrod; did you mean next_word\? Tasks are"):
+        Experiment(task={"name": "next_wrod"})
+
+
+def test_each_entry_ends_with_its_task() -> None:
+    for module in TASKS.values():
+        assert isinstance(importlib.import_module(module).TASK, Task)
