@@ -20,6 +20,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.learning.block import BlockTrainer
 from fedsi.tasks.task import FIRST_COLUMNS
+from fedsi.threads import torch_threads
 from server.cohorts.availability import read_trace
 from server.cohorts.canaries import with_canaries
 from server.cohorts.sampling import draw_cohort
@@ -123,7 +124,8 @@ def _participants(experiment: Experiment, population: Population, rounds: int) -
 def _losses(trainer: BlockTrainer, parameters: torch.Tensor, clients: NDArray[np.int64]) -> Losses:
     """Return each client's loss per token; clients without text are left out."""
     step = max(1, len(clients) // MOST_CLIENTS)
-    rows = trainer.evaluate(parameters, clients[::step][:MOST_CLIENTS].tolist())
+    with torch_threads(1):  # the same losses however many cores there are
+        rows = trainer.evaluate(parameters, clients[::step][:MOST_CLIENTS].tolist())
     tokens, loss = (rows[:, FIRST_COLUMNS.index(name)] for name in ("tokens", "loss"))
     per_token: Losses = loss[tokens > 0] / tokens[tokens > 0]
     return per_token

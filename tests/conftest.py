@@ -34,9 +34,9 @@ def smoke() -> Experiment:
     return load_preset("smoke").updated({"server.rounds": 4, "server.evaluate_every": 2})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Compute with one thread, as clients do."""
+    """Compute with one thread, as clients do: pytest's workers share the cores."""
     with torch_threads(1):
         yield
 

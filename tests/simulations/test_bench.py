@@ -290,6 +290,7 @@ def small() -> Experiment:
     return Experiment().updated({**SMALL, **sizes, "server.cohort_size": 4, "server.rounds": 2})
 
 
+@pytest.mark.slow
 def test_workers_are_compared_and_give_the_same_bits(
     tmp_path: Path, cache: Path, small: Experiment
 ) -> None:

@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from fedsi import Experiment, UserError
+from fedsi.learning.block import BlockTrainer
 from fedsi.privacy import canaries
 from fedsi.privacy.mechanisms.gaussian import Gaussian
 from fedsi.seeds import Seed
 from fedsi.sums.clipping import add_clipped
+from fedsi.threads import torch_threads
 from server.cohorts.canaries import to_train, with_canaries
 from server.cohorts.sampling import Draw, draw_cohort, poisson_cohort, shuffled_cohort
 from server.privacy import Privacy, privacy_of
@@ -23,6 +27,7 @@ from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
+from simulations.membership import membership_of
 from simulations.studies.tradeoff import level_of
 
 POISSON = {
@@ -51,8 +56,6 @@ def test_workers_and_interruptions_change_no_bit(
 ) -> None:
     experiment = smoke.updated(settings)
     whole = simulate(experiment, cache=cache, out=tmp_path / "whole")
-    two = simulate(experiment, cache=cache, workers=2)
-    assert two.summary["model_sha256"] == whole.summary["model_sha256"]
 
     def stop(_: Experiment, record: RoundRecord) -> None:
         if record.round == 2:
@@ -60,7 +63,7 @@ def test_workers_and_interruptions_change_no_bit(
 
     with pytest.raises(KeyboardInterrupt):
         simulate(experiment, cache=cache, out=tmp_path / "stopped", on_round=stop)
-    resumed = simulate(experiment, cache=cache, out=tmp_path / "stopped", resume=True)
+    resumed = simulate(experiment, cache=cache, out=tmp_path / "stopped", resume=True, workers=2)
     assert resumed.summary["model_sha256"] == whole.summary["model_sha256"]
     assert resumed.summary["privacy"] == whole.summary["privacy"]
 
@@ -220,6 +223,25 @@ def test_an_honest_run_passes_its_audit(
     report = json.loads(capsys.readouterr().out)
     assert report["audit"] == found
     assert 0.2 < report["membership"]["auc"] < 0.8
+
+
+def test_an_attack_does_not_depend_on_the_number_of_cores(
+    smoke: Experiment, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(smoke.updated({"server.rounds": 1}), cache=cache, out=tmp_path)
+    threads: list[int] = []
+    honest = BlockTrainer.evaluate
+
+    def evaluate(
+        self: BlockTrainer, parameters: torch.Tensor, clients: list[int]
+    ) -> NDArray[np.float64]:
+        threads.append(torch.get_num_threads())
+        return honest(self, parameters, clients)
+
+    monkeypatch.setattr(BlockTrainer, "evaluate", evaluate)
+    with torch_threads(2):
+        assert membership_of(RunFolder(tmp_path), cache)
+    assert threads == [1, 1]
 
 
 def no_clipping(patch: pytest.MonkeyPatch) -> None:

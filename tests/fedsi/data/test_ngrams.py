@@ -142,7 +142,11 @@ class Expected(NamedTuple):
     ("name", "expected"),
     [
         ("shakespeare/shakespeare.jsonl", Expected((521.8, 251.2, 241.9), (0.030, 0.103, 0.117))),
-        ("ubuntu-irc/ubuntu_irc.jsonl.gz", Expected((463.2, 146.9, 122.8), (0.040, 0.135, 0.174))),
+        pytest.param(
+            "ubuntu-irc/ubuntu_irc.jsonl.gz",
+            Expected((463.2, 146.9, 122.8), (0.040, 0.135, 0.174)),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_corpora_in_words(cache: Path, name: str, expected: Expected) -> None:
@@ -164,10 +168,11 @@ def test_the_corpora_in_words(cache: Path, name: str, expected: Expected) -> Non
             0.005,
         ),
         # Half a point, but for the bigram's accuracy: .161 here.
-        (
+        pytest.param(
             "ubuntu-irc/ubuntu_irc.jsonl.gz",
             Expected((403, 112, 88), (0.041, 0.167, 0.214)),
             0.006,
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -17,8 +17,6 @@ from fedsi.models.recurrent import Recurrent
 from tests.fedsi.learning.test_step_by_hand import VOCABULARY, batch_of
 from tests.own_models import Gru, Tied
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CLIENTS = [
     ClientSettings(learning_rate=0.3),
     ClientSettings(learning_rate=0.3, weight_decay=0.1),

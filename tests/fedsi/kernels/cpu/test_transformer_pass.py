@@ -30,8 +30,6 @@ from tests.fedsi.learning.test_step_by_hand import (
     stray,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 POSITIONS = sorted(ENCODINGS)
 LENGTHS = st.lists(st.integers(1, 11), min_size=1, max_size=5)
 
