@@ -25,19 +25,15 @@ from fedsi.seeds import Seed
 from server.cohorts.availability import Trace, read_trace
 from server.cohorts.canaries import with_canaries
 from server.cohorts.sampling import check_cohort_size
+from server.configuration import RunConfiguration
 from server.example_privacy import example_privacy
 from server.nodes import Hosts, fetch_vocabulary, resolve
-from server.observer import current
 from server.privacy import SCORES, Privacy, privacy_of
-from server.rounds import RoundRecord, State, has_diverged, initial_state, run_rounds
+from server.rounds import Observer, RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.summary import model_file, not_private, summarise_run
 from server.secret import cohort_seed
-
-FOLDER, OVERWRITE, RESUME = "run.folder", "run.overwrite", "run.resume"
-OTHER_MACHINE, ENGINE, WORKERS = "run.other-machine", "run.engine", "run.workers"
-"""Keys of the run's configuration beside those of the experiment. No folder: nothing is written."""
 
 CHECKPOINT_SECONDS = 60.0
 """A run of longer rounds keeps each of them, also those without an evaluation."""
@@ -50,29 +46,37 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the experiment that the run's configuration describes.
+    """Run the experiment that Flower's run configuration describes."""
+    serve(grid, context, RunConfiguration.from_flower(context.run_config))
+
+
+def serve(
+    grid: Grid, context: Context, config: RunConfiguration, observers: Sequence[Observer] = ()
+) -> None:
+    """Run an experiment and leave its result in the context's state.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        context: Where the result goes.
+        config: The experiment, and how to run it.
+        observers: Called after each round, in this order.
 
     Raises:
         UserError: The experiment, its corpus or its folder cannot be used.
         NodesError: No node can serve it.
         ParticipationError: Its epsilon would not hold.
     """
-    config = dict(context.run_config)
-    place = str(config.pop(FOLDER, ""))
-    resume, overwrite = bool(config.pop(RESUME, False)), bool(config.pop(OVERWRITE, False))
-    other_machine = bool(config.pop(OTHER_MACHINE, False))
-    engine, workers = str(config.pop(ENGINE, "deployed")), config.pop(WORKERS, None)
-    experiment = Experiment().updated(config)
-    facts = provenance(experiment, engine, int(workers) if workers else None)
-    folder = RunFolder(Path(place)) if place else None
+    experiment = config.experiment
+    facts = provenance(experiment, config.engine, config.workers)
+    folder = RunFolder(config.folder) if config.folder else None
     with folder.held() if folder else nullcontext():
-        if folder and resume and (finished := _finished(folder, experiment)):
+        if folder and config.resume and (finished := _finished(folder, experiment)):
             _hand_over(context, *finished)
             return
-        if folder and resume:
-            facts = _continued(folder, facts, other_machine=other_machine)
-        progress, hosts = _begin(grid, experiment, folder, overwrite=overwrite, resume=resume)
-        progress.provenance = facts
+        if folder and config.resume:
+            facts = _continued(folder, facts, other_machine=config.other_machine)
+        progress, hosts = _begin(grid, config, folder)
+        progress.provenance, progress.observers = facts, observers
         if folder:
             folder.save_provenance(facts)
         seed = cohort_seed(experiment, folder, progress.state.round_number)
@@ -81,9 +85,10 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _begin(
-    grid: Grid, experiment: Experiment, folder: RunFolder | None, *, overwrite: bool, resume: bool
+    grid: Grid, config: RunConfiguration, folder: RunFolder | None
 ) -> tuple["_Progress", Hosts]:
     """Find the nodes, check that they can serve the experiment, and claim the folder."""
+    experiment = config.experiment
     hosts = Hosts(grid, experiment)
     nodes, description = hosts.connected(), hosts.description
     check_cohort_size(experiment, with_canaries(experiment, description.training_clients))
@@ -94,9 +99,9 @@ def _begin(
     state = initial_state(experiment, description, private)
     progress = _Progress(experiment, description, trace, private, state, folder)
     if folder:
-        folder.claim(experiment, overwrite=overwrite, resume=resume)
+        folder.claim(experiment, overwrite=config.overwrite, resume=config.resume)
         folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment))
-        if resume:
+        if config.resume:
             progress.resume(folder)
     return progress, hosts
 
@@ -176,6 +181,7 @@ class _Progress:
     folder: RunFolder | None
     records: list[RoundRecord] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    observers: Sequence[Observer] = ()
     _kept_at: float = field(default_factory=time.monotonic)
     """When the last checkpoint was written."""
 
@@ -209,7 +215,8 @@ class _Progress:
                 self.records.append(record)
                 self.state = state
                 self._keep(record)
-                current.get()(self.experiment, record)
+                for observer in self.observers:
+                    observer(self.experiment, record)
         except BaseException:
             self._save_checkpoint()
             raise

@@ -74,6 +74,10 @@ class RoundRecord:
     and would perhaps not be lost another time."""
 
 
+Observer = Callable[[Experiment, RoundRecord], None]
+"""Told of each round when it has ended."""
+
+
 def initial_state(
     experiment: Experiment, description: Description, private: Privacy | None = None
 ) -> State:

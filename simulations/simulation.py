@@ -1,7 +1,7 @@
 """One experiment on this machine: population, engine, both apps, plots."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +17,15 @@ from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
-from fedsi.experiment import Experiment, Scalar
+from fedsi.experiment import Experiment
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters
 from fedsi.models.parameters import Parameters
 from fedsi.tasks.table import task_of
-from server.app import (
-    ENGINE,
-    FOLDER,
-    OTHER_MACHINE,
-    OVERWRITE,
-    PARAMETERS,
-    RESULT,
-    RESUME,
-    SUMMARY,
-    WORKERS,
-)
-from server.app import app as server_app
-from server.observer import Observer, observing
-from server.rounds import RoundRecord
+from server.app import PARAMETERS, RESULT, SUMMARY, serve
+from server.configuration import RunConfiguration
+from server.rounds import Observer
 from server.runs.folder import RunFolder
 from simulations.engines.in_process import SERVER_NODE, InProcessGrid
 from simulations.engines.node import RUN_ID
@@ -97,15 +86,15 @@ def simulate(
             folder.forget()
             return Result(summary, folder.model())
     Products(experiment.client)  # refuses a precision that this processor lacks
-    config: dict[str, Scalar] = {
-        **experiment.flat(),
-        FOLDER: str(folder.path if folder else ""),
-        OVERWRITE: overwrite,
-        RESUME: resume,
-        OTHER_MACHINE: other_machine,
-        ENGINE: "in-process",
-        WORKERS: workers,
-    }
+    config = RunConfiguration(
+        experiment,
+        folder=folder.path if folder else None,
+        overwrite=overwrite,
+        resume=resume,
+        other_machine=other_machine,
+        engine="in-process",
+        workers=workers,
+    )
     with folder.held() if folder else nullcontext():
         population = prepare(experiment.data, cache, progress, corpus)
         description = open_population(population).description
@@ -114,8 +103,7 @@ def simulate(
             check_footprint(experiment, layout.size, workers)
         if on_corpus:
             on_corpus(description)
-        with observing(on_round or _ignore):
-            state = _run(population, workers, experiment.server.round_timeout, config)
+        state = _run(population, workers, config, [on_round] if on_round else [])
         if folder:
             _draw_curves(folder)
     parameters = state.array_records[PARAMETERS][PARAMETERS].numpy()
@@ -123,17 +111,19 @@ def simulate(
     return Result(summary, _named(experiment, summary["vocabulary_size"], parameters))
 
 
-def _run(population: Path, workers: int, longest: float, config: dict[str, Scalar]) -> RecordDict:
-    """Run the server's app over nodes of this machine and return what it leaves."""
+def _run(
+    population: Path, workers: int, config: RunConfiguration, observers: Sequence[Observer]
+) -> RecordDict:
+    """Run the server over nodes of this machine and return what it leaves."""
     context = Context(
         run_id=RUN_ID,
         node_id=SERVER_NODE,
         node_config={},
         state=RecordDict(),
-        run_config=config,
+        run_config=config.to_flower(),
     )
-    with InProcessGrid(population, workers, longest) as grid:
-        server_app(grid, context)
+    with InProcessGrid(population, workers, config.experiment.server.round_timeout) as grid:
+        serve(grid, context, config, observers)
     return context.state
 
 
@@ -160,7 +150,3 @@ def _draw_curves(run: RunFolder) -> None:
 def _named(experiment: Experiment, vocabulary: int, flat: NDArray[np.float32]) -> Parameters:
     # The size is the summary's: the population may have been removed from the cache meanwhile.
     return all_parameters(build_model(experiment, vocabulary), torch.from_numpy(flat))
-
-
-def _ignore(_experiment: Experiment, _record: RoundRecord) -> None:
-    """Let the round pass."""

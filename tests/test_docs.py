@@ -1,5 +1,6 @@
 """The documentation says what is there: keys, formats, commands that parse, code that runs."""
 
+import json
 import re
 import shlex
 from itertools import pairwise
@@ -10,7 +11,9 @@ import pytest
 from fedsi import Experiment
 from fedsi.data.formats.table import FORMATS
 from fedsi.experiment import parse_overrides
+from fedsi.experiment.keys import page
 from simulations import simulate
+from simulations.cli.main import main
 from simulations.presets import load_preset
 from simulations.studies.tradeoff import without_noise
 
@@ -39,14 +42,27 @@ def fenced(page: str, language: str) -> list[str]:
     return block.findall((ROOT / page).read_text())
 
 
-def _keys_section() -> str:
-    return (ROOT / "docs/tutorial.md").read_text().partition("## Keys")[2].partition("\n## ")[0]
+def test_the_page_of_keys_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "--markdown"]) == 0
+    assert (ROOT / "docs/keys.md").read_text() == capsys.readouterr().out, (
+        "write it anew: fedsi keys --markdown > docs/keys.md"
+    )
 
 
-def test_the_tutorial_has_every_key_and_no_other() -> None:
-    table = re.findall(r"^\| (`[a-z]+\.\w+`.*?) \|", _keys_section(), re.MULTILINE)
-    named = {name for cell in table for name in re.findall(r"`([\w.]+)`", cell)}
-    assert named == set(Experiment().flat()) - {"seed"}
+def test_the_page_has_every_key_and_a_meaning_for_it() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| `.+` \| .+ \| (.+) \|$", page(), re.MULTILINE)
+    assert [name for name, _ in rows] == list(Experiment().flat())
+
+
+def test_keys_are_found_by_section_and_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "server", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {key["name"].partition(".")[0] for key in found} == {"server"}
+    assert main(["keys", "server.rounds", "--json"]) == 0
+    (rounds,) = json.loads(capsys.readouterr().out)
+    assert (rounds["default"], rounds["meaning"]) == ("50", "Number of rounds.")
+    assert main(["keys", "servr"]) == 2
+    assert "did you mean server" in capsys.readouterr().err
 
 
 def test_every_format_has_a_command() -> None:

@@ -9,10 +9,19 @@ from pathlib import Path
 
 import pytest
 from flwr.clientapp import ClientApp
+from flwr.common.config import flatten_dict
 from flwr.serverapp import ServerApp
 
 from fedsi import Experiment
-from server.app import FOLDER, OVERWRITE, RESUME
+from server.configuration import (
+    EXPERIMENT,
+    FOLDER,
+    OVERWRITE,
+    RESUME,
+    SEED,
+    TRUST,
+    RunConfiguration,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
@@ -28,19 +37,11 @@ def test_flower_finds_both_apps() -> None:
     assert isinstance(found["clientapp"], ClientApp)
 
 
-def test_flowers_configuration_is_an_experiment() -> None:
-    sections = PROJECT["tool"]["flwr"]["app"]["config"]
-    flat = {
-        f"{name}.{key}": value
-        for name, section in sections.items()
-        if isinstance(section, dict)
-        for key, value in section.items()
-    }
-    own = {key: flat.pop(key) for key in (FOLDER, RESUME, OVERWRITE)}
-    assert own == {FOLDER: "", RESUME: False, OVERWRITE: False}
-    assert Experiment().updated(flat).server.rounds == 5
+def test_flowers_configuration_lists_no_key_of_an_experiment() -> None:
+    config = flatten_dict(PROJECT["tool"]["flwr"]["app"]["config"])
+    assert RunConfiguration.from_flower(config) == RunConfiguration(Experiment())
     # Flower refuses to override a key that does not stand there.
-    assert flat.keys() == Experiment().flat().keys() - {"seed"}
+    assert list(config) == [EXPERIMENT, SEED, FOLDER, OVERWRITE, RESUME, TRUST]
 
 
 def test_the_wheel_holds_the_four_packages_only(tmp_path: Path) -> None:

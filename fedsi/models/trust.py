@@ -13,7 +13,7 @@ from pathlib import Path
 from fedsi.errors import UserError
 
 
-def check_trusted(architecture: str, file: Path) -> None:
+def check_trusted(architecture: str, file: Path, allow: str = "--trust") -> None:
     """Refuse a model that a file names and that lies where the file's author could have put it.
 
     A module is trusted in the working folder, where it is the user's own, and in an installed
@@ -24,6 +24,7 @@ def check_trusted(architecture: str, file: Path) -> None:
         architecture: ``model.architecture``, a built-in name or an import path.
         file: The experiment or the run's folder that names it. A module inside a run's folder came
             with it, and is not the user's own.
+        allow: What the user would say to allow it.
 
     Raises:
         UserError: The module lies elsewhere.
@@ -36,7 +37,7 @@ def check_trusted(architecture: str, file: Path) -> None:
         return
     raise UserError(
         f"{file} asks for the model {architecture!r}, whose code is {place}, neither in the "
-        "working folder nor installed; read that file, and allow it to run with --trust"
+        f"working folder nor installed; read that file, and allow it to run with {allow}"
     )
 
 

@@ -26,6 +26,7 @@ from simulations.cli.compare import compare
 from simulations.cli.data import data
 from simulations.cli.evaluate import evaluate
 from simulations.cli.export import export
+from simulations.cli.keys import keys
 from simulations.cli.lengths import lengths
 from simulations.cli.predict import generate, predict
 from simulations.cli.presets import presets
@@ -55,6 +56,7 @@ app.command()(export)
 app.command()(audit)
 app.command()(privacy)
 app.command()(presets)
+app.command()(keys)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 

@@ -12,8 +12,7 @@ from simulations.cli.display import Display
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
-    from server.observer import Observer
-    from server.rounds import RoundRecord
+    from server.rounds import Observer, RoundRecord
 
 _SHOWN = {
     "status": "status",

@@ -22,8 +22,7 @@ from fedsi.messages import Outcome, Train
 from server.aggregation import train_cohort
 from server.exchange import _records
 from server.nodes import NodesError
-from server.observer import Observer
-from server.rounds import RoundRecord, initial_state
+from server.rounds import Observer, RoundRecord, initial_state
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import RunFolder
 from simulations import simulate

@@ -16,8 +16,9 @@ from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.synthetic import SyntheticPopulation
 from fedsi.data.vocabulary import load_vocabulary
-from server.app import FOLDER, PARAMETERS, RESULT, RESUME, SUMMARY
+from server.app import PARAMETERS, RESULT, SUMMARY
 from server.app import app as server_app
+from server.configuration import RunConfiguration
 from server.rounds import RoundRecord
 from simulations import simulate
 from simulations.presets import load_preset
@@ -124,7 +125,7 @@ def test_flowers_server_too_hands_over_a_finished_run(
 ) -> None:
     first = simulate(smoke, out=tmp_path, cache=cache)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    config = {**smoke.flat(), FOLDER: str(tmp_path), RESUME: True}
+    config = RunConfiguration(smoke, folder=tmp_path, resume=True).to_flower()
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
     server_app(FakeGrid({}), context)
     assert json.loads(str(context.state.config_records[RESULT][SUMMARY])) == first.summary

@@ -1,0 +1,52 @@
+"""``fedsi keys``: what an experiment's keys are, and what they may be."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from simulations.cli import options
+
+if TYPE_CHECKING:
+    from fedsi.experiment.keys import Section
+
+
+def keys(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SECTION | KEY]",
+            help="Such as server, or server.rounds; all keys without it.",
+            show_default=False,
+        ),
+    ] = None,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, as in docs/keys.md.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """List the keys of an experiment: default, what is allowed, meaning."""
+    from fedsi.experiment.keys import keys_of, markdown, page, sections
+
+    chosen = keys_of(name) if name else sections()
+    if as_json:
+        typer.echo(json.dumps([asdict(key) for section in chosen for key in section.keys]))
+    elif as_markdown:
+        typer.echo((markdown(chosen) if name else page()).rstrip("\n"))
+    else:
+        for section in chosen:
+            options.output().print(_table(section))
+
+
+def _table(section: "Section") -> Table:
+    title = f"{section.name}: {section.about}" if section.name else section.about
+    table = Table(title=title.replace("``", ""), title_justify="left")
+    table.add_column("key", overflow="fold")
+    for heading in ("default", "allowed", "meaning"):
+        table.add_column(heading)
+    for key in section.keys:
+        texts = (key.name, key.default, key.allowed, key.meaning)
+        table.add_row(*(text.replace("``", "") for text in texts))
+    return table
