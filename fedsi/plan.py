@@ -6,9 +6,11 @@ noise. Which accounting is valid follows from how cohorts are drawn and how nois
 
 import math
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from typing import Literal, get_args
 
 from fedsi.errors import UserError
+from fedsi.privacy.mechanisms.kind import Accounting
+from fedsi.privacy.mechanisms.table import accounting_of
 from fedsi.schedule import SCHEDULES, Schedule
 
 LARGEST_NOISE_MULTIPLIER = 1e6
@@ -16,60 +18,9 @@ LARGEST_DELTA = 0.5
 """Of 1 / population, from which on a delta is said to be large."""
 
 
-class Accounting(Enum):
-    """How the rounds of a run are accounted for; ``fedsi.privacy.accounting`` does it."""
-
-    INCLUDED_BY_CHANCE = auto()
-    """Independent Gaussian noise; each client is in a round by a coin of its own."""
-    FIXED_SIZE = auto()
-    """Independent Gaussian noise; cohorts of fixed size, uniform without replacement."""
-    KEPT_APART = auto()
-    """One release of ``C X + Z`` for all rounds, of clients whose participations are kept apart."""
-
-
-ACCOUNTINGS = {
-    ("gaussian", "poisson"): Accounting.INCLUDED_BY_CHANCE,
-    ("gaussian", "uniform"): Accounting.FIXED_SIZE,
-    ("tree", "shuffled"): Accounting.KEPT_APART,
-    ("banded", "shuffled"): Accounting.KEPT_APART,
-    ("blt", "shuffled"): Accounting.KEPT_APART,
-}
-"""The accounting of each mechanism with each sampling. What is not here is refused: noise that
-nothing is known of must not be priced as if it were another's."""
-
-MECHANISMS = tuple(dict.fromkeys(mechanism for mechanism, _ in ACCOUNTINGS))
-SAMPLINGS = tuple(dict.fromkeys(sampling for _, sampling in ACCOUNTINGS))
-
-
-def accounting_of(mechanism: str, sampling: str) -> Accounting:
-    """Return how noise and cohorts are accounted for together.
-
-    Raises:
-        UserError: They have no valid accounting; why not, and what to use instead.
-    """
-    accounting = ACCOUNTINGS.get((mechanism, sampling))
-    if accounting is None:
-        raise UserError(
-            f"privacy.mechanism={mechanism} with server.sampling={sampling} has no valid "
-            f"accounting: {_why_not(mechanism, sampling)}"
-        )
-    return accounting
-
-
-def _why_not(mechanism: str, sampling: str) -> str:
-    if (mechanism, sampling) == ("gaussian", "shuffled"):
-        return (
-            "a client's turn is known in shuffled passes, so sampling amplifies nothing; use "
-            "server.sampling=poisson, or privacy.mechanism=banded with privacy.bands=1"
-        )
-    if mechanism in MECHANISMS and sampling in SAMPLINGS:
-        return (
-            "correlated noise is accounted for clients whose participations are kept apart, which "
-            f"{sampling} sampling does not do; use server.sampling=shuffled with "
-            "server.min_separation, or privacy.mechanism=gaussian"
-        )
-    known = ", ".join(f"{one} with {other}" for one, other in ACCOUNTINGS)
-    return f"it is none of those that can be accounted for; choose {known}"
+Sampling = Literal["uniform", "poisson", "shuffled"]
+"""How cohorts are drawn: of fixed size, each client by its own coin, or in shuffled passes."""
+SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 
 def usual_delta(population: int) -> float:
@@ -101,7 +52,7 @@ class Plan:
     """
 
     mechanism: str
-    """One of ``MECHANISMS``."""
+    """A name of ``fedsi.privacy.mechanisms.table``."""
     sampling: str
     """One of ``SAMPLINGS``."""
     population: int

@@ -19,6 +19,7 @@ from fedsi.messages import Outcome
 from fedsi.plan import Plan
 from fedsi.privacy.adaptive import count_noise, next_clip_norm, update_noise_multiplier
 from fedsi.privacy.canaries import scores
+from fedsi.privacy.mechanisms.kind import Accounting
 from fedsi.privacy.participation import Participations, none_yet, record
 from fedsi.privacy.streams import noise_key, normal_for_count, round_key, standard_normal
 from fedsi.sums.fixed_point import decode
@@ -27,7 +28,7 @@ from server.cohorts.canaries import with_canaries
 
 if TYPE_CHECKING:
     from fedsi.privacy.accounting import Price
-    from fedsi.privacy.mechanisms import Mechanism
+    from fedsi.privacy.mechanisms.mechanism import Mechanism
 
 # The libraries behind accounting and mechanisms take a second to import, which a run without
 # privacy need not pay: they are imported where they are used.
@@ -195,7 +196,7 @@ class Privacy:
         from fedsi.privacy.mechanisms import secure  # noqa: PLC0415
 
         grid = scale * 2.0**FRACTION_BITS
-        if self.plan.mechanism == "gaussian":
+        if self.plan.accounting is not Accounting.KEPT_APART:
             return secure.discrete_gaussian(grid, size)
 
         def fresh(_: int) -> NDArray[np.float64]:
@@ -255,7 +256,7 @@ def privacy_of(
         accounted_plan,
         simulated_noise_multiplier,
     )
-    from fedsi.privacy.mechanisms import build  # noqa: PLC0415
+    from fedsi.privacy.mechanisms.table import build  # noqa: PLC0415
 
     settings = experiment.privacy
     if settings.canaries and (settings.population or settings.cohort_size):

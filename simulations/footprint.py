@@ -2,6 +2,7 @@
 
 from fedsi.experiment import Experiment
 from fedsi.memory import check_memory
+from fedsi.privacy.mechanisms.table import MECHANISMS
 
 PROCESS = 200 << 20
 """Bytes of Python with the libraries."""
@@ -44,10 +45,5 @@ def _moments(experiment: Experiment) -> int:
 
 def _remembered(experiment: Experiment) -> int:
     """Return how many vectors of earlier noise the mechanism keeps."""
-    privacy, server = experiment.privacy, experiment.server
-    kept = {
-        "banded": (privacy.bands or server.min_separation or 1) - 1,
-        "blt": privacy.buffers or 1,
-        "tree": (privacy.restart_every or server.rounds).bit_length(),
-    }
-    return kept.get(privacy.mechanism, 0)
+    mechanism = experiment.privacy.mechanism
+    return 0 if mechanism == "none" else MECHANISMS[mechanism].vectors(experiment)

@@ -26,7 +26,7 @@ from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
 from fedsi.files import read_text
 from fedsi.limits import largest_contribution
-from fedsi.plan import accounting_of
+from fedsi.privacy.mechanisms.table import accounting_of
 
 LARGEST_FILE = 1 << 20
 """Bytes of an experiment's file."""

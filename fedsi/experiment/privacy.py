@@ -2,25 +2,43 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, FiniteFloat, Strict, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, Strict, model_validator
 
+from fedsi.errors import UserError
 from fedsi.experiment.field_types import (
     Flag,
     Fraction,
+    Name,
     OptionalCount,
     OptionalFraction,
     OptionalNonNegative,
     OptionalNumber,
     Settings,
 )
+from fedsi.privacy.mechanisms.table import MECHANISMS
+from fedsi.tables import without_effect
 
 FEWEST_CANARIES = 50
+OWN_KEYS = ("bands", "buffers", "restart_every")
+"""Keys that only some mechanisms have; which ones, they say themselves."""
+
+
+def _known(mechanism: str) -> str:
+    """Refuse a name that no mechanism has."""
+    try:
+        return MECHANISMS.known(mechanism, besides=["none"])
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 class PrivacySettings(Settings):
     """Differential privacy of a client: its update is clipped, noise is added to the sum."""
 
-    mechanism: Literal["none", "gaussian", "tree", "banded", "blt"] = "none"
+    mechanism: Annotated[
+        Name,
+        AfterValidator(_known),
+        Field(json_schema_extra=lambda schema: schema.update(enum=["none", *MECHANISMS])),
+    ] = "none"
     """How noise is added: not at all, anew each round, or correlated over rounds."""
     clipping: Literal["flat", "per_layer", "adaptive"] = "flat"
     """The whole update to ``clip_norm``; each of L parameters to ``clip_norm / sqrt(L)``; or the
@@ -74,15 +92,13 @@ class PrivacySettings(Settings):
         ]
         if self.mechanism == "none" and given:
             raise ValueError(
-                f"privacy.{given[0]} has no effect with privacy.mechanism=none; choose gaussian, "
-                "tree, banded or blt, or leave it out"
+                without_effect(f"privacy.{given[0]}", "privacy.mechanism", "none", list(MECHANISMS))
             )
-        foreign = {"bands": "banded", "buffers": "blt", "restart_every": "tree"}
         for name in given:
-            if foreign.get(name, self.mechanism) != self.mechanism:
+            if name in OWN_KEYS and name not in MECHANISMS[self.mechanism].keys:
+                owners = [owner for owner in MECHANISMS if name in MECHANISMS[owner].keys]
                 raise ValueError(
-                    f"privacy.{name} has no effect with privacy.mechanism={self.mechanism}; set "
-                    f"privacy.mechanism={foreign[name]} or leave it out"
+                    without_effect(f"privacy.{name}", "privacy.mechanism", self.mechanism, owners)
                 )
         return self
 
@@ -95,7 +111,7 @@ class PrivacySettings(Settings):
                 f"privacy.mechanism={self.mechanism} needs either privacy.noise_multiplier or "
                 "privacy.target_epsilon; set one of the two"
             )
-        if self.clipping == "adaptive" and self.mechanism != "gaussian":
+        if self.clipping == "adaptive" and not MECHANISMS[self.mechanism].is_independent:
             raise ValueError(
                 f"privacy.clipping=adaptive with privacy.mechanism={self.mechanism} has no valid "
                 "accounting: noise of earlier rounds is scaled by their clip norms; use "

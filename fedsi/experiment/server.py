@@ -12,6 +12,7 @@ from fedsi.experiment.field_types import (
     PositiveNumber,
     Settings,
 )
+from fedsi.plan import Sampling
 from fedsi.schedule import Schedule
 
 
@@ -22,7 +23,7 @@ class ServerSettings(Settings):
     """Number of rounds."""
     cohort_size: Count = 20
     """Clients of a round; with Poisson sampling the expected number of them."""
-    sampling: Literal["uniform", "poisson", "shuffled"] = "uniform"
+    sampling: Sampling = "uniform"
     """How cohorts are drawn: of fixed size, each client by its own coin, or in shuffled passes."""
     cohort_cap: OptionalCount = None
     """Largest cohort of Poisson sampling; a larger draw is cut at random; none for no cap."""

@@ -23,9 +23,11 @@ from scipy import optimize
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from fedsi.plan import LARGEST_NOISE_MULTIPLIER, Accounting, Plan, usual_delta
+from fedsi.plan import LARGEST_NOISE_MULTIPLIER, Plan, usual_delta
 from fedsi.privacy import sampled, zcdp
-from fedsi.privacy.mechanisms import Mechanism, build
+from fedsi.privacy.mechanisms.kind import Accounting
+from fedsi.privacy.mechanisms.mechanism import Mechanism
+from fedsi.privacy.mechanisms.table import build
 
 LEAST_NOISE_MULTIPLIER = 1e-3
 """With less noise epsilon is reported as infinite; it would be in the hundreds of thousands."""

@@ -1,12 +1,16 @@
 """``fedsi privacy``: what a private run would cost, without running it."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from fedsi.errors import UserError
-from fedsi.plan import MECHANISMS, SAMPLINGS, large_delta, usual_delta
+from fedsi.plan import SAMPLINGS, large_delta, usual_delta
+from fedsi.privacy.mechanisms.kind import Kind
+from fedsi.privacy.mechanisms.table import MECHANISMS
 from fedsi.schedule import SCHEDULES
+from fedsi.tables import without_effect
 from simulations.cli import options
 
 
@@ -18,7 +22,7 @@ def privacy(
         str | None,
         typer.Option(
             metavar="|".join(SAMPLINGS),
-            help="How cohorts are drawn; by default poisson for gaussian, else shuffled.",
+            help="How cohorts are drawn; by default the usual way for the mechanism.",
         ),
     ] = None,
     population: Annotated[int, typer.Option(min=1, help="Clients that can take part.")] = 100_000,
@@ -80,25 +84,19 @@ def privacy(
 
     if noise_multiplier is not None and target_epsilon is not None:
         raise UserError("give either --noise-multiplier or --target-epsilon, not both")
-    correlated, optimised = ("tree", "banded", "blt"), ("banded", "blt")
-    given = {
-        "bands": (bands is not None, ("banded",)),
-        "buffers": (buffers is not None, ("blt",)),
-        "restart-every": (restart_every is not None, ("tree",)),
-        "participations": (participations is not None, correlated),
-        "momentum": (momentum > 0, optimised),
-        "schedule": (schedule != "constant", optimised),
-    }
-    for option, (is_given, owners) in given.items():
-        if is_given and mechanism in MECHANISMS and mechanism not in owners:
-            raise UserError(f"--{option} is for --mechanism {' or '.join(owners)}; leave it out")
+    kind = MECHANISMS[mechanism]
+    if participations is not None and kind.is_independent:
+        raise _not_for(mechanism, "participations", lambda kind: not kind.is_independent)
+    for option, is_given in {"momentum": momentum > 0, "schedule": schedule != "constant"}.items():
+        if is_given and not kind.is_optimised:
+            raise _not_for(mechanism, option, lambda kind: kind.is_optimised)
     # A run of these settings, so that what a run refuses is not priced.
     experiment = Experiment().updated(
         {
             "server.rounds": rounds,
             "server.cohort_size": cohort_size,
             "server.cohort_cap": cohort_cap,
-            "server.sampling": sampling or ("poisson" if mechanism == "gaussian" else "shuffled"),
+            "server.sampling": sampling or next(iter(kind.samplings)),
             "server.min_separation": min_separation,
             "server.averaging": "uniform",
             "server.optimizer": "sgdm",
@@ -118,3 +116,9 @@ def privacy(
     caution = large_delta(experiment.privacy.delta or usual_delta(population), population)
     if caution:
         options.messages().print(f"warning: {caution}", highlight=False, soft_wrap=True)
+
+
+def _not_for(mechanism: str, option: str, owns: Callable[[Kind], bool]) -> UserError:
+    """Return the error of an option that the mechanism makes nothing of."""
+    owners = [name for name in MECHANISMS if owns(MECHANISMS[name])]
+    return UserError(without_effect(f"--{option}", "--mechanism", mechanism, owners))

@@ -65,8 +65,11 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
         (["--mechanism=laplace"], "privacy.mechanism = 'laplace' is not allowed"),
         (["--mechanism=blt", "--sampling=poisson"], "has no valid accounting"),
         (["--sampling=shuffled"], "has no valid accounting"),
-        (["--bands=3"], "--bands is for --mechanism banded"),
-        (["--mechanism=blt", "--restart-every=3"], "--restart-every is for --mechanism tree"),
+        (
+            ["--bands=3"],
+            "bands has no effect with privacy.mechanism=gaussian; set privacy.mechanism=banded",
+        ),
+        (["--mechanism=blt", "--restart-every=3"], "set privacy.mechanism=tree or leave it out"),
         (["--delta=0"], "delta = 0.0 is not allowed"),
         (["--delta=1e-15"], "is below 1e-11"),
         (["--population=10"], "a cohort of 1000 is more than the population of 10"),
@@ -79,8 +82,11 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
             ["--mechanism=blt", "--schedule=warm_up", "--warm-up-rounds=1001"],
             "leaves too few of the server.rounds (1000)",
         ),
-        (["--schedule=cosine"], "--schedule is for --mechanism banded or blt"),
-        (["--participations=1"], "--participations is for --mechanism tree or banded or blt"),
+        (
+            ["--schedule=cosine"],
+            "--schedule has no effect with --mechanism=gaussian; set --mechanism=banded or blt",
+        ),
+        (["--participations=1"], "set --mechanism=tree or banded or blt or leave it out"),
         (
             ["--warm-up-rounds=3"],
             "server.warm_up_rounds has no effect with server.schedule=constant",

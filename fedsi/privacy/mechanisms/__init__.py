@@ -1,6 +1,1 @@
-"""How noise is made: one module per mechanism, one line each in ``table``."""
-
-from fedsi.privacy.mechanisms.mechanism import Fresh, Mechanism, State
-from fedsi.privacy.mechanisms.table import build
-
-__all__ = ["Fresh", "Mechanism", "State", "build"]
+"""How noise is made: one module for each mechanism, and one line of ``table`` that names it."""

@@ -28,7 +28,9 @@ from scipy.signal import fftconvolve, lfilter
 from torch import Tensor
 
 from fedsi.errors import UserError
+from fedsi.experiment import Experiment
 from fedsi.plan import Plan
+from fedsi.privacy.mechanisms.kind import APART, Accounting, Kind
 from fedsi.privacy.mechanisms.mechanism import Fresh, State
 from fedsi.privacy.mechanisms.workload import (
     Workload,
@@ -296,3 +298,18 @@ def toeplitz_column(rounds: int, bands: int, momentum: float) -> NDArray[np.floa
     tail = minimize(loss, start, jac=True, method="L-BFGS-B").x if bands > 1 else start
     first: NDArray[np.float64] = np.concatenate([[1.0], tail])
     return first / np.linalg.norm(first)
+
+
+def _vectors(experiment: Experiment) -> int:
+    """Return the rounds of earlier noise that are kept."""
+    return (experiment.privacy.bands or experiment.server.min_separation or 1) - 1
+
+
+KIND = Kind(
+    build,
+    samplings={"shuffled": Accounting.KEPT_APART},
+    otherwise=APART,
+    keys=frozenset({"bands"}),
+    is_optimised=True,
+    vectors=_vectors,
+)

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from fedsi.experiment import Experiment
 from fedsi.plan import Plan
+from fedsi.privacy.mechanisms.kind import APART, Accounting, Kind
 from fedsi.privacy.mechanisms.mechanism import Fresh, State
 from fedsi.privacy.mechanisms.workload import Workload, workload_of
 
@@ -199,3 +201,18 @@ def _rounded(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     weights = residues(decays, zeros)
     return decays.astype(np.float32).astype(float), weights.astype(np.float32).astype(float)
+
+
+def _vectors(experiment: Experiment) -> int:
+    """Return the buffers; where their number is optimised, the least."""
+    return experiment.privacy.buffers or 1
+
+
+KIND = Kind(
+    build,
+    samplings={"shuffled": Accounting.KEPT_APART},
+    otherwise=APART,
+    keys=frozenset({"buffers"}),
+    is_optimised=True,
+    vectors=_vectors,
+)

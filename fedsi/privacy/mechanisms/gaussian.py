@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.plan import Plan
+from fedsi.privacy.mechanisms.kind import Accounting, Kind
 from fedsi.privacy.mechanisms.mechanism import Fresh, State
 
 
@@ -36,3 +37,14 @@ class Gaussian:
 def build(plan: Plan) -> Gaussian:  # noqa: ARG001
     """Return the mechanism, which is the same for every plan."""
     return Gaussian()
+
+
+KIND = Kind(
+    build,
+    samplings={
+        "poisson": Accounting.INCLUDED_BY_CHANCE,
+        "uniform": Accounting.FIXED_SIZE,
+    },
+    otherwise="a client's turn is known in shuffled passes, so sampling amplifies nothing; use "
+    "server.sampling=poisson, or privacy.mechanism=banded with privacy.bands=1",
+)

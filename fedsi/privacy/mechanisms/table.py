@@ -1,23 +1,47 @@
-"""The table of mechanisms. Their modules are imported when used: optimising needs scipy."""
+"""The table of mechanisms, each of which is a module that ends with its ``KIND``."""
 
-import importlib
+from typing import TYPE_CHECKING
 
-from fedsi.plan import Plan
-from fedsi.privacy.mechanisms.mechanism import Mechanism
+from fedsi.errors import UserError
+from fedsi.privacy.mechanisms.kind import Accounting, Kind
+from fedsi.tables import Table
 
-_MODULES = {
-    "gaussian": "fedsi.privacy.mechanisms.gaussian",
-    "tree": "fedsi.privacy.mechanisms.tree",
-    "banded": "fedsi.privacy.mechanisms.banded",
-    "blt": "fedsi.privacy.mechanisms.blt",
-}
+if TYPE_CHECKING:
+    from fedsi.plan import Plan
+    from fedsi.privacy.mechanisms.mechanism import Mechanism
+
+MECHANISMS = Table(
+    "privacy.mechanism",
+    Kind,
+    "KIND",
+    {
+        "gaussian": "fedsi.privacy.mechanisms.gaussian",
+        "tree": "fedsi.privacy.mechanisms.tree",
+        "banded": "fedsi.privacy.mechanisms.banded",
+        "blt": "fedsi.privacy.mechanisms.blt",
+    },
+)
 
 
-def build(plan: Plan) -> Mechanism:
+def build(plan: "Plan") -> "Mechanism":
     """Return the plan's mechanism, optimised for it where it can be.
 
     Raises:
         UserError: The plan's participations rule the mechanism out.
     """
-    mechanism: Mechanism = importlib.import_module(_MODULES[plan.mechanism]).build(plan)
-    return mechanism
+    return MECHANISMS[plan.mechanism].build(plan)
+
+
+def accounting_of(mechanism: str, sampling: str) -> Accounting:
+    """Return how noise and cohorts are accounted for together.
+
+    Raises:
+        UserError: They have no valid accounting; why not, and what to use instead.
+    """
+    kind = MECHANISMS[mechanism]
+    if sampling not in kind.samplings:
+        raise UserError(
+            f"privacy.mechanism={mechanism} with server.sampling={sampling} has no valid "
+            f"accounting: {kind.otherwise}"
+        )
+    return kind.samplings[sampling]

@@ -26,7 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.experiment import Experiment
 from fedsi.plan import Plan
+from fedsi.privacy.mechanisms.kind import APART, Accounting, Kind
 from fedsi.privacy.mechanisms.mechanism import Fresh, State
 
 
@@ -246,3 +248,17 @@ def _unbeaten(ways: _Ways, impossible: int) -> _Ways:
     known = np.stack([ways.participations[kept], ways.squares[kept]])
     kept = kept[np.append(np.any(np.diff(known, axis=1) != 0, axis=0), True)]
     return _Ways(ways.participations[kept], ways.squares[kept], best[kept])
+
+
+def _vectors(experiment: Experiment) -> int:
+    """Return the heights of a tree."""
+    return (experiment.privacy.restart_every or experiment.server.rounds).bit_length()
+
+
+KIND = Kind(
+    build,
+    samplings={"shuffled": Accounting.KEPT_APART},
+    otherwise=APART,
+    keys=frozenset({"restart_every"}),
+    vectors=_vectors,
+)

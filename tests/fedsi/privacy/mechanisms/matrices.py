@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.plan import Plan
-from fedsi.privacy.mechanisms import Mechanism
+from fedsi.privacy.mechanisms.mechanism import Mechanism
 
 Matrix = NDArray[np.float64]
 

@@ -9,7 +9,6 @@ from scipy.linalg import toeplitz
 
 from fedsi.errors import UserError
 from fedsi.privacy.mechanisms import banded as module
-from fedsi.privacy.mechanisms import build
 from fedsi.privacy.mechanisms.banded import (
     Banded,
     factorised,
@@ -17,6 +16,7 @@ from fedsi.privacy.mechanisms.banded import (
     optimised_square,
     toeplitz_column,
 )
+from fedsi.privacy.mechanisms.table import build
 from fedsi.privacy.mechanisms.workload import Workload
 from fedsi.schedule import Schedule
 from tests.fedsi.privacy.mechanisms.matrices import (

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import toeplitz
 
-from fedsi.privacy.mechanisms import build
 from fedsi.privacy.mechanisms.blt import BufferedToeplitz, column, residues
+from fedsi.privacy.mechanisms.table import build
 from fedsi.schedule import Schedule
 from tests.fedsi.privacy.mechanisms.matrices import (
     Matrix,

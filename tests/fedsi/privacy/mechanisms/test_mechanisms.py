@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from fedsi.plan import MECHANISMS, Plan
-from fedsi.privacy.mechanisms import Mechanism, build
+from fedsi.plan import Plan
+from fedsi.privacy.mechanisms.mechanism import Mechanism
+from fedsi.privacy.mechanisms.table import MECHANISMS, build
 from tests.fedsi.privacy.mechanisms.matrices import (
     draws,
     inverse,

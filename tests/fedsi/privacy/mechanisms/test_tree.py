@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsi.privacy.mechanisms import build
+from fedsi.privacy.mechanisms.table import build
 from fedsi.privacy.mechanisms.tree import Tree, sensitivity
 from tests.fedsi.privacy.mechanisms.matrices import (
     Matrix,

@@ -7,22 +7,33 @@ must be what the price says. The measure is held against faults, too.
 
 import itertools
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedsi import Experiment
+from fedsi import Experiment, UserError
+from fedsi.experiment.keys import keys_of
 from fedsi.messages import TRAINING_COLUMNS
-from fedsi.plan import ACCOUNTINGS, Accounting, Plan
+from fedsi.plan import Plan
 from fedsi.privacy.accounting import epsilon
-from fedsi.privacy.mechanisms import Fresh, State
+from fedsi.privacy.mechanisms.kind import Accounting
+from fedsi.privacy.mechanisms.mechanism import Fresh, State
+from fedsi.privacy.mechanisms.table import MECHANISMS, accounting_of
 from server.aggregation import Aggregate
 from server.privacy import Privacy, privacy_of
+from simulations import simulate
+from simulations.presets import load_preset
+from tests.test_docs import ROOT, fenced
 
+PAIRINGS = [(name, sampling) for name in MECHANISMS for sampling in MECHANISMS[name].samplings]
 ROUNDS, SEPARATION, COHORT = 8, 3, 20
 SIZE = 20_000
 CLIP_NORM, NOISE = 0.5, 0.8
@@ -34,7 +45,7 @@ Rows = NDArray[np.float64]
 
 
 def private(mechanism: str, sampling: str, **settings: Any) -> Privacy:
-    apart = ACCOUNTINGS[mechanism, sampling] is Accounting.KEPT_APART
+    apart = accounting_of(mechanism, sampling) is Accounting.KEPT_APART
     experiment = Experiment(
         server={
             "rounds": ROUNDS,
@@ -100,13 +111,13 @@ def largest_move(covariance: NDArray[np.float64], plan: Plan) -> float:
     return math.sqrt(largest)
 
 
-@pytest.mark.parametrize(("mechanism", "sampling"), list(ACCOUNTINGS))
+@pytest.mark.parametrize(("mechanism", "sampling"), PAIRINGS)
 def test_the_noise_that_is_priced_is_added(mechanism: str, sampling: str) -> None:
     run = private(mechanism, sampling)
     assert faults(released(run), run) == set()
 
 
-@pytest.mark.parametrize(("mechanism", "sampling"), list(ACCOUNTINGS))
+@pytest.mark.parametrize(("mechanism", "sampling"), PAIRINGS)
 def test_secure_noise_is_as_much(mechanism: str, sampling: str) -> None:
     run = private(mechanism, sampling, secure_noise=True)
     assert faults(released(run), run) == set()
@@ -152,8 +163,72 @@ FAULTS: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize(("mechanism", "sampling"), list(ACCOUNTINGS))
+@pytest.mark.parametrize(("mechanism", "sampling"), PAIRINGS)
 def test_planted_faults_are_found(mechanism: str, sampling: str, fault: str) -> None:
     run = private(mechanism, sampling)
     planted = replace(run, mechanism=Faulty(run.mechanism, FAULTS[fault]))
     assert faults(released(planted), planted)
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The mechanism of the documentation: its file, and its line in the table."""
+    (code,) = fenced("docs/add-a-mechanism.md", "python")
+    page = (ROOT / "docs/add-a-mechanism.md").read_text()
+    (line,) = re.finditer(r'^"(\w+)": "[\w.]+",$', page, re.MULTILINE)
+    name = line[1]
+    (tmp_path / f"planted_{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(MECHANISMS.modules, name, f"planted_{name}")
+    return name
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_one_file_and_one_line_are_a_mechanism(planted: str, secure: bool) -> None:
+    run = private(planted, "shuffled", secure_noise=secure)
+    assert faults(released(run), run) == set()
+    assert planted in keys_of("privacy.mechanism")[0].keys[0].allowed
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_a_new_mechanism_are_found(planted: str, fault: str) -> None:
+    run = private(planted, "shuffled")
+    faulty = replace(run, mechanism=Faulty(run.mechanism, FAULTS[fault]))
+    assert faults(released(faulty), faulty)
+
+
+def test_what_a_new_mechanism_does_not_claim_is_refused(planted: str) -> None:
+    with pytest.raises(UserError, match="has no valid accounting"):
+        private(planted, "poisson")
+    with pytest.raises(UserError, match=f"bands has no effect with .*={planted}; set .*=banded"):
+        private(planted, "shuffled", bands=3)
+
+
+def test_a_new_mechanism_trains(planted: str, cache: Path) -> None:
+    experiment = load_preset("smoke").updated(
+        {
+            "server.rounds": 2,
+            "server.sampling": "shuffled",
+            "server.averaging": "uniform",
+            "privacy.mechanism": planted,
+            "privacy.noise_multiplier": 0.5,
+        }
+    )
+    summary = simulate(experiment, cache=cache).summary
+    assert 0 < summary["privacy"]["epsilon"] < math.inf
+
+
+def test_the_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"'guassian' is not allowed: did you mean gaussian\?"):
+        Experiment(privacy={"mechanism": "guassian"})
+
+
+def test_choosing_nothing_loads_no_library() -> None:
+    script = (
+        "import sys, fedsi.experiment, simulations.cli.main;"
+        "print([m for m in ('scipy', 'torch') if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert found.stdout.strip() == "[]", found.stdout + found.stderr
