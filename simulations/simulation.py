@@ -1,7 +1,6 @@
 """One experiment on this machine: population, engine, both apps, plots."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Context, RecordDict
 from numpy.typing import NDArray
 
 from fedsi.data.cache import DEFAULT_CACHE
@@ -23,12 +21,10 @@ from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters
 from fedsi.models.parameters import Parameters
 from fedsi.tasks.table import task_of
-from server.app import PARAMETERS, RESULT, SUMMARY, serve
 from server.configuration import RunConfiguration
 from server.rounds import Observer
 from server.runs.folder import RunFolder
-from simulations.engines.in_process import SERVER_NODE, InProcessGrid
-from simulations.engines.node import RUN_ID
+from simulations.engines.table import ENGINES, USUAL
 from simulations.footprint import check_footprint
 
 
@@ -46,6 +42,7 @@ def simulate(
     experiment: Experiment,
     *,
     workers: int = 1,
+    engine: str = USUAL,
     out: Path | str | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -61,6 +58,7 @@ def simulate(
     Args:
         experiment: What to run.
         workers: Nodes; with more than one, each is a process. The result has the same bits.
+        engine: Where the nodes run: a name of ``simulations.engines.table``.
         out: Folder for the run; None writes nothing.
         overwrite: Replace a run that is there.
         resume: Continue the run that is there.
@@ -76,6 +74,7 @@ def simulate(
         UserError: The experiment, its corpus or its folder cannot be used.
     """
     _check_workers(workers, experiment)
+    ENGINES.known(engine)
     experiment = experiment.located(Path.cwd())
     if corpus is not None:
         experiment = experiment.updated({"data.corpus": corpus.name})
@@ -92,7 +91,7 @@ def simulate(
         overwrite=overwrite,
         resume=resume,
         other_machine=other_machine,
-        engine="in-process",
+        engine=engine,
         workers=workers,
     )
     with folder.held() if folder else nullcontext():
@@ -103,28 +102,12 @@ def simulate(
             check_footprint(experiment, layout.size, workers)
         if on_corpus:
             on_corpus(description)
-        state = _run(population, workers, config, [on_round] if on_round else [])
+        observers = [on_round] if on_round else []
+        trained = ENGINES[engine].run(config, population, observers)
         if folder:
             _draw_curves(folder)
-    parameters = state.array_records[PARAMETERS][PARAMETERS].numpy()
-    summary = json.loads(str(state.config_records[RESULT][SUMMARY]))
-    return Result(summary, _named(experiment, summary["vocabulary_size"], parameters))
-
-
-def _run(
-    population: Path, workers: int, config: RunConfiguration, observers: Sequence[Observer]
-) -> RecordDict:
-    """Run the server over nodes of this machine and return what it leaves."""
-    context = Context(
-        run_id=RUN_ID,
-        node_id=SERVER_NODE,
-        node_config={},
-        state=RecordDict(),
-        run_config=config.to_flower(),
-    )
-    with InProcessGrid(population, workers, config.experiment.server.round_timeout) as grid:
-        serve(grid, context, config, observers)
-    return context.state
+    summary = trained.summary
+    return Result(summary, _named(experiment, summary["vocabulary_size"], trained.parameters))
 
 
 def _check_workers(workers: int, experiment: Experiment) -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from simulations.cli import options
 from simulations.cli.display import Display
+from simulations.engines.table import ENGINES, USUAL
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -49,6 +50,9 @@ def run(
     workers: Annotated[
         int, typer.Option(min=1, help="Node processes; the result has the same bits.")
     ] = 1,
+    engine: Annotated[
+        str, typer.Option(metavar="|".join(ENGINES), help="Where the nodes run.")
+    ] = USUAL,
     out: options.Out = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
@@ -87,6 +91,7 @@ def run(
             result = simulate(
                 experiment,
                 workers=workers,
+                engine=engine,
                 out=folder,
                 overwrite=overwrite,
                 resume=resume,

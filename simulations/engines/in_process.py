@@ -5,7 +5,7 @@ connected by a socket pair. No Ray, no SuperLink, no port, nothing written to di
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -16,6 +16,8 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from clients.app import app
+from server.configuration import RunConfiguration
+from server.rounds import Observer
 from simulations.engines.flower_private import (
     CLIENT_APP_FAILED,
     NODE_DIED,
@@ -25,10 +27,11 @@ from simulations.engines.flower_private import (
 )
 from simulations.engines.local_node import LocalNode
 from simulations.engines.node import RUN_ID, node_context
+from simulations.engines.serving import SERVER_NODE, served
+from simulations.engines.table import Engine, Trained
 from simulations.engines.wire import Frame
 from simulations.engines.worker_node import GRACE_SECONDS, WorkerNode
 
-SERVER_NODE = 1
 FIRST_NODE = 2
 LONGEST_WAIT = 1800.0
 """Seconds that any node is waited for, unless the run says otherwise."""
@@ -173,3 +176,13 @@ class InProcessGrid(Grid):
             reply = Message(Error(code, frame.reason), reply_to=message)
         number(reply, str(next(self._numbers)))
         return reply
+
+
+def run(config: RunConfiguration, population: Path, observers: Sequence[Observer]) -> Trained:
+    """Run the server over nodes of this machine, one for each worker."""
+    longest = config.experiment.server.round_timeout
+    with InProcessGrid(population, config.workers or 1, longest) as grid:
+        return served(grid, config, observers)
+
+
+ENGINE = Engine(run)

@@ -176,7 +176,7 @@ def test_a_run_goes_on_where_its_bits_are_the_same(
     assert found["provenance"]["processor"] == "another one"
     (earlier,) = found["provenance"]["earlier"]
     assert earlier["processor"] not in {"", "another one"}
-    assert found["provenance"]["engine"] == "in-process"
+    assert found["provenance"]["engine"] == "in_process"
     assert found["provenance"] == RunFolder(tmp_path).provenance()
 
 

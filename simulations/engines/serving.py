@@ -1,0 +1,39 @@
+"""The server over an engine's nodes."""
+
+import json
+from collections.abc import Sequence
+
+from flwr.app import Context, RecordDict
+from flwr.serverapp import Grid
+
+from server.app import PARAMETERS, RESULT, SUMMARY, serve
+from server.configuration import RunConfiguration
+from server.rounds import Observer
+from simulations.engines.node import RUN_ID
+from simulations.engines.table import Trained
+
+SERVER_NODE = 1
+
+
+def served(grid: Grid, config: RunConfiguration, observers: Sequence[Observer] = ()) -> Trained:
+    """Run the server over a grid whose nodes are there.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        config: The experiment, and how to run it.
+        observers: Called after each round, in this order.
+
+    Raises:
+        UserError: The experiment or its folder cannot be used.
+        NodesError: No node can serve it.
+    """
+    context = Context(
+        run_id=RUN_ID,
+        node_id=SERVER_NODE,
+        node_config={},
+        state=RecordDict(),
+        run_config=config.to_flower(),
+    )
+    serve(grid, context, config, observers)
+    summary = json.loads(str(context.state.config_records[RESULT][SUMMARY]))
+    return Trained(summary, context.state.array_records[PARAMETERS][PARAMETERS].numpy())

@@ -1,0 +1,42 @@
+"""The table of engines: where nodes run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedsi.tables import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from server.configuration import RunConfiguration
+    from server.rounds import Observer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run came to."""
+
+    summary: dict[str, Any]
+    """As in ``summary.json``."""
+    parameters: "NDArray[np.float32]"
+    """All parameters, one after the other."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An entry of the table.
+
+    ``run(config, population, observers)`` starts the nodes on a population's folder, runs the
+    server over them, calls the observers after each round in the order in which they are given,
+    and ends the nodes whatever happens.
+    """
+
+    run: "Callable[[RunConfiguration, Path, Sequence[Observer]], Trained]"
+
+
+ENGINES = Table("engine", Engine, "ENGINE", {"in_process": "simulations.engines.in_process"})
+USUAL = "in_process"
+"""The engine that is taken where none is named."""
