@@ -27,7 +27,7 @@ from server.cohorts.canaries import with_canaries
 from server.cohorts.sampling import check_cohort_size
 from server.configuration import RunConfiguration
 from server.example_privacy import example_privacy
-from server.nodes import Hosts, fetch_vocabulary, resolve
+from server.nodes import Hosts, fetch_vocabulary, find_clients
 from server.privacy import SCORES, Privacy, privacy_of
 from server.rounds import Observer, RoundRecord, State, has_diverged, initial_state, run_rounds
 from server.runs.folder import RunFolder
@@ -165,7 +165,7 @@ def _trace(
     if experiment.devices.trace is None:
         return None
     population = description.training_clients + description.heldout_clients
-    find = partial(resolve, grid, nodes, experiment, population)
+    find = partial(find_clients, grid, nodes, experiment, population)
     return read_trace(Path(experiment.devices.trace), find, description.training_clients)
 
 

@@ -93,7 +93,7 @@ def ask(
         yield node, said
 
 
-def describe(
+def fetch_descriptions(
     grid: Grid, nodes: Sequence[int], experiment: Experiment, timeout: float
 ) -> dict[int, Description]:
     """Ask nodes which population they host; those without a sensible answer are left out."""
@@ -117,7 +117,7 @@ class Hosts:
         self._grid = grid
         self._experiment = experiment
         self._hosting: dict[int, bool] = {}
-        described = describe(grid, wait_for_nodes(grid), experiment, PREPARING_TIMEOUT)
+        described = fetch_descriptions(grid, wait_for_nodes(grid), experiment, PREPARING_TIMEOUT)
         if not described:
             raise NodesError("no node could open the population; see the log above")
         self.description, *others = described.values()
@@ -138,7 +138,9 @@ class Hosts:
         new = [node for node in nodes if node not in self._hosting]
         # One that is not ready within this time holds nobody up for longer: it is asked next time.
         timeout = self._experiment.server.round_timeout
-        for node, description in describe(self._grid, new, self._experiment, timeout).items():
+        for node, description in fetch_descriptions(
+            self._grid, new, self._experiment, timeout
+        ).items():
             self._hosting[node] = description == self.description
             if not self._hosting[node]:
                 log.warning("node %d hosts another population and is not used", node)
@@ -169,7 +171,7 @@ def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: Experiment) -
     raise NodesError("no node could send its vocabulary; see the log above")
 
 
-def resolve(
+def find_clients(
     grid: Grid, nodes: Sequence[int], experiment: Experiment, population: int, names: Sequence[str]
 ) -> NDArray[np.int64]:
     """Ask for the indices of clients, one node after the other until one answers.

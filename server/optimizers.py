@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from fedsi.experiment import ServerSettings
 
 Vector = NDArray[np.float32]
-State = dict[str, Vector]
+Moments = dict[str, Vector]
 """First and second moments, where the optimizer has them: ``[parameters]`` each."""
 
-_Direction = Callable[[ServerSettings, State, Vector], Vector]
+_Direction = Callable[[ServerSettings, Moments, Vector], Vector]
 
 
-def initial_state(settings: ServerSettings, size: int) -> State:
+def initial_state(settings: ServerSettings, size: int) -> Moments:
     """Return the optimizer's state before the first round."""
     moments = {
         "first": np.zeros(size, np.float32),
@@ -29,7 +29,7 @@ def initial_state(settings: ServerSettings, size: int) -> State:
 
 
 def step(
-    settings: ServerSettings, state: State, parameters: Vector, update: Vector, round_number: int
+    settings: ServerSettings, state: Moments, parameters: Vector, update: Vector, round_number: int
 ) -> None:
     """Move ``parameters`` and ``state`` in place: ``x <- (1 - eta lambda) x + eta direction``.
 
@@ -47,43 +47,43 @@ def step(
     parameters += np.float32(rate) * direction
 
 
-def _sgd(_settings: ServerSettings, _state: State, update: Vector) -> Vector:
+def _sgd(_settings: ServerSettings, _state: Moments, update: Vector) -> Vector:
     return update
 
 
-def _sgdm(settings: ServerSettings, state: State, update: Vector) -> Vector:
+def _sgdm(settings: ServerSettings, state: Moments, update: Vector) -> Vector:
     state["first"] *= np.float32(settings.momentum)
     state["first"] += update
     return state["first"]
 
 
-def _adagrad(settings: ServerSettings, state: State, update: Vector) -> Vector:
+def _adagrad(settings: ServerSettings, state: Moments, update: Vector) -> Vector:
     state["second"] += update**2
     return _scaled(settings, state, update)
 
 
-def _adam(settings: ServerSettings, state: State, update: Vector) -> Vector:
+def _adam(settings: ServerSettings, state: Moments, update: Vector) -> Vector:
     decay = np.float32(settings.second_moment_decay)
     state["second"] *= decay
     state["second"] += (1 - decay) * update**2
     return _scaled(settings, state, _first_moment(settings, state, update))
 
 
-def _yogi(settings: ServerSettings, state: State, update: Vector) -> Vector:
+def _yogi(settings: ServerSettings, state: Moments, update: Vector) -> Vector:
     decay = np.float32(settings.second_moment_decay)
     square = update**2
     state["second"] -= (1 - decay) * square * np.sign(state["second"] - square)
     return _scaled(settings, state, _first_moment(settings, state, update))
 
 
-def _first_moment(settings: ServerSettings, state: State, update: Vector) -> Vector:
+def _first_moment(settings: ServerSettings, state: Moments, update: Vector) -> Vector:
     decay = np.float32(settings.momentum)
     state["first"] *= decay
     state["first"] += (1 - decay) * update
     return state["first"]
 
 
-def _scaled(settings: ServerSettings, state: State, direction: Vector) -> Vector:
+def _scaled(settings: ServerSettings, state: Moments, direction: Vector) -> Vector:
     root: Vector = np.sqrt(state["second"])
     root += np.float32(settings.adaptivity)
     return direction / root

@@ -32,7 +32,7 @@ class State:
 
     round_number: int
     parameters: NDArray[np.float32]
-    optimizer: optimizers.State
+    optimizer: optimizers.Moments
     privacy: PrivacyState = field(default_factory=dict)
     """Empty for a run without privacy."""
     participations: Participations | None = None

@@ -14,7 +14,7 @@ from fedsi.data.corpus import Progress
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
-from fedsi.inference.lengths import evaluate_sequences, pack_sentences
+from fedsi.inference.lengths import evaluate_sequences, fill_sequences
 from fedsi.learning.block import BlockTrainer
 from fedsi.messages import evaluated
 from fedsi.models.positions.learned import check_length
@@ -119,7 +119,7 @@ def _at_length(
         for done, client in enumerate(clients.tolist(), start=1):
             places = np.arange(population.count(client))[: data.max_examples_per_client]
             examples = population.examples(client, places)
-            sequences = pack_sentences(task, examples, length)
+            sequences = fill_sequences(task, examples, length)
             with _blame(run, sequences.inputs.shape):
                 both = evaluate_sequences(
                     task,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.data.ingest import Plan
+from fedsi.data.ingest import Assignment
 from fedsi.data.protocol import FIRST_WORD, OOV
 from fedsi.data.spool import Chunk, Ints, Rows
 from fedsi.data.vocabulary import Vocabulary, WordVocabulary
@@ -38,23 +38,23 @@ class Chosen:
         return numbers + np.int32(0) if self.lookup is None else self.lookup[numbers]
 
 
-def choose_words(encoder: WordIds, rows: Rows, planned: Plan, data: DataSettings) -> Chosen:
+def choose_words(encoder: WordIds, rows: Rows, assigned: Assignment, data: DataSettings) -> Chosen:
     """Choose words by the training clients' texts, or take those of a list.
 
     Args:
         encoder: Numbered the words of ``rows``.
         rows: All rows of the corpus.
-        planned: Whose they are.
+        assigned: Whose they are.
         data: Which vocabulary is wanted.
 
     Raises:
         UserError: The list of words cannot be used.
     """
     ranks = encoder.same_words()
-    counts = _word_counts(rows, planned, ranks, users=False)
+    counts = _word_counts(rows, assigned, ranks, users=False)
     if data.vocabulary in {BY_COUNT, BY_USERS}:
         users = data.vocabulary == BY_USERS
-        score = _word_counts(rows, planned, ranks, users=True) if users else counts
+        score = _word_counts(rows, assigned, ranks, users=True) if users else counts
         # Ranks are alphabetical, so a stable sort leaves ties in alphabetical order.
         order = np.argsort(-score, kind="stable")[: data.vocabulary_size]
         best: list[int] = order[score[order] > 0].tolist()
@@ -72,7 +72,7 @@ def choose_words(encoder: WordIds, rows: Rows, planned: Plan, data: DataSettings
     return Chosen(WordVocabulary(words, data.words), id_of_rank[ranks], ranks, _coverage(counts))
 
 
-def _word_counts(rows: Rows, planned: Plan, ranks: Ids, *, users: bool) -> Ints:
+def _word_counts(rows: Rows, assigned: Assignment, ranks: Ids, *, users: bool) -> Ints:
     """Count the training clients' words, or for each word the training clients that use it.
 
     Returns:
@@ -80,7 +80,7 @@ def _word_counts(rows: Rows, planned: Plan, ranks: Ids, *, users: bool) -> Ints:
     """
     number = int(ranks.max()) + 1
     counts = np.zeros(number, dtype=np.int64)
-    for chunk in _training_chunks(rows, planned):
+    for chunk in _training_chunks(rows, assigned):
         words = ranks[chunk.tokens].astype(np.int64)
         if users:
             pairs = np.repeat(chunk.clients, chunk.lengths) * number + words
@@ -89,9 +89,9 @@ def _word_counts(rows: Rows, planned: Plan, ranks: Ids, *, users: bool) -> Ints:
     return counts
 
 
-def _training_chunks(rows: Rows, planned: Plan) -> Iterator[Chunk]:
-    training = planned.training_clients
-    for chunk in rows.by_client(planned.clients, len(planned.names)):
+def _training_chunks(rows: Rows, assigned: Assignment) -> Iterator[Chunk]:
+    training = assigned.training_clients
+    for chunk in rows.by_client(assigned.clients, len(assigned.names)):
         mine = int(np.searchsorted(chunk.clients, training))
         if not mine:
             return

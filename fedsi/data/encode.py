@@ -8,7 +8,7 @@ import numpy as np
 
 from fedsi.data.chosen_words import Chosen, choose_words
 from fedsi.data.corpus import Corpus, Progress
-from fedsi.data.ingest import plan, read_rows, survey, training_texts
+from fedsi.data.ingest import assign, read_rows, survey, training_texts
 from fedsi.data.population import Description, write_meta
 from fedsi.data.protocol import FIRST_WORD
 from fedsi.data.spool import Ints, Rows, Spool
@@ -48,19 +48,19 @@ def _write_store(
     with Spool(scratch) as spool:
         entries = read_rows(corpus, data, encoder, spool, progress)
     rows = Rows.of(scratch)
-    planned = plan(corpus, data, entries, rows)
+    assigned = assign(corpus, data, entries, rows)
     if isinstance(encoder, WordIds):
-        chosen = choose_words(encoder, rows, planned, data)
+        chosen = choose_words(encoder, rows, assigned, data)
     else:
         chosen = Chosen(encoder, lookup=None, words=None, coverage={})
-    written = write_tokens(into, rows, planned, chosen, data, progress)
+    written = write_tokens(into, rows, assigned, chosen, data, progress)
     unigram = unigram_log_probabilities(written.training_targets)
     description = Description(
         corpus=corpus.name,
         corpus_sha256=corpus.sha256,
         content_digest=written.digest.hexdigest(),
-        training_clients=planned.training_clients,
-        heldout_clients=len(planned.names) - planned.training_clients,
+        training_clients=assigned.training_clients,
+        heldout_clients=len(assigned.names) - assigned.training_clients,
         training_examples=written.training_examples,
         heldout_examples=written.examples - written.training_examples,
         vocabulary_size=len(chosen.vocabulary),
@@ -73,10 +73,10 @@ def _write_store(
         heldout_in_training=written.repeated.share(),
         without_spaces=_without_spaces(chosen.vocabulary, written.training_targets),
         not_words=entries.sample.shares(data.words) if isinstance(encoder, WordIds) else {},
-        clients_without_examples=planned.clients_without_examples,
+        clients_without_examples=assigned.clients_without_examples,
     )
-    statistics = written.statistics(planned.training_clients) | chosen.coverage
-    (into / NAMES).write_text(json.dumps(planned.names), encoding="utf-8")
+    statistics = written.statistics(assigned.training_clients) | chosen.coverage
+    (into / NAMES).write_text(json.dumps(assigned.names), encoding="utf-8")
     (into / chosen.vocabulary.file_name).write_text(
         chosen.vocabulary.file_text(), encoding="utf-8", newline="\n"
     )

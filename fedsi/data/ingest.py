@@ -71,7 +71,7 @@ class Entries:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Assignment:
     """Which client of the store each row of the corpus goes to."""
 
     names: list[str]
@@ -158,7 +158,7 @@ def held_out(entries: Entries, data: DataSettings) -> list[bool]:
     return [group in chosen for group in groups]
 
 
-def plan(corpus: Corpus, data: DataSettings, entries: Entries, rows: Rows) -> Plan:
+def assign(corpus: Corpus, data: DataSettings, entries: Entries, rows: Rows) -> Assignment:
     """Put the clients in order: training clients by name, then the held-out ones by hash.
 
     Raises:
@@ -177,11 +177,11 @@ def plan(corpus: Corpus, data: DataSettings, entries: Entries, rows: Rows) -> Pl
     clients = place[rows.entries]
     names = [entries.names[k] for k in order]
     if data.partition == "natural":
-        return Plan(names, len(training), clients, len(entries.unused))
-    return _partitioned(Plan(names, len(training), clients), data, rows)
+        return Assignment(names, len(training), clients, len(entries.unused))
+    return _partitioned(Assignment(names, len(training), clients), data, rows)
 
 
-def _partitioned(natural: Plan, data: DataSettings, rows: Rows) -> Plan:
+def _partitioned(natural: Assignment, data: DataSettings, rows: Rows) -> Assignment:
     """Deal the training rows anew and number the clients that got some."""
     before = natural.training_clients
     training = natural.clients < before
@@ -191,7 +191,7 @@ def _partitioned(natural: Plan, data: DataSettings, rows: Rows) -> Plan:
     clients = natural.clients - np.int32(before - len(present))
     clients[training] = numbers
     names = [*(f"part-{k}" for k in present), *natural.names[before:]]
-    return Plan(names, len(present), clients, wanted - len(present))
+    return Assignment(names, len(present), clients, wanted - len(present))
 
 
 def _too_few(corpus: Corpus, data: DataSettings, clients: int) -> str:

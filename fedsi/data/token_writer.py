@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedsi.data.chosen_words import Chosen, Ids
 from fedsi.data.content_hash import ContentDigest
 from fedsi.data.corpus import Progress
-from fedsi.data.ingest import Plan
+from fedsi.data.ingest import Assignment
 from fedsi.data.protocol import EOS, OOV
 from fedsi.data.repeated import Repeated
 from fedsi.data.spool import Chunk, Ints, Rows, pieces
@@ -60,7 +60,12 @@ class Written:
 
 
 def write_tokens(
-    into: Path, rows: Rows, planned: Plan, chosen: Chosen, data: DataSettings, progress: Progress
+    into: Path,
+    rows: Rows,
+    assigned: Assignment,
+    chosen: Chosen,
+    data: DataSettings,
+    progress: Progress,
 ) -> Written:
     """Write the sentences of all clients as token ids, client after client.
 
@@ -68,12 +73,12 @@ def write_tokens(
         into: Folder of the store; ``tokens.npy``, ``sentence_starts.npy`` (both in the order of the
             clients) and ``client_starts.npy`` are made in it.
         rows: All rows of the corpus.
-        planned: Whose they are.
+        assigned: Whose they are.
         chosen: The vocabulary.
         data: How long a sequence may be, and what becomes of the rest of a text.
         progress: Told how many rows are written.
     """
-    clients, size = len(planned.names), len(chosen.vocabulary)
+    clients, size = len(assigned.names), len(chosen.vocabulary)
     written = Written(clients, size, len(rows.lengths))
     length, done = data.sequence_length, 0
     dtype = np.uint16 if size <= np.iinfo(np.uint16).max else np.int32
@@ -81,14 +86,14 @@ def write_tokens(
         tokens = stack.enter_context(_ArrayWriter(into / "tokens.npy", dtype))
         starts = stack.enter_context(_ArrayWriter(into / "sentence_starts.npy", np.int64))
         starts.append(np.zeros(1, dtype=np.int64))
-        for chunk in rows.by_client(planned.clients, clients):
+        for chunk in rows.by_client(assigned.clients, clients):
             done += len(chunk.lengths)
             words = chunk.tokens if chosen.words is None else chosen.words[chunk.tokens]
-            heldout = chunk.clients >= planned.training_clients
+            heldout = chunk.clients >= assigned.training_clients
             written.repeated.add(words, chunk.lengths, heldout)
             whole = pieces(chunk, length) if data.long_texts == "split" else chunk
-            ids, lengths = _count_chunk(written, whole, chosen, planned.training_clients, length)
-            _digest_chunk(written.digest, planned, whole, ids, lengths)
+            ids, lengths = _count_chunk(written, whole, chosen, assigned.training_clients, length)
+            _digest_chunk(written.digest, assigned, whole, ids, lengths)
             starts.append(len(tokens) + np.cumsum(lengths))
             tokens.append(ids)
             progress("encoding", done, len(rows.lengths))
@@ -123,13 +128,13 @@ def _count_chunk(
 
 
 def _digest_chunk(
-    digest: ContentDigest, planned: Plan, chunk: Chunk, ids: Ids, lengths: Ints
+    digest: ContentDigest, assigned: Assignment, chunk: Chunk, ids: Ids, lengths: Ints
 ) -> None:
     """Add the training clients of a chunk to the digest.
 
     Args:
         digest: Changed in place.
-        planned: Has the clients' names.
+        assigned: Has the clients' names.
         chunk: Whose sentences it is.
         ids: Of all sentences, cut: ``[tokens]``.
         lengths: Of each of them: ``[rows]``.
@@ -138,9 +143,9 @@ def _digest_chunk(
     ends, owners = [*borders[1:].tolist(), len(lengths)], chunk.clients[borders].tolist()
     starts = np.append(0, np.cumsum(lengths))
     for client, first, last in zip(owners, borders.tolist(), ends, strict=True):
-        if client < planned.training_clients:
+        if client < assigned.training_clients:
             tokens = ids[starts[first] : starts[last]]
-            digest.add(planned.names[client], lengths[first:last], tokens)
+            digest.add(assigned.names[client], lengths[first:last], tokens)
 
 
 class _ArrayWriter:

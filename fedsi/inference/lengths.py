@@ -25,7 +25,7 @@ POSITIONS = 1280
 """Positions of a batch, as in evaluation sentence by sentence: 64 sequences of 20."""
 
 
-def pack_sentences(task: Task, examples: Tokens, length: int) -> Batch:
+def fill_sequences(task: Task, examples: Tokens, length: int) -> Batch:
     """Pack a client's sentences.
 
     Args:
@@ -80,7 +80,7 @@ def evaluate_sequences(
         task: The task.
         model: The model's functions.
         parameters: Named tensors without client axis.
-        sequences: What ``pack_sentences`` returned.
+        sequences: What ``fill_sequences`` returned.
         unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
         trained_length: Positions of a sequence in training.
 

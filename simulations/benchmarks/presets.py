@@ -13,7 +13,7 @@ from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
 from simulations.benchmarks.lockstep import contestant
 from simulations.benchmarks.machine import MIB
-from simulations.benchmarks.report import Report
+from simulations.benchmarks.report import Measurements
 from simulations.benchmarks.scaling.workers import write_task
 from simulations.presets import load_preset
 from simulations.reports.figures import COLOURS, STYLE
@@ -76,9 +76,9 @@ def measure_preset(
     )
 
 
-def presets_report(rounds: Sequence[PresetRound]) -> Report:
+def presets_report(rounds: Sequence[PresetRound]) -> Measurements:
     """Return the table and the figure."""
-    return Report(
+    return Measurements(
         name="presets",
         rows=[asdict(one) for one in rounds],
         header=("preset", "parameters", "clients", "seconds a round", "peak MiB", "before MiB"),

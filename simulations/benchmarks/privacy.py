@@ -27,7 +27,7 @@ from fedsi.experiment import Experiment
 from server.privacy import privacy_of
 from server.rounds import initial_state, run_rounds
 from simulations.benchmarks.own_process import measured_by
-from simulations.benchmarks.report import Report
+from simulations.benchmarks.report import Measurements
 from simulations.engines.in_process import FIRST_NODE, InProcessGrid
 from simulations.reports.figures import COLOURS, STYLE, label
 
@@ -156,9 +156,9 @@ def _timed(rounds: Iterator[object]) -> float:
     return time.process_time() - began
 
 
-def privacy_report(measured: Sequence[Overhead]) -> Report:
+def privacy_report(measured: Sequence[Overhead]) -> Measurements:
     """Return the table and the figure."""
-    return Report(
+    return Measurements(
         name="privacy",
         rows=[asdict(one) for one in measured],
         header=("model", "parameters", "mechanism", "plain s", "private s", "overhead", "target"),

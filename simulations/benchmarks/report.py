@@ -16,7 +16,7 @@ from simulations.reports.figures import COLOURS, label, save_figure
 
 
 @dataclass(frozen=True)
-class Report:
+class Measurements:
     """A benchmark's result."""
 
     name: str
@@ -31,7 +31,7 @@ class Report:
     figure: Figure
 
 
-def write_report(report: Report, folder: Path) -> None:
+def write_report(report: Measurements, folder: Path) -> None:
     """Write the report's ``.csv``, ``.md``, ``.png`` and ``.svg``.
 
     Raises:
@@ -72,7 +72,7 @@ def grouped_bars(axes: Axes, values: Mapping[tuple[str, str], float]) -> None:
     axes.legend(frameon=True, framealpha=1, edgecolor="none")
 
 
-def _markdown(report: Report) -> str:
+def _markdown(report: Measurements) -> str:
     lines = [report.header, ["---"] * len(report.header), *report.table]
     described = ", ".join(f"{key} {value}" for key, value in machine().items())
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), ""]) + (

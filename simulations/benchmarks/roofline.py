@@ -41,7 +41,7 @@ from fedsi.tasks import next_word
 from fedsi.tasks.task import Batch
 from server.cohorts.sampling import draw_cohort
 from simulations.benchmarks.own_process import measured_by
-from simulations.benchmarks.report import Report, grouped_bars
+from simulations.benchmarks.report import Measurements, grouped_bars
 from simulations.benchmarks.stopwatch import timed
 from simulations.reports.figures import STYLE, label
 
@@ -178,9 +178,9 @@ def measure(experiment: Experiment, population: Population) -> dict[str, Any]:
     }
 
 
-def roofline_report(measured: Sequence[Roofline]) -> Report:
+def roofline_report(measured: Sequence[Roofline]) -> Measurements:
     """Return the table and the figure."""
-    return Report(
+    return Measurements(
         name="roofline",
         rows=[asdict(one) for one in measured],
         header=(

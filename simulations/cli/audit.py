@@ -54,7 +54,7 @@ def audit(
     usual = None if experiment_file or preset else "audit"
     folder = run or out or options.default_folder("audit")
     if not run:
-        base = options.resolve(experiment_file, preset or usual, overrides, trust=trust)
+        base = options.chosen_experiment(experiment_file, preset or usual, overrides, trust=trust)
         _run(_with_canaries(base), folder, cache, overwrite=overwrite)
     claim = _claim(folder)
     if run:

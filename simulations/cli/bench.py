@@ -17,7 +17,7 @@ from simulations.text import visible
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
-    from simulations.benchmarks.report import Report
+    from simulations.benchmarks.report import Measurements
 
 bench = typer.Typer(help="Measure fedsi on this machine.", no_args_is_help=True)
 
@@ -280,7 +280,7 @@ def _compare(
     _report(report.peers_report(measured, name), rows, out, as_json=as_json)
 
 
-def _report(report: "Report", result: Any, out: Path | None, *, as_json: bool) -> None:
+def _report(report: "Measurements", result: Any, out: Path | None, *, as_json: bool) -> None:
     """Write a report, and print its table or the result as JSON."""
     from simulations.benchmarks.report import write_report
 

@@ -29,7 +29,7 @@ def compare(
     from simulations.studies.compare import LEARNING_RATE, Comparison, experiment_of
     from simulations.studies.grid import grid, read_outcomes
 
-    base = options.resolve(experiment_file, preset, overrides)
+    base = options.chosen_experiment(experiment_file, preset, overrides)
     names = study.parse_list(architectures, str, "--architectures")
     rates = study.parse_list(client_learning_rates, float, "--client-learning-rates")
     cells = list(grid(names, LEARNING_RATE, rates, seeds, base.seed))

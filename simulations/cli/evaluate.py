@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: options.FinishedRun,
+    run: options.RunFolderArgument,
     sequence_length: Annotated[
         str | None,
         typer.Option(metavar="LENGTH,...", help="Pack each client's sentences into these lengths."),

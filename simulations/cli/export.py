@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 
 def export(
-    run: options.FinishedRun,
+    run: options.RunFolderArgument,
     form: Annotated[
         Format | None,
         typer.Option("--format", help="What to write; needed unless the run is published."),

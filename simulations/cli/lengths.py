@@ -38,7 +38,7 @@ def lengths(
     from simulations.studies.lengths import LengthStudy, experiment_of, length_cells, score_cells
 
     usual = None if experiment_file or preset else _PRESET
-    base = options.resolve(experiment_file, preset or usual, overrides)
+    base = options.chosen_experiment(experiment_file, preset or usual, overrides)
     names = study.parse_list(positions or ",".join(LABELS), str, "--positions")
     wanted = sorted(study.parse_lengths(sequence_lengths, "--lengths"))
     cells = list(length_cells(names, seeds, base.seed))

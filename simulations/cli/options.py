@@ -71,7 +71,7 @@ HeldoutIsPublic = Annotated[
     ),
 ]
 
-FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+RunFolderArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
 CACHE = DEFAULT_CACHE
 
@@ -134,7 +134,7 @@ def _is_corpus(path: Path) -> bool:
         return False
 
 
-def resolve(
+def chosen_experiment(
     file: Path | None, preset: str | None, overrides: list[str] | None, *, trust: bool = False
 ) -> "Experiment":
     """Build the experiment that the options describe.

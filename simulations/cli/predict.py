@@ -19,7 +19,7 @@ _LONGEST_TITLE = 60
 
 
 def predict(
-    run: options.FinishedRun,
+    run: options.RunFolderArgument,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text so far.")],
     top: Annotated[int, typer.Option(min=1, help="Words to show.")] = 3,
     as_json: options.Json = False,
@@ -75,7 +75,7 @@ def _probability(reading: "Reading", token: int) -> float:
 
 
 def generate(
-    run: options.FinishedRun,
+    run: options.RunFolderArgument,
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="How it begins; by default with nothing.")
     ] = None,

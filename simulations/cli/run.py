@@ -79,7 +79,7 @@ def run(
     experiment = (
         options.experiment_of_run(folder, overrides, trust=trust)
         if resume and not named
-        else options.resolve(experiment_file, preset, overrides, trust=trust)
+        else options.chosen_experiment(experiment_file, preset, overrides, trust=trust)
     )
     if publish:
         from simulations.publish import check_publishable

@@ -34,7 +34,13 @@ from fedsi.messages import (
 )
 from fedsi.tasks.next_word import COLUMNS
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
-from server.nodes import NodesError, describe, estimate_work, fetch_vocabulary, resolve
+from server.nodes import (
+    NodesError,
+    estimate_work,
+    fetch_descriptions,
+    fetch_vocabulary,
+    find_clients,
+)
 from server.replies import (
     ReplyError,
     _norm_within,
@@ -371,8 +377,11 @@ def test_a_node_that_lies_about_what_it_hosts_is_passed_over(world: World) -> No
         return FakeGrid({LIAR: says(lie), HONEST: world.honest})
 
     both = [LIAR, HONEST]
-    assert list(describe(grid(Described("{}")), both, PLAIN, 1.0)) == [HONEST]
-    assert resolve(grid(Resolved(clients + 200)), both, PLAIN, 200, ["7", "x"]).tolist() == [7, -1]
+    assert list(fetch_descriptions(grid(Described("{}")), both, PLAIN, 1.0)) == [HONEST]
+    assert find_clients(grid(Resolved(clients + 200)), both, PLAIN, 200, ["7", "x"]).tolist() == [
+        7,
+        -1,
+    ]
     honest = estimate_work(FakeGrid({HONEST: world.honest}), [HONEST], PLAIN, clients)
     assert np.array_equal(estimate_work(grid(Estimated(-clients)), both, PLAIN, clients), honest)
     name, text = fetch_vocabulary(grid(FetchedVocabulary("x", "y")), both, PLAIN)

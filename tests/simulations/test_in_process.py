@@ -17,7 +17,7 @@ from fedsi.messages import Described
 from server.aggregation import train_cohort
 from server.cohorts.sampling import draw_cohort
 from server.exchange import exchange
-from server.nodes import Hosts, resolve
+from server.nodes import Hosts, find_clients
 from server.rounds import initial_state
 from simulations import simulate
 from simulations.engines import flower_private, in_process
@@ -93,7 +93,7 @@ def test_what_a_client_app_raises_is_an_error_reply(
 
 def test_nodes_know_the_clients_by_their_ids(smoke: Experiment, grid: InProcessGrid) -> None:
     nodes = sorted(grid.get_node_ids())
-    assert resolve(grid, nodes, smoke, 200, ["7", "none", "199"]).tolist() == [7, -1, 199]
+    assert find_clients(grid, nodes, smoke, 200, ["7", "none", "199"]).tolist() == [7, -1, 199]
 
 
 def test_closing_ends_the_processes(smoke: Experiment, cache: Path) -> None:

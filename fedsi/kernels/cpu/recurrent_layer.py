@@ -17,7 +17,7 @@ from fedsi.models.recurrent import GATES
 
 
 @dataclass(frozen=True)
-class Trace:
+class ForwardPass:
     """What a forward pass leaves for the backward pass."""
 
     gates: Tensor
@@ -42,7 +42,7 @@ def run_forward(
     projection: Tensor | None,
     products: Products,
     space: Workspace,
-) -> Trace:
+) -> ForwardPass:
     """Run the recurrence.
 
     Args:
@@ -56,7 +56,7 @@ def run_forward(
     """
     shape = len(gates), gates.shape[1] // GATES
     hidden = space.take("hidden", *shape)
-    trace = Trace(
+    trace = ForwardPass(
         gates=gates,
         cells=space.take("cells", *shape),
         squashed=space.take("squashed", *shape),
@@ -82,7 +82,7 @@ def run_forward(
 def run_backward(
     architecture: str,
     packed: PackedBatch,
-    trace: Trace,
+    trace: ForwardPass,
     grad: Tensor,
     recurrent: Tensor,
     projection: Tensor | None,

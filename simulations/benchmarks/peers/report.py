@@ -7,14 +7,14 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from simulations.benchmarks.peers.measure import Measured
-from simulations.benchmarks.report import Report, grouped_bars
+from simulations.benchmarks.report import Measurements, grouped_bars
 from simulations.reports.figures import STYLE, label
 
 PROJECTS = {"pfl": "pfl-research", "flower": "Flower's simulation"}
 """What the peers are called."""
 
 
-def peers_report(measured: Sequence[Measured], files: str) -> Report:
+def peers_report(measured: Sequence[Measured], files: str) -> Measurements:
     """Return the comparison with one peer.
 
     Args:
@@ -22,7 +22,7 @@ def peers_report(measured: Sequence[Measured], files: str) -> Report:
         files: Name of the report's files.
     """
     name = PROJECTS[measured[0].peer]
-    return Report(
+    return Measurements(
         name=files,
         rows=[asdict(one) for one in measured],
         header=(

@@ -6,14 +6,14 @@ from dataclasses import asdict
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from simulations.benchmarks.report import Report
+from simulations.benchmarks.report import Measurements
 from simulations.benchmarks.scaling.finding import Finding
 from simulations.reports.figures import COLOURS, STYLE
 
 
-def scaling_report(findings: Sequence[Finding]) -> Report:
+def scaling_report(findings: Sequence[Finding]) -> Measurements:
     """Return the table and the figure of all findings."""
-    return Report(
+    return Measurements(
         name="scaling",
         rows=[asdict(finding) for finding in findings],
         header=("measure", "value", "target"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, PAD, Tokens, pad_examples
 from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
-from fedsi.inference.lengths import evaluate_sequences, pack_sentences
+from fedsi.inference.lengths import evaluate_sequences, fill_sequences
 from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.tasks.next_word import COLUMNS, TASK
@@ -46,7 +46,7 @@ def test_packing_equals_its_description(sentences: Sentences, length: int) -> No
             if not expected or len(expected[-1]) + len(piece) > length:
                 expected.append([])
             expected[-1].extend(piece)
-    packed = pack_sentences(TASK, rows(sentences), length)
+    packed = fill_sequences(TASK, rows(sentences), length)
     longest = max(map(len, expected), default=0)
     assert packed.inputs.shape == packed.targets.shape == (len(expected), longest)
     for row, wanted in enumerate(expected):
@@ -76,7 +76,7 @@ def test_counts_equal_those_of_one_position_after_the_other(architecture: str, l
     parameters = lm.layout.views(
         torch.randn(lm.layout.size, generator=torch.Generator().manual_seed(1)).double()
     )
-    packed = pack_sentences(TASK, rows(sentences), length)
+    packed = fill_sequences(TASK, rows(sentences), length)
     whole, beyond = evaluate_sequences(TASK, lm, parameters, packed, UNIGRAM, TRAINED)
     losses, far, hits, unigram = 0.0, 0.0, 0, 0.0
     count = 0
@@ -103,7 +103,7 @@ def test_counts_equal_those_of_one_position_after_the_other(architecture: str, l
 
 def test_sequences_beyond_the_learned_positions_are_refused() -> None:
     lm = model("transformer", positions="learned", max_length=TRAINED)
-    packed = pack_sentences(TASK, rows([[5, 6], [7, 8]]), 6)
+    packed = fill_sequences(TASK, rows([[5, 6], [7, 8]]), 6)
     parameters = lm.layout.views(torch.zeros(lm.layout.size))
     with pytest.raises(UserError, match="6 tokens is longer than the 5 learned"):
         evaluate_sequences(TASK, lm, parameters, packed, UNIGRAM, TRAINED)
@@ -111,7 +111,7 @@ def test_sequences_beyond_the_learned_positions_are_refused() -> None:
 
 def test_a_client_without_sentences_counts_nothing() -> None:
     lm = model("cifg")
-    packed = pack_sentences(TASK, rows([]), 6)
+    packed = fill_sequences(TASK, rows([]), 6)
     assert packed.inputs.shape == (0, 0)
     parameters = lm.layout.views(torch.zeros(lm.layout.size))
     whole, beyond = evaluate_sequences(TASK, lm, parameters, packed, UNIGRAM, TRAINED)
