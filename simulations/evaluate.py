@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from fedsi.inference.lengths import evaluate_sequences, fill_sequences
 from fedsi.learning.block import BlockTrainer
 from fedsi.messages import evaluated
 from fedsi.models.positions.learned import check_length
-from fedsi.models.user_model import UserModel, blamed
+from fedsi.models.user_model import blame
 from fedsi.tasks.table import task_of
 from fedsi.tasks.task import FIRST_COLUMNS, Counts, Task
 from fedsi.threads import torch_threads
@@ -120,7 +119,7 @@ def _at_length(
             places = np.arange(population.count(client))[: data.max_examples_per_client]
             examples = population.examples(client, places)
             sequences = fill_sequences(task, examples, length)
-            with _blame(run, sequences.inputs.shape):
+            with blame(trained.model, sequences.inputs.shape):
                 both = evaluate_sequences(
                     task,
                     trained.model,
@@ -134,12 +133,6 @@ def _at_length(
     whole, beyond = np.array(counts).reshape(-1, 2, len(task.columns)).swapaxes(0, 1)
     sequences_in_all = int(_total(whole, "examples"))
     return LengthScore(length, sequences_in_all, _score(task, whole), _score(task, beyond))
-
-
-def _blame(run: FinishedRun, shape: tuple[int, ...]) -> AbstractContextManager[None]:
-    """Say so if it is a user's own module that fails, for example at a length it cannot take."""
-    model = run.trained.model
-    return blamed(model.path, shape) if isinstance(model, UserModel) else nullcontext()
 
 
 def _score(task: Task, rows: Counts) -> Score:

@@ -5,14 +5,13 @@ from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
 from fedsi.experiment.experiment import Experiment
 from fedsi.experiment.field_types import Scalar
-from fedsi.experiment.model import ARCHITECTURES, ModelSettings
+from fedsi.experiment.model import ModelSettings
 from fedsi.experiment.overrides import parse_overrides
 from fedsi.experiment.privacy import FEWEST_CANARIES, PrivacySettings
 from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
 
 __all__ = [
-    "ARCHITECTURES",
     "FEWEST_CANARIES",
     "ClientSettings",
     "DataSettings",

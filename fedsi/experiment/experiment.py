@@ -26,6 +26,7 @@ from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
 from fedsi.files import read_text
 from fedsi.limits import largest_contribution
+from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.privacy.mechanisms.table import accounting_of
 
 LARGEST_FILE = 1 << 20
@@ -79,13 +80,13 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _precision_is_that_of_gradients_by_hand(self) -> Self:
-        cell = self.model.architecture in {"cifg", "si_cifg"}
-        by_hand = cell or self.model.is_transformer
+        allowed = architecture(self.model.architecture).precisions
         private = self.client.example_noise_multiplier is not None
-        if self.client.precision != "float32" and (private or not by_hand):
+        if self.client.precision != "float32" and (private or self.client.precision not in allowed):
+            by_hand = [name for name, entry in ARCHITECTURES.items() if entry.by_hand]
             raise ValueError(
-                f"client.precision={self.client.precision} works with the plain SGD of cifg, "
-                "si_cifg, transformer and si_transformer; set client.precision=float32"
+                f"client.precision={self.client.precision} works with the plain SGD of "
+                f"{', '.join(by_hand[:-1])} and {by_hand[-1]}; set client.precision=float32"
             )
         return self
 
@@ -218,6 +219,9 @@ class Experiment(Settings):
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with the given dotted keys set.
 
+        With another architecture, keys that it does not use and that are not given go back to
+        their defaults.
+
         Raises:
             UserError: An unknown key or an impossible value.
         """
@@ -227,7 +231,19 @@ class Experiment(Settings):
             if section and not isinstance(values.get(section), dict):
                 raise UserError(unknown_key(path, _known_keys()))
             (values[section] if section else values)[key] = value
+        for key in _without_effect(values["model"]) if "model.architecture" in changes else ():
+            if f"model.{key}" not in changes:
+                del values["model"][key]
         return type(self)(**values)
+
+
+def _without_effect(model: Mapping[str, Any]) -> list[str]:
+    """Return the keys that the architecture does not use; none for an unknown one."""
+    name = model["architecture"]
+    if not isinstance(name, str) or (name not in ARCHITECTURES and ":" not in name):
+        return []
+    used = {"architecture", *architecture(name).keys}
+    return [key for key in model if key not in used]
 
 
 def _word(value: Any) -> Any:

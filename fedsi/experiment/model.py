@@ -1,14 +1,14 @@
 """The keys ``model.*``: the on-device language model."""
 
+import difflib
 import sys
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import Count, Flag, Name, Settings
-
-ARCHITECTURES = ("cifg", "si_cifg", "lstm", "transformer", "si_transformer")
-"""Those that fedsi brings along."""
+from fedsi.models.table import ARCHITECTURES, architecture
 
 
 def _check_architecture(name: str) -> str:
@@ -27,10 +27,12 @@ def _check_architecture(name: str) -> str:
     parts = [*module.split("."), factory] if colon else []
     if name not in ARCHITECTURES and not (parts and all(part.isidentifier() for part in parts)):
         *most, last = (repr(known) for known in ARCHITECTURES)
+        near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"model.architecture = {name!r} is not allowed: it should be {', '.join(most)} or "
-            f"{last}, or the import path of a function of yours that builds a model, as in "
-            "'my_package.my_module:factory'"
+            f"model.architecture = {name!r} is not allowed: {meant}it should be "
+            f"{', '.join(most)} or {last}, or the import path of a function of yours that "
+            "builds a model, as in 'my_package.my_module:factory'"
         )
     return name
 
@@ -75,11 +77,6 @@ class ModelSettings(Settings):
     softmax, ``full`` both; none for what the architecture's name says."""
 
     @property
-    def is_transformer(self) -> bool:
-        """Whether the architecture has blocks of attention."""
-        return self.architecture in {"transformer", "si_transformer"}
-
-    @property
     def longest_sequence(self) -> int | None:
         """The most tokens that a Transformer can read; None for any number."""
         return self.max_length if self.positions == "learned" else None
@@ -97,80 +94,15 @@ class ModelSettings(Settings):
             "full",
         }
 
-    @model_validator(mode="after")
-    def _parts_are_the_architectures(self) -> Self:
-        allowed = {
-            "si_cifg": {"none", "cell", "full"},
-            "transformer": {"none", "cell", "attention", "full"},
-            "si_transformer": {"none", "full"},
-        }.get(self.architecture, {"none"})
-        if self.scale_invariance not in allowed:
-            raise ValueError(
-                f"model.scale_invariance={self.scale_invariance} contradicts "
-                f"model.architecture={self.architecture}, which takes "
-                f"{' or '.join(sorted(allowed))}; the scale-invariant cell is architecture "
-                "si_cifg, parts of a Transformer are chosen with architecture transformer"
-            )
-        if not self.is_transformer and (self.positions != "none" or self.activation != "relu"):
-            key = "activation" if self.positions == "none" else "positions"
-            raise ValueError(
-                f"model.{key}={getattr(self, key)} has no effect with "
-                f"model.architecture={self.architecture}, which is no Transformer; leave it out or "
-                "set model.architecture=transformer"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _a_transformer_fits_together(self) -> Self:
-        if not self.is_transformer:
-            return self
-        if self.embedding_size % self.heads:
-            raise ValueError(
-                f"model.heads ({self.heads}) does not divide model.embedding_size "
-                f"({self.embedding_size}); change one of them"
-            )
-        size = self.embedding_size // self.heads
-        if self.positions == "rotary" and size % 2:
-            raise ValueError(
-                f"model.positions=rotary turns pairs and needs an even head size, not {size} "
-                "(model.embedding_size / model.heads); change one of them"
-            )
-        if self.has_scale_invariant_cell and self.activation != "relu":
-            raise ValueError(
-                f"model.activation={self.activation} is not homogeneous, which a scale-invariant "
-                "block needs; set model.activation=relu"
-            )
-        if self.recurrent_projection:
-            raise ValueError(
-                f"model.recurrent_projection has no effect with model.architecture="
-                f"{self.architecture}, which is not recurrent; leave it out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _recurrent_projection_has_one(self) -> Self:
-        if self.recurrent_projection and not self.projection:
-            raise ValueError(
-                "model.recurrent_projection=true moves the projection into the recurrence, and "
-                "model.projection=false has none; set model.projection=true"
-            )
-        return self
-
     @property
     def is_imported(self) -> bool:
         """Whether the architecture is the import path of a user's factory."""
         return ":" in self.architecture
 
     @model_validator(mode="after")
-    def _tied_sizes_agree(self) -> Self:
-        if (
-            not self.is_transformer
-            and self.tied_output
-            and not self.projection
-            and self.embedding_size != self.hidden_size
-        ):
-            raise ValueError(
-                f"a tied output without projection needs model.hidden_size ({self.hidden_size}) "
-                f"equal to model.embedding_size ({self.embedding_size}); set model.projection=true"
-            )
+    def _the_architecture_takes_them(self) -> Self:
+        entry = architecture(self.architecture)
+        refuse_without_effect(self, "model", entry.keys, "architecture")
+        if entry.check:
+            entry.check(self)
         return self

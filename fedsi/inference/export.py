@@ -17,7 +17,6 @@ from torch.export import Dim, ExportedProgram
 from fedsi.data.formats.files import optional
 from fedsi.errors import UserError
 from fedsi.inference.reading import TrainedModel
-from fedsi.models.user_model import UserModel
 
 _EXAMPLE = (2, 3)
 """Batch and time that the function is traced with; they differ, and neither is 1."""
@@ -73,8 +72,7 @@ FORMATS: dict[str, Callable[[TrainedModel], bytes]] = {
 
 
 def _traced(trained: TrainedModel) -> ExportedProgram:
-    model = trained.model
-    module = model.exported(trained.parameters)
+    module = trained.model.exported(trained.parameters)
     example = torch.zeros(_EXAMPLE, dtype=torch.int64)
     try:
         with _quiet(), torch.no_grad():
@@ -82,18 +80,19 @@ def _traced(trained: TrainedModel) -> ExportedProgram:
                 module.eval(), (example,), dynamic_shapes=(_dimensions(trained),)
             )
     except Exception as error:
-        if isinstance(model, UserModel):
+        if trained.model.settings.is_imported:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             reason = reason.partition(" For more information")[0]  # how to debug torch
             raise UserError(
-                f"{model.path} cannot be exported with any batch and time ({reason}); export it by "
-                "your own code, from the parameters in model.safetensors"
+                f"{trained.model.settings.architecture} cannot be exported with any batch and "
+                f"time ({reason}); export it by your own code, from the parameters in "
+                "model.safetensors"
             ) from error
         raise
 
 
 def _dimensions(trained: TrainedModel) -> dict[int, Any]:
-    return {0: Dim("batch"), 1: Dim("time", max=trained.longest)}
+    return {0: Dim("batch"), 1: Dim("time", max=trained.model.longest)}
 
 
 @contextmanager

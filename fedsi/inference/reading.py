@@ -13,25 +13,17 @@ from torch import Tensor
 from fedsi.data.protocol import BOS, FIRST_WORD
 from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
-from fedsi.models.model import Memory
+from fedsi.models.model import Memory, Model
 from fedsi.models.parameters import Parameters
-from fedsi.models.recurrent import Recurrent
-from fedsi.models.transformer import Transformer
-from fedsi.models.user_model import UserModel, blamed
 
 
 @dataclass(frozen=True)
 class TrainedModel:
     """A model, its parameters, and what its token ids stand for."""
 
-    model: Recurrent | Transformer | UserModel
+    model: Model
     parameters: Parameters
     vocabulary: Vocabulary
-
-    @property
-    def longest(self) -> int | None:
-        """The longest sequence that the model can read, ``bos`` included; None for any."""
-        return self.model.settings.longest_sequence if isinstance(self.model, Transformer) else None
 
 
 @dataclass(frozen=True)
@@ -85,21 +77,15 @@ def _read(
     trained: TrainedModel, before: tuple[int, ...], memory: Memory, tokens: tuple[int, ...]
 ) -> Reading:
     model, parameters = trained.model, trained.parameters
-    whole = before + tokens
     with torch.inference_mode():
-        if isinstance(model, UserModel):
-            ids = torch.tensor([whole])
-            with blamed(model.path, ids.shape):
-                features = model.features(parameters, ids)
-        else:
-            features, memory = model.continued(parameters, torch.tensor([tokens]), memory)
+        features, memory = model.continued(parameters, torch.tensor([tokens]), memory)
         logits = model.logits(parameters, features[:, -1])[0].double()
         if not logits.isfinite().all():
             raise UserError(
                 "the model's predictions are not numbers, as after a run that diverged; train it "
                 "anew with a lower learning rate"
             )
-        return Reading(whole, memory, logits.log_softmax(-1))
+        return Reading(before + tokens, memory, logits.log_softmax(-1))
 
 
 def candidates(trained: TrainedModel, reading: Reading, count: int) -> list[Candidate]:

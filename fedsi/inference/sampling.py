@@ -50,7 +50,7 @@ def write_on(
         if token == EOS:
             return Written(tuple(words), ended=True)
         words.append(token)
-        if len(reading.tokens) == trained.longest:
+        if len(reading.tokens) == trained.model.longest:
             break
         if len(words) < length:  # nobody asks what follows the last one
             reading = read_more(trained, reading, [token])

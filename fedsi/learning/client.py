@@ -11,11 +11,10 @@ from torch import Tensor
 from fedsi.experiment import ClientSettings
 from fedsi.learning.predictions import predictions
 from fedsi.learning.step_by_autograd import GeneralSgd
-from fedsi.learning.step_by_hand import FusedSgd, has_gradient_by_hand
+from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
-from fedsi.models.recurrent import Recurrent
-from fedsi.models.transformer import Transformer
+from fedsi.models.table import architecture
 from fedsi.sums.updates import copy_spans
 from fedsi.tasks.task import Batch, Counts, Losses, Task, cross_entropy
 
@@ -53,11 +52,8 @@ class LocalTrainer:
         """First and one past the last of the parameters that may differ from the start's."""
         self._sgd: FusedSgd | GeneralSgd
         self._sparse = False
-        if (
-            losses is cross_entropy
-            and isinstance(model, Recurrent | Transformer)
-            and has_gradient_by_hand(model.settings)
-        ):
+        by_hand = architecture(model.settings.architecture).by_hand
+        if losses is cross_entropy and by_hand:
             self._sgd = FusedSgd(model, settings, self.parameters)
             self._row = model.settings.embedding_size
             self._embedded = model.vocabulary_size * self._row

@@ -8,45 +8,34 @@ is what the tests hold this to.
 import torch
 from torch import Tensor
 
-from fedsi.experiment import ClientSettings, ModelSettings
+from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import Update
-from fedsi.kernels.cpu.recurrent_pass import RecurrentPass
-from fedsi.kernels.cpu.transformer_pass import TransformerPass
 from fedsi.learning.step_scale import is_clipped, step_scale
-from fedsi.models.recurrent import Recurrent
-from fedsi.models.transformer import Transformer
+from fedsi.models.model import Model
+from fedsi.models.table import architecture, load
 from fedsi.tasks.task import Batch
-
-
-def has_gradient_by_hand(settings: ModelSettings) -> bool:
-    """Whether ``FusedSgd`` can train a model."""
-    return settings.architecture in {"cifg", "si_cifg"} or settings.is_transformer
 
 
 class FusedSgd:
     """Takes SGD steps on parameters in place, in memory that is used again for each step.
 
     Args:
-        model: The model.
+        model: A model of which the table of architectures has a gradient by hand.
         settings: Local SGD.
         parameters: What is trained, ``[parameters]``.
     """
 
-    def __init__(
-        self, model: Recurrent | Transformer, settings: ClientSettings, parameters: Tensor
-    ) -> None:
+    def __init__(self, model: Model, settings: ClientSettings, parameters: Tensor) -> None:
         self._settings = settings
         self._products = Products(settings)
         self._flat = parameters
         self._named = model.layout.views(parameters)
         self._gradient = torch.zeros_like(parameters) if is_clipped(settings) else None
         self._into = self._named if self._gradient is None else model.layout.views(self._gradient)
-        self._pass = (
-            TransformerPass(model, self._named)
-            if isinstance(model, Transformer)
-            else RecurrentPass(model, self._named)
-        )
+        by_hand = architecture(model.settings.architecture).by_hand
+        assert by_hand is not None, "it is trained by autograd"  # noqa: S101
+        self._pass = load(by_hand)(model, self._named)
 
     def step(self, batch: Batch) -> tuple[float, int]:
         """Take one step, ``theta <- (1 - eta lambda) theta - eta clip(g)``.

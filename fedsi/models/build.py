@@ -1,15 +1,13 @@
 """The model that an experiment names."""
 
 from fedsi.experiment import Experiment
-from fedsi.models.recurrent import Recurrent
-from fedsi.models.transformer import Transformer
+from fedsi.models.model import Model
+from fedsi.models.table import architecture, load
 from fedsi.models.trial import try_out
-from fedsi.models.user_model import UserModel, load_user_model
+from fedsi.models.user_model import load_user_model
 
 
-def build_model(
-    experiment: Experiment, vocabulary_size: int
-) -> Recurrent | Transformer | UserModel:
+def build_model(experiment: Experiment, vocabulary_size: int) -> Model:
     """Return the model of an experiment.
 
     Args:
@@ -20,11 +18,10 @@ def build_model(
         UserError: The experiment names a factory of the user's, and it or its module cannot be
             used.
     """
-    if experiment.model.is_imported:
-        path = experiment.model.architecture
-        model = load_user_model(path, vocabulary_size, experiment.seed)
-        try_out(model, experiment.data.sequence_length)
-        return model
-    if experiment.model.is_transformer:
-        return Transformer(experiment.model, vocabulary_size)
-    return Recurrent(experiment.model, vocabulary_size)
+    settings = experiment.model
+    if settings.is_imported:
+        user_model = load_user_model(settings, vocabulary_size, experiment.seed)
+        try_out(user_model, experiment.data.sequence_length)
+        return user_model
+    model: Model = load(architecture(settings.architecture).build)(settings, vocabulary_size)
+    return model

@@ -5,15 +5,31 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from fedsi.experiment import ModelSettings
 from fedsi.models.parameters import Layout, Parameters
 
-Memory = list[tuple[Tensor, Tensor]]
-"""What a model keeps of the words before: state and cell, or keys and values of each block; empty
-before the first word."""
+Memory = list[tuple[Tensor, ...]]
+"""What a model keeps of the words before: state and cell, keys and values of each block, or the
+words themselves; empty before the first word."""
 
 
 class Model(Protocol):
     """A language model as pure functions."""
+
+    @property
+    def settings(self) -> ModelSettings:
+        """Architecture and sizes."""
+        ...
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids, special tokens included."""
+        ...
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens that the model can read; None for any number."""
+        ...
 
     @property
     def layout(self) -> Layout:
@@ -31,6 +47,12 @@ class Model(Protocol):
 
     def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
         """Return ``[batch, time, *]`` for token ids ``[batch, time]``."""
+        ...
+
+    def continued(
+        self, parameters: Parameters, inputs: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the features of words that follow those of a memory, and it with them."""
         ...
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:

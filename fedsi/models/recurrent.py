@@ -123,7 +123,7 @@ def recurrence(
     bias: Tensor,
     projection: Tensor | None = None,
     *,
-    before: tuple[Tensor, Tensor] | None = None,
+    before: tuple[Tensor, ...] | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Run a cell over a batch of sequences.
 
@@ -190,6 +190,8 @@ class Recurrent:
 
     settings: ModelSettings
     vocabulary_size: int
+    longest: int | None = None
+    """Any number of tokens can be read."""
 
     @property
     def cell(self) -> Cell:

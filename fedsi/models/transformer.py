@@ -89,6 +89,11 @@ class Transformer:
     vocabulary_size: int
 
     @property
+    def longest(self) -> int | None:
+        """The most tokens that can be read; None for any number."""
+        return self.settings.longest_sequence
+
+    @property
     def frozen(self) -> Parameters:
         """No parameters: all are trained."""
         return {}
@@ -205,7 +210,7 @@ class Transformer:
         x: Tensor,
         positions: Tensor,
         bias: Tensor | None = None,
-        before: tuple[Tensor, Tensor] | None = None,
+        before: tuple[Tensor, ...] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return a block's attention.
 

@@ -14,7 +14,7 @@ function: every process makes them anew, under the experiment's seed.
 import importlib
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from fedsi.errors import UserError
+from fedsi.experiment import ModelSettings
+from fedsi.models.model import Memory, Model
 from fedsi.models.parameters import Layout, Parameters
 from fedsi.seeds import Purpose, generator
 from fedsi.threads import torch_threads
@@ -46,17 +48,23 @@ class UserModel:
     """The functions of a user's module; its parameters are always passed in.
 
     Args:
-        path: Import path of the factory.
+        settings: The architecture is the import path of the factory.
         vocabulary_size: Number of token ids, special tokens included.
         module: The module; of its own parameters only the frozen ones are used.
         layout: Names and shapes of those that are trained; one that several layers share is there
             once.
     """
 
-    path: str
+    settings: ModelSettings
     vocabulary_size: int
     module: nn.Module
     layout: Layout
+    longest: int | None = None
+
+    @property
+    def path(self) -> str:
+        """Import path of the factory."""
+        return self.settings.architecture
 
     @property
     def frozen(self) -> Parameters:
@@ -68,6 +76,19 @@ class UserModel:
         """Return the logits: ``[batch, time, vocabulary]`` for token ids ``[batch, time]``."""
         logits: Tensor = torch.func.functional_call(self.module, parameters, (inputs,))
         return logits
+
+    def continued(
+        self, parameters: Parameters, inputs: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the logits of words that follow those of a memory, by reading all anew.
+
+        Raises:
+            UserError: The module fails.
+        """
+        whole = torch.cat([*(ids for (ids,) in memory), inputs], -1)
+        with blamed(self.path, whole.shape):
+            logits = self.features(parameters, whole)
+        return logits[..., -inputs.shape[-1] :, :], [(whole,)]
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:  # noqa: ARG002
         """Return the features, which are the logits."""
@@ -95,24 +116,25 @@ class UserModel:
         return self.module
 
 
-def load_user_model(path: str, vocabulary_size: int, seed: int) -> UserModel:
+def load_user_model(settings: ModelSettings, vocabulary_size: int, seed: int) -> UserModel:
     """Import a factory and build its module.
 
     Args:
-        path: ``my_package.my_module:factory``.
+        settings: The architecture is ``my_package.my_module:factory``.
         vocabulary_size: Number of token ids, special tokens included.
         seed: The experiment's, of which buffers and frozen parameters are a function.
 
     Raises:
         UserError: There is no such factory, or its module cannot be trained.
     """
+    path = settings.architecture
     factory, number = load_factory(path), _torch_seed(generator(seed, Purpose.INITIALISATION))
     module = _build(path, factory, vocabulary_size, number)
     _check_parameters(path, module)
     if _constants(module):
         _check_constants(path, module, _build(path, factory, vocabulary_size, number))
     layout = Layout({name: tuple(p.shape) for name, p in _trained(module)})
-    return UserModel(path, vocabulary_size, module, layout)
+    return UserModel(settings, vocabulary_size, module, layout)
 
 
 def load_factory(path: str) -> Factory:
@@ -233,6 +255,12 @@ def blamed(path: str, shape: Sequence[int]) -> Iterator[None]:
         raise UserError(
             f"{path} failed on token ids int64 {list(shape)}: {_reason(error)}"
         ) from error
+
+
+def blame(model: Model, shape: Sequence[int]) -> AbstractContextManager[None]:
+    """Say whose module failed if it is a user's own."""
+    imported = model.settings.is_imported
+    return blamed(model.settings.architecture, shape) if imported else nullcontext()
 
 
 def flat_parameters(module: nn.Module) -> Tensor:

@@ -16,7 +16,7 @@ from simulations.benchmarks.machine import MIB
 from simulations.benchmarks.report import Measurements
 from simulations.benchmarks.scaling.workers import write_task
 from simulations.presets import load_preset
-from simulations.reports.figures import COLOURS, STYLE
+from simulations.reports.figures import STYLE, colour_of
 
 PRESETS = (
     "stackoverflow_cifg",
@@ -119,9 +119,9 @@ def _figure(rounds: Sequence[PresetRound]) -> Figure:
         figure = Figure(figsize=(9, 3.0), layout="constrained")
         time, memory = figure.subplots(1, 2, sharey=True)
         names = [one.preset for one in rounds]
-        time.barh(names, [one.seconds for one in rounds], color=COLOURS["si_cifg"])
+        time.barh(names, [one.seconds for one in rounds], color=colour_of("si_cifg"))
         time.set(xlabel=f"seconds for {rounds[0].cohort} clients", title="A round")
-        memory.barh(names, [one.peak_mib for one in rounds], color=COLOURS["cifg"])
+        memory.barh(names, [one.peak_mib for one in rounds], color=colour_of("cifg"))
         memory.set(xlabel="MiB", title="Peak memory of the process")
         time.invert_yaxis()
         for axes in (time, memory):

@@ -29,7 +29,7 @@ from server.rounds import initial_state, run_rounds
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.report import Measurements
 from simulations.engines.in_process import FIRST_NODE, InProcessGrid
-from simulations.reports.figures import COLOURS, STYLE, label
+from simulations.reports.figures import STYLE, colour_of, label
 
 TARGET = 0.15
 """Of the time of a round, the most that privacy should add."""
@@ -187,7 +187,7 @@ def _figure(measured: Sequence[Overhead]) -> Figure:
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.subplots()
         names = [f"{label(one.architecture)} {one.size}\n{one.mechanism}" for one in measured]
-        colours = [COLOURS.get(one.architecture, "#666666") for one in measured]
+        colours = [colour_of(one.architecture) for one in measured]
         axes.bar(names, [100 * one.overhead for one in measured], 0.6, color=colours)
         axes.axhline(100 * TARGET, color="#666666", linestyle=":", linewidth=1.2)
         axes.text(-0.3, 100 * TARGET - 0.2, "target: less", va="top", color="#666666")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from fedsi.files import make_folder, write_atomically
 from simulations.benchmarks.machine import machine
-from simulations.reports.figures import COLOURS, label, save_figure
+from simulations.reports.figures import colour_of, label, save_figure
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def grouped_bars(axes: Axes, values: Mapping[tuple[str, str], float]) -> None:
             [k + (place + 0.5) * width - 0.4 for k in range(len(sizes))],
             [values.get((architecture, size), 0.0) for size in sizes],
             width * 0.92,
-            color=COLOURS[architecture],
+            color=colour_of(architecture),
             label=label(architecture),
         )
     axes.set_xticks(range(len(sizes)), sizes)

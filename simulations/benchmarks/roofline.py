@@ -29,14 +29,12 @@ from fedsi.experiment import ClientSettings, Experiment
 from fedsi.kernels.cpu import output as output_layer
 from fedsi.kernels.cpu import recurrent_pass, transformer_pass
 from fedsi.kernels.cpu.matrix_products import Products
-from fedsi.kernels.cpu.packing import PackedBatch, PackedSentences, pack, pack_sentences
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
-from fedsi.models.recurrent import Recurrent
-from fedsi.models.transformer import Transformer
-from fedsi.models.user_model import UserModel
+from fedsi.models.model import Model
+from fedsi.models.table import architecture, load
 from fedsi.tasks import next_word
 from fedsi.tasks.task import Batch
 from server.cohorts.sampling import draw_cohort
@@ -84,47 +82,15 @@ class Roofline:
     kernel's gradient, or the attention."""
 
 
-def useful_flops(model: Recurrent | Transformer, batch: Batch) -> int:
+def useful_flops(model: Model, batch: Batch) -> int:
     """Return the floating-point operations that a training step owes.
 
     Only matrix products count, and of them only rows of real positions, those with a target. The
     backward pass is twice as much as the forward pass: each product's gradients by both its
     factors.
     """
-    if isinstance(model, Transformer):
-        return 6 * _transformer_products(model, pack_sentences(batch))
-    return 6 * _recurrent_products(model, pack(batch))
-
-
-def _recurrent_products(model: Recurrent, packed: PackedBatch) -> int:
-    """Return the forward pass's multiplications.
-
-    With P positions of which S are the first of their sentence, embedding size E, hidden size H, V
-    words and F the features of the output layer (E with a projection, else H) they are ``P E 3H +
-    (P - S) H 3H + P H E (the projection) + P F V``; a sentence's first state is zero, so that
-    nothing is multiplied with it.
-    """
-    positions, first = len(packed.asked.targets), int(packed.sizes[0])
-    embedding, hidden = model.settings.embedding_size, model.settings.hidden_size
-    features = embedding if model.settings.projection else hidden
-    products = 3 * hidden * (positions * embedding + (positions - first) * hidden)
-    products += positions * features * model.vocabulary_size
-    if model.settings.projection:
-        products += positions * hidden * embedding
-    return products
-
-
-def _transformer_products(model: Transformer, packed: PackedSentences) -> int:
-    """Return the forward pass's multiplications.
-
-    With P positions, embedding size E, inner size F, V words and S pairs of a query and a key that
-    is not after it they are ``P (4 E^2 + 2 E F) + 2 S E`` for each block, and ``P E V``.
-    """
-    settings = model.settings
-    size, inner = settings.embedding_size, settings.feedforward_size
-    positions, pairs = len(packed.asked.targets), int((packed.places + 1).sum())
-    block = positions * size * (4 * size + 2 * inner) + 2 * pairs * size
-    return settings.layers * block + positions * size * model.vocabulary_size
+    by_hand = load(str(architecture(model.settings.architecture).by_hand))
+    return 6 * int(by_hand.multiplications(model, batch))
 
 
 def measure_roofline(experiment: Experiment, size: str, cache: Path, tell: Progress) -> Roofline:
@@ -153,7 +119,6 @@ def measure(experiment: Experiment, population: Population) -> dict[str, Any]:
     """Measure in this process; return the fields of ``Roofline`` but its names."""
     torch.set_num_threads(1)
     model = build_model(experiment, population.description.vocabulary_size)
-    assert not isinstance(model, UserModel), "benchmarks name no factory"  # noqa: S101
     start = initial_parameters(model, experiment.seed)
     trainer = LocalTrainer(model, experiment.client)
     batches = _batches(experiment, population)

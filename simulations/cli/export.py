@@ -73,7 +73,7 @@ def export(
         "sha256": sha256(content).hexdigest(),
         "vocabulary": str(run / finished.trained.vocabulary.file_name),
         "vocabulary_size": len(finished.trained.vocabulary),
-        "longest_sequence": finished.trained.longest,
+        "longest_sequence": finished.trained.model.longest,
     }
     if as_json:
         typer.echo(json.dumps(facts))

@@ -118,6 +118,6 @@ def generate(
         typer.echo(visible(text))
     if len(written.tokens) < length and not written.ended:
         options.messages().print(
-            f"stopped after {len(written.tokens)} words: the model has {trained.longest} learned "
-            "positions"
+            f"stopped after {len(written.tokens)} words: the model has {trained.model.longest} "
+            "learned positions"
         )

@@ -13,31 +13,22 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fedsi.files import write_atomically
+from fedsi.models.table import architecture
 from fedsi.tasks.task import Task
 from server.rounds import RoundRecord
 from simulations.studies.compare import Comparison
 from simulations.studies.grid import Setting
 from simulations.text import for_figure
 
-COLOURS = {
-    "cifg": "#c8500a",
-    "si_cifg": "#0a7f6e",
-    "lstm": "#7a4fb0",
-    "transformer": "#b8860b",
-    "si_transformer": "#1f5fa8",
-}
-LABELS = {
-    "cifg": "CIFG",
-    "si_cifg": "SI-CIFG",
-    "lstm": "LSTM",
-    "transformer": "Transformer",
-    "si_transformer": "SI-Transformer",
-}
 
-
-def label(architecture: str) -> str:
+def label(name: str) -> str:
     """Return what tables and pages call an architecture; a user's own by its import path."""
-    return LABELS.get(architecture, architecture)
+    return architecture(name).label
+
+
+def colour_of(name: str) -> str:
+    """Return the colour of an architecture's lines."""
+    return architecture(name).colour
 
 
 _GREY = "#666666"
@@ -83,7 +74,7 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any], task:
         figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
         losses, accuracy, *others = figure.subplots(1, panels, sharex=True)
         losses.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        colour = COLOURS.get(summary["architecture"], "#333333")
+        colour = colour_of(summary["architecture"])
         rounds = [r.round for r in records]
         evaluated = [r for r in records if r.heldout]
         losses.plot(
@@ -186,7 +177,7 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
 
 
 def _best_curves(axes: Axes, best: Setting) -> None:
-    colour = COLOURS.get(best.architecture, "#333333")
+    colour = colour_of(best.architecture)
     name: str | None = for_figure(f"{label(best.architecture)}, client lr {best.value:g}")
     for outcome in best.outcomes:
         evaluated = [(r.round, r.heldout["loss"]) for r in outcome.records if r.heldout]
@@ -214,7 +205,7 @@ def setting_curve(
         at_top: Whether the rows count down from the top of the axes, or up from the bottom.
     """
     architecture = settings[0].architecture
-    colour = COLOURS.get(architecture, "#333333")
+    colour = colour_of(architecture)
     placed = list(zip(places, settings, strict=True))
     stable = [(x, setting) for x, setting in placed if setting.measured]
     axes.errorbar(

@@ -18,6 +18,7 @@ from fedsi.data.corpus import Progress, silent
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
+from fedsi.models.table import architecture
 from server.runs.folder import SCORES
 from simulations.evaluate import evaluate_lengths, open_heldout, score_json
 from simulations.finished_run import FinishedRun, open_run
@@ -177,7 +178,7 @@ def experiment_of(base: Experiment, cell: LengthCell) -> Experiment:
     Raises:
         UserError: An encoding that is not there, or that the architecture cannot take.
     """
-    if not base.model.is_transformer:
+    if "positions" not in architecture(base.model.architecture).keys:
         raise UserError(
             "position encodings are parts of a Transformer, and this experiment has "
             f"model.architecture={base.model.architecture}; set model.architecture=transformer"
@@ -208,7 +209,7 @@ def score_cells(
 
 def _scores(run: FinishedRun, lengths: Sequence[int], cache: Path) -> dict[int, dict[str, Any]]:
     """Return the scores of the lengths that a run's model can read."""
-    longest = run.trained.longest or math.inf
+    longest = run.trained.model.longest or math.inf
     readable = [length for length in lengths if length <= longest]
     if run.summary["status"] == "diverged":
         return {}

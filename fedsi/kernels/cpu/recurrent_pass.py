@@ -25,6 +25,25 @@ class RecurrentPass:
         self._named = named
         self._space = Workspace(named["embedding"].dtype)
 
+    @staticmethod
+    def multiplications(model: Recurrent, batch: Batch) -> int:
+        """Return the multiplications that a forward pass owes.
+
+        With P positions of which S are the first of their sentence, embedding size E, hidden size
+        H, V words and F the features of the output layer (E with a projection, else H) they are
+        ``P E 3H + (P - S) H 3H + P H E (the projection) + P F V``; a sentence's first state is
+        zero, so that nothing is multiplied with it.
+        """
+        packed = pack(batch)
+        positions, first = len(packed.asked.targets), int(packed.sizes[0])
+        embedding, hidden = model.settings.embedding_size, model.settings.hidden_size
+        features = embedding if model.settings.projection else hidden
+        products = 3 * hidden * (positions * embedding + (positions - first) * hidden)
+        products += positions * features * model.vocabulary_size
+        if model.settings.projection:
+            products += positions * hidden * embedding
+        return products
+
     def run(self, batch: Batch, into: Parameters, update: Update) -> float:
         """Run forwards and backwards, updating ``into``; return the sum of the losses."""
         named, space, settings = self._named, self._space, self._settings

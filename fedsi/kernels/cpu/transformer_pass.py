@@ -73,6 +73,19 @@ class TransformerPass:
         self._by_relu = model.settings.has_scale_invariant_attention
         self._nothing = named["embedding"].new_empty(0)
 
+    @staticmethod
+    def multiplications(model: Transformer, batch: Batch) -> int:
+        """Return the multiplications that a forward pass owes.
+
+        With P positions, embedding size E, inner size F, V words and S pairs of a query and a key
+        that is not after it they are ``P (4 E^2 + 2 E F) + 2 S E`` for each block, and ``P E V``.
+        """
+        packed, settings = pack_sentences(batch), model.settings
+        size, inner = settings.embedding_size, settings.feedforward_size
+        positions, pairs = len(packed.asked.targets), int((packed.places + 1).sum())
+        block = positions * size * (4 * size + 2 * inner) + 2 * pairs * size
+        return settings.layers * block + positions * size * model.vocabulary_size
+
     def run(self, batch: Batch, into: Parameters, update: Update) -> float:
         """Run forwards and backwards, updating ``into``; return the sum of the losses."""
         settings, space = self._settings, self._space

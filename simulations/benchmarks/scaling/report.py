@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from simulations.benchmarks.report import Measurements
 from simulations.benchmarks.scaling.finding import Finding
-from simulations.reports.figures import COLOURS, STYLE
+from simulations.reports.figures import STYLE, colour_of
 
 
 def scaling_report(findings: Sequence[Finding]) -> Measurements:
@@ -30,12 +30,12 @@ def _figure(findings: Sequence[Finding]) -> Figure:
         speed, memory = figure.subplots(1, 2)
         ratios = [(f.measure, f.value) for f in findings if " over one" in f.measure]
         ratios += [(f.measure, f.value) for f in findings if " workers over " in f.measure]
-        speed.barh(*zip(*ratios, strict=True), color=COLOURS["si_cifg"])
+        speed.barh(*zip(*ratios, strict=True), color=colour_of("si_cifg"))
         speed.axvline(1, color="#666666", linestyle=":", linewidth=1.2)
         speed.set(xlabel="times as fast", title="More workers")
         peaks = [f for f in findings if f.measure.startswith("peak memory")]
         cohorts = [f.measure.rpartition(" ")[2] for f in peaks]
-        memory.bar(cohorts, [f.value for f in peaks], color=COLOURS["cifg"])
+        memory.bar(cohorts, [f.value for f in peaks], color=colour_of("cifg"))
         memory.set(
             xlabel="clients in a round",
             ylabel="times the model's size",

@@ -16,6 +16,7 @@ from fedsi.errors import UserError
 from fedsi.inference.export import to_onnx, to_torch_export
 from fedsi.inference.reading import TrainedModel
 from fedsi.models.build import build_model
+from tests.built_in import used
 
 SIZES = {"embedding_size": 8, "hidden_size": 6, "heads": 2, "feedforward_size": 10, "layers": 1}
 MODELS: list[dict[str, Any]] = [
@@ -32,14 +33,14 @@ SIZE = len(VOCABULARY)
 
 
 def trained_model(**changes: Any) -> TrainedModel:
-    model = build_model(Experiment(model={**SIZES, **changes}), SIZE)
+    model = build_model(Experiment(model=used(**{**SIZES, **changes})), SIZE)
     flat = torch.randn(model.layout.size, generator=torch.Generator().manual_seed(5)) / 2
     return TrainedModel(model, model.layout.views(flat), VOCABULARY)
 
 
 def cases(trained: TrainedModel) -> list[Tensor]:
     """Return token ids of several shapes, longer than in training where the model can take it."""
-    shapes = SHAPES if trained.longest else (*SHAPES, FARTHER)
+    shapes = SHAPES if trained.model.longest else (*SHAPES, FARTHER)
     return [torch.randint(0, SIZE, shape) for shape in shapes]
 
 

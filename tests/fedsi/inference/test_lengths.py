@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, PAD, Tokens, pad_examples
 from fedsi.errors import UserError
-from fedsi.experiment import ModelSettings
 from fedsi.inference.lengths import evaluate_sequences, fill_sequences
-from fedsi.models.recurrent import Recurrent
-from fedsi.models.transformer import Transformer
+from fedsi.models.model import Model
 from fedsi.tasks.next_word import COLUMNS, TASK
+from tests.built_in import build
 
 TRAINED = 5
 VOCABULARY = 9
@@ -57,11 +56,9 @@ def test_packing_equals_its_description(sentences: Sentences, length: int) -> No
         assert length < TRAINED or wanted[0][0] == BOS
 
 
-def model(architecture: str, **changes: Any) -> Recurrent | Transformer:
+def model(architecture: str, **changes: Any) -> Model:
     sizes = {"embedding_size": 8, "hidden_size": 6, "heads": 2, "feedforward_size": 10}
-    settings = ModelSettings(architecture=architecture, **sizes, **changes)
-    kind = Transformer if settings.is_transformer else Recurrent
-    return kind(settings, VOCABULARY)
+    return build(VOCABULARY, architecture=architecture, **sizes, **changes)
 
 
 UNIGRAM = torch.linspace(0.1, 1, VOCABULARY, dtype=torch.float64).log()

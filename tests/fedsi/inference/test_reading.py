@@ -1,6 +1,7 @@
 """Reading word by word gives what reading the whole text at once gives; writing follows from it."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +13,19 @@ from fedsi import Experiment
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV
 from fedsi.data.vocabulary import WordVocabulary
 from fedsi.errors import UserError
-from fedsi.experiment import ARCHITECTURES
 from fedsi.inference.reading import TrainedModel, begin, candidates, read_more, read_text
 from fedsi.inference.sampling import _draw, write_on
 from fedsi.models.build import build_model
+from fedsi.models.table import ARCHITECTURES
+from tests.built_in import used
 
 WORDS = ("a", "b", "c", "d", "e", "f", "g")
 SIZES = {"embedding_size": 8, "hidden_size": 6, "heads": 2, "feedforward_size": 10}
 USERS = "tests.own_models:Gru"
 
 
-def trained_model(architecture: str, **changes: object) -> TrainedModel:
-    experiment = Experiment(model={**SIZES, "architecture": architecture, **changes})
+def trained_model(architecture: str, **changes: Any) -> TrainedModel:
+    experiment = Experiment(model=used(**{**SIZES, "architecture": architecture, **changes}))
     vocabulary = WordVocabulary(WORDS)
     model = build_model(experiment, len(vocabulary))
     flat = torch.randn(model.layout.size, generator=torch.Generator().manual_seed(5)).double()
@@ -129,7 +131,7 @@ def test_draws_have_the_models_shares(temperature: float, most: int | None) -> N
 
 def test_learned_positions_end_a_text() -> None:
     trained = trained_model("transformer", positions="learned", max_length=20)
-    assert trained.longest == 20
+    assert trained.model.longest == 20
     read_text(trained, "a " * 19)
     with pytest.raises(UserError, match="21 tokens is longer than the 20 learned"):
         read_text(trained, "a " * 20)

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsi.errors import UserError
-from fedsi.experiment import ModelSettings
+from fedsi.models.model import Memory, Model
 from fedsi.models.positions.table import ENCODINGS
-from fedsi.models.recurrent import Recurrent
-from fedsi.models.transformer import Transformer
+from tests.built_in import build
 
 VOCABULARY = 11
 LENGTH = 9
@@ -26,14 +25,12 @@ MODELS: list[dict[str, Any]] = [
 ]
 
 
-def model(**changes: Any) -> Recurrent | Transformer:
+def model(**changes: Any) -> Model:
     sizes = {"embedding_size": 8, "hidden_size": 6, "heads": 2, "feedforward_size": 10}
-    chosen = ModelSettings(**{**sizes, "max_length": LENGTH, **changes})
-    kind = Transformer if chosen.is_transformer else Recurrent
-    return kind(chosen, VOCABULARY)
+    return build(VOCABULARY, **{**sizes, "max_length": LENGTH, **changes})
 
 
-def draw(lm: Recurrent | Transformer, *axes: int) -> tuple[torch.Tensor, torch.Tensor]:
+def draw(lm: Model, *axes: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     flat = torch.randn(*axes, lm.layout.size, generator=generator, dtype=torch.float64)
     return flat, torch.randint(0, VOCABULARY, (*axes, 2, LENGTH), generator=generator)
@@ -48,7 +45,7 @@ def test_pieces_are_the_whole(
     lm = model(**changes)
     flat, ids = draw(lm, *clients)
     parameters = lm.layout.views(flat)
-    memory: list[tuple[torch.Tensor, torch.Tensor]] = []
+    memory: Memory = []
     pieces = []
     edges = [0, *sorted(cuts), LENGTH]
     for start, end in pairwise(edges):

@@ -1,0 +1,154 @@
+"""The table of architectures, ``model.architecture``: a new one is its file and an entry here.
+
+Modules are named, not imported, so that an experiment can be validated without loading PyTorch.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedsi.experiment.model import ModelSettings
+
+_SHARED = {"embedding_size", "tied_output", "embedding_normalisation", "initialisation"}
+_RECURRENT = frozenset({*_SHARED, "hidden_size", "projection", "recurrent_projection"})
+_TRANSFORMER = frozenset(
+    {
+        *_SHARED,
+        "layers",
+        "heads",
+        "feedforward_size",
+        "activation",
+        "positions",
+        "max_length",
+        "scale_invariance",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model family."""
+
+    build: str
+    """Import path of what returns a ``Model`` for settings and vocabulary size, or of a user's
+    factory."""
+    keys: frozenset[str]
+    """The keys ``model.*`` that it uses, besides ``architecture``."""
+    label: str
+    """What reports call it."""
+    colour: str
+    """The colour of its lines."""
+    check: "Callable[[ModelSettings], None] | None" = None
+    """Raises ``ValueError`` if its settings contradict each other."""
+    by_hand: str | None = None
+    """Import path of the compiled pass that has its gradient by hand; None for autograd."""
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Values of ``client.precision`` that it can be trained with."""
+        return ("float32", "bfloat16") if self.by_hand else ("float32",)
+
+
+def load(path: str) -> Any:
+    """Import what an import path ``module:name`` names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def check_recurrent(settings: "ModelSettings") -> None:
+    """Refuse contradictions among the settings of a recurrent model."""
+    if settings.recurrent_projection and not settings.projection:
+        raise ValueError(
+            "model.recurrent_projection=true moves the projection into the recurrence, and "
+            "model.projection=false has none; set model.projection=true"
+        )
+    if (
+        settings.tied_output
+        and not settings.projection
+        and settings.embedding_size != settings.hidden_size
+    ):
+        raise ValueError(
+            f"a tied output without projection needs model.hidden_size ({settings.hidden_size}) "
+            f"equal to model.embedding_size ({settings.embedding_size}); set model.projection=true"
+        )
+    if settings.scale_invariance == "attention":
+        raise ValueError(
+            "model.scale_invariance=attention contradicts model.architecture="
+            f"{settings.architecture}, which takes cell or full or none; parts of a Transformer "
+            "are chosen with architecture transformer"
+        )
+
+
+def check_transformer(settings: "ModelSettings") -> None:
+    """Refuse contradictions among the settings of a Transformer."""
+    if settings.architecture == "si_transformer" and settings.scale_invariance not in (
+        "none",
+        "full",
+    ):
+        raise ValueError(
+            f"model.scale_invariance={settings.scale_invariance} contradicts model.architecture="
+            "si_transformer, which takes full or none; parts of a Transformer are chosen with "
+            "architecture transformer"
+        )
+    if settings.embedding_size % settings.heads:
+        raise ValueError(
+            f"model.heads ({settings.heads}) does not divide model.embedding_size "
+            f"({settings.embedding_size}); change one of them"
+        )
+    size = settings.embedding_size // settings.heads
+    if settings.positions == "rotary" and size % 2:
+        raise ValueError(
+            f"model.positions=rotary turns pairs and needs an even head size, not {size} "
+            "(model.embedding_size / model.heads); change one of them"
+        )
+    if settings.has_scale_invariant_cell and settings.activation != "relu":
+        raise ValueError(
+            f"model.activation={settings.activation} is not homogeneous, which a scale-invariant "
+            "block needs; set model.activation=relu"
+        )
+
+
+def _recurrent(
+    label: str, colour: str, *, by_hand: bool = False, more: frozenset[str] = frozenset()
+) -> Architecture:
+    return Architecture(
+        build="fedsi.models.recurrent:Recurrent",
+        keys=_RECURRENT | more,
+        label=label,
+        colour=colour,
+        check=check_recurrent,
+        by_hand="fedsi.kernels.cpu.recurrent_pass:RecurrentPass" if by_hand else None,
+    )
+
+
+def _transformer(label: str, colour: str) -> Architecture:
+    return Architecture(
+        build="fedsi.models.transformer:Transformer",
+        keys=_TRANSFORMER,
+        label=label,
+        colour=colour,
+        check=check_transformer,
+        by_hand="fedsi.kernels.cpu.transformer_pass:TransformerPass",
+    )
+
+
+ARCHITECTURES = {
+    "cifg": _recurrent("CIFG", "#c8500a", by_hand=True),
+    "si_cifg": _recurrent("SI-CIFG", "#0a7f6e", by_hand=True, more=frozenset({"scale_invariance"})),
+    "lstm": _recurrent("LSTM", "#7a4fb0"),
+    "transformer": _transformer("Transformer", "#b8860b"),
+    "si_transformer": _transformer("SI-Transformer", "#1f5fa8"),
+}
+
+
+def architecture(name: str) -> Architecture:
+    """Return the entry of a name; a user's own model, an import path, is called by it.
+
+    Raises:
+        KeyError: There is no such architecture.
+    """
+    if ":" in name:
+        return Architecture(build=name, keys=frozenset(), label=name, colour="#333333")
+    return ARCHITECTURES[name]
