@@ -10,13 +10,19 @@ max-normalised replacements (SI-CIFG), a step is::
 The LSTM has a gate of its own for the candidate, ``i = sigmoid(a_i)``, and
 ``c' = f * c + i * g``. The state is h', or ``h' P`` with a recurrent projection P.
 
+The GRU keeps h itself. With its gates z (keep) and r (reset), and the candidate's two terms apart::
+
+    z = sigmoid(a_z)      r = sigmoid(a_r)      g = tanh(W_g x + b_g + r * U_g s)
+    h' = z * h + (1 - z) * g
+
 The kernels start as in the Stack Overflow baseline of Reddi et al. (arXiv 2003.00295): recurrent
 kernel orthogonal, input kernel He normal, dense layers Glorot uniform. What differs is the scale
 of the embeddings, which decides how well the scale-invariant cell trains: after max-normalisation
 a recurrent pre-activation that dominates the input's is blown up again at every step.
 
 Sources: Greff et al., "LSTM: A Search Space Odyssey" (arXiv 1503.04069) for the coupled input and
-forget gate; Ro et al. (arXiv 2403.08100) for the scale-invariant variant; Sak et al. (arXiv
+forget gate; Cho et al. (arXiv 1406.1078) for the GRU, whose reset gate acts after the product as in
+cuDNN and PyTorch; Ro et al. (arXiv 2403.08100) for the scale-invariant variant; Sak et al. (arXiv
 1402.1128) for the recurrent projection.
 """
 
@@ -100,6 +106,17 @@ def lstm(inputs: Tensor, fed_back: Tensor, cell: Tensor) -> tuple[Tensor, Tensor
     return output * cell.tanh(), cell
 
 
+def gru(inputs: Tensor, fed_back: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Take a step of the GRU; arguments and result as of ``cifg``, what it keeps being h."""
+    sizes = [2 * hidden.shape[-1], hidden.shape[-1]]
+    gates, candidate = inputs.split(sizes, -1)
+    fed_to_gates, fed_to_candidate = fed_back.split(sizes, -1)
+    keep, reset = (gates + fed_to_gates).sigmoid().chunk(2, -1)
+    candidate = (candidate + reset * fed_to_candidate).tanh()
+    hidden = torch.lerp(candidate, hidden, keep)
+    return hidden, hidden
+
+
 @dataclass(frozen=True)
 class Cell:
     """One recurrent cell."""
@@ -107,12 +124,15 @@ class Cell:
     step: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     """As ``cifg``."""
     gates: int = GATES
-    """Number of gates, side by side in the weights."""
-    forget_bias: bool = True
-    """Whether the first gate forgets, and has a bias of its own at the start."""
+    """Number of gates, side by side in the weights; the first says what is kept."""
 
 
-CELLS = {"cifg": Cell(cifg), "si_cifg": Cell(si_cifg), "lstm": Cell(lstm, gates=4)}
+CELLS = {
+    "cifg": Cell(cifg),
+    "si_cifg": Cell(si_cifg),
+    "lstm": Cell(lstm, gates=4),
+    "gru": Cell(gru),
+}
 
 
 def recurrence(
@@ -170,7 +190,7 @@ def exportable_recurrence(
         state, kept = before
         hidden, kept = cell.step(word, state @ recurrent, kept)
         state = hidden if projection is None else hidden @ projection
-        return (state, kept), state.clone()
+        return (state, kept.clone()), state.clone()  # a loop's results may not share memory
 
     _, states = scan(step, start, projected.transpose(0, 1))
     result: Tensor = states.transpose(0, 1)
@@ -250,7 +270,7 @@ class Recurrent:
             case "projection.weight" | "output.weight":
                 return glorot_uniform(rng, shape)
         bias = np.zeros(shape)
-        if name == "cell.bias" and self.cell.forget_bias:
+        if name == "cell.bias":
             bias[: self.settings.hidden_size] = FORGET_BIAS[style]
         return bias
 

@@ -138,6 +138,7 @@ ARCHITECTURES = {
     "cifg": _recurrent("CIFG", "#c8500a", by_hand=True),
     "si_cifg": _recurrent("SI-CIFG", "#0a7f6e", by_hand=True, more=frozenset({"scale_invariance"})),
     "lstm": _recurrent("LSTM", "#7a4fb0"),
+    "gru": _recurrent("GRU", "#b03a5b"),
     "transformer": _transformer("Transformer", "#b8860b"),
     "si_transformer": _transformer("SI-Transformer", "#1f5fa8"),
 }

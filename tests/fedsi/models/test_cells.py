@@ -40,6 +40,8 @@ def slow_cell(
     xs: list[list[float]], w: Tensor, u: Tensor, b: Tensor, p: Tensor, architecture: str
 ) -> list[list[float]]:
     """One sequence, one number at a time, as the equations are printed."""
+    if architecture == "gru":
+        return slow_gru(xs, w, u, b, p)
     hidden, states = p.shape
     si, gates = architecture == "si_cifg", CELLS[architecture].gates
 
@@ -77,6 +79,31 @@ def slow_cell(
         t = squash(c)
         h = [sum(o[i] * t[i] * p[i, j].item() for i in range(hidden)) for j in range(states)]
         outputs.append(h)
+    return outputs
+
+
+def slow_gru(
+    xs: list[list[float]], w: Tensor, u: Tensor, b: Tensor, p: Tensor
+) -> list[list[float]]:
+    hidden, states = p.shape
+
+    def sigmoid(value: float) -> float:
+        return 1 / (1 + math.exp(-value))
+
+    kept, state, outputs = [0.0] * hidden, [0.0] * states, []
+    for x in xs:
+        given = [
+            b[j].item() + sum(x[i] * w[i, j].item() for i in range(len(x)))
+            for j in range(3 * hidden)
+        ]
+        fed = [sum(state[i] * u[i, j].item() for i in range(states)) for j in range(3 * hidden)]
+        for i in range(hidden):
+            keep = sigmoid(given[i] + fed[i])
+            reset = sigmoid(given[hidden + i] + fed[hidden + i])
+            new = math.tanh(given[2 * hidden + i] + reset * fed[2 * hidden + i])
+            kept[i] = keep * kept[i] + (1 - keep) * new
+        state = [sum(kept[i] * p[i, j].item() for i in range(hidden)) for j in range(states)]
+        outputs.append(state)
     return outputs
 
 
