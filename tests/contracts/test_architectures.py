@@ -17,6 +17,7 @@ from fedsi.learning.predictions import predictions
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.model import Model
 from fedsi.models.table import ARCHITECTURES, architecture, load
+from fedsi.tasks import next_word
 from tests.built_in import build
 
 VOCABULARY = 13
@@ -125,13 +126,14 @@ def test_the_gradient_by_hand_is_that_of_autograd(name: str) -> None:
     flat, ids = draw(model)
     flat /= 4
     leaf = flat.clone().requires_grad_()
-    logits, targets = predictions(model, model.layout.views(leaf), ids)
+    batch = next_word.batch(ids.numpy())
+    logits, targets = predictions(model, model.layout.views(leaf), batch)
     loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
     (expected,) = torch.autograd.grad(loss, leaf)
     gradient = torch.zeros_like(flat)
     by_hand = load(str(architecture(name).by_hand))(model, model.layout.views(flat))
     update = Update(Products(ClientSettings()), 1.0, 1.0)
-    found = by_hand.run(ids.numpy(), model.layout.views(gradient), update)
+    found = by_hand.run(batch, model.layout.views(gradient), update)
     assert found == pytest.approx(loss.item(), rel=1e-10)
     torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-10)
 

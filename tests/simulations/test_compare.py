@@ -77,7 +77,7 @@ def test_resuming_runs_nothing_again(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--architectures", "cifg,gru"], "model.architecture = 'gru'"),
+        (["--architectures", "cifg,gro"], "model.architecture = 'gro'"),
         (["--architectures", ""], "--architectures takes different values"),
         (["--client-learning-rates", "1,fast"], "--client-learning-rates takes numbers"),
         (["--client-learning-rates", "1,1"], "takes different values"),
