@@ -197,8 +197,8 @@ def lines_of(part: Part, place: Place) -> Generator[str, None, None]:
     """Yield a file's lines, without those that are not UTF-8 if such rows are to be left out."""
     place.skippable, skip = True, part.left_out.skip_bad
     with open_text(part) as file:
-        place.what = "line"
         for place.number, line in enumerate(file, start=1):
+            place.what = "line"  # until there is one, the fault lies at the beginning
             if skip and not line.isascii() and _NOT_UTF8.search(line):
                 part.left_out.counts[BAD_TEXT] += 1
             else:

@@ -15,6 +15,7 @@ _LEFT_BY_PROGRAMS = re.compile(
     | __MACOSX | __pycache__              # archives made by macOS, Python
     | lost\+found | \$RECYCLE\.BIN        # file systems
     | Thumbs\.db | desktop\.ini | Icon\r  # Explorer, Finder
+    | .*:Zone\.Identifier | @eaDir         # downloads of Windows, Synology's thumbnails
     | .*~ | ~\$.* | \#.*\# | .*\.sw[a-p]  # editors, office programs
     | .*\.(bak|orig|tmp|part|crdownload)  # copies, and what is not whole yet
     | .*\.(sqlite3?|db)-(wal|shm|journal) # SQLite, beside its databases

@@ -22,10 +22,9 @@ def recognise(path: Path, parts: list[Part]) -> tuple[str, list[Part]]:
     """
     if path.is_dir() and any((path / marker).exists() for marker in hugging_face.MARKERS):
         return "hugging_face", parts
-    by_kind: dict[str, list[Part]] = {}
-    for part in parts:
-        if kind := _format_of(part):
-            by_kind.setdefault(kind, []).append(part)
+    by_kind = _by_kind(parts)
+    if len(by_kind) > 1:
+        by_kind = _by_kind([p for p in parts if not _explains(p)]) or by_kind
     if len(by_kind) == 1:
         kind, found = by_kind.popitem()
         return kind, _different(found)
@@ -52,12 +51,24 @@ def parts_of_kind(kind: str, parts: list[Part]) -> list[Part]:
         named = [part for part in parts if plain_name(part.name).endswith(endings)]
         if endings and named:
             return _different(named)
-    return _different([p for p in parts if not _EXPLANATION.fullmatch(Path(p.name).name)])
+    return _different([p for p in parts if not _explains(p)])
 
 
 def known_formats() -> str:
     """Return the names of all formats as a list for a sentence."""
     return ", ".join(FORMATS)
+
+
+def _by_kind(parts: list[Part]) -> dict[str, list[Part]]:
+    found: dict[str, list[Part]] = {}
+    for part in parts:
+        if kind := _format_of(part):
+            found.setdefault(kind, []).append(part)
+    return found
+
+
+def _explains(part: Part) -> bool:
+    return _EXPLANATION.fullmatch(Path(part.name).name) is not None
 
 
 def _different(parts: list[Part]) -> list[Part]:

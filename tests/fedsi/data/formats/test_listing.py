@@ -17,6 +17,7 @@ LEFT_BY_PROGRAMS = [
     ".notes.txt", "._a.jsonl", ".DS_Store", "__MACOSX/._a.jsonl", "__MACOSX/a.jsonl",
     ".ipynb_checkpoints/a-checkpoint.jsonl", ".git/a.jsonl", "a.jsonl~", "~$a.jsonl", "#a.jsonl#",
     "a.jsonl.swp", "Thumbs.db", "desktop.ini", "a.jsonl.bak", "a.jsonl.crdownload", "_SUCCESS",
+    "a.jsonl:Zone.Identifier", "@eaDir/a.jsonl",
     ".part-0.jsonl.crc", "_temporary/0/a.jsonl", "__pycache__/a.jsonl", "lost+found/a.jsonl",
     "c.sqlite-wal", "c.db-journal",
 ]  # fmt: skip
@@ -62,6 +63,18 @@ def test_a_file_that_is_not_read_does_not_change_the_hash(tmp_path: Path) -> Non
     before = open_corpus(tmp_path).sha256
     write(tmp_path / "README.md", "About a.jsonl")
     assert open_corpus(tmp_path).sha256 == before
+
+
+@pytest.mark.parametrize("name", ["README.txt", "LICENSE.json", "notice.csv"])
+def test_what_explains_the_others_does_not_make_the_format_unclear(
+    tmp_path: Path, name: str
+) -> None:
+    write(tmp_path / "a.jsonl", line("ann"))
+    write(tmp_path / name, "About a.jsonl")
+    assert clients(tmp_path) == ["ann"]
+    # Alone it is a corpus as any other.
+    write(tmp_path / "alone" / "readme.jsonl", line("bob"))
+    assert clients(tmp_path / "alone") == ["bob"]
 
 
 @pytest.mark.parametrize("name", ["part-0.json", "part-00000", "part-0.dat.gz"])
