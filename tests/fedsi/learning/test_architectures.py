@@ -13,6 +13,7 @@ from fedsi.learning.client import LocalTrainer
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
 from fedsi.tasks import next_word
+from tests.built_in import used
 
 VOCABULARY = 12
 RATE = 0.3
@@ -31,7 +32,7 @@ RATE = 0.3
 )
 def test_takes_the_steps_of_torch_optim(changes: dict[str, Any]) -> None:
     sizes = {"embedding_size": 8, "hidden_size": 6, "heads": 2, "feedforward_size": 10}
-    model = build_model(Experiment(model={**sizes, **changes}), VOCABULARY)
+    model = build_model(Experiment(model=used(**{**sizes, **changes})), VOCABULARY)
     start = initial_parameters(model, 0)
     rng = np.random.default_rng(0)
     batches = [rng.integers(1, VOCABULARY, (4, 7)).astype(np.int32) for _ in range(3)]
