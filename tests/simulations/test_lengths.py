@@ -61,7 +61,10 @@ def test_a_study_and_its_continuation(
         (["--positions", "fire,fire"], "--positions takes different values"),
         (["--lengths", "20,-1"], "--lengths takes lengths of 1 or more, not -1"),
         (["--lengths", ""], "--lengths takes different values"),
-        (["--set", "model.architecture=cifg"], "parts of a Transformer, and this experiment has"),
+        (
+            ["--set", "model.architecture=cifg", "--set", "model.layers=2"],
+            "parts of a Transformer, and this experiment has",
+        ),
         (["--set", "model.heads=3"], "model.heads (3) does not divide model.embedding_size (16)"),
         (["--positions", "rotary", "--set", "model.heads=16"], "rotary turns pairs"),
         (["--positions", "learned", "--set", "model.max_length=8"], "8) learned positions are too"),
