@@ -50,9 +50,10 @@ class Job(Generic[_Answer]):
 def answers(grid: Grid, blocks: dict[int, Ids], job: Job[_Answer]) -> Iterator[tuple[Ids, _Answer]]:
     """Ask nodes for their blocks and yield (places, answer) as they come.
 
-    A node that failed at a client which it can name is asked again for the others of its block, so
-    each time for fewer. The clients of a node that failed otherwise are lost, as are those that are
-    left when all of it has taken ``PATIENCE`` times the job's time limit. Each loss is logged.
+    A node that failed at a client which it can name is asked again for those before it, which it
+    had finished, and then for those after it. The clients of a node that failed otherwise are lost,
+    as are those that nobody got to when all of it has taken ``PATIENCE`` times the job's time
+    limit. Each loss is logged.
 
     Args:
         grid: Flower's connection to the nodes.
@@ -60,23 +61,48 @@ def answers(grid: Grid, blocks: dict[int, Ids], job: Job[_Answer]) -> Iterator[t
         job: What is asked.
     """
     deadline = time.monotonic() + PATIENCE * job.timeout
-    while blocks:
+    waiting = {node: [Piece(places)] for node, places in blocks.items()}
+    while waiting:
         left = deadline - time.monotonic()
         if left <= 0:
-            lost = sum(map(len, blocks.values()))
-            log.warning("%d more clients are lost to %s: no time is left", lost, job.name)
-            return
-        requests = {node: job.request(job.clients[places]) for node, places in blocks.items()}
+            waiting, left = _finished_before(waiting, job), job.timeout
+        requests = {node: job.request(job.clients[ps[0].places]) for node, ps in waiting.items()}
         again = {}
         for node, reply in exchange(
             grid, requests, job.answer, min(job.timeout, left), group=job.name
         ):
-            failure = reply if isinstance(reply, Failure) else _doubt(job, reply, blocks[node])
+            asked, *later = waiting[node]
+            failure = reply if isinstance(reply, Failure) else _doubt(job, reply, asked.places)
             if failure is None:
-                yield blocks[node], reply  # type: ignore[misc]
-            elif len(rest := _without(job, node, blocks[node], failure)):
-                again[node] = rest
-        blocks = again
+                yield asked.places, reply  # type: ignore[misc]
+            else:
+                later = [*_without(job, node, asked.places, failure), *later]
+            if later:
+                again[node] = later
+        waiting = again
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Places of clients that a node is asked for at once.
+
+    Args:
+        places: In the order in which the node trains them.
+        finished: Whether the node had finished them before it failed at another client.
+    """
+
+    places: Ids
+    finished: bool = False
+
+
+def _finished_before(waiting: dict[int, list[Piece]], job: Job[Any]) -> dict[int, list[Piece]]:
+    """Return what takes no long time; the rest is lost, and that is logged."""
+    kept = {node: [piece for piece in pieces if piece.finished] for node, pieces in waiting.items()}
+    every = sum(len(piece.places) for pieces in waiting.values() for piece in pieces)
+    lost = every - sum(len(piece.places) for pieces in kept.values() for piece in pieces)
+    if lost:
+        log.warning("%d more clients are lost to %s: no time is left", lost, job.name)
+    return {node: pieces for node, pieces in kept.items() if pieces}
 
 
 def _doubt(job: Job[_Answer], reply: _Answer, places: Ids) -> Failure | None:
@@ -88,22 +114,22 @@ def _doubt(job: Job[_Answer], reply: _Answer, places: Ids) -> Failure | None:
     return None
 
 
-def _without(job: Job[Any], node: int, places: Ids, failure: Failure) -> Ids:
-    """Return the places to ask a node for again after a failure; what is lost is logged."""
-    there = job.clients[places] != failure.client
-    if failure.client is None or there.all():
+def _without(job: Job[Any], node: int, places: Ids, failure: Failure) -> list[Piece]:
+    """Return what to ask a node for again after a failure; what is lost is logged."""
+    at = np.flatnonzero(job.clients[places] == failure.client)
+    if failure.client is None or not len(at):
         log.warning(
             "%d clients are lost to %s: node %d failed: %s; a run with losses goes on, but cannot "
             "be repeated bit by bit", len(places), job.name, node, failure.reason,
         )  # fmt: skip
-        return places[:0]
+        return []
     log.warning(
         "client %d is lost to %s: node %d failed: %s; if it happens again, look at this client's "
         "data, or raise server.round_timeout if it was only slow (also with --resume)",
         failure.client, job.name, node, failure.reason,
     )  # fmt: skip
-    rest: Ids = places[there]
-    return rest
+    pieces = Piece(places[: at[0]], finished=True), Piece(places[at[0] + 1 :])
+    return [piece for piece in pieces if len(piece.places)]
 
 
 def dealt(grid: Grid, nodes: Sequence[int], experiment: Experiment, clients: Ids) -> dict[int, Ids]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedsi.errors import UnfinishedError
 from fedsi.threads import available_cores
+from server.runs.provenance import processor
 
 MIB = 1 << 20
 
@@ -43,17 +44,8 @@ def peak_memory(process: int | None = None) -> int:
 def machine() -> dict[str, str | int]:
     """Describe the machine."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": available_cores(),
         "system": platform.system(),
         "python": platform.python_version(),
     }
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1] if found else platform.machine()
