@@ -80,7 +80,10 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
             "no preset 'smoky'; presets are ",
         ),
         "file and preset": (["a.toml", "--preset", "smoke"], "not both"),
-        "architecture": (["--set", "model.architecture=gru"], "'transformer' or 'si_transformer'"),
+        "architecture": (
+            ["--set", "model.architecture=elman"],
+            "'transformer' or 'si_transformer'",
+        ),
         "optimizer": (["--set", "server.optimizer=lion"], "server.optimizer = 'lion'"),
         "negative size": (["--set", "model.hidden_size=-1"], "model.hidden_size = -1"),
         "zero": (["--set", "server.cohort_size=0"], "server.cohort_size = 0"),

@@ -103,7 +103,7 @@ def test_resuming_runs_nothing_again(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--architectures", "cifg,gru"], "model.architecture = 'gru'"),
+        (["--architectures", "cifg,elman"], "model.architecture = 'elman'"),
         (["--target-epsilons", "8", "--noise-multipliers", "1"], "not both"),
         (["--target-epsilons", "low"], "--target-epsilons takes numbers"),
         (["--target-epsilons", "inf,inf"], "takes different values"),

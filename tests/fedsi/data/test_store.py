@@ -13,7 +13,7 @@ from fedsi import UserError
 from fedsi.data.batches import training_batches
 from fedsi.data.corpus import Corpus, Row, silent
 from fedsi.data.encode import build_store
-from fedsi.data.population import ClientExamples, Population
+from fedsi.data.population import FORMAT, ClientExamples, Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV, PAD
 from fedsi.data.store import StoredPopulation
@@ -145,7 +145,7 @@ def test_a_store_of_another_version_or_a_damaged_one_is_refused(tmp_path: Path) 
         StoredPopulation(tmp_path / "p")
     meta = tmp_path / "p" / "meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format": 0}))
-    with pytest.raises(UserError, match="has format 0, expected 5"):
+    with pytest.raises(UserError, match=f"has format 0, expected {FORMAT}"):
         open_population(tmp_path / "p")
     meta.write_text("{")
     with pytest.raises(UserError, match="holds no population"):
