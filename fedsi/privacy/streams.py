@@ -37,9 +37,11 @@ def noise_key(experiment: Experiment, content_digest: str) -> bytes:
     # keep their defaults are left out, so that a key more does not change the noise of all runs.
     defaults = type(experiment)().flat()
     settings = {
-        key: value
+        key: "a file" if is_path(key, value) else value
         for key, value in experiment.flat().items()
-        if value != defaults[key] and key not in NO_INPUT and not is_path(key, value)
+        if value != defaults[key]
+        and key not in NO_INPUT
+        and not (key == "data.corpus" and is_path(key, value))
     }
     text = json.dumps([fedsi.__version__, settings, content_digest], sort_keys=True)
     return blake2b(text.encode(), digest_size=32).digest()
