@@ -12,8 +12,8 @@ from fedsi import UserError
 from simulations.cli.main import main
 from simulations.finished_run import open_run
 from simulations.publish import CLAIM, publish
-from tests.simulations.test_noise import corpus, word_list
-from tests.simulations.test_privacy import POISSON
+from tests.end_to_end.test_noise import corpus, word_list
+from tests.end_to_end.test_privacy import POISSON
 
 SECURE: dict[str, Any] = {**POISSON, "privacy.secure_noise": True, "privacy.delta": 1e-4}
 

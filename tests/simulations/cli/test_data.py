@@ -18,7 +18,7 @@ from simulations.cli.main import main
 from tests.conftest import shared_file
 from tests.fedsi.data.formats.writers import written
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 TEXTS = {f"u{k}": [f"so it begins number {'abcdefghij'[k % 10]}"] * 4 for k in range(40)}
 SMALL = {
     "data.vocabulary_size": 300,

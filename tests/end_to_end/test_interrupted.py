@@ -19,7 +19,7 @@ from simulations import simulate
 from simulations.cli.main import main
 from simulations.presets import load_preset
 from simulations.studies.runner import run_cells
-from tests.simulations.test_privacy import POISSON
+from tests.end_to_end.test_privacy import POISSON
 
 COMMAND = [sys.executable, "-m", "simulations.cli.main"]
 ENDLESS = ["--preset", "smoke", "--set", "server.rounds=100000", "--set", "server.evaluate_every=2"]

@@ -17,7 +17,7 @@ from simulations.cli.main import main
 
 TINY = ["--preset", "smoke", "--set", "server.rounds=2", "--set", "server.cohort_size=4"]
 COMMAND = [sys.executable, "-m", "simulations.cli.main"]
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import COHORT_KEY, RunFolder
 from simulations import simulate
 from simulations.cli.main import main
-from tests.simulations.test_privacy import POISSON, SHUFFLED
+from tests.end_to_end.test_privacy import POISSON, SHUFFLED
 
 SECURE = {"privacy.secure_noise": True}
 COMING_AND_GOING = {

@@ -13,7 +13,7 @@ from fedsi.errors import UserError
 from fedsi.threads import available_cores
 from simulations.benchmarks.machine import BenchmarkError, peak_memory
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 HEAVY = {"dp_accounting", "flwr", "matplotlib", "numba", "numpy", "opacus", "pandas", "pydantic"}
 HEAVY |= {"scipy", "torch"}
 COMMANDS = [

@@ -12,9 +12,9 @@ from simulations.reports.tradeoff import tradeoff_report
 from simulations.studies import runner
 from simulations.studies.compare import Comparison
 from simulations.studies.tradeoff import Tradeoff
-from tests.simulations.test_compare import SMALL, outcome
-from tests.simulations.test_tradeoff import LEVELS, LOSSES, VALUES
-from tests.simulations.test_tradeoff import outcome as private_outcome
+from tests.simulations.studies.test_compare import SMALL, outcome
+from tests.simulations.studies.test_tradeoff import LEVELS, LOSSES, VALUES
+from tests.simulations.studies.test_tradeoff import outcome as private_outcome
 
 
 def dying(monkeypatch: pytest.MonkeyPatch, *dead: str) -> None:

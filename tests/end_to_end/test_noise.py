@@ -12,7 +12,7 @@ from fedsi import Experiment
 from server.privacy import privacy_of
 from server.rounds import RoundRecord
 from simulations import simulate
-from tests.simulations.test_privacy import ADAPTIVE, POISSON, SHUFFLED
+from tests.end_to_end.test_privacy import ADAPTIVE, POISSON, SHUFFLED
 
 LOW, HIGH = 0.3, 0.6
 NOISY = {"gaussian": POISSON, "blt": SHUFFLED, "adaptive": ADAPTIVE}
