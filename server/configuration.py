@@ -12,7 +12,7 @@ from typing import Any
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
 from fedsi.experiment.explanations import unknown_key
-from fedsi.models.trust import check_trusted
+from fedsi.trust import check_trusted
 
 EXPERIMENT, SEED = "experiment", "seed"
 FOLDER, OVERWRITE, RESUME, TRUST = "run.folder", "run.overwrite", "run.resume", "run.trust"
@@ -84,7 +84,7 @@ def _experiment(config: Mapping[str, Any]) -> Experiment:
     if text.endswith(_ENDING) and "\n" not in text:
         experiment = Experiment.from_file(Path(text))
         if not _flag(config, TRUST):
-            check_trusted(experiment.model.architecture, Path(text), allow=f"{TRUST}=true")
+            check_trusted(experiment.import_paths, Path(text), allow=f"{TRUST}=true")
     else:
         experiment = Experiment.from_toml(text, source=f"the run configuration's {EXPERIMENT}")
     return experiment if seed == "none" else experiment.updated({SEED: seed})

@@ -13,7 +13,7 @@ from fedsi.errors import DamagedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.inference.reading import TrainedModel
 from fedsi.models.build import build_model
-from fedsi.models.trust import check_trusted
+from fedsi.trust import check_trusted
 from server.runs.folder import EXPERIMENT, MODEL, RunFolder
 
 _NEEDED = ("vocabulary_size", "vocabulary_sha256", "model_sha256", "corpus_sha256", "rounds")
@@ -58,7 +58,7 @@ def open_run(path: Path, *, trust: bool = False) -> FinishedRun:
     try:
         experiment = run.experiment()
         if not trust:
-            check_trusted(experiment.model.architecture, path)
+            check_trusted(experiment.import_paths, path)
         trained, flat = _trained(run, experiment, summary)
     except DamagedError:
         raise

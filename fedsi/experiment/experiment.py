@@ -25,6 +25,7 @@ from fedsi.experiment.privacy import PrivacySettings
 from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
 from fedsi.files import read_text
+from fedsi.import_path import is_import_path
 from fedsi.limits import largest_contribution
 from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.privacy.mechanisms.table import accounting_of
@@ -33,6 +34,8 @@ LARGEST_FILE = 1 << 20
 """Bytes of an experiment's file."""
 WAITING = ("server.round_timeout",)
 """Keys that a run may change when it goes on: they say how long to wait, and not for what."""
+OWN_CODE = ("model.architecture",)
+"""Keys that may name code of the user's by its import path."""
 
 
 class Experiment(Settings):
@@ -151,6 +154,13 @@ class Experiment(Settings):
         nominal = self.data.max_examples_per_client
         assert nominal is not None, "such an experiment was refused"  # noqa: S101
         return nominal
+
+    @property
+    def import_paths(self) -> dict[str, str]:
+        """Import paths of the user's own code, by the keys that name them."""
+        flat = self.flat()
+        named = {key: str(flat[key]) for key in OWN_CODE}
+        return {key: path for key, path in named.items() if is_import_path(path)}
 
     @classmethod
     def from_toml(cls, text: str, source: str = "the experiment") -> Self:

@@ -1,31 +1,21 @@
 """The keys ``model.*``: the on-device language model."""
 
 import difflib
-import sys
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import Count, Flag, Name, Settings
+from fedsi.import_path import check_import_path, is_import_path
 from fedsi.models.table import ARCHITECTURES, architecture
 
 
 def _check_architecture(name: str) -> str:
     """Refuse what is neither a built-in architecture nor an import path."""
-    module, colon, factory = name.partition(":")
-    if module == "__main__" and colon:
-        raise ValueError(
-            f"model.architecture = {name!r} names the script that is running, which other "
-            "processes cannot import; put the factory into a file of its own"
-        )
-    if colon and module.partition(".")[0] in sys.stdlib_module_names:
-        raise ValueError(
-            f"model.architecture = {name!r} is not allowed: {module} is a module of Python itself, "
-            "which has no models; name one of yours, as in 'my_package.my_module:factory'"
-        )
-    parts = [*module.split("."), factory] if colon else []
-    if name not in ARCHITECTURES and not (parts and all(part.isidentifier() for part in parts)):
+    if is_import_path(name):
+        check_import_path("model.architecture", name, "factory", "models")
+    elif name not in ARCHITECTURES:
         *most, last = (repr(known) for known in ARCHITECTURES)
         near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
         meant = f"did you mean {near[0]!r}? " if near else ""

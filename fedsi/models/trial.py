@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from fedsi.blame import kind_of
 from fedsi.errors import UserError
-from fedsi.models.user_model import UserModel, blamed, flat_parameters, kind_of
+from fedsi.models.user_model import UserModel, blamed_call, flat_parameters
 from fedsi.threads import torch_threads
 
 TRIAL_BATCH = 2
@@ -77,12 +78,12 @@ def _check_history(model: UserModel, flat: Tensor, ids: Tensor, logits: Tensor) 
 
 
 def _forward(model: UserModel, flat: Tensor, ids: Tensor) -> Tensor:
-    with torch.no_grad(), blamed(model.path, ids.shape):
+    with torch.no_grad(), blamed_call(model.path, ids.shape):
         return model.features(model.layout.views(flat), ids)
 
 
 def _check_gradient(model: UserModel, flat: Tensor, ids: Tensor) -> None:
-    with blamed(model.path, ids.shape):
+    with blamed_call(model.path, ids.shape):
         leaf = flat.detach().requires_grad_()
         torch.autograd.grad(model.features(model.layout.views(leaf), ids).sum(), leaf)
 

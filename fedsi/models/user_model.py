@@ -11,23 +11,19 @@ round. Parameters that the module freezes (``requires_grad = False``) and buffer
 function: every process makes them anew, under the experiment's seed.
 """
 
-import importlib
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from fedsi.blame import blamed, kind_of
 from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
+from fedsi.import_path import check_home, load_own
 from fedsi.models.model import Memory, Model
 from fedsi.models.parameters import Layout, Parameters
 from fedsi.seeds import Purpose, generator
@@ -35,12 +31,7 @@ from fedsi.threads import torch_threads
 
 Factory = Callable[[int], object]
 
-_NOT_THE_USERS = (
-    str(Path(__file__).parent),
-    str(Path(torch.__file__).parent),
-    "<frozen ",
-    importlib.__file__,
-)
+KEY = "model.architecture"
 
 
 @dataclass(frozen=True)
@@ -86,7 +77,7 @@ class UserModel:
             UserError: The module fails.
         """
         whole = torch.cat([*(ids for (ids,) in memory), inputs], -1)
-        with blamed(self.path, whole.shape):
+        with blamed_call(self.path, whole.shape):
             logits = self.features(parameters, whole)
         return logits[..., -inputs.shape[-1] :, :], [(whole,)]
 
@@ -143,47 +134,12 @@ def load_factory(path: str) -> Factory:
     Raises:
         UserError: The module is not found, fails, or has no such function.
     """
-    place, _, name = path.partition(":")
-    try:
-        module = importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{place}.".startswith(f"{error.name}."):
-            raise _import_error(path, error) from error
-        raise UserError(
-            f"there is no module {error.name}, which model.architecture = {path!r} names; start "
-            "from the folder that it lies in, or add that folder to PYTHONPATH"
-        ) from None
-    except Exception as error:
-        raise _import_error(path, error) from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise UserError(
-            f"the module {_where(module)} has no function {name}, which model.architecture = "
-            f"{path!r} names; define {name}(vocabulary_size) there"
-        )
-    _check_factory(path, factory)
+    factory = load_own(KEY, path, "(vocabulary_size)")
+    if not isinstance(factory, type):
+        check_home(KEY, path, factory)
+    elif not issubclass(factory, nn.Module):
+        raise UserError(f"{path} is a class, but not one of torch.nn.Module; name such a class")
     return factory  # type: ignore[no-any-return]
-
-
-def _check_factory(path: str, factory: Any) -> None:
-    """Refuse to call what was not made to be called: what a module has merely imported."""
-    if isinstance(factory, type):
-        if not issubclass(factory, nn.Module):
-            raise UserError(f"{path} is a class, but not one of torch.nn.Module; name such a class")
-        return
-    function = factory
-    while isinstance(function, partial):
-        function = function.func
-    home = str(getattr(function, "__module__", ""))
-    if home.partition(".")[0] != path.partition(":")[0].partition(".")[0]:
-        raise UserError(
-            f"the function that model.architecture = {path!r} names is defined in {home or '?'}; "
-            "name the module that defines it"
-        )
-
-
-def _import_error(path: str, error: Exception) -> UserError:
-    return UserError(f"model.architecture = {path!r} cannot be imported: {_reason(error)}")
 
 
 def _torch_seed(rng: np.random.Generator) -> int:
@@ -194,10 +150,8 @@ def _build(path: str, factory: Factory, vocabulary_size: int, number: int) -> nn
     """Call a factory under a seed of torch, whose generator is left as it was."""
     with torch_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)
-        try:
+        with blamed(f"{path}({vocabulary_size}) failed"):
             module = factory(vocabulary_size)
-        except Exception as error:
-            raise UserError(f"{path}({vocabulary_size}) failed: {_reason(error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(
             f"{path}({vocabulary_size}) returned {kind_of(module)}; return a torch.nn.Module"
@@ -246,44 +200,17 @@ def _check_constants(path: str, module: nn.Module, again: nn.Module) -> None:
             )
 
 
-@contextmanager
-def blamed(path: str, shape: Sequence[int]) -> Iterator[None]:
-    """Say whose module failed."""
-    try:
-        yield
-    except Exception as error:
-        raise UserError(
-            f"{path} failed on token ids int64 {list(shape)}: {_reason(error)}"
-        ) from error
+def blamed_call(path: str, shape: Sequence[int]) -> AbstractContextManager[None]:
+    """Say whose module failed on token ids."""
+    return blamed(f"{path} failed on token ids int64 {list(shape)}")
 
 
 def blame(model: Model, shape: Sequence[int]) -> AbstractContextManager[None]:
     """Say whose module failed if it is a user's own."""
     imported = model.settings.is_imported
-    return blamed(model.settings.architecture, shape) if imported else nullcontext()
+    return blamed_call(model.settings.architecture, shape) if imported else nullcontext()
 
 
 def flat_parameters(module: nn.Module) -> Tensor:
     """Return a copy of a module's trained parameters, ``[parameters]``."""
     return torch.cat([p.detach().flatten() for _, p in _trained(module)])
-
-
-def kind_of(value: object) -> str:
-    """Return what a value is, for a sentence."""
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _where(module: ModuleType) -> str:
-    return f"{module.__name__} ({module.__file__})" if module.__file__ else module.__name__
-
-
-def _reason(error: Exception) -> str:
-    """Return an error's type, its first line, and the user's line that it came from."""
-    first = (str(error).splitlines() or [""])[0]
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_NOT_THE_USERS)
-    ]
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {first}{place}"

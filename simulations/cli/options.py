@@ -1,5 +1,6 @@
 """What several commands share: options, and how they become an experiment."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from itertools import count
@@ -140,16 +141,16 @@ def chosen_experiment(
     """Build the experiment that the options describe.
 
     Raises:
-        UserError: Both a file and a preset, anything that the experiment refuses, or a model that
-            the file names and that may not be imported without ``trust``.
+        UserError: Both a file and a preset, anything that the experiment refuses, or code that the
+            file names and that may not be imported without ``trust``.
     """
     from fedsi.experiment import parse_overrides
-    from fedsi.models.trust import check_trusted
+    from fedsi.trust import check_trusted
 
     changes = parse_overrides(overrides or [])
     experiment = named(file, preset).updated(changes)
-    if file and not trust and "model.architecture" not in changes:
-        check_trusted(experiment.model.architecture, file)
+    if file and not trust:
+        check_trusted(_read(experiment, changes), file)
     return experiment
 
 
@@ -161,19 +162,24 @@ def experiment_of_run(
     Args:
         folder: The run's.
         overrides: What is changed of it.
-        trust: Whether to import whatever model it names.
+        trust: Whether to import whatever code it names.
 
     Raises:
-        UserError: It cannot be read, or names a model that may not be imported without ``trust``.
+        UserError: It cannot be read, or names code that may not be imported without ``trust``.
     """
     from fedsi.experiment import parse_overrides
-    from fedsi.models.trust import check_trusted
+    from fedsi.trust import check_trusted
     from server.runs.folder import RunFolder
 
     experiment, changes = RunFolder(folder).experiment(), parse_overrides(overrides or [])
-    if not trust and "model.architecture" not in changes:
-        check_trusted(experiment.model.architecture, folder)
+    if not trust:
+        check_trusted(_read(experiment, changes), folder)
     return experiment.updated(changes)
+
+
+def _read(experiment: "Experiment", typed: Mapping[str, object]) -> dict[str, str]:
+    """Return the import paths that a file chose, and not the person."""
+    return {key: path for key, path in experiment.import_paths.items() if key not in typed}
 
 
 def check_publish(publish: Path | None, *, heldout_is_public: bool) -> None:

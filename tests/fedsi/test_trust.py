@@ -1,4 +1,4 @@
-"""Which models a file may name without the person's consent."""
+"""Which code a file may name without the person's consent."""
 
 import sys
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from fedsi import Experiment, UserError
-from fedsi.models.trust import check_trusted, find_module
 from fedsi.models.user_model import load_factory
+from fedsi.trust import check_trusted, find_module
+
+KEY = "model.architecture"
 
 
 @pytest.fixture
@@ -32,19 +34,21 @@ def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "module", ["its_module", "its_package", "its_package.inner.deep", "link", "run.came_along"]
 )
 def test_code_that_may_have_come_with_the_file_is_refused(module: str, strange: Path) -> None:
-    with pytest.raises(UserError, match=r"^run asks for the model '.*', whose code is .*--trust$"):
-        check_trusted(f"{module}:Gru", Path("run"))
+    with pytest.raises(
+        UserError, match=r"^run asks for model.architecture = '.*', whose code is .*--trust$"
+    ):
+        check_trusted({KEY: f"{module}:Gru"}, Path("run"))
     assert module not in sys.modules
 
 
 @pytest.mark.parametrize("architecture", ["si_cifg", "mine:Gru", "torch.nn:GRU", "nowhere:Gru"])
 def test_own_and_installed_code_is_not(architecture: str, strange: Path) -> None:
-    check_trusted(architecture, Path("run"))
+    check_trusted(Experiment(model={"architecture": architecture}).import_paths, Path("run"))
     assert "mine" not in sys.modules
 
 
 def test_a_module_beside_an_experiments_file_is_the_users(strange: Path) -> None:
-    check_trusted("run.came_along:Gru", Path("experiment.toml"))
+    check_trusted({KEY: "run.came_along:Gru"}, Path("experiment.toml"))
 
 
 def test_a_module_is_found_without_an_import(strange: Path) -> None:

@@ -1,10 +1,10 @@
-"""Whether a file may choose the code that is imported as a model.
+"""Whether a file may choose the code that is imported as a model, an optimizer or the like.
 
 ``model.architecture = "module:function"`` runs code. Typed by a person it is that person's choice;
 read from an experiment or from a run's folder it is the choice of whoever wrote the file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.machinery import PathFinder
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
@@ -13,32 +13,32 @@ from pathlib import Path
 from fedsi.errors import UserError
 
 
-def check_trusted(architecture: str, file: Path, allow: str = "--trust") -> None:
-    """Refuse a model that a file names and that lies where the file's author could have put it.
+def check_trusted(paths: Mapping[str, str], file: Path, allow: str = "--trust") -> None:
+    """Refuse code that a file names and that lies where the file's author could have put it.
 
     A module is trusted in the working folder, where it is the user's own, and in an installed
     distribution. Nothing is imported to find that out, and nothing is refused that is not there:
     the import says so itself.
 
     Args:
-        architecture: ``model.architecture``, a built-in name or an import path.
-        file: The experiment or the run's folder that names it. A module inside a run's folder came
-            with it, and is not the user's own.
+        paths: The import path of each key that has one, ``Experiment.import_paths``.
+        file: The experiment or the run's folder that names them. A module inside a run's folder
+            came with it, and is not the user's own.
         allow: What the user would say to allow it.
 
     Raises:
-        UserError: The module lies elsewhere.
+        UserError: A module lies elsewhere.
     """
-    module, colon, _ = architecture.partition(":")
-    place = find_module(module.split(".")) if colon else None
-    if place is None or _is_own(place, file):
-        return
-    if module.partition(".")[0] in packages_distributions():
-        return
-    raise UserError(
-        f"{file} asks for the model {architecture!r}, whose code is {place}, neither in the "
-        f"working folder nor installed; read that file, and allow it to run with {allow}"
-    )
+    for key, path in paths.items():
+        module = path.partition(":")[0]
+        place = find_module(module.split("."))
+        if place is None or _is_own(place, file):
+            continue
+        if module.partition(".")[0] not in packages_distributions():
+            raise UserError(
+                f"{file} asks for {key} = {path!r}, whose code is {place}, neither in the "
+                f"working folder nor installed; read that file, and allow it to run with {allow}"
+            )
 
 
 def find_module(names: Sequence[str]) -> Path | None:

@@ -1,0 +1,58 @@
+"""Errors of the user's own code: one sentence that names the user's file and line."""
+
+import importlib
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from fedsi.errors import UserError
+
+_HERE = Path(__file__).parents[1]
+_PACKAGES = ("fedsi", "server", "clients", "simulations")
+_LIBRARIES = ("torch", "numpy")
+
+
+def _not_the_users() -> tuple[str, ...]:
+    """Return how the paths of files begin whose lines no user could mend."""
+    ours = [f"{_HERE / name}/" for name in _PACKAGES]
+    specs = (find_spec(name) for name in _LIBRARIES)
+    theirs = [
+        f"{place}/" for spec in specs if spec for place in spec.submodule_search_locations or ()
+    ]
+    return (*ours, *theirs, "<frozen ", importlib.__file__)
+
+
+@contextmanager
+def blamed(failed: str) -> Iterator[None]:
+    """Turn whatever the user's code raises into one sentence.
+
+    Args:
+        failed: How the sentence begins, such as ``my_model:Gru(4004) failed``.
+
+    Raises:
+        UserError: It failed; the error's type, its first line, and the user's line.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{failed}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Return an error's type, its first line, and the user's line that it came from."""
+    first = (str(error).splitlines() or [""])[0]
+    others = _not_the_users()
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(others)
+    ]
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {first}{place}"
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, for a sentence."""
+    return "None" if value is None else f"a {type(value).__name__}"
