@@ -1,1 +1,1 @@
-"""Code for one kind of processor."""
+"""Training code written for one kind of processor."""

@@ -1,1 +1,1 @@
-"""Exact sums of updates: all the arithmetic that the server and the clients share."""
+"""Exact sums of updates: the arithmetic shared by server and clients."""

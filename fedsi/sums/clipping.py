@@ -1,11 +1,12 @@
-"""Clipping of updates on their way into the fixed-point sum.
+"""Clipping of updates before they enter the fixed-point sum.
 
-The integers that a client adds, not the floats they are made from, have a norm of at most the clip
-norm: floats are scaled by a hair more than needed, which covers the rounding of the norm, and are
-then rounded towards zero, which makes no entry larger. So adding or removing a client moves the sum
-by at most the clip norm, exactly.
+The clip norm bounds the integers that a client adds, not only the floats they are made from: the
+floats are scaled slightly more than needed, which covers the rounding of the norm, and are then
+rounded towards zero, which makes no entry larger. So adding or removing a client changes the sum by
+at most the clip norm, exactly.
 
-An update with an entry that is not finite is refused: ``min(1, S / NaN)`` would let it through.
+An update with an entry that is not finite is refused, because ``min(1, S / NaN)`` would let it
+through.
 """
 
 import math
@@ -19,17 +20,18 @@ from fedsi.compiler import compiled
 from fedsi.limits import FRACTION_BITS
 
 MARGIN = 1e-9
-"""Relative; larger than the rounding of a sum of up to 10^9 squares, taken in parts."""
+"""Relative margin; larger than the rounding error of a sum of up to 10^9 squares, summed in parts.
+"""
 
 _PART = 1 << 13
 
 
 def layer_ends(shapes: Sequence[tuple[int, ...]], clipping: str) -> NDArray[np.int64]:
-    """Return where the parts that are clipped on their own end in the flat vector.
+    """Return the ends, in the flat vector, of the parts that are clipped separately.
 
     Args:
-        shapes: Of the parameters, in their order.
-        clipping: ``per_layer`` for each parameter, anything else for the whole.
+        shapes: Shapes of the parameters, in order.
+        clipping: ``per_layer`` for each parameter on its own, anything else for all together.
 
     Returns:
         ``[layers]``.
@@ -46,21 +48,21 @@ def add_clipped(
     clip_norm: float,
     sums: NDArray[np.int64],
 ) -> tuple[float, bool]:
-    """Clip ``trained - start`` and add it to sums.
+    """Clip ``trained - start`` and add it to ``sums``.
 
     Each of L layers is clipped to ``clip_norm / sqrt(L)`` (McMahan et al., arXiv 1710.06963,
-    section 3.2), so that together they have at most the clip norm.
+    section 3.2), so their joint norm is at most ``clip_norm``.
 
     Args:
         start: The global parameters, ``[parameters]``.
-        trained: The client's, ``[parameters]``.
-        ends: From ``layer_ends``.
-        clip_norm: S.
+        trained: The client's parameters, ``[parameters]``.
+        ends: The result of ``layer_ends``.
+        clip_norm: The clip norm S.
         sums: Fixed point, ``[parameters]``.
 
     Returns:
-        The norm of the update before clipping, and whether any layer was clipped. The norm is not
-        finite, and ``sums`` as it was, if the update is not finite.
+        The norm of the update before clipping, and whether any layer was clipped. If the update is
+        not finite, the norm is not finite and ``sums`` is unchanged.
     """
     squares = np.zeros(len(ends))
     first = 0

@@ -1,10 +1,11 @@
-"""Sums of updates that do not depend on their order: 64-bit fixed point.
+"""Order-independent sums of updates in 64-bit fixed point.
 
-Each client's weighted update becomes integers of ``2**-FRACTION_BITS``, which are then added
-exactly, on nodes and between them. With at most ``LARGEST_SUM`` in total no sum can overflow, so
-each client's contribution is bounded by ``LARGEST_SUM / cohort_size`` and refused above it.
+Each client's weighted update is converted to multiples of ``2**-FRACTION_BITS``, which are then
+added exactly, on nodes and between them. No sum can overflow if its total is at most
+``LARGEST_SUM``, so each client's contribution is limited to ``LARGEST_SUM / cohort_size`` and
+refused above it.
 
-This module is what the server needs of it; it compiles nothing.
+This module holds the part that the server needs; it compiles nothing.
 """
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from fedsi.limits import FRACTION_BITS
 
 _PART = 1 << 15
-"""Entries that are converted at a time, so that they stay in the processor's cache."""
+"""Entries converted at a time, so that they stay in the processor's cache."""
 
 
 def decode(sums: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -22,7 +23,7 @@ def decode(sums: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def weighted_mean(sums: NDArray[np.int64], weight: float) -> NDArray[np.float32]:
-    """Return fixed-point sums over their weight, which is not 0: ``[parameters]``."""
+    """Return ``sums / weight`` as floats, ``[parameters]``; the weight must not be 0."""
     result = np.empty(len(sums), np.float32)
     for first in range(0, len(sums), _PART):
         last = first + _PART

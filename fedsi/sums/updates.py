@@ -9,7 +9,7 @@ from fedsi.compiler import compiled_as_written
 from fedsi.limits import FRACTION_BITS
 
 CACHED = 1 << 13
-"""Scalars that are checked and then added, so that adding finds them in the cache."""
+"""Scalars that are checked and then added at a time, so that they are still in the cache."""
 
 
 @compiled_as_written
@@ -21,18 +21,18 @@ def add_update(
     limit: Any,
     sums: NDArray[np.int64],
 ) -> bool:
-    """Add ``weight * (trained - start)`` to sums if it may be added, in one pass over memory.
+    """Add ``weight * (trained - start)`` to ``sums`` in one pass, if it is within the limit.
 
     Args:
         start: The global parameters, ``[parameters]``.
-        trained: The client's, ``[parameters]``.
-        spans: First and one past the last of those that may differ, ``[spans, 2]``.
+        trained: The client's parameters, ``[parameters]``.
+        spans: Spans of the parameters that may differ, as first and one past last, ``[spans, 2]``.
         weight: float32.
-        limit: The largest magnitude that may be added, float32.
+        limit: Largest magnitude that may be added, float32.
         sums: Fixed point, ``[parameters]``.
 
     Returns:
-        False, with ``sums`` as it was, if an entry is above the limit or not a number.
+        False if an entry is above the limit or not a number; ``sums`` is then unchanged.
     """
     for k in range(len(spans)):
         for first in range(spans[k, 0], spans[k, 1], CACHED):
@@ -70,7 +70,7 @@ def _take_back(start: Any, trained: Any, spans: Any, weight: Any, sums: Any) -> 
 def _all_within(start: Any, trained: Any, weight: Any, limit: Any) -> bool:
     within = 0
     for i in range(len(start)):
-        # Written so that what is not a number is refused.
+        # Written as a comparison that is false for NaN, so that NaN is refused.
         within += abs((trained[i] - start[i]) * weight) <= limit
     return within == len(start)
 

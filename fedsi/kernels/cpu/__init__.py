@@ -1,1 +1,1 @@
-"""Compiled loops, and the forward and backward passes that are written with them."""
+"""Compiled loops and the forward and backward passes built on them."""

@@ -1,14 +1,15 @@
-"""Causal self-attention over packed sentences, forwards and backwards, compiled.
+"""Causal self-attention over packed sentences: compiled forward and backward loops.
 
-``fedsi.models.attention`` has the equations; the gradients are by hand. The products of a sentence
-and a head are small; they are tiles whose scores stay in the cache, and what lies after a query is
-neither computed nor kept. They are in the precision of the arrays, also where a step's large
-products are of bfloat16.
+The equations are in ``fedsi.models.attention``; the gradients are written by hand. The matrix
+products of one sentence and head are small, so they are computed in tiles whose scores stay in the
+cache, and scores of keys after a query are neither computed nor stored. They use the precision of
+the arrays, even where the large products of a step use bfloat16.
 
-Arrays are float32, or float64 in the tests. ``starts`` ``[sentences + 1]`` are the first positions
-of the sentences and one past the last. ``projected`` ``[positions, 3 size]`` has queries, keys and
-values side by side, each with its heads side by side. ``weights`` ``[heads, positions, width]`` is
-as wide as the longest sentence at least, a multiple of ``COLUMNS``.
+Arrays are float32 (float64 in the tests). ``starts`` ``[sentences + 1]`` holds the first position
+of each sentence and, last, the number of positions. ``projected`` ``[positions, 3 size]`` holds
+queries, keys and values side by side, each with its heads side by side. The last axis of
+``weights`` ``[heads, positions, width]`` is a multiple of ``COLUMNS`` and at least as long as the
+longest sentence.
 """
 
 import math
@@ -36,16 +37,17 @@ def attend_forward(
     sums: Array,
     gathered: Array,
 ) -> None:
-    """Run the attention.
+    """Run the forward pass of the attention.
 
     Args:
-        starts: See above.
-        projected: See above.
-        bias: Added to the scores, ``[heads, longest, longest]``; without any ``[heads, 0, 0]``.
-        by_relu: Whether scores go through ReLU in place of softmax.
-        weights: Written: the attention weights, zero for keys after their query.
-        sums: Written: what exponentials or positive scores were divided by, ``[heads, positions]``.
-        gathered: Written: ``[positions, size]``.
+        starts: See the module docstring.
+        projected: See the module docstring.
+        bias: Added to the scores, ``[heads, longest, longest]``; ``[heads, 0, 0]`` for no bias.
+        by_relu: Whether scores go through ReLU instead of softmax.
+        weights: Output: the attention weights, zero for keys after their query.
+        sums: Output: the divisors of the weights (sums of exponentials or of positive scores),
+            ``[heads, positions]``.
+        gathered: Output: the weighted sums of the values, ``[positions, size]``.
     """
     size = gathered.shape[1]
     width = size // len(weights)
@@ -82,17 +84,17 @@ def attend_backward(
     grad_projected: Array,
     grad_bias: Array,
 ) -> None:
-    """Run the attention's gradient.
+    """Run the backward pass of the attention.
 
     Args:
-        starts: See above.
-        projected: See above.
-        by_relu: As in ``attend_forward``, which left weights and sums.
+        starts: See the module docstring.
+        projected: See the module docstring.
+        by_relu: As in ``attend_forward``, whose outputs ``weights`` and ``sums`` are.
         weights: The attention weights.
-        sums: What they were divided by.
-        grad: With respect to what was gathered, ``[positions, size]``.
-        grad_projected: Written: with respect to queries, keys and values.
-        grad_bias: Added to: with respect to the bias; ``[heads, 0, 0]`` where not wanted.
+        sums: Their divisors.
+        grad: Gradient with respect to ``gathered``, ``[positions, size]``.
+        grad_projected: Output: gradient with respect to queries, keys and values.
+        grad_bias: Accumulated: gradient with respect to the bias; ``[heads, 0, 0]`` if not needed.
     """
     size = grad.shape[1]
     width = size // len(weights)
@@ -128,13 +130,13 @@ def attend_backward(
 
 @compiled
 def turn(rows: Array, places: Array, turns: Array, direction: Any) -> None:
-    """Turn pairs of neighbours in place.
+    """Rotate pairs of neighbouring numbers in place.
 
     Args:
         rows: Heads side by side, ``[positions, heads * head size]``.
         places: Row of ``turns`` for each position, ``[positions]``.
         turns: Cosine and sine of each pair's angle, ``[longest, head size]``.
-        direction: 1, or -1 to turn back, which is the gradient; of the type of the rows.
+        direction: 1 to rotate; -1 to rotate back, which is the gradient. Same type as ``rows``.
     """
     width = turns.shape[1]
     for i in range(len(rows)):
@@ -178,7 +180,7 @@ def _add_corner(total: Array, scores: Array, length: int) -> None:
 
 @compiled
 def _exponentiate(row: Array, seen: int) -> Any:
-    """Make the first scores of a row weights and the others 0; return what was divided by."""
+    """Turn a row of scores into weights, 0 from ``seen`` on; return their divisor."""
     most = row[0]
     for j in range(1, seen):
         most = max(most, row[j])
@@ -192,7 +194,7 @@ def _exponentiate(row: Array, seen: int) -> Any:
 
 @compiled
 def _rectify(row: Array, seen: int) -> Any:
-    """Do what ``_exponentiate`` does, by ReLU."""
+    """Do the same as ``_exponentiate``, with ReLU in place of the exponential."""
     total = row.dtype.type(0)
     for j in range(seen):
         row[j] = row[j] * (row[j] > 0)
@@ -213,7 +215,7 @@ def _finish(row: Array, seen: int, total: Any) -> None:
 
 @compiled
 def _undo_exponentiate(grad: Array, weights: Array, seen: int) -> None:
-    """Make the gradient with respect to weights that of scores, 0 beyond those seen."""
+    """Turn the gradient with respect to weights into that of scores, 0 from ``seen`` on."""
     inner = grad.dtype.type(0)
     for j in range(seen):
         inner += grad[j] * weights[j]
@@ -225,7 +227,7 @@ def _undo_exponentiate(grad: Array, weights: Array, seen: int) -> None:
 
 @compiled
 def _undo_rectify(grad: Array, weights: Array, seen: int, total: Any) -> None:
-    """Do what ``_undo_exponentiate`` does, by ReLU; a sum at its bound has no gradient."""
+    """Do the same as ``_undo_exponentiate`` for ReLU; a clamped divisor has no gradient."""
     inner = grad.dtype.type(0)
     if total > grad.dtype.type(SMALLEST_SUM):
         for j in range(seen):
@@ -239,7 +241,7 @@ def _undo_rectify(grad: Array, weights: Array, seen: int, total: Any) -> None:
 
 @compiled
 def _pack(matrix: Array, panels: Array) -> None:
-    """Copy ``[rows, columns]`` into panels of ``COLUMNS`` columns, the last filled with zeros."""
+    """Copy ``[rows, columns]`` into panels of ``COLUMNS`` columns, the last padded with zeros."""
     for k in range(len(panels)):
         part = matrix[:, k * COLUMNS : (k + 1) * COLUMNS]
         for i in range(len(matrix)):
@@ -252,7 +254,7 @@ def _pack(matrix: Array, panels: Array) -> None:
 
 @compiled
 def _pack_crossed(matrix: Array, panels: Array) -> None:
-    """Do what ``_pack`` does with the matrix transposed, as far as it reaches."""
+    """Copy the transpose into as many panels of ``COLUMNS`` columns as it fills."""
     for k in range(-(-len(matrix) // COLUMNS)):
         part = matrix[k * COLUMNS : (k + 1) * COLUMNS]
         for j in range(matrix.shape[1]):
@@ -265,7 +267,7 @@ def _pack_crossed(matrix: Array, panels: Array) -> None:
 
 @compiled
 def _product(out: Array, rows: Array, crossed: Array, rate: Any) -> None:
-    """Write ``rate * rows @ crossed`` up to the tiles on the diagonal."""
+    """Write ``rate * rows @ crossed``, skipping tiles above the diagonal."""
     nothing = out.dtype.type(0)
     for i in range(0, len(rows), ROWS):
         n = min(ROWS, len(rows) - i)
@@ -276,7 +278,7 @@ def _product(out: Array, rows: Array, crossed: Array, rate: Any) -> None:
 
 @compiled
 def _gather(out: Array, weights: Array, panels: Array, rate: Any) -> None:
-    """Write ``rate * weights @ panels``, weights being zero above the diagonal."""
+    """Write ``rate * weights @ panels`` for weights that are zero above the diagonal."""
     tile = np.empty((ROWS, COLUMNS), out.dtype)
     nothing = out.dtype.type(0)
     for i in range(0, len(out), ROWS):
@@ -288,7 +290,7 @@ def _gather(out: Array, weights: Array, panels: Array, rate: Any) -> None:
 
 @compiled
 def _gather_crossed(out: Array, weights: Array, panels: Array, rate: Any) -> None:
-    """Write ``rate * weights.T @ panels``, weights being zero above the diagonal."""
+    """Write ``rate * weights.T @ panels`` for weights that are zero above the diagonal."""
     tile = np.empty((ROWS, COLUMNS), out.dtype)
     nothing = out.dtype.type(0)
     length = len(out)

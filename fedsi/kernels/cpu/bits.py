@@ -1,7 +1,7 @@
-"""Floating-point numbers by their bits, for compiled code.
+"""Operations on the bits of floating-point numbers, for compiled code.
 
-The largest of many floats cannot be found with vector instructions unless the compiler may forget
-that some may be not a number; the largest of many integers can, and floats have an order of bits.
+The compiler vectorises the maximum of many integers but, unless it may ignore NaN, not that of many
+floats. Floats can be mapped to integers that have the same order.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _INTEGERS = {32: types.int32, 64: types.int64}
 
 @intrinsic
 def to_ordered(typing_context: Any, number: Any) -> Any:
-    """Return an integer; larger numbers have larger integers, a positive NaN the largest."""
+    """Return an integer with the order of the number; a positive NaN has the largest."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         bits = builder.bitcast(arguments[0], ir.IntType(number.bitwidth))
@@ -32,7 +32,7 @@ def to_ordered(typing_context: Any, number: Any) -> Any:
 
 @intrinsic
 def from_ordered(typing_context: Any, ordered: Any) -> Any:
-    """Return the float that ``to_ordered`` made an integer of."""
+    """Return the float of an integer from ``to_ordered``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(_flip_negative(builder, arguments[0]), kind)
@@ -44,7 +44,7 @@ def from_ordered(typing_context: Any, ordered: Any) -> Any:
 
 @intrinsic
 def power_of_two(typing_context: Any, exponent: Any) -> Any:
-    """Return ``2^n`` as float32 for an int32 n from -126 to 127, which is its exponent field."""
+    """Return ``2^n`` as float32 for an int32 n from -126 to 127, by setting the exponent field."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         biased = builder.add(arguments[0], arguments[0].type(127))
@@ -56,7 +56,7 @@ def power_of_two(typing_context: Any, exponent: Any) -> Any:
 
 @intrinsic
 def without_gaps(typing_context: Any, row: Any) -> Any:
-    """Return a row whose numbers are neighbours in memory as one that the compiler knows so."""
+    """Return the same row, declared contiguous to the compiler; the caller must ensure it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return imputils.impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
@@ -67,7 +67,7 @@ def without_gaps(typing_context: Any, row: Any) -> Any:
 
 @intrinsic
 def pair(typing_context: Any, first: Any, second: Any) -> Any:
-    """Return two float32 numbers rounded to bfloat16 side by side in a uint32."""
+    """Return two float32 numbers, rounded to bfloat16, side by side in a uint32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         low, high = (_rounded(builder, number) for number in arguments)
@@ -78,17 +78,17 @@ def pair(typing_context: Any, first: Any, second: Any) -> Any:
 
 
 def _rounded(builder: Any, number: Any) -> Any:
-    """Return the bits of a float32 number with the lower half rounded away, half to even."""
+    """Return the bits of a float32 number with its lower half rounded away, ties to even."""
     bits = builder.bitcast(number, ir.IntType(32))
     odd = builder.and_(builder.lshr(bits, bits.type(16)), bits.type(1))
     rounded = builder.add(bits, builder.add(odd, bits.type(0x7FFF)))
-    # A large payload of what is not a number would carry into its sign.
+    # Rounding a NaN with a large payload would carry into its sign.
     kept = builder.select(builder.fcmp_unordered("uno", number, number), bits, rounded)
     return builder.and_(kept, bits.type(0xFFFF0000))
 
 
 def _flip_negative(builder: Any, bits: Any) -> Any:
-    """Flip all bits but the sign of negative numbers, which is its own inverse."""
+    """Flip all bits but the sign of negative numbers. It is its own inverse."""
     width = bits.type.width
     negative = builder.ashr(bits, bits.type(width - 1))
     return builder.xor(bits, builder.and_(negative, bits.type(2 ** (width - 1) - 1)))

@@ -1,4 +1,4 @@
-"""The words' vectors: looked up, normalised, and updated from their gradients."""
+"""Word embeddings in a fused step: lookup, normalisation, and update from gradients."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from fedsi.models.parameters import Parameters
 def look_up(
     settings: ModelSettings, named: Parameters, inputs: Tensor, space: Workspace
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the words' vectors, ``[positions, embedding]``, and what they were scaled by."""
+    """Return the word vectors, ``[positions, embedding]``, and the factors that normalised them."""
     embedding = named["embedding"]
     vectors = space.take("vectors", len(inputs), embedding.shape[1])
     torch.index_select(embedding, 0, inputs, out=vectors)
@@ -31,15 +31,15 @@ def train_embedding(
     grad: Tensor,
     update: Update,
 ) -> None:
-    """Update the embeddings; of a tied output after the output layer.
+    """Update the embeddings; if the output is tied, call this after the output layer's update.
 
     Args:
-        settings: Of the model.
-        into: What is updated.
+        settings: The model's settings.
+        into: The parameters to update.
         inputs: Token ids, ``[positions]``.
-        looked_up: What ``look_up`` returned.
-        grad: With respect to the vectors, overwritten: ``[positions, embedding]``.
-        update: How.
+        looked_up: The result of ``look_up``.
+        grad: Gradient with respect to the vectors, ``[positions, embedding]``; overwritten.
+        update: The update rule.
     """
     vectors, scale = looked_up
     if scale is not None:

@@ -1,7 +1,7 @@
 """Layer norms over rows and their gradients, compiled.
 
-Arrays are float32, or float64 in the tests. ``fedsi.models.transformer.layer_norm`` has the
-equation.
+Arrays are float32 (float64 in the tests). The equation is in
+``fedsi.models.transformer.layer_norm``.
 """
 
 from typing import Any
@@ -19,15 +19,15 @@ Array = NDArray[Any]
 def normalise(
     x: Array, scale: Array, shift: Array, normal: Array, inverse: Array, out: Array
 ) -> None:
-    """Centre rows and divide them by their standard deviation, then scale and shift.
+    """Centre rows, divide them by their standard deviation, then scale and shift them.
 
     Args:
         x: ``[rows, size]``.
         scale: ``[size]``, or empty for neither scale nor shift.
-        shift: As scale.
-        normal: Written: the rows before they are scaled and shifted.
-        inverse: Written: what the centred rows were multiplied by, ``[rows]``.
-        out: Written unless scale is empty.
+        shift: ``[size]``, or empty.
+        normal: Output: the rows before scale and shift, ``[rows, size]``.
+        inverse: Output: the inverse standard deviations, ``[rows]``.
+        out: Output unless ``scale`` is empty, ``[rows, size]``.
     """
     size = x.shape[1]
     kind = x.dtype.type
@@ -61,16 +61,16 @@ def undo_normalise(
     grad_scale: Array,
     grad_shift: Array,
 ) -> None:
-    """Add the gradient of ``normalise`` to that of its input.
+    """Backpropagate through ``normalise``, adding to the gradient of its input.
 
     Args:
-        grad_out: With respect to the result, overwritten: ``[rows, size]``.
-        scale: As in ``normalise``, which left the next two.
+        grad_out: Gradient with respect to the result, ``[rows, size]``; overwritten.
+        scale: As in ``normalise``, whose outputs ``normal`` and ``inverse`` are.
         normal: ``[rows, size]``.
         inverse: ``[rows]``.
-        grad: Added to: with respect to x, ``[rows, size]``.
-        grad_scale: Written unless scale is empty: ``[size]``.
-        grad_shift: Likewise.
+        grad: Accumulated: gradient with respect to x, ``[rows, size]``.
+        grad_scale: Output unless ``scale`` is empty, ``[size]``.
+        grad_shift: Output unless ``scale`` is empty, ``[size]``.
     """
     size = grad.shape[1]
     kind = grad.dtype.type
@@ -89,7 +89,7 @@ def undo_normalise(
             total += above[j]
             inner += above[j] * row[j]
         mean = total / kind(size)
-        # A standard deviation at its bound does not depend on the row.
+        # A clamped standard deviation does not depend on the row.
         along = inner / kind(size) if inverse[i] < largest else kind(0)
         for j in range(size):
             target[j] += inverse[i] * (above[j] - mean - row[j] * along)

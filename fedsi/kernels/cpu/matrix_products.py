@@ -1,10 +1,11 @@
 """Matrix products of the size of a training step, compiled.
 
-PyTorch's library multiplies float32 matrices on AMD processors with vectors of half the width that
-newer ones have, and reads each factor and result once more than a step needs. Here a panel of
-columns is copied to the cache and every row meets it there; sums go straight into parameters.
+On AMD processors PyTorch's library multiplies float32 matrices with vectors half as wide as newer
+ones have, and reads each factor and result once more than a step needs. Here a panel of columns is
+copied to the cache, all rows are multiplied with it there, and results are added directly to the
+parameters.
 
-Arrays are float32, or float64 in the tests. The functions for pairs round both factors to bfloat16
+Arrays are float32 (float64 in the tests). The functions for pairs round both factors to bfloat16
 and add in float32.
 """
 
@@ -25,18 +26,20 @@ from fedsi.kernels.cpu.workspace import Workspace
 Array = NDArray[Any]
 
 DEPTH = 1024
-"""Numbers, or pairs, of a row that ``inner`` sums at a time: as much of some hundred rows fits into
-the cache, where each panel meets them again."""
+"""Numbers (or pairs) of a row that ``inner`` sums at a time. That much of some hundred rows fits
+into the cache, where every panel is multiplied with them.
+"""
 
 
 class Products:
-    """The products of a step in one precision, and what their factors are made into before.
+    """The matrix products of a step in one precision, and the layouts their factors need.
 
     Args:
-        settings: Whose ``precision`` it is; ``float32`` stands for the type of the parameters.
+        settings: The client settings, of which ``precision`` is used; ``float32`` stands for the
+            type of the parameters.
 
     Raises:
-        UserError: The processor has no products of bfloat16.
+        UserError: The processor has no bfloat16 products.
     """
 
     def __init__(self, settings: ClientSettings) -> None:
@@ -50,24 +53,24 @@ class Products:
     def update(
         self, out: Tensor, left: Tensor, right: Tensor, keep: float = 0.0, rate: float = 1.0
     ) -> None:
-        """Set ``out`` to ``keep * out + rate * left @ right``; with keep 0 it may hold anything."""
+        """Set ``out = keep * out + rate * left @ right``; see ``update``."""
         function = update_by_pairs if self._paired else update
         target = out.numpy()
         scalar = target.dtype.type
         function(target, left.numpy(), right.numpy(), scalar(keep), scalar(rate))
 
     def inner(self, out: Tensor, left: Tensor, right: Tensor) -> None:
-        """Set ``out`` to ``left @ right.T``; neighbours in a row must be so in memory."""
+        """Set ``out = left @ right.T``; rows must be contiguous."""
         function = inner_of_pairs if self._paired else inner
         function(out.numpy(), left.numpy(), right.numpy())
 
     def panels(self, matrix: Tensor, space: Workspace, name: str) -> Array:
-        """Return a matrix in panels for ``update_tile``, ``[panels, depth, COLUMNS]``.
+        """Return a matrix in the panels that ``update_tile`` reads, ``[panels, depth, COLUMNS]``.
 
         Args:
             matrix: ``[depth, columns]``.
             space: Scratch memory.
-            name: Tells matrices that are in use together apart.
+            name: Distinguishes matrices that are in use at the same time.
         """
         source = matrix.numpy()
         depth, columns = source.shape
@@ -85,7 +88,7 @@ class Products:
         return panels
 
     def rows(self, matrix: Tensor, space: Workspace, name: str) -> Array:
-        """Return a matrix as ``inner_tile`` reads it, ``[rows, columns]`` or half the columns.
+        """Return a matrix as ``inner_tile`` reads it: ``[rows, columns]``, or pairs, half as wide.
 
         The arguments are those of ``panels``.
         """
@@ -100,14 +103,14 @@ class Products:
 
 @compiled
 def update(out: Array, left: Array, right: Array, keep: Any, rate: Any) -> None:
-    """Set ``out`` to ``keep * out + rate * left @ right``; with keep 0 it may hold anything.
+    """Set ``out = keep * out + rate * left @ right``; if keep is 0, ``out`` may be uninitialised.
 
     Args:
-        out: ``[rows, columns]``, neighbours in a row also in memory.
+        out: ``[rows, columns]`` with contiguous rows.
         left: ``[rows, depth]``.
-        right: ``[depth, columns]``, neighbours in a row also in memory.
-        keep: Like rate of the type of out.
-        rate: A factor.
+        right: ``[depth, columns]`` with contiguous rows.
+        keep: A factor of the type of ``out``.
+        rate: A factor of the type of ``out``.
     """
     panel = np.empty((len(right), COLUMNS), right.dtype)
     for first in range(0, out.shape[1], COLUMNS):
@@ -117,7 +120,7 @@ def update(out: Array, left: Array, right: Array, keep: Any, rate: Any) -> None:
 
 @compiled
 def update_by_pairs(out: Array, left: Array, right: Array, keep: Any, rate: Any) -> None:
-    """Do what ``update`` does with both factors rounded to bfloat16."""
+    """Do the same as ``update`` with both factors rounded to bfloat16."""
     if left.strides[1] == left.itemsize:
         _update_by_pairs(out, _paired(left), right, keep, rate)
         return
@@ -128,12 +131,12 @@ def update_by_pairs(out: Array, left: Array, right: Array, keep: Any, rate: Any)
 
 @compiled
 def inner(out: Array, left: Array, right: Array) -> None:
-    """Set ``out`` to ``left @ right.T``; a panel is the transpose of some of right's rows.
+    """Set ``out = left @ right.T``; a panel is the transpose of some rows of ``right``.
 
     Args:
-        out: ``[rows, columns]``, neighbours in a row also in memory.
+        out: ``[rows, columns]`` with contiguous rows.
         left: ``[rows, depth]``.
-        right: ``[columns, depth]``, neighbours in a row also in memory.
+        right: ``[columns, depth]`` with contiguous rows.
     """
     one = out.dtype.type(1)
     panel = np.empty((min(DEPTH, left.shape[1]), COLUMNS), right.dtype)
@@ -148,20 +151,20 @@ def inner(out: Array, left: Array, right: Array) -> None:
 
 @compiled
 def inner_of_pairs(out: Array, left: Array, right: Array) -> None:
-    """Do what ``inner`` does with both factors rounded to bfloat16."""
+    """Do the same as ``inner`` with both factors rounded to bfloat16."""
     inner(out, _paired(left), _paired(right))
 
 
 @compiled
 def pack(matrix: Array, panels: Array) -> None:
-    """Copy a matrix into panels of ``COLUMNS`` columns, the last one filled with zeros."""
+    """Copy a matrix into panels of ``COLUMNS`` columns; the last one is padded with zeros."""
     for k in range(len(panels)):
         _pack_panel(matrix[:, k * COLUMNS : (k + 1) * COLUMNS], panels[k])
 
 
 @compiled
 def pack_pairs(matrix: Array, panels: Array) -> None:
-    """Do what ``pack`` does with pairs of neighbours in a column."""
+    """Do the same as ``pack`` with pairs of neighbours in a column."""
     for k in range(len(panels)):
         _pair_panel(matrix[:, k * COLUMNS : (k + 1) * COLUMNS], panels[k])
 
@@ -225,7 +228,7 @@ def _pack_panel(matrix: Array, panel: Array) -> None:
 
 @compiled
 def _cross_panel(matrix: Array, panel: Array) -> None:
-    """Write the transpose of ``[columns, depth]``, the last columns filled with zeros."""
+    """Write the transpose of ``[columns, depth]``; missing columns are filled with zeros."""
     side = VECTOR_BYTES // matrix.itemsize
     columns, depth = matrix.shape
     for i in range(0, columns, side):

@@ -1,10 +1,9 @@
-"""The output layer with its loss, its gradient and its update, in slices of the vocabulary.
+"""The output layer: its loss, gradient and update, computed in slices of the vocabulary.
 
-The logits of all words are far larger than what a processor's cache holds, and the three matrix
-products of this layer run at half speed on them. A slice of the vocabulary at a time fits. What is
-kept of a slice are its exponentials relative to its own largest logit; the factor that makes them
-probabilities is known when all slices are, and goes into the small matrices that they are
-multiplied with.
+The logits of all words are far larger than a processor's cache, and the three matrix products of
+this layer run at half speed on them. A slice of the vocabulary fits. For each slice, exponentials
+are stored relative to the slice's largest logit. The factor that turns them into probabilities is
+known only after all slices; it is applied to the small matrices that they are multiplied with.
 """
 
 from dataclasses import dataclass
@@ -20,15 +19,15 @@ from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
 
 SLICE = 1 << 19
-"""Logits computed at a time, about two megabytes of them."""
+"""Logits computed at a time: about two megabytes."""
 
 SMALLEST_FACTOR = 1e-30
-"""Below it the probabilities of a slice count as this, so that their inverse is finite."""
+"""Lower bound of a slice's factor, which keeps its inverse finite."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """How a gradient reaches its parameter: ``parameter <- keep * parameter + rate * gradient``."""
+    """The update rule of a parameter: ``parameter <- keep * parameter + rate * gradient``."""
 
     products: Products
     keep: float
@@ -62,15 +61,15 @@ def train_model_output(
     update: Update,
     space: Workspace,
 ) -> tuple[float, Tensor]:
-    """Do what ``train_output`` does for a model's parameters, tied or not, where there are targets.
+    """Run ``train_output`` with the model's parameters, tied or not, at the positions with targets.
 
     Args:
-        settings: The model.
+        settings: The model's settings.
         named: Its parameters.
         states: ``[positions, features]``.
-        asked: The targets of some positions, or of all.
-        into: What is updated: the parameters themselves, or gradients of their shapes.
-        update: How.
+        asked: The targets of some or all positions.
+        into: The tensors to update: the parameters themselves, or gradients of their shapes.
+        update: The update rule.
         space: Scratch memory.
 
     Returns:
@@ -101,15 +100,15 @@ def train_output(
     update: Update,
     space: Workspace,
 ) -> tuple[float, Tensor]:
-    """Compute the cross-entropy of all positions, its gradient, and update the layer.
+    """Compute the cross-entropy of all positions and its gradient, and update the layer.
 
     Args:
         states: ``[positions, features]``.
-        weight: ``[features, vocabulary]``; of a tied output the transposed embeddings.
+        weight: ``[features, vocabulary]``; for a tied output the transposed embeddings.
         bias: ``[vocabulary]``.
         targets: Token ids, ``[positions]``.
-        into: What is updated: the weight and the bias themselves, or gradients of their shapes.
-        update: How.
+        into: The tensors to update: weight and bias themselves, or gradients of their shapes.
+        update: The update rule.
         space: Scratch memory.
 
     Returns:
@@ -146,7 +145,7 @@ def _exponentials(
     targets: Tensor,
     space: Workspace,
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-    """Return what ``exponentiate`` makes of each slice.
+    """Run ``exponentiate`` on every slice.
 
     Returns:
         The exponentials, ``[positions, words]`` for each slice; the largest logits and the sums of
@@ -178,7 +177,7 @@ def _exponentials(
 
 
 def _forth(products: Products, logits: Tensor, states: Tensor, weight: Tensor) -> None:
-    """Write ``states @ weight``, whichever axis of the weight has its neighbours in memory."""
+    """Write ``states @ weight`` for either memory layout of the weight."""
     if weight.stride(1) == 1:
         products.update(logits, states, weight)
     else:

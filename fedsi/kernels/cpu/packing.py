@@ -1,10 +1,9 @@
-"""Batches without padding, so that what treats each position alike is one matrix product.
+"""Batches without padding, so that work done alike for each position is one matrix product.
 
-A position is an input token up to the last one of its sequence that has a target. For a recurrence
-rows are sorted by length and positions laid out time step by time step: at time step t only the
-sequences that reach it are still running, and because the longest come first they are the first
-rows, so each step works on the head of the step before. For attention positions are laid out
-sentence by sentence.
+A position is an input token up to the last one of its sequence that has a target. For a recurrence,
+sequences are sorted by length, longest first, and positions are laid out time step by time step.
+The sequences still running at time step t are then the first rows of the step before, so each step
+works on the head of the previous one. For attention, positions are laid out sentence by sentence.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from fedsi.tasks.task import Batch
 
 @dataclass(frozen=True)
 class Asked:
-    """The targets among the positions of a batch."""
+    """The targets of a batch's positions."""
 
     targets: Tensor
     """Token ids, ``[targets]``."""
@@ -30,23 +29,24 @@ class Asked:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """A batch time step by time step."""
+    """A batch laid out time step by time step."""
 
     inputs: Tensor
     """Token ids, ``[positions]``."""
     asked: Asked
     sizes: NDArray[np.int64]
-    """Sequences that are running at each time step, never growing: ``[time]``."""
+    """Number of sequences running at each time step, non-increasing: ``[time]``."""
     before: Tensor
-    """For each position from the second time step on, the position of its sequence in the time step
-    before: ``[positions - sizes[0]]``."""
+    """Position of the same sequence in the previous time step, for each position from the second
+    time step on: ``[positions - sizes[0]]``.
+    """
 
 
 def pack(batch: Batch) -> PackedBatch:
     """Pack a batch; sequences of equal length keep their order.
 
     Args:
-        batch: At least one target.
+        batch: A batch with at least one target.
     """
     lengths = _lengths(batch)
     order = np.argsort(-lengths, kind="stable")
@@ -67,15 +67,15 @@ def pack(batch: Batch) -> PackedBatch:
 
 @dataclass(frozen=True)
 class PackedSentences:
-    """A batch sentence by sentence; positions are those of ``PackedBatch`` in another order."""
+    """A batch laid out sentence by sentence: the positions of ``PackedBatch`` in another order."""
 
     inputs: Tensor
     """Token ids, ``[positions]``."""
     asked: Asked
     starts: NDArray[np.int64]
-    """The first position of each sentence, and one past the last: ``[sentences + 1]``."""
+    """First position of each sentence and, last, the number of positions: ``[sentences + 1]``."""
     places: Tensor
-    """How many tokens of its sentence come before each position, ``[positions]``."""
+    """Number of tokens before each position in its sentence, ``[positions]``."""
 
     @property
     def longest(self) -> int:
@@ -84,10 +84,10 @@ class PackedSentences:
 
 
 def pack_sentences(batch: Batch) -> PackedSentences:
-    """Pack a batch; sentences keep their order, those without target go.
+    """Pack a batch; sentences keep their order, and those without targets are dropped.
 
     Args:
-        batch: At least one target.
+        batch: A batch with at least one target.
     """
     lengths = _lengths(batch)
     running = np.arange(batch.inputs.shape[1]) < lengths[:, None]
@@ -102,14 +102,14 @@ def pack_sentences(batch: Batch) -> PackedSentences:
 
 
 def _lengths(batch: Batch) -> NDArray[np.int64]:
-    """Return the positions of each sequence, up to its last target: ``[batch]``."""
+    """Return the number of positions of each sequence, up to its last target: ``[batch]``."""
     backwards = batch.asked[:, ::-1]
     after_last = backwards.argmax(axis=1)
     return np.where(backwards.any(axis=1), backwards.shape[1] - after_last, 0)
 
 
 def _asked(targets: Tokens) -> Asked:
-    """Return the targets of positions, ``[positions]``."""
+    """Return the targets among some positions, ``[positions]``."""
     places = np.flatnonzero(targets != PAD)
     if len(places) == len(targets):
         return Asked(torch.from_numpy(targets.astype(np.int64)), None)

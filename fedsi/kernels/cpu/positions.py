@@ -1,7 +1,8 @@
-"""Position encodings in a fused step: what they add, traced by autograd as far as it is learned.
+"""Position encodings in a fused step, with autograd for their learned parts.
 
 An encoding's own arithmetic is over ``[time, size]`` or ``[heads, time, time]``, a thousandth of a
-step's, so its gradient is left to autograd: of the vectors added to words, or of the bias.
+step's. Autograd therefore differentiates it, starting from the gradient of the vectors added to
+words or of the bias.
 """
 
 from dataclasses import dataclass
@@ -18,17 +19,18 @@ from fedsi.models.positions.table import ENCODINGS
 
 @dataclass(frozen=True)
 class PositionTrace:
-    """What an encoding does to the positions of a step; None for what it does not do."""
+    """The effects of an encoding on the positions of a step; None for those it does not have."""
 
     leaves: Parameters
-    """Its parameters, those that autograd differentiates."""
+    """The encoding's parameters, as leaves of autograd's graph."""
     added: Tensor | None
     """Added to the words' vectors, ``[longest, size]``."""
     bias: Tensor | None
     """Added to the scores, ``[heads, longest, longest]``."""
     turns: Tensor | None
-    """Cosine and sine of the angles by which pairs of queries and keys are turned, side by side:
-    ``[longest, head size]``."""
+    """Cosine and sine, side by side, of the angles by which pairs of queries and keys are rotated:
+    ``[longest, head size]``.
+    """
 
     @property
     def has_learned_bias(self) -> bool:
@@ -40,12 +42,12 @@ def trace_positions(settings: ModelSettings, named: Parameters, longest: int) ->
     """Apply a model's encoding to positions from 0 on.
 
     Args:
-        settings: Of the model.
+        settings: The model's settings.
         named: Its parameters.
-        longest: How many positions.
+        longest: Number of positions.
 
     Raises:
-        UserError: More than the learned positions.
+        UserError: There are more positions than learned encodings.
     """
     check_length(settings, longest)
     encoding = ENCODINGS[settings.positions]
@@ -62,7 +64,7 @@ def trace_positions(settings: ModelSettings, named: Parameters, longest: int) ->
         bias = None if bias is None else bias.to(nothing.dtype)
     turns = None
     if encoding.rotate:
-        # What a turn makes of the point (1, 0) is cosine and sine.
+        # Rotating the point (1, 0) gives the cosine and the sine.
         pairs = settings.embedding_size // settings.heads // 2
         turns = encoding.rotate(nothing.new_tensor([1.0, 0.0]).repeat(longest, pairs), places)
     return PositionTrace(leaves=leaves, added=added, bias=bias, turns=turns)
@@ -78,11 +80,11 @@ def train_positions(
     """Update an encoding's parameters.
 
     Args:
-        trace: Of the forward pass.
-        grad_added: With respect to what was added to the vectors, ``[longest, size]``.
-        grad_bias: With respect to the bias, ``[heads, longest, longest]``.
-        into: What is updated.
-        update: How.
+        trace: The forward pass.
+        grad_added: Gradient with respect to the added vectors, ``[longest, size]``.
+        grad_bias: Gradient with respect to the bias, ``[heads, longest, longest]``.
+        into: The parameters to update.
+        update: The update rule.
     """
     if not trace.leaves:
         return

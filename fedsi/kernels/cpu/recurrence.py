@@ -1,15 +1,15 @@
-"""The two cells' recurrence over a packed batch, forwards and backwards, compiled.
+"""The recurrences of CIFG and SI-CIFG over a packed batch: compiled forward and backward loops.
 
-A step of the recurrence multiplies the few states that are still running with a kernel that is far
-larger than they are. Libraries read the kernel once for each pair of rows or so; here more rows
-share what is read, and the activations follow while the step's numbers are in the cache.
-``fedsi.models.recurrent`` has the equations; the gradients are by hand. What is fed back is the
-state:
-h, or with a recurrent projection ``h P``.
+A step of the recurrence multiplies the few running states with a kernel far larger than they are.
+Libraries read the kernel once for every pair of rows or so; here more rows share each read, and the
+activations are applied while the step's numbers are in the cache. The equations are in
+``fedsi.models.recurrent``; the gradients are written by hand. The state that is fed back is h or,
+with a recurrent projection, ``h P``.
 
-Arrays are float32, or float64 in the tests: ``gates`` ``[positions, 3 hidden]``, f, o and g side by
-side; everything else ``[positions, hidden]`` unless said. ``sizes`` are the sequences running at
-each time step. Kernels may be pairs of bfloat16, see ``fedsi.kernels.cpu.tiles``.
+Arrays are float32 (float64 in the tests). ``gates`` is ``[positions, 3 hidden]``: f, o and g side
+by side. All others are ``[positions, hidden]`` unless stated. ``sizes`` holds the number of
+sequences running at each time step. Kernels may be pairs of bfloat16, see
+``fedsi.kernels.cpu.tiles``.
 """
 
 import math
@@ -45,17 +45,17 @@ def cifg_forward(
     hidden: Array,
     state: Array,
 ) -> None:
-    """Run the CIFG.
+    """Run the forward pass of the CIFG.
 
     Args:
         sizes: ``[time]``.
         gates: ``W x + b`` on entry, the gates after their activations on return.
-        kernels: U in panels, ``[panels, state, COLUMNS]``, or pairs, half as deep; P likewise, no
-            panel of it without a recurrent projection.
-        cells: Written: c.
-        squashed: Written: tanh(c).
-        hidden: Written: h.
-        state: Written: ``h P``, ``[positions, state]``; without a projection ``hidden`` itself.
+        kernels: U in panels, ``[panels, state, COLUMNS]``, and P in panels (no panels without a
+            recurrent projection). Panels of pairs are half as deep.
+        cells: Output: c.
+        squashed: Output: tanh(c).
+        hidden: Output: h.
+        state: Output: ``h P``, ``[positions, state]``; without a projection, ``hidden`` itself.
     """
     size = hidden.shape[1]
     kernel, projection = kernels
@@ -92,18 +92,18 @@ def cifg_backward(
     grads: tuple[Array, Array],
     grad_gates: Array,
 ) -> None:
-    """Run the CIFG's gradient.
+    """Run the backward pass of the CIFG.
 
     Args:
         sizes: ``[time]``.
-        gates: As ``cifg_forward`` left them, like ``cells`` and ``squashed``.
-        kernels: U, ``[state, 3 hidden]``, or pairs, half as wide; P, ``[hidden, state]``, likewise,
-            no row of it without a recurrent projection.
+        gates: Output of ``cifg_forward``, like ``cells`` and ``squashed``.
+        kernels: U, ``[state, 3 hidden]``, and P, ``[hidden, state]`` (no rows without a recurrent
+            projection). Matrices of pairs are half as wide.
         cells: c.
         squashed: tanh(c).
-        grads: With respect to the state from above, on return from everywhere; and written: with
-            respect to h, without a projection the same array.
-        grad_gates: Written: with respect to the gates before their activations.
+        grads: Gradient with respect to the state: that of the layer above on entry, the total on
+            return. And output: gradient with respect to h, the same array without a projection.
+        grad_gates: Output: gradient with respect to the gates before their activations.
     """
     kernel, projection = kernels
     grad_state, grad = grads
@@ -148,10 +148,10 @@ def si_cifg_forward(
     state: Array,
     maxima: Array,
 ) -> None:
-    """Run the SI-CIFG; the arguments are those of ``cifg_forward`` and the maxima.
+    """Run the forward pass of the SI-CIFG; arguments as in ``cifg_forward``, and ``maxima``.
 
-    ``squashed`` is c / max |c|, ``maxima`` what f, o, g and c were divided by, ``[positions, 4]``;
-    both are written.
+    Outputs that differ: ``squashed`` is c / max |c|; ``maxima`` holds the divisors of f, o, g and
+    c, ``[positions, 4]``.
     """
     size = hidden.shape[1]
     kernel, projection = kernels
@@ -192,7 +192,7 @@ def si_cifg_backward(
     grads: tuple[Array, Array],
     grad_gates: Array,
 ) -> None:
-    """Run the SI-CIFG's gradient; the arguments are those of ``cifg_backward`` and the maxima."""
+    """Run the backward pass of the SI-CIFG; arguments as in ``cifg_backward``, and ``maxima``."""
     kernel, projection = kernels
     grad_state, grad = grads
     size = grad.shape[1]
@@ -253,7 +253,7 @@ def _undo_rectify(grad: Array, result: Array) -> None:
 
 @compiled
 def _divide_by_largest(row: Array, out: Array) -> Any:
-    """Write ``row / max |row|``, and return that maximum, bounded from below."""
+    """Write ``row / m`` for m = max |row|, clamped from below, and return m."""
     ordered = to_ordered(row.dtype.type(SMALLEST_MAXIMUM))
     for j in range(len(row)):
         ordered = max(ordered, to_ordered(abs(row[j])))
@@ -265,11 +265,11 @@ def _divide_by_largest(row: Array, out: Array) -> Any:
 
 @compiled
 def _undo_division(grad: Array, result: Array, largest: Any) -> None:
-    """Turn the gradient of ``y = x / m``, ``m = max |x|``, with respect to y into that of x.
+    """Turn the gradient with respect to y into that of x, for ``y = x / m``, ``m = max |x|``.
 
-    It is ``(dy - t (dy . y)) / m`` with t the sign of y at its maximum and 0 elsewhere; dividing
-    the largest by itself gives exactly 1. Maxima that tie, as a kept cell and a new candidate of 1
-    often do, share the gradient, as they do under autograd.
+    It is ``(dy - t (dy . y)) / m``, where t is the sign of y at its maximum and 0 elsewhere; the
+    largest entry divided by itself is exactly 1. Tied maxima, common when a kept cell and a new
+    candidate are both 1, share the gradient, as under autograd.
     """
     one = grad.dtype.type(1)
     inner = grad.dtype.type(0)
@@ -286,7 +286,7 @@ def _undo_division(grad: Array, result: Array, largest: Any) -> None:
 
 @compiled
 def _add_product(out: Array, rows: Array, panels: Array) -> None:
-    """Add ``rows @ kernel`` to out; a panel of the kernel is read once for ``ROWS`` rows."""
+    """Add ``rows @ kernel`` to ``out``, reading a panel of the kernel once for ``ROWS`` rows."""
     factors = _factors(rows, panels)
     one = out.dtype.type(1)
     tile = np.zeros((ROWS, COLUMNS), out.dtype)
@@ -306,7 +306,7 @@ def _add_product(out: Array, rows: Array, panels: Array) -> None:
 
 @compiled
 def _add_inner_product(out: Array, rows: Array, kernel: Array) -> None:
-    """Add ``rows @ kernel.T`` to out; rows of the kernel are read once for ``INNER_ROWS`` rows."""
+    """Add ``rows @ kernel.T`` to ``out``, reading the kernel once for ``INNER_ROWS`` rows."""
     factors = _factors(rows, kernel)
     tile = np.empty((INNER_ROWS, INNER_COLUMNS), out.dtype)
     k = 0
@@ -322,7 +322,7 @@ def _add_inner_product(out: Array, rows: Array, kernel: Array) -> None:
 
 
 def _factors(rows: Any, kernel: Any) -> Any:
-    """Return rows as the type of a kernel, pairs of bfloat16 for pairs."""
+    """Return rows in the number format of the kernel: pairs of bfloat16 if it has pairs."""
     return rows, kernel
 
 
@@ -362,9 +362,9 @@ def _tanh_64(x: Any) -> Any:
 
 
 def _tanh_32(x: Any) -> Any:
-    """Compute it without a call or a branch, within a few units in the last place.
+    """Compute tanh without a call or a branch, within a few units in the last place.
 
-    The rational function of Eigen and XLA; beyond its bound the result is 1 in float32.
+    This is the rational function of Eigen and XLA. Beyond its bound the result is 1 in float32.
     """
     one = np.float32
     x = max(min(x, one(7.90531110763549805)), one(-7.90531110763549805))

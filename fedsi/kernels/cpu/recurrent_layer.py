@@ -1,4 +1,4 @@
-"""A recurrent layer over a packed batch: its memory, and which compiled loops fill it."""
+"""A recurrent layer over a packed batch: its memory and the choice of compiled loops."""
 
 from dataclasses import dataclass
 
@@ -18,10 +18,10 @@ from fedsi.models.recurrent import GATES
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """What a forward pass leaves for the backward pass."""
+    """Results of a forward pass that the backward pass needs."""
 
     gates: Tensor
-    """After their activations, f, o and g side by side: ``[positions, 3 hidden]``."""
+    """The gates f, o and g after their activations, side by side: ``[positions, 3 hidden]``."""
     cells: Tensor
     """c, ``[positions, hidden]``."""
     squashed: Tensor
@@ -29,9 +29,9 @@ class ForwardPass:
     hidden: Tensor
     """h, ``[positions, hidden]``."""
     state: Tensor
-    """What is fed back, ``[positions, state]``: h, or its recurrent projection."""
+    """The state that is fed back, ``[positions, state]``: h or its recurrent projection."""
     maxima: Tensor
-    """SI-CIFG only: what f, o, g and c were divided by, ``[positions, 4]``."""
+    """SI-CIFG only: the divisors of f, o, g and c, ``[positions, 4]``."""
 
 
 def run_forward(
@@ -48,10 +48,10 @@ def run_forward(
     Args:
         architecture: ``cifg`` or ``si_cifg``.
         packed: The batch.
-        gates: ``W x + b`` of every position, overwritten: ``[positions, 3 hidden]``.
+        gates: ``W x + b`` of every position, ``[positions, 3 hidden]``; overwritten.
         recurrent: U, ``[state, 3 hidden]``.
-        projection: P, ``[hidden, state]``, if it is recurrent.
-        products: In the precision of the step.
+        projection: P, ``[hidden, state]``, or None without a recurrent projection.
+        products: Matrix products in the precision of the step.
         space: Scratch memory.
     """
     shape = len(gates), gates.shape[1] // GATES
@@ -94,12 +94,12 @@ def run_backward(
     Args:
         architecture: ``cifg`` or ``si_cifg``.
         packed: The batch.
-        trace: Of the forward pass.
-        grad: With respect to the state from above, on return from everywhere:
-            ``[positions, state]``.
+        trace: The forward pass.
+        grad: Gradient with respect to the state, ``[positions, state]``: that of the layer above on
+            entry, the total on return.
         recurrent: U, ``[state, 3 hidden]``.
-        projection: P, ``[hidden, state]``, if it is recurrent.
-        products: In the precision of the step.
+        projection: P, ``[hidden, state]``, or None without a recurrent projection.
+        products: Matrix products in the precision of the step.
         space: Scratch memory.
 
     Returns:
@@ -124,5 +124,5 @@ def run_backward(
 
 
 def _or_none(projection: Tensor | None, like: Tensor) -> Tensor:
-    """Return a projection, or a matrix without rows and columns in its place."""
+    """Return a projection, or an empty matrix in place of None."""
     return like.new_empty(0, 0) if projection is None else projection

@@ -1,4 +1,4 @@
-"""A pass of CIFG and SI-CIFG, forwards and backwards, over a packed batch."""
+"""The forward and backward pass of CIFG and SI-CIFG over a packed batch."""
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from fedsi.tasks.task import Batch
 
 
 class RecurrentPass:
-    """Runs a recurrent model and updates what it is told.
+    """Runs one forward and backward pass and applies the gradients to ``into``.
 
     Args:
         model: The model.
@@ -27,12 +27,12 @@ class RecurrentPass:
 
     @staticmethod
     def multiplications(model: Recurrent, batch: Batch) -> int:
-        """Return the multiplications that a forward pass owes.
+        """Return the number of multiplications in a forward pass.
 
-        With P positions of which S are the first of their sentence, embedding size E, hidden size
-        H, V words and F the features of the output layer (E with a projection, else H) they are
-        ``P E 3H + (P - S) H 3H + P H E (the projection) + P F V``; a sentence's first state is
-        zero, so that nothing is multiplied with it.
+        It is ``P E 3H + (P - S) H 3H + P H E (the projection) + P F V`` for P positions, S
+        sentences, embedding size E, hidden size H, V words and F features of the output layer (E
+        with a projection, else H). The initial state of a sentence is zero, so nothing is
+        multiplied with it.
         """
         packed = pack(batch)
         positions, first = len(packed.asked.targets), int(packed.sizes[0])
@@ -45,7 +45,7 @@ class RecurrentPass:
         return products
 
     def run(self, batch: Batch, into: Parameters, update: Update) -> float:
-        """Run forwards and backwards, updating ``into``; return the sum of the losses."""
+        """Run forwards and backwards, apply gradients to ``into``, return the summed losses."""
         named, space, settings = self._named, self._space, self._settings
         packed = pack(batch)
         recurrent = named["cell.recurrent"]

@@ -1,6 +1,6 @@
-"""Passes over a slice of the output layer's logits, compiled.
+"""Compiled passes over a slice of the output layer's logits.
 
-Arrays are float32, or float64 in the tests.
+Arrays are float32 (float64 in the tests).
 """
 
 import math
@@ -30,13 +30,13 @@ def exponentiate(
     """Add the bias to logits and replace them by their exponentials relative to the largest.
 
     Args:
-        logits: Of the words from ``first`` on, ``[positions, words]``.
+        logits: Logits of the slice's words, ``[positions, words]``; overwritten.
         bias: ``[words]``.
         targets: Token ids, ``[positions]``.
-        first: The token id of the slice's first word.
-        largest: Written: the largest logit of each position, ``[positions]``.
-        sums: Written: the sum of each position's exponentials, ``[positions]``.
-        at_targets: Written where the target is in the slice: its logit, ``[positions]``.
+        first: Token id of the slice's first word.
+        largest: Output: the largest logit of each position, ``[positions]``.
+        sums: Output: the sum of each position's exponentials, ``[positions]``.
+        at_targets: Output where the target is in the slice: its logit, ``[positions]``.
     """
     for i in range(len(logits)):
         row = logits[i]
@@ -57,13 +57,13 @@ def exponentiate(
 
 @compiled
 def subtract_targets(exponentials: Array, targets: Array, first: int, factors: Array) -> None:
-    """Make exponentials, times the factor of their position, the gradient of the loss.
+    """Turn exponentials into the gradient of the loss, up to the factor of each position.
 
     Args:
-        exponentials: Of ``exponentiate``, ``[positions, words]``.
+        exponentials: Output of ``exponentiate``, ``[positions, words]``.
         targets: Token ids, ``[positions]``.
-        first: The token id of the slice's first word.
-        factors: What makes them probabilities, ``[positions]``.
+        first: Token id of the slice's first word.
+        factors: Factors that turn exponentials into probabilities, ``[positions]``.
     """
     one = exponentials.dtype.type(1)
     for i in range(len(exponentials)):
@@ -73,7 +73,7 @@ def subtract_targets(exponentials: Array, targets: Array, first: int, factors: A
 
 
 def exponential(x: Any) -> Any:
-    """Compute the exponential function, in float32 for x <= 0."""
+    """Compute ``e^x``; in float32 only for x <= 0."""
     return math.exp(x)
 
 
@@ -87,14 +87,14 @@ def _exp_64(x: Any) -> Any:
 
 
 def _exp_32(x: Any) -> Any:
-    """Compute it for x <= 0 without a call or a branch, within a few units in the last place.
+    """Compute ``e^x`` for x <= 0 without a call or a branch, within a few units in the last place.
 
-    ``2^n e^r`` with r at most log(2) / 2 and the polynomial of Cephes' ``expf``. Below -87, where
-    float32 has few digits left, it is ``e^-87``. What is not a number stays none.
+    The result is ``2^n e^r`` with ``|r| <= log(2) / 2`` and the polynomial of Cephes' ``expf``.
+    Below -87, where float32 has few digits left, it is ``e^-87``. NaN stays NaN.
     """
     one = np.float32
     x = max(x, one(-87.0))
-    # A whole number also where x is none.
+    # This is an integer even if x is NaN.
     number = max(one(-88.0), x)
     n = np.floor(number * one(1.44269504088896341) + one(0.5))
     r = x - n * one(0.693359375) + n * one(2.12194440e-4)

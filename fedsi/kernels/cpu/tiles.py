@@ -1,11 +1,12 @@
 """Tiles of matrix products in explicit vectors, for compiled code.
 
-A tile of the result is kept in registers while the two factors stream by. One factor's numbers are
-spread over vectors of the other (``update_tile``), or both are read along the axis that is summed
-(``inner_tile``). What a tile's row comes to does not depend on how many rows share the tile.
+A tile of the result stays in registers while the two factors stream by. Either numbers of one
+factor are broadcast and multiplied with vectors of the other (``update_tile``), or both are read
+along the axis that is summed (``inner_tile``). A row's result does not depend on how many rows
+share its tile.
 
-A factor of type uint32 holds pairs of bfloat16 numbers that are neighbours on the axis that is
-summed; they are multiplied and added in float32.
+A factor of type uint32 holds pairs of bfloat16 numbers, neighbours on the axis that is summed; they
+are multiplied and added in float32.
 """
 
 from collections.abc import Callable
@@ -26,9 +27,9 @@ HAS_BFLOAT16 = HAS_WIDE_VECTORS and bool(_FEATURES.get("avx512bf16"))
 _VECTOR_BITS = 512 if HAS_WIDE_VECTORS else 256
 VECTOR_BYTES = _VECTOR_BITS // 8
 COLUMNS = 2 * _VECTOR_BITS // 32
-"""Of a tile of ``update_tile``."""
+"""Columns of a tile of ``update_tile``."""
 ROWS = 8 if HAS_WIDE_VECTORS else 4
-"""The most rows of a tile of ``update_tile``."""
+"""Most rows of a tile of ``update_tile``."""
 INNER_COLUMNS = 4 if HAS_WIDE_VECTORS else 2
 INNER_ROWS = 6 if HAS_WIDE_VECTORS else 4
 
@@ -37,7 +38,7 @@ _INDEX = ir.IntType(64)
 
 
 class _BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite has no types
-    """LLVM's type, which llvmlite does not name."""
+    """The type ``bfloat`` of LLVM, which llvmlite does not define."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -56,13 +57,13 @@ def update_tile(
     """Set the first rows of a tile to ``keep * out + rate * rows @ panel``.
 
     Args:
-        typing_context: Of the compiler.
-        out: ``[number, COLUMNS]`` or more, neighbours in a row also in memory.
-        rows: ``[number, depth]`` or more.
-        panel: ``[depth, COLUMNS]``, without gaps.
-        number: From 1 to ``ROWS``.
-        keep: With 0 it does not matter what out was.
-        rate: Like keep of the type of out.
+        typing_context: The compiler's typing context.
+        out: At least ``[number, COLUMNS]``, with contiguous rows.
+        rows: At least ``[number, depth]``.
+        panel: ``[depth, COLUMNS]``, contiguous.
+        number: Number of rows, from 1 to ``ROWS``.
+        keep: A factor of the type of ``out``; if 0, ``out`` may be uninitialised.
+        rate: A factor of the type of ``out``.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -84,11 +85,11 @@ def inner_tile(
     """Write a tile of ``rows @ others.T``.
 
     Args:
-        typing_context: Of the compiler.
+        typing_context: The compiler's typing context.
         out: ``[INNER_ROWS, INNER_COLUMNS]``.
-        rows: ``[number, depth]`` or more, neighbours in a row also in memory.
-        others: ``[columns, depth]`` or more, likewise.
-        number: Of rows, from 1 to ``INNER_ROWS``.
+        rows: At least ``[number, depth]``, with contiguous rows.
+        others: At least ``[columns, depth]``, with contiguous rows.
+        number: Number of rows, from 1 to ``INNER_ROWS``.
         wide: 1 for ``INNER_COLUMNS`` columns, 0 for a single one.
     """
 
@@ -108,13 +109,12 @@ def inner_tile(
 
 @intrinsic
 def cross_tile(typing_context: Any, out: Any, rows: Any) -> Any:
-    """Write the transpose of a square tile of ``VECTOR_BYTES`` a side.
+    """Write the transpose of a square tile whose side is ``VECTOR_BYTES``.
 
     Args:
-        typing_context: Of the compiler.
-        out: As many rows and columns as a vector has numbers, or more; neighbours in a row also in
-            memory.
-        rows: Likewise, of the type of out.
+        typing_context: The compiler's typing context.
+        out: At least as many rows and columns as a vector has numbers, with contiguous rows.
+        rows: The same, of the type of ``out``.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -138,7 +138,7 @@ def _arrays(context: Any, builder: Any, signature: Any, arguments: Any, count: i
 
 
 def _choose(builder: Any, value: Any, cases: _Cases) -> None:
-    """Run the case of a value."""
+    """Run the generated code for one value."""
     end = builder.append_basic_block("chosen")
     switch = builder.switch(value, end)
     for number, generate in cases.items():
@@ -230,13 +230,13 @@ def _rows_of(builder: Any, array: Any, number: int) -> list[Any]:
 
 
 def _moved(builder: Any, pointer: Any, offset: Any) -> Any:
-    """Return a pointer some bytes further."""
+    """Return a pointer moved by a number of bytes."""
     place = builder.gep(builder.bitcast(pointer, ir.IntType(8).as_pointer()), [offset])
     return builder.bitcast(place, pointer.type)
 
 
 def _load(builder: Any, pointer: Any, first: int, vector: Any, mask: Any = None) -> Any:
-    """Load a vector; with a mask only its lanes, and zeros for the others."""
+    """Load a vector; with a mask only the masked lanes, zeros elsewhere."""
     kind = ir.VectorType(pointer.type.pointee, vector.count)
     place = builder.bitcast(builder.gep(pointer, [_INDEX(first)]), kind.as_pointer())
     if mask is None:
@@ -255,7 +255,7 @@ def _store(builder: Any, value: Any, pointer: Any, first: int) -> None:
 
 
 def _spread(builder: Any, value: Any, count: int) -> Any:
-    """Return a vector of one number."""
+    """Return a vector filled with one number."""
     vector = ir.VectorType(value.type, count)
     undefined = ir.Constant(vector, ir.Undefined)
     single = builder.insert_element(undefined, value, ir.IntType(32)(0))
@@ -264,7 +264,7 @@ def _spread(builder: Any, value: Any, count: int) -> Any:
 
 
 def _add(builder: Any, left: Any, right: Any, total: Any) -> Any:
-    """Return ``left * right + total``; of pairs both products are added."""
+    """Return ``left * right + total``; for pairs, both products are added."""
     if isinstance(left.type.element, ir.IntType):
         halves = ir.VectorType(_BFloat16(), 2 * left.type.count)
         factors = [builder.bitcast(factor, halves) for factor in (left, right)]
@@ -276,7 +276,7 @@ def _add(builder: Any, left: Any, right: Any, total: Any) -> Any:
 
 
 def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
-    """Swap each bit of a number's row with the same bit of its column."""
+    """Return the transpose: for each bit, that bit of the row and of the column are swapped."""
     count, bit = len(rows), 1
     while bit < count:
         for low in (r for r in range(count) if not r & bit):
@@ -295,7 +295,7 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 def _sum(builder: Any, vector: Any) -> Any:
-    """Return the sum of a vector, halves added to halves."""
+    """Return the sum of a vector by repeatedly adding its halves."""
     count = vector.type.count
     while count > 1:
         count //= 2

@@ -1,7 +1,7 @@
-"""A pass of a Transformer, forwards and backwards, over packed sentences.
+"""The forward and backward pass of a Transformer over packed sentences.
 
-A gradient with respect to a layer's input is always taken before the layer's weights are updated,
-for the updates go straight into them.
+Gradients are applied directly to the weights, so the gradient with respect to a layer's input is
+always computed before its weights are updated.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ PARTS = ("query", "key", "value")
 
 @dataclass(frozen=True)
 class NormTrace:
-    """What a layer norm leaves for the backward pass."""
+    """Results of a layer norm that the backward pass needs."""
 
     normal: Tensor
     """``[positions, size]``."""
@@ -39,27 +39,28 @@ class NormTrace:
 
 @dataclass(frozen=True)
 class BlockTrace:
-    """What a block leaves for the backward pass."""
+    """Results of a block that the backward pass needs."""
 
     attention_norm: NormTrace
     projected: Tensor
-    """Queries, keys and values side by side, after a rotary encoding's turn:
-    ``[positions, 3 size]``."""
+    """Queries, keys and values side by side, after a rotary encoding's rotation: ``[positions, 3
+    size]``.
+    """
     weights: Tensor
-    """Of the attention, ``[heads, positions, width]``."""
+    """Attention weights, ``[heads, positions, width]``."""
     sums: Tensor
-    """What they were divided by, ``[heads, positions]``."""
+    """Divisors of the weights, ``[heads, positions]``."""
     gathered: Tensor
     """``[positions, size]``."""
     feedforward_norm: NormTrace
     inner: Tensor
-    """Before the activation, ``[positions, inner]``."""
+    """Feed-forward layer before the activation, ``[positions, inner]``."""
     active: Tensor
-    """After it."""
+    """Feed-forward layer after the activation, ``[positions, inner]``."""
 
 
 class TransformerPass:
-    """Runs a Transformer and updates what it is told.
+    """Runs one forward and backward pass and applies the gradients to ``into``.
 
     Args:
         model: The model.
@@ -75,10 +76,11 @@ class TransformerPass:
 
     @staticmethod
     def multiplications(model: Transformer, batch: Batch) -> int:
-        """Return the multiplications that a forward pass owes.
+        """Return the number of multiplications in a forward pass.
 
-        With P positions, embedding size E, inner size F, V words and S pairs of a query and a key
-        that is not after it they are ``P (4 E^2 + 2 E F) + 2 S E`` for each block, and ``P E V``.
+        It is ``P (4 E^2 + 2 E F) + 2 S E`` for each block, and ``P E V`` for the output, with P
+        positions, embedding size E, inner size F, V words and S pairs of a query and a key not
+        after it.
         """
         packed, settings = pack_sentences(batch), model.settings
         size, inner = settings.embedding_size, settings.feedforward_size
@@ -87,7 +89,7 @@ class TransformerPass:
         return settings.layers * block + positions * size * model.vocabulary_size
 
     def run(self, batch: Batch, into: Parameters, update: Update) -> float:
-        """Run forwards and backwards, updating ``into``; return the sum of the losses."""
+        """Run forwards and backwards, apply gradients to ``into``, return the summed losses."""
         settings, space = self._settings, self._space
         packed = pack_sentences(batch)
         positions = trace_positions(settings, self._named, packed.longest)
@@ -129,7 +131,7 @@ class TransformerPass:
         positions: PositionTrace,
         update: Update,
     ) -> BlockTrace:
-        """Run a block, adding to the stream ``[positions, size]``."""
+        """Run a block, adding its parts to the stream ``[positions, size]``."""
         named, space, products = self._named, self._space, update.products
         name, (count, size) = f"blocks.{layer}", stream.shape
         heads, width = self._settings.heads, -(-packed.longest // COLUMNS) * COLUMNS
@@ -163,7 +165,7 @@ class TransformerPass:
     def _undo_feedforward(
         self, name: str, trace: BlockTrace, grad: Tensor, into: Parameters, update: Update
     ) -> None:
-        """Turn the gradient with respect to the stream after the part into that before it."""
+        """Backpropagate through the feed-forward part, updating the stream's gradient in place."""
         inner, outer = f"{name}.feedforward.inner", f"{name}.feedforward.outer"
         grad_inner = self._space.take("grad_inner", *trace.inner.shape)
         update.products.inner(grad_inner, grad, self._named[outer])
@@ -191,7 +193,7 @@ class TransformerPass:
         into: Parameters,
         update: Update,
     ) -> None:
-        """Turn the gradient with respect to the stream after the part into that before it."""
+        """Backpropagate through the attention part, updating the stream's gradient in place."""
         space, products, size = self._space, update.products, grad.shape[1]
         output = f"{name}.attention.output"
         grad_gathered = space.take("grad_out", *grad.shape)
@@ -227,7 +229,7 @@ class TransformerPass:
     def _turn(
         self, projected: Tensor, packed: PackedSentences, turns: Tensor, direction: float
     ) -> None:
-        """Turn queries and keys, or their gradient back."""
+        """Rotate queries and keys, or rotate their gradient back."""
         rows = projected[:, : 2 * (projected.shape[1] // 3)].numpy()
         turn(rows, packed.places.numpy(), turns.numpy(), rows.dtype.type(direction))
 
@@ -249,7 +251,7 @@ class TransformerPass:
         into: Parameters,
         update: Update,
     ) -> None:
-        """Add to the gradient of the norm's input; ``grad_out`` is overwritten."""
+        """Backpropagate through a norm, adding to ``grad``; ``grad_out`` is overwritten."""
         scale, _ = self._affine(name)
         grads = [self._space.take(f"grad_{part}", len(scale)) for part in ("scale", "shift")]
         arrays = (grad_out, scale, trace.normal, trace.inverse, grad, *grads)
@@ -259,7 +261,7 @@ class TransformerPass:
             update.whole(into[f"{name}.shift"], grads[1])
 
     def _affine(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return a norm's scale and shift, empty if it has none."""
+        """Return a norm's scale and shift, both empty if it has none."""
         if self._settings.has_scale_invariant_cell:
             return self._nothing, self._nothing
         return self._named[f"{name}.scale"], self._named[f"{name}.shift"]

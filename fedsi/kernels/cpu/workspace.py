@@ -1,4 +1,4 @@
-"""Memory that is used again from step to step and from client to client."""
+"""Memory that is reused from step to step and from client to client."""
 
 from math import prod
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Workspace:
-    """Named scratch tensors; each grows to the largest size asked of it and is never cleared.
+    """Named scratch tensors. Each grows to the largest size requested and is never cleared.
 
     Args:
-        dtype: Of all of them.
+        dtype: Type of all tensors.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -18,7 +18,7 @@ class Workspace:
         self._flat: dict[str, Tensor] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """Return a contiguous tensor; what it holds is undefined."""
+        """Return a contiguous tensor with undefined contents."""
         size = prod(shape)
         flat = self._flat.get(name)
         if flat is None or len(flat) < size:
