@@ -27,13 +27,13 @@ def compare(
     from simulations.reports.comparison import comparison_report
     from simulations.reports.study import with_failures
     from simulations.studies.compare import LEARNING_RATE, Comparison, experiment_of
-    from simulations.studies.grid import grid, read_outcomes
+    from simulations.studies.grid import grid, read_results
 
     base = options.chosen_experiment(experiment_file, preset, overrides)
     names = study.parse_list(architectures, str, "--architectures")
     rates = study.parse_list(client_learning_rates, float, "--client-learning-rates")
-    cells = list(grid(names, LEARNING_RATE, rates, seeds, base.seed))
-    experiments = {cell.name: experiment_of(base, cell) for cell in cells}
+    trials = list(grid(names, LEARNING_RATE, rates, seeds, base.seed))
+    experiments = {trial.name: experiment_of(base, trial) for trial in trials}
     folder = out or options.default_folder("compare")
     study.check_folder(folder, "comparison", overwrite=overwrite, resume=resume)
     console = options.messages()
@@ -42,7 +42,7 @@ def compare(
         failures = study.run_experiments(
             experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
         )
-    finished = [cell for cell in cells if cell.name not in failures]
-    comparison = Comparison(names, rates, read_outcomes(finished, folder))
+    finished = [trial for trial in trials if trial.name not in failures]
+    comparison = Comparison(names, rates, read_results(finished, folder))
     report = with_failures(comparison_report(comparison), failures)
     study.finish(report, comparison, base, folder, failures, as_json=as_json)

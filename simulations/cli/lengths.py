@@ -35,14 +35,14 @@ def lengths(
     """
     from simulations.reports.lengths import LABELS, lengths_report, markdown
     from simulations.reports.study import with_failures
-    from simulations.studies.lengths import LengthStudy, experiment_of, length_cells, score_cells
+    from simulations.studies.lengths import LengthStudy, experiment_of, length_trials, score_trials
 
     usual = None if experiment_file or preset else _PRESET
     base = options.chosen_experiment(experiment_file, preset or usual, overrides)
     names = study.parse_list(positions or ",".join(LABELS), str, "--positions")
     wanted = sorted(study.parse_lengths(sequence_lengths, "--lengths"))
-    cells = list(length_cells(names, seeds, base.seed))
-    experiments = {cell.name: experiment_of(base, cell) for cell in cells}
+    trials = list(length_trials(names, seeds, base.seed))
+    experiments = {trial.name: experiment_of(base, trial) for trial in trials}
     folder = out or options.default_folder("lengths")
     study.check_folder(folder, "study", overwrite=overwrite, resume=resume)
     console = options.messages()
@@ -51,9 +51,9 @@ def lengths(
         failures = study.run_experiments(
             experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
         )
-        finished = [cell for cell in cells if cell.name not in failures]
-        outcomes = score_cells(finished, folder, wanted, cache, display.step)
-    result = LengthStudy(names, wanted, outcomes, base)
+        finished = [trial for trial in trials if trial.name not in failures]
+        results = score_trials(finished, folder, wanted, cache, display.step)
+    result = LengthStudy(names, wanted, results, base)
     report = with_failures(lengths_report(result), failures)
     write_atomically(folder / f"{report.stem}.md", markdown(report).encode())
     study.finish(report, result, base, folder, failures, as_json=as_json)

@@ -134,12 +134,12 @@ def run_experiments(
     Raises:
         UserError: A folder holds a run of another experiment or corpus, or an architecture cannot
             be built.
-        CellError: None of the experiments finished.
+        TrialError: None of the experiments finished.
     """
     from fedsi.models.build import build_model
     from fedsi.threads import available_cores
     from simulations.studies.grid import RUNS
-    from simulations.studies.runner import CellError, check_same, run_cells
+    from simulations.studies.runner import TrialError, check_same, run_trials
 
     experiments = {name: one.located(Path.cwd()) for name, one in experiments.items()}
     for experiment in experiments.values():
@@ -147,7 +147,7 @@ def run_experiments(
     make_folder(folder / RUNS)
     if not overwrite:
         check_same(experiments, folder / RUNS, description.corpus_sha256)
-    failures = run_cells(
+    failures = run_trials(
         experiments,
         folder / RUNS,
         cache,
@@ -158,7 +158,7 @@ def run_experiments(
         ),
     )
     if len(failures) == len(experiments):
-        raise CellError(failures)
+        raise TrialError(failures)
     return failures
 
 
@@ -182,15 +182,15 @@ def finish(
         as_json: Print values in place of the table.
 
     Raises:
-        CellError: Some did not finish; all is written nevertheless.
+        TrialError: Some did not finish; all is written nevertheless.
     """
     from simulations.reports.study import write_report
-    from simulations.studies.runner import CellError
+    from simulations.studies.runner import TrialError
 
     write_report(report, study, base, folder)
     _show(report, folder, as_json=as_json)
     if failures:
-        raise CellError(failures)
+        raise TrialError(failures)
 
 
 def _show(report: "Report", folder: Path, *, as_json: bool) -> None:

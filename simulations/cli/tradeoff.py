@@ -44,7 +44,7 @@ def tradeoff(
     from fedsi.experiment import parse_overrides
     from simulations.reports.study import with_failures
     from simulations.reports.tradeoff import tradeoff_report
-    from simulations.studies.grid import grid, read_outcomes
+    from simulations.studies.grid import grid, read_results
     from simulations.studies.tradeoff import (
         Tradeoff,
         experiment_of,
@@ -57,8 +57,8 @@ def tradeoff(
     base = without_noise(named, parse_overrides(overrides or []))
     names = study.parse_list(architectures, str, "--architectures")
     axis, values = _levels(target_epsilons, noise_multipliers)
-    cells = list(grid(names, axis, values, seeds, base.seed))
-    experiments = {cell.name: experiment_of(base, cell) for cell in cells}
+    trials = list(grid(names, axis, values, seeds, base.seed))
+    experiments = {trial.name: experiment_of(base, trial) for trial in trials}
     folder = out or options.default_folder("tradeoff")
     study.check_folder(folder, "trade-off", overwrite=overwrite, resume=resume)
     console = options.messages()
@@ -70,8 +70,8 @@ def tradeoff(
         failures = study.run_experiments(
             experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
         )
-    finished = [cell for cell in cells if cell.name not in failures]
-    result = Tradeoff(names, values, read_outcomes(finished, folder), levels)
+    finished = [trial for trial in trials if trial.name not in failures]
+    result = Tradeoff(names, values, read_results(finished, folder), levels)
     report = with_failures(tradeoff_report(result), failures)
     study.finish(report, result, base, folder, failures, as_json=as_json)
 

@@ -120,7 +120,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
             settings = comparison.settings(architecture)
             setting_curve(over_rates, comparison.values, settings, row=row)
         over_rounds.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        summary = comparison.outcomes[0].summary
+        summary = comparison.results[0].summary
         for axes in (over_rounds, over_rates):
             unigram_line(axes, summary["unigram_loss"])
         over_rounds.set(
@@ -179,8 +179,8 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
 def _best_curves(axes: Axes, best: Setting) -> None:
     colour = colour_of(best.architecture)
     name: str | None = for_figure(f"{label(best.architecture)}, client lr {best.value:g}")
-    for outcome in best.outcomes:
-        evaluated = [(r.round, r.heldout["loss"]) for r in outcome.records if r.heldout]
+    for result in best.results:
+        evaluated = [(r.round, r.heldout["loss"]) for r in result.records if r.heldout]
         axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=name)
         name = None
 

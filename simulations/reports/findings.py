@@ -1,4 +1,4 @@
-"""What a comparison found, in sentences and in a table, computed from its outcomes alone."""
+"""What a comparison found, in sentences and in a table, computed from its results alone."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def loss_text(setting: Setting) -> str:
     """Return a setting's mean loss, with half the range of several seeds, or why there is none."""
-    seeds = len(setting.outcomes)
+    seeds = len(setting.results)
     if not seeds:
         return NO_RUN
     if setting.diverged:
@@ -129,10 +129,10 @@ def seeds_caveat(study: Study) -> str:
 
 def no_better_than_counting(losses: Mapping[str, float], unigram_loss: float) -> list[str]:
     """Name those that are worse than counting words, but have not diverged, if there are any."""
-    cells = [name for name, loss in losses.items() if unigram_loss <= loss < math.inf]
-    if not cells:
+    worse = [name for name, loss in losses.items() if unigram_loss <= loss < math.inf]
+    if not worse:
         return []
-    return [f"No better than the unigram model, so without use: {enumerate_words(cells)}."]
+    return [f"No better than the unigram model, so without use: {enumerate_words(worse)}."]
 
 
 def enumerate_words(items: Sequence[str]) -> str:

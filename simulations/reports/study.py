@@ -47,7 +47,7 @@ class Reported(Protocol):
     """What a study hands to its page."""
 
     @property
-    def outcomes(self) -> Sequence[ReportedRun]:
+    def results(self) -> Sequence[ReportedRun]:
         """Its runs."""
         ...
 
@@ -121,7 +121,7 @@ def _page(report: Report, study: Reported, base: Experiment) -> str:
     return environment.get_template("report.html.jinja").render(
         report=report,
         figure=figure[figure.index("<svg") :],
-        runs=[_run(outcome) for outcome in study.outcomes],
+        runs=[_run(result) for result in study.results],
         experiment=base.to_toml(),
         corpus=summary["corpus"],
         corpus_sha256=summary["corpus_sha256"],
@@ -129,14 +129,14 @@ def _page(report: Report, study: Reported, base: Experiment) -> str:
     )
 
 
-def _run(outcome: ReportedRun) -> dict[str, Any]:
-    summary = outcome.summary
-    good = not outcome.diverged
+def _run(result: ReportedRun) -> dict[str, Any]:
+    summary = result.summary
+    good = not result.diverged
     return {
-        "name": outcome.name,
+        "name": result.name,
         "status": summary["status"],
         "rounds": summary["rounds"],
-        "loss": f"{outcome.loss:.3f}" if good else "",
+        "loss": f"{result.loss:.3f}" if good else "",
         "accuracy": f"{summary[ACCURACY]:.3f}" if good else "",
         "speed": f"{summary['clients_per_second']:.1f}",
         "sha256": summary["model_sha256"][:16],

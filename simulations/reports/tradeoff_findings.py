@@ -1,4 +1,4 @@
-"""What a trade-off found, in sentences and in a table, computed from its outcomes alone."""
+"""What a trade-off found, in sentences and in a table, computed from its results alone."""
 
 from simulations.reports.figures import label
 from simulations.reports.findings import (
@@ -83,7 +83,7 @@ def _lead(tradeoff: Tradeoff, place: int) -> str:
     settings = tradeoff.at_level(place)
     stable = [setting for setting in settings if setting.measured]
     at = f"At epsilon {number(tradeoff.levels[place].epsilon)}"
-    if len(stable) < 2 and not all(setting.outcomes for setting in settings):
+    if len(stable) < 2 and not all(setting.results for setting in settings):
         return f"{at} {f'only {_label(stable[0])}' if stable else 'none'} has a loss."
     if len(stable) < 2:
         return (
@@ -98,7 +98,7 @@ def _lead(tradeoff: Tradeoff, place: int) -> str:
 
 
 def _against_range(best: Setting, second: Setting) -> str:
-    if len(best.outcomes) == 1:
+    if len(best.results) == 1:
         return ""
     half_range = max(best.half_range, second.half_range)
     if second.loss - best.loss <= half_range:
@@ -111,7 +111,7 @@ def _price(tradeoff: Tradeoff, name: str) -> str:
     settings = tradeoff.settings(name)
     levels = zip(tradeoff.levels, settings, strict=True)
     stable = [(level, setting) for level, setting in levels if setting.measured]
-    if not stable and not all(setting.outcomes for setting in settings):
+    if not stable and not all(setting.results for setting in settings):
         return f"{label(name)} has no loss: no run finished that did not diverge."
     if not stable:
         return f"{label(name)} diverged at every level."
@@ -123,13 +123,13 @@ def _price(tradeoff: Tradeoff, name: str) -> str:
 
 
 def _divergence(tradeoff: Tradeoff) -> str:
-    cells = [
+    trials = [
         f"{_label(setting)} at epsilon {number(level.epsilon)} ({loss_text(setting)})"
         for place, level in enumerate(tradeoff.levels)
         for setting in tradeoff.at_level(place)
         if setting.diverged
     ]
-    return f"Diverged: {enumerate_words(cells)}." if cells else "No run diverged."
+    return f"Diverged: {enumerate_words(trials)}." if trials else "No run diverged."
 
 
 def _caveat(tradeoff: Tradeoff) -> str:

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedsi.experiment import Experiment
-from simulations.studies.grid import ACCURACY, Axis, Cell, Setting, Study
+from simulations.studies.grid import ACCURACY, Axis, Setting, Study, Trial
 
 LEARNING_RATE = Axis("client_learning_rate", "lr")
 
 
 @dataclass(frozen=True)
 class Comparison(Study):
-    """All outcomes of a grid whose values are client learning rates."""
+    """All results of a grid whose values are client learning rates."""
 
     def best(self, architecture: str) -> Setting | None:
         """Return the setting with the lowest mean loss; None if none has one."""
@@ -25,7 +25,7 @@ class Comparison(Study):
             "corpus_sha256": self.summary["corpus_sha256"],
             "unigram_loss": self.summary["unigram_loss"],
             "architectures": {name: self._to_json(name) for name in self.architectures},
-            "runs": [{LEARNING_RATE.column: o.cell.value, **o.summary} for o in self.outcomes],
+            "runs": [{LEARNING_RATE.column: r.trial.value, **r.summary} for r in self.results],
         }
 
     def _to_json(self, architecture: str) -> dict[str, Any]:
@@ -40,16 +40,16 @@ class Comparison(Study):
         }
 
 
-def experiment_of(base: Experiment, cell: Cell) -> Experiment:
-    """Return the base experiment with a cell's values.
+def experiment_of(base: Experiment, trial: Trial) -> Experiment:
+    """Return the base experiment with a trial's values.
 
     Raises:
         UserError: An architecture or a learning rate that is not allowed.
     """
     return base.updated(
         {
-            "model.architecture": cell.architecture,
-            "client.learning_rate": cell.value,
-            "seed": cell.seed,
+            "model.architecture": trial.architecture,
+            "client.learning_rate": trial.value,
+            "seed": trial.seed,
         }
     )

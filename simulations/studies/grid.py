@@ -1,4 +1,4 @@
-"""What studies share: a grid of architectures, values and seeds, and its outcomes."""
+"""What studies share: a grid of architectures, values and seeds, and its results."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
 
 RUNS = "runs"
-"""Subfolder with a run folder for each cell."""
+"""Subfolder with a run folder for each trial."""
 
 ACCURACY = "heldout_accuracy_no_oov_no_eos"
 
@@ -31,7 +31,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One combination."""
 
     architecture: str
@@ -46,7 +46,7 @@ class Cell:
 
 
 class Named(Protocol):
-    """A cell of any study."""
+    """A trial of any study."""
 
     @property
     def name(self) -> str:
@@ -55,16 +55,16 @@ class Named(Protocol):
 
 
 @dataclass(frozen=True)
-class FinishedCell:
-    """A cell's finished run, in any study."""
+class FinishedTrial:
+    """A trial's finished run, in any study."""
 
-    cell: Named
+    trial: Named
     summary: dict[str, Any]
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        return self.cell.name
+        return self.trial.name
 
     @property
     def diverged(self) -> bool:
@@ -78,10 +78,10 @@ class FinishedCell:
 
 
 @dataclass(frozen=True)
-class Outcome(FinishedCell):
-    """A cell's finished run, and its rounds."""
+class TrialResult(FinishedTrial):
+    """A trial's finished run, and its rounds."""
 
-    cell: Cell
+    trial: Trial
     records: list[RoundRecord]
 
 
@@ -91,22 +91,22 @@ class Setting:
 
     architecture: str
     value: float
-    outcomes: Sequence[Outcome]
+    results: Sequence[TrialResult]
 
     @property
     def diverged(self) -> int:
         """Number of seeds that diverged."""
-        return sum(outcome.diverged for outcome in self.outcomes)
+        return sum(result.diverged for result in self.results)
 
     @property
     def measured(self) -> bool:
         """Whether it has a loss: a seed finished, and none of those that did diverged."""
-        return bool(self.outcomes) and not self.diverged
+        return bool(self.results) and not self.diverged
 
     @property
     def loss(self) -> float:
         """Mean final held-out loss over the seeds that finished; infinite if not ``measured``."""
-        return fmean(o.loss for o in self.outcomes) if self.measured else float("inf")
+        return fmean(r.loss for r in self.results) if self.measured else float("inf")
 
     @property
     def half_range(self) -> float:
@@ -117,12 +117,12 @@ class Setting:
         """Half the distance between a summary's largest and least value; 0 if not ``measured``."""
         if not self.measured:
             return 0.0
-        values = [outcome.summary[metric] for outcome in self.outcomes]
+        values = [result.summary[metric] for result in self.results]
         return float(max(values) - min(values)) / 2
 
     def mean(self, metric: str) -> float:
         """Mean of a summary's value over the seeds that did not diverge; NaN if all did."""
-        values = [o.summary[metric] for o in self.outcomes if not o.diverged]
+        values = [r.summary[metric] for r in self.results if not r.diverged]
         return fmean(values) if values else float("nan")
 
     def to_json(self) -> dict[str, Any]:
@@ -131,54 +131,54 @@ class Setting:
             "heldout_loss": self.loss if self.measured else None,
             "half_range": self.half_range if self.measured else None,
             "diverged": self.diverged,
-            "seeds": len(self.outcomes),
+            "seeds": len(self.results),
         }
 
 
 @dataclass(frozen=True)
 class Study:
-    """All outcomes of a grid; runs that did not finish are not among them."""
+    """All results of a grid; runs that did not finish are not among them."""
 
     architectures: Sequence[str]
     values: Sequence[float]
-    outcomes: Sequence[Outcome]
+    results: Sequence[TrialResult]
 
     @property
     def summary(self) -> dict[str, Any]:
         """The first run's summary, for what is the same in all."""
-        return self.outcomes[0].summary
+        return self.results[0].summary
 
     @property
     def seeds(self) -> int:
         """Number of seeds."""
-        return len({outcome.cell.seed for outcome in self.outcomes})
+        return len({result.trial.seed for result in self.results})
 
     def setting(self, architecture: str, value: float) -> Setting:
-        """Return an architecture's outcomes at a value."""
-        cells = [
-            outcome
-            for outcome in self.outcomes
-            if outcome.cell.architecture == architecture and outcome.cell.value == value
+        """Return an architecture's results at a value."""
+        trials = [
+            result
+            for result in self.results
+            if result.trial.architecture == architecture and result.trial.value == value
         ]
-        return Setting(architecture, value, cells)
+        return Setting(architecture, value, trials)
 
     def settings(self, architecture: str) -> list[Setting]:
         """Return an architecture's settings in the order of the values."""
         return [self.setting(architecture, value) for value in self.values]
 
     def table(self) -> pd.DataFrame:
-        """Return one row for each run: the cell and its whole summary but for the versions."""
+        """Return one row for each run: the trial and its whole summary but for the versions."""
         rows = []
-        for outcome in self.outcomes:
+        for result in self.results:
             summary = {
                 k: v
-                for k, v in outcome.summary.items()
+                for k, v in result.summary.items()
                 if k not in {"versions", "provenance", "privacy"}
             }
-            privacy = outcome.summary["privacy"] or {}
+            privacy = result.summary["privacy"] or {}
             rows.append(
                 {
-                    outcome.cell.axis.column: outcome.cell.value,
+                    result.trial.axis.column: result.trial.value,
                     **summary,
                     **{f"privacy_{key}": value for key, value in privacy.items()},
                 }
@@ -188,20 +188,20 @@ class Study:
 
 def grid(
     architectures: Sequence[str], axis: Axis, values: Sequence[float], seeds: int, first_seed: int
-) -> Iterator[Cell]:
+) -> Iterator[Trial]:
     """Yield every combination; seeds count up from the experiment's own."""
     for seed in range(first_seed, first_seed + seeds):
         for value in values:
             for architecture in architectures:
-                yield Cell(architecture, axis, value, seed)
+                yield Trial(architecture, axis, value, seed)
 
 
-def read_outcomes(cells: Sequence[Cell], folder: Path) -> list[Outcome]:
-    """Read the finished runs of a study's folder; cells without one are left out."""
-    outcomes = []
-    for cell in cells:
-        run = RunFolder(folder / RUNS / cell.name)
+def read_results(trials: Sequence[Trial], folder: Path) -> list[TrialResult]:
+    """Read the finished runs of a study's folder; trials without one are left out."""
+    results = []
+    for trial in trials:
+        run = RunFolder(folder / RUNS / trial.name)
         summary = run.summary()
         if summary is not None:
-            outcomes.append(Outcome(cell, summary, run.records()))
-    return outcomes
+            results.append(TrialResult(trial, summary, run.records()))
+    return results

@@ -22,11 +22,11 @@ from fedsi.models.table import architecture
 from server.runs.folder import SCORES
 from simulations.evaluate import evaluate_lengths, open_heldout, score_json
 from simulations.finished_run import FinishedRun, open_run
-from simulations.studies.grid import RUNS, FinishedCell
+from simulations.studies.grid import RUNS, FinishedTrial
 
 
 @dataclass(frozen=True)
-class LengthCell:
+class LengthTrial:
     """One training."""
 
     positions: str
@@ -39,10 +39,10 @@ class LengthCell:
 
 
 @dataclass(frozen=True)
-class LengthOutcome(FinishedCell):
-    """A cell's finished run, and what its model scored."""
+class LengthResult(FinishedTrial):
+    """A trial's finished run, and what its model scored."""
 
-    cell: LengthCell
+    trial: LengthTrial
     scores: Mapping[int, dict[str, Any]]
     """``score_json`` by length; lengths that the model cannot read are not there."""
 
@@ -70,23 +70,23 @@ class LengthSetting:
 
 @dataclass(frozen=True)
 class LengthStudy:
-    """All outcomes."""
+    """All results."""
 
     positions: Sequence[str]
     lengths: Sequence[int]
     """Ascending."""
-    outcomes: Sequence[LengthOutcome]
+    results: Sequence[LengthResult]
     experiment: Experiment
 
     @property
     def summary(self) -> dict[str, Any]:
         """The first run's summary, for what is the same in all."""
-        return self.outcomes[0].summary
+        return self.results[0].summary
 
     @property
     def seeds(self) -> int:
         """Number of seeds."""
-        return len({outcome.cell.seed for outcome in self.outcomes})
+        return len({result.trial.seed for result in self.results})
 
     @property
     def trained_length(self) -> int:
@@ -96,11 +96,11 @@ class LengthStudy:
     def setting(self, positions: str, length: int) -> LengthSetting:
         """Return an encoding's losses at a length."""
         scores = [
-            outcome.scores[length]
-            for outcome in self.outcomes
-            if outcome.cell.positions == positions
-            and not outcome.diverged
-            and length in outcome.scores
+            result.scores[length]
+            for result in self.results
+            if result.trial.positions == positions
+            and not result.diverged
+            and length in result.scores
         ]
         parts = [score["beyond"] for score in scores if score["beyond"]]
         return LengthSetting(positions, length, _losses(scores), _losses(parts))
@@ -111,24 +111,24 @@ class LengthStudy:
 
     def diverged(self, positions: str) -> int:
         """Return how many seeds diverged with an encoding."""
-        return sum(o.diverged for o in self.outcomes if o.cell.positions == positions)
+        return sum(r.diverged for r in self.results if r.trial.positions == positions)
 
     def table(self) -> pd.DataFrame:
         """Return one row for each run and length; a length that cannot be read is empty."""
         rows = []
-        for outcome in self.outcomes:
+        for result in self.results:
             for length in self.lengths:
-                score = dict(outcome.scores.get(length, {}))
+                score = dict(result.scores.get(length, {}))
                 beyond = score.pop("beyond", None) or {}
                 rows.append(
                     {
-                        "positions": outcome.cell.positions,
-                        "seed": outcome.cell.seed,
-                        "status": outcome.summary["status"],
+                        "positions": result.trial.positions,
+                        "seed": result.trial.seed,
+                        "status": result.summary["status"],
                         **score,
                         "sequence_length": length,
                         **{f"beyond_{key}": value for key, value in beyond.items()},
-                        "model_sha256": outcome.summary["model_sha256"],
+                        "model_sha256": result.summary["model_sha256"],
                     }
                 )
         return pd.DataFrame(rows)
@@ -146,11 +146,11 @@ class LengthStudy:
             },
             "runs": [
                 {
-                    "positions": outcome.cell.positions,
-                    "lengths": list(outcome.scores.values()),
-                    **outcome.summary,
+                    "positions": result.trial.positions,
+                    "lengths": list(result.scores.values()),
+                    **result.summary,
                 }
-                for outcome in self.outcomes
+                for result in self.results
             ],
         }
 
@@ -165,15 +165,15 @@ def half_range(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / 2
 
 
-def length_cells(positions: Sequence[str], seeds: int, first_seed: int) -> Iterator[LengthCell]:
+def length_trials(positions: Sequence[str], seeds: int, first_seed: int) -> Iterator[LengthTrial]:
     """Yield every combination; seeds count up from the experiment's own."""
     for seed in range(first_seed, first_seed + seeds):
         for name in positions:
-            yield LengthCell(name, seed)
+            yield LengthTrial(name, seed)
 
 
-def experiment_of(base: Experiment, cell: LengthCell) -> Experiment:
-    """Return the base experiment with a cell's values.
+def experiment_of(base: Experiment, trial: LengthTrial) -> Experiment:
+    """Return the base experiment with a trial's values.
 
     Raises:
         UserError: An encoding that is not there, or that the architecture cannot take.
@@ -183,28 +183,28 @@ def experiment_of(base: Experiment, cell: LengthCell) -> Experiment:
             "position encodings are parts of a Transformer, and this experiment has "
             f"model.architecture={base.model.architecture}; set model.architecture=transformer"
         )
-    return base.updated({"model.positions": cell.positions, "seed": cell.seed})
+    return base.updated({"model.positions": trial.positions, "seed": trial.seed})
 
 
-def score_cells(
-    cells: Sequence[LengthCell],
+def score_trials(
+    trials: Sequence[LengthTrial],
     folder: Path,
     lengths: Sequence[int],
     cache: Path,
     progress: Progress,
-) -> list[LengthOutcome]:
+) -> list[LengthResult]:
     """Score the finished runs of a study's folder; what was scored before is read.
 
     Raises:
         UserError: A run's files are damaged, or its corpus is another one now.
     """
-    outcomes = []
-    for done, cell in enumerate(cells):
-        progress("scoring models", done, len(cells))
-        run = open_run(folder / RUNS / cell.name)
-        outcomes.append(LengthOutcome(cell, run.summary, _scores(run, lengths, cache)))
-    progress("scoring models", len(cells), len(cells))
-    return outcomes
+    results = []
+    for done, trial in enumerate(trials):
+        progress("scoring models", done, len(trials))
+        run = open_run(folder / RUNS / trial.name)
+        results.append(LengthResult(trial, run.summary, _scores(run, lengths, cache)))
+    progress("scoring models", len(trials), len(trials))
+    return results
 
 
 def _scores(run: FinishedRun, lengths: Sequence[int], cache: Path) -> dict[int, dict[str, Any]]:

@@ -16,18 +16,18 @@ from fedsi.experiment import Experiment
 from server.rounds import RoundRecord
 from server.runs.folder import EXPERIMENT, RunFolder
 from simulations.engines.processes import own_command, single_threaded_environment
-from simulations.studies.cell import GRACE_SECONDS
+from simulations.studies.trial import GRACE_SECONDS
 
 POLL_SECONDS = 0.2
 OnRecords = Callable[[str, Sequence[RoundRecord]], None]
-"""Called with a cell's name and all its rounds so far."""
+"""Called with a trial's name and all its rounds so far."""
 
 
-class CellError(UnfinishedError):
+class TrialError(UnfinishedError):
     """Experiments of a study could not be run; the others are not affected.
 
     Args:
-        failures: Why, by cell.
+        failures: Why, by trial.
     """
 
     def __init__(self, failures: Mapping[str, str]) -> None:
@@ -58,8 +58,8 @@ class _Running:
         return lines[-1] if lines else f"it ended with code {self.process.returncode}"
 
 
-def run_cells(
-    cells: Mapping[str, Experiment],
+def run_trials(
+    trials: Mapping[str, Experiment],
     folder: Path,
     cache: Path,
     jobs: int,
@@ -70,17 +70,17 @@ def run_cells(
     """Run what is not finished yet; whatever is interrupted leaves a checkpoint.
 
     Args:
-        cells: Experiments by name.
-        folder: A folder for each cell is made in here, or continued where it is.
+        trials: Experiments by name.
+        folder: A folder for each trial is made in here, or continued where it is.
         cache: Folder for corpora and populations.
         jobs: Experiments that run at the same time.
-        fresh: Start every cell anew, whatever its folder holds.
+        fresh: Start every trial anew, whatever its folder holds.
         on_records: Told about rounds as they end.
 
     Returns:
-        Why, of each cell that could not be run; all the others have been.
+        Why, of each trial that could not be run; all the others have been.
     """
-    waiting = list(cells.items())
+    waiting = list(trials.items())
     running: list[_Running] = []
     failures: dict[str, str] = {}
     try:
@@ -93,25 +93,25 @@ def run_cells(
                 else:
                     running.append(_start(name, run, experiment, cache, fresh=fresh))
             time.sleep(POLL_SECONDS)
-            for cell in running:
-                _report(cell, on_records)
-            for cell in [cell for cell in running if cell.process.poll() is not None]:
-                running.remove(cell)
-                if cell.process.returncode:
-                    failures[cell.name] = cell.last_words()
-                cell.close()
+            for trial in running:
+                _report(trial, on_records)
+            for trial in [one for one in running if one.process.poll() is not None]:
+                running.remove(trial)
+                if trial.process.returncode:
+                    failures[trial.name] = trial.last_words()
+                trial.close()
     finally:
         _stop(running)
     return failures
 
 
-def check_same(cells: Mapping[str, Experiment], folder: Path, corpus_sha256: str) -> None:
+def check_same(trials: Mapping[str, Experiment], folder: Path, corpus_sha256: str) -> None:
     """Refuse to continue a study whose runs are of other experiments or of another corpus.
 
     Raises:
-        UserError: A cell's folder holds such a run.
+        UserError: A trial's folder holds such a run.
     """
-    for name, experiment in cells.items():
+    for name, experiment in trials.items():
         run = RunFolder(folder / name)
         if not (run.path / EXPERIMENT).exists():
             continue
@@ -142,7 +142,7 @@ def _start(
     errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
     mode = "resume" if _holds(run, experiment) and not fresh else "new"
     process = subprocess.Popen(
-        own_command("simulations.studies.cell", run.path, cache, mode),
+        own_command("simulations.studies.trial", run.path, cache, mode),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=errors,
@@ -157,18 +157,18 @@ def _start(
     return _Running(name, run, process, errors)
 
 
-def _report(cell: _Running, on_records: OnRecords) -> None:
+def _report(trial: _Running, on_records: OnRecords) -> None:
     with contextlib.suppress(UserError):  # the folder is not there yet, or a row is being written
-        on_records(cell.name, cell.folder.records())
+        on_records(trial.name, trial.folder.records())
 
 
 def _stop(running: list[_Running]) -> None:
-    for cell in running:
-        cell.process.send_signal(signal.SIGTERM)  # a SIGINT may be ignored, where a shell says so
-    for cell in running:
+    for trial in running:
+        trial.process.send_signal(signal.SIGTERM)  # a SIGINT may be ignored, where a shell says so
+    for trial in running:
         try:
-            cell.process.wait(GRACE_SECONDS)
+            trial.process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            cell.process.kill()
-            cell.process.wait()
-        cell.close()
+            trial.process.kill()
+            trial.process.wait()
+        trial.close()

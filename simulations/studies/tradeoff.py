@@ -8,7 +8,7 @@ from typing import Any
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
 from server.privacy import privacy_of
-from simulations.studies.grid import ACCURACY, Axis, Cell, Setting, Study
+from simulations.studies.grid import ACCURACY, Axis, Setting, Study, Trial
 
 EPSILON = Axis("target_epsilon", "epsilon")
 """Levels are what the whole run may cost; infinite is without noise."""
@@ -32,7 +32,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Tradeoff(Study):
-    """All outcomes of a grid whose values are levels of noise."""
+    """All results of a grid whose values are levels of noise."""
 
     levels: Sequence[Level]
     """Of the values, in their order."""
@@ -48,7 +48,7 @@ class Tradeoff(Study):
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as values that JSON can hold; an infinite epsilon is null."""
-        column = self.outcomes[0].cell.axis.column
+        column = self.results[0].trial.axis.column
         shared = ("corpus", "corpus_sha256", "unigram_loss")
         claim = ("delta", "accountant", "adjacency", "mechanism", "sampling", "population")
         cohorts = ("cohort_size", "simulated_cohort_size", "extrapolated", "clipping")
@@ -56,7 +56,7 @@ class Tradeoff(Study):
             **{key: self.summary[key] for key in shared},
             **{key: self.privacy[key] for key in claim + cohorts},
             "levels": [self._level_json(place) for place in range(len(self.values))],
-            "runs": [{column: _finite(o.cell.value), **o.summary} for o in self.outcomes],
+            "runs": [{column: _finite(r.trial.value), **r.summary} for r in self.results],
         }
 
     def _level_json(self, place: int) -> dict[str, Any]:
@@ -107,14 +107,14 @@ def with_noise(base: Experiment, axis: Axis, value: float) -> Experiment:
     return base.updated(_noise_of(axis, value))
 
 
-def experiment_of(base: Experiment, cell: Cell) -> Experiment:
-    """Return the base experiment with a cell's values.
+def experiment_of(base: Experiment, trial: Trial) -> Experiment:
+    """Return the base experiment with a trial's values.
 
     Raises:
         UserError: An architecture or a level that is not allowed.
     """
-    changes = {"model.architecture": cell.architecture, "seed": cell.seed}
-    return with_noise(base.updated(changes), cell.axis, cell.value)
+    changes = {"model.architecture": trial.architecture, "seed": trial.seed}
+    return with_noise(base.updated(changes), trial.axis, trial.value)
 
 
 def level_of(experiment: Experiment, training_clients: int) -> Level:

@@ -18,7 +18,7 @@ from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.presets import load_preset
-from simulations.studies.runner import run_cells
+from simulations.studies.runner import run_trials
 from tests.end_to_end.test_privacy import POISSON
 
 COMMAND = [sys.executable, "-m", "simulations.cli.main"]
@@ -132,7 +132,7 @@ def test_a_trial_that_was_killed_before_it_began_begins(
     (tmp_path / "trial").mkdir()
     (tmp_path / "trial" / "experiment.toml").write_text(experiment.to_toml())
     trials = {"trial": experiment}
-    run_cells(trials, tmp_path, cache, 1, fresh=False, on_records=lambda *_: None)
+    run_trials(trials, tmp_path, cache, 1, fresh=False, on_records=lambda *_: None)
     assert RunFolder(tmp_path / "trial").summary()
 
 

@@ -11,7 +11,7 @@ from fedsi.hidden import check_not_hidden
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.engines.processes import inherited_environment, own_command
-from simulations.studies.runner import run_cells
+from simulations.studies.runner import run_trials
 from tests.test_docs import fenced
 
 HIDING = ("server.py", "clients.py", "fedsi.py", "simulations.py", "random.py", "numpy.py")
@@ -36,10 +36,10 @@ def test_workers_and_studies_import_the_right_files(
     own = smoke.updated({**changes, "model.architecture": "my_model:Gru"})
     assert simulate(own, workers=2, cache=cache).summary["clients_trained"] == 2
     told: list[str] = []
-    cells = {"cell": smoke.updated(changes)}
-    run_cells(cells, folder, cache, 1, fresh=True, on_records=lambda name, _: told.append(name))
+    trials = {"trial": smoke.updated(changes)}
+    run_trials(trials, folder, cache, 1, fresh=True, on_records=lambda name, _: told.append(name))
     assert told
-    assert RunFolder(folder / "cell").summary()
+    assert RunFolder(folder / "trial").summary()
 
 
 def test_the_packages_are_found_where_only_a_finder_at_the_end_knows_them(folder: Path) -> None:

@@ -17,7 +17,7 @@ from simulations.cli.main import main
 from simulations.reports.figures import comparison_figure
 from simulations.reports.findings import findings, table
 from simulations.studies.compare import LEARNING_RATE, Comparison, experiment_of
-from simulations.studies.grid import Cell, Outcome, grid
+from simulations.studies.grid import Trial, TrialResult, grid
 
 SMALL = ["--preset", "smoke", "--set", "server.rounds=3", "--set", "server.evaluate_every=1"]
 
@@ -119,7 +119,7 @@ def test_ctrl_c_can_be_resumed(cache: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("checkpoint.safetensors"))) == 2
 
 
-def outcome(architecture: str, rate: float, seed: int, loss: float | None) -> Outcome:
+def result(architecture: str, rate: float, seed: int, loss: float | None) -> TrialResult:
     record = RoundRecord(1, 5.0, 1, 0, 0, 0, 1, 1.0)
     summary = {
         "status": "finished" if loss else "diverged",
@@ -132,16 +132,16 @@ def outcome(architecture: str, rate: float, seed: int, loss: float | None) -> Ou
         "unigram_loss": 6.0,
         "seed": seed,
     }
-    return Outcome(Cell(architecture, LEARNING_RATE, rate, seed), summary, [record])
+    return TrialResult(Trial(architecture, LEARNING_RATE, rate, seed), summary, [record])
 
 
 def test_findings_say_what_was_found() -> None:
-    outcomes = [
-        outcome("cifg", 0.3, 0, 5.5), outcome("si_cifg", 0.3, 0, 5.3),
-        outcome("cifg", 1, 0, 5.2), outcome("si_cifg", 1, 0, 5.25),
-        outcome("cifg", 3, 0, None), outcome("si_cifg", 3, 0, 5.4),
+    results = [
+        result("cifg", 0.3, 0, 5.5), result("si_cifg", 0.3, 0, 5.3),
+        result("cifg", 1, 0, 5.2), result("si_cifg", 1, 0, 5.25),
+        result("cifg", 3, 0, None), result("si_cifg", 3, 0, 5.4),
     ]  # fmt: skip
-    comparison = Comparison(["cifg", "si_cifg"], [0.3, 1, 3], outcomes)
+    comparison = Comparison(["cifg", "si_cifg"], [0.3, 1, 3], results)
     text = " ".join(findings(comparison))
     assert (
         "CIFG was best at client learning rate 1, with a held-out loss of 5.200; it diverged"
@@ -159,8 +159,8 @@ def test_findings_say_what_was_found() -> None:
 
 
 def test_a_users_model_goes_by_its_import_path() -> None:
-    outcomes = [outcome("cifg", 1, 0, 5.2), outcome("my_model:gru", 1, 0, 5.1)]
-    comparison = Comparison(["cifg", "my_model:gru"], [1], outcomes)
+    results = [result("cifg", 1, 0, 5.2), result("my_model:gru", 1, 0, 5.1)]
+    comparison = Comparison(["cifg", "my_model:gru"], [1], results)
     assert "Best against best, my_model:gru is lower by 0.100." in findings(comparison)
     assert table(comparison)[1][1][0] == "my_model:gru"
     labels = comparison_figure(comparison).axes[1].get_legend_handles_labels()[1]
@@ -168,26 +168,26 @@ def test_a_users_model_goes_by_its_import_path() -> None:
 
 
 def test_one_diverged_seed_spoils_a_setting() -> None:
-    outcomes = [
-        outcome("cifg", 1, 0, 5.0), outcome("cifg", 1, 1, None),
-        outcome("cifg", 3, 0, 5.2), outcome("cifg", 3, 1, 5.4),
+    results = [
+        result("cifg", 1, 0, 5.0), result("cifg", 1, 1, None),
+        result("cifg", 3, 0, 5.2), result("cifg", 3, 1, 5.4),
     ]  # fmt: skip
-    comparison = Comparison(["cifg"], [1, 3], outcomes)
+    comparison = Comparison(["cifg"], [1, 3], results)
     best = comparison.best("cifg")
     assert best is not None
     assert best.value == 3
     assert best.loss == pytest.approx(5.3)
     assert best.half_range == pytest.approx(0.1)
     assert table(comparison)[1][0][-2:] == ["diverged 1 of 2", "5.300 ± 0.100"]
-    spoiled = Comparison(["cifg"], [1], outcomes[:2])
+    spoiled = Comparison(["cifg"], [1], results[:2])
     assert spoiled.best("cifg") is None
     assert "diverged at every client learning rate" in " ".join(findings(spoiled))
 
 
 def test_the_grid_changes_three_keys() -> None:
-    cells = list(grid(["cifg", "si_cifg"], LEARNING_RATE, [0.3, 1], seeds=2, first_seed=5))
-    assert len(cells) == len({cell.name for cell in cells}) == 8
-    experiment = experiment_of(Experiment(), cells[-1])
+    trials = list(grid(["cifg", "si_cifg"], LEARNING_RATE, [0.3, 1], seeds=2, first_seed=5))
+    assert len(trials) == len({trial.name for trial in trials}) == 8
+    experiment = experiment_of(Experiment(), trials[-1])
     assert experiment == Experiment(
         seed=6, model={"architecture": "si_cifg"}, client={"learning_rate": 1.0}
     )

@@ -9,7 +9,7 @@ import pytest
 from fedsi import Experiment
 from simulations.cli.main import main
 from simulations.reports.lengths import lengths_figure, lengths_report, markdown
-from simulations.studies.lengths import LengthCell, LengthOutcome, LengthStudy
+from simulations.studies.lengths import LengthResult, LengthStudy, LengthTrial
 
 SMALL = ["--preset", "smoke", "--set", "model.architecture=transformer", "--set", "model.layers=1"]
 SMALL += ["--set", "server.rounds=1", "--set", "server.cohort_size=3"]
@@ -99,7 +99,7 @@ def test_recurrent_cells_take_no_positions(
     assert not out.exists()
 
 
-def outcome(positions: str, seed: int, *losses: float | None) -> LengthOutcome:
+def result(positions: str, seed: int, *losses: float | None) -> LengthResult:
     """Return a run that scored these losses at 20 and 40; None diverged."""
     summary = {
         "status": "finished" if losses[0] else "diverged",
@@ -115,17 +115,17 @@ def outcome(positions: str, seed: int, *losses: float | None) -> LengthOutcome:
         for i, (length, loss) in enumerate(zip((20, 40), losses, strict=False))
         if loss
     }
-    return LengthOutcome(LengthCell(positions, seed), summary, scores)
+    return LengthResult(LengthTrial(positions, seed), summary, scores)
 
 
 def test_findings_say_what_was_found() -> None:
-    outcomes = [
-        outcome("none", 0, 5.0, 5.5), outcome("none", 1, 5.2, 5.5),
-        outcome("learned", 0, 5.1), outcome("learned", 1, 5.1),
-        outcome("fire", 0, 5.0, 4.9), outcome("fire", 1, None),
-        outcome("t5", 0, None), outcome("t5", 1, None),
+    results = [
+        result("none", 0, 5.0, 5.5), result("none", 1, 5.2, 5.5),
+        result("learned", 0, 5.1), result("learned", 1, 5.1),
+        result("fire", 0, 5.0, 4.9), result("fire", 1, None),
+        result("t5", 0, None), result("t5", 1, None),
     ]  # fmt: skip
-    study = LengthStudy(["none", "learned", "fire", "t5"], [20, 40], outcomes, Experiment())
+    study = LengthStudy(["none", "learned", "fire", "t5"], [20, 40], results, Experiment())
     report = lengths_report(study)
     text = " ".join(report.findings)
     assert "no positions: 5.100 ± 0.100 at 20, 5.500 ± 0.000 at 40, a change of +0.400." in text

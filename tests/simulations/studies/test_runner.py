@@ -12,9 +12,9 @@ from simulations.reports.tradeoff import tradeoff_report
 from simulations.studies import runner
 from simulations.studies.compare import Comparison
 from simulations.studies.tradeoff import Tradeoff
-from tests.simulations.studies.test_compare import SMALL, outcome
+from tests.simulations.studies.test_compare import SMALL, result
 from tests.simulations.studies.test_tradeoff import LEVELS, LOSSES, VALUES
-from tests.simulations.studies.test_tradeoff import outcome as private_outcome
+from tests.simulations.studies.test_tradeoff import result as private_result
 
 
 def dying(monkeypatch: pytest.MonkeyPatch, *dead: str) -> None:
@@ -71,8 +71,8 @@ def test_what_an_older_study_left_is_not_taken_for_a_trial_that_died(
 
 
 def test_reports_of_comparisons_with_holes() -> None:
-    outcomes = [outcome("si_cifg", 1, 0, 5.25), outcome("si_cifg", 3, 0, None)]
-    report = comparison_report(Comparison(["cifg", "si_cifg", "lstm"], [1, 3], outcomes))
+    results = [result("si_cifg", 1, 0, 5.25), result("si_cifg", 3, 0, None)]
+    report = comparison_report(Comparison(["cifg", "si_cifg", "lstm"], [1, 3], results))
     assert report.rows == [
         ["CIFG", "none", "not finished", "", "not finished", "not finished"],
         ["SI-CIFG", "1", "5.250", "0.100", "5.250", "diverged"],
@@ -80,14 +80,14 @@ def test_reports_of_comparisons_with_holes() -> None:
     ]
     assert "CIFG has no loss: no run finished that did not diverge." in report.findings
     json.dumps(report.values, allow_nan=False)
-    spoiled = comparison_report(Comparison(["si_cifg"], [1, 3], outcomes[1:]))
+    spoiled = comparison_report(Comparison(["si_cifg"], [1, 3], results[1:]))
     assert spoiled.rows == [["SI-CIFG", "none", "diverged", "", "not finished", "diverged"]]
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3, 5])
 def test_reports_of_tradeoffs_with_holes(kept: int) -> None:
     privacy = {"extrapolated": False}
-    everything = [private_outcome(name, v, 0, 5.0, **privacy) for v in VALUES for name in LOSSES]
+    everything = [private_result(name, v, 0, 5.0, **privacy) for v in VALUES for name in LOSSES]
     report = tradeoff_report(Tradeoff(list(LOSSES), VALUES, everything[:kept], LEVELS))
     cells = [cell for row in report.rows for cell in row]
     assert cells.count("not finished") == len(everything) - kept

@@ -21,7 +21,7 @@ from simulations.reports.tradeoff_figure import (
     tradeoff_figure,
 )
 from simulations.reports.tradeoff_findings import tradeoff_findings, tradeoff_table
-from simulations.studies.grid import Cell, Outcome, Study
+from simulations.studies.grid import Study, Trial, TrialResult
 from simulations.studies.tradeoff import (
     EPSILON,
     NOISE,
@@ -159,18 +159,18 @@ def test_a_level_replaces_the_noise_of_the_experiment() -> None:
     ]:
         privacy = with_noise(base, axis, value).privacy
         assert (privacy.noise_multiplier, privacy.target_epsilon) == (multiplier, target)
-    cell = Cell("cifg", EPSILON, 2.0, 5)
-    assert experiment_of(base, cell) == with_noise(base, EPSILON, 2.0).updated(
+    trial = Trial("cifg", EPSILON, 2.0, 5)
+    assert experiment_of(base, trial) == with_noise(base, EPSILON, 2.0).updated(
         {"seed": 5, "model.architecture": "cifg"}
     )
-    assert cell.name == "cifg-epsilon2-seed5"
+    assert trial.name == "cifg-epsilon2-seed5"
     with pytest.raises(UserError, match="mechanism=none"):
         without_noise(Experiment(), {})
 
 
-def outcome(
+def result(
     architecture: str, epsilon: float, seed: int, loss: float | None, **privacy: object
-) -> Outcome:
+) -> TrialResult:
     summary = {
         "status": "finished" if loss else "diverged",
         "heldout_loss": loss,
@@ -189,7 +189,7 @@ def outcome(
         },
     }  # fmt: skip
     record = RoundRecord(1, 5.0, 1, 0, 0, 0, 1, 1.0)
-    return Outcome(Cell(architecture, EPSILON, epsilon, seed), summary, [record])
+    return TrialResult(Trial(architecture, EPSILON, epsilon, seed), summary, [record])
 
 
 LEVELS = [Level(math.inf, 0, 0), Level(8, 0.6, 0.001), Level(1, 1.8, 0.004)]
@@ -199,13 +199,13 @@ LOSSES = {"cifg": (5.0, 5.25, 6.1), "si_cifg": (5.2, 5.2, None)}
 
 def fabricated(seeds: int = 1, **privacy: object) -> Tradeoff:
     """Return a trade-off whose later seeds have a loss that is higher by .1 each."""
-    outcomes = [
-        outcome(name, value, seed, loss and loss + 0.1 * seed, **privacy)
+    results = [
+        result(name, value, seed, loss and loss + 0.1 * seed, **privacy)
         for seed in range(seeds)
         for name, losses in LOSSES.items()
         for value, loss in zip(VALUES, losses, strict=True)
     ]
-    return Tradeoff(list(LOSSES), VALUES, outcomes, LEVELS)
+    return Tradeoff(list(LOSSES), VALUES, results, LEVELS)
 
 
 def test_findings_say_what_was_found() -> None:
@@ -288,6 +288,6 @@ def test_the_figure_shows_every_setting() -> None:
 
 
 def test_a_table_of_runs_without_privacy_has_no_columns_for_it() -> None:
-    run = outcome("cifg", 8, 0, 5.0)
-    plain = Outcome(run.cell, {**run.summary, "privacy": None}, run.records)
+    run = result("cifg", 8, 0, 5.0)
+    plain = TrialResult(run.trial, {**run.summary, "privacy": None}, run.records)
     assert "privacy" not in " ".join(map(str, Study(["cifg"], [8], [plain]).table()))

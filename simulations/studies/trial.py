@@ -1,6 +1,6 @@
 """One experiment of a study, in a process of its own.
 
-Started by ``own_command("simulations.studies.cell", FOLDER, CACHE, "new" or "resume")`` with the
+Started by ``own_command("simulations.studies.trial", FOLDER, CACHE, "new" or "resume")`` with the
 experiment's TOML as a line of JSON on standard input, which stays open: when it closes, the study's
 process has ended, and this one stops too. What it finds lies in the folder; errors are one line on
 standard error.
