@@ -1,1 +1,1 @@
-"""Differential privacy at aggregation: what is released, its mechanisms, accounting and audits."""
+"""Differential privacy of what the server releases: mechanisms, accounting and audits."""

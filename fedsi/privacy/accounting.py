@@ -1,6 +1,7 @@
-"""What a plan costs: epsilon at its delta, by the accountants that are valid for it.
+"""Privacy accounting: epsilon of a plan at its delta, from the accountants valid for it.
 
-What two runs must differ in for their outputs to be told apart (the adjacency) goes by sampling:
+The adjacency, i.e. how two populations with indistinguishable outputs may differ, depends on the
+sampling:
 
 | cohorts | noise | accountant | adjacency |
 |---|---|---|---|
@@ -9,9 +10,9 @@ What two runs must differ in for their outputs to be told apart (the adjacency) 
 | fixed size | independent | Renyi divergence, twice the sensitivity | replace one client |
 | shuffled passes | correlated | zCDP, exact for a Gaussian | zero out one client |
 
-A client that is zeroed out keeps its turns and contributes zeros; if it were gone, the passes would
-be shuffled anew and all others would move. ``Plan`` refuses every other pairing. Nothing here goes
-by opacus' GDP accountant: its central limit theorem is an approximation from below.
+A client that is zeroed out keeps its turns and contributes zeros. If it were removed instead, the
+passes would be shuffled anew and all other clients would move. ``Plan`` refuses every other
+pairing. Opacus' GDP accountant is never used: its central limit theorem underestimates epsilon.
 """
 
 import math
@@ -30,14 +31,16 @@ from fedsi.privacy.mechanisms.mechanism import Mechanism
 from fedsi.privacy.mechanisms.table import build
 
 LEAST_NOISE_MULTIPLIER = 1e-3
-"""With less noise epsilon is reported as infinite; it would be in the hundreds of thousands."""
+"""Least noise multiplier with a finite epsilon; below it epsilon would be in the hundreds of
+thousands and is reported as infinite.
+"""
 
 LARGEST_TARGET = 1e3
-"""No epsilon beyond it is calibrated to: it promises nothing."""
+"""Largest target epsilon accepted for calibration; larger ones promise nothing."""
 
 _LARGEST_LOG_NOISE = math.log(LARGEST_NOISE_MULTIPLIER) - math.log(4)
 _CALIBRATION_TOLERANCE = 1e-4
-"""Of a calibrated noise multiplier, relative; epsilon is never above its target."""
+"""Relative tolerance of a calibrated noise multiplier; epsilon is never above its target."""
 
 _ADD_OR_REMOVE = "add or remove one client"
 _REPLACE = "replace one client"
@@ -46,30 +49,32 @@ _ZERO_OUT = "zero out one client"
 
 @dataclass(frozen=True)
 class Price:
-    """What rounds of a plan cost at the plan's delta."""
+    """Privacy cost of some rounds of a plan, at the plan's delta."""
 
     epsilon: float
     """Infinite without noise."""
     accountant: str
-    """Which library or theorem it goes by."""
+    """The library or theorem that epsilon comes from."""
     adjacency: str
-    """What two populations differ in."""
+    """How two neighbouring populations differ."""
     sensitivity: float
-    """The most that one client moves what the noise is added to, in units of the clip norm."""
+    """Largest change that one client makes to what the noise is added to, in clip norms."""
     rho: float | None = None
-    """Of zCDP; None where the accountant has none."""
+    """rho of zCDP; None if the accountant does not use zCDP."""
     note: str = ""
 
 
 def epsilon(plan: Plan, rounds: int | None = None) -> Price:
-    """Price a plan by the tightest accountant that is valid for it.
+    """Return the privacy cost of a plan by the tightest accountant that is valid for it.
 
-    Cheap enough to be called every round: what does not depend on ``rounds`` is kept.
+    It is cheap enough to be called every round: results that do not depend on ``rounds`` are
+    cached.
 
     Args:
-        plan: What is released.
-        rounds: Price the first rounds only; None for all. With correlated noise they are priced by
-            their own participations and what they release of the matrix for all rounds.
+        plan: The releases.
+        rounds: Number of first rounds to account for, or None for all. With correlated noise their
+            cost follows from the participations within them and from the part of the matrix for all
+            rounds that they release.
 
     Raises:
         UserError: The plan's delta is too small, or its participations rule the mechanism out.
@@ -80,10 +85,10 @@ def epsilon(plan: Plan, rounds: int | None = None) -> Price:
 
 
 def all_prices(plan: Plan) -> list[Price]:
-    """Price a plan by every accountant that is valid for it, the one of ``epsilon`` first.
+    """Return the privacy cost of a plan by every valid accountant, that of ``epsilon`` first.
 
     Raises:
-        UserError: As ``epsilon``.
+        UserError: Same as ``epsilon``.
     """
     prices = (accountant(plan, plan.rounds) for accountant in _accountants(plan))
     return [price for price in prices if price is not None]
@@ -93,11 +98,11 @@ def calibrated(plan: Plan, target_epsilon: float) -> Plan:
     """Return the plan with the smallest noise multiplier that costs no more than the target.
 
     Args:
-        plan: Its own noise multiplier is ignored.
-        target_epsilon: By the accountant of ``epsilon``.
+        plan: The plan; its noise multiplier is ignored.
+        target_epsilon: Target, by the accountant of ``epsilon``.
 
     Raises:
-        UserError: As ``epsilon``; the target is not positive, or no noise is enough for it.
+        UserError: Same as ``epsilon``; or the target is not positive, or no noise reaches it.
     """
     if not 0 < target_epsilon <= LARGEST_TARGET:
         raise UserError(
@@ -106,7 +111,7 @@ def calibrated(plan: Plan, target_epsilon: float) -> Plan:
         )
     if plan.accounting is Accounting.KEPT_APART:
         rho = zcdp.rho_of(target_epsilon, plan.delta)
-        # A hair more, so that rounding does not exceed the target.
+        # Slightly more noise, so that rounding cannot put epsilon above the target.
         needed = _sensitivity(plan, plan.rounds) / math.sqrt(2 * rho) * (1 + 1e-9)
         return replace(plan, noise_multiplier=max(needed, LEAST_NOISE_MULTIPLIER))
 
@@ -114,10 +119,10 @@ def calibrated(plan: Plan, target_epsilon: float) -> Plan:
 
 
 def correlated_price(plan: Plan, sensitivity: float) -> Price:
-    """Price a mechanism's whole release as one Gaussian mechanism (arXiv 2211.06530).
+    """Return the cost of a mechanism's whole release as one Gaussian mechanism (arXiv 2211.06530).
 
     Args:
-        plan: Gives the noise multiplier and delta.
+        plan: Provides the noise multiplier and delta.
         sensitivity: Largest norm of ``C X`` for one client of the plan, per unit of clip norm.
     """
     rho = _rho(plan, sensitivity)
@@ -135,7 +140,7 @@ def correlated_price(plan: Plan, sensitivity: float) -> Price:
 def noise_on_mean(plan: Plan) -> float:
     """Return the noise's standard deviation on the average update, per unit of clip norm.
 
-    With correlated noise the root of the mean square over the rounds.
+    With correlated noise it is the root mean square over the rounds.
     """
     return plan.noise_multiplier / plan.cohort_size * _mean_row_norm(_without_noise(plan))
 
@@ -143,12 +148,12 @@ def noise_on_mean(plan: Plan) -> float:
 def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
     """Return the plan that an experiment is accounted for.
 
-    ``privacy.population`` and ``privacy.cohort_size`` take the place of the simulated ones; see
-    ``simulated_noise_multiplier``. A target epsilon is turned into a noise multiplier.
+    ``privacy.population`` and ``privacy.cohort_size`` replace the simulated ones; see
+    ``simulated_noise_multiplier``. A target epsilon is converted to a noise multiplier.
 
     Args:
-        experiment: One with a mechanism.
-        training_clients: Of the corpus.
+        experiment: An experiment with a mechanism.
+        training_clients: Number of training clients in the corpus.
 
     Raises:
         UserError: No accounting is valid for the experiment.
@@ -183,8 +188,8 @@ def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
 def simulated_noise_multiplier(experiment: Experiment, plan: Plan) -> float:
     """Return the noise multiplier to simulate with, which keeps the accounted noise on the mean.
 
-    A simulated cohort is often smaller than the one that is accounted for. The mean of either has
-    noise of standard deviation noise multiplier * clip norm / cohort.
+    A simulated cohort is often smaller than the accounted one. On the mean of a cohort, the noise
+    has standard deviation ``noise multiplier * clip norm / cohort size``.
     """
     return plan.noise_multiplier * experiment.server.cohort_size / plan.cohort_size
 
@@ -193,7 +198,7 @@ _Accountant = Callable[[Plan, int], Price | None]
 
 
 def _accountants(plan: Plan) -> tuple[_Accountant, ...]:
-    """Return what is valid for a plan, the tightest first, which always gives a price."""
+    """Return the accountants valid for a plan, tightest first. The first always has a result."""
     match plan.accounting:
         case Accounting.KEPT_APART:
             return _by_zcdp, _by_rdp_of_zcdp
@@ -208,7 +213,7 @@ def _accountants(plan: Plan) -> tuple[_Accountant, ...]:
 
 
 def _by_gaussian(plan: Plan, rounds: int) -> Price:
-    """Price rounds that nobody is left out of: together they are one Gaussian mechanism."""
+    """Return the cost of rounds with every client, which are one Gaussian mechanism together."""
     rho = _rho(plan, math.sqrt(rounds))
     cost, name = zcdp.epsilon_of(rho, plan.delta), "zCDP, exact for a Gaussian"
     return Price(cost, name, _ADD_OR_REMOVE, 1.0, rho, "every client is in every round")
@@ -216,7 +221,7 @@ def _by_gaussian(plan: Plan, rounds: int) -> Price:
 
 def _by_losses(plan: Plan, rounds: int) -> Price:
     cost = _sampled(sampled.pld_epsilon, plan, rounds)
-    note = "" if plan.cohort_cap is None else f"Poisson sampling cut at {plan.cohort_cap} clients"
+    note = "" if plan.cohort_cap is None else f"Poisson sampling truncated at {plan.cohort_cap}"
     return Price(cost, "PLD", _ADD_OR_REMOVE, sensitivity=1.0, note=note)
 
 
@@ -275,7 +280,7 @@ def _mechanism(plan: Plan) -> Mechanism:
 
 
 def _without_noise(plan: Plan) -> Plan:
-    # A mechanism is the same for all noise multipliers and deltas, and may take a second to build.
+    # A mechanism is the same for all noise multipliers and deltas, and can take a second to build.
     return replace(plan, noise_multiplier=1.0, delta=0.5)
 
 
@@ -291,11 +296,11 @@ def _built(plan: Plan) -> Mechanism:
 
 
 def _least_noise(plan: Plan, target_epsilon: float) -> float:
-    """Return the least noise multiplier that is enough, to within the tolerance."""
+    """Return the smallest sufficient noise multiplier, to within the tolerance."""
 
     def excess(log_noise: float) -> float:
         cost = epsilon(replace(plan, noise_multiplier=math.exp(log_noise))).epsilon
-        # Free of zeros and infinities, which have no logarithm to interpolate.
+        # Clamped, because zero and infinity have no logarithm to interpolate.
         return math.log(min(max(cost, 1e-300), 1e300) / target_epsilon)
 
     step = math.log(4)

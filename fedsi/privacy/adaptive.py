@@ -1,11 +1,14 @@
-"""A clip norm that follows a quantile of the clients' norms (Andrew et al., arXiv 1905.03871)."""
+"""Adaptive clipping: a clip norm that follows a quantile of the clients' update norms.
+
+Source: Andrew et al., arXiv 1905.03871.
+"""
 
 import math
 
 from fedsi.errors import UserError
 
 LEARNING_RATE = 0.2
-"""eta_C of the paper, with which the clip norm moves geometrically."""
+"""eta_C of the paper, the geometric learning rate of the clip norm."""
 
 
 def count_noise(cohort_size: float) -> float:
@@ -14,13 +17,13 @@ def count_noise(cohort_size: float) -> float:
 
 
 def update_noise_multiplier(noise_multiplier: float, cohort_size: float) -> float:
-    """Return what is left for the updates when part of the budget pays for the counts.
+    """Return the noise multiplier of the updates when part of the budget is spent on the counts.
 
-    Theorem 1: noise of ``z_D = (z^-2 - (2 sigma_b)^-2)^(-1/2)`` on the sum, in clip norms, and of
-    ``sigma_b`` on the count are together as private as noise of z on the sum alone.
+    Theorem 1: noise of ``z_D = (z^-2 - (2 sigma_b)^-2)^(-1/2)`` clip norms on the sum, together
+    with noise of ``sigma_b`` on the count, is as private as noise of z clip norms on the sum alone.
 
     Raises:
-        UserError: The counts alone would cost more than the whole budget.
+        UserError: The counts alone would use the whole budget.
     """
     if noise_multiplier == 0:
         return 0.0
@@ -40,12 +43,12 @@ def next_clip_norm(
     """Return the clip norm of the next round.
 
     Args:
-        clip_norm: C, of this round.
-        unclipped: Clients whose norm was at most C.
-        clients: All clients of the sum.
-        cohort_size: m, their expected number.
-        quantile: gamma, the share to leave unclipped.
-        noise: Drawn with the standard deviation ``count_noise(cohort_size)``.
+        clip_norm: C, the clip norm of this round.
+        unclipped: Number of clients whose norm was at most C.
+        clients: Number of clients in the sum.
+        cohort_size: m, the expected number of clients.
+        quantile: gamma, the share of clients to leave unclipped.
+        noise: A sample of the normal distribution with deviation ``count_noise(cohort_size)``.
     """
     share = 0.5 + (unclipped - 0.5 * clients + noise) / cohort_size
     return clip_norm * math.exp(-LEARNING_RATE * (min(max(share, 0.0), 1.0) - quantile))

@@ -1,7 +1,7 @@
-"""Lower bounds on epsilon from what canaries show: an attempt to refute a claim.
+"""Empirical lower bounds on epsilon from canaries: an audit of the claimed epsilon.
 
-A bound above the claimed epsilon refutes the claim, at the stated confidence. A bound below it
-proves nothing: the attack may be weak.
+A bound above the claimed epsilon refutes the claim at the stated confidence. A bound below it
+proves nothing, because the attack may be weak.
 """
 
 import math
@@ -18,17 +18,18 @@ Included = NDArray[np.bool_]
 
 CONFIDENCE = 0.95
 CHECKS = 4
-"""Each of the three bounds and the check of participations may err with an equal share."""
+"""Number of checks that share the error probability: three bounds, and the participations."""
 ERROR = (1 - CONFIDENCE) / CHECKS
 CANARIES_PER_ROUND = 8
-"""Canaries from which the covariance of rounds is estimated, for each round of a window."""
+"""Canaries per round of a window, from which the covariance of the rounds is estimated."""
 GUESSED_SHARE = 0.1
-"""Canaries with the largest and with the smallest scores about which a guess is made, each."""
+"""Share of canaries with the largest scores, and of those with the smallest, that are guessed on.
+"""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found."""
+    """The result of an audit."""
 
     canaries: int
     included: int
@@ -36,47 +37,47 @@ class Audit:
     """Mean score of the canaries that took part."""
     mean_out: float
     deviation_out: float
-    """Standard deviation of the scores of those that did not."""
+    """Standard deviation of the scores of the canaries that did not take part."""
     guesses: int
     correct: int
     counting_epsilon: float
     """Lower bound from the number of correct guesses; it assumes nothing about the scores."""
     gaussian_epsilon: float
-    """Lower bound from means and deviations; it takes the scores for normal."""
+    """Lower bound from means and deviations; it assumes normally distributed scores."""
     rounds_correct: int
-    """Correct guesses by ``distances``, which look at rounds one by one, of as many."""
+    """Correct guesses by ``distances``, which look at each round, out of as many guesses."""
     rounds_epsilon: float
-    """Lower bound from these; it assumes nothing either."""
+    """Lower bound from these guesses; it assumes nothing about the scores."""
     participations_likelihood: float
-    """How likely so many participations are at the sampling rate that is accounted for."""
+    """Probability of so many participations at the accounted sampling rate."""
 
     @property
     def epsilon(self) -> float:
-        """The largest of the bounds; each holds but for its share of the error probability."""
+        """The largest of the bounds; each has its share of the error probability."""
         return max(self.counting_epsilon, self.gaussian_epsilon, self.rounds_epsilon)
 
     @property
     def participations_fit(self) -> bool:
-        """Whether clients took part as often as is accounted for."""
+        """Whether clients took part no more often than is accounted for."""
         return self.participations_likelihood >= ERROR
 
     def refutes(self, claimed: float | None) -> bool:
-        """Whether a bound is above a claimed epsilon, or it is not for these participations.
+        """Whether a bound exceeds the claimed epsilon, or clients took part too often.
 
-        None claims nothing.
+        False if nothing is claimed (None).
         """
         return claimed is not None and (self.epsilon > claimed or not self.participations_fit)
 
 
 def audit(by_round: Scores, included: Included, delta: float, likelihood: float = 1.0) -> Audit:
-    """Bound epsilon from below with ``CONFIDENCE``.
+    """Bound epsilon from below with confidence ``CONFIDENCE``.
 
     Args:
-        by_round: What each release shows of each canary, ``[rounds, canaries]``; at least 4
-            canaries in and 4 out.
-        included: Which of them took part, ``[canaries]``.
-        delta: Of the claim.
-        likelihood: Of the clients' participations.
+        by_round: Score of each canary in each release, ``[rounds, canaries]``; at least 4 canaries
+            took part and at least 4 did not.
+        included: Which canaries took part, ``[canaries]``.
+        delta: The delta of the claim.
+        likelihood: The probability of the clients' participations.
     """
     scores = by_round.sum(0)
     guesses, correct = guess(scores, included)
@@ -99,17 +100,18 @@ def audit(by_round: Scores, included: Included, delta: float, likelihood: float 
 
 
 def distances(by_round: Scores) -> Scores:
-    """Return how far each canary's rounds are from what noise alone would make of them.
+    """Return how far each canary's scores are from what noise alone would produce.
 
-    The squared Mahalanobis norm of a canary's scores, by the covariance of rounds that all canaries
-    together show, in windows of rounds. Noise that is known from other rounds has next to no
-    variance left, so whoever took part stands far out; in the rounds' sum that cannot be seen.
+    This is the squared Mahalanobis norm of a canary's scores, with the covariance between rounds
+    estimated from all canaries, in windows of rounds. Noise that can be predicted from other rounds
+    has almost no variance left, so canaries that took part stand out, although the sum over rounds
+    may not show them.
 
     Args:
         by_round: ``[rounds, canaries]``.
 
     Returns:
-        ``[canaries]``. Which of them took part is not used.
+        ``[canaries]``. Which canaries took part is not used.
     """
     rounds, count = by_round.shape
     window = max(1, min(rounds, count // CANARIES_PER_ROUND))
@@ -123,14 +125,15 @@ def distances(by_round: Scores) -> Scores:
 
 
 def chance_of_participations(times: NDArray[np.int32], rounds: int, rate: float) -> float:
-    """Return how likely clients take part so often, or oftener, at a sampling rate.
+    """Return the probability that clients take part at least this often at a sampling rate.
 
-    The lesser of the probabilities of their total and of the client's with the most, doubled.
+    It is twice the smaller of two probabilities: that of the total, and that of the most frequent
+    client.
 
     Args:
-        times: In how many of the rounds each client took part, ``[population]``.
-        rounds: Their number.
-        rate: The probability of taking part in one.
+        times: Number of rounds in which each client took part, ``[population]``.
+        rounds: Number of rounds.
+        rate: The probability of taking part in one round.
     """
     total = float(stats.binom.sf(int(times.sum()) - 1, rounds * len(times), rate))
     most = len(times) * float(stats.binom.sf(int(times.max()) - 1, rounds, rate))
@@ -138,10 +141,10 @@ def chance_of_participations(times: NDArray[np.int32], rounds: int, rate: float)
 
 
 def guess(scores: Scores, included: Included) -> tuple[int, int]:
-    """Guess that the largest scores are of canaries that took part, the smallest of others.
+    """Guess that canaries with large scores took part and those with small scores did not.
 
     Returns:
-        The number of guesses and of those that are right.
+        The number of guesses and the number of correct ones.
     """
     each = max(1, round(GUESSED_SHARE * len(scores)))
     order = np.argsort(scores, kind="stable")
@@ -153,9 +156,9 @@ def counting_bound(canaries: int, guesses: int, correct: int, delta: float, erro
     """Return the largest epsilon that this many correct guesses refute.
 
     Steinke, Nasr and Jagielski, "Privacy Auditing with One (1) Training Run" (arXiv 2305.08846),
-    theorem 5.2: with (epsilon, delta) and fair coins the number of correct guesses is dominated by
-    a binomial with success probability ``e^eps / (1 + e^eps)``, but for a probability that delta
-    accounts for.
+    theorem 5.2: with (epsilon, delta) and fair coins, the number of correct guesses is dominated by
+    a binomial with success probability ``e^eps / (1 + e^eps)``, up to a probability that depends on
+    delta.
     """
     low, high = 0.0, 30.0
     if _tail(canaries, guesses, correct, low, delta) > error:
@@ -180,11 +183,11 @@ def _tail(canaries: int, guesses: int, correct: int, epsilon: float, delta: floa
 
 
 def gaussian_bound(inside: Scores, outside: Scores, delta: float, error: float) -> float:
-    """Return the epsilon of telling two normal distributions apart, each estimated cautiously.
+    """Return the epsilon of distinguishing two normal distributions with conservative estimates.
 
     The difference of the means is taken at its lower confidence bound (Welch's), the deviation at
     the upper bound of the larger one, each with half of the error probability. Epsilon is that of
-    the Gaussian mechanism of this ratio.
+    the Gaussian mechanism with this ratio.
     """
     variances = inside.var(ddof=1), outside.var(ddof=1)
     spread = math.sqrt(variances[0] / len(inside) + variances[1] / len(outside))

@@ -1,9 +1,9 @@
-"""What DP-SGD on the devices costs: the local accounting of single examples.
+"""Privacy cost of DP-SGD on the clients: local accounting of single examples.
 
 Adjacency: one example of one client is added or removed. The sampling rate and the number of steps
-are the experiment's, so they are the same for both, and how many examples a client has is protected
-too. The guarantee is for the update that leaves the device, so it holds against the server; it says
-nothing about the client as a whole.
+come from the experiment and are the same for both, so the number of examples of a client is
+protected too. The guarantee covers the update that leaves the client, so it holds against the
+server. It says nothing about the client as a whole.
 """
 
 import warnings
@@ -16,9 +16,9 @@ def example_epsilon(settings: ClientSettings, nominal_examples: int, participati
     """Return epsilon at ``example_delta`` of one client's examples, by opacus' RDP accountant.
 
     Args:
-        settings: With ``example_noise_multiplier``.
-        nominal_examples: As in ``poisson_batches``.
-        participations: Rounds in which the client takes part.
+        settings: Client settings with ``example_noise_multiplier``.
+        nominal_examples: Same as in ``poisson_batches``.
+        participations: Number of rounds in which the client takes part.
     """
     from opacus.accountants import RDPAccountant  # noqa: PLC0415  # takes seconds to import
 

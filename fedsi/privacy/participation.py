@@ -1,9 +1,9 @@
-"""Whether clients took part as their accounting takes for granted.
+"""Records of participations, and the check that they satisfy the accounted plan.
 
-Correlated noise is accounted for clients that take part at most so many times, and far enough
-apart. Two conventions count how far, and differ by one: of two rounds x < y in which a client takes
-part, ``y - x`` rounds lead from one to the other, and ``y - x - 1`` rounds lie between them. Here,
-in ``Plan.min_separation`` and in ``server.min_separation`` it is always ``y - x``.
+Correlated noise is accounted for clients that take part a limited number of times, far enough
+apart. Two conventions for the distance of two participations in rounds x < y differ by one: ``y -
+x``, or the ``y - x - 1`` rounds in between. Here, in ``Plan.min_separation`` and in
+``server.min_separation`` it is always ``y - x``.
 """
 
 from dataclasses import dataclass, field
@@ -16,17 +16,17 @@ from fedsi.plan import Plan
 
 @dataclass(frozen=True)
 class Participations:
-    """What is known of each client's participations; the arrays are changed in place."""
+    """The participations of all clients so far. The arrays are updated in place."""
 
     last_round: NDArray[np.int32]
-    """The last round in which a client took part, 0 for never: ``[population]``."""
+    """The last round in which each client took part, 0 for never: ``[population]``."""
     times: NDArray[np.int32]
-    """In how many rounds a client took part: ``[population]``."""
+    """The number of rounds in which each client took part: ``[population]``."""
     closest: NDArray[np.int32] = field(default_factory=lambda: np.zeros(1, np.int32))
-    """Fewest rounds from one participation of any client to its next, 0 before: ``[1]``."""
+    """Smallest distance between two participations of any client, 0 if there are none: ``[1]``."""
 
     def copy(self) -> "Participations":
-        """Return the same in other memory."""
+        """Return a deep copy."""
         return Participations(self.last_round.copy(), self.times.copy(), self.closest.copy())
 
 
@@ -38,19 +38,20 @@ def none_yet(population: int) -> Participations:
 def record(
     past: Participations, plan: Plan, round_number: int, cohort: NDArray[np.int64]
 ) -> str | None:
-    """Add a round's cohort to ``past``, or say how it breaks the plan and add nothing.
+    """Add a round's cohort to ``past``; if it violates the plan, add nothing and say how.
 
-    With shuffled passes the plan's separation must hold, and the participations that the rounds so
-    far are priced by. With the other samplings only that nobody is in a cohort twice.
+    With shuffled passes the cohort must satisfy the plan's separation and the number of
+    participations that the rounds so far are accounted for. With other samplings only repeated
+    clients are a violation.
 
     Args:
         past: The rounds before.
-        plan: What is accounted for.
+        plan: The accounted plan.
         round_number: From 1; later than the rounds before.
         cohort: Client indices, ``[clients]``.
 
     Returns:
-        One sentence on the first client that breaks the plan; None if there is none.
+        One sentence on the first client that violates the plan, or None.
     """
     clients, repeats = np.unique(cohort, return_counts=True)
     if (repeats > 1).any():
@@ -66,7 +67,7 @@ def record(
 
 
 def counted(past: Participations, round_number: int, cohort: NDArray[np.int64]) -> Participations:
-    """Return the participations with those of a round's cohort, held to no plan.
+    """Return the participations with a round's cohort added, without checking a plan.
 
     Args:
         past: The rounds before.

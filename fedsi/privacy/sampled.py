@@ -1,7 +1,7 @@
-"""Accountants for cohorts sampled by chance, from dp-accounting and opacus.
+"""Accountants for randomly sampled cohorts, from dp-accounting and opacus.
 
-Under Poisson sampling, with or without a cap, prices hold for adding or removing one client. Under
-sampling of fixed size they hold for replacing one client by another.
+Under Poisson sampling, with or without a cap, results hold for adding or removing one client. Under
+sampling of fixed size they hold for replacing one client.
 """
 
 import math
@@ -22,26 +22,30 @@ from fedsi.errors import UserError
 from fedsi.plan import Plan
 
 LEAST_DELTA = 1e-11
-"""Privacy loss distributions are convolved in float64, which leaves nothing below this."""
+"""Smallest accountable delta: distributions are convolved in float64, which resolves nothing below.
+"""
 
 _ROUNDING = 2.0**-51
-"""Bound on what each round adds to the error of a convolved tail, as a probability: the Fourier
-transform's unit roundoff to the power of the rounds. Over 2,000 random plans, against the closed
-form and against convolution in extended precision, the error was at most 0.4 times that."""
+"""Bound on the error that each round adds to the tail of a convolved distribution, as a
+probability: the Fourier transform's unit roundoff, raised to the power of the rounds. Over 2,000
+random plans, compared with the closed form and with convolution in extended precision, the error
+was at most 0.4 times this bound.
+"""
 
 _LARGEST_PRV_EPSILON = 50.0
-"""Opacus' PRV accountant makes a grid of fixed fineness as wide as epsilon."""
+"""Largest epsilon for opacus' PRV accountant, whose grid has a fixed step and the width of epsilon.
+"""
 
 
 def pld_epsilon(plan: Plan, rounds: int) -> float:
-    """Price Poisson sampling, truncated if the plan has a cap, by privacy loss distributions.
+    """Return epsilon of Poisson sampling, truncated if the plan has a cap, by loss distributions.
 
-    An upper bound, within about .1 per cent for the usual deltas: what float64 may have lost of the
-    tail is taken from delta. The distribution of one round is kept, so each further number of
-    rounds costs one power of a Fourier transform.
+    It is an upper bound, within about 0.1 per cent for the usual deltas: delta is reduced by the
+    part of the tail that float64 may have lost. The distribution of one round is cached, so each
+    other number of rounds costs one power of a Fourier transform.
 
     Raises:
-        UserError: A delta below ``least_delta``.
+        UserError: Delta is below ``least_delta``.
     """
     least = least_delta(plan.rounds)
     if plan.delta < least:
@@ -61,17 +65,17 @@ def pld_epsilon(plan: Plan, rounds: int) -> float:
 
 
 def least_delta(rounds: int) -> float:
-    """Return the least delta of ``pld_epsilon``: twice what rounding may hide."""
+    """Return the smallest delta of ``pld_epsilon``: twice the bound on rounding errors."""
     return max(LEAST_DELTA, 2 * _lost(rounds))
 
 
 def _lost(rounds: int) -> float:
-    """Return a bound on the tail's error after so many rounds, and of the transform itself."""
+    """Return a bound on the tail's rounding error after some rounds, the transform included."""
     return (rounds + 16) * _ROUNDING
 
 
 def poisson_rdp_epsilon(plan: Plan, rounds: int) -> float:
-    """Price Poisson sampling without a cap by Renyi differential privacy; looser than PLD."""
+    """Return epsilon of Poisson sampling without a cap by RDP; looser than PLD."""
     event = dp_accounting.PoissonSampledDpEvent(
         plan.sampling_rate, dp_accounting.GaussianDpEvent(plan.noise_multiplier)
     )
@@ -79,11 +83,11 @@ def poisson_rdp_epsilon(plan: Plan, rounds: int) -> float:
 
 
 def fixed_size_rdp_epsilon(plan: Plan, rounds: int) -> float:
-    """Price sampling of fixed size without replacement by Renyi differential privacy; loose.
+    """Return epsilon of sampling of fixed size without replacement by RDP; loose.
 
-    Replacing one client moves a sum of clipped updates by twice the clip norm. dp-accounting takes
-    the noise multiplier for one that was computed so and does not double
-    (google/differential-privacy #378), hence half of it.
+    Replacing one client moves a sum of clipped updates by twice the clip norm. dp-accounting does
+    not double the sensitivity itself (google/differential-privacy #378), so half of the noise
+    multiplier is passed.
     """
     event = dp_accounting.SampledWithoutReplacementDpEvent(
         plan.population,
@@ -94,20 +98,22 @@ def fixed_size_rdp_epsilon(plan: Plan, rounds: int) -> float:
 
 
 def zcdp_rdp_epsilon(rho: float, delta: float) -> float:
-    """Price rho-zCDP as if nothing more were known of the mechanism: looser than ``zcdp``."""
+    """Return epsilon of any rho-zCDP mechanism, by RDP; looser than ``zcdp`` for a Gaussian."""
     accountant = RdpAccountant()
     accountant.compose(dp_accounting.ZCDpEvent(rho))
     return float(accountant.get_epsilon(delta))
 
 
 def prv_epsilon(plan: Plan, rounds: int) -> float | None:
-    """Price Poisson sampling without a cap by opacus' PRV accountant, within .01 from above.
+    """Return epsilon of Poisson sampling without a cap by opacus' PRV accountant.
+
+    It is an upper bound, within 0.01.
 
     Returns:
-        None where it does not work: if every client is in every round, or epsilon is large, or
-        delta too small for its grid.
+        None if the accountant does not apply: every client is in every round, epsilon is large, or
+        delta is too small for its grid.
     """
-    # Opacus brings torch along, which is not needed otherwise.
+    # Imported here because opacus imports torch, which is not needed otherwise.
     from opacus.accountants import PRVAccountant  # noqa: PLC0415
 
     if plan.sampling_rate == 1 or pld_epsilon(plan, rounds) > _LARGEST_PRV_EPSILON:
@@ -115,7 +121,7 @@ def prv_epsilon(plan: Plan, rounds: int) -> float | None:
     accountant = PRVAccountant()
     accountant.history = [(plan.noise_multiplier, plan.sampling_rate, rounds)]
     with warnings.catch_warnings():
-        # Of the orders of a first, rough bound, which is valid for any.
+        # The warning concerns the orders of a first, rough bound, which is valid for any.
         warnings.filterwarnings("ignore", message="Optimal order is")
         try:
             return float(accountant.get_epsilon(delta=plan.delta - _lost(rounds)))
@@ -144,15 +150,15 @@ def _losses_of_a_round(
 
 
 def _interval(plan: Plan) -> float:
-    """Return the grid's interval: fine for all rounds and for one, yet of few points.
+    """Return the grid's interval: fine enough for one round and for all, with few points.
 
-    dp-accounting's fixed 1e-4 costs minutes for little noise, and is coarse for much of it. The
-    losses of all rounds have about the standard deviation ``sqrt(rounds * divergence)``, where
+    The fixed 1e-4 of dp-accounting takes minutes for little noise and is coarse for much noise. The
+    losses of all rounds have a standard deviation of about ``sqrt(rounds * divergence)``, where
     divergence is the Renyi divergence of order 2 of one round.
     """
     exponent = plan.noise_multiplier**-2
     q = plan.sampling_rate
-    # The second is the first where q^2 e^exponent is beyond all floats.
+    # The second form is the limit of the first, which overflows for large exponents.
     few = exponent < 500
     divergence = math.log1p(q**2 * math.expm1(exponent)) if few else exponent + 2 * math.log(q)
     total = plan.rounds * divergence
@@ -161,7 +167,7 @@ def _interval(plan: Plan) -> float:
         math.sqrt(divergence) / 8,
         (exponent + math.sqrt(exponent)) / 200,
     )
-    # The largest loss that one round can show, ten standard deviations out.
+    # The largest loss that one round can have, ten standard deviations out.
     widest = np.logaddexp(0, math.log(q) + exponent / 2 + 10 * math.sqrt(exponent))
     return max(fine, float(widest) / 50_000)
 
@@ -182,16 +188,16 @@ def _rdp_of_a_round(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the orders and one round's divergences, ``[orders]`` each."""
     accountant = RdpAccountant(neighboring_relation=relation)
-    # Orders whose series does not converge are left out, which the library says line by line.
+    # The library logs a line for each order whose series does not converge and is left out.
     with _quiet_absl():
         accountant.compose(event)
-    # Next to no divergence may come out below zero by rounding.
+    # Rounding can make a tiny divergence negative.
     return accountant.orders, np.maximum(accountant.rdp, 0)
 
 
 @contextmanager
 def _quiet_absl() -> Iterator[None]:
-    """Within this context absl, by which dp-accounting logs, says nothing but errors."""
+    """Within this context absl, which dp-accounting logs with, reports errors only."""
     before = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.ERROR)
     try:

@@ -1,14 +1,14 @@
-"""The streams of seeded noise, at aggregation and on devices: keyed by what the noise hides.
+"""Keys and streams of seeded noise, on the server and on clients.
 
-Noise that followed from the seed alone would be the same in two runs of one seed. With the noise
-multipliers 1 and 2 their models M would give away the model without noise, ``2 M(1) - M(2)``; and
-two corpora that differ in one client would give away that client. So the noise of a round depends
-on everything that decides what is released in it: the settings, the training clients' content and
-the exact sums. Runs that differ in any of these share no noise, and a run that is repeated,
-resumed or spread over more workers has the same.
+Noise that depended on the seed alone would be the same in two runs of one seed. The models M of
+noise multipliers 1 and 2 would then reveal the model without noise, ``2 M(1) - M(2)``, and two
+corpora that differ in one client would reveal that client. So the noise of a round depends on
+everything that determines its release: the settings, the content of the training clients and the
+exact sums. Runs that differ in any of these share no noise. A run that is repeated, resumed or
+spread over more workers has the same noise.
 
-That does not hide anything from whoever knows the seed and guesses what the sums are: for that
-there is ``privacy.secure_noise``.
+This hides nothing from someone who knows the seed and guesses the sums; ``privacy.secure_noise``
+does.
 """
 
 import json
@@ -23,7 +23,7 @@ from fedsi.experiment.paths import is_path
 from fedsi.seeds import Purpose, generator
 
 NO_INPUT = {"server.evaluate_every", "server.evaluation_clients", "server.round_timeout"}
-"""Settings that change nothing of what noise is added to."""
+"""Settings that do not affect what noise is added to."""
 
 
 def noise_key(experiment: Experiment, content_digest: str) -> bytes:
@@ -33,8 +33,8 @@ def noise_key(experiment: Experiment, content_digest: str) -> bytes:
         experiment: The configuration.
         content_digest: ``Description.content_digest`` of the population.
     """
-    # What a file holds is in the content's digest and in the sums, whatever its path is. Keys that
-    # keep their defaults are left out, so that a key more does not change the noise of all runs.
+    # Paths are left out because a file's content is in the content digest and in the sums. Defaults
+    # are left out so that a new key does not change the noise of all runs.
     defaults = type(experiment)().flat()
     settings = {
         key: "a file" if is_path(key, value) else value
@@ -51,10 +51,10 @@ def round_key(key: bytes, sums: NDArray[np.int64]) -> bytes:
     """Return the key of the noise on some sums, 32 bytes.
 
     Args:
-        key: The run's.
-        sums: In fixed point, exact: ``[parameters]``.
+        key: The run's key.
+        sums: Exact sums in fixed point, ``[parameters]``.
     """
-    # SHA-256 of the sums first: it is the faster one where the processor has instructions for it.
+    # SHA-256 first, because it is the faster one on processors with instructions for it.
     content = sha256(np.ascontiguousarray(sums, "<i8").data).digest()
     return blake2b(content, key=key, digest_size=32).digest()
 
@@ -71,7 +71,7 @@ def normal_for_examples(
     """Return independent standard normal numbers for a step of DP-SGD, ``[parameters]``.
 
     Args:
-        key: The run's.
+        key: The run's key.
         round_number: The round, from 1.
         client: The client's index in the population.
         step: The step, from 0.
@@ -87,10 +87,10 @@ def normal_for_count(key: bytes, round_number: int, unclipped: int, clients: int
     """Return a standard normal number for the count of unclipped clients.
 
     Args:
-        key: Of the round's sums.
+        key: The key of the round's sums.
         round_number: The round, from 1.
         unclipped: The count.
-        clients: All clients of the sum.
+        clients: Number of clients in the sum.
     """
     counts = unclipped.to_bytes(8, "little") + clients.to_bytes(8, "little")
     counted = blake2b(counts, key=key, digest_size=32).digest()

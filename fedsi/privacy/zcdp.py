@@ -1,10 +1,9 @@
 """Zero-concentrated differential privacy of one Gaussian mechanism, and its (epsilon, delta).
 
-A Gaussian mechanism whose output moves by ``mu`` standard deviations satisfies rho-zCDP with
-``rho = mu^2 / 2`` (arXiv 1605.02065), and no other conversion to (epsilon, delta) is tighter than
-its own curve (Balle and Wang, arXiv 1805.06530, theorem 8):
-``delta = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu)``.
-It holds for whichever adjacency ``mu`` was computed for.
+A Gaussian mechanism whose output moves by ``mu`` standard deviations satisfies rho-zCDP with ``rho
+= mu^2 / 2`` (arXiv 1605.02065). Its exact (epsilon, delta) curve is (Balle and Wang, arXiv
+1805.06530, theorem 8) ``delta = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu)``. It
+holds for whichever adjacency ``mu`` was computed for.
 """
 
 import math
@@ -14,10 +13,10 @@ from scipy import optimize, special
 
 
 def log_delta_of(rho: float, epsilon: float) -> float:
-    """Return the logarithm of the least delta; minus infinity where it is below all floats.
+    """Return the logarithm of the smallest delta; minus infinity if it underflows.
 
     Args:
-        rho: Of zCDP, positive and finite.
+        rho: rho of zCDP, positive and finite.
         epsilon: Not negative.
     """
     mu = math.sqrt(2 * rho)
@@ -27,10 +26,10 @@ def log_delta_of(rho: float, epsilon: float) -> float:
 
 
 def epsilon_of(rho: float, delta: float) -> float:
-    """Return the least epsilon, 0 if even that leaves less than delta.
+    """Return the smallest epsilon, or 0 if delta is reached even there.
 
     Args:
-        rho: Of zCDP, not negative.
+        rho: rho of zCDP, not negative.
         delta: Between 0 and 1, both excluded.
     """
     if rho == 0 or math.isinf(rho):
@@ -38,20 +37,20 @@ def epsilon_of(rho: float, delta: float) -> float:
     log_delta = math.log(delta)
     if log_delta_of(rho, 0.0) <= log_delta:
         return 0.0
-    # The bound that any rho-zCDP mechanism satisfies; it is never below the exact value.
+    # This bound holds for any rho-zCDP mechanism, so it is never below the exact value.
     bound = rho + 2 * math.sqrt(-rho * log_delta)
     return _root(lambda epsilon: log_delta - log_delta_of(rho, epsilon), 0.0, bound)
 
 
 def rho_of(epsilon: float, delta: float) -> float:
-    """Return the largest rho that costs no more than epsilon at delta; inverts ``epsilon_of``.
+    """Return the largest rho that costs at most epsilon at delta; the inverse of ``epsilon_of``.
 
     Args:
         epsilon: Positive and finite.
         delta: Between 0 and 1, both excluded.
     """
     log_delta = math.log(delta)
-    # Between the bound above, solved for mu, and a mu that moves the output beyond all doubt.
+    # From the bound above, solved for mu, to a mu whose outputs are certainly distinguishable.
     tail = math.sqrt(-2 * log_delta)
     least = 2 * epsilon / (tail + math.sqrt(tail**2 + 2 * epsilon))
     most = math.sqrt(2 * epsilon) + 20
@@ -64,5 +63,5 @@ def rho_of(epsilon: float, delta: float) -> float:
 
 
 def _root(increasing: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function crosses zero; by its signs alone, for its values may be infinite."""
+    """Return where a function crosses zero. Bisection needs only signs; values may be infinite."""
     return float(optimize.bisect(increasing, low, high, xtol=1e-15))

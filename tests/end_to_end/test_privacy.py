@@ -328,7 +328,7 @@ def test_an_audited_run_with_the_separation_ignored_does_not_get_far(
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "shuffled gaussian": (
         {**POISSON, "server.sampling": "shuffled"},
-        "has no valid accounting: a client's turn is known",
+        "has no valid accounting: shuffled passes reveal",
     ),
     "blt with poisson": (
         {**POISSON, "privacy.mechanism": "blt"},

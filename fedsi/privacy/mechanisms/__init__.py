@@ -1,1 +1,1 @@
-"""How noise is made: one module for each mechanism, and one line of ``table`` that names it."""
+"""Noise mechanisms: one module each, named by one line of ``table``."""

@@ -1,14 +1,14 @@
 """Banded matrix factorisation (arXiv 2306.08153).
 
 C has ``bands`` diagonals and columns of norm at most 1. Participations at least ``bands`` rounds
-apart then fall on columns that share no row, so k of them have norm ``sqrt(k)`` at most.
+apart select columns that share no row, so k of them have a norm of at most ``sqrt(k)``.
 
-``X = C^T C`` minimises ``tr(A^T A X^-1)`` with ones on the diagonal and zeros from the
-``bands``-th off-diagonal on, which is convex. Beyond ``MOST_OPTIMISED_ROUNDS`` rounds that would
-take long, so it is done for a run of fewer rounds and bands with learning rates of the same course.
-How the optimum differs from the best banded Toeplitz matrix (arXiv 2405.15913) is smooth in the
-round and in the band, and is interpolated. Whatever is interpolated is a valid C once its columns
-have norm 1.
+``X = C^T C`` minimises ``tr(A^T A X^-1)`` subject to ones on the diagonal and zeros from the
+``bands``-th off-diagonal on; the problem is convex. Solving it takes long for more than
+``MOST_OPTIMISED_ROUNDS`` rounds. It is then solved for fewer rounds and bands with the same course
+of learning rates. The ratio of the optimum to the best banded Toeplitz matrix (arXiv 2405.15913) is
+smooth in the round and in the band, and is interpolated. Any interpolated matrix is a valid C once
+its columns have norm 1.
 """
 
 import math
@@ -40,45 +40,47 @@ from fedsi.privacy.mechanisms.workload import (
 )
 
 MOST_OPTIMISED_ROUNDS = 250
-"""Up to here every entry of C is optimised, beyond it is interpolated."""
+"""Up to this many rounds every entry of C is optimised; beyond it, C is interpolated."""
 
 FEWEST_BANDS = 5
-"""Where fewer than these would be left, C is the best banded Toeplitz matrix, a per cent worse."""
+"""If fewer bands than this are left to optimise, C is the best banded Toeplitz matrix, which is one
+per cent worse.
+"""
 
 _STEPS = 150
-"""Of L-BFGS; more gain less than a part in a thousand."""
+"""Steps of L-BFGS; further steps gain less than 0.1 %."""
 
 
 @dataclass(frozen=True)
 class Banded:
     """Banded noise; see ``Mechanism``.
 
-    The state is the noise of the last ``bands - 1`` rounds: that many times the size of a sum.
+    The state is the noise of the last ``bands - 1`` rounds, each of the size of a sum.
     """
 
     sensitivities: NDArray[np.float64]
-    """Of the first 1, 2, .. rounds, ``[rounds]``."""
+    """Sensitivities of the first 1, 2, ... rounds, ``[rounds]``."""
     diagonals: NDArray[np.float64]
     """``[rounds, bands]``; entry ``[t, j]`` is ``C[t, t - j]``."""
 
     @property
     def sensitivity(self) -> float:
-        """That of all rounds."""
+        """The sensitivity of all rounds."""
         return float(self.sensitivities[-1])
 
     def sensitivity_after(self, rounds: int) -> float:
-        """Return that of the first rounds."""
+        """Return the sensitivity of the first rounds."""
         return float(self.sensitivities[rounds - 1])
 
     def initial_state(self, size: int) -> State:
-        """Return zeros, ``[bands - 1, size]``; nothing for one band."""
+        """Return zeros, ``[bands - 1, size]``; no array for one band."""
         earlier = self.diagonals.shape[1] - 1
         return {"earlier": np.zeros((earlier, size), np.float32)} if earlier else {}
 
     def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:
         """Return ``y_t = (z_t - sum_j C[t, t - j] y_(t-j)) / C[t, t]``, where y is the noise.
 
-        Round t's noise stands in row ``t mod (bands - 1)``, in place of the oldest.
+        The noise of round t replaces the oldest, in row ``t mod (bands - 1)``.
         """
         row = self.diagonals[round_number - 1]
         value = fresh(0).copy()
@@ -89,14 +91,14 @@ class Banded:
         count = len(earlier)
         weights = np.empty(count, earlier.dtype)
         weights[(round_number - np.arange(1, count + 1)) % count] = row[1:]
-        # einsum without BLAS, whose sums depend on the number of threads.
+        # einsum does not use BLAS, whose sums depend on the number of threads.
         value -= np.einsum("j,ji->i", weights, earlier)
         value /= row[0]
         earlier[round_number % count] = value
         return value
 
     def row_norms(self, rounds: int) -> NDArray[np.float64]:
-        """Return the norms, from the first rows and columns of C^-1."""
+        """Return the row norms, from the first rows and columns of C^-1."""
         bands = min(self.diagonals.shape[1], rounds)
         lower = np.zeros((bands, rounds))
         for j in range(bands):
@@ -123,15 +125,15 @@ def build(plan: Plan) -> Banded:
 
 
 def prefix_sensitivities(plan: Plan, diagonals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the largest norms of C x over the first 1, 2, .. rounds, ``[rounds]``.
+    """Return the largest norms of C x over the first 1, 2, ... rounds, ``[rounds]``.
 
-    A client's participations share no row, so the squares of their columns' norms add up. All but
-    the last are over before it and have columns of norm 1. After round t the last, in round t - j,
-    has the first j + 1 entries of its column.
+    A client's participations share no row, so the squared norms of their columns add up. All
+    participations but the last are complete before it and have columns of norm 1. After round t the
+    last one, in round t - j, contributes the first j + 1 entries of its column.
 
     Args:
-        plan: Says how often and how far apart a client takes part.
-        diagonals: As in ``Banded``.
+        plan: Bounds a client's participations and their separation.
+        diagonals: Same as in ``Banded``.
     """
     rounds, bands = diagonals.shape
     last_round = np.arange(rounds)[:, None] - np.arange(bands)
@@ -140,7 +142,7 @@ def prefix_sensitivities(plan: Plan, diagonals: NDArray[np.float64]) -> NDArray[
     before = np.minimum(most[:, None] - 1, last_round // plan.min_separation)
     squares = before + columns[np.maximum(last_round, 0), np.arange(bands)]
     largest = np.where(last_round < 0, 0.0, squares).max(axis=1)
-    # Columns have norm 1 but for the last bits, which would make epsilon fall now and then.
+    # Rounded, because columns have norm 1 only up to the last bits, which could make epsilon fall.
     sensitivities: NDArray[np.float64] = np.sqrt(np.round(largest, 12))
     return sensitivities
 
@@ -160,7 +162,7 @@ def optimised(workload: Workload, bands: int) -> NDArray[np.float64]:
 
 
 def _interpolated_ratios(workload: Workload, bands: int) -> NDArray[np.float64]:
-    """Return the best C over the best Toeplitz one, by columns, ``[rounds, bands]``."""
+    """Return the ratio of the best C to the best Toeplitz one, by columns, ``[rounds, bands]``."""
     rounds, fewer = workload.rounds, MOST_OPTIMISED_ROUNDS
     few = round(bands * fewer / rounds)
     if few < FEWEST_BANDS:
@@ -181,11 +183,11 @@ def _interpolated_ratios(workload: Workload, bands: int) -> NDArray[np.float64]:
 def _optimised_columns(workload: Workload, first: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the best C by columns, ``[rounds, bands]``; entry ``[i, j]`` is ``C[i + j, i]``.
 
-    Where that is outside of C, it is the last one inside on the same diagonal.
+    An entry outside of C repeats the last one inside on the same diagonal.
 
     Args:
-        workload: What to optimise for.
-        first: The column of the Toeplitz matrix to start from, ``[bands]``.
+        workload: The workload to optimise for.
+        first: First column of the Toeplitz matrix to start from, ``[bands]``.
     """
     rounds, bands = workload.rounds, len(first)
     start = np.zeros((rounds, rounds))
@@ -202,7 +204,7 @@ def _optimised_columns(workload: Workload, first: NDArray[np.float64]) -> NDArra
 
 
 def _by_column(diagonals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return entries ``[i, j]`` that are ``C[i + j, i]``, zeros beyond the last row."""
+    """Return the entries by column: ``[i, j]`` is ``C[i + j, i]``, zero beyond the last row."""
     columns = np.zeros_like(diagonals)
     for j in range(diagonals.shape[1]):
         columns[: len(diagonals) - j, j] = diagonals[j:, j]
@@ -210,7 +212,7 @@ def _by_column(diagonals: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _by_row(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return entries ``[t, j]`` that are ``C[t, t - j]``, zeros before the first column."""
+    """Return the entries by row: ``[t, j]`` is ``C[t, t - j]``, zero before the first column."""
     diagonals = np.zeros_like(columns)
     for j in range(columns.shape[1]):
         diagonals[j:, j] = columns[: len(columns) - j, j]
@@ -261,7 +263,7 @@ def optimised_square(start: Tensor, bands: int, workload: Workload) -> Tensor:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let torch use one thread, so that the last bits do not depend on the number of cores."""
+    """Limit torch to one thread, so that the last bits do not depend on the number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -273,9 +275,9 @@ def _one_thread() -> Iterator[None]:
 def toeplitz_column(rounds: int, bands: int, momentum: float) -> NDArray[np.float64]:
     """Return the first column of the best banded Toeplitz C, with norm 1, ``[bands]``.
 
-    With ``m = a / c`` as power series, m being the first column of ``A C^-1``, the objective is
-    ``|c|^2 sum_k (rounds - k) m_k^2`` and ``dm = -(m / c) dc``. The start is the square root of the
-    prefix sums, ``1 / sqrt(1 - x)``, cut.
+    Let m be the first column of ``A C^-1``, ``m = a / c`` as power series. The objective is ``|c|^2
+    sum_k (rounds - k) m_k^2``, and ``dm = -(m / c) dc``. The start is the square root of the prefix
+    sums, ``1 / sqrt(1 - x)``, truncated.
     """
     remaining = np.arange(rounds, 0, -1.0)
     impulse = np.eye(1, rounds)[0]
@@ -301,7 +303,7 @@ def toeplitz_column(rounds: int, bands: int, momentum: float) -> NDArray[np.floa
 
 
 def _vectors(experiment: Experiment) -> int:
-    """Return the rounds of earlier noise that are kept."""
+    """Return the number of earlier rounds whose noise is kept."""
     return (experiment.privacy.bands or experiment.server.min_separation or 1) - 1
 
 

@@ -3,9 +3,9 @@
 C is Toeplitz with ``c_0 = 1`` and ``c_k = sum_j w_j t_j^(k-1)``. Its inverse needs one vector per
 buffer: ``y = z - sum_j w_j S_j``, then ``S_j <- t_j S_j + y``, where y is the round's noise.
 
-As a power series ``C(x) = prod_j (1 - s_j x) / (1 - t_j x)``, so that C^-1 is the same with s and t
-exchanged. With ``1 > t_1 > s_1 > t_2 > .. > s_d > 0`` all weights w are positive and ``c`` is
-positive and never increases. Then a client's worst participations are as many as allowed, exactly
+As a power series ``C(x) = prod_j (1 - s_j x) / (1 - t_j x)``, so C^-1 has the same form with s and
+t exchanged. If ``1 > t_1 > s_1 > t_2 > .. > s_d > 0``, all weights w are positive and ``c`` is
+positive and non-increasing. A client's worst participations are then as many as allowed, exactly
 the minimum separation apart, from the first round on (arXiv 2408.08868).
 """
 
@@ -27,7 +27,7 @@ from fedsi.privacy.mechanisms.mechanism import Fresh, State
 from fedsi.privacy.mechanisms.workload import Workload, workload_of
 
 SMALLEST_GAIN = 0.01
-"""A buffer more has to lower sensitivity times error by this share."""
+"""Least relative gain in sensitivity times error for adding one more buffer."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,20 @@ class BufferedToeplitz:
     """Buffered linear Toeplitz noise; see ``Mechanism``. The state is one vector per buffer."""
 
     sensitivities: NDArray[np.float64]
-    """Of the first 1, 2, .. rounds, ``[rounds]``."""
+    """Sensitivities of the first 1, 2, ... rounds, ``[rounds]``."""
     decays: tuple[float, ...]
-    """t, each exact in float32, so that C is the same in the stream as in the sensitivity."""
+    """The decays t, each exact in float32, so that the stream and the sensitivity use the same C.
+    """
     weights: tuple[float, ...]
-    """w, likewise."""
+    """The weights w, each exact in float32."""
 
     @property
     def sensitivity(self) -> float:
-        """That of all rounds."""
+        """The sensitivity of all rounds."""
         return float(self.sensitivities[-1])
 
     def sensitivity_after(self, rounds: int) -> float:
-        """Return that of the first rounds."""
+        """Return the sensitivity of the first rounds."""
         return float(self.sensitivities[rounds - 1])
 
     def initial_state(self, size: int) -> State:
@@ -65,7 +66,7 @@ class BufferedToeplitz:
         return value
 
     def row_norms(self, rounds: int) -> NDArray[np.float64]:
-        """Return the norms; the rows of C^-1 are its first column, reversed and cut."""
+        """Return the row norms; a row of C^-1 is its first column, reversed and truncated."""
         column = inverse_column(np.array(self.decays), np.array(self.weights), rounds)
         return np.sqrt(np.cumsum(column**2))
 
@@ -79,12 +80,13 @@ def build(plan: Plan) -> BufferedToeplitz:
 
 
 def prefix_sensitivities(plan: Plan, first: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the largest norms of C x over the first 1, 2, .. rounds, ``[rounds]``.
+    """Return the largest norms of C x over the first 1, 2, ... rounds, ``[rounds]``.
 
-    The first rows and columns of C are such a matrix too, with the same worst participations.
+    The first rows and columns of C form a matrix of the same kind, with the same worst
+    participations.
 
     Args:
-        plan: Says how often and how far apart a client takes part.
+        plan: Bounds a client's participations and their separation.
         first: The first column of C, ``[rounds]``.
     """
     rounds = len(first)
@@ -100,7 +102,7 @@ def prefix_sensitivities(plan: Plan, first: NDArray[np.float64]) -> NDArray[np.f
 
 @dataclass(frozen=True)
 class _Shape:
-    """What decides which mechanism is best."""
+    """The quantities that determine the best mechanism."""
 
     workload: Workload
     participations: int
@@ -108,7 +110,7 @@ class _Shape:
 
     @property
     def rounds(self) -> int:
-        """Of the run."""
+        """The number of rounds of the run."""
         return self.workload.rounds
 
     def sensitivity(self, first: NDArray[np.float64]) -> float:
@@ -134,8 +136,8 @@ def optimised(
     """Return decays and weights, each ``[buffers]``, of the best mechanism.
 
     Args:
-        shape: What to optimise for.
-        buffers: How many, or None for as many as each gain at least ``SMALLEST_GAIN``.
+        shape: The quantities to optimise for.
+        buffers: Number of buffers, or None to add buffers while each gains ``SMALLEST_GAIN``.
     """
     if buffers is not None:
         return _rounded(*_best(shape, buffers)[1:])
@@ -159,7 +161,7 @@ def residues(poles: NDArray[np.float64], zeros: NDArray[np.float64]) -> NDArray[
 def column(
     decays: NDArray[np.float64], weights: NDArray[np.float64], rounds: int
 ) -> NDArray[np.float64]:
-    """Return ``1, w . 1, w . t, w . t^2, ..``, ``[rounds]``."""
+    """Return ``1, w . 1, w . t, w . t^2, ...``, ``[rounds]``."""
     powers = decays[:, None] ** np.arange(rounds - 1, dtype=np.float64)
     return np.concatenate([[1.0], np.sum(weights[:, None] * powers, axis=0)])
 
@@ -177,10 +179,10 @@ def inverse_column(
 
 
 def _best(shape: _Shape, buffers: int) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Return the log loss, t and s of the best mechanism with so many buffers.
+    """Return the log loss, t and s of the best mechanism with a number of buffers.
 
-    The free parameters are the logits of ``t_1, s_1 / t_1, t_2 / s_1, ..``, which keeps the order;
-    their bounds keep it strict in float64.
+    The free parameters are the logits of ``t_1, s_1 / t_1, t_2 / s_1, ..``, which preserves the
+    order; their bounds keep it strict in float64.
     """
 
     def loss(ratios: NDArray[np.float64]) -> float:
@@ -204,7 +206,7 @@ def _rounded(
 
 
 def _vectors(experiment: Experiment) -> int:
-    """Return the buffers; where their number is optimised, the least."""
+    """Return the number of buffers, or its minimum if it is optimised."""
     return experiment.privacy.buffers or 1
 
 

@@ -45,6 +45,6 @@ KIND = Kind(
         "poisson": Accounting.INCLUDED_BY_CHANCE,
         "uniform": Accounting.FIXED_SIZE,
     },
-    otherwise="a client's turn is known in shuffled passes, so sampling amplifies nothing; use "
-    "server.sampling=poisson, or privacy.mechanism=banded with privacy.bands=1",
+    otherwise="shuffled passes reveal when it is a client's turn, so sampling amplifies nothing; "
+    "use server.sampling=poisson, or privacy.mechanism=banded with privacy.bands=1",
 )

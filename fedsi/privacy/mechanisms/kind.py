@@ -1,7 +1,7 @@
-"""What a mechanism says of itself: how it is built, and what may be claimed of its noise.
+"""The entry of a mechanism in the table: how it is built and how it may be accounted for.
 
-That is an allow-list. What a mechanism does not say it may be accounted with is refused, because
-noise that nothing is known of must not be priced as if it were another's.
+Samplings are an allow-list. A pairing that a mechanism does not list is refused, because noise of
+unknown properties must not be accounted for as if it were another mechanism's.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
     from fedsi.privacy.mechanisms.mechanism import Mechanism
 
 APART = (
-    "correlated noise is accounted for clients whose participations are kept apart, which no other "
-    "sampling does; use server.sampling=shuffled with server.min_separation, or "
+    "correlated noise can only be accounted for if a client's participations are kept apart, which "
+    "no other sampling does; use server.sampling=shuffled with server.min_separation, or "
     "privacy.mechanism=gaussian"
 )
-"""Why correlated noise goes with shuffled passes only."""
+"""The reason why correlated noise requires shuffled passes."""
 
 
 class Accounting(Enum):
-    """How the rounds of a run are accounted for; ``fedsi.privacy.accounting`` does it."""
+    """Methods of accounting for the rounds of a run; see ``fedsi.privacy.accounting``."""
 
     INCLUDED_BY_CHANCE = auto()
-    """Independent Gaussian noise; each client is in a round by a coin of its own."""
+    """Independent Gaussian noise; each client is included in a round independently of the others.
+    """
     FIXED_SIZE = auto()
     """Independent Gaussian noise; cohorts of fixed size, uniform without replacement."""
     KEPT_APART = auto()
-    """One release of ``C X + Z`` for all rounds, of clients whose participations are kept apart."""
+    """One release of ``C X + Z`` for all rounds; a client's participations are kept apart."""
 
 
 def _nothing(_: "Experiment") -> int:
@@ -42,20 +43,22 @@ class Kind:
     """An entry of the table of mechanisms."""
 
     build: "Callable[[Plan], Mechanism]"
-    """Returns the mechanism of a plan; a ``UserError`` if the plan's numbers rule it out."""
+    """Returns the mechanism of a plan, or raises ``UserError`` if the plan's numbers rule it out.
+    """
     samplings: Mapping[str, Accounting]
-    """How each ``server.sampling`` is accounted for with this noise, the usual one first; samplings
-    that are not here are refused."""
+    """The accounting of this noise for each valid ``server.sampling``, the usual one first. Other
+    samplings are refused.
+    """
     otherwise: str
-    """Why those are refused, and what to use instead."""
+    """The reason for refusing other samplings, and what to use instead."""
     keys: frozenset[str] = frozenset()
-    """Those of ``OWN_KEYS`` (fedsi.experiment.privacy) that it uses."""
+    """The keys among ``OWN_KEYS`` (fedsi.experiment.privacy) that it uses."""
     is_optimised: bool = False
-    """Whether it is optimised for the server's momentum and the schedule of its learning rate."""
+    """Whether it is optimised for the server's momentum and learning rate schedule."""
     vectors: "Callable[[Experiment], int]" = _nothing
-    """Returns how many vectors of the model's size it keeps between rounds."""
+    """Returns the number of vectors of the model's size that it keeps between rounds."""
 
     @property
     def is_independent(self) -> bool:
-        """Whether each round's noise is Gaussian and independent of all others'."""
+        """Whether each round's noise is Gaussian and independent of that of other rounds."""
         return Accounting.KEPT_APART not in self.samplings.values()

@@ -1,10 +1,10 @@
-"""What a noise mechanism is: the matrix mechanism, one round at a time.
+"""The interface of a noise mechanism: a matrix mechanism, one round at a time.
 
-A mechanism is a lower triangular matrix C ``[rounds, rounds]``: row t of ``C^-1 Z``, with standard
-normal Z ``[rounds, size]``, is the noise of round t (arXiv 2211.06530). A release of all rounds is
-private as ``C X + Z`` is, where row t of X is the sum of the clipped updates of round t. So all it
-costs is one Gaussian mechanism, whose sensitivity is the largest norm of ``C X`` that one client
-can cause.
+A mechanism is a lower triangular matrix C ``[rounds, rounds]``: the noise of round t is row t of
+``C^-1 Z``, with standard normal Z ``[rounds, size]`` (arXiv 2211.06530). Releasing all rounds is as
+private as releasing ``C X + Z``, where row t of X is the sum of the clipped updates of round t. So
+the whole release is one Gaussian mechanism, whose sensitivity is the largest norm of ``C X`` that
+one client can cause.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 State = dict[str, NDArray[Any]]
-"""What a mechanism remembers between rounds. May be empty; arrays keep their shapes for a run and
-have the precision of its noise, float32 or float64."""
+"""Arrays that a mechanism keeps between rounds; may be empty. They keep their shapes during a run
+and have the precision of its noise, float32 or float64.
+"""
 
 Fresh = Callable[[int], NDArray[Any]]
-"""``fresh(k)`` is the k-th independent standard normal vector ``[size]`` of a round, k from 0, in
-the precision of the state."""
+"""``fresh(k)`` is a round's k-th independent standard normal vector ``[size]``, k from 0, in the
+precision of the state.
+"""
 
 
 class Mechanism(Protocol):
@@ -29,14 +31,15 @@ class Mechanism(Protocol):
     def sensitivity(self) -> float:
         """Largest norm of ``C X`` for one client with clip norm 1 and the plan's participations.
 
-        1 for independent noise, whose accounting follows from how cohorts are sampled.
+        It is 1 for independent noise, whose accounting follows from the sampling of cohorts.
         """
         ...
 
     def sensitivity_after(self, rounds: int) -> float:
-        """Return the same of what the first rounds alone release; at least one, at most all.
+        """Return the sensitivity of the first rounds alone; at least one round, at most all.
 
-        They are private as the first rows of ``C X + Z`` are. It never falls with more rounds.
+        They are as private as the first rows of ``C X + Z``. The result never falls with more
+        rounds.
         """
         ...
 
@@ -48,15 +51,15 @@ class Mechanism(Protocol):
         """Return the noise ``[size]`` of a round's sum, in units of z * clip norm.
 
         Args:
-            state: Changed in place.
-            round_number: From 1. Rounds are asked for in order, each once.
-            fresh: This round's independent noise. What it returns is not changed.
+            state: The state; updated in place.
+            round_number: The round, from 1. Rounds are requested in order, each once.
+            fresh: This round's independent noise, which is not modified.
         """
         ...
 
     def row_norms(self, rounds: int) -> NDArray[np.float64]:
         """Return the standard deviation of an entry of each round's noise, ``[rounds]``.
 
-        The norms of the rows of C^-1. ``rounds`` is at most that of the plan.
+        These are the norms of the rows of C^-1. ``rounds`` is at most that of the plan.
         """
         ...

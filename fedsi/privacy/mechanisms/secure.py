@@ -1,18 +1,17 @@
-"""Noise from the operating system's entropy: exact discrete Gaussians, and normal numbers.
+"""Noise from the operating system's entropy: exact discrete Gaussians and normal numbers.
 
 ``discrete_gaussian`` is the exact sampler of Canonne, Kamath and Steinke (arXiv 2004.00030,
-algorithms 1 to 3), for many entries at once and without rounding. All it does is draw integers and
-compare uniform numbers with rational ones. It compares the first 53 bits of a uniform with the
-rational in float64, and where these are closer than ``DOUBT``, it goes on with exact fractions and
-more bits of the same uniform. So every entry has exactly the distribution
-``P(y) ~ exp(-y^2 / (2 sigma^2))`` and is independent of the others, if the operating system's bits
-are uniform and independent.
+algorithms 1 to 3) for many entries at once. It only draws integers and compares uniform numbers
+with rational ones. The first 53 bits of a uniform are compared with the rational in float64; if
+they are closer than ``DOUBT``, exact fractions and more bits of the same uniform decide. So every
+entry has exactly the distribution ``P(y) ~ exp(-y^2 / (2 sigma^2))`` and is independent of the
+others, if the operating system's bits are uniform and independent.
 
-``standard_normal``, of which correlated noise is made, is not exact: it is the inverse of the
-normal distribution in float64.
+``standard_normal``, used for correlated noise, is not exact: it evaluates the inverse of the normal
+distribution in float64.
 
-What is not covered: the time taken depends on the values drawn, and turning updates into integers
-is up to the caller, who must bound them in the same units.
+Not covered: the time taken depends on the values drawn, and the caller must convert updates to
+integers and bound them in the same units.
 """
 
 import os
@@ -24,10 +23,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 DOUBT = 2.0**-45
-"""Uniforms this close to a probability are compared exactly; errors of float64 are below 2^-48."""
+"""Distance below which a uniform and a probability are compared exactly; errors of float64 are
+below 2^-48.
+"""
 
 SMALLEST_SIGMA, LARGEST_SIGMA = 2.0**-20, 2.0**53
-"""Between them 64-bit integers cannot overflow, but with probability below exp(-1000)."""
+"""Range of sigma in which 64-bit integers overflow with probability below exp(-1000)."""
 
 _Booleans = NDArray[np.bool_]
 _Floats = NDArray[np.float64]
@@ -43,11 +44,11 @@ def discrete_gaussian(sigma: float, size: int) -> _Integers:
     ``exp(-(|y| - sigma^2 / t)^2 / (2 sigma^2))`` (algorithm 3).
 
     Args:
-        sigma: Taken as the rational number it is; ``SMALLEST_SIGMA`` to ``LARGEST_SIGMA``.
-        size: How many.
+        sigma: ``SMALLEST_SIGMA`` to ``LARGEST_SIGMA``; the float is used as an exact rational.
+        size: Number of samples.
 
     Raises:
-        ValueError: Sigma is too small or too large.
+        ValueError: Sigma is out of range.
     """
     if not SMALLEST_SIGMA <= sigma <= LARGEST_SIGMA:
         raise ValueError(f"sigma={sigma} of a discrete Gaussian is not in [2^-20, 2^53]")
@@ -84,8 +85,9 @@ def _discrete_laplace(scale: int, tries: int) -> _Integers:
 def _bernoulli_exp(exponents: _Floats, exactly: _Exactly) -> _Booleans:
     """Return True with probability ``exp(-exponent)``, for each exponent of at least 0.
 
-    ``exp(-x)`` is ``exp(-x / m)`` m times over, with some integer m of at least x. The float64
-    exponents are off by far less than what is added to them here, so that m is large enough.
+    A coin of probability ``exp(-x)`` is m coins of probability ``exp(-x / m)`` that all succeed,
+    for an integer m >= x. The margin added here exceeds the float64 error of the exponents, so m is
+    large enough.
     """
     parts = np.floor(exponents * (1 + 2.0**-40) + 2.0**-20).astype(np.int64) + 1
     passed = np.ones(len(parts), np.bool_)
@@ -103,7 +105,8 @@ def _bernoulli_exp(exponents: _Floats, exactly: _Exactly) -> _Booleans:
 def _bernoulli_exp_below_one(exponents: _Floats, exactly: _Exactly) -> _Booleans:
     """Return True with probability ``exp(-exponent)``, for exponents in [0, 1] (algorithm 1).
 
-    The first k such that a coin of probability ``exponent / k`` fails is odd with that probability.
+    Toss coins of probability ``exponent / k`` for k = 1, 2, ...; the first k that fails is odd with
+    this probability.
     """
     odd = np.zeros(len(exponents), np.bool_)
     going = np.arange(len(exponents))
@@ -123,7 +126,7 @@ def _divided(exactly: _Exactly, chosen: _Integers, divisors: _Integers) -> _Exac
 
 
 def _bernoulli(probabilities: _Floats, exactly: _Exactly) -> _Booleans:
-    """Return True with the exact probabilities, of which the floats are near."""
+    """Return True with exact probabilities; ``probabilities`` approximates them."""
     bits = _words(len(probabilities)) >> np.uint64(11)
     above = probabilities - bits * 2.0**-53
     heads = above > 0
@@ -133,7 +136,7 @@ def _bernoulli(probabilities: _Floats, exactly: _Exactly) -> _Booleans:
 
 
 def _is_below(bits: int, count: int, probability: Fraction) -> bool:
-    """Return whether the uniform number whose first bits are given is below a probability."""
+    """Return whether a uniform number, given by its first bits, is below a probability."""
     while True:
         if Fraction(bits + 1, 1 << count) <= probability:
             return True
@@ -153,16 +156,16 @@ def _uniform_integers(bound: int, size: int) -> _Integers:
 
 
 def _words(count: int) -> NDArray[np.uint64]:
-    """Return uniform 64-bit words of the operating system's entropy, ``[count]``."""
+    """Return uniform 64-bit words from the operating system's entropy, ``[count]``."""
     return np.frombuffer(os.urandom(8 * count), np.uint64)
 
 
 def standard_normal(size: int) -> _Floats:
-    """Return independent standard normal numbers, ``[size]``, in the precision of float64.
+    """Return independent standard normal numbers, ``[size]``, in float64 precision.
 
-    The inverse of the normal distribution at uniforms of 63 bits, with a sign of their own: beyond
-    9.15 standard deviations there are none. Not exact, as ``discrete_gaussian`` is: nothing is
-    proven against attacks on the lowest bits of floating-point numbers.
+    They are the inverse of the normal distribution at uniforms of 63 bits, with an independent
+    sign; none is beyond 9.15 standard deviations. Unlike ``discrete_gaussian`` this is not exact:
+    nothing is proven against attacks on the lowest bits of floating-point numbers.
     """
     words = _words(size)
     uniform = ((words >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-64

@@ -1,4 +1,4 @@
-"""The table of mechanisms, each of which is a module that ends with its ``KIND``."""
+"""The table of mechanisms. Each is a module that ends with its ``KIND``."""
 
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ MECHANISMS = Table(
 
 
 def build(plan: "Plan") -> "Mechanism":
-    """Return the plan's mechanism, optimised for it where it can be.
+    """Return the plan's mechanism, optimised for the plan if it can be.
 
     Raises:
         UserError: The plan's participations rule the mechanism out.
@@ -33,10 +33,10 @@ def build(plan: "Plan") -> "Mechanism":
 
 
 def accounting_of(mechanism: str, sampling: str) -> Accounting:
-    """Return how noise and cohorts are accounted for together.
+    """Return how a mechanism and a sampling are accounted for together.
 
     Raises:
-        UserError: They have no valid accounting; why not, and what to use instead.
+        UserError: There is no valid accounting; says why, and what to use instead.
     """
     kind = MECHANISMS[mechanism]
     if sampling not in kind.samplings:

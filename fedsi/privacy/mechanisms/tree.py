@@ -1,20 +1,20 @@
-"""Noise of a binary tree over the rounds (DP-FTRL, arXiv 2103.00039), efficient estimates.
+"""Binary tree noise over the rounds (DP-FTRL, arXiv 2103.00039) with efficient estimates.
 
-A node of height h sums 2^h rounds and is released with fresh noise. With the noise of what is below
-it, the noise of a node is ``v = fresh + (left + right) / 2``, and its sum is estimated with noise
-``v / (2 - 2^-h)``, whose variance is ``1 / (2 - 2^-h)`` (Honaker). The sum of rounds 1 to t is
-estimated from the complete nodes that cover them, with noise N_t.
+A node of height h sums 2^h rounds and is released with fresh noise. Its noise, combined with that
+of the nodes below it, is ``v = fresh + (left + right) / 2``. Its sum is estimated with noise ``v /
+(2 - 2^-h)``, whose variance is ``1 / (2 - 2^-h)`` (Honaker). The sum of rounds 1 to t is estimated
+from the complete nodes that cover them, with noise N_t.
 
-DP-FTRL with momentum is ``s += g; v = beta v + s + N_t; theta = theta_0 - eta v``. Here round t's
-sum gets the noise ``N_t - N_(t-1)`` and goes to any server optimizer. Because ``v`` is linear in
-the sums, SGD with momentum then gives the same ``theta`` as DP-FTRL.
+DP-FTRL with momentum is ``s += g; v = beta v + s + N_t; theta = theta_0 - eta v``. Here the sum of
+round t gets the noise ``N_t - N_(t-1)`` and goes to any server optimizer. ``v`` is linear in the
+sums, so SGD with momentum gives the same ``theta`` as DP-FTRL.
 
-With restarts a new tree begins after every ``restart_every`` rounds. The old one is completed to
-the next power of two with rounds of zero updates, so that what is kept of it has the noise of a
-root. Without momentum that is DP-FTRL with restarts; momentum goes on through a restart here,
-and starts from zero in DP-FTRL.
+With restarts, a new tree begins after every ``restart_every`` rounds. The old tree is completed to
+the next power of two with rounds of zero updates, so its sum has the noise of a root. Without
+momentum this is DP-FTRL with restarts. Momentum continues through a restart here, but starts from
+zero in DP-FTRL.
 
-As a matrix, C has one row per released node and ones at the rounds below it.
+As a matrix, C has one row per released node, with ones at the rounds below it.
 """
 
 import itertools
@@ -34,16 +34,21 @@ from fedsi.privacy.mechanisms.mechanism import Fresh, State
 
 @dataclass(frozen=True)
 class _Ways:
-    """Ways of taking part in some consecutive rounds, by participations and then by squares."""
+    """Undominated participation patterns over a span of rounds.
+
+    They are sorted by participations, then by squared sensitivity.
+    """
 
     participations: NDArray[np.int64]
-    """``[ways]``, ascending."""
+    """Number of participations of each pattern, ``[ways]``, ascending."""
     squares: NDArray[np.int64]
-    """The sum of squared participations over the nodes of these rounds, ``[ways]``; descending
-    among ways with as many participations."""
+    """Sum of squared participations over the nodes of the span, ``[ways]``; descending among
+    patterns with equally many participations.
+    """
     skips: NDArray[np.int64]
-    """``[ways, separation + 1]``: entry ``w`` is the fewest rounds that must still be skipped
-    afterwards, if the first ``w`` must be skipped before; ``separation`` is for "impossible"."""
+    """``[ways, separation + 1]``: entry ``w`` is the number of rounds to skip after the span if its
+    first ``w`` rounds must be skipped; ``separation`` stands for "impossible".
+    """
 
 
 @dataclass(frozen=True)
@@ -54,35 +59,35 @@ class Tree:
 
     @property
     def tree_rounds(self) -> int:
-        """Rounds of one tree."""
+        """The number of rounds of one tree."""
         return self.plan.restart_every or self.plan.rounds
 
     @property
     def completes(self) -> bool:
-        """Whether a tree of ``tree_rounds`` is completed and a new one begun."""
+        """Whether a tree is completed after ``tree_rounds`` and a new one begun."""
         return self.plan.restart_every is not None
 
     @property
     def sensitivity(self) -> float:
-        """That of all rounds."""
+        """The sensitivity of all rounds."""
         return self.sensitivity_after(self.plan.rounds)
 
     def sensitivity_after(self, rounds: int) -> float:
-        """Return that of the first rounds, whose nodes are some of all nodes."""
+        """Return the sensitivity of the first rounds, whose nodes are a subset of all nodes."""
         most, separation = self.plan.participations_within(rounds), self.plan.min_separation
         separation = min(separation, self.plan.rounds)
         return sensitivity(rounds, self.plan.restart_every, most, separation)
 
     def initial_state(self, size: int) -> State:
-        """Return zeros, ``[heights, size]``: at most one node of each height is waiting."""
+        """Return zeros, ``[heights, size]``: at most one node of each height is pending."""
         return {"nodes": np.zeros((self.tree_rounds.bit_length(), size), np.float32)}
 
     def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:
         """Return the change of the prefix sum's noise.
 
-        A waiting node of height h stands in row h, and it is there if bit h of the rounds so far
-        in the tree is set. The path climbs from the new leaf: a node to its left has been waiting,
-        one to its right is all zero updates, and its noise is drawn as the one vector that matters.
+        Row h holds the pending node of height h, which exists if bit h of the number of finished
+        rounds of the tree is set. The path climbs from the new leaf. A left neighbour is a pending
+        node; a right neighbour covers only zero updates, so its noise is drawn as one vector.
         """
         nodes = state["nodes"]
         leaf, top = self._leaf_and_top(round_number)
@@ -102,11 +107,11 @@ class Tree:
         return change + value / _weight(top)
 
     def row_norms(self, rounds: int) -> NDArray[np.float64]:
-        """Return the norms: the variances of the independent parts of ``noise``, added up."""
+        """Return the row norms, from the variances of the independent parts of ``noise``."""
         return np.array([self._deviation(round_number) for round_number in range(1, rounds + 1)])
 
     def _leaf_and_top(self, round_number: int) -> tuple[int, int]:
-        """Return the round's leaf, from 0 in its tree, and the height to which it completes."""
+        """Return the round's leaf, from 0 in its tree, and the height of the node it completes."""
         leaf = (round_number - 1) % self.tree_rounds
         if self.completes and leaf == self.tree_rounds - 1:
             return leaf, leaf.bit_length()
@@ -135,15 +140,15 @@ def sensitivity(
 ) -> float:
     """Return the exact largest norm of ``C x`` for one client's participations x.
 
-    Exact because it goes through all ways of taking part, dropping only those that another way
-    beats in everything that later rounds can see. All entries of C are non-negative, so the worst
-    updates of a client all point the same way.
+    It is exact because it enumerates all participation patterns and drops only those that another
+    one dominates for all later rounds. All entries of C are non-negative, so a client's worst
+    updates all have the same direction.
 
     Args:
-        rounds: Of the run.
+        rounds: Number of rounds of the run.
         restart_every: Rounds of a tree that is completed, or None for one tree.
-        participations: At most this many.
-        separation: Of two participations in rounds x < y, y - x is at least this.
+        participations: Largest number of participations.
+        separation: Smallest ``y - x`` for two participations in rounds x < y.
     """
     ways = _through(rounds, restart_every, participations, separation)
     return math.sqrt(int(ways.squares.max()))
@@ -151,9 +156,9 @@ def sensitivity(
 
 @lru_cache(maxsize=64)
 def _through(rounds: int, restart_every: int | None, most: int, separation: int) -> _Ways:
-    """Return the ways through the first rounds: those before the last complete node, then it.
+    """Return the patterns of the first rounds: those before the last complete node, then that node.
 
-    So what has been found for fewer rounds is used again. Several trees in a row are taken as one.
+    Results for fewer rounds are thus reused. Several trees in a row count as one node.
     """
     if rounds == 0:
         return _Ways(np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros((1, 1), np.int64))
@@ -170,7 +175,7 @@ def _through(rounds: int, restart_every: int | None, most: int, separation: int)
 
 @lru_cache(maxsize=64)
 def _full(height: int, most: int, separation: int) -> _Ways:
-    """Return the ways through the rounds under a node of 2^height of them."""
+    """Return the patterns of the 2^height rounds under a node."""
     if height == 0:
         return _leaf(separation)
     half = _full(height - 1, most, separation)
@@ -179,7 +184,7 @@ def _full(height: int, most: int, separation: int) -> _Ways:
 
 @lru_cache(maxsize=64)
 def _trees(doublings: int, rounds: int, most: int, separation: int) -> _Ways:
-    """Return the ways through 2^doublings completed trees of so many rounds each."""
+    """Return the patterns of 2^doublings completed trees of ``rounds`` rounds each."""
     if doublings == 0:
         return _completed(rounds, most, separation)
     half = _trees(doublings - 1, rounds, most, separation)
@@ -187,7 +192,7 @@ def _trees(doublings: int, rounds: int, most: int, separation: int) -> _Ways:
 
 
 def _weight(height: int) -> float:
-    """Return the variance of a node's noise when estimates from below are added to it."""
+    """Return the variance of a node's combined noise v."""
     return 2 - 2.0**-height
 
 
@@ -200,7 +205,7 @@ def _leaf(separation: int) -> _Ways:
 
 
 def _completed(rounds: int, most: int, separation: int) -> _Ways:
-    """Return the ways through ``rounds`` under the root of a completed tree."""
+    """Return the patterns of ``rounds`` rounds under the root of a completed tree."""
     height = rounds.bit_length() - 1
     if rounds & (rounds - 1) == 0:
         return _full(height, most, separation)
@@ -215,12 +220,12 @@ def _parent(left: _Ways, right: _Ways, most: int) -> _Ways:
 
 
 def _below(ways: _Ways) -> _Ways:
-    """Put one more node above the rounds."""
+    """Add the contribution of one more node above the rounds."""
     return replace(ways, squares=ways.squares + ways.participations**2)
 
 
 def _in_turn(first: _Ways, second: _Ways, most: int) -> _Ways:
-    """Return the ways through two runs of rounds, one after the other."""
+    """Return the patterns of two consecutive spans."""
     participations = first.participations[:, None] + second.participations
     of_first, of_second = np.nonzero(participations <= most)
     squares = first.squares[of_first] + second.squares[of_second]
@@ -235,7 +240,7 @@ def _in_turn(first: _Ways, second: _Ways, most: int) -> _Ways:
 
 
 def _unbeaten(ways: _Ways, impossible: int) -> _Ways:
-    """Drop what is impossible, or no better than ways with as many participations."""
+    """Drop patterns that are impossible or dominated by others with as many participations."""
     best = np.empty_like(ways.skips)
     better = np.zeros(len(best), np.bool_)
     ends = np.flatnonzero(np.diff(ways.participations, append=-1)) + 1
@@ -244,14 +249,14 @@ def _unbeaten(ways: _Ways, impossible: int) -> _Ways:
         better[start] = np.any(least[0] < impossible)
         better[start + 1 : end] = np.any(least[1:] < least[:-1], axis=1)
     kept = np.flatnonzero(better)
-    # Of ways with the same squares the last has what the others have.
+    # Of patterns with the same squares the last one includes the skips of the others.
     known = np.stack([ways.participations[kept], ways.squares[kept]])
     kept = kept[np.append(np.any(np.diff(known, axis=1) != 0, axis=0), True)]
     return _Ways(ways.participations[kept], ways.squares[kept], best[kept])
 
 
 def _vectors(experiment: Experiment) -> int:
-    """Return the heights of a tree."""
+    """Return the number of heights of a tree."""
     return (experiment.privacy.restart_every or experiment.server.rounds).bit_length()
 
 

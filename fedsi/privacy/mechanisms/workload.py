@@ -1,10 +1,10 @@
-"""What correlated noise is optimised for: the error of the iterates of SGD with momentum.
+"""The workload that correlated noise is optimised for: the iterates of SGD with momentum.
 
-With learning rates eta_t, ``m_t = beta m_(t-1) + g_t`` and ``x_t = x_(t-1) + eta_t m_t``, so the
-iterate after t rounds holds ``sum_(i<=t) A_ti g_i`` with ``A_ti = sum_(i<=s<=t) eta_s beta^(s-i)``:
-prefix sums without momentum at a constant rate. Then A is Toeplitz, and with a Toeplitz C too the
-first column of the error matrix ``A C^-1`` says all. Weight decay is left out: it changes little
-over the rounds that noise is correlated over.
+With learning rates eta_t, ``m_t = beta m_(t-1) + g_t`` and ``x_t = x_(t-1) + eta_t m_t``. The
+iterate after t rounds is therefore ``sum_(i<=t) A_ti g_i`` with ``A_ti = sum_(i<=s<=t) eta_s
+beta^(s-i)``; without momentum, at a constant rate, these are prefix sums. At a constant rate A is
+Toeplitz; if C is Toeplitz too, the first column of the error matrix ``A C^-1`` determines it.
+Weight decay is ignored: it changes little over the rounds that noise is correlated over.
 """
 
 from dataclasses import dataclass
@@ -18,21 +18,22 @@ from scipy.signal import lfilter
 from fedsi.plan import Plan
 
 SAMPLED_ROUNDS = 40
-"""With a changing learning rate the error of a Toeplitz C is averaged over so many rounds."""
+"""Number of rounds over which the error of a Toeplitz C is averaged if the learning rate changes.
+"""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The matrix A."""
+    """The workload matrix A."""
 
     factors: tuple[float, ...]
-    """eta_t for each round, over the learning rate."""
+    """eta_t of each round, relative to the learning rate."""
     momentum: float
-    """beta."""
+    """The momentum beta."""
 
     @property
     def rounds(self) -> int:
-        """Rows and columns of A."""
+        """The number of rows and columns of A."""
         return len(self.factors)
 
     @property
@@ -45,7 +46,7 @@ class Workload:
         return np.stack([self._row(last) for last in range(self.rounds)])
 
     def _row(self, last: int) -> NDArray[np.float64]:
-        """Return row ``last``, from 0: eta, discounted by the rounds until it, added up."""
+        """Return row ``last``, from 0: sums of eta, discounted by momentum."""
         row = np.zeros(self.rounds)
         backwards = lfilter([1.0], [1.0, -self.momentum], self.factors[last::-1])
         row[: last + 1] = backwards[::-1]
@@ -66,7 +67,7 @@ class Workload:
         return float(np.sum((errors * inside) ** 2)) / len(inside)
 
     def coarser(self, rounds: int) -> "Workload":
-        """Return what takes the same course in fewer rounds."""
+        """Return the workload with the same course in fewer rounds."""
         steps = self.rounds / rounds
         middles = (np.arange(rounds) + 0.5) * steps - 0.5
         factors = np.interp(middles, np.arange(self.rounds), self.factors)
@@ -74,7 +75,7 @@ class Workload:
 
 
 def workload_of(plan: Plan) -> Workload:
-    """Return what a plan's noise is optimised for."""
+    """Return the workload of a plan."""
     return Workload(tuple(plan.schedule.factors(plan.rounds).tolist()), plan.momentum)
 
 
@@ -86,7 +87,7 @@ def coefficients(rounds: int, momentum: float) -> NDArray[np.float64]:
 def error_column(inverse: NDArray[np.float64], momentum: float) -> NDArray[np.float64]:
     """Return the first column of ``A C^-1``, given that of C^-1; both ``[rounds]``.
 
-    At a constant learning rate.
+    The learning rate is constant.
     """
     column: NDArray[np.float64] = lfilter([1.0], [1.0, -momentum], np.cumsum(inverse))
     return column
@@ -94,10 +95,10 @@ def error_column(inverse: NDArray[np.float64], momentum: float) -> NDArray[np.fl
 
 @lru_cache(maxsize=4)
 def _sampled_rows(workload: Workload) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
-    """Return the transforms of rows of A, each from its diagonal backwards, and their extents.
+    """Return the transforms of sampled rows of A, reversed from the diagonal, and their extents.
 
-    Row t of ``A C^-1``, backwards too, is the product of such a row and the column of C^-1 as power
-    series, up to its t-th power. The rows are the middles of equally long runs of rounds.
+    As power series, row t of ``A C^-1``, reversed too, is the product of such a row and the column
+    of C^-1, up to power t. The rows are the middles of equally long spans of rounds.
     """
     rounds = workload.rounds
     count = min(SAMPLED_ROUNDS, rounds)

@@ -75,7 +75,7 @@ def test_poisson_reference_values() -> None:
 def test_truncated_poisson_reference_value() -> None:
     capped = replace(POISSON, cohort_cap=1150)
     assert by_accountant(capped) == {"PLD": pytest.approx(2.139, rel=1e-3)}
-    assert epsilon(capped).note == "Poisson sampling cut at 1150 clients"
+    assert epsilon(capped).note == "Poisson sampling truncated at 1150"
 
 
 def test_fixed_size_halves_the_noise_multiplier() -> None:
