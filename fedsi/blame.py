@@ -1,4 +1,4 @@
-"""Errors of the user's own code: one sentence that names the user's file and line."""
+"""Errors in the user's own code, reported in one sentence with the user's file and line."""
 
 import importlib
 import traceback
@@ -15,7 +15,7 @@ _LIBRARIES = ("torch", "numpy")
 
 
 def _not_the_users() -> tuple[str, ...]:
-    """Return how the paths of files begin whose lines no user could mend."""
+    """Return path prefixes of files that the user cannot fix."""
     ours = [f"{_HERE / name}/" for name in _PACKAGES]
     specs = (find_spec(name) for name in _LIBRARIES)
     theirs = [
@@ -26,13 +26,13 @@ def _not_the_users() -> tuple[str, ...]:
 
 @contextmanager
 def blamed(failed: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into one sentence.
+    """Turn any error in the user's code into one sentence.
 
     Args:
-        failed: How the sentence begins, such as ``my_model:Gru(4004) failed``.
+        failed: The beginning of the sentence, such as ``my_model:Gru(4004) failed``.
 
     Raises:
-        UserError: It failed; the error's type, its first line, and the user's line.
+        UserError: The code failed; gives the error's type, its first line, and the user's line.
     """
     try:
         yield
@@ -41,7 +41,7 @@ def blamed(failed: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """Return an error's type, its first line, and the user's line that it came from."""
+    """Return an error's type, its first line, and the line of the user's code that raised it."""
     first = (str(error).splitlines() or [""])[0]
     others = _not_the_users()
     frames = [
@@ -54,5 +54,5 @@ def reason(error: Exception) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Return what a value is, for a sentence."""
+    """Return a description of a value's type, for a sentence."""
     return "None" if value is None else f"a {type(value).__name__}"

@@ -1,19 +1,19 @@
-"""Settings that are allowed and rarely meant: a sentence for each, with the usual number."""
+"""Warnings about settings that are valid but rarely intended, with the usual value."""
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.plan import large_delta, usual_delta
 
 FAR = 1.5
-"""Quotient of two shares from which on they are said to differ."""
+"""Ratio of two shares from which they are reported as different."""
 
 
 def cautions(experiment: Experiment, description: Description) -> list[str]:
-    """Return what a person should know before the first round.
+    """Return the warnings to show before the first round.
 
     Args:
-        experiment: What is about to run.
-        description: Of its population.
+        experiment: The experiment about to run.
+        description: The description of its population.
     """
     found = [_heldout(experiment, description), _still_rounds(experiment)]
     if experiment.privacy.mechanism != "none":
@@ -31,8 +31,8 @@ def _still_rounds(experiment: Experiment) -> str | None:
     costs = " but costs privacy" if experiment.privacy.mechanism != "none" else ""
     return (
         f"round {still[0]} of {server.rounds} has the server learning rate 0 "
-        f"(server.schedule={server.schedule}) and changes nothing{costs}; usual is a small share "
-        "that is left, as server.final_fraction=0.01"
+        f"(server.schedule={server.schedule}) and changes nothing{costs}; it is usual to leave a "
+        "small share, such as server.final_fraction=0.01"
     )
 
 

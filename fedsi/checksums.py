@@ -1,8 +1,9 @@
-"""Checksums of a folder's files: what is read back is what was written, or refused.
+"""Checksums of a folder's files, so that damaged files are refused.
 
-``checksums.json`` has the SHA-256 of each small file, which is read whole, and of each large array,
-which is memory-mapped, the CRC-32 of every 64 KiB, which is checked when it is first touched. It
-guards against damage, not against malice: whoever can change a file can change its checksum.
+``checksums.json`` holds the SHA-256 of each small file, which is read whole. For each large array,
+which is memory-mapped, it holds the CRC-32 of every 64 KiB, checked when that chunk is first
+accessed. This protects against damage, not against malice: anyone who can change a file can change
+its checksum.
 """
 
 import hashlib
@@ -21,7 +22,8 @@ from fedsi.files import write_atomically
 
 CHECKSUMS = "checksums.json"
 CHUNK = 1 << 16
-"""Bytes with one checksum. A client's few kilobytes should not make a megabyte be read."""
+"""Bytes per checksum; small enough that a client's few kilobytes do not require reading a megabyte.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Checksums:
     whole: dict[str, str] = field(default_factory=dict)
     """SHA-256, in hexadecimal."""
     chunks: dict[str, str] = field(default_factory=dict)
-    """CRC-32 of each chunk, eight hexadecimal digits each, one after the other."""
+    """CRC-32 of each chunk: eight hexadecimal digits each, concatenated."""
 
     def write(self, folder: Path) -> None:
         """Write ``checksums.json``, which carries a checksum of itself."""
@@ -40,11 +42,11 @@ class Checksums:
 
     @classmethod
     def read(cls, folder: Path, advice: str) -> "Checksums":
-        """Read what ``write`` wrote.
+        """Read the checksums of a folder.
 
         Args:
             folder: The folder.
-            advice: What to do about damage; the end of the sentence.
+            advice: What to do about damage, as the end of the sentence.
 
         Raises:
             DamagedError: The file is missing or damaged.
@@ -61,7 +63,7 @@ class Checksums:
         return sums
 
     def with_whole(self, more: Mapping[str, str]) -> "Checksums":
-        """Return the checksums with those of further small files, or of new content."""
+        """Return the checksums with those of more small files added or replaced."""
         return Checksums({**self.whole, **more}, self.chunks)
 
     def without(self, name: str) -> "Checksums":
@@ -72,7 +74,7 @@ class Checksums:
         """Return the content of a small file.
 
         Raises:
-            DamagedError: It is missing, or not what was written.
+            DamagedError: It is missing, or does not match its checksum.
         """
         try:
             content = path.read_bytes()
@@ -88,7 +90,7 @@ class Checksums:
         """Map a large array into memory.
 
         Raises:
-            DamagedError: It is missing, or has another size or shape than was written.
+            DamagedError: It is missing, or its size or shape is not as written.
         """
         try:
             return CheckedArray(path, bytes.fromhex(self.chunks[path.name]), advice)
@@ -97,15 +99,15 @@ class Checksums:
 
 
 class CheckedArray:
-    """A memory-mapped array, read only; each chunk is checked when it is first touched.
+    """A memory-mapped, read-only array; each chunk is checked when it is first accessed.
 
     Args:
         path: A ``.npy`` file of one dimension.
         sums: The big-endian CRC-32 of each chunk.
-        advice: What to do about damage; the end of the sentence.
+        advice: What to do about damage, as the end of the sentence.
 
     Raises:
-        ValueError: The file has another size, or its header is damaged.
+        ValueError: The size of the file is not as written, or its header is damaged.
     """
 
     def __init__(self, path: Path, sums: bytes, advice: str) -> None:
@@ -133,7 +135,7 @@ class CheckedArray:
         """Return a number, or a slice without a step.
 
         Raises:
-            DamagedError: The file is not what was written there.
+            DamagedError: A chunk does not match its checksum.
         """
         part = place if isinstance(place, slice) else slice(place, place + 1 or None)
         first, last, _ = part.indices(len(self._array))
@@ -143,10 +145,10 @@ class CheckedArray:
         return self._array[place]
 
     def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the numbers at some places, ``[places]``; only the chunks that have them are read.
+        """Return the numbers at some places, ``[places]``; only their chunks are read.
 
         Raises:
-            DamagedError: The file is not what was written there.
+            DamagedError: A chunk does not match its checksum.
         """
         width = self._array.itemsize
         first = self._start + places * width
@@ -155,7 +157,7 @@ class CheckedArray:
         return np.asarray(self._array[places])
 
     def _check(self, first: int, last: int) -> None:
-        """Check the chunks that some bytes lie in."""
+        """Check the chunks that contain some bytes."""
         chunks = slice(first // CHUNK, -(-last // CHUNK))
         if not self._sound[chunks].all():
             self._check_chunks(np.arange(chunks.start, chunks.stop))

@@ -1,4 +1,4 @@
-"""Loops in Python that are compiled to machine code."""
+"""Compilation of Python loops to machine code."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -32,20 +32,20 @@ SOURCES = (
         )
     ),
 )
-"""The files whose functions and constants compiled code is made of."""
+"""The files that contain the functions and constants of compiled code."""
 
 
 def compiled(function: F) -> F:
-    """Compile a function for this processor at its first call, and keep the code on disk.
+    """Compile a function for this processor at its first call, and cache the code on disk.
 
-    Sums may be taken in another order than written and products fused with sums, which is what
-    makes loops fit for vector instructions; the order is the compiler's and the same each time.
+    The compiler may reorder sums and fuse products with sums, which allows vector instructions. Its
+    order is the same each time.
     """
     return _compile(function, {"reassoc", "contract", "nsz"})
 
 
 def compiled_as_written(function: F) -> F:
-    """Compile like ``compiled``, with every rounding where it was written."""
+    """Compile like ``compiled``, but round exactly as written."""
     return _compile(function, set())
 
 
@@ -60,13 +60,13 @@ def _compile(function: F, freedom: set[str]) -> F:
         with _kept_in(_FOLDER):
             return compiler(cache=True)(function)
     except RuntimeError:
-        # There is no folder that could be written to.
+        # There is no writable folder for the cache.
         return compiler(cache=False)(function)
 
 
 @contextmanager
 def _kept_in(folder: Path) -> Iterator[None]:
-    """Let numba keep the code of functions that are decorated meanwhile in a folder."""
+    """Within this context numba caches compiled functions in ``folder``."""
     config: Any = numba.config
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)
@@ -77,11 +77,11 @@ def _kept_in(folder: Path) -> Iterator[None]:
 
 
 def sources_sha256() -> str:
-    """Return the hash of all sources of compiled code."""
+    """Return the hash of all source files of compiled code."""
     contents = ((_PACKAGE / name).read_bytes() for name in SOURCES)
     return hashlib.sha256(b"".join(contents)).hexdigest()
 
 
-# numba renews the code of a function when its own file changes, not when one that it calls does or
-# a constant of another file; hence a folder for each state of all of them.
+# numba recompiles a function when its own file changes, but not when a function that it calls or a
+# constant of another file changes. So each state of all source files has its own folder.
 _FOLDER = _PACKAGE / "__pycache__" / f"compiled-{sources_sha256()[:16]}"

@@ -1,23 +1,24 @@
-"""Errors whose message is for a person."""
+"""Errors with a message for the user."""
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used.
+    """An input of the user that cannot be used.
 
     The message is one sentence: what is wrong, where, what was expected, what to do. The command
-    line prints it alone and exits with 2.
+    line prints it without a traceback and exits with code 2.
     """
 
 
 class DamagedError(UserError):
-    """A file that fedsi wrote is not what was written.
+    """A file that fedsi wrote and that has changed since.
 
-    Unlike a client's own failure it ends the run: results that rest on it would be wrong.
+    Unlike a client's own failure it ends the run, because results that depend on it would be wrong.
     """
 
 
 class UnfinishedError(Exception):
-    """Something could not be finished, though what the user gave may be right.
+    """Work that could not be finished, although the user's input may be correct.
 
-    The message is one sentence, which the command line prints alone; it exits with 1.
+    The message is one sentence. The command line prints it without a traceback and exits with code
+    1.
     """

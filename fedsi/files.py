@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and hashes of their content."""
+"""Atomic writing of files, reading of text files, and hashes of content."""
 
 import codecs
 import errno
@@ -11,22 +11,22 @@ from pathlib import Path
 from fedsi.errors import UserError
 
 LARGEST_TEXT = 1 << 30
-"""Bytes of a word list, a tokenizer or a trace."""
+"""Largest size in bytes of a word list, a tokenizer or a trace."""
 EVERYBODY, OWNER = 0o644, 0o600
-"""Permissions: of files that others may read, and of those that only their owner may."""
+"""Permissions of files that everybody may read, and of files that only their owner may read."""
 
 
 def write_atomically(path: Path, content: bytes, mode: int = EVERYBODY) -> None:
-    """Write ``content`` beside ``path`` and rename it into place.
+    """Write ``content`` to a temporary file beside ``path`` and rename it into place.
 
     Args:
         path: The file.
-        content: All of it.
-        mode: Its permissions; nobody but the owner can read it before it is whole.
+        content: Its whole content.
+        mode: Its permissions; only the owner can read the temporary file.
 
     Raises:
-        UserError: The file cannot be written (full disk, no permission). An older file at ``path``
-            is left as it was, and no partial file stays behind.
+        UserError: The file cannot be written (full disk, no permission). An existing file at
+            ``path`` is unchanged, and no partial file remains.
     """
     temporary = None
     try:
@@ -44,10 +44,10 @@ def write_atomically(path: Path, content: bytes, mode: int = EVERYBODY) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are not there yet.
+    """Create a folder and its parents, if they do not exist.
 
     Raises:
-        UserError: The place cannot be written.
+        UserError: The folder cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def make_folder(path: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
-    """Return the sentence for a file that could not be written."""
+    """Return the error for a file that could not be written."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     advice = "free some space or name another folder" if full else "name another folder"
@@ -64,15 +64,15 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 
 
 def read_text(path: Path, most_bytes: int = LARGEST_TEXT) -> str:
-    """Return a text that a person may have written; each end of line becomes a line feed.
+    """Return a text that a person may have written, with line feeds as line ends.
 
     Args:
-        path: Of a file; a device or a pipe may never end.
-        most_bytes: A larger file is refused before it is read.
+        path: A regular file, because a device or a pipe may never end.
+        most_bytes: Size limit; a larger file is refused before it is read.
 
     Raises:
-        OSError: The file cannot be read, is no regular one, or is too large.
-        UnicodeDecodeError: It is in no encoding of Unicode that ``encoding_of`` knows.
+        OSError: The file cannot be read, is not a regular file, or is too large.
+        UnicodeDecodeError: Its encoding is none that ``encoding_of`` recognises.
     """
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
@@ -87,7 +87,7 @@ def read_text(path: Path, most_bytes: int = LARGEST_TEXT) -> str:
 def encoding_of(first_bytes: bytes) -> str:
     """Return the encoding of a text: UTF-16 if its byte order mark says so, otherwise UTF-8.
 
-    Either one's mark is left off the text. Windows programs begin UTF-8 with one as well.
+    Both encodings strip the byte order mark. Windows programs write one in UTF-8 too.
     """
     wide = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     return "utf-16" if first_bytes[:2] in wide else "utf-8-sig"

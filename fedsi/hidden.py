@@ -1,4 +1,4 @@
-"""Files of the user's that hide the packages that are installed beside fedsi."""
+"""Detection of the user's files that hide fedsi's packages from Python's import."""
 
 import sys
 from collections.abc import Iterable
@@ -6,18 +6,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("clients", "server", "simulations")
-"""Names that a script's folder may well have files of."""
+"""Names that files in a script's folder may well have."""
 
 
 def check_not_hidden(root: Path, names: Iterable[str] = PACKAGES) -> None:
-    """Refuse to go on if ``import server`` and the like would find something else.
+    """Refuse to continue if ``import server`` and the like would import something else.
 
     Args:
-        root: The folder that fedsi itself lies in.
-        names: Packages that are expected there; one that is not there is not looked for.
+        root: The folder that contains fedsi.
+        names: Packages expected in it; packages that are missing there are skipped.
 
     Raises:
-        ImportError: A file or folder that comes first on the import path has such a name.
+        ImportError: A file or folder earlier on the import path has such a name.
     """
     for name in names:
         expected = root / name
@@ -31,7 +31,7 @@ def check_not_hidden(root: Path, names: Iterable[str] = PACKAGES) -> None:
 
 
 def _place(name: str) -> Path | None:
-    """Return the folder of the package, or the module's file, that an import of a name finds."""
+    """Return the package folder or module file that an import of a name finds."""
     loaded = sys.modules.get(name)
     spec = loaded.__spec__ if loaded else find_spec(name)
     if spec is None:

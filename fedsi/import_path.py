@@ -17,13 +17,13 @@ def is_import_path(name: str) -> bool:
 
 
 def check_import_path(key: str, path: str, noun: str, plural: str) -> None:
-    """Refuse import paths that name nothing of the user's, or nothing that every process can find.
+    """Refuse import paths outside the user's code, or that other processes cannot import.
 
     Args:
-        key: The key of the experiment that has it as its value.
+        key: The key of the experiment that has the path as its value.
         path: The import path.
-        noun: What it should name, such as ``factory``.
-        plural: What that is good for, such as ``models``.
+        noun: The kind of object it should name, such as ``factory``.
+        plural: What such objects provide, such as ``models``.
 
     Raises:
         ValueError: It names the running script, or a module of Python itself.
@@ -42,12 +42,12 @@ def check_import_path(key: str, path: str, noun: str, plural: str) -> None:
 
 
 def load_own(key: str, path: str, signature: str) -> Any:
-    """Import what an import path names.
+    """Return the object that an import path names.
 
     Args:
         key: The key of the experiment that has the path as its value.
         path: ``my_package.my_module:name``.
-        signature: How it will be called, ``(vocabulary_size)``.
+        signature: The signature that it will be called with, such as ``(vocabulary_size)``.
 
     Raises:
         UserError: The module is not found, fails, or has no such function.
@@ -74,7 +74,7 @@ def load_own(key: str, path: str, signature: str) -> Any:
 
 
 def check_home(key: str, path: str, function: Any) -> None:
-    """Refuse to call what was not made to be called: what a module has merely imported.
+    """Refuse a function that the module has merely imported and that may not be meant to be called.
 
     Raises:
         UserError: The function is defined in another package than the path's.

@@ -1,11 +1,11 @@
-"""The fixed-point format of sums, and what fits into it."""
+"""The fixed-point format of sums and its limits."""
 
 FRACTION_BITS = 36
-"""Resolution 1.5e-11, far below what float32 parameters of order one can show."""
+"""Fractional bits: a resolution of 1.5e-11, far finer than float32 parameters of order one."""
 
 LARGEST_SUM = 2.0 ** (62 - FRACTION_BITS)
 
 
 def largest_contribution(cohort_size: int) -> float:
-    """Return the largest magnitude that one client's weighted update may have in an entry."""
+    """Return the largest magnitude of an entry of one client's weighted update."""
     return LARGEST_SUM / cohort_size

@@ -1,4 +1,4 @@
-"""The machine's memory: how much there is, and how errors say that it was not enough."""
+"""The machine's memory: its size, and detection of errors from lack of it."""
 
 import os
 import re
@@ -9,16 +9,16 @@ from fedsi.errors import UserError
 GIB = 1 << 30
 
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Files in which a container finds its limit: of cgroups v2, and of v1."""
+"""Files with a container's memory limit: cgroups v2 and v1."""
 
 _NOT_ENOUGH = re.compile(
     "can't allocate memory|not enough memory|bad_alloc|can't start new thread", re.IGNORECASE
 )
-"""How PyTorch and the C++ library say so, in errors of other types."""
+"""Messages about lack of memory in PyTorch's and the C++ library's errors of other types."""
 
 
 def machine_memory() -> int:
-    """Return the bytes of memory that the machine has, or that this container may use."""
+    """Return the bytes of memory of this machine, or of this container if it has a limit."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in _LIMITS:
         try:
@@ -32,12 +32,12 @@ def check_memory(needed: float, what: str, advice: str) -> None:
     """Refuse what cannot fit into the machine's memory.
 
     Args:
-        needed: Bytes, at least.
+        needed: Lower bound of the bytes needed.
         what: What needs them.
         advice: What to do.
 
     Raises:
-        UserError: The machine has less.
+        UserError: The machine has less memory.
     """
     has = machine_memory()
     if needed > has:
@@ -48,7 +48,7 @@ def check_memory(needed: float, what: str, advice: str) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was not enough memory, or no room for another thread."""
+    """Whether an error is due to lack of memory, or of room for another thread."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and _NOT_ENOUGH.search(str(error)) is not None
     )

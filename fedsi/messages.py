@@ -1,7 +1,7 @@
-"""What the server and the nodes say to each other: one message per node and round, one reply.
+"""Messages between the server and the nodes: one message per node and round, one reply.
 
-A message is a frozen dataclass of NumPy arrays and scalars. Flower's records are made from the
-two dictionaries of ``to_parts``; ``from_parts`` checks what arrives. Nothing is ever pickled.
+A message is a frozen dataclass of NumPy arrays and scalars. Flower's records are made from the two
+dictionaries of ``to_parts``; ``from_parts`` validates received ones. Nothing is ever pickled.
 """
 
 import re
@@ -18,22 +18,23 @@ from numpy.typing import NDArray
 ARRAYS, VALUES = "arrays", "values"
 """Names of the two records of a message."""
 ARRAY_FORMAT = "numpy.ndarray"
-"""Flower's name for what ``array_bytes`` returns."""
+"""Flower's name for the format of ``array_bytes``."""
 
 
 class Outcome(IntEnum):
-    """What became of a client in a round."""
+    """The outcome of a client in a round."""
 
     AGGREGATED = 0
     REJECTED = 1
-    """Its update was not finite, or too large to be summed exactly."""
+    """Its update was not finite, or too large for the exact sum."""
     FAILED = 2
     """It could not be trained or evaluated."""
 
 
 TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss", "norm", "clipped")
-"""Columns of the per-client rows that training returns. The last two are the norm of the update
-before clipping and whether it was clipped; both are 0 in a run without clipping."""
+"""Columns of the per-client rows that training returns. ``norm`` is the norm of the update before
+clipping and ``clipped`` whether it was clipped; both are 0 in a run without clipping.
+"""
 
 
 _HEADER = re.compile(
@@ -41,7 +42,7 @@ _HEADER = re.compile(
     rb"'shape': \((?P<shape>(?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n",
     re.DOTALL,
 )
-"""How the ``.npy`` file of a numeric array begins."""
+"""The header of the ``.npy`` file of a numeric array."""
 
 _Message = TypeVar("_Message")
 
@@ -50,54 +51,54 @@ _CLIENT = re.compile(r"\(client (\d{1,18})\)")
 
 
 class MessageError(Exception):
-    """A message that does not follow the schema."""
+    """A message that does not match the schema."""
 
 
 def at_client(reason: str, client: int | None) -> str:
-    """Return why a node failed, in the form in which an error names the client it was at."""
+    """Return a node's reason for failing, with the client that it failed at."""
     return reason if client is None else f"{reason} (client {client})"
 
 
 def client_of(reason: str) -> int | None:
-    """Return the client that a node's error names; None if it names none."""
+    """Return the client that a node's error names, or None."""
     named = _CLIENT.findall(reason)
     return int(named[-1]) if named else None
 
 
 @dataclass(frozen=True)
 class Describe:
-    """Asks a node which population it hosts."""
+    """Request for the description of a node's population."""
 
     experiment: str
-    """TOML; the node prepares the corpus it names unless it was started with a population."""
+    """TOML. Unless the node was started with a population, it prepares the corpus named there."""
 
 
 @dataclass(frozen=True)
 class Described:
-    """A node's answer: the scalars of ``fedsi.data.population.Description`` as JSON."""
+    """Reply: the scalars of ``fedsi.data.population.Description`` as JSON."""
 
     description: str
 
 
 @dataclass(frozen=True)
 class FetchVocabulary:
-    """Asks a node what the token ids of its population stand for."""
+    """Request for the vocabulary of a node's population."""
 
     experiment: str
 
 
 @dataclass(frozen=True)
 class FetchedVocabulary:
-    """A node's answer: the vocabulary's file."""
+    """Reply: the vocabulary's file."""
 
     file_name: str
     content: str
-    """The file's text as a JSON string, which may hold characters that are not text."""
+    """The file's text as a JSON string, which may contain characters that are not valid text."""
 
 
 @dataclass(frozen=True)
 class Resolve:
-    """Asks a node which clients have some ids of the corpus."""
+    """Request to look up clients by their ids in the corpus."""
 
     experiment: str
     names: str
@@ -106,15 +107,15 @@ class Resolve:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A node's answer: where these clients are in the population."""
+    """Reply: the places of these clients in the population."""
 
     clients: NDArray[np.int64]
-    """Indices, -1 where there is no such client: ``[names]``."""
+    """Indices, -1 for unknown ids: ``[names]``."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Asks a node how much work some clients are."""
+    """Request to estimate the work of some clients."""
 
     experiment: str
     clients: NDArray[np.int64]
@@ -123,15 +124,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Estimated:
-    """A node's answer: what to balance the nodes by."""
+    """Reply: the work by which nodes are balanced."""
 
     work: NDArray[np.int64]
-    """About how many target tokens a pass over each client is, ``[clients]``."""
+    """Approximate number of target tokens of a pass over each client, ``[clients]``."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """Asks a node to train a block of a round's cohort from the global parameters."""
+    """Request to train a block of a round's cohort from the global parameters."""
 
     experiment: str
     round_number: int
@@ -140,22 +141,22 @@ class Train:
     clients: NDArray[np.int64]
     """Indices in the population, ``[clients]``."""
     clip_norm: float
-    """Largest L2 norm of a client's update; infinite for no clipping."""
+    """Largest L2 norm of a client's update; infinite without clipping."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A node's answer: the exact sum of its block, and what each client counted."""
+    """Reply: the exact sum of the block's updates, and each client's row."""
 
     sums: NDArray[np.int64]
     """Fixed-point sum of weighted updates, ``[parameters]``."""
     rows: NDArray[np.float64]
-    """``[clients, columns of TRAINING_COLUMNS]``, in the order asked."""
+    """``[clients, columns of TRAINING_COLUMNS]``, in the order requested."""
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Asks a node to evaluate the global parameters on some clients."""
+    """Request to evaluate the global parameters on some clients."""
 
     experiment: str
     parameters: NDArray[np.float32]
@@ -164,15 +165,16 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A node's answer: what each client counted."""
+    """Reply: each client's counts."""
 
     rows: NDArray[np.float64]
-    """``[clients, columns of the task]``, in the order asked; all NaN where a client could not be
-    evaluated."""
+    """``[clients, columns of the task]``, in the order requested; all NaN for a client that could
+    not be evaluated.
+    """
 
 
 def evaluated(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which rows of ``Evaluated`` are of clients that could be evaluated: ``[clients]``."""
+    """Return which clients of the rows of ``Evaluated`` could be evaluated: ``[clients]``."""
     return np.asarray((~np.isnan(rows)).any(axis=1))
 
 
@@ -184,7 +186,7 @@ _TYPES: dict[Any, tuple[np.dtype[Any], int] | type] = {
     int: int,
     str: str,
 }
-"""What a field's type asks of a value: (dtype, axes) of an array, or a scalar's type."""
+"""The requirement of each field type: (dtype, axes) of an array, or a scalar's type."""
 
 
 def to_parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -196,9 +198,9 @@ def to_parts(message: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 
 def array_bytes(array: NDArray[Any]) -> bytes:
-    """Return an array as the bytes of a ``.npy`` file, which is how Flower carries it.
+    """Return an array as the bytes of a ``.npy`` file, the format that Flower transports.
 
-    The array is copied once; ``numpy.save`` into memory, Flower's way, takes several times as long.
+    The array is copied once; ``numpy.save`` into memory, as in Flower, takes several times as long.
     """
     head = BytesIO()
     npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(array))
@@ -206,13 +208,13 @@ def array_bytes(array: NDArray[Any]) -> bytes:
 
 
 def array_of_bytes(data: bytes) -> NDArray[Any]:
-    """Return the array in the bytes of a ``.npy`` file without copying it; it cannot be written.
+    """Return a read-only array over the bytes of a ``.npy`` file, without copying.
 
-    The header is matched, not parsed as Python, which is how NumPy reads it: nonsense fails in one
-    way only.
+    The header is matched by a pattern, not parsed as Python as in NumPy, so invalid data always
+    raises the same error.
 
     Raises:
-        ValueError: They are no such file, or hold anything but numbers in the order of C.
+        ValueError: The bytes are not such a file, or not numbers in C order.
     """
     head = _HEADER.match(data)
     if head is None or int.from_bytes(data[8:10], "little") != head.end() - 10:
@@ -224,7 +226,7 @@ def array_of_bytes(data: bytes) -> NDArray[Any]:
 def from_parts(
     kind: type[_Message], arrays: Mapping[str, NDArray[Any]], scalars: Mapping[str, Any]
 ) -> _Message:
-    """Put a message together and check it.
+    """Build a message from its parts and validate it.
 
     Raises:
         MessageError: A part is missing, unknown, or of the wrong type, dtype or number of axes.

@@ -1,7 +1,7 @@
-"""What a private run releases, as data; ``fedsi.privacy.accounting`` says what that costs.
+"""A private run's releases, as data; ``fedsi.privacy.accounting`` computes their privacy cost.
 
-The unit of privacy is one client. A run releases, once a round, the sum of clipped updates with
-noise. Which accounting is valid follows from how cohorts are drawn and how noise is made.
+The unit of privacy is one client. Each round, a run releases the sum of clipped updates with noise.
+The valid accounting follows from how cohorts are sampled and how noise is made.
 """
 
 import math
@@ -15,23 +15,23 @@ from fedsi.schedule import SCHEDULES, Schedule
 
 LARGEST_NOISE_MULTIPLIER = 1e6
 LARGEST_DELTA = 0.5
-"""Of 1 / population, from which on a delta is said to be large."""
+"""Multiple of 1 / population from which a delta is reported as large."""
 
 
 Sampling = Literal["uniform", "poisson", "shuffled"]
-"""How cohorts are drawn: of fixed size, each client by its own coin, or in shuffled passes."""
+"""Cohort sampling: of fixed size, each client independently, or in shuffled passes."""
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 
 def usual_delta(population: int) -> float:
-    """Return the delta that is taken where none is given: ``population ** -1.1``."""
+    """Return the default delta, ``population ** -1.1``."""
     return math.pow(population, -1.1)
 
 
 def large_delta(delta: float, population: int) -> str | None:
-    """Say that epsilon at a delta means little, if it does.
+    """Return a warning if epsilon at a delta means little, else None.
 
-    A mechanism that publishes one of n clients, drawn at random, is (0, 1/n)-private.
+    A mechanism that publishes one of n clients, chosen at random, is (0, 1/n)-private.
     """
     if delta * population < LARGEST_DELTA:
         return None
@@ -44,10 +44,10 @@ def large_delta(delta: float, population: int) -> str | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's releases.
+    """The releases of a run.
 
     Raises:
-        UserError: No valid accounting exists for the mechanism with the sampling, or a number is
+        UserError: The mechanism with this sampling has no valid accounting, or a number is
             impossible.
     """
 
@@ -56,30 +56,29 @@ class Plan:
     sampling: str
     """One of ``SAMPLINGS``."""
     population: int
-    """Clients that can take part."""
+    """Number of clients that can take part."""
     cohort_size: int
-    """Clients of a round; expected number with Poisson sampling. The sum is divided by it."""
+    """Clients per round; with Poisson sampling their expected number. The sum is divided by it."""
     rounds: int
     noise_multiplier: float
-    """z: independent noise of standard deviation z * clip norm goes into the mechanism each
-    round."""
+    """z: each round, independent noise of standard deviation z * clip norm enters the mechanism."""
     delta: float
     cohort_cap: int | None = None
-    """Largest cohort of Poisson sampling."""
+    """Largest cohort of Poisson sampling; None for no cap."""
     min_separation: int = 1
-    """Of two rounds x < y in which a client takes part, y - x is at least this (shuffled)."""
+    """Smallest y - x for two rounds x < y in which a client takes part (shuffled)."""
     participations: int | None = None
-    """Most rounds in which a client takes part (shuffled); None for what the passes allow."""
+    """Most rounds in which a client takes part (shuffled); None for as many as the passes allow."""
     bands: int | None = None
-    """Of the banded mechanism; None for the minimum separation."""
+    """Bands of the banded mechanism; None for the minimum separation."""
     buffers: int | None = None
-    """Of BLT; None for as many as pay."""
+    """Buffers of BLT; None to add buffers while each improves the error by at least 1 %."""
     restart_every: int | None = None
-    """Of the tree; None for never."""
+    """Rounds between restarts of the tree; None for no restarts."""
     momentum: float = 0.0
-    """Of the server optimizer, for which correlated noise is optimised."""
+    """Momentum of the server optimizer, which correlated noise is optimised for."""
     schedule: Schedule = field(default_factory=Schedule)
-    """Of the server's learning rate, for which it is optimised too."""
+    """Schedule of the server's learning rate, which correlated noise is optimised for."""
 
     def __post_init__(self) -> None:
         accounting_of(self.mechanism, self.sampling)
@@ -154,7 +153,7 @@ class Plan:
         return self.participations_within(self.rounds)
 
     def participations_within(self, rounds: int) -> int:
-        """Return in how many of the first rounds a client takes part at most (shuffled)."""
+        """Return the largest number of the first rounds in which a client takes part (shuffled)."""
         by_passes = math.ceil(rounds / self.rounds_per_pass)
         by_separation = math.ceil(rounds / self.min_separation)
         return min(self.participations or by_passes, by_separation)

@@ -1,4 +1,4 @@
-"""The course of the server's learning rate: a pure function of the round."""
+"""The schedule of the server's learning rate, as a pure function of the round."""
 
 import math
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 SCHEDULES = ("constant", "warm_up", "cosine", "cooldown")
 
 COOLDOWN_SHARE = 0.25
-"""Share of the rounds, the last ones, over which a cooldown falls."""
+"""Share of the rounds, at the end, over which a cooldown falls."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the learning rate is multiplied by in each round.
+    """The factor of the learning rate in each round.
 
-    It rises linearly over the warm-up, to 1 in its last round. ``cosine`` then falls along half a
-    cosine over all rounds that are left, ``cooldown`` in a straight line over the last
-    ``COOLDOWN_SHARE`` of all rounds; both reach ``final_fraction`` in the last round.
+    It rises linearly over the warm-up and is 1 in its last round. ``cosine`` then falls along half
+    a cosine over all remaining rounds, ``cooldown`` linearly over the last ``COOLDOWN_SHARE`` of
+    all rounds. Both reach ``final_fraction`` in the last round.
     """
 
     kind: str = "constant"
@@ -29,7 +29,7 @@ class Schedule:
     final_fraction: float = 0.0
 
     def factor(self, round_number: int, rounds: int) -> float:
-        """Return the factor of a round, from 1, of so many."""
+        """Return the factor of one round, from 1."""
         if round_number <= self.warm_up_rounds:
             return round_number / self.warm_up_rounds
         lowest = self.final_fraction
@@ -49,11 +49,11 @@ class Schedule:
         return np.array([self.factor(number, rounds) for number in range(1, rounds + 1)])
 
     def least_rounds(self, rounds: int) -> int:
-        """Return how many rounds the warm-up and what must follow it take, of so many."""
+        """Return the fewest rounds that hold the warm-up and what must follow it."""
         after = {"cosine": 1, "cooldown": cooldown_rounds(rounds)}
         return self.warm_up_rounds + after.get(self.kind, 0)
 
 
 def cooldown_rounds(rounds: int) -> int:
-    """Return over how many of the rounds a cooldown falls."""
+    """Return the number of rounds over which a cooldown falls."""
     return math.ceil(COOLDOWN_SHARE * rounds)

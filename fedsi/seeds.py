@@ -1,9 +1,9 @@
 """All randomness of a simulation as a pure function of (seed, purpose, round, client).
 
-The seed is a public number, or, where nobody may recompute what is drawn, secret bytes.
+The seed is a public number or, if nobody may recompute the draws, secret bytes.
 
-No generator is ever stored or passed from one round to the next. So a run that was interrupted
-continues with the same bits, and a client draws the same numbers whichever worker hosts it.
+No generator is stored or passed from one round to the next. So an interrupted run continues with
+the same bits, and a client draws the same numbers on every worker.
 """
 
 from enum import IntEnum
@@ -12,11 +12,11 @@ from hashlib import blake2b
 import numpy as np
 
 Seed = int | bytes
-"""An experiment's seed, not negative; or a secret of 32 bytes from the operating system."""
+"""An experiment's non-negative seed, or a secret of 32 bytes from the operating system."""
 
 
 class Purpose(IntEnum):
-    """What a stream of random numbers is for. The values are part of the format: reuse none."""
+    """The purpose of a stream of random numbers. Values are part of the format: never reuse one."""
 
     INITIALISATION = 1
     COHORT = 2
@@ -36,14 +36,14 @@ class Purpose(IntEnum):
 def generator(
     seed: Seed, purpose: Purpose, round_number: int = 0, client: int = 0
 ) -> np.random.Generator:
-    """Return a fresh generator for one purpose in one round of one client.
+    """Return a new generator for one purpose in one round of one client.
 
     Args:
-        seed: The experiment's seed, or a secret; the streams of a secret are keyed by BLAKE2b, so
-            that none of them tells anything of the secret or of another stream.
-        purpose: What the numbers are for.
-        round_number: The round, from 1; 0 where the purpose has no rounds.
-        client: The client's index in the population; 0 where the purpose has no clients.
+        seed: The experiment's seed, or a secret. Streams of a secret are keyed by BLAKE2b, so none
+            of them reveals anything about the secret or another stream.
+        purpose: The purpose of the numbers.
+        round_number: The round, from 1; 0 if the purpose has no rounds.
+        client: The client's index in the population; 0 if the purpose has no clients.
     """
     if isinstance(seed, bytes):
         stream = b"".join(n.to_bytes(8, "little") for n in (purpose, round_number, client))

@@ -1,7 +1,7 @@
-"""Tables of what a user may add: a name stands for a module, which holds the entry.
+"""Tables of what a user may add: each name stands for a module that holds the entry.
 
-An entry is imported when it is asked for, so that choosing one does not load the others. The names
-in a table are the only list of them: sections of an experiment, commands and reports ask it.
+An entry is imported when it is looked up, so that choosing one does not load the others. A table is
+the only list of its names; experiment sections, commands and reports use it.
 """
 
 import difflib
@@ -17,17 +17,17 @@ Entry = TypeVar("Entry")
 
 @dataclass(frozen=True)
 class Table(Generic[Entry]):
-    """Names and the modules that hold their entries.
+    """Names, and the modules that hold their entries.
 
-    Its items are entries: ``table["name"]`` imports the module of that name.
+    ``table["name"]`` imports the module of that name and returns its entry.
     """
 
     key: str
-    """What chooses an entry, such as ``privacy.mechanism`` or ``--engine``."""
+    """The option that chooses an entry, such as ``privacy.mechanism`` or ``--engine``."""
     kind: type[Entry]
-    """Of every entry."""
+    """The class of every entry."""
     attribute: str
-    """What an entry is called in its module."""
+    """Name of the entry in its module."""
     modules: dict[str, str]
     """The module of each name."""
 
@@ -46,14 +46,14 @@ class Table(Generic[Entry]):
         return entry
 
     def known(self, name: str, besides: Sequence[str] = ()) -> str:
-        """Return a name that the table has.
+        """Return a name if the table has it.
 
         Args:
-            name: What was asked for.
-            besides: Names that mean something without being in the table.
+            name: The name given by the user.
+            besides: Other names that are allowed.
 
         Raises:
-            UserError: It has none such; the nearest name and all names.
+            UserError: The table has no such name; gives the nearest name and all names.
         """
         names = [*besides, *self.modules]
         if name in names:
@@ -66,13 +66,13 @@ class Table(Generic[Entry]):
 
 
 def without_effect(key: str, choice: str, chosen: str, owners: Sequence[str]) -> str:
-    """Say that a key does nothing for the entry that was chosen.
+    """Return the sentence that a key has no effect with the chosen entry.
 
     Args:
         key: The key that was given.
         choice: The key that chooses the entry.
         chosen: The entry's name.
-        owners: Names of the entries that the key works with.
+        owners: Names of the entries that use the key.
     """
     instead = f"set {choice}={' or '.join(owners)} or leave it out" if owners else "leave it out"
     return f"{key} has no effect with {choice}={chosen}; {instead}"

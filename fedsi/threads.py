@@ -1,4 +1,4 @@
-"""Threads that torch computes with, and cores. With one thread, matrix products have one order."""
+"""Torch's threads and the available cores. One thread gives matrix products a fixed order."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 
 
 def available_cores() -> int:
-    """Return on how many cores this process may run; all of them where a system cannot tell."""
+    """Return the number of cores that this process may use, or of all cores if it is unknown."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -16,7 +16,7 @@ def available_cores() -> int:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Set torch's number of threads for a while; a notebook keeps its own."""
+    """Set torch's number of threads within this context and restore it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

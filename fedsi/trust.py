@@ -1,7 +1,8 @@
-"""Whether a file may choose the code that is imported as a model, an optimizer or the like.
+"""Trust in files that name code to import, such as a model or an optimizer.
 
-``model.architecture = "module:function"`` runs code. Typed by a person it is that person's choice;
-read from an experiment or from a run's folder it is the choice of whoever wrote the file.
+``model.architecture = "module:function"`` runs code. If a person types it, it is that person's
+choice; if it is read from an experiment or a run's folder, it is the choice of whoever wrote the
+file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +15,17 @@ from fedsi.errors import UserError
 
 
 def check_trusted(paths: Mapping[str, str], file: Path, allow: str = "--trust") -> None:
-    """Refuse code that a file names and that lies where the file's author could have put it.
+    """Refuse code that a file names if the file's author could have placed it there.
 
-    A module is trusted in the working folder, where it is the user's own, and in an installed
-    distribution. Nothing is imported to find that out, and nothing is refused that is not there:
-    the import says so itself.
+    A module is trusted in the working folder, because it is the user's own, and in an installed
+    distribution. The check imports nothing. Modules that do not exist pass, because the import
+    reports them.
 
     Args:
         paths: The import path of each key that has one, ``Experiment.import_paths``.
         file: The experiment or the run's folder that names them. A module inside a run's folder
-            came with it, and is not the user's own.
-        allow: What the user would say to allow it.
+            came with it and is not the user's own.
+        allow: The option that allows it, for the message.
 
     Raises:
         UserError: A module lies elsewhere.

@@ -1,1 +1,1 @@
-"""Using a trained model: the next word, whole texts, any sequence length, other programs."""
+"""Use of a trained model: next words, texts, other sequence lengths, export."""

@@ -1,7 +1,7 @@
-"""A trained model as a file that other programs run: tokens [batch, time] -> logits.
+"""Export of a trained model to a file for other programs: tokens [batch, time] -> logits.
 
-Batch and time are free. A recurrent model's steps become a loop of the file itself, so that they
-are not written out for one length.
+Batch and time may have any size. The steps of a recurrent model become a loop in the file, so the
+file does not depend on the sequence length.
 """
 
 import io
@@ -19,16 +19,16 @@ from fedsi.errors import UserError
 from fedsi.inference.reading import TrainedModel
 
 _EXAMPLE = (2, 3)
-"""Batch and time that the function is traced with; they differ, and neither is 1."""
+"""Batch and time used for tracing; they differ, and neither is 1."""
 _MOST_ONNX_BYTES = 1 << 31
-"""What a single ONNX file can hold."""
+"""Largest size of a single ONNX file."""
 
 
 def to_torch_export(trained: TrainedModel) -> bytes:
     """Return the bytes of a ``.pt2`` archive, for ``torch.export.load``.
 
     Raises:
-        UserError: A model of the user's own that torch cannot export.
+        UserError: torch cannot export the user's own model.
     """
     buffer = io.BytesIO()
     program = _traced(trained)
@@ -41,8 +41,8 @@ def to_onnx(trained: TrainedModel) -> bytes:
     """Return the bytes of an ONNX file; its input is ``tokens``, its output ``logits``.
 
     Raises:
-        UserError: A package is missing, the model is too large for one file, or it is a model of
-            the user's own that torch cannot export.
+        UserError: A package is missing, the model is too large for one file, or torch cannot export
+            the user's own model.
     """
     for package in ("onnx", "onnxscript"):
         optional(package, "export")
@@ -85,7 +85,7 @@ def _traced(trained: TrainedModel) -> ExportedProgram:
             reason = reason.partition(" For more information")[0]  # how to debug torch
             raise UserError(
                 f"{trained.model.settings.architecture} cannot be exported with any batch and "
-                f"time ({reason}); export it by your own code, from the parameters in "
+                f"time ({reason}); export it with your own code, from the parameters in "
                 "model.safetensors"
             ) from error
         raise
@@ -97,7 +97,7 @@ def _dimensions(trained: TrainedModel) -> dict[int, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what the exporters say about themselves."""
+    """Suppress the log output of the exporters."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

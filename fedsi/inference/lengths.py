@@ -1,12 +1,11 @@
-"""Evaluation at sequence lengths other than that of training.
+"""Evaluation at sequence lengths other than the training length.
 
 A sentence of the protocol is a list of pairs (input, target): ``(bos, w1), (w1, w2), ...`` up to
-``(wn, eos)``. A client's sentences are packed in their order: a sequence takes whole sentences
-while their pairs fit. A sentence that is longer than a sequence, which happens only below the
-length of training, is cut. So every length asks for the same targets, each with all of its sentence
-before it; longer sequences add the sentences before that. The model meets no token that it was not
-trained on: as in training ``bos`` stands before each sentence's first word and is never a target,
-and ``eos`` is never an input.
+``(wn, eos)``. A client's sentences are packed in order: a sequence takes whole sentences while
+their pairs fit. A sentence longer than a sequence, which occurs only below the training length, is
+split. So every length has the same targets, each preceded by all of its sentence; longer sequences
+add the sentences before it. No token appears in a role that it did not have in training: ``bos``
+precedes each sentence's first word and is never a target, and ``eos`` is never an input.
 """
 
 from collections.abc import Iterator
@@ -22,19 +21,19 @@ from fedsi.models.parameters import Parameters
 from fedsi.tasks.task import Batch, Counts, Task
 
 POSITIONS = 1280
-"""Positions of a batch, as in evaluation sentence by sentence: 64 sequences of 20."""
+"""Positions per batch, as in evaluation sentence by sentence: 64 sequences of 20."""
 
 
 def fill_sequences(task: Task, examples: Tokens, length: int) -> Batch:
-    """Pack a client's sentences.
+    """Pack a client's sentences into sequences.
 
     Args:
         task: The task.
         examples: ``[examples, time + 1]``, rows of the protocol.
-        length: Pairs of a sequence.
+        length: Largest number of pairs in a sequence.
 
     Returns:
-        ``[sequences, longest]``, the longest being at most the length asked for.
+        ``[sequences, longest]``, where ``longest`` is at most ``length``.
     """
     pieces = list(_pieces(task.batch(examples), length))
     places = _places([len(piece) for piece in pieces], length)
@@ -47,7 +46,7 @@ def fill_sequences(task: Task, examples: Tokens, length: int) -> Batch:
 
 
 def _pieces(batch: Batch, length: int) -> Iterator[Tokens]:
-    """Yield each sentence's pairs, ``[pairs, 2]``, cut where they are more than a sequence's."""
+    """Yield each sentence's pairs, ``[pairs, 2]``, split into pieces of at most ``length``."""
     for asked, *pair in zip(batch.asked, batch.inputs, batch.targets, strict=True):
         pairs = np.stack(pair, -1)[asked]
         for start in range(0, len(pairs), length):
@@ -55,7 +54,7 @@ def _pieces(batch: Batch, length: int) -> Iterator[Tokens]:
 
 
 def _places(sizes: list[int], length: int) -> list[tuple[int, int]]:
-    """Return the sequence of each piece and its start in it."""
+    """Return the sequence and the start of each piece."""
     places = []
     row, filled = 0, 0
     for size in sizes:
@@ -74,18 +73,18 @@ def evaluate_sequences(
     unigram: Tensor,
     trained_length: int,
 ) -> tuple[Counts, Counts]:
-    """Count what a task counts of a client's packed sentences.
+    """Compute a task's counts on a client's packed sentences.
 
     Args:
         task: The task.
         model: The model's functions.
         parameters: Named tensors without client axis.
-        sequences: What ``fill_sequences`` returned.
+        sequences: The result of ``fill_sequences``.
         unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
         trained_length: Positions of a sequence in training.
 
     Returns:
-        Counts over all targets, and over those at positions that no sequence in training had.
+        Counts over all targets, and over targets at positions beyond those of training.
 
     Raises:
         UserError: The sequences are longer than the model's learned positions.

@@ -1,7 +1,7 @@
-"""Reading a text word by word, knowing at each place what the model expects next.
+"""Reading of a text word by word, with the model's prediction at each position.
 
-A text is read as the protocol lays it out: ``bos`` and then its words. What has been read is kept
-in a ``Reading``, so that one more word costs one step of the model, however long the text is.
+A text is laid out as in training: ``bos`` and then its words. A ``Reading`` keeps the model's
+memory, so one more word costs one step of the model, however long the text is.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from fedsi.models.parameters import Parameters
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model, its parameters, and what its token ids stand for."""
+    """A model, its parameters and its vocabulary."""
 
     model: Model
     parameters: Parameters
@@ -28,27 +28,27 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Reading:
-    """What has been read; it stays as it is when reading goes on, so a text may fork."""
+    """The state after reading some tokens. It is immutable, so a text may branch."""
 
     tokens: tuple[int, ...]
-    """``bos`` and the words."""
+    """``bos`` and the words read."""
     memory: Memory
     log_probabilities: Tensor
-    """Of each id to come next, float64 ``[vocabulary]``."""
+    """Log probability of each id as the next token, float64 ``[vocabulary]``."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A word that may come next."""
+    """A possible next word."""
 
     word: str
-    """Of sub-words what the text goes on with; one that begins a word begins with a space."""
+    """Text of the token; with sub-words, one that begins a word begins with a space."""
     token: int
     probability: float
 
 
 def begin(trained: TrainedModel) -> Reading:
-    """Return the reading of a text without words yet."""
+    """Return the reading of an empty text."""
     return _read(trained, (), [], (BOS,))
 
 
@@ -56,19 +56,19 @@ def read_text(trained: TrainedModel, text: str) -> Reading:
     """Read the beginning of a text.
 
     Raises:
-        UserError: It has no word, or more than the model has learned positions.
+        UserError: It has no word, or more tokens than the model has learned positions.
     """
     tokens = trained.vocabulary.encode(text)
     if not tokens:
-        raise UserError(f"there is no word in the text {text!r}; give one word at least")
+        raise UserError(f"there is no word in the text {text!r}; give at least one word")
     return read_more(trained, begin(trained), tokens)
 
 
 def read_more(trained: TrainedModel, reading: Reading, tokens: Sequence[int]) -> Reading:
-    """Read tokens that follow; a user's own model, which keeps no memory, reads all anew.
+    """Read more tokens. A user's own model keeps no memory and reads the whole text again.
 
     Raises:
-        UserError: More tokens in all than the model has learned positions.
+        UserError: There are more tokens in total than the model has learned positions.
     """
     return _read(trained, reading.tokens, reading.memory, tuple(tokens))
 
@@ -83,16 +83,15 @@ def _read(
         if not logits.isfinite().all():
             raise UserError(
                 "the model's predictions are not numbers, as after a run that diverged; train it "
-                "anew with a lower learning rate"
+                "again with a lower learning rate"
             )
         return Reading(before + tokens, memory, logits.log_softmax(-1))
 
 
 def candidates(trained: TrainedModel, reading: Reading, count: int) -> list[Candidate]:
-    """Return the likeliest next words, the likeliest first; special tokens are no words.
+    """Return the most likely next words, most likely first, without special tokens.
 
-    Their probabilities are the model's own: over all words, and with those of the special tokens,
-    they add up to one.
+    Their probabilities are the model's: they sum to one over all words and special tokens.
     """
     scores = reading.log_probabilities[FIRST_WORD:]
     best = scores.topk(min(count, len(scores)))

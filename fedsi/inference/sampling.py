@@ -1,4 +1,4 @@
-"""Writing on: words drawn one after the other from what the model expects."""
+"""Text generation: words drawn one after the other from the model's distribution."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from fedsi.seeds import Purpose, generator
 
 @dataclass(frozen=True)
 class Written:
-    """What was drawn."""
+    """A generated continuation."""
 
     tokens: tuple[int, ...]
     """The words' ids."""
@@ -28,19 +28,19 @@ def write_on(
     most: int | None,
     seed: int,
 ) -> Written:
-    """Draw the words that follow, a pure function of the arguments.
+    """Draw the words that follow; a pure function of the arguments.
 
     Probabilities are raised to the power 1/temperature. ``pad``, ``bos`` and ``oov`` are never
-    drawn: they are no words. Where the model's learned positions end, so does the text.
+    drawn, because they are not words. The text ends at the model's last learned position.
 
     Args:
         trained: The model.
-        reading: What has been read.
-        length: The most words to draw; ``eos`` ends the text before.
-        temperature: 1 draws as the model expects, less makes the likely words likelier.
-        most: Draw from this many likeliest ones only (Fan et al., arXiv 1805.04833); None for all.
-        seed: Everything random follows from it.
-
+        reading: The text so far.
+        length: Largest number of words to draw; ``eos`` ends the text earlier.
+        temperature: 1 samples the model's distribution; less favours likely words.
+        most: Number of most likely words to draw from (Fan et al., arXiv 1805.04833), or None for
+            all.
+        seed: The seed of all draws.
     """
     uniform = generator(seed, Purpose.WRITING)
     words: list[int] = []
@@ -52,15 +52,15 @@ def write_on(
         words.append(token)
         if len(reading.tokens) == trained.model.longest:
             break
-        if len(words) < length:  # nobody asks what follows the last one
+        if len(words) < length:  # the prediction after the last word is not needed
             reading = read_more(trained, reading, [token])
     return Written(tuple(words), ended=False)
 
 
 def _draw(scores: np.ndarray[tuple[int], np.dtype[np.float64]], most: int | None, at: float) -> int:
-    """Return the id whose share of the line from 0 to 1 holds a place on it."""
+    """Return the id whose interval of the cumulative distribution contains ``at``."""
     allowed = np.append(EOS, np.arange(FIRST_WORD, len(scores)))
-    # Stable, so that among equals the lower id comes first.
+    # The sort is stable, so equal scores are ordered by id.
     order = allowed[np.argsort(-scores[allowed], kind="stable")][:most]
     weights = np.exp(scores[order] - scores[order[0]])
     line = np.cumsum(weights)

@@ -1,6 +1,6 @@
-"""Causal self-attention of several heads, by softmax or by ReLU; no biases.
+"""Causal multi-head self-attention with softmax or ReLU weights, without biases.
 
-With ``q = x W_q``, ``k = x W_k``, ``v = x W_v`` cut into heads of size d, and b a position bias::
+With ``q = x W_q``, ``k = x W_k``, ``v = x W_v`` split into heads of size d, and b a position bias::
 
     s(i, j) = q_i . k_j / sqrt(d) + b(i, j)                            for j <= i
     softmax:  a(i, j) = exp s(i, j) / sum_{l <= i} exp s(i, l)
@@ -18,7 +18,7 @@ SMALLEST_SUM = 1e-12
 
 
 def softmax_weights(scores: Tensor, visible: Tensor) -> Tensor:
-    """Return the attention weights.
+    """Return the softmax attention weights.
 
     Args:
         scores: ``[..., m, n]``.
@@ -28,7 +28,7 @@ def softmax_weights(scores: Tensor, visible: Tensor) -> Tensor:
 
 
 def relu_weights(scores: Tensor, visible: Tensor) -> Tensor:
-    """Return the attention weights, as ``softmax_weights``; they add up to 1 or are all 0."""
+    """Return the ReLU attention weights, as ``softmax_weights``; a row sums to 1 or is all 0."""
     positive = scores.relu() * visible
     return positive / positive.sum(-1, keepdim=True).clamp_min(SMALLEST_SUM)
 
@@ -42,15 +42,15 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 def attend(
     queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, visible: Tensor, *, si: bool
 ) -> Tensor:
-    """Return what each query gathers.
+    """Return the weighted sum of the values for each query.
 
     Args:
         queries: ``[*, batch, heads, m, head size]``.
         keys: ``[*, batch, heads, n, head size]``.
-        values: As ``keys``.
+        values: ``[*, batch, heads, n, head size]``.
         bias: Added to the scores, ``[*, heads, m, n]``, with or without the client axis.
         visible: Whether a query may see a key, ``[m, n]``.
-        si: ReLU in place of softmax.
+        si: Whether to use ReLU instead of softmax.
 
     Returns:
         ``[*, batch, m, size]``, heads side by side.
@@ -63,5 +63,5 @@ def attend(
 
 
 def causal(queries: Tensor, keys: Tensor) -> Tensor:
-    """Return whether a query at a position may see a key at one, ``[m, n]``."""
+    """Return whether each query position may see each key position, ``[m, n]``."""
     return keys <= queries[:, None]

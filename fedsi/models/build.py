@@ -1,4 +1,4 @@
-"""The model that an experiment names."""
+"""Construction of the model that an experiment names."""
 
 from fedsi.experiment import Experiment
 from fedsi.models.model import Model
@@ -15,7 +15,7 @@ def build_model(experiment: Experiment, vocabulary_size: int) -> Model:
         vocabulary_size: Number of token ids, special tokens included.
 
     Raises:
-        UserError: The experiment names a factory of the user's, and it or its module cannot be
+        UserError: The experiment names a user's factory, and the factory or its module cannot be
             used.
     """
     settings = experiment.model

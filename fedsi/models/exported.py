@@ -1,4 +1,4 @@
-"""A model's function as a module of PyTorch, which its exporters take."""
+"""A model's function as a PyTorch module, as required by PyTorch's exporters."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,11 @@ from fedsi.models.parameters import Parameters
 
 
 class Exported(nn.Module):
-    """The function that is exported: tokens, int64 ``[batch, time]``, to logits.
+    """The function to export: tokens, int64 ``[batch, time]``, to logits.
 
     Args:
         function: Returns logits, ``[batch, time, vocabulary]``, for parameters and tokens.
-        parameters: Its parameters.
+        parameters: The model's parameters.
     """
 
     def __init__(

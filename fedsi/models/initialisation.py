@@ -1,4 +1,4 @@
-"""Initial parameters, a pure function of the seed."""
+"""Initial parameters as a pure function of the seed."""
 
 from torch import Tensor
 
@@ -10,14 +10,14 @@ MOST_PARAMETERS = 10**9
 
 
 def initial_parameters(model: Model, seed: int) -> Tensor:
-    """Draw the parameters of round zero.
+    """Draw the initial parameters.
 
     Returns:
         The flat vector, float32 ``[parameters]``.
 
     Raises:
-        UserError: The model is far too large for any device, or a user's model cannot be drawn
-            again.
+        UserError: The model is too large for any device, or a user's model does not draw the same
+            parameters again.
     """
     if model.layout.size > MOST_PARAMETERS:
         raise UserError(

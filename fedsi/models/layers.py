@@ -1,4 +1,4 @@
-"""Layers that all architectures share; parameters are passed in and may have a client axis."""
+"""Layers shared by all architectures. Parameters are passed in and may have a client axis."""
 
 import math
 
@@ -14,7 +14,7 @@ from fedsi.models.parameters import Parameters
 Array = NDArray[np.float64]
 
 SMALLEST_SQUARE = 1e-12
-"""Below it a word's mean square counts as this, so that a vector of zeros stays zero."""
+"""Lower bound of a word vector's mean square, so that a vector of zeros stays zero."""
 
 EMBEDDING_RANGE = {"default": 0.5, "paper": 0.05}
 
@@ -38,13 +38,13 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def embed(settings: ModelSettings, parameters: Parameters, inputs: Tensor) -> Tensor:
-    """Return the words' vectors, ``[*, batch, time, embedding]``, for ids ``[*, batch, time]``."""
+    """Return word vectors, ``[*, batch, time, embedding]``, for ids ``[*, batch, time]``."""
     vectors = _look_up(parameters["embedding"], inputs)
     return rms_normalise(vectors) if settings.embedding_normalisation == "rms" else vectors
 
 
 def output_logits(settings: ModelSettings, parameters: Parameters, states: Tensor) -> Tensor:
-    """Return ``[*, batch, time, vocabulary]`` for what the output layer sees of each position."""
+    """Return the logits ``[*, batch, time, vocabulary]`` for the output layer's inputs."""
     weight = (
         parameters["embedding"].transpose(-1, -2)
         if settings.tied_output

@@ -1,4 +1,4 @@
-"""What training and evaluation ask of a model: functions of parameters that are passed in."""
+"""The interface of a model: functions of parameters that are passed in."""
 
 from typing import Protocol
 
@@ -9,8 +9,9 @@ from fedsi.experiment import ModelSettings
 from fedsi.models.parameters import Layout, Parameters
 
 Memory = list[tuple[Tensor, ...]]
-"""What a model keeps of the words before: state and cell, keys and values of each block, or the
-words themselves; empty before the first word."""
+"""A model's memory of the words before: state and cell, keys and values of each block, or the words
+themselves. Empty before the first word.
+"""
 
 
 class Model(Protocol):
@@ -28,17 +29,17 @@ class Model(Protocol):
 
     @property
     def longest(self) -> int | None:
-        """The most tokens that the model can read; None for any number."""
+        """The largest number of tokens that the model can read, or None for any number."""
         ...
 
     @property
     def layout(self) -> Layout:
-        """Names and shapes of the parameters that are trained."""
+        """Names and shapes of the trained parameters."""
         ...
 
     @property
     def frozen(self) -> Parameters:
-        """Parameters that are not trained, by name: a part of the model as its equations are."""
+        """Fixed parameters by name. They are part of the model's function and are not trained."""
         ...
 
     def draw(self, rng: np.random.Generator) -> Tensor:
@@ -52,24 +53,24 @@ class Model(Protocol):
     def continued(
         self, parameters: Parameters, inputs: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
-        """Return the features of words that follow those of a memory, and it with them."""
+        """Return the features of words that continue a memory, and the extended memory."""
         ...
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
-        """Return ``[targets, vocabulary]`` for some positions' features ``[targets, *]``."""
+        """Return ``[targets, vocabulary]`` for the features ``[targets, *]`` of some positions."""
         ...
 
     def exported(self, parameters: Parameters) -> nn.Module:
-        """Return the function of tokens, ``[batch, time]``, to logits, to export it."""
+        """Return the function from tokens, ``[batch, time]``, to logits as a module for export."""
         ...
 
 
 def all_parameters(model: Model, flat: Tensor) -> Parameters:
-    """Return a model's parameters by name, those that are not trained last.
+    """Return a model's parameters by name, trained ones first.
 
     Args:
         model: The model.
-        flat: The trained ones, ``[parameters]``.
+        flat: The trained parameters, ``[parameters]``.
     """
     return {**model.layout.views(flat), **model.frozen}
 

@@ -1,4 +1,4 @@
-"""All parameters of a model as one flat vector, and their names and shapes within it."""
+"""A model's parameters as one flat vector, with their names and shapes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Parameters = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each parameter lies in the flat vector, in the order given."""
+    """The place of each parameter in the flat vector, in the given order."""
 
     shapes: dict[str, tuple[int, ...]]
 
@@ -24,13 +24,13 @@ class Layout:
         return sum(prod(shape) for shape in self.shapes.values())
 
     def views(self, flat: Tensor) -> Parameters:
-        """Cut a flat vector into named views; nothing is copied.
+        """Split a flat vector into named views; nothing is copied.
 
         Args:
-            flat: ``[size]`` or, one row a client, ``[clients, size]``.
+            flat: ``[size]``, or ``[clients, size]`` with a client axis.
 
         Returns:
-            Tensors of the layout's shapes, behind the client axis where there is one.
+            Tensors of the layout's shapes, after the client axis if there is one.
         """
         sizes = [prod(shape) for shape in self.shapes.values()]
         pieces = flat.split(sizes, dim=-1)
@@ -41,7 +41,7 @@ class Layout:
 
 
 def drawn(layout: Layout, draw: Callable[[str, tuple[int, ...]], NDArray[np.float64]]) -> Tensor:
-    """Return the flat vector, float32 ``[parameters]``, of parameters drawn one after another.
+    """Draw parameters one after the other and return the flat vector, float32 ``[parameters]``.
 
     Args:
         layout: Names and shapes.

@@ -1,24 +1,25 @@
 """Recurrent language models: embedding, cell, optional projection, output layer.
 
-A cell is given ``a = W x + b + U s`` for the word's vector x and the state s before it, cut into
-gates. With ``gate`` and ``squash`` standing for sigmoid and tanh (CIFG), or for their
+A cell receives ``a = W x + b + U s``, where x is the word's vector and s the state before it, split
+into gates. With ``gate`` and ``squash`` standing for sigmoid and tanh (CIFG), or for their
 max-normalised replacements (SI-CIFG), a step is::
 
     f = gate(a_f)      o = gate(a_o)      g = squash(a_g)
     c' = f * c + (1 - f) * g              h' = o * squash(c')
 
-The LSTM has a gate of its own for the candidate, ``i = sigmoid(a_i)``, and
-``c' = f * c + i * g``. The state is h', or ``h' P`` with a recurrent projection P.
+The LSTM has a separate input gate for the candidate, ``i = sigmoid(a_i)``, and ``c' = f * c + i *
+g``. The state is h', or ``h' P`` with a recurrent projection P.
 
-The GRU keeps h itself. With its gates z (keep) and r (reset), and the candidate's two terms apart::
+The GRU keeps h itself. With gates z (keep) and r (reset), and the two terms of the candidate kept
+separate::
 
     z = sigmoid(a_z)      r = sigmoid(a_r)      g = tanh(W_g x + b_g + r * U_g s)
     h' = z * h + (1 - z) * g
 
-The kernels start as in the Stack Overflow baseline of Reddi et al. (arXiv 2003.00295): recurrent
-kernel orthogonal, input kernel He normal, dense layers Glorot uniform. What differs is the scale
-of the embeddings, which decides how well the scale-invariant cell trains: after max-normalisation
-a recurrent pre-activation that dominates the input's is blown up again at every step.
+Weights are initialised as in the Stack Overflow baseline of Reddi et al. (arXiv 2003.00295):
+recurrent kernel orthogonal, input kernel He normal, dense layers Glorot uniform. The scale of the
+embeddings differs, because it decides how well the scale-invariant cell trains: if the recurrent
+pre-activation dominates the input's, max-normalisation amplifies it at every step.
 
 Sources: Greff et al., "LSTM: A Search Space Odyssey" (arXiv 1503.04069) for the coupled input and
 forget gate; Cho et al. (arXiv 1406.1078) for the GRU, whose reset gate acts after the product as in
@@ -48,7 +49,8 @@ from fedsi.models.parameters import Layout, Parameters, drawn
 
 GATES = 3
 """Gates of a coupled cell, side by side in its weights: forget, output, candidate. The LSTM's input
-gate comes after them."""
+gate follows.
+"""
 
 SMALLEST_MAXIMUM = 1e-12
 FORGET_BIAS = {"default": 1.0, "paper": 0.0}
@@ -57,9 +59,9 @@ FORGET_BIAS = {"default": 1.0, "paper": 0.0}
 def max_normalise(x: Tensor) -> Tensor:
     """Divide by the largest magnitude along the last axis: ``MaxN(x)_i = x_i / max_j |x_j|``.
 
-    The divisor is clamped from below, so a row of zeros stays zero instead of becoming 0/0; away
-    from there the result is exactly invariant to the scale of ``x``. The gradient flows through
-    the maximum.
+    The divisor is clamped from below, so a row of zeros stays zero instead of becoming 0/0. Above
+    the clamp the result is exactly invariant to the scale of ``x``. The gradient flows through the
+    maximum.
     """
     return x / x.abs().amax(-1, keepdim=True).clamp_min(SMALLEST_MAXIMUM)
 
@@ -71,17 +73,17 @@ def max_normalised_relu(x: Tensor) -> Tensor:
 
 
 def cifg(inputs: Tensor, fed_back: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Take a step of the LSTM whose forget and input gate are coupled.
+    """Compute one step of the LSTM with coupled forget and input gates.
 
-    No shape in here depends on the batch, which the exporter of ONNX asks of the body of a loop.
+    No shape in this function depends on the batch, as the ONNX exporter requires of a loop body.
 
     Args:
         inputs: ``W x + b``, ``[*, batch, gates hidden]``.
         fed_back: ``U s``, of the same shape.
-        cell: What the cell keeps, ``[*, batch, hidden]``.
+        cell: The cell state, ``[*, batch, hidden]``.
 
     Returns:
-        The hidden state and what the cell keeps, ``[*, batch, hidden]`` each.
+        The hidden state and the new cell state, ``[*, batch, hidden]`` each.
     """
     size = cell.shape[-1]
     gates, candidate = (inputs + fed_back).split([2 * size, size], -1)
@@ -91,14 +93,14 @@ def cifg(inputs: Tensor, fed_back: Tensor, cell: Tensor) -> tuple[Tensor, Tensor
 
 
 def si_cifg(inputs: Tensor, fed_back: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Take a step of the scale-invariant CIFG; arguments and result as of ``cifg``."""
+    """Compute one step of the scale-invariant CIFG; arguments and result as in ``cifg``."""
     forget, output, candidate = (inputs + fed_back).chunk(3, -1)
     cell = torch.lerp(max_normalise(candidate), cell, max_normalised_relu(forget))
     return max_normalised_relu(output) * max_normalise(cell), cell
 
 
 def lstm(inputs: Tensor, fed_back: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Take a step of the LSTM; arguments and result as of ``cifg``."""
+    """Compute one step of the LSTM; arguments and result as in ``cifg``."""
     size = cell.shape[-1]
     gates, candidate, enter = (inputs + fed_back).split([2 * size, size, size], -1)
     forget, output = gates.sigmoid().chunk(2, -1)
@@ -107,7 +109,7 @@ def lstm(inputs: Tensor, fed_back: Tensor, cell: Tensor) -> tuple[Tensor, Tensor
 
 
 def gru(inputs: Tensor, fed_back: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Take a step of the GRU; arguments and result as of ``cifg``, what it keeps being h."""
+    """Compute one step of the GRU; arguments and result as in ``cifg``. Its cell state is h."""
     sizes = [2 * hidden.shape[-1], hidden.shape[-1]]
     gates, candidate = inputs.split(sizes, -1)
     fed_to_gates, fed_to_candidate = fed_back.split(sizes, -1)
@@ -119,12 +121,12 @@ def gru(inputs: Tensor, fed_back: Tensor, hidden: Tensor) -> tuple[Tensor, Tenso
 
 @dataclass(frozen=True)
 class Cell:
-    """One recurrent cell."""
+    """A recurrent cell."""
 
     step: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-    """As ``cifg``."""
+    """The step function, with the signature of ``cifg``."""
     gates: int = GATES
-    """Number of gates, side by side in the weights; the first says what is kept."""
+    """Number of gates, side by side in the weights; the first controls what is kept."""
 
 
 CELLS = {
@@ -148,16 +150,16 @@ def recurrence(
     """Run a cell over a batch of sequences.
 
     Args:
-        cell: Which one.
-        inputs: ``[*, batch, time, embedding]``, the star being an optional client axis.
+        cell: The cell.
+        inputs: ``[*, batch, time, embedding]``; the star is an optional client axis.
         kernel: W, ``[*, embedding, gates hidden]``.
-        recurrent: U, ``[*, state, gates hidden]``; the state is the hidden one or its projection.
+        recurrent: U, ``[*, state, gates hidden]``; the state is the hidden state or its projection.
         bias: b, ``[*, gates hidden]``.
-        projection: P, ``[*, hidden, state]``; None for a state that is the hidden one.
-        before: State, and what the cell keeps, to start from; None for zeros.
+        projection: P, ``[*, hidden, state]``, or None if the state is the hidden state.
+        before: Initial state and cell state, or None for zeros.
 
     Returns:
-        The states, ``[*, batch, time, state]``, and the last state and what the cell keeps.
+        The states, ``[*, batch, time, state]``, and the last state and cell state.
     """
     projected = dense(inputs, kernel, bias)
     sizes = recurrent.shape[-2], recurrent.shape[-1] // cell.gates
@@ -178,8 +180,8 @@ def exportable_recurrence(
     bias: Tensor,
     projection: Tensor | None = None,
 ) -> Tensor:
-    """Return the states of ``recurrence`` by a loop that can be exported, without client axis."""
-    # Few programs export, and the import takes a while.
+    """Return the states of ``recurrence`` using a loop that can be exported; no client axis."""
+    # Imported here because few programs export, and the import is slow.
     from torch._higher_order_ops.scan import scan  # noqa: PLC0415
 
     projected = dense(inputs, kernel, bias)
@@ -190,7 +192,7 @@ def exportable_recurrence(
         state, kept = before
         hidden, kept = cell.step(word, state @ recurrent, kept)
         state = hidden if projection is None else hidden @ projection
-        return (state, kept.clone()), state.clone()  # a loop's results may not share memory
+        return (state, kept.clone()), state.clone()  # results of a loop must not share memory
 
     _, states = scan(step, start, projected.transpose(0, 1))
     result: Tensor = states.transpose(0, 1)
@@ -199,9 +201,9 @@ def exportable_recurrence(
 
 @dataclass(frozen=True)
 class Recurrent:
-    """The model's functions; its parameters are always passed in.
+    """The functions of a recurrent model. Its parameters are always passed in.
 
-    Every parameter may carry a leading client axis, and then so do inputs and results.
+    Every parameter may have a leading client axis; inputs and results then have it too.
 
     Args:
         settings: Architecture and sizes.
@@ -211,7 +213,7 @@ class Recurrent:
     settings: ModelSettings
     vocabulary_size: int
     longest: int | None = None
-    """Any number of tokens can be read."""
+    """None: any number of tokens can be read."""
 
     @property
     def cell(self) -> Cell:
@@ -220,7 +222,7 @@ class Recurrent:
 
     @property
     def frozen(self) -> Parameters:
-        """No parameters: all are trained."""
+        """No parameters, because all are trained."""
         return {}
 
     @property
@@ -282,7 +284,7 @@ class Recurrent:
             inputs: Token ids, ``[*, batch, time]``.
 
         Returns:
-            ``[*, batch, time, state]``, the state being the hidden one or, with a recurrent
+            ``[*, batch, time, state]``; the state is the hidden state or, with a recurrent
             projection, of the embedding size.
         """
         return self.continued(parameters, inputs, [])[0]
@@ -290,12 +292,12 @@ class Recurrent:
     def continued(
         self, parameters: Parameters, inputs: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
-        """Return the features of words that follow those of a memory, and the memory with them.
+        """Return the features of words that continue a memory, and the extended memory.
 
         Args:
-            parameters: As for ``features``.
-            inputs: As for ``features``, at least one word of each sentence.
-            memory: What was returned for the words before; it stays as it is.
+            parameters: Same as in ``features``.
+            inputs: Same as in ``features``; at least one word of each sentence.
+            memory: The memory returned for the words before; it is not modified.
         """
         states, last = recurrence(
             self.cell,
@@ -322,7 +324,7 @@ class Recurrent:
             features: ``[*, batch, time, state]``, or ``[targets, state]`` without client axis.
 
         Returns:
-            As ``features`` with the vocabulary as the last axis.
+            The shape of ``features`` with the vocabulary as the last axis.
         """
         single = features.dim() == 2
         states = features.unsqueeze(0) if single else features
@@ -332,7 +334,7 @@ class Recurrent:
         return logits.squeeze(0) if single else logits
 
     def exported(self, parameters: Parameters) -> nn.Module:
-        """Return the function of tokens to logits, to export it."""
+        """Return the function from tokens to logits as a module for export."""
 
         def logits(named: Parameters, tokens: Tensor) -> Tensor:
             vectors = embed(self.settings, named, tokens)
@@ -343,7 +345,7 @@ class Recurrent:
 
 
 def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return ``[state, gates hidden]`` with orthonormal rows, as one wide orthogonal kernel."""
+    """Return ``[state, gates hidden]`` with orthonormal rows: one wide orthogonal kernel."""
     q, r = np.linalg.qr(rng.normal(size=shape[::-1]))
     columns: Array = q * np.sign(np.diag(r))
     return columns.T

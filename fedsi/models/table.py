@@ -1,4 +1,4 @@
-"""The table of architectures, ``model.architecture``: a new one is its file and an entry here.
+"""The table of architectures, ``model.architecture``. A new one is a file and an entry here.
 
 Modules are named, not imported, so that an experiment can be validated without loading PyTorch.
 """
@@ -32,27 +32,28 @@ class Architecture:
     """A model family."""
 
     build: str
-    """Import path of what returns a ``Model`` for settings and vocabulary size, or of a user's
-    factory."""
+    """Import path of a function that returns a ``Model`` for settings and vocabulary size, or of a
+    user's factory.
+    """
     keys: frozenset[str]
-    """The keys ``model.*`` that it uses, besides ``architecture``."""
+    """The keys ``model.*`` that it uses, apart from ``architecture``."""
     label: str
-    """What reports call it."""
+    """Its name in reports."""
     colour: str
-    """The colour of its lines."""
+    """The colour of its lines in figures."""
     check: "Callable[[ModelSettings], None] | None" = None
-    """Raises ``ValueError`` if its settings contradict each other."""
+    """Raises ``ValueError`` if the settings contradict each other."""
     by_hand: str | None = None
-    """Import path of the compiled pass that has its gradient by hand; None for autograd."""
+    """Import path of the compiled pass with a gradient written by hand; None for autograd."""
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Values of ``client.precision`` that it can be trained with."""
+        """Values of ``client.precision`` that it supports."""
         return ("float32", "bfloat16") if self.by_hand else ("float32",)
 
 
 def load(path: str) -> Any:
-    """Import what an import path ``module:name`` names."""
+    """Return the object that an import path ``module:name`` names."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -76,7 +77,7 @@ def check_recurrent(settings: "ModelSettings") -> None:
     if settings.scale_invariance == "attention":
         raise ValueError(
             "model.scale_invariance=attention contradicts model.architecture="
-            f"{settings.architecture}, which takes cell or full or none; parts of a Transformer "
+            f"{settings.architecture}, which allows cell, full or none; parts of a Transformer "
             "are chosen with architecture transformer"
         )
 
@@ -89,7 +90,7 @@ def check_transformer(settings: "ModelSettings") -> None:
     ):
         raise ValueError(
             f"model.scale_invariance={settings.scale_invariance} contradicts model.architecture="
-            "si_transformer, which takes full or none; parts of a Transformer are chosen with "
+            "si_transformer, which allows full or none; parts of a Transformer are chosen with "
             "architecture transformer"
         )
     if settings.embedding_size % settings.heads:
@@ -100,7 +101,7 @@ def check_transformer(settings: "ModelSettings") -> None:
     size = settings.embedding_size // settings.heads
     if settings.positions == "rotary" and size % 2:
         raise ValueError(
-            f"model.positions=rotary turns pairs and needs an even head size, not {size} "
+            f"model.positions=rotary rotates pairs and needs an even head size, not {size} "
             "(model.embedding_size / model.heads); change one of them"
         )
     if settings.has_scale_invariant_cell and settings.activation != "relu":
@@ -145,7 +146,7 @@ ARCHITECTURES = {
 
 
 def architecture(name: str) -> Architecture:
-    """Return the entry of a name; a user's own model, an import path, is called by it.
+    """Return the entry of a name. A user's own model is named by its import path.
 
     Raises:
         KeyError: There is no such architecture.

@@ -1,12 +1,12 @@
-"""Small causal Transformers, and their scale-invariant variant, as functions of their parameters.
+"""Small causal Transformers and their scale-invariant variant, as functions of parameters.
 
-A block adds to the stream x, with N a layer norm::
+A block updates the stream x, with N a layer norm::
 
     x <- x + attention(N(x))
     x <- x + activation(N(x) W_1) W_2
 
-and the output layer sees ``N(x)`` after the last block. There are no biases but those of the norms
-and of the output layer. What ``model.scale_invariance`` switches:
+and the output layer reads ``N(x)`` after the last block. Only the norms and the output layer have
+biases. ``model.scale_invariance`` selects:
 
 =============  =======================  ====================  ==========================
 value          attention                layer norms           activation
@@ -17,34 +17,36 @@ attention      ReLU over its row sum    with                  ``model.activation
 full           ReLU over its row sum    without               ReLU
 =============  =======================  ====================  ==========================
 
-``transformer`` takes any of the four; ``si_transformer`` is ``transformer`` with ``full``.
+``transformer`` accepts any of the four; ``si_transformer`` is ``transformer`` with ``full``.
 
-What the output does not depend on, so that the loss's gradient is orthogonal to it (a group is
-scaled as a whole by any a > 0, all other parameters kept):
+Invariances: scaling all parameters of one of these groups by any a > 0 leaves the output unchanged,
+so the loss's gradient is orthogonal to the group.
 
 * With ReLU attention and no position bias, or rotary positions (q and k stay linear in their
   weights): each ``query`` and each ``key`` alone, of each block, head by head.
 * With ReLU attention and a bias that is linear in some parameters (T5's table; weight and bias of
-  the last layer of FIRE): those and every block's ``query`` (or ``key``) together. None of them
-  alone, and nothing with ALiBi or Kerple: ``W_q -> a W_q`` weighs content against position anew.
-  As a grows the bias vanishes. As it falls, T5 and FIRE leave their bias alone, while ALiBi and
-  Kerple, which are never positive, hide all words before its own from a query.
+  the last layer of FIRE): those parameters and every block's ``query`` (or ``key``) together. None
+  of them alone, and nothing with ALiBi or Kerple, because ``W_q -> a W_q`` changes the balance of
+  content and position. As a grows, the bias vanishes. As a falls, the bias alone remains: with T5
+  and FIRE it still selects words, while with ALiBi and Kerple, where it is never positive, a query
+  sees only its own word.
 * With an untied output, embeddings without normalisation and no sinusoidal positions: embeddings,
-  learned positions, every ``attention.output`` and every ``feedforward.outer`` together, for they
-  are the unit of the stream and each part sees the stream normalised. The same with ``value`` in
-  place of ``output`` and, with ReLU, ``inner`` in place of ``outer``.
+  learned positions, every ``attention.output`` and every ``feedforward.outer`` together, because
+  they set the scale of the stream and each part reads the stream normalised. The same holds with
+  ``value`` in place of ``output`` and, with ReLU, ``inner`` in place of ``outer``.
 * With ``model.embedding_normalisation=rms`` and an untied output: each word's vector alone.
 
-Of degree 1 are: the attention's output in ``value`` and in ``output``; the feed-forward part's in
-``outer`` and, with ReLU, in ``inner``; the logits in ``output.weight`` and ``output.bias``.
-Softmax attention has no degree in ``query`` and ``key``, GELU none in ``inner``.
+Homogeneous of degree 1 are: the attention's output in ``value`` and in ``output``; the feed-forward
+part's output in ``outer`` and, with ReLU, in ``inner``; the logits in ``output.weight`` and
+``output.bias``. Softmax attention is not homogeneous in ``query`` and ``key``, nor GELU in
+``inner``.
 
-All matrices start Glorot uniform, layer norms as the identity, and position encodings as their own
-files say. The embeddings start small where the output is tied: a layer norm gives the output layer
-features of size one, and larger embeddings would make it sure of random words.
+Matrices start Glorot uniform, layer norms as the identity, position encodings as their files say.
+Embeddings start small if the output is tied: a layer norm gives the output layer features of size
+one, so larger embeddings would make it confident of random words.
 
-Sources: Vaswani et al. (arXiv 1706.03762); Xiong et al. (arXiv 2002.04745) for norms before the
-parts; Li, Bhojanapalli, Zaheer, Reddi and Kumar (arXiv 2202.00980) for the scale-invariant variant.
+Sources: Vaswani et al. (arXiv 1706.03762); Xiong et al. (arXiv 2002.04745) for pre-norm blocks; Li,
+Bhojanapalli, Zaheer, Reddi and Kumar (arXiv 2202.00980) for the scale-invariant variant.
 """
 
 from dataclasses import dataclass
@@ -76,12 +78,12 @@ ACTIVATIONS = {"relu": torch.relu, "gelu": functional.gelu}
 
 @dataclass(frozen=True)
 class Transformer:
-    """The model's functions; its parameters are always passed in.
+    """The functions of a Transformer. Its parameters are always passed in.
 
-    Every parameter may carry a leading client axis, and then so do inputs and results.
+    Every parameter may have a leading client axis; inputs and results then have it too.
 
     Args:
-        settings: Architecture and sizes; the stream's is ``embedding_size``.
+        settings: Architecture and sizes; ``embedding_size`` is the size of the stream.
         vocabulary_size: Number of token ids, special tokens included.
     """
 
@@ -90,12 +92,12 @@ class Transformer:
 
     @property
     def longest(self) -> int | None:
-        """The most tokens that can be read; None for any number."""
+        """The largest number of tokens that can be read, or None for any number."""
         return self.settings.longest_sequence
 
     @property
     def frozen(self) -> Parameters:
-        """No parameters: all are trained."""
+        """No parameters, because all are trained."""
         return {}
 
     @property
@@ -146,7 +148,7 @@ class Transformer:
         return np.full(shape, 1.0 if name.endswith("norm.scale") else 0.0)
 
     def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
-        """Return what the output layer sees.
+        """Return the inputs of the output layer.
 
         Args:
             parameters: Named tensors, ``[*, ...]``.
@@ -156,20 +158,20 @@ class Transformer:
             ``[*, batch, time, embedding]``.
 
         Raises:
-            UserError: A sequence longer than the learned positions.
+            UserError: A sequence is longer than the learned positions.
         """
         return self.continued(parameters, inputs, [])[0]
 
     def continued(
         self, parameters: Parameters, inputs: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
-        """Return the features of words that follow those of a memory, and it with them.
+        """Return the features of words that continue a memory, and the extended memory.
 
         Args:
-            parameters: As for ``features``.
-            inputs: As for ``features``.
-            memory: Keys and values of all tokens before, ``[*, batch, heads, time, head size]`` of
-                each block; it stays as it is.
+            parameters: Same as in ``features``.
+            inputs: Same as in ``features``.
+            memory: Keys and values of all tokens before, ``[*, batch, heads, time, head size]`` for
+                each block; it is not modified.
         """
         past = memory[0][0].shape[-2] if memory else 0
         check_length(self.settings, past + inputs.shape[-1])
@@ -179,7 +181,7 @@ class Transformer:
         stream = embed(self.settings, parameters, inputs)
         if encoding.embed:
             stream = encoding.embed(parameters, stream, positions)
-        # All blocks share the encoding, so its bias is computed once.
+        # All blocks share the encoding, so the bias is computed once.
         bias = (
             encoding.bias(parameters, positions, keys, self.settings.heads)
             if encoding.bias
@@ -216,9 +218,9 @@ class Transformer:
 
         Args:
             parameters: Named tensors, ``[*, ...]``.
-            prefix: Of the block's attention in their names.
+            prefix: Prefix of the block's attention parameters.
             x: ``[*, batch, time, embedding]``.
-            positions: Of the tokens, ``[time]``, counted from the start of the sequence.
+            positions: Positions of the tokens in the sequence, from 0, ``[time]``.
             bias: ``[*, heads, time, past + time]``.
             before: Keys and values of the past tokens.
 
@@ -254,7 +256,7 @@ class Transformer:
                 axis.
 
         Returns:
-            As ``features`` with the vocabulary as the last axis.
+            The shape of ``features`` with the vocabulary as the last axis.
         """
         single = features.dim() == 2
         states = features.unsqueeze(0) if single else features
@@ -262,17 +264,17 @@ class Transformer:
         return logits.squeeze(0) if single else logits
 
     def exported(self, parameters: Parameters) -> nn.Module:
-        """Return the function of tokens to logits, to export it."""
+        """Return the function from tokens to logits as a module for export."""
         return Exported(
             lambda named, tokens: self.logits(named, self.features(named, tokens)), parameters
         )
 
 
 def layer_norm(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
-    """Centre along the last axis, divide by the standard deviation; scale and shift if they exist.
+    """Centre rows and divide them by their standard deviation; scale and shift if those exist.
 
-    The variance is clamped from below rather than added to, so that away from zero the result is
-    exactly invariant to the scale of ``x``.
+    The variance is clamped from below instead of adding an epsilon, so that above the clamp the
+    result is exactly invariant to the scale of ``x``.
     """
     normal = rms_normalise(x - x.mean(-1, keepdim=True))
     if f"{prefix}.scale" not in parameters:

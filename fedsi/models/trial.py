@@ -1,4 +1,4 @@
-"""Tries out a user's module before the first round: a call or two tell what clients would meet."""
+"""Trial of a user's module before the first round: it must work as clients will use it."""
 
 import torch
 from torch import Tensor
@@ -10,21 +10,23 @@ from fedsi.threads import torch_threads
 
 TRIAL_BATCH = 2
 TRIAL_NOISE = 0.1
-"""Standard deviation of what is added to the parameters of a trial: layers that start at zero would
-hide what is behind them."""
+"""Standard deviation of noise added to the parameters in a trial; without it, layers that start at
+zero would hide the layers behind them.
+"""
 CAUSAL_TOLERANCE = 1e-3
-"""Largest change of a logit by a later token, over the largest logit. Rounding makes some."""
+"""Largest change of a logit by a later token, relative to the largest logit; allows for rounding.
+"""
 
 
 def try_out(model: UserModel, sequence_length: int) -> None:
-    """Refuse a module whose logits are not a function of parameters and earlier tokens alone.
+    """Refuse a module whose logits depend on more than the parameters and earlier tokens.
 
     Args:
-        model: The user's.
-        sequence_length: Longest sequence that it will see.
+        model: The user's model.
+        sequence_length: Length of the longest sequence that it will see.
 
     Raises:
-        UserError: What it does that it should not, and what to use instead.
+        UserError: The module breaks a rule; says which, and what to use instead.
     """
     with torch_threads(1):
         _try_out(model, sequence_length)
@@ -59,7 +61,7 @@ def _try_out(model: UserModel, sequence_length: int) -> None:
 
 
 def _check_history(model: UserModel, flat: Tensor, ids: Tensor, logits: Tensor) -> None:
-    """Refuse logits that know later tokens, or earlier calls."""
+    """Refuse logits that depend on later tokens or earlier calls."""
     later = ids.clone()
     later[:, -1] = (ids[:, -1] + 1) % model.vocabulary_size
     changed = _forward(model, flat, later)
@@ -67,7 +69,7 @@ def _check_history(model: UserModel, flat: Tensor, ids: Tensor, logits: Tensor) 
     if not torch.allclose(again, logits, rtol=0, atol=0, equal_nan=True):
         raise UserError(
             f"{model.path} gives other logits when it is called again with the same tokens; it "
-            "must keep no state from call to call and draw no random numbers"
+            "must keep no state between calls and draw no random numbers"
         )
     difference = (changed - logits)[:, :-1].abs()
     if (difference > CAUSAL_TOLERANCE * logits.abs().max()).any():

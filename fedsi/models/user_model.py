@@ -1,14 +1,14 @@
-"""Models of the user's own: a module, and its parameters as one flat vector.
+"""Custom models: a user's module, with its parameters as one flat vector.
 
-An experiment names a factory by its import path, ``my_package.my_module:factory``. Called with
-the size of the vocabulary, the factory returns a module that takes token ids, int64
-``[batch, time]``, and returns logits, ``[batch, time, vocabulary]``. Every process imports the
-factory itself: only its name travels.
+An experiment names a factory by its import path, ``my_package.my_module:factory``. Called with the
+size of the vocabulary, the factory returns a module that takes token ids, int64 ``[batch, time]``,
+and returns logits, ``[batch, time, vocabulary]``. Every process imports the factory itself: only
+its name is sent.
 
 Clients share nothing but parameters and are trained in any order on any worker, so the logits must
-be a function of parameters and earlier tokens alone. What is not one is refused before the first
-round. Parameters that the module freezes (``requires_grad = False``) and buffers are a part of that
-function: every process makes them anew, under the experiment's seed.
+depend only on parameters and earlier tokens. Other modules are refused before the first round.
+Parameters that the module freezes (``requires_grad = False``) and buffers are part of its function:
+every process builds them itself, under the experiment's seed.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,13 +36,13 @@ KEY = "model.architecture"
 
 @dataclass(frozen=True)
 class UserModel:
-    """The functions of a user's module; its parameters are always passed in.
+    """The functions of a user's module. Its trained parameters are always passed in.
 
     Args:
-        settings: The architecture is the import path of the factory.
+        settings: Model settings; the architecture is the import path of the factory.
         vocabulary_size: Number of token ids, special tokens included.
-        module: The module; of its own parameters only the frozen ones are used.
-        layout: Names and shapes of those that are trained; one that several layers share is there
+        module: The module; only its frozen parameters are used.
+        layout: Names and shapes of the trained parameters; one shared by several layers appears
             once.
     """
 
@@ -59,7 +59,7 @@ class UserModel:
 
     @property
     def frozen(self) -> Parameters:
-        """The parameters that the module does not want to be trained."""
+        """The parameters that the module freezes."""
         named = self.module.named_parameters()
         return {name: p.detach() for name, p in named if not p.requires_grad}
 
@@ -71,7 +71,7 @@ class UserModel:
     def continued(
         self, parameters: Parameters, inputs: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
-        """Return the logits of words that follow those of a memory, by reading all anew.
+        """Return the logits of words that continue a memory, by reading the whole text again.
 
         Raises:
             UserError: The module fails.
@@ -86,10 +86,10 @@ class UserModel:
         return features
 
     def draw(self, rng: np.random.Generator) -> Tensor:
-        """Build the module anew and return its parameters, float32 ``[parameters]``.
+        """Build the module again and return its parameters, float32 ``[parameters]``.
 
         Raises:
-            UserError: The factory draws random numbers that torch's seed does not decide.
+            UserError: The factory draws random numbers that do not follow from torch's seed.
         """
         factory, number = load_factory(self.path), _torch_seed(rng)
         modules = (_build(self.path, factory, self.vocabulary_size, number) for _ in range(2))
@@ -102,7 +102,7 @@ class UserModel:
         return first
 
     def exported(self, parameters: Parameters) -> nn.Module:
-        """Return the module with some parameters; it stays the model's own."""
+        """Return the module with the given parameters; it is the model's own module, not a copy."""
         self.module.load_state_dict(parameters, strict=False)
         return self.module
 
@@ -111,9 +111,9 @@ def load_user_model(settings: ModelSettings, vocabulary_size: int, seed: int) ->
     """Import a factory and build its module.
 
     Args:
-        settings: The architecture is ``my_package.my_module:factory``.
+        settings: Model settings; the architecture is ``my_package.my_module:factory``.
         vocabulary_size: Number of token ids, special tokens included.
-        seed: The experiment's, of which buffers and frozen parameters are a function.
+        seed: The experiment's seed, which determines buffers and frozen parameters.
 
     Raises:
         UserError: There is no such factory, or its module cannot be trained.
@@ -147,7 +147,7 @@ def _torch_seed(rng: np.random.Generator) -> int:
 
 
 def _build(path: str, factory: Factory, vocabulary_size: int, number: int) -> nn.Module:
-    """Call a factory under a seed of torch, whose generator is left as it was."""
+    """Call a factory under a seed of torch; torch's generator is restored afterwards."""
     with torch_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)
         with blamed(f"{path}({vocabulary_size}) failed"):
@@ -182,13 +182,13 @@ def _trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def _constants(module: nn.Module) -> Parameters:
-    """Return what is not trained, by name."""
+    """Return frozen parameters and buffers by name."""
     frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
     return {**frozen, **dict(module.named_buffers())}
 
 
 def _check_constants(path: str, module: nn.Module, again: nn.Module) -> None:
-    """Refuse what is not trained and would differ from process to process."""
+    """Refuse frozen parameters and buffers that would differ between processes."""
     others = _constants(again)
     for name, value in _constants(module).items():
         if name not in others or not torch.equal(value, others[name]):
@@ -201,12 +201,12 @@ def _check_constants(path: str, module: nn.Module, again: nn.Module) -> None:
 
 
 def blamed_call(path: str, shape: Sequence[int]) -> AbstractContextManager[None]:
-    """Say whose module failed on token ids."""
+    """Name the module in errors that it raises on token ids."""
     return blamed(f"{path} failed on token ids int64 {list(shape)}")
 
 
 def blame(model: Model, shape: Sequence[int]) -> AbstractContextManager[None]:
-    """Say whose module failed if it is a user's own."""
+    """Name the module in errors if it is a user's own."""
     imported = model.settings.is_imported
     return blamed_call(model.settings.architecture, shape) if imported else nullcontext()
 

@@ -1,1 +1,1 @@
-"""What is learned: which positions of a row are targets, and how predictions are scored."""
+"""Learning tasks: targets, losses and metrics."""

@@ -1,10 +1,10 @@
-"""The task of a keyboard: to predict each next word of a sentence.
+"""The task of a keyboard: predicting each next word of a sentence.
 
 Counts are kept per client, in float64, and summed in a fixed order; ratios are taken last. Masks
-are on the target only. After the TensorFlow Federated Stack Overflow task: ``accuracy`` counts
-every target but padding; ``no_oov`` leaves out-of-vocabulary targets out; ``no_oov_no_eos`` the
-ends of sentences too, and is the accuracy that papers quote. The prediction is the largest logit
-over the whole vocabulary. ``recall_at_3`` asks whether the word was among the three that a
+apply to the target only, as in TensorFlow Federated's Stack Overflow task: ``accuracy`` counts
+every target but padding; ``no_oov`` excludes out-of-vocabulary targets; ``no_oov_no_eos`` also
+excludes ends of sentences, and is the accuracy that papers quote. The prediction is the largest
+logit over the whole vocabulary. ``recall_at_3`` is the share of words among the three that a
 keyboard would show.
 """
 
@@ -19,7 +19,7 @@ from fedsi.data.protocol import EOS, OOV, Tokens, inputs_and_targets
 from fedsi.tasks.task import FIRST_COLUMNS, Batch, Counts, Task, cross_entropy
 
 SUGGESTIONS = 3
-"""Words that a keyboard shows."""
+"""Number of words that a keyboard shows."""
 
 DIVERGED_LOSS = 1.5
 """A run whose loss exceeds this multiple of the uniform model's, log(vocabulary), has diverged."""
@@ -33,11 +33,11 @@ AT_MOST = {
     "hits_at_3": ("tokens_no_oov_no_eos",),
 }
 COLUMNS = (*FIRST_COLUMNS, *AT_MOST, "loss_no_oov", "unigram_loss")
-"""``unigram_loss`` is that of the training clients' unigram model on the same targets."""
+"""``unigram_loss`` is the loss of the training clients' unigram model on the same targets."""
 
 
 def batch(rows: Tokens) -> Batch:
-    """Return a batch that asks for each token but the first; its arrays are views of the rows.
+    """Return a batch in which every token but the first is a target; arrays are views of ``rows``.
 
     Args:
         rows: ``[batch, time + 1]``, padded at their ends.
@@ -46,7 +46,7 @@ def batch(rows: Tokens) -> Batch:
 
 
 def counts(outputs: Tensor, asked: Batch, unigram: Tensor) -> Counts:
-    """Count targets.
+    """Compute the counts of some outputs.
 
     Args:
         outputs: Logits, ``[targets, vocabulary]``.
@@ -81,27 +81,27 @@ def counts(outputs: Tensor, asked: Batch, unigram: Tensor) -> Counts:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good the predictions of some clients' words are. What has no target is NaN."""
+    """Quality of the word predictions for some clients. Metrics without any target are NaN."""
 
     loss: float
-    """Nats per target, padding left out."""
+    """Nats per target, without padding."""
     perplexity: float
     perplexity_no_oov: float
     accuracy: float
     accuracy_no_oov: float
     accuracy_no_oov_no_eos: float
     recall_at_3: float
-    """Share of targets that are words (no oov, no eos) among the three likeliest."""
+    """Share of word targets (no oov, no eos) among the three most likely words."""
     client_accuracy_p10: float
-    """Quantiles over clients of ``accuracy_no_oov_no_eos``."""
+    """10 % quantile over clients of ``accuracy_no_oov_no_eos``; the next two are 50 % and 90 %."""
     client_accuracy_p50: float
     client_accuracy_p90: float
     unigram_loss: float
-    """What the training clients' unigram model has as ``loss``, on the same targets."""
+    """Loss of the training clients' unigram model on the same targets."""
 
 
 def metrics(rows: Counts) -> dict[str, float]:
-    """Turn the counts of evaluated clients into metrics, whose meaning ``Metrics`` says.
+    """Turn the counts of evaluated clients into the metrics described in ``Metrics``.
 
     Args:
         rows: ``[clients, columns]``.
@@ -134,7 +134,7 @@ def metrics(rows: Counts) -> dict[str, float]:
 
 
 def perplexity(loss: float) -> float:
-    """Return exp(loss), infinite where that overflows."""
+    """Return exp(loss), or infinity if that overflows."""
     try:
         return math.exp(loss)
     except OverflowError:

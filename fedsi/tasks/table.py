@@ -1,4 +1,4 @@
-"""The table of tasks: everything that knows their names asks it."""
+"""The table of tasks, the only list of their names."""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""What a task is: which positions are targets, how predictions are scored, what scores are called.
+"""The interface of a task: targets, losses, metrics, and their names in reports.
 
-A task's entry ends its module: ``TASK = Task(...)``. Training, the wire, the server and the files
-of a run ask it, and know no task by name.
+A task's module ends with its entry, ``TASK = Task(...)``. Training, the wire, the server and the
+files of a run use the entry and know no task by name.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,17 +19,17 @@ Counts = NDArray[np.float64]
 Losses = Callable[[Tensor, Tensor], Tensor]
 
 FIRST_COLUMNS = ("examples", "tokens", "loss")
-"""What every task counts first: sequences, targets, and the sum of the targets' losses in nats."""
+"""Counts common to all tasks: sequences, targets, and the sum of the targets' losses in nats."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences that a model reads, and what it is asked at their positions."""
+    """Sequences that a model reads, and the targets at their positions."""
 
     inputs: Tokens
     """``[batch, time]``."""
     targets: Tokens
-    """``[batch, time]``; ``PAD`` where nothing is asked."""
+    """``[batch, time]``; ``PAD`` at positions without a target."""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -59,35 +59,39 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 class Task:
     """A task.
 
-    Outputs are what a model says where a batch asks, in the order of the batch:
+    Outputs are a model's predictions at the positions with targets, in the order of the batch:
     ``[targets, vocabulary]``.
     """
 
     batch: Callable[[Tokens], Batch]
-    """Makes a batch of rows ``[batch, tokens]`` that are padded at their ends."""
+    """Makes a batch from rows ``[batch, tokens]``, which are padded at their ends."""
     columns: tuple[str, ...]
-    """What a client counts in an evaluation, ``FIRST_COLUMNS`` first."""
+    """Names of the counts of a client in an evaluation, ``FIRST_COLUMNS`` first."""
     counts: Callable[[Tensor, Batch, Tensor], Counts]
-    """Counts outputs on a batch: ``[columns]``, which add up over batches. The last argument is the
-    log probability of each token id under the unigram model, float64 ``[vocabulary]``."""
+    """Computes the counts of outputs on a batch: ``[columns]``, additive over batches. The last
+    argument is the log probability of each token id under the unigram model, float64
+    ``[vocabulary]``.
+    """
     names: tuple[str, ...]
-    """Names of the metrics, ``loss`` first: nats per target."""
+    """Names of the metrics; the first is ``loss``, nats per target."""
     metrics: Callable[[Counts], Mapping[str, float]]
-    """Makes metrics of clients' counts ``[clients, columns]``; NaN for what has no target."""
+    """Computes metrics from clients' counts ``[clients, columns]``; NaN if there is no target."""
     score: str
-    """The metric that is the result: a share of the targets."""
+    """The metric that is reported as the result: a share of the targets."""
     curves: Mapping[str, str]
-    """The shares that a run's figure draws over rounds, each with what it is called there."""
+    """Shares plotted over rounds in a run's figure, each with its label."""
     title: str
-    """What the figure calls them together."""
+    """Common title of these curves."""
     unit: str
-    """What a target is, in the plural."""
+    """Name of a target, in the plural."""
     highest_loss: Callable[[int], float]
-    """The held-out loss beyond which a run has diverged, given the size of the vocabulary."""
+    """Held-out loss beyond which a run has diverged, given the size of the vocabulary."""
     at_most: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Columns beside the first ones that are whole numbers, each with the columns that it cannot
-    exceed. The others are sums of losses over targets."""
+    """Further columns that are whole numbers, each with the columns that it cannot exceed. The
+    remaining columns are sums of losses over targets.
+    """
     higher_is_better: bool = True
-    """Whether a higher score is a better one."""
+    """Whether a higher score is better."""
     losses: Losses = cross_entropy
-    """The loss of each output ``[targets, vocabulary]`` and target ``[targets]``, in nats."""
+    """Returns the loss in nats of each output ``[targets, vocabulary]`` and target ``[targets]``.
+    """

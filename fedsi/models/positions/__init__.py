@@ -1,1 +1,1 @@
-"""Position encodings of Transformers, one file each; ``table`` names them."""
+"""Position encodings of Transformers: one file each, named in ``table``."""

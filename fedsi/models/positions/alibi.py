@@ -1,9 +1,9 @@
-"""ALiBi: scores fall linearly with the distance, ``b(i, j) = -m_h (i - j)``; no parameters.
+"""ALiBi: a bias linear in the distance, ``b(i, j) = -m_h (i - j)``; no parameters.
 
 The slopes of n heads are ``m_h = 2^(-8 h / n)``, h = 1 ... n.
 
-Source: Press, Smith and Lewis (arXiv 2108.12409), section 3. The authors' code takes other slopes
-where n is not a power of two; here the paper's formula holds for every n.
+Source: Press, Smith and Lewis (arXiv 2108.12409), section 3. If n is not a power of two, the
+authors' code uses other slopes; here the paper's formula holds for every n.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""What a position encoding is: parameters, and up to three places where it acts."""
+"""The interface of a position encoding: parameters, and up to three places where it acts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ def zeros(_rng: np.random.Generator, name: str, _settings: ModelSettings, shapes
 
 @dataclass(frozen=True)
 class Encoding:
-    """One encoding. Its parameters are shared by all layers; a part it lacks is None.
+    """A position encoding. All layers share its parameters; parts that it lacks are None.
 
-    Positions count from 0. The star of a shape is an optional client axis.
+    Positions count from 0. The star in a shape is an optional client axis.
     """
 
     shapes: Callable[[ModelSettings], Shapes] = no_shapes
@@ -37,16 +37,17 @@ class Encoding:
     draw: Callable[[np.random.Generator, str, ModelSettings, Shapes], Array] = zeros
     """The initial value of one parameter: ``(generator, name, settings, shapes)``."""
     embed: Callable[[Parameters, Tensor, Tensor], Tensor] | None = None
-    """``(parameters, vectors [*, batch, time, size], positions [time])``: new vectors."""
+    """``(parameters, vectors [*, batch, time, size], positions [time])`` -> new vectors."""
     rotate: Callable[[Tensor, Tensor], Tensor] | None = None
-    """``(queries or keys [..., time, head size], positions [time])``: the same, turned."""
+    """``(queries or keys [..., time, head size], positions [time])`` -> rotated queries or keys."""
     bias: Callable[[Parameters, Tensor, Tensor, int], Tensor] | None = None
-    """``(parameters, positions of queries [m], of keys [n], heads)``: what is added to the scores,
-    ``[*, heads, m, n]``; entries of keys after their query are of no use."""
+    """``(parameters, query positions [m], key positions [n], heads)`` -> bias of the scores, ``[*,
+    heads, m, n]``; entries of keys after their query are ignored.
+    """
 
 
 def distances(queries: Tensor, keys: Tensor) -> Tensor:
-    """Return how far each key lies before each query, ``[m, n]``; 0 for keys after it."""
+    """Return the distance of each key before each query, ``[m, n]``; 0 for keys after it."""
     return (queries[:, None] - keys).clamp_min(0)
 
 

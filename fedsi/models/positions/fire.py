@@ -1,11 +1,10 @@
-"""FIRE: a learned function of the distance, relative to how far the query has come.
+"""FIRE: a learned function of the distance relative to the query's position.
 
-``b(i, j) = f(log(c (i - j) + 1) / log(c max(L, i) + 1))`` with f a network 1 -> 32 -> 32 -> heads
-of ReLU layers, and learned c > 0 and L > 0. The argument stays in [0, 1] however long the sequence
-is. The parameters hold x with ``c = log(1 + exp(x))``, likewise L; at first c = 0.1 and
-``L = model.max_length``, and f is drawn as torch draws linear layers: all weights and biases
-uniform in +-1/sqrt(inputs of the layer). All layers of the model share f, c and L (FIRE-S in the
-paper).
+``b(i, j) = f(log(c (i - j) + 1) / log(c max(L, i) + 1))``, where f is a network 1 -> 32 -> 32 ->
+heads with ReLU, and c > 0 and L > 0 are learned. The argument of f stays in [0, 1] for any sequence
+length. The parameters hold x with ``c = log(1 + exp(x))``, and the same for L. Initially c = 0.1
+and ``L = model.max_length``, and f is drawn like torch's linear layers: weights and biases uniform
+in +-1/sqrt(inputs of the layer). All layers of the model share f, c and L (FIRE-S in the paper).
 
 Source: Li et al. (arXiv 2310.04418), equations 4 to 6.
 """
@@ -29,7 +28,7 @@ from fedsi.models.positions.encoding import (
 WIDTH = 32
 FIRST_CURVATURE = 0.1
 CURVATURE, THRESHOLD = "positions.curvature", "positions.threshold"
-"""Of c and of L."""
+"""Parameter names of c and of L."""
 LAYERS = ("positions.first", "positions.second", "positions.third")
 
 
@@ -44,7 +43,7 @@ def _shapes(settings: ModelSettings) -> Shapes:
 def _draw(rng: np.random.Generator, name: str, settings: ModelSettings, shapes: Shapes) -> Array:
     if name in {CURVATURE, THRESHOLD}:
         value = FIRST_CURVATURE if name == CURVATURE else float(settings.max_length)
-        # Beyond 30 the two sides are equal to the last bit, and exp would overflow.
+        # Beyond 30 both sides are equal to the last bit, and exp would overflow.
         return np.full(shapes[name], inverse_softplus(value) if value < 30 else value)
     inputs = shapes[f"{name.rpartition('.')[0]}.weight"][0]
     limit = 1.0 / np.sqrt(inputs)

@@ -1,7 +1,7 @@
-"""Kerple, the logarithmic variant: ``b(i, j) = -r1 log(1 + r2 (i - j))``, r1, r2 > 0 for each head.
+"""Kerple, logarithmic variant: ``b(i, j) = -r1 log(1 + r2 (i - j))``, r1, r2 > 0 for each head.
 
-The parameters hold x with ``r = log(1 + exp(x))``, which keeps r positive under any step. At first
-r1 is uniform in (0, 2), r2 in (0, 1), as in the authors' code.
+The parameters hold x with ``r = log(1 + exp(x))``, which keeps r positive under any step. Initially
+r1 is uniform in (0, 2) and r2 in (0, 1), as in the authors' code.
 
 Source: Chi et al. (arXiv 2205.09921), corollary 1 and section 4.
 """
@@ -21,11 +21,11 @@ from fedsi.models.positions.encoding import (
 )
 
 STRENGTH = "positions.strength"
-"""Of r1."""
+"""Parameter name of r1."""
 RATE = "positions.rate"
-"""Of r2."""
+"""Parameter name of r2."""
 SMALLEST_INITIAL = 1e-2
-"""Keeps the first values away from 0, where x would be without bound."""
+"""Keeps initial values away from 0, where x is unbounded."""
 
 
 def _shapes(settings: ModelSettings) -> Shapes:

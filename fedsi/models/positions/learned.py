@@ -1,6 +1,6 @@
 """Learned positions: ``x_i + p_i`` with a table p of ``model.max_length`` rows.
 
-Source: Gehring et al. (arXiv 1705.03122); as in BERT and GPT.
+Source: Gehring et al. (arXiv 1705.03122); also used in BERT and GPT.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def _shapes(settings: ModelSettings) -> Shapes:
 
 
 def _draw(rng: np.random.Generator, name: str, settings: ModelSettings, shapes: Shapes) -> Array:
-    """Draw rows of the size of the embeddings' that they are added to."""
+    """Draw rows on the scale of the embeddings that they are added to."""
     limit = RANGE[settings.initialisation]
     return rng.uniform(-limit, limit, shapes[name])
 
@@ -34,13 +34,13 @@ def check_length(settings: ModelSettings, length: int) -> None:
     """Refuse a sequence that is longer than the table.
 
     Raises:
-        UserError: It is.
+        UserError: The sequence is too long.
     """
     longest = settings.longest_sequence
     if longest is not None and length > longest:
         raise UserError(
             f"a sequence of {length} tokens is longer than the {longest} learned positions; raise "
-            "model.max_length and train anew, shorten the sequence, or use an encoding that "
+            "model.max_length and train again, shorten the sequence, or use an encoding that "
             "extends to any length, such as model.positions=fire"
         )
 

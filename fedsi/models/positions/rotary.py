@@ -1,8 +1,8 @@
-"""Rotary positions: queries and keys are turned by angles that grow with the position.
+"""Rotary positions: queries and keys are rotated by angles that grow with the position.
 
-Entries 2k and 2k+1 of position i are a point of the plane that is turned by the angle
-``i * 10000^(-2k/head size)``; so a score depends on the distance of its two positions only. There
-are no parameters, and the head size has to be even.
+Entries 2k and 2k+1 at position i are a point in the plane, rotated by the angle ``i *
+10000^(-2k/head size)``. A score therefore depends only on the distance of its two positions. There
+are no parameters; the head size must be even.
 
 Source: Su et al., RoFormer (arXiv 2104.09864), equations 14 and 15.
 """
@@ -14,7 +14,7 @@ from fedsi.models.positions.encoding import Encoding, frequencies
 
 
 def rotate(heads: Tensor, positions: Tensor) -> Tensor:
-    """Turn queries or keys ``[..., time, head size]`` at ``positions [time]``."""
+    """Rotate queries or keys ``[..., time, head size]`` at ``positions [time]``."""
     angles = positions[:, None] * frequencies(heads.shape[-1], positions.device)
     cosine, sine = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
     first, second = heads[..., 0::2], heads[..., 1::2]

@@ -13,7 +13,7 @@ from fedsi.models.positions.encoding import Encoding, frequencies
 
 
 def embed(_parameters: Parameters, vectors: Tensor, positions: Tensor) -> Tensor:
-    """Add each position's waves."""
+    """Add the sines and cosines of each position."""
     size = vectors.shape[-1]
     angles = positions[:, None] * frequencies(size, positions.device)
     waves = torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)[:, :size]

@@ -1,4 +1,4 @@
-"""T5's buckets: one learned number for each bucket of distances and each head.
+"""T5's buckets: one learned bias for each head and each bucket of distances.
 
 With 32 buckets, one direction and a largest distance of 128::
 
@@ -30,7 +30,7 @@ def _shapes(settings: ModelSettings) -> Shapes:
 
 
 def buckets(distance: Tensor) -> Tensor:
-    """Return the bucket of each distance, integers both."""
+    """Return the bucket of each distance; both are integers."""
     ratio = (distance.clamp_min(EXACT) / EXACT).double().log() / math.log(LARGEST_DISTANCE / EXACT)
     # A distance on the border of two buckets belongs to the upper one, whatever the rounding.
     large = EXACT + (ratio * (BUCKETS - EXACT) + 1e-9).floor().long()

@@ -1,4 +1,4 @@
-"""The encodings by name, as ``model.positions`` gives it."""
+"""The table of position encodings, by the values of ``model.positions``."""
 
 from fedsi.models.positions.alibi import ALIBI
 from fedsi.models.positions.encoding import Encoding
@@ -19,4 +19,6 @@ ENCODINGS = {
     "kerple": KERPLE,
     "fire": FIRE,
 }
-"""``none`` leaves word order to the causal mask alone (Kazemnejad et al., arXiv 2305.19466)."""
+"""``none`` leaves the causal mask as the only source of word order (Kazemnejad et al., arXiv
+2305.19466).
+"""

@@ -246,7 +246,7 @@ def test_a_version_that_can_be_used_is_used(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["predict", "RUN", ""], "no word in the text ''; give one word at least"),
+        (["predict", "RUN", ""], "no word in the text ''; give at least one word"),
         (["predict", "RUN", "word1", "--top", "0"], "Invalid value for '--top'"),
         (["predict", "RUN", "word1 " * 20], "21 tokens is longer than the 20 learned positions"),
         (["generate", "RUN", "--prompt", " "], "no word in the text ' '"),

@@ -66,7 +66,7 @@ def test_a_study_and_its_continuation(
             "parts of a Transformer, and this experiment has",
         ),
         (["--set", "model.heads=3"], "model.heads (3) does not divide model.embedding_size (16)"),
-        (["--positions", "rotary", "--set", "model.heads=16"], "rotary turns pairs"),
+        (["--positions", "rotary", "--set", "model.heads=16"], "rotary rotates pairs"),
         (["--positions", "learned", "--set", "model.max_length=8"], "8) learned positions are too"),
         (["--seeds", "0"], "Invalid value for '--seeds'"),
     ],
