@@ -1,1 +1,1 @@
-"""From texts to batches: corpora, vocabulary, the memory-mapped population."""
+"""Data preparation, from texts to batches: corpora, vocabulary, memory-mapped populations."""

@@ -1,4 +1,4 @@
-"""The order in which a client trains on its examples."""
+"""Batches of a client's examples, and their order."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -12,7 +12,7 @@ from fedsi.seeds import Purpose, generator
 
 
 class Examples(Protocol):
-    """A client's examples: an array, or what reads them when they are asked for."""
+    """A client's examples: an array, or an object that reads them on access."""
 
     def __len__(self) -> int: ...
 
@@ -30,8 +30,8 @@ def training_batches(
 ) -> Iterator[Tokens]:
     """Yield a client's batches for one round, a pure function of (seed, round, client).
 
-    The examples are shuffled once and cut to the cap, so that a capped client trains on another
-    subset in each round; every epoch then shuffles that subset anew. The last batch of an epoch
+    The examples are shuffled once and truncated to the cap, so a capped client trains on another
+    subset in each round. Every epoch then shuffles that subset again. The last batch of an epoch
     may be smaller.
 
     Args:
@@ -43,7 +43,7 @@ def training_batches(
         client: The client's index in the population.
 
     Yields:
-        ``[batch, time + 1]`` with the columns cut to the longest example of the batch.
+        ``[batch, time + 1]``, without columns that are padding in all rows.
     """
     rng = generator(seed, Purpose.TRAINING_ORDER, round_number, client)
     chosen = examples[rng.permutation(len(examples))[:example_cap]]
@@ -68,18 +68,18 @@ def poisson_batches(
 ) -> Iterator[Tokens]:
     """Yield Poisson-sampled batches: each example is included independently; some may be empty.
 
-    Rate and number of batches follow from the settings alone, never from how many examples the
-    client has. So one example more leaves all the others where they were, and moves the sum of a
-    batch's clipped gradients by at most the clip norm: what accounting of DP-SGD (arXiv
-    1607.00133) presumes. Arguments as in ``training_batches``, but for the next.
+    Rate and number of batches follow from the settings alone, not from the number of examples. So
+    adding an example does not affect the sampling of the others, and moves the sum of a batch's
+    clipped gradients by at most the clip norm, as the accounting of DP-SGD (arXiv 1607.00133)
+    assumes.
 
     Args:
-        examples: ``[examples, time + 1]``; there may be none.
-        settings: As there.
-        nominal_examples: The number of examples with which a batch has the batch size on average.
-        seed: As there.
-        round_number: As there.
-        client: As there.
+        examples: ``[examples, time + 1]``; may be empty.
+        settings: As in ``training_batches``.
+        nominal_examples: The number of examples that gives batches of the batch size on average.
+        seed: As in ``training_batches``.
+        round_number: As in ``training_batches``.
+        client: As in ``training_batches``.
     """
     rng = generator(seed, Purpose.TRAINING_ORDER, round_number, client)
     rate = poisson_rate(settings, nominal_examples)
@@ -88,12 +88,12 @@ def poisson_batches(
 
 
 def poisson_rate(settings: ClientSettings, nominal_examples: int) -> float:
-    """Return the probability with which ``poisson_batches`` includes an example in a batch."""
+    """Return the probability that ``poisson_batches`` includes an example in a batch."""
     return min(1.0, settings.batch_size / nominal_examples)
 
 
 def poisson_steps(settings: ClientSettings, nominal_examples: int) -> int:
-    """Return how many batches ``poisson_batches`` yields."""
+    """Return the number of batches from ``poisson_batches``."""
     steps = settings.epochs * -(-nominal_examples // settings.batch_size)
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
@@ -104,7 +104,7 @@ def evaluation_batches(
     """Yield the first ``example_cap`` examples in batches of similar length.
 
     Yields:
-        ``[batch, time + 1]`` with the columns cut to the longest example of the batch.
+        ``[batch, time + 1]``, without columns that are padding in all rows.
     """
     kept = examples[np.arange(len(examples))[:example_cap]]
     order = np.argsort(lengths_of(kept), kind="stable")
@@ -113,6 +113,6 @@ def evaluation_batches(
 
 
 def trim(examples: Tokens) -> Tokens:
-    """Cut the columns that are padding in every row."""
+    """Remove columns that are padding in every row."""
     longest = int(lengths_of(examples).max(initial=0))
     return examples[:, :longest]

@@ -1,18 +1,18 @@
-"""The folder for prepared corpora."""
+"""The cache folder for prepared corpora."""
 
 from pathlib import Path
 
 from fedsi.errors import UserError
 
 DEFAULT_CACHE = Path("~/.cache/fedsi")
-"""Used where no folder is named."""
+"""Default cache folder."""
 
 
 def cache_folder(cache: Path) -> Path:
-    """Return the folder that a path means, with ``~`` as the home folder.
+    """Return the cache folder of a path, with ``~`` expanded to the home folder.
 
     Raises:
-        UserError: The person has no home folder, as in a container under a user id of its own.
+        UserError: The user has no home folder, as in a container with an unknown user id.
     """
     try:
         return cache.expanduser()

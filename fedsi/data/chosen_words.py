@@ -1,4 +1,4 @@
-"""Which words of a corpus get ids of their own: a choice by the training clients' texts alone."""
+"""Choice of the vocabulary, from the training clients' texts alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,28 +24,28 @@ Ids = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Chosen:
-    """A vocabulary, and how the numbers of the spool become its ids."""
+    """A vocabulary, and the mapping from the spool's numbers to its ids."""
 
     vocabulary: Vocabulary
     lookup: Ids | None
-    """The id of each number; None where the spool holds ids already."""
+    """The id of each number; None if the spool holds ids already."""
     words: Ids | None
-    """The word of each number, also where it has no id of its own."""
+    """The word of each number, including words without an id."""
     coverage: dict[str, Any]
 
     def ids(self, numbers: Ids) -> Ids:
-        """Return the token ids of numbers of the spool."""
+        """Return the token ids of some numbers of the spool."""
         return numbers + np.int32(0) if self.lookup is None else self.lookup[numbers]
 
 
 def choose_words(encoder: WordIds, rows: Rows, assigned: Assignment, data: DataSettings) -> Chosen:
-    """Choose words by the training clients' texts, or take those of a list.
+    """Choose words by the training clients' texts, or use those of a list.
 
     Args:
-        encoder: Numbered the words of ``rows``.
+        encoder: The encoder that numbered the words of ``rows``.
         rows: All rows of the corpus.
-        assigned: Whose they are.
-        data: Which vocabulary is wanted.
+        assigned: The client of each row.
+        data: The settings of the vocabulary.
 
     Raises:
         UserError: The list of words cannot be used.
@@ -73,10 +73,10 @@ def choose_words(encoder: WordIds, rows: Rows, assigned: Assignment, data: DataS
 
 
 def _word_counts(rows: Rows, assigned: Assignment, ranks: Ids, *, users: bool) -> Ints:
-    """Count the training clients' words, or for each word the training clients that use it.
+    """Count the training clients' words or, for each word, the training clients that use it.
 
     Returns:
-        Per rank: ``[words]``.
+        The count of each rank, ``[words]``.
     """
     number = int(ranks.max()) + 1
     counts = np.zeros(number, dtype=np.int64)
@@ -100,7 +100,7 @@ def _training_chunks(rows: Rows, assigned: Assignment) -> Iterator[Chunk]:
 
 
 def _coverage(counts: Ints) -> dict[str, Any]:
-    """Return how much of the training clients' text the most frequent words are."""
+    """Return the share of the training clients' text covered by the most frequent words."""
     covered = np.cumsum(np.sort(counts)[::-1]) / counts.sum()
     sizes = [size for size in COVERAGE_SIZES if size < len(covered)]
     shares = {f"{size}": float(covered[size - 1]) for size in sizes}

@@ -1,6 +1,6 @@
-"""Hashes of what a corpus holds: of its files, and of its clients' encoded text.
+"""Hashes of a corpus's files and of its clients' encoded text.
 
-Large files are hashed once and remembered.
+Hashes of large files are cached.
 """
 
 import hashlib
@@ -18,15 +18,17 @@ from fedsi.files import write_atomically
 
 _CHUNK = 1 << 24
 _REMEMBERED = 1 << 26
-"""Bytes; a smaller file is hashed anew each time."""
+"""Size in bytes from which a file's hash is cached."""
 
 _SETTLED_SECONDS = 2.0
-"""A file changed more recently than this may change again within its time stamp's resolution."""
+"""Age in seconds of a change below which a file may change again within its time stamp's
+resolution.
+"""
 
 
 @dataclass
 class ContentDigest:
-    """Digest of encoded clients in no order: the sum of each one's SHA-256, modulo 2^256."""
+    """Order-independent digest of encoded clients: the sum of their SHA-256, modulo 2^256."""
 
     total: int = 0
 
@@ -34,9 +36,9 @@ class ContentDigest:
         """Add a client.
 
         Args:
-            name: Its id in the corpus.
-            lengths: Tokens of each of its sentences: ``[sentences]``.
-            tokens: Of all its sentences, one after another: ``[tokens]``.
+            name: The client's id in the corpus.
+            lengths: Number of tokens of each sentence, ``[sentences]``.
+            tokens: Tokens of all sentences, concatenated, ``[tokens]``.
         """
         named = name.encode("utf-8", "surrogatepass")
         client = hashlib.sha256(f"{len(named)} {len(lengths)} ".encode() + named)
@@ -56,12 +58,12 @@ def content_sha256(
 
     Args:
         path: A file or folder.
-        files: The file, or those of the folder's files that count, in a fixed order.
-        cache: Folder in which hashes of large files are remembered by path, size and time stamp.
-        progress: Told how many megabytes are done.
+        files: The file, or the relevant files of the folder in a fixed order.
+        cache: Folder in which hashes of large files are cached by path, size and time stamp.
+        progress: Called with the number of megabytes done.
 
     Raises:
-        OSError: Something cannot be read.
+        OSError: A file cannot be read.
     """
     if list(files) == [path]:
         return _remembered(path, cache, progress)
@@ -97,6 +99,6 @@ def _hash(path: Path, size: int, progress: Progress) -> str:
             digest.update(file.read(_CHUNK))
             if size >= _REMEMBERED:
                 progress(f"checking {path.name} (MB)", (done + _CHUNK) >> 20, size >> 20)
-        while more := file.read(_CHUNK):  # it grew meanwhile
+        while more := file.read(_CHUNK):  # the file has grown
             digest.update(more)
     return digest.hexdigest()

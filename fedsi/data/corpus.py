@@ -1,4 +1,4 @@
-"""What every corpus reader yields: one row of text of one client."""
+"""The interface of a corpus: rows of text, each of one client."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -8,16 +8,16 @@ from fedsi.data.left_out import LeftOut
 
 
 class Row(NamedTuple):
-    """One example of one client. Rows with the same client's id are one client's, in any order."""
+    """One example of one client. All rows with the same client id belong to one client."""
 
     client: str
     group: str
-    """Clients of a group can be held out together; the client itself where there are no groups."""
+    """The client's group, which can be held out as a whole; the client itself without groups."""
     text: str
     split: str = ""
-    """The corpus's own split that the row belongs to; empty where there are none."""
+    """The corpus's own split of the row; empty if it has none."""
     label: str = ""
-    """What a re-partitioning may go by; empty where there is nothing."""
+    """Label used for re-partitioning; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Corpus:
     """A corpus that can be read.
 
     Args:
-        name: What to call it in results.
+        name: Its name in results.
         sha256: Hash of its content.
         rows: Opens it and yields its rows; may raise ``UserError`` for bad content.
-        left_out: What the latest reading left out.
+        left_out: Rows left out by the latest reading.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Corpus:
 
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with (what is being done, steps done, steps in all if known)."""
+"""Called with (activity, steps done, total steps if known)."""
 
 
 def silent(_what: str, _done: int, _total: int | None) -> None:

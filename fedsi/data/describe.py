@@ -1,4 +1,4 @@
-"""What a person wants to know of a corpus before training on it."""
+"""Facts about a corpus that a user wants to know before training on it."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -16,17 +16,17 @@ from fedsi.data.protocol import FIRST_WORD
 from fedsi.data.synthetic import SAMPLED_CLIENTS, SyntheticPopulation
 
 GENERATED_TOKENS = 1_000_000
-"""Synthetic clients are generated as they are read, so fewer of them are."""
+"""Most tokens of synthetic clients to describe; fewer, because they are generated while reading."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a population."""
+    """Facts about a population."""
 
     values: dict[str, Any]
-    """Of values that JSON can hold; losses are in nats per token."""
+    """Values that JSON can represent; losses are in nats per token."""
     words_per_client: NDArray[np.int64]
-    """Of every client, or of a sample of synthetic ones: ``[clients]``."""
+    """Words of each client, or of a sample of synthetic clients, ``[clients]``."""
 
 
 def describe(folder: Path, progress: Progress) -> Facts:
@@ -34,10 +34,10 @@ def describe(folder: Path, progress: Progress) -> Facts:
 
     Args:
         folder: The population's folder.
-        progress: Told how far the work is.
+        progress: Called to report progress.
 
     Raises:
-        UserError: The folder holds no sound population.
+        UserError: The folder holds no valid population.
     """
     population = open_population(folder)
     description = population.description

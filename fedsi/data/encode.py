@@ -1,4 +1,4 @@
-"""Choosing the vocabulary of a corpus that was read, and writing its token store."""
+"""Construction of a token store: choice of the vocabulary, and encoding of the corpus."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ FILE = "file"
 def build_store(corpus: Corpus, folder: Path, data: DataSettings, progress: Progress) -> None:
     """Encode a corpus into ``folder``, which appears only when it is complete.
 
-    Nothing of the held-out clients, or sentences, reaches the vocabulary or the unigram model.
+    Held-out clients or sentences do not influence the vocabulary or the unigram model.
 
     Raises:
         UserError: The corpus has bad content or no usable client, or the disk is full.
@@ -98,7 +98,7 @@ def _source(data: DataSettings) -> str:
 
 
 def _without_spaces(vocabulary: Vocabulary, counts: Ints) -> float:
-    """Return ``Description.without_spaces``; counts are those of the token ids: ``[ids]``."""
+    """Return ``Description.without_spaces`` from the counts of token ids, ``[ids]``."""
     if not isinstance(vocabulary, WordVocabulary) or vocabulary.splitting == "characters":
         return 0.0
     return share_without_spaces(vocabulary.words, counts[FIRST_WORD:].tolist())

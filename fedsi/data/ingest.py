@@ -1,8 +1,8 @@
-"""From a corpus to a token store, in one streaming pass over its text and bounded memory.
+"""Conversion of a corpus to a token store, in one streaming pass and bounded memory.
 
-Rows are numbered and spooled to disk as they come. When all clients are known, it is decided who
-is held out, rows are counted and the vocabulary chosen on the training clients alone, and the
-spooled numbers are rewritten as the vocabulary's ids, client after client.
+Rows are numbered and spooled to disk as they arrive. When all clients are known, the held-out
+clients are chosen, the training clients' words are counted and the vocabulary is chosen. The
+spooled numbers are then rewritten as the vocabulary's ids, client by client.
 """
 
 from collections import Counter
@@ -24,35 +24,35 @@ from fedsi.experiment import DataSettings
 
 _BATCH_ROWS = 4096
 _BATCH_CHARACTERS = 4_000_000
-"""Rows that are encoded together: as many as either allows."""
+"""Rows encoded together: as many as both limits allow."""
 
 Clients = NDArray[np.int32]
 
 
 class BatchEncoder(Protocol):
-    """Numbers words or pieces of words."""
+    """Numbers words or sub-words."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the numbers of each text; none for a text without words."""
+        """Return the numbers of each text; an empty list for a text without words."""
         ...
 
 
 @dataclass
 class Entries:
-    """The clients of a corpus as they come; those of the held-out split, if any, apart."""
+    """The clients of a corpus in order of arrival, separately for training and held-out text."""
 
     names: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     heldout: list[bool] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
     rows: int = 0
-    """Rows that were read."""
+    """Number of rows read."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Of these, the ones that are not used, by reason."""
+    """Unused rows among them, by reason."""
     unused: set[str] = field(default_factory=set)
-    """Clients of whom no row is used."""
+    """Clients of which no row is used."""
     sample: Sample = field(default_factory=Sample)
-    """Some of the texts."""
+    """A sample of the texts."""
     _numbers: dict[tuple[bool, str], int] = field(default_factory=dict)
 
     def number(self, row: Row, group: str, heldout: bool) -> int:
@@ -66,21 +66,21 @@ class Entries:
         return self._numbers[key]
 
     def label(self, row: Row, group: str) -> int:
-        """Return the number of a row's label; the group stands for a missing one."""
+        """Return the number of a row's label; the group replaces a missing label."""
         return self.labels.setdefault(row.label or group, len(self.labels))
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which client of the store each row of the corpus goes to."""
+    """The client of the store that each row of the corpus belongs to."""
 
     names: list[str]
-    """The clients' ids; training clients first."""
+    """The clients' ids, training clients first."""
     training_clients: int
     clients: Clients
-    """Of each row: ``[rows]``."""
+    """The client of each row, ``[rows]``."""
     clients_without_examples: int = 0
-    """Clients that a partition dealt nothing to, or else of whom no row is used."""
+    """Clients that a partition gave no rows to or, without one, of which no row is used."""
 
 
 def read_rows(
@@ -127,7 +127,7 @@ def read_rows(
 
 
 def survey(corpus: Corpus, data: DataSettings) -> Entries:
-    """Find out which clients there are, for what must know it before a text is encoded."""
+    """Find the clients of a corpus, for settings that need them before texts are encoded."""
     entries = Entries()
     for row, heldout in _chosen(corpus, data):
         if _has_text(row):
@@ -159,10 +159,10 @@ def held_out(entries: Entries, data: DataSettings) -> list[bool]:
 
 
 def assign(corpus: Corpus, data: DataSettings, entries: Entries, rows: Rows) -> Assignment:
-    """Put the clients in order: training clients by name, then the held-out ones by hash.
+    """Order the clients: training clients by name, then held-out clients by hash.
 
     Raises:
-        UserError: Nobody is left to train on, or nobody is held out.
+        UserError: There is no training client, or no held-out client.
     """
     heldout = held_out(entries, data)
     training = [k for k, out in enumerate(heldout) if not out]
@@ -182,7 +182,7 @@ def assign(corpus: Corpus, data: DataSettings, entries: Entries, rows: Rows) -> 
 
 
 def _partitioned(natural: Assignment, data: DataSettings, rows: Rows) -> Assignment:
-    """Deal the training rows anew and number the clients that got some."""
+    """Re-partition the training rows and number the clients that received some."""
     before = natural.training_clients
     training = natural.clients < before
     wanted = data.partition_clients or before
@@ -212,7 +212,7 @@ def _too_few(corpus: Corpus, data: DataSettings, clients: int) -> str:
 
 
 def _chosen(corpus: Corpus, data: DataSettings) -> Iterator[tuple[Row, bool]]:
-    """Yield the rows of the wanted splits, and whether each is held out already.
+    """Yield the rows of the wanted splits, and whether each is already held out.
 
     Raises:
         UserError: A wanted split has no row.
@@ -245,7 +245,7 @@ def _heldout_test(data: DataSettings) -> Callable[[Row], bool]:
 
 
 def _has_text(row: Row) -> bool:
-    """Whether a row counts; byte pairs would make tokens of white space too."""
+    """Whether a row counts as text; byte pairs would make tokens of white space too."""
     return bool(row.text) and not row.text.isspace()
 
 

@@ -1,4 +1,4 @@
-"""Rows of a corpus that do not reach its population, counted by reason."""
+"""Rows of a corpus that are left out of its population, counted by reason."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,21 +15,21 @@ NO_MESSAGE = "of the chat program, not of a person"
 
 @dataclass
 class LeftOut:
-    """What one reading of a corpus leaves out.
+    """Rows left out by one reading of a corpus.
 
     Args:
-        skip_bad: Whether rows that are not well-formed are left out, not refused.
+        skip_bad: Whether malformed rows are left out instead of refused.
     """
 
     skip_bad: bool = False
     counts: Counter[str] = field(default_factory=Counter)
-    """Rows by reason."""
+    """Number of rows by reason."""
 
     def bad(self, error: UserError, reason: str, rows: int = 1) -> None:
-        """Count rows that are not well-formed.
+        """Count malformed rows.
 
         Raises:
-            UserError: They are to be refused; ``error`` with what to do about it.
+            UserError: Such rows are refused; ``error`` with what to do about it.
         """
         if not self.skip_bad:
             raise UserError(

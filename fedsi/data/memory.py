@@ -1,4 +1,4 @@
-"""Corpora that exist in memory: Python mappings, Hugging Face datasets, partitioners."""
+"""Corpora in memory: Python mappings, Hugging Face datasets, partitioners."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
@@ -13,15 +13,15 @@ from fedsi.errors import UserError
 
 
 def corpus_from_mapping(texts: Mapping[Any, Iterable[str]], name: str = "mapping") -> Corpus:
-    """Make a corpus of texts by client.
+    """Make a corpus from the texts of each client.
 
     Args:
-        texts: The texts of each client, each one an example; they are copied. Ids may be texts,
-            numbers or bytes, also of NumPy or PyTorch.
-        name: What to call it in results.
+        texts: The texts of each client; each is an example. They are copied. Ids may be texts,
+            numbers or bytes, including those of NumPy or PyTorch.
+        name: Its name in results.
 
     Raises:
-        UserError: Something is not text.
+        UserError: A value is not text.
     """
     copied: dict[str, tuple[str, ...]] = {}
     for key, examples in texts.items():
@@ -72,14 +72,14 @@ def corpus_from_dataset(
     label_column: str | None = "label",
     name: str = "dataset",
 ) -> Corpus:
-    """Make a corpus of a ``datasets.Dataset``, or of a ``DatasetDict`` with its splits.
+    """Make a corpus from a ``datasets.Dataset``, or from a ``DatasetDict`` with its splits.
 
     Args:
         dataset: Its rows have a user and a text column.
-        user_column: The column that names the client; None for the usual ones.
-        text_column: The column with the text; None for the usual ones.
-        label_column: A column that a re-partitioning may go by.
-        name: What to call it in results.
+        user_column: The column that names the client; None for the usual names.
+        text_column: The column with the text; None for the usual names.
+        label_column: A column for re-partitioning.
+        name: Its name in results.
 
     Raises:
         UserError: A column is missing or holds something that is not text.
@@ -108,13 +108,13 @@ def corpus_from_partitioner(
     label_column: str | None = "label",
     name: str = "partitioner",
 ) -> Corpus:
-    """Make a corpus of a partitioner of ``flwr_datasets``: one client a partition.
+    """Make a corpus from a partitioner of ``flwr_datasets``: one client per partition.
 
     Args:
         partitioner: Its dataset is set; ``num_partitions`` and ``load_partition`` are used.
-        text_column: The column with the text; None for the usual ones.
-        label_column: A column that a re-partitioning may go by.
-        name: What to call it in results.
+        text_column: The column with the text; None for the usual names.
+        label_column: A column for re-partitioning.
+        name: Its name in results.
 
     Raises:
         UserError: A column is missing or holds something that is not text, or the partitioner
@@ -138,7 +138,7 @@ def _partitions(partitioner: Any) -> Iterator[Any]:
     try:
         for number in range(partitioner.num_partitions):
             yield partitioner.load_partition(number)
-    except Exception as error:  # they raise what they like, for example if clients get no row
+    except Exception as error:  # partitioners raise arbitrary types, for example for empty clients
         raise UserError(f"the {type(partitioner).__name__} fails: {error}") from None
 
 

@@ -1,10 +1,10 @@
-"""N-gram models: what a neural model has to beat before it may be called a language model.
+"""N-gram models, the baselines that a neural language model has to beat.
 
 The unigram model is the population's own. The bigram and the trigram model are smoothed by
 interpolated Kneser-Ney with one fixed discount (Chen and Goodman, "An Empirical Study of Smoothing
-Techniques for Language Modeling", 1998, section 2.7): an n-gram keeps its count less the discount,
-and what was taken away goes to the model that is one word shorter, whose own counts are not of
-occurrences but of the different words that stand before it.
+Techniques for Language Modeling", 1998, section 2.7): an n-gram keeps its count minus the discount.
+The probability removed goes to the model that is one word shorter, whose own counts are not
+occurrences but the number of different words that precede it.
 
 Models are fitted on training clients and scored on held-out ones.
 """
@@ -23,10 +23,10 @@ from fedsi.data.splits import hash_order
 
 DISCOUNT = 0.75
 MOST_TOKENS = 20_000_000
-"""Targets that are counted, and scored, at most: they bound the memory to about 3 GB."""
+"""Most targets that are counted and that are scored; they limit the memory to about 3 GB."""
 
 _PADDED_TOKENS = 4_000_000
-"""Tokens, padding among them, that are read at a time."""
+"""Tokens, including padding, read at a time."""
 
 _LONGEST = 3
 _FIRST_TARGET = EOS
@@ -38,27 +38,28 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NgramScore:
-    """How one model does on held-out clients."""
+    """Scores of one model on held-out clients."""
 
     order: int
     """Words in an n-gram: 1, 2 or 3."""
     perplexity: float
-    """Over all targets, ends of sentences and unknown words included."""
+    """Perplexity over all targets, including ends of sentences and unknown words."""
     accuracy: float
-    """Share of the targets that are words (no oov, no eos) that were likeliest of all ids: the
-    ``accuracy_no_oov_no_eos`` of ``fedsi.tasks.next_word``. NaN without such targets."""
+    """Share of word targets (no oov, no eos) that were the most likely of all ids:
+    ``accuracy_no_oov_no_eos`` of ``fedsi.tasks.next_word``. NaN without such targets.
+    """
     word_accuracy: float
-    """The same if the model may suggest nothing but words."""
+    """The same for a model that may only suggest words."""
 
 
 @dataclass(frozen=True)
 class NgramScores:
-    """What the three models reach, and on how much text."""
+    """Scores of the three models, and the amount of text."""
 
     training_tokens: int
     """Targets that the bigram and the trigram model were fitted on."""
     heldout_tokens: int
-    """Targets that all three were scored on."""
+    """Targets that all three models were scored on."""
     orders: tuple[NgramScore, ...]
 
 
@@ -69,9 +70,9 @@ def ngram_scores(
 
     Args:
         population: The clients.
-        most_tokens: Targets to read of either kind of client; whole clients are taken in an order
-            that looks random, the last of them cut.
-        progress: Told which model is fitted.
+        most_tokens: Targets to read of training and of held-out clients each. Clients are read in a
+            pseudorandom order, the last one partly.
+        progress: Called with the model being fitted.
     """
     progress("fitting n-gram models", 0, _LONGEST)
     description = population.description
@@ -92,7 +93,7 @@ def ngram_scores(
 
 
 def trigrams_of(examples: Tokens) -> Tokens:
-    """Return every target behind the two tokens before it; ``pad`` stands before ``bos``.
+    """Return every target with the two tokens before it; ``pad`` precedes ``bos``.
 
     Args:
         examples: ``[examples, sequence_length + 1]``.
@@ -110,9 +111,9 @@ class KneserNey:
     """An interpolated Kneser-Ney model.
 
     Args:
-        trigrams: What to count, ``[targets, 3]``; not empty.
+        trigrams: The trigrams to count, ``[targets, 3]``; not empty.
         order: Words in an n-gram: 2 or 3.
-        vocabulary_size: Token ids, special tokens included.
+        vocabulary_size: Number of token ids, special tokens included.
     """
 
     def __init__(self, trigrams: Tokens, order: int, vocabulary_size: int) -> None:
@@ -130,13 +131,13 @@ class KneserNey:
             self._add_level(length, *counted[length])
 
     def probabilities(self, trigrams: Tokens) -> Floats:
-        """Return the probability of each target after what stands before it: ``[targets]``."""
+        """Return the probability of each target given its context, ``[targets]``."""
         return self._probabilities(self._keys(trigrams), self._order)
 
     def predictions(self, trigrams: Tokens) -> Ids:
-        """Return the likeliest id and the likeliest word in place of each target.
+        """Return the most likely id and the most likely word in the context of each target.
 
-        Of equally likely ids the smallest is taken.
+        Ties go to the smallest id.
 
         Returns:
             ``[targets, 2]``.
@@ -167,14 +168,14 @@ class KneserNey:
         self._levels[length] = level
         likeliest = self._predictions(contexts % self._size ** (length - 2), length - 1)
         for column, first in enumerate((_FIRST_TARGET, FIRST_WORD)):
-            # What was not seen in a context keeps the order it has in the shorter one, so that
-            # only the likeliest there can win.
+            # N-grams not seen in a context are ordered as in the shorter context, so only the most
+            # likely of those can be the most likely here.
             known = grams[grams % self._size >= first]
             candidates = np.concatenate([known, contexts * self._size + likeliest[:, column]])
             level.best[:, column] = self._best_of(candidates, length)
 
     def _best_of(self, candidates: Ids, length: int) -> Ids:
-        """Return the likeliest last token of the candidates in each context, contexts sorted."""
+        """Return the most likely last token among each context's candidates, contexts sorted."""
         probabilities = self._probabilities(candidates, length)
         contexts = candidates // self._size
         ranked = np.lexsort((candidates, -probabilities, contexts))
@@ -202,25 +203,25 @@ class KneserNey:
 
 @dataclass(frozen=True)
 class _Level:
-    """The n-grams of one length that were seen, and the contexts they were seen in, both sorted."""
+    """The observed n-grams of one length and their contexts, both sorted."""
 
     grams: Ids
     probabilities: Floats
     contexts: Ids
     backoffs: Floats
-    """What the shorter model's probability is multiplied by."""
+    """Factor of the shorter model's probability."""
     best: Ids
-    """The likeliest id and the likeliest word: ``[contexts, 2]``."""
+    """The most likely id and the most likely word, ``[contexts, 2]``."""
 
 
 def _find(table: Ids, keys: Ids) -> tuple[Ids, NDArray[np.bool_]]:
-    """Return where keys stand in a sorted table, and which of them are there at all."""
+    """Return the places of keys in a sorted table, and which keys it contains."""
     place = np.minimum(np.searchsorted(table, keys), len(table) - 1)
     return place, table[place] == keys
 
 
 def _likeliest(unigram: Floats) -> Ids:
-    """Return the likeliest id and the likeliest word."""
+    """Return the most likely id and the most likely word."""
     return np.array([unigram.argmax(), FIRST_WORD + unigram[FIRST_WORD:].argmax()])
 
 
@@ -236,7 +237,7 @@ def _read(population: Population, clients: Iterable[int], most_tokens: int) -> T
 
 
 def _blocks(population: Population, client: int) -> list[Ids]:
-    """Return the places of a client's examples, as many together as the memory is meant for."""
+    """Return the places of a client's examples in blocks of limited memory."""
     count = population.count(client)
     blocks = 1 + count * (population.description.sequence_length + 1) // _PADDED_TOKENS
     return np.array_split(np.arange(count), blocks)

@@ -1,4 +1,4 @@
-"""How much of a corpus's text is no word by its rule, or a word of its markup, on a sample."""
+"""Estimate, from a sample, of the share of a corpus's text that is not words, or is markup."""
 
 import re
 from collections import Counter
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from fedsi.data.words import Splitting, is_emoji, split_words
 
 SAMPLED_TEXTS = 2_000
-"""Texts that are looked at, at most."""
+"""Most texts in the sample."""
 
 _LONGEST = 10_000
-"""Characters of a text that are looked at."""
+"""Characters examined per text."""
 
 _MARKUP = re.compile(
     r"<[/!]?[a-z-][^<>]*> | &(?:[a-z]{2,8}|\#\d{1,6}|\#x[0-9a-f]{1,5});"
@@ -22,30 +22,31 @@ _MARKUP = re.compile(
 
 @dataclass
 class Sample:
-    """Some of the texts of a corpus, at equal distances however many come."""
+    """A sample of a corpus's texts at equal distances, however many there are."""
 
     _texts: list[str] = field(default_factory=list)
     _distance: int = 1
     _skip: int = 0
-    """How many of the next texts are not taken."""
+    """Number of following texts to skip."""
 
     def add(self, texts: Sequence[str]) -> None:
-        """Look at further texts."""
+        """Add more texts."""
         while self._skip < len(texts):
             self._texts.append(texts[self._skip][:_LONGEST])
             self._skip += self._distance
             if len(self._texts) == SAMPLED_TEXTS:
-                # An even number was taken, so the next at twice the distance is the next here.
+                # An even number was taken, so the next text at twice the distance is the next one
+                # here.
                 del self._texts[1::2]
                 self._distance *= 2
         self._skip -= len(texts)
 
     def shares(self, splitting: Splitting) -> dict[str, float]:
-        """Return what part of the text is left out or markup, by kind; none of absent kinds.
+        """Return the shares of tokens that are left out or markup, by kind, without absent kinds.
 
-        Tokens are counted as the rule ``punctuation`` cuts them. ``numbers``, ``punctuation`` and
-        ``emoji`` are the ones of which the rule makes no word. Tags, character references and
-        addresses of HTML are ``markup``: their letters do become words.
+        Tokens are counted as the rule ``punctuation`` splits them. ``numbers``, ``punctuation`` and
+        ``emoji`` are shares of tokens that the rule does not count as words. HTML tags, character
+        references and addresses are ``markup``; their letters do become words.
 
         Args:
             splitting: The rule.

@@ -1,7 +1,7 @@
-"""Re-partitioning: the same text dealt to other clients, so that heterogeneity can be studied.
+"""Re-partitioning of a corpus's text over other clients, to study heterogeneity.
 
-Only training rows are dealt anew. The held-out clients stay those of the corpus, so that results
-under different partitions are comparable.
+Only training rows are re-partitioned. The held-out clients remain those of the corpus, so that
+results under different partitions are comparable.
 """
 
 from itertools import pairwise
@@ -16,15 +16,15 @@ Clients = NDArray[np.int32]
 
 
 def partition(data: DataSettings, labels: NDArray[np.int32], clients: int) -> Clients:
-    """Deal rows to clients.
+    """Assign rows to clients.
 
     Args:
-        data: ``data.partition`` says how, ``data.population_seed`` which of all such partitions.
-        labels: Of each row, numbered from 0: ``[rows]``.
-        clients: How many clients to deal to.
+        data: ``data.partition`` selects the method, ``data.population_seed`` the partition.
+        labels: The label of each row, numbered from 0, ``[rows]``.
+        clients: Number of clients.
 
     Returns:
-        The client of each row; some clients may get none: ``[rows]``.
+        The client of each row, ``[rows]``; some clients may get none.
     """
     rng = generator(data.population_seed, Purpose.PARTITION)
     if data.partition == "dirichlet":
@@ -37,10 +37,10 @@ def partition(data: DataSettings, labels: NDArray[np.int32], clients: int) -> Cl
 def _dirichlet(
     rng: np.random.Generator, labels: NDArray[np.int32], clients: int, concentration: float
 ) -> Clients:
-    """Deal each label's rows by proportions from a symmetric Dirichlet distribution.
+    """Assign each label's rows by proportions from a symmetric Dirichlet distribution.
 
     After Yurochkin et al. (ICML 2019) and Li et al. (arXiv 2102.02079): a small concentration gives
-    a label to few clients, a large one to all alike.
+    a label to few clients, a large one to all equally.
     """
     dealt = np.empty(len(labels), dtype=np.int32)
     by_label = np.argsort(labels, kind="stable")
@@ -48,20 +48,20 @@ def _dirichlet(
     for first, last in pairwise(borders):
         gammas = rng.standard_gamma(concentration, clients)
         total = gammas.sum()
-        # All of very small gammas may be rounded to zero: then one client has the label.
+        # Very small gammas may all round to zero; one client then gets the whole label.
         shares = gammas / total if total > 0 else np.eye(clients)[rng.integers(clients)]
         dealt[by_label[first:last]] = _shuffled(rng, rng.multinomial(last - first, shares))
     return dealt
 
 
 def _power_law(rng: np.random.Generator, rows: int, clients: int, exponent: float) -> Clients:
-    """Deal rows at random to clients whose expected sizes fall as ``rank ** -exponent``."""
+    """Assign rows at random to clients whose expected sizes fall as ``rank ** -exponent``."""
     weights = np.arange(1, clients + 1, dtype=np.float64) ** -exponent
     return _dealt(rng, weights / weights.sum(), rows)
 
 
 def _dealt(rng: np.random.Generator, shares: NDArray[np.float64], rows: int) -> Clients:
-    """Deal rows at random; the numbers per client are the shares, rounded to whole rows."""
+    """Assign rows at random; the numbers per client are the shares, rounded to whole rows."""
     borders = np.rint(np.cumsum(shares) * rows).astype(np.int64)
     borders[-1] = rows
     return _shuffled(rng, np.diff(borders, prepend=0))

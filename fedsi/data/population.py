@@ -1,8 +1,8 @@
-"""A population: the clients of a corpus, ready to be trained on.
+"""Populations: the clients of a corpus, ready for training.
 
-A population is a folder. Its ``meta.json`` says of which kind it is; the clients of a stored one
-lie beside it in memory-mapped arrays, those of a synthetic one are generated when asked for.
-Clients are numbered: the training clients first, then the held-out ones.
+A population is a folder. Its ``meta.json`` gives its kind. The clients of a stored population are
+in memory-mapped arrays beside it; those of a synthetic one are generated on access. Clients are
+numbered, training clients first, then held-out ones.
 """
 
 import json
@@ -27,42 +27,46 @@ _META = "meta.json"
 
 @dataclass(frozen=True)
 class Description:
-    """What one may know of a population without reading it. It travels to the server as JSON."""
+    """Facts about a population that can be known without reading it. Sent to the server as JSON."""
 
     corpus: str
     corpus_sha256: str
     content_digest: str
-    """Of the training clients' names and tokens, in no order: equal for equal training data,
-    whatever its file is called and however it is dealt to nodes."""
+    """Order-independent digest of the training clients' names and tokens. It is equal for equal
+    training data, whatever its file is called and however it is distributed over nodes.
+    """
     training_clients: int
     heldout_clients: int
     training_examples: int
     heldout_examples: int
     vocabulary_size: int
-    """Token ids, special tokens included."""
+    """Number of token ids, special tokens included."""
     vocabulary_source: str
-    """``count``, ``users``, ``bpe`` (all of them learned from training clients), ``file`` or
-    ``synthetic``."""
+    """``count``, ``users``, ``bpe`` (all learned from training clients), ``file`` or ``synthetic``.
+    """
     sequence_length: int
     unigram_loss: float
-    """Nats per token of the training clients' unigram model, over all held-out examples."""
+    """Loss of the training clients' unigram model over all held-out examples, in nats per token."""
     rows: int = 0
-    """Rows of the corpus's wanted splits that were read."""
+    """Number of rows read, of the corpus's wanted splits."""
     rows_left_out: dict[str, int] = field(default_factory=dict)
-    """Of these, the ones that are not used, by reason."""
+    """Unused rows among them, by reason."""
     words_cut: float = 0.0
-    """Share of the words that are not used because their text is longer than a sequence."""
+    """Share of words that are not used because their text is longer than a sequence."""
     heldout_in_training: float = 0.0
-    """Share of the held-out sentences that are training sentences too."""
+    """Share of held-out sentences that are training sentences too."""
     without_spaces: float = 0.0
-    """Share of the characters of known training words whose scripts put no spaces between words;
-    0 where tokens are characters or pieces of words."""
+    """Share of the characters of known training words whose scripts put no spaces between words; 0
+    if tokens are characters or sub-words.
+    """
     not_words: dict[str, float] = field(default_factory=dict)
     """Shares of a sample's tokens by kind: left out by the word rule (``numbers``, ``punctuation``,
-    ``emoji``), or words of ``markup``; empty where tokens are pieces of words."""
+    ``emoji``), or words of ``markup``; empty if tokens are sub-words.
+    """
     clients_without_examples: int = 0
-    """Clients that a partition dealt nothing to, or else of whom no row is used; they are not
-    counted elsewhere."""
+    """Clients that a partition gave no rows to or, without one, of which no row is used. They are
+    not counted elsewhere.
+    """
 
 
 class Population(Protocol):
@@ -79,12 +83,12 @@ class Population(Protocol):
     def examples(self, client: int, places: NDArray[np.int64] | None = None) -> Tokens:
         """Return examples of a client as rows of the protocol: ``[examples, sequence_length + 1]``.
 
-        A row is as long as the longest sequence may be, so the memory of a client with many
-        examples is bounded by asking for those that are used.
+        Rows have the length of the longest possible sequence. Requesting only the examples in use
+        limits the memory for a client with many examples.
 
         Args:
             client: The client's index.
-            places: Which of its examples, in which order; None for all.
+            places: Indices of its examples, in the wanted order; None for all.
 
         Raises:
             IndexError: There is no such client.
@@ -92,24 +96,24 @@ class Population(Protocol):
         ...
 
     def work(self, client: int, example_cap: int | None) -> int:
-        """Return about how many target tokens a client's first ``example_cap`` examples have.
+        """Return the approximate number of target tokens in a client's first examples.
 
-        Unlike ``examples`` it reads next to nothing; it serves to balance clients over nodes.
+        Unlike ``examples`` it reads almost nothing. It is used to balance clients over nodes.
         """
         ...
 
     def vocabulary(self) -> Vocabulary:
-        """Return what the token ids stand for."""
+        """Return the vocabulary of the token ids."""
         ...
 
     def find(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """Return the index of each client, -1 for ids that the population does not have."""
+        """Return the index of each client, -1 for unknown ids."""
         ...
 
 
 @dataclass(frozen=True)
 class ClientExamples:
-    """A client's examples, each read when it is asked for."""
+    """A client's examples, each read on access."""
 
     population: Population
     client: int
@@ -128,8 +132,8 @@ def write_meta(
 
     Args:
         folder: The population's folder.
-        kind: Which kind of population it is.
-        description: What it holds.
+        kind: The kind of population.
+        description: Its description.
         unigram: ``Population.unigram_log_probabilities``.
         more: Further values for ``meta.json``.
     """
@@ -151,7 +155,7 @@ def read_file(folder: Path, name: str) -> bytes:
     """Read a small file of a population.
 
     Raises:
-        DamagedError: It is missing, or not what was written.
+        DamagedError: It is missing, or does not match its checksum.
     """
     return checksums(folder).read_file(folder / name, _advice(folder))
 

@@ -1,4 +1,4 @@
-"""From the name of a corpus to a population on disk, built once and found again by its content."""
+"""Preparation of a population from the name of a corpus, cached by its content."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ _SYNTHETIC = _SYNTHETIC_ONLY | {
     "sequence_length",
     "vocabulary_size",
 }
-"""What a synthetic population depends on; the first four matter to no other one."""
+"""The settings that a synthetic population depends on; the first four affect no other one."""
 
 _OPENERS: dict[str, Callable[[Path], Population]] = {
     store.KIND: store.StoredPopulation,
@@ -55,14 +55,14 @@ def prepare(
     """Return the population folder for these settings, building it if it is not in the cache.
 
     Args:
-        data: Which corpus, and how it becomes sequences.
+        data: The corpus and how it becomes sequences.
         cache: Folder for extracted corpora and built populations.
-        progress: Told how far the work is.
-        corpus: A corpus in memory, in place of the one that ``data.corpus`` names.
+        progress: Called to report progress.
+        corpus: A corpus in memory, instead of the one that ``data.corpus`` names.
 
     Raises:
         UserError: The corpus is missing or cannot be used, or there is no home folder for the
-            usual cache.
+            default cache.
     """
     cache = cache_folder(cache)
     if corpus is None and data.corpus == synthetic.KIND:
@@ -131,6 +131,6 @@ def _prepare_synthetic(data: DataSettings, cache: Path) -> Path:
 
 
 def _key(data: DataSettings, names: set[str], content: list[str]) -> str:
-    """Return a folder name that changes with some settings, the content and the format."""
+    """Return a folder name determined by some settings, the content and the format."""
     protocol = [FORMAT, content, data.model_dump(include=names)]
     return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,8 +1,8 @@
-"""The next-word protocol: how words become a sequence of token ids, and what counts as a hit.
+"""The next-word protocol: sequences of token ids made from words.
 
 After Reddi et al. (arXiv 2003.00295) and the TensorFlow Federated Stack Overflow task: a sequence
-is ``bos``, the first ``sequence_length`` words, and ``eos`` only if there were fewer words than
-that; it is padded to ``sequence_length + 1``.
+is ``bos``, the first ``sequence_length`` words, and ``eos`` only if there were fewer words; it is
+padded to ``sequence_length + 1``.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ Tokens = NDArray[np.int32]
 
 
 def inputs_and_targets(rows: Tokens) -> tuple[Tokens, Tokens]:
-    """Return what a model reads of rows and what it predicts there, as views: ``[rows, time]``.
+    """Return a model's inputs and targets for some rows, as views: ``[rows, time]``.
 
     Args:
         rows: ``[rows, time + 1]``.
@@ -25,16 +25,16 @@ def inputs_and_targets(rows: Tokens) -> tuple[Tokens, Tokens]:
 
 
 def lengths_of(rows: Tokens) -> NDArray[np.int64]:
-    """Return the number of tokens of each row, padding left out: ``[rows]``."""
+    """Return the number of tokens of each row, without padding: ``[rows]``."""
     return np.asarray(np.count_nonzero(rows != PAD, axis=1), dtype=np.int64)
 
 
 def pad_examples(tokens: Tokens, starts: NDArray[np.int64], sequence_length: int) -> Tokens:
-    """Lay sentences out as rows of the protocol.
+    """Arrange sentences as rows of the protocol.
 
     Args:
-        tokens: Word ids of all sentences, one after another; none longer than the protocol's.
-        starts: Where each sentence begins, and the end of the last: ``[sentences + 1]``.
+        tokens: Word ids of all sentences, concatenated; none longer than the protocol's.
+        starts: Start of each sentence and, last, the number of tokens, ``[sentences + 1]``.
         sequence_length: Words in a full sequence.
 
     Returns:

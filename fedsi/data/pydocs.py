@@ -1,12 +1,12 @@
 """The ``pydocs`` corpus: docstrings of the installed Python packages, one client per module.
 
-Real text that needs no download. Sources are parsed with ``ast`` and nothing is imported or run.
-Prose is kept; doctests, tables, field lists and code are dropped, and so is any sentence that was
-seen before (about a quarter of them), because a repeated sentence would leak from training to
-held-out clients. Modules of a package form a group and are held out together.
+It is real text that needs no download. Sources are parsed with ``ast``; nothing is imported or run.
+Prose is kept; doctests, tables, field lists and code are dropped. Repeated sentences (about a
+quarter) are dropped too, because they would leak from training to held-out clients. Modules of a
+package form a group and are held out together.
 
-The corpus depends on the installed versions: it is good for demonstrations, not for benchmarks.
-Results carry its hash.
+The corpus depends on the installed versions: it is suitable for demonstrations, not for benchmarks.
+Results include its hash.
 """
 
 import ast
@@ -28,14 +28,14 @@ from fedsi.files import write_atomically
 
 NAME = "pydocs"
 EXTRACTION = 2
-"""Version of the rules below; part of the cache's key."""
+"""Version of the rules below; part of the cache key."""
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "flwr", "pydantic", "rich", "typer")
 FEWEST_CLIENTS = 100
-"""With fewer modules than this the sources are taken to be missing."""
+"""With fewer modules than this, the sources are considered missing."""
 
 FEWEST_SENTENCES = 5
-"""A module with fewer sentences of its own is no client."""
+"""A module with fewer sentences of its own is not a client."""
 
 _FEWEST_WORDS = 3
 _FEWEST_LETTERS = 0.7
@@ -52,11 +52,11 @@ _NOT_PROSE = re.compile(
     r")"
 )
 _COLUMN_GAP = "   "
-"""Three spaces inside a line are a table's."""
+"""Three spaces inside a line indicate a table."""
 
 
 class Module(NamedTuple):
-    """A source file: its dotted name, the package it is held out with, and where it is."""
+    """A source file: its dotted name, the package it is held out with, and its path."""
 
     name: str
     package: str
@@ -76,7 +76,7 @@ def find_modules() -> list[Module]:
 
 
 def cache_key() -> str:
-    """Return a name that changes when the interpreter, a package or the extraction changes."""
+    """Return a name that changes with the interpreter, the packages and the extraction."""
     versions = [f"{EXTRACTION}", WORD_RULE, sys.version]
     for package in PACKAGES:
         try:
@@ -91,7 +91,7 @@ def extract(path: Path, progress: Progress) -> int:
 
     Args:
         path: The file to write; it appears only when it is complete.
-        progress: Told about the modules read.
+        progress: Called with the number of modules read.
 
     Returns:
         The number of clients. Below ``FEWEST_CLIENTS`` nothing is written.
@@ -127,7 +127,7 @@ def _sources(root: Path) -> Iterator[Path]:
 def _module(path: Path, root: Path, package: str | None) -> Module:
     parts = path.relative_to(root).with_suffix("").parts
     name = ".".join(part for part in parts if part != "__init__") or "__init__"
-    # The standard library is many packages; a large third-party one is cut at its second level.
+    # The standard library is many packages; a large third-party one is grouped at its second level.
     group = name.split(".")[0] if package is None else ".".join(name.split(".")[:2])
     return Module(name, group, path)
 
@@ -156,7 +156,7 @@ def _docstrings(path: Path) -> Iterator[str]:
             docstring = ast.get_docstring(node)
             if docstring:
                 yield docstring
-        # Expressions hold no docstrings; passing them over halves the time.
+        # Expressions hold no docstrings; skipping them halves the time.
         for block in ("handlers", "finalbody", "orelse", "body"):
             children = getattr(node, block, None)
             if isinstance(children, list):
@@ -164,7 +164,7 @@ def _docstrings(path: Path) -> Iterator[str]:
 
 
 def sentences(docstring: str) -> Iterator[str]:
-    """Yield the sentences of prose in a docstring, on one line each, markup removed."""
+    """Yield the sentences of prose in a docstring, each on one line, without markup."""
     for paragraph in re.split(r"\n\s*\n", docstring):
         lines = paragraph.splitlines()
         if any(_NOT_PROSE.match(line) or _COLUMN_GAP in line.strip() for line in lines):

@@ -1,4 +1,4 @@
-"""How much of the held-out text is training text too."""
+"""Held-out sentences that also occur in the training text."""
 
 import math
 
@@ -8,19 +8,20 @@ from numpy.typing import NDArray
 from fedsi.data.splitmix import splitmix64
 
 MOST_SENTENCES = 4_000_000
-"""Sentences whose hashes are kept, 8 bytes each; of more, an equal share of both sides."""
+"""Sentences whose hashes are kept, 8 bytes each; from larger corpora the same share of both sides.
+"""
 
 Hashes = NDArray[np.uint64]
 
 
 class Repeated:
-    """Counts held-out sentences that are training sentences word for word.
+    """Counts held-out sentences that are identical to training sentences.
 
-    A sentence is kept if its hash is divisible by a number that grows with the corpus, so that of
-    equal sentences all are kept or none.
+    A sentence is kept if its hash is divisible by a number that grows with the corpus, so all
+    copies of a sentence are kept or none.
 
     Args:
-        sentences: How many will come at most.
+        sentences: Upper bound of the number of sentences.
     """
 
     def __init__(self, sentences: int) -> None:
@@ -33,9 +34,9 @@ class Repeated:
         """Add sentences.
 
         Args:
-            words: Numbers of the words of all sentences, one after another: ``[words]``.
-            lengths: Words of each, at least one: ``[sentences]``.
-            heldout: Whether each is held out: ``[sentences]``.
+            words: Numbers of the words of all sentences, concatenated, ``[words]``.
+            lengths: Number of words of each, at least one, ``[sentences]``.
+            heldout: Whether each is held out, ``[sentences]``.
         """
         hashes = sentence_hashes(words, lengths)
         kept = hashes % self._divisor == 0
@@ -43,7 +44,7 @@ class Repeated:
             found.append(hashes[kept & (heldout == side)])
 
     def share(self) -> float:
-        """Return the share of the held-out sentences that are training sentences; 0 of none."""
+        """Return the share of held-out sentences that are training sentences; 0 without any."""
         training, heldout = (np.concatenate(self._sides[side]) for side in (False, True))
         return float(np.isin(heldout, training).mean()) if len(heldout) else 0.0
 

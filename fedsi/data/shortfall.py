@@ -1,28 +1,28 @@
-"""What of a corpus a population cannot use, in sentences for whoever brought it."""
+"""Reports of the parts of a corpus that a population cannot use."""
 
 from fedsi.data.population import Description
 
 MUCH = 0.05
-"""Share from which on a sentence is a warning."""
+"""Share from which a sentence is a warning."""
 
 MANY_WITHOUT_SPACES = 0.2
-"""Share of characters of scripts without spaces, from which on it is said."""
+"""Share of characters of scripts without spaces from which it is reported."""
 
 MANY_SIGNS = 0.25
-"""Share of tokens that are no words, from which on it is said; prose has about a fifth of them."""
+"""Share of tokens that are not words from which it is reported; about a fifth in prose."""
 
 MUCH_MARKUP = 0.05
-"""Share of tokens that are markup, from which on it is said."""
+"""Share of tokens that are markup from which it is reported."""
 
 MANY_KNOWN = 0.25
-"""Share of held-out sentences that are also trained on, from which on it is said."""
+"""Share of held-out sentences that are also trained on from which it is reported."""
 
 
 def shortfall(description: Description) -> list[str]:
-    """Return a sentence for each way in which something was left out; warnings say that they are.
+    """Return a sentence for each way in which text was left out; warnings begin with "warning".
 
     Args:
-        description: Of the population.
+        description: The population's description.
     """
     return [
         f"warning: {sentence}" if share > MUCH else sentence
@@ -72,7 +72,7 @@ def _clients(description: Description) -> tuple[float, str]:
     dealt = description.training_clients + empty
     return empty / max(dealt, 1), (
         f"{description.corpus}: {empty:,} of {dealt:,} clients (without the held-out ones) got no "
-        "example and are left out; with a data.partition, deal to fewer clients or more evenly"
+        "example and are left out; with a data.partition, use fewer clients or a more even one"
     )
 
 

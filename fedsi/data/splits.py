@@ -1,4 +1,4 @@
-"""Which clients are held out: never trained on, never counted for the vocabulary."""
+"""The choice of held-out clients, which are excluded from training and from the vocabulary."""
 
 import hashlib
 from collections import Counter
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 
 def hash_order(name: str) -> bytes:
-    """Return a key that sorts names in an order that looks random and never changes."""
+    """Return a key that sorts names in a fixed pseudorandom order."""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
 
 
 def heldout_groups(group_of: Mapping[str, str], fraction: float) -> set[str]:
-    """Choose whole groups of clients until about a share of all clients is held out.
+    """Choose whole groups of clients until about a given share of all clients is held out.
 
-    Groups are visited in hash order and taken while the share is not exceeded, so that a group
-    too large to fit is passed over. At least one group is held out and at least one is not.
+    Groups are visited in hash order and taken while the share is not exceeded; a group too large to
+    fit is skipped. At least one group is held out and at least one is not.
 
     Args:
         group_of: The group of each client.
@@ -37,7 +37,7 @@ def heldout_groups(group_of: Mapping[str, str], fraction: float) -> set[str]:
 
 
 def is_heldout_sentence(client: str, text: str, fraction: float) -> bool:
-    """Whether a sentence of a client is held out: a pure function of both.
+    """Whether a client's sentence is held out: a pure function of both.
 
     A sentence that a client wrote twice is on the same side both times.
     """

@@ -1,7 +1,7 @@
-"""Encoded rows on disk, written as they come and read back in the order of clients.
+"""A spool of encoded rows on disk, written in order of arrival and read back by client.
 
-A corpus names its clients in any order and does not fit in memory. Rows are appended to flat
-files; once it is known where each client goes, they are read back a few million tokens at a time.
+A corpus names its clients in any order and may not fit in memory. Rows are appended to flat files.
+Once the client of each row is known, they are read back a few million tokens at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 ROWS_AT_A_TIME = 4_000_000
 TOKENS_AT_A_TIME = 4_000_000
-"""What is held in memory, unless a single client has more."""
+"""Limits of what is held in memory, unless a single client has more."""
 
 Ints = NDArray[np.int64]
 
@@ -24,21 +24,21 @@ _COLUMNS = {"tokens": np.int32, "lengths": np.int32, "entries": np.int32, "label
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of some clients, client after client, each client whole."""
+    """Rows of some clients, client by client; each client is complete."""
 
     clients: Ints
-    """Of each row, ascending: ``[rows]``."""
+    """Client of each row, ascending, ``[rows]``."""
     lengths: Ints
-    """Tokens of each row: ``[rows]``."""
+    """Number of tokens of each row, ``[rows]``."""
     tokens: NDArray[np.int32]
-    """Of all rows, one after another: ``[tokens]``."""
+    """Tokens of all rows, concatenated, ``[tokens]``."""
 
 
 class Spool:
-    """Rows that are being written; ``Rows`` reads them back. A context manager.
+    """A writer of rows, which ``Rows`` reads back. A context manager.
 
     Args:
-        folder: Where the files go.
+        folder: The folder for its files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,14 +50,14 @@ class Spool:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        with ExitStack() as stack:  # on a full disk each of them may fail
+        with ExitStack() as stack:  # each of them may fail if the disk is full
             for file in self._files.values():
                 stack.callback(file.close)
 
     def append(
         self, ids: Sequence[Sequence[int]], entries: Sequence[int], labels: Sequence[int]
     ) -> None:
-        """Add rows: the ids of each, and the entry and the label it belongs to."""
+        """Add rows: the ids, the entry and the label of each."""
         lengths = np.fromiter(map(len, ids), np.int32, len(ids))
         tokens = np.fromiter((i for row in ids for i in row), np.int32, int(lengths.sum()))
         columns = {"tokens": tokens, "lengths": lengths, "entries": entries, "labels": labels}
@@ -67,7 +67,7 @@ class Spool:
 
 @dataclass(frozen=True)
 class Rows:
-    """All rows of a corpus in the order in which they came, memory-mapped."""
+    """All rows of a corpus in order of arrival, memory-mapped."""
 
     tokens: NDArray[np.int32]
     lengths: NDArray[np.int32]
@@ -76,15 +76,15 @@ class Rows:
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """Open what a ``Spool`` wrote."""
+        """Open the files of a ``Spool``."""
         return cls(**{name: _mapped(folder / name, dtype) for name, dtype in _COLUMNS.items()})
 
     def by_client(self, clients: NDArray[np.int32], number: int) -> Iterator[Chunk]:
-        """Yield all rows client by client; a client's rows stay in the order they came in.
+        """Yield all rows client by client; a client's rows keep their order.
 
         Args:
-            clients: The client of each row; rows with -1 are left out: ``[rows]``.
-            number: How many clients there are.
+            clients: The client of each row; rows with -1 are left out, ``[rows]``.
+            number: Number of clients.
         """
         rows = _counts(clients, number)
         for first, last in _ranges(rows, ROWS_AT_A_TIME):
@@ -123,7 +123,7 @@ class Rows:
 
 
 def pieces(chunk: Chunk, length: int) -> Chunk:
-    """Cut rows longer than ``length`` into as many rows as they need, the last one shorter."""
+    """Split rows longer than ``length`` into rows of that length and a shorter last one."""
     counts = -(-chunk.lengths // length)
     lengths = np.full(counts.sum(), length, dtype=np.int64)
     lengths[np.cumsum(counts) - 1] = chunk.lengths - (counts - 1) * length
@@ -149,7 +149,7 @@ def _counts(keys: NDArray[np.int32], number: int) -> Ints:
 
 
 def _ranges(sizes: Ints, most: int) -> Iterator[tuple[int, int]]:
-    """Cut a sequence into runs whose sizes add up to ``most`` or less, at least one item each."""
+    """Split a sequence into runs with a total size of at most ``most``, or of one item."""
     ends = np.cumsum(sizes)
     first = 0
     while first < len(sizes):

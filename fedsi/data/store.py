@@ -1,16 +1,16 @@
-"""The memory-mapped token store: a corpus, encoded once, O(1) access to any client.
+"""The memory-mapped token store: a corpus encoded once, with O(1) access to any client.
 
 Layout of the folder (little-endian ``.npy``)::
 
     meta.json              kind, format, description, corpus statistics
-    vocabulary.txt         one word a line, or tokenizer.json
+    vocabulary.txt         one word per line; or tokenizer.json
     client_names.json      the clients' ids in the corpus, in order of their indices
-    client_words.npy       int64 [clients], words before the cut to the protocol's length
-    unigram.npy            log probability of each token id, of the training clients' unigram model
-    tokens.npy             word ids of all sentences, cut to the protocol's length
+    client_words.npy       int64 [clients], words before truncation to the protocol's length
+    unigram.npy            log probability of each token id in the training clients' unigram model
+    tokens.npy             word ids of all sentences, truncated to the protocol's length
     sentence_starts.npy    int64 [sentences + 1], into tokens
     client_starts.npy      int64 [clients + 1], into sentences
-    checksums.json         of every file
+    checksums.json         checksums of all files
 """
 
 import fcntl
@@ -75,35 +75,36 @@ class StoredPopulation:
         )
 
     def work(self, client: int, example_cap: int | None) -> int:
-        """Return about how many target tokens a client's first ``example_cap`` examples have."""
+        """Return the approximate number of target tokens in a client's first examples."""
         first, last = int(self._clients[client]), int(self._clients[client + 1])
         examples = last - first
-        # Each example ends with a token that is not stored.
+        # The last token of each example is not stored.
         tokens = int(self._sentences[last] - self._sentences[first]) + examples
         return tokens * min(examples, example_cap or examples) // max(examples, 1)
 
     def vocabulary(self) -> Vocabulary:
-        """Return what the token ids stand for."""
+        """Return the vocabulary of the token ids."""
         for name in VOCABULARY_FILES:
             if (self._folder / name).exists():
                 read_file(self._folder, name)
         return load_vocabulary(self._folder)
 
     def find(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """Return the index of each client, -1 for ids that the corpus does not have."""
+        """Return the index of each client, -1 for unknown ids."""
         return np.array([self._index_of.get(name, -1) for name in names], dtype=np.int64)
 
     @cached_property
     def _index_of(self) -> dict[str, int]:
         names = json.loads(read_file(self._folder, NAMES))
-        # From behind, so that a client that is also held out is found where it is trained on.
+        # Iterate backwards so that a client with both training and held-out text resolves to its
+        # training entry.
         return {name: len(names) - 1 - place for place, name in enumerate(reversed(names))}
 
 
 def _gather(
     starts: NDArray[np.int64], places: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where the tokens of some sentences lie, and where each begins once they are joined."""
+    """Return the places of the tokens of some sentences, and where each begins after joining."""
     lengths = starts[places + 1] - starts[places]
     joined = np.append(0, np.cumsum(lengths))
     return np.repeat(starts[places] - joined[:-1], lengths) + np.arange(joined[-1]), joined
@@ -112,11 +113,11 @@ def _gather(
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Fill a temporary folder with ``write`` and rename it to ``folder``, all or nothing.
 
-    If another process made the same folder first, its copy stands. What killed processes left
-    beside it is removed.
+    If another process has made the same folder first, its copy is kept. Temporary folders of killed
+    processes are removed.
 
     Raises:
-        UserError: The disk is full or the place cannot be written.
+        UserError: The disk is full or the folder cannot be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
             _write_checksums(temporary)
             if not folder.exists():
                 temporary.rename(folder)
-                # Last, so that what a process leaves that is killed before can be told.
+                # Removed last, so that the leftovers of a killed process can be recognised.
                 (folder / _LOCK).unlink()
     except OSError as error:
         if not folder.exists():
@@ -136,21 +137,21 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 def _write_checksums(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir() if path.name != _LOCK)
     arrays = [name for name in names if name.endswith(".npy")]
-    # In their order: the same store has the same bytes, whichever process wrote it.
+    # Sorted, so that the same store has the same bytes whichever process wrote it.
     files = [name for name in names if name not in arrays]
     checksums_of(folder, files, arrays).write(folder)
 
 
 @contextmanager
 def _locked_part(parent: Path) -> Iterator[Path]:
-    """Make a temporary folder that is locked, and remove what is left of it at the end."""
+    """Create a temporary folder that is locked, and remove what is left of it at the end."""
     locked = False
     while not locked:
         temporary = Path(tempfile.mkdtemp(prefix=_PART, dir=parent))
         try:
             with (temporary / _LOCK).open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                # Another process may have taken it for abandoned before it was locked.
+                # Another process may have considered it abandoned before it was locked.
                 locked = (temporary / _LOCK).exists()
                 if locked:
                     yield temporary
@@ -165,5 +166,5 @@ def _remove_abandoned(parent: Path) -> None:
             with (part / _LOCK).open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(part, ignore_errors=True)
-        except OSError:  # somebody is writing it
+        except OSError:  # another process is writing it
             continue

@@ -1,4 +1,4 @@
-"""Sub-word vocabularies, by Hugging Face ``tokenizers``."""
+"""Sub-word vocabularies, using Hugging Face ``tokenizers``."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ from fedsi.files import read_text
 
 TOKENIZER_FILE = "tokenizer.json"
 BYTES = 256
-"""A byte-level model has a token for every byte, so no text is out of its vocabulary."""
+"""Number of tokens for single bytes, with which no text is out of the vocabulary."""
 
 
 class SubwordVocabulary:
-    """Pieces of words. The tokenizer's ids follow the protocol's four special tokens.
+    """A vocabulary of sub-words. The tokenizer's ids follow the protocol's four special tokens.
 
     Args:
         tokenizer: A ``tokenizers.Tokenizer``.
@@ -31,10 +31,10 @@ class SubwordVocabulary:
 
     @classmethod
     def from_text(cls, text: str) -> "SubwordVocabulary":
-        """Make one of the content of a ``tokenizer.json``.
+        """Make a vocabulary from the content of a ``tokenizer.json``.
 
         Raises:
-            ValueError: The text is no tokenizer.
+            ValueError: The text is not a tokenizer.
             UserError: The package tokenizers is not installed.
         """
         tokenizers = optional("tokenizers", "subwords")
@@ -48,7 +48,7 @@ class SubwordVocabulary:
         """Read a ``tokenizer.json``.
 
         Raises:
-            UserError: The file is missing or no tokenizer, or the package is not installed.
+            UserError: The file is missing or not a tokenizer, or the package is not installed.
         """
         try:
             return cls.from_text(read_text(path))
@@ -61,11 +61,11 @@ class SubwordVocabulary:
     def trained(cls, texts: Iterator[str], size: int) -> "SubwordVocabulary":
         """Train byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2).
 
-        Texts are brought to NFC, so that accents are the same pieces however they are written.
+        Texts are normalised to NFC, so that accents always give the same sub-words.
 
         Args:
-            texts: Of training clients only.
-            size: Number of pieces, at least ``BYTES``; fewer if the texts have no more pairs.
+            texts: Texts of training clients only.
+            size: Number of sub-words, at least ``BYTES``; fewer if the texts have no more pairs.
 
         Raises:
             UserError: The size is below ``BYTES``, or the package tokenizers is not installed.
@@ -89,18 +89,18 @@ class SubwordVocabulary:
         return cls(tokenizer)
 
     def __len__(self) -> int:
-        # A tokenizer from a file may leave ids out, so their number says little.
+        # A tokenizer from a file may skip ids, so its number of tokens may be less.
         return FIRST_WORD + 1 + max(self._tokenizer.get_vocab().values(), default=-1)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text's pieces."""
+        """Return the ids of a text's sub-words."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text's pieces.
+        """Return the ids of each text's sub-words.
 
         Raises:
-            UserError: The tokenizer has no piece, not even an unknown one, for something.
+            UserError: The tokenizer has no token, not even an unknown one, for some text.
         """
         sound = [text.encode("utf-8", "replace").decode() for text in texts]
         try:
@@ -115,12 +115,12 @@ class SubwordVocabulary:
         ]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of some ids; special tokens of the protocol are left out."""
+        """Return the text of some ids, without the protocol's special tokens."""
         pieces = [token - FIRST_WORD for token in tokens if token >= FIRST_WORD]
         return str(self._tokenizer.decode(pieces)).strip()
 
     def continuation(self, before: Sequence[int], token: int) -> str:
-        """Return what one more id adds to the text of some, with the space that begins a word."""
+        """Return the text that one more id adds, with the space that begins a word."""
         pieces = [id_ - FIRST_WORD for id_ in before if id_ >= FIRST_WORD]
         start = str(self._tokenizer.decode(pieces))
         return str(self._tokenizer.decode([*pieces, token - FIRST_WORD]))[len(start) :]

@@ -1,13 +1,13 @@
-"""Synthetic clients: generated when asked for, from (seed, client) alone, with a known best loss.
+"""Synthetic clients, generated on access from (seed, client) alone, with a known best loss.
 
 A client has a mixture over topics (Dirichlet: the smaller its parameter, the more clients differ)
 and a number of sentences (log-normal). A sentence has one topic. Each next word comes, with
 probability ``BACKOFF``, from a Zipf distribution over the whole vocabulary, and otherwise from the
-``SUCCESSORS`` words that follow the previous word in that topic; which words these are is a hash,
-so no table is stored. After every word the sentence ends with probability ``STOP``.
+``SUCCESSORS`` words that follow the previous word in that topic. These words are computed by a
+hash, so no table is stored. After every word the sentence ends with probability ``STOP``.
 
-Because the generator's probabilities are known, so is the loss that no model can beat on average:
-see ``SyntheticPopulation.best_loss``.
+The generator's probabilities are known, and so is the loss that no model can beat on average: see
+``SyntheticPopulation.best_loss``.
 """
 
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ BACKOFF = 0.3
 STOP = 0.08
 MOST_SENTENCES = 1000
 LONGEST_SENTENCE = 4096
-"""Words; one in e^340 sentences would be longer."""
+"""Most words in a sentence; one in e^340 sentences would be longer."""
 SAMPLED_CLIENTS = 200
-"""Clients that the description's sizes and unigram loss are estimated from."""
+"""Clients from which the description's sizes and unigram loss are estimated."""
 
 _SUCCESSOR_PROBABILITIES = np.array([0.5, 0.25, 0.15, 0.1])
 
@@ -48,7 +48,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Language:
-    """The word probabilities that all clients share.
+    """The word probabilities shared by all clients.
 
     Args:
         words: Number of words.
@@ -73,13 +73,13 @@ class Language:
         return np.minimum(found, self.words - 1)
 
     def successor(self, topic: Ids, previous: Ids, rank: Ids) -> Ids:
-        """Return the rank-th word after ``previous`` in ``topic``; frequent ones favoured."""
+        """Return the rank-th word after ``previous`` in ``topic``, favouring frequent words."""
         key = (topic * (self.words + 1) + previous) * SUCCESSORS + rank
         uniform = _hash_to_unit(key.astype(np.uint64))
         return np.minimum((self.words * uniform**2).astype(np.int64), self.words - 1)
 
     def probability(self, topic: Ids, previous: Ids, word: Ids) -> Floats:
-        """Return P(word | previous, topic), the sentence going on."""
+        """Return P(word | previous, topic), given that the sentence continues."""
         total = BACKOFF * self.zipf[word]
         for rank, share in enumerate(_SUCCESSOR_PROBABILITIES):
             follows = self.successor(topic, previous, np.full_like(word, rank)) == word
@@ -88,7 +88,7 @@ class Language:
 
 
 class Traits(NamedTuple):
-    """What the clients of a synthetic population are like."""
+    """Parameters of the clients of a synthetic population."""
 
     seed: int
     topic_concentration: float
@@ -98,12 +98,12 @@ class Traits(NamedTuple):
 
 @dataclass
 class SyntheticPopulation:
-    """Clients generated on demand; nothing is stored but the description.
+    """Clients generated on demand; only the description is stored.
 
     Args:
         description: Its numbers of clients bound the client index.
-        traits: What the clients are like.
-        unigram_log_probabilities: Of the training clients, estimated on a sample.
+        traits: Parameters of the clients.
+        unigram_log_probabilities: Unigram model of the training clients, estimated on a sample.
     """
 
     description: Description
@@ -119,7 +119,7 @@ class SyntheticPopulation:
         return self._size(generator(self.traits.seed, Purpose.SYNTHETIC_CLIENT, client=client))
 
     def examples(self, client: int, places: Ids | None = None) -> Tokens:
-        """Return examples of a client as rows of the protocol; all are generated."""
+        """Return examples of a client as rows of the protocol; all its examples are generated."""
         clients = self.description.training_clients + self.description.heldout_clients
         if not 0 <= client < clients:
             raise IndexError(f"client {client} of {clients}")
@@ -127,15 +127,15 @@ class SyntheticPopulation:
         return made if places is None else made[places]
 
     def work(self, client: int, example_cap: int | None) -> int:
-        """Return about how many target tokens a client's first ``example_cap`` examples have."""
+        """Return the approximate number of target tokens in a client's first examples."""
         sentences = self.count(client)
-        # The mean of a geometric length that is cut, and the end of the sentence.
+        # The mean of a truncated geometric length, and the end of the sentence.
         words = (1 - (1 - STOP) ** self.description.sequence_length) / STOP
         return round(min(sentences, example_cap or sentences) * (words + 1))
 
     def vocabulary(self) -> WordVocabulary:
-        """Return what the token ids stand for: words without a meaning."""
-        # They hold digits, so only white space may split them.
+        """Return the vocabulary of the token ids: words without a meaning."""
+        # The words hold digits, so only white space may split them.
         return WordVocabulary((f"word{rank}" for rank in range(self._language.words)), "spaces")
 
     def find(self, names: Sequence[str]) -> Ids:
@@ -146,7 +146,7 @@ class SyntheticPopulation:
     def best_loss(self, clients: range) -> float:
         """Return the loss of the true generator on some clients, in nats per token.
 
-        The generator knows each sentence's topic; on average no model does better.
+        The generator knows each sentence's topic; on average no model has a lower loss.
         """
         total, tokens = 0.0, 0
         for client in clients:
@@ -248,7 +248,7 @@ def make_synthetic(data: DataSettings) -> SyntheticPopulation:
 
 
 def _count(population: SyntheticPopulation, clients: range, size: int) -> tuple[int, Counts]:
-    """Return how many examples some clients have, and how often each id is a target."""
+    """Return the number of examples of some clients, and the count of each id as a target."""
     examples, counts = 0, np.zeros(size, np.int64)
     for client in clients:
         rows = population.examples(client)
@@ -258,7 +258,7 @@ def _count(population: SyntheticPopulation, clients: range, size: int) -> tuple[
 
 
 def write_synthetic(folder: Path, population: SyntheticPopulation) -> None:
-    """Write the folder that stands for the population."""
+    """Write the folder of the population."""
     write_meta(
         folder,
         KIND,
@@ -269,7 +269,7 @@ def write_synthetic(folder: Path, population: SyntheticPopulation) -> None:
 
 
 def _index(name: str, clients: int) -> int:
-    """Return the index of a client, -1 for a word that is no client's id."""
+    """Return the index of a client, -1 for a name that is not a client's id."""
     sound = name.isascii() and name.isdecimal() and len(name) <= len(str(clients))
     index = int(name) if sound else clients
     return index if index < clients and str(index) == name else -1

@@ -1,4 +1,4 @@
-"""Writing the tokens of a store, and counting them on the way."""
+"""Writing of a store's tokens, with statistics."""
 
 from contextlib import ExitStack
 from dataclasses import InitVar, dataclass, field
@@ -20,7 +20,7 @@ from fedsi.experiment import DataSettings
 
 @dataclass
 class Written:
-    """What was counted while the tokens were written."""
+    """Counts collected while tokens are written."""
 
     clients: InitVar[int]
     tokens: InitVar[int]
@@ -42,11 +42,11 @@ class Written:
 
     @property
     def examples(self) -> int:
-        """Sentences of all clients."""
+        """Number of sentences of all clients."""
         return int(self.sentences.sum())
 
     def statistics(self, training: int) -> dict[str, Any]:
-        """Return what a person wants to know of a corpus."""
+        """Return the statistics of a corpus that users want to know."""
         quantiles = np.quantile(self.words, (0.1, 0.5, 0.9, 0.99))
         own, unseen = self.words[:training].sum(), self.words[training:].sum()
         return {
@@ -67,16 +67,16 @@ def write_tokens(
     data: DataSettings,
     progress: Progress,
 ) -> Written:
-    """Write the sentences of all clients as token ids, client after client.
+    """Write the sentences of all clients as token ids, client by client.
 
     Args:
         into: Folder of the store; ``tokens.npy``, ``sentence_starts.npy`` (both in the order of the
-            clients) and ``client_starts.npy`` are made in it.
+            clients) and ``client_starts.npy`` are created in it.
         rows: All rows of the corpus.
-        assigned: Whose they are.
+        assigned: The client of each row.
         chosen: The vocabulary.
-        data: How long a sequence may be, and what becomes of the rest of a text.
-        progress: Told how many rows are written.
+        data: The sequence length, and what becomes of longer texts.
+        progress: Called with the number of rows written.
     """
     clients, size = len(assigned.names), len(chosen.vocabulary)
     written = Written(clients, size, len(rows.lengths))
@@ -105,7 +105,7 @@ def write_tokens(
 def _count_chunk(
     written: Written, chunk: Chunk, chosen: Chosen, training: int, length: int
 ) -> tuple[Ids, Ints]:
-    """Encode a chunk, cut its sentences, and add it to the counts."""
+    """Encode a chunk, truncate its sentences, and add it to the counts."""
     ids = chosen.ids(chunk.tokens)
     owners = np.repeat(chunk.clients, chunk.lengths)
     clients, size = len(written.words), len(written.training_targets)
@@ -133,11 +133,11 @@ def _digest_chunk(
     """Add the training clients of a chunk to the digest.
 
     Args:
-        digest: Changed in place.
-        assigned: Has the clients' names.
-        chunk: Whose sentences it is.
-        ids: Of all sentences, cut: ``[tokens]``.
-        lengths: Of each of them: ``[rows]``.
+        digest: Updated in place.
+        assigned: Provides the clients' names.
+        chunk: The chunk.
+        ids: Token ids of all its sentences, truncated, ``[tokens]``.
+        lengths: Length of each sentence, ``[rows]``.
     """
     borders = np.flatnonzero(np.diff(chunk.clients, prepend=-1))
     ends, owners = [*borders[1:].tolist(), len(lengths)], chunk.clients[borders].tolist()
@@ -149,7 +149,7 @@ def _digest_chunk(
 
 
 class _ArrayWriter:
-    """Appends to a ``.npy`` file whose length is not known before the end."""
+    """Appends to a ``.npy`` file whose final length is not known in advance."""
 
     def __init__(self, path: Path, dtype: Any) -> None:
         self._path = path
@@ -175,6 +175,6 @@ class _ArrayWriter:
         self._length += len(values)
 
     def _write_header(self) -> None:
-        # NumPy pads the header so that the length may grow without moving the data.
+        # NumPy pads the header, so the length may grow without moving the data.
         header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length,)}
         np.lib.format.write_array_header_1_0(self._file, header)

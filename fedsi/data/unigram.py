@@ -1,4 +1,4 @@
-"""The unigram model: what a language model has to beat before it has learned anything."""
+"""The unigram model, the baseline that a language model has to beat."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,11 @@ def unigram_log_probabilities(counts: Counts) -> NDArray[np.float64]:
     """Fit a unigram model to target tokens (words, ``oov`` and ``eos``), with add-one smoothing.
 
     Args:
-        counts: Of each id as a target: ``[vocabulary]``.
+        counts: Count of each id as a target, ``[vocabulary]``.
 
     Returns:
-        Log probability of each id; ids that are never targets (``pad``, ``bos``) have minus
-        infinity: ``[vocabulary]``.
+        Log probability of each id, ``[vocabulary]``; minus infinity for ids that are never targets
+        (``pad``, ``bos``).
     """
     smoothed = counts + 1.0
     smoothed[:EOS] = 0.0

@@ -1,4 +1,4 @@
-"""Vocabularies: which words, or pieces of words, have an id of their own."""
+"""Vocabularies: the words or sub-words that have an id."""
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -13,17 +13,17 @@ from fedsi.files import read_text
 
 WORDS_FILE = "vocabulary.txt"
 VOCABULARY_FILES = (WORDS_FILE, TOKENIZER_FILE)
-"""One of them lies beside a population and in a run's folder."""
+"""One of these files is in a population's folder and in a run's folder."""
 
 SPLITTING_LINE = "# words are split at "
-"""How the file of a word vocabulary begins; a value of ``data.words`` follows."""
+"""Start of the file of a word vocabulary, followed by a value of ``data.words``."""
 
 
 class Vocabulary(Protocol):
-    """Token ids and what they stand for; the four special tokens come first."""
+    """Token ids and their texts; the four special tokens come first."""
 
     file_name: str
-    """The file that holds it, beside a population and in a run's folder."""
+    """Name of its file in a population's folder and in a run's folder."""
 
     def __len__(self) -> int:
         """Return the number of token ids, special tokens included."""
@@ -38,7 +38,7 @@ class Vocabulary(Protocol):
         ...
 
     def continuation(self, before: Sequence[int], token: int) -> str:
-        """Return what one more id adds to the text of some; a space first begins a new word."""
+        """Return the text that one more id adds; it starts with a space if it begins a new word."""
         ...
 
     def file_text(self) -> str:
@@ -47,11 +47,11 @@ class Vocabulary(Protocol):
 
 
 class WordVocabulary:
-    """Whole words.
+    """A vocabulary of whole words.
 
     Args:
         words: The words in order of their ids, without the special tokens.
-        splitting: How a text becomes words.
+        splitting: The rule that splits a text into words.
     """
 
     file_name = WORDS_FILE
@@ -68,27 +68,27 @@ class WordVocabulary:
         return [self._ids.get(word, OOV) for word in split_words(text, self.splitting)]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return words, special tokens by their names, joined by spaces; characters by nothing."""
+        """Return words joined by spaces, special tokens by name; characters without spaces."""
         names = [self._names[token] for token in tokens]
         if self.splitting == "characters":
             return "".join(names).replace(SPACE, " ")
         return " ".join(names)
 
     def continuation(self, before: Sequence[int], token: int) -> str:
-        """Return the id's word; each is a new one, so that no space need say so."""
+        """Return the id's word. Every word is new, so no space marks it."""
         del before
         return self._names[token]
 
     def file_text(self) -> str:
-        """Return how texts are split, then one word a line in order of the ids."""
+        """Return the splitting rule, then one word per line in order of the ids."""
         return "".join(f"{line}\n" for line in (SPLITTING_LINE + self.splitting, *self.words))
 
     @classmethod
     def from_text(cls, text: str) -> "WordVocabulary":
-        """Parse what ``file_text`` returned.
+        """Parse the result of ``file_text``.
 
         Raises:
-            ValueError: The first line is another, or the last was cut.
+            ValueError: The first line is wrong, or the last line is incomplete.
         """
         header, *words = text.removesuffix("\n").split("\n")
         splitting = header.removeprefix(SPLITTING_LINE)
@@ -112,7 +112,7 @@ def load_vocabulary(folder: Path) -> Vocabulary:
     """Read the vocabulary of a population or of a run.
 
     Raises:
-        UserError: There is none, or it is damaged.
+        UserError: It is missing or damaged.
     """
     try:
         if (folder / TOKENIZER_FILE).exists():

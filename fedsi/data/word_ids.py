@@ -1,8 +1,8 @@
-"""Numbering words as they come, in bounded memory, before it is known which ones will matter.
+"""Numbering of words in bounded memory, before the vocabulary is known.
 
-The words of a large corpus do not fit in memory: most of them are typing errors that occur once.
-So words are numbered in order of appearance, and when the table is full it is written out, sorted,
-and emptied. A word may then get several numbers; merging the sorted tables tells which are one.
+The words of a large corpus do not fit in memory: most of them are typing errors that occur once. So
+words are numbered in order of appearance. A full table is sorted, written to disk and emptied. A
+word may then get several numbers; merging the sorted tables finds which are the same word.
 """
 
 import heapq
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from fedsi.data.words import Splitting, split_words
 
 MOST_WORDS = 1_000_000
-"""Words in memory at a time."""
+"""Most words in memory at a time."""
 
 
 class WordIds:
     """Numbers words.
 
     Args:
-        folder: Where full tables are written.
-        splitting: How a text becomes words.
-        most_words: Words in memory at a time.
+        folder: Folder for full tables.
+        splitting: The rule that splits a text into words.
+        most_words: Most words in memory at a time.
     """
 
     def __init__(self, folder: Path, splitting: Splitting, most_words: int = MOST_WORDS) -> None:
@@ -55,13 +55,13 @@ class WordIds:
         return ranks
 
     def words(self, ranks: Sequence[int]) -> list[str]:
-        """Return the words of some ranks of ``same_words``, in the order asked."""
+        """Return the words of some ranks of ``same_words``, in the order of the ranks."""
         wanted = frozenset(ranks)
         found = {rank: word for rank, (word, _) in enumerate(self._merged()) if rank in wanted}
         return [found[rank] for rank in ranks]
 
     def ranks(self, words: Sequence[str]) -> list[int | None]:
-        """Return the ranks of some words, None for those that never came."""
+        """Return the ranks of some words, None for words that never occurred."""
         wanted = frozenset(words)
         found = {word: rank for rank, (word, _) in enumerate(self._merged()) if word in wanted}
         return [found.get(word) for word in words]

@@ -1,4 +1,4 @@
-"""Word lists that a person brings: a word a line, or a word and its count."""
+"""Word lists supplied by the user: one word per line, or a word and its count."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ from fedsi.files import read_text
 
 
 def read_word_list(path: Path, size: int, splitting: Splitting) -> list[str]:
-    """Read the first words of a list, in the spelling that texts are brought to.
+    """Read the first words of a list, in normalised spelling.
 
-    The ``vocabulary.txt`` of a run is a list too; its words keep their ids.
+    The ``vocabulary.txt`` of a run is also a list; its words keep their ids.
 
     Args:
-        path: For example TFF's ``stackoverflow.word_count``.
-        size: How many words to take.
-        splitting: How the corpus's texts become words; a warning says which words of the list
-            can never come of it.
+        path: The list, for example TFF's ``stackoverflow.word_count``.
+        size: Number of words to read.
+        splitting: The rule that splits the corpus's texts; words of the list that it can never
+            produce cause a warning.
 
     Raises:
-        UserError: The file is missing, not UTF-8, or empty; names a word twice; or is the
-            vocabulary of a run whose words were split in another way.
+        UserError: The file is missing, not UTF-8, or empty; has a word twice; or is the vocabulary
+            of a run whose words were split in another way.
     """
     words: dict[str, int] = {}
     impossible: list[str] = []
@@ -40,7 +40,7 @@ def read_word_list(path: Path, size: int, splitting: Splitting) -> list[str]:
         if len(words) == size:
             break
     if not words:
-        raise UserError(f"the word list {path} is empty; expected a word a line")
+        raise UserError(f"the word list {path} is empty; expected one word per line")
     if impossible:
         warnings.warn(
             f"{len(impossible)} of the first {len(words)} words of {path} cannot occur with "
@@ -52,7 +52,7 @@ def read_word_list(path: Path, size: int, splitting: Splitting) -> list[str]:
 
 
 def _listed(path: Path, splitting: Splitting) -> Iterator[tuple[int, str]]:
-    """Yield the words of a list as they stand there, with the numbers of their lines."""
+    """Yield the words of a list as written, with their line numbers."""
     for number, line in enumerate(_lines(path), start=1):
         if number == 1 and line.startswith(SPLITTING_LINE):
             _check_splitting(path, line.removeprefix(SPLITTING_LINE).strip(), splitting)

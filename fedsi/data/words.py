@@ -1,23 +1,23 @@
-r"""Words: the one rule by which texts, word lists and prompts are cut.
+r"""Words: the rules that split texts, word lists and prompts.
 
 Words are those of Unicode Standard Annex 29 ("Unicode Text Segmentation", word boundaries) with
-changes of the kind that the annex leaves to its users: single hyphens join (well-known, covid-19);
-full stops, colons and, where only letters count, underscores do not (end.Next is two words); and
-scripts without spaces are cut into grapheme clusters. An emoji is a word of its own.
+changes that the annex allows: single hyphens join (well-known, covid-19); full stops, colons and,
+if only letters count, underscores do not (end.Next is two words); scripts without spaces are split
+into grapheme clusters. An emoji is a word of its own.
 
-Before that a text is brought to one spelling:
+Before that, a text is normalised:
 
 * NFC and lower case. The Turkish capital I with a dot becomes a plain i. Otherwise lower case is
-  Unicode's: I becomes i in Turkish texts too, and STRASSE and Straße stay two words.
-* NFKC for presentation forms, letters that Unicode has a second time for their looks (``_FORMS``),
-  and for nothing else, because it changes what ``x²``, ``½`` or ``№`` mean.
+  Unicode's: I becomes i in Turkish texts too, and STRASSE and Straße remain different words.
+* NFKC for presentation forms, letters that Unicode encodes again for their looks (``_FORMS``), and
+  for nothing else, because it changes the meaning of ``x²``, ``½`` or ``№``.
 * Typographic apostrophes and hyphens become those of ASCII. Soft hyphens, marks of direction,
-  variation selectors and other invisible signs go. Zero-width joiners stay inside words,
-  because Persian and the scripts of India spell with them, and inside emoji.
-* Emoji are fully qualified (Unicode Technical Standard 51): a heart is one word, whether it came
-  with its variation selector or without.
+  variation selectors and other invisible signs are removed. Zero-width joiners are kept inside
+  words, because Persian and the scripts of India spell with them, and inside emoji.
+* Emoji are fully qualified (Unicode Technical Standard 51): a heart is one word with or without its
+  variation selector.
 
-ASCII texts, most of the work, take a shorter way to the same words.
+ASCII texts, which are most of the work, take a faster path to the same words.
 """
 
 import re
@@ -30,10 +30,10 @@ import regex
 Splitting = Literal["letters", "punctuation", "spaces", "characters"]
 
 WORD_RULE = f"2, Unicode {unidata_version}, regex {regex.__version__}"
-"""Version of the rule and of its tables; part of the key of what is made of words."""
+"""Version of the rule and of its tables; part of the cache key of everything made of words."""
 
 SPACE = "\N{OPEN BOX}"
-"""White space, where every character is a word."""
+"""Stands for white space if every character is a word."""
 
 _FORMS = re.compile(
     r"[\u0132\u0133\u0149\u01C4-\u01CC\u01F1-\u01F3"  # digraphs
@@ -60,17 +60,17 @@ _DOTS = re.compile("i\N{COMBINING DOT ABOVE}+")
 _MAYBE_EMOJI = re.compile(
     r"[\u203C\u2049\u20E3\u2190-\u2BFF\u3030\u303D\u3297\u3299\U0001F000-\U0001FAFF]"
 )
-"""Quick tests of whether there is anything to do; most texts need nothing of it."""
+"""Quick tests of whether anything must be changed; for most texts nothing must."""
 
 
 def _compiled(pattern: str, **names: str) -> regex.Pattern[str]:
-    """Compile a pattern in which ``<NAME>`` stands for another one."""
+    """Compile a pattern in which ``<NAME>`` stands for another pattern."""
     for name, meaning in names.items():
         pattern = pattern.replace(f"<{name}>", meaning)
     return regex.compile(pattern, regex.VERSION1 | regex.VERBOSE)
 
 
-# Signs of text that Unicode counts among the emoji; the last has a lower case.
+# Text signs that Unicode counts among the emoji; the last one has a lower case.
 _PICTURE = r"[[\p{Emoji}&&\p{Extended_Pictographic}]--[©®™ℹⓂ]]"
 _UNQUALIFIED = _compiled(
     r"[<PICTURE>--\p{Emoji_Presentation}] (?!\p{Emoji_Modifier}) | [0-9\#*] (?=\u20E3)",
@@ -111,20 +111,20 @@ _WHITE_SPACE = re.compile(r"\s+")
 
 
 def split_words(text: str, splitting: Splitting) -> list[str]:
-    """Cut a text into words.
+    """Split a text into words.
 
     Args:
         text: Any text.
-        splitting: ``letters`` keeps words with a letter in them and emoji; ``punctuation`` also
-            numbers and runs of punctuation; ``spaces`` cuts at white space only, for texts that
-            were cut into tokens before, such as TFF's Stack Overflow; ``characters`` makes a word
-            of every grapheme cluster, with ``SPACE`` between words.
+        splitting: ``letters`` keeps words that contain a letter, and emoji; ``punctuation`` also
+            keeps numbers and runs of punctuation; ``spaces`` splits at white space only, for texts
+            that are tokenised already, such as TFF's Stack Overflow; ``characters`` makes a word of
+            every grapheme cluster, with ``SPACE`` between words.
     """
     if text.isascii():
         return _ASCII[splitting](text.lower())
     words = _UNICODE[splitting](normalised(text))
     if any(joiner in text for joiner in _JOINERS):
-        # At the ends of a word they join nothing.
+        # At the ends of a word joiners have nothing to join.
         return [inside for word in words if (inside := word.strip(_JOINERS))]
     return words
 
@@ -132,11 +132,11 @@ def split_words(text: str, splitting: Splitting) -> list[str]:
 def share_without_spaces(words: Iterable[str], counts: Iterable[int]) -> float:
     """Return the share of characters that belong to scripts without spaces between words.
 
-    Such are Chinese, Japanese, Thai, Lao, Khmer and Burmese.
+    These are Chinese, Japanese, Thai, Lao, Khmer and Burmese.
 
     Args:
         words: Different words.
-        counts: How often each occurs.
+        counts: The count of each word.
     """
     such = characters = 0
     for word, count in zip(words, counts, strict=True):
@@ -147,12 +147,12 @@ def share_without_spaces(words: Iterable[str], counts: Iterable[int]) -> float:
 
 
 def is_emoji(word: str) -> bool:
-    """Whether a word, in the spelling of ``normalised``, is an emoji."""
+    """Whether a word, normalised by ``normalised``, is an emoji."""
     return _EMOJI.fullmatch(word) is not None
 
 
 def normalised(text: str) -> str:
-    """Return a text in the one spelling that the module describes."""
+    """Return a text in the normalised spelling described in the module docstring."""
     text = _FORMS.sub(lambda form: normalize("NFKC", form[0]), normalize("NFC", text))
     if _TO_RESPELL.search(text):
         text = _RESPELLED.sub(_respelled, text)
@@ -168,7 +168,7 @@ def _respelled(sign: re.Match[str]) -> str:
 
 def _ascii_letters(text: str) -> list[str]:
     found = _ASCII_LETTERS.findall(text)
-    # Digits and what joins them come before letters.
+    # Digits and their joiners sort before letters.
     return [word for word in found if word[0] > "9" or max(word) > "9"]
 
 
@@ -178,7 +178,7 @@ def _letters(text: str) -> list[str]:
 
 
 def _between_emoji(cut: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
-    """Return a function that cuts what is not an emoji."""
+    """Return a function that splits text between emoji."""
 
     def cut_all(text: str) -> list[str]:
         if not _MAYBE_EMOJI.search(text):
@@ -192,7 +192,7 @@ def _between_emoji(cut: Callable[[str], list[str]]) -> Callable[[str], list[str]
 
 
 def _with_spaces(cut: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
-    """Return a function that cuts a text whose white space has become one sign."""
+    """Return a function that splits a text in which white space has become one sign."""
     return lambda text: cut(_WHITE_SPACE.sub(SPACE, text.strip()))
 
 

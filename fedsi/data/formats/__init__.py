@@ -1,1 +1,1 @@
-"""The file formats in which corpora come: one module each, one line each in ``table``."""
+"""File formats of corpora: one module each, one line each in ``table``."""

@@ -1,4 +1,4 @@
-"""One JSON object with each user's texts: ``{"ann": ["so it begins", ...], "bob": [...]}``."""
+"""JSON objects with the texts of each user: ``{"ann": ["so it begins", ...], "bob": [...]}``."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def begins(head: str) -> bool:
 
 
 def read_by_user(part: Part, _columns: Columns) -> Iterator[Row]:
-    """Read one file; it is held in memory whole."""
+    """Read one file, which must fit into memory."""
     place = Place()
     with faults(part, place):
         with open_text(part) as file:

@@ -1,4 +1,4 @@
-"""Cells of any type as text: a client's id, or the texts of a row.
+"""Conversion of table cells of any type to a client's id or to texts.
 
 Values come from JSON, Arrow, NumPy, PyTorch, pandas and databases. None, NaN and NaT are missing;
 zero, false and empty texts are values.
@@ -15,17 +15,17 @@ _Scalar = str | int | float | Decimal | date | time | UUID
 
 
 class CellError(ValueError):
-    """A cell that is no text; the message says what it is and what to do."""
+    """A cell that is not text; the message says what it is and what to do."""
 
 
 def id_of(value: Any) -> str:
     """Return a value as a client's id, a group, a split or a label; empty if it is missing.
 
-    Whole floats lose their point, because that is what a missing value elsewhere in a column makes
-    of integers; bytes that are no printable text become hexadecimal.
+    Whole floats are written as integers, because a missing value turns a column of integers into
+    floats. Bytes that are not printable text are written in hexadecimal.
 
     Raises:
-        CellError: It is a list or an object.
+        CellError: The value is a list or an object.
     """
     if type(value) is str:
         return value
@@ -42,14 +42,14 @@ def id_of(value: Any) -> str:
 
 
 def texts_of(value: Any) -> list[str]:
-    """Return the texts of a cell, each of them an example.
+    """Return the texts of a cell; each is an example.
 
-    A list of tokens is one text, its tokens joined by spaces; empty ones are padding. A list of
-    which some items have several words is a list of texts, and of lists each gives its own.
+    A list of tokens is one text: its non-empty tokens joined by spaces. A list with items of
+    several words is a list of texts. Nested lists yield the texts of each list.
 
     Raises:
-        CellError: It is an object, or holds numbers in the place of words.
-        UnicodeDecodeError: It is bytes that are not UTF-8.
+        CellError: The value is an object, or holds numbers instead of words.
+        UnicodeDecodeError: The value is bytes that are not UTF-8.
     """
     if type(value) is str:
         return [value]
@@ -72,10 +72,10 @@ def texts_of(value: Any) -> list[str]:
 
 
 def inside(values: Any, path: Sequence[str]) -> Any:
-    """Return what lies at a path of names in nested objects; None if it is not there.
+    """Return the value at a path of names in nested objects, or None if it is missing.
 
     Raises:
-        CellError: Something on the way is no object.
+        CellError: A value on the path is not an object.
     """
     for name in path:
         if values is None:
@@ -87,7 +87,7 @@ def inside(values: Any, path: Sequence[str]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a scalar or list of Python for one of NumPy, PyTorch, Arrow or pandas."""
+    """Return a Python scalar or list for a value of NumPy, PyTorch, Arrow or pandas."""
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     if hasattr(value, "as_py"):

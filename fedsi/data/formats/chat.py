@@ -1,8 +1,8 @@
-"""Chats as phones export them: lines of ``date, time - name: text``, or JSON with ``messages``.
+"""Chats exported from phones: lines ``date, time - name: text``, or JSON with ``messages``.
 
-Who wrote a message is the client, a message is an example. WhatsApp writes the lines, in the order
-and with the separators that the phone's language has; Telegram, Messenger, Instagram and Discord
-exporters write the JSON.
+The author of a message is the client; a message is an example. WhatsApp exports lines, in the date
+order and with the separators of the phone's language. Exporters of Telegram, Messenger, Instagram
+and Discord write JSON.
 """
 
 import json
@@ -31,11 +31,11 @@ _MESSAGE = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _PROGRAM_S_WORDS = re.compile(r"\u200e.*|<[^<>]+>|.*\(file attached\)", re.DOTALL)
-"""What stands in the place of a picture, or says that a message was deleted."""
+"""Placeholders for pictures and notices of deleted messages."""
 
 _EDITED = re.compile(r"\s*\u200e?<[^<>]+>\s*$")
 _LOOKED_AT, _FEWEST = 30, 2
-"""Lines of a text file's beginning, and how many of them must be messages."""
+"""Lines examined at the beginning of a text file, and how many of them must be messages."""
 
 _FROM = ("sender_name", "from", "author", "sender", "user", "from_id")
 _TEXT = ("text", "content", "body", "message")
@@ -45,7 +45,7 @@ _SENDER = re.compile(rf'"({"|".join(_FROM)})"\s*:')
 
 
 def begins(head: str) -> bool:
-    """Whether a file begins as an exported chat."""
+    """Whether a file begins like an exported chat."""
     if head.lstrip().startswith("{"):
         return bool(_MESSAGES.search(head) and _SENDER.search(head))
     lines = [line for line in head.splitlines() if line.strip()][:_LOOKED_AT]
@@ -113,7 +113,7 @@ def _read_json(part: Part) -> Iterator[Row]:
 
 
 def _chats(content: Any) -> Iterator[list[Any]]:
-    """Yield the lists called ``messages``, wherever they are."""
+    """Yield all lists called ``messages``, at any depth."""
     if isinstance(content, Mapping):
         for key, value in content.items():
             if key == "messages" and isinstance(value, list):
@@ -146,7 +146,7 @@ def _name(value: Any) -> str:
 
 
 def _joined(value: Any) -> str:
-    """Return a text; parts with a link or in bold are objects with a text of their own."""
+    """Return a text whose parts may be objects, such as links or bold text."""
     if isinstance(value, Mapping):
         return _joined(value.get("text"))
     if isinstance(value, list):
@@ -155,7 +155,7 @@ def _joined(value: Any) -> str:
 
 
 def _mended(text: str) -> str:
-    """Return the text of which Messenger and Instagram write each byte of UTF-8 as a character."""
+    """Return a text after decoding UTF-8 that Messenger and Instagram write byte by byte."""
     try:
         return text.encode("latin-1").decode()
     except UnicodeError:

@@ -1,4 +1,4 @@
-"""CSV and its dialects: commas, semicolons, tabs or bars, with or without blanks after them."""
+"""CSV and its dialects: commas, semicolons, tabs or bars, with or without spaces after them."""
 
 import csv
 import re
@@ -18,22 +18,22 @@ TAB = "tab"
 DELIMITERS = ",;\t|"
 _LONGEST_FIELD = 2**31 - 1
 _LOOKED_AT = 20
-"""Lines."""
+"""Number of lines examined."""
 
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
-"""What Excel writes before the header."""
+"""The line that Excel writes before the header."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file separates its fields."""
+    """The field separator of a file."""
 
     delimiter: str
     blank_after: bool = False
-    """Whether a blank follows each delimiter."""
+    """Whether a space follows each delimiter."""
 
     def reader(self, lines: Any) -> Any:
-        """Return a reader that refuses what is not valid CSV."""
+        """Return a reader that refuses invalid CSV."""
         return csv.reader(
             lines, delimiter=self.delimiter, skipinitialspace=self.blank_after, strict=True
         )
@@ -66,10 +66,11 @@ def read_csv(part: Part, columns: Columns) -> Iterator[Row]:
 
 
 def inspected(lines: Sequence[str], columns: Columns, rows: RowMaker) -> Dialect:
-    """Return the dialect of a file by its first lines.
+    """Return the dialect of a file from its first lines.
 
-    The delimiter is the one that the settings name; else the first under which the header names a
-    user and a text; else the one that cuts all lines into the same number of fields, two or more.
+    The delimiter is the one in the settings; otherwise the first with which the header has a user
+    and a text column; otherwise the one that splits all lines into the same number of fields, at
+    least two.
     """
     if columns.delimiter is not None:
         return _dialect(lines, "\t" if columns.delimiter == TAB else columns.delimiter)
@@ -96,7 +97,7 @@ def _with_delimiter(columns: Columns, delimiter: str) -> Columns:
 
 
 def _records(part: Part, reader: Any, place: Place) -> Iterator[list[str]]:
-    """Yield the records that are not empty; those that are no CSV are left out or refused."""
+    """Yield non-empty records; invalid ones are left out or refused."""
     while True:
         before = reader.line_num
         try:
@@ -105,7 +106,7 @@ def _records(part: Part, reader: Any, place: Place) -> Iterator[list[str]]:
             return
         except csv.Error as error:
             place.number = before + 1
-            # An open quotation mark may have swallowed all that follows.
+            # An unclosed quotation mark may have consumed all following lines.
             lines = max(1, reader.line_num - before)
             problem = UserError(f"{part}, at {place.text}: not valid CSV: {error}")
             part.left_out.bad(problem, BAD_CSV, lines)

@@ -1,8 +1,8 @@
 """FedJAX's SQLite files (Ro et al., arXiv 2108.02117, ``fedjax.datasets``).
 
-``federated_data(client_id BLOB, data BLOB, num_examples INTEGER)``; ``data`` is a zlib-compressed
-msgpack map from feature to array. Arrays are msgpack extensions: 1 is (shape, dtype, buffer) and 4
-is (shape, list of byte strings).
+The table is ``federated_data(client_id BLOB, data BLOB, num_examples INTEGER)``; ``data`` is a
+zlib-compressed msgpack map from feature to array. Arrays are msgpack extensions: 1 is (shape,
+dtype, buffer) and 4 is (shape, list of byte strings).
 """
 
 import zlib
@@ -21,7 +21,7 @@ from fedsi.errors import UserError
 TABLE = "federated_data"
 _NUMBERS, _BYTE_STRINGS = 1, 4
 _LARGEST_CLIENT = 1 << 30
-"""Bytes; a damaged length must not fill the memory."""
+"""Size limit in bytes, so that a damaged length cannot exhaust memory."""
 
 
 def read_fedjax_sqlite(part: Part, columns: Columns) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Opening files in archives and of any compression; every fault of one is one sentence."""
+"""Opening of compressed and archived files, with every error turned into one sentence."""
 
 import bz2
 import gzip
@@ -25,11 +25,11 @@ class Part:
     """One file of a corpus.
 
     Args:
-        path: Where it is; a copy without compression if the reader needs random access.
-        name: What to call it: its path inside the corpus's folder or archive, or its own name.
-        left_out: Where rows that are left out are counted.
-        member: Its name in the archive that ``path`` is; empty if it is a file of its own.
-        shown: What to call it in messages; empty for its path.
+        path: Its path; an uncompressed copy if the reader needs random access.
+        name: Its path inside the corpus's folder or archive, or its file name.
+        left_out: Counter of rows that are left out.
+        member: Its name in the archive ``path``; empty if it is not in an archive.
+        shown: Its name in messages; empty for its path.
     """
 
     path: Path
@@ -43,13 +43,13 @@ class Part:
 
     @property
     def file_name(self) -> str:
-        """The name whose ending tells its compression."""
+        """The name whose suffix gives the compression."""
         return self.member or self.path.name
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns to read; None for the usual ones of the format."""
+    """Names of the columns to read; None for the format's usual names."""
 
     user: str | None = None
     text: str | None = None
@@ -59,13 +59,13 @@ class Columns:
 
 @dataclass
 class Place:
-    """How far a reader has come, for its error messages."""
+    """The position of a reader, for its error messages."""
 
     what: str = "the beginning"
     number: int = 0
-    """From 1; 0 where things are not counted. Words are made of it only when they are needed."""
+    """From 1; 0 if nothing is counted. The text is formatted only when needed."""
     skippable: bool = False
-    """Whether ``data.bad_rows`` can leave out what lies there."""
+    """Whether ``data.bad_rows`` can leave out what is at this position."""
 
     @property
     def text(self) -> str:
@@ -78,10 +78,10 @@ class Place:
 
 
 def optional(module: str, extra: str) -> Any:
-    """Import a package that not everybody needs.
+    """Import an optional package.
 
     Raises:
-        UserError: It is not installed; the extra that brings it is named.
+        UserError: It is not installed; names the extra that installs it.
     """
     try:
         return importlib.import_module(module)
@@ -95,12 +95,12 @@ def optional(module: str, extra: str) -> Any:
 class _ZstandardFile(io.RawIOBase):
     """The content of a zstandard file.
 
-    The package's own readers take the end of the file for the end of the content, even if it comes
-    in the middle of a frame; here that is an error, as for the other compressions.
+    The package's own readers treat the end of the file as the end of the content, even inside a
+    frame. Here that is an error, as for the other compressions.
 
     Args:
         decompressor: A ``zstandard.ZstdDecompressor``.
-        file: What is compressed.
+        file: The compressed file.
     """
 
     def __init__(self, decompressor: Any, file: IO[bytes]) -> None:
@@ -110,14 +110,14 @@ class _ZstandardFile(io.RawIOBase):
         self._content = io.BytesIO()
 
     def readable(self) -> bool:
-        """Whether it can be read."""
+        """Whether it can be read: always."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Read as much as fits, nothing at the end.
+        """Read as many bytes as fit; 0 at the end.
 
         Raises:
-            EOFError: The file ends in the middle of a frame.
+            EOFError: The file ends inside a frame.
         """
         while not (size := self._content.readinto(buffer)):
             left = self._frame.unused_data if self._frame else b""
@@ -133,7 +133,7 @@ class _ZstandardFile(io.RawIOBase):
 
 
 _LARGEST_WINDOW = 1 << 31
-"""Bytes; what ``zstd --long=31`` needs, as for the dumps of Reddit."""
+"""Window in bytes of ``zstd --long=31``, used for example by the dumps of Reddit."""
 
 
 def _open_zstandard(file: IO[bytes]) -> IO[bytes]:
@@ -155,24 +155,24 @@ _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _HEAD = 1 << 16
 _CHUNK = 1 << 20
 _PACKED_CHUNK = 1 << 14
-"""Bytes; they may become thousands of times as many."""
+"""Compressed bytes read at a time; they may expand a thousandfold."""
 
 
 def plain_name(name: str) -> str:
-    """Return a file's name in lower case without the ending of a compression."""
+    """Return a file's name in lower case without a compression suffix."""
     lower = name.lower()
     ending = next((ending for ending in COMPRESSIONS if lower.endswith(ending)), "")
     return lower.removesuffix(ending)
 
 
 def is_packed(part: Part) -> bool:
-    """Whether a file is compressed, or lies in an archive."""
+    """Whether a file is compressed or in an archive."""
     return bool(part.member) or part.path.name.lower().endswith(COMPRESSIONS)
 
 
 @contextmanager
 def open_bytes(part: Part) -> Iterator[IO[bytes]]:
-    """Open a file for reading its content without compression."""
+    """Open a file's uncompressed content for reading."""
     opener = _OPENERS.get(PurePath(part.file_name).suffix.lower())
     with ExitStack() as stack:
         file: IO[bytes] = stack.enter_context(part.path.open("rb"))
@@ -184,7 +184,7 @@ def open_bytes(part: Part) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def open_text(part: Part) -> Iterator[IO[str]]:
-    """Open a file for reading its text: UTF-8, or UTF-16 with a byte order mark."""
+    """Open a file's text for reading: UTF-8, or UTF-16 with a byte order mark."""
     errors = "surrogateescape" if part.left_out.skip_bad else "strict"
     with open_bytes(part) as content:
         file: Any = content  # all kinds of it can peek, which their types do not say
@@ -194,7 +194,7 @@ def open_text(part: Part) -> Iterator[IO[str]]:
 
 
 def lines_of(part: Part, place: Place) -> Generator[str, None, None]:
-    """Yield a file's lines, without those that are not UTF-8 if such rows are to be left out."""
+    """Yield a file's lines, without those that are not UTF-8 if bad rows are left out."""
     place.skippable, skip = True, part.left_out.skip_bad
     with open_text(part) as file:
         for place.number, line in enumerate(file, start=1):
@@ -206,7 +206,7 @@ def lines_of(part: Part, place: Place) -> Generator[str, None, None]:
 
 
 def head_of(part: Part) -> str:
-    """Return the first characters of a file; none of one that cannot be read."""
+    """Return the first characters of a file, or an empty text if it cannot be read."""
     try:
         with open_bytes(part) as content:
             head = content.read(_HEAD)
@@ -216,7 +216,7 @@ def head_of(part: Part) -> str:
 
 
 def unpack(part: Part, target: Path) -> None:
-    """Write a packed file's content to ``target``.
+    """Write the uncompressed content of a file to ``target``.
 
     Raises:
         UserError: The file is damaged, or the disk is full.
@@ -227,10 +227,10 @@ def unpack(part: Part, target: Path) -> None:
 
 @contextmanager
 def faults(part: Part, place: Place) -> Iterator[None]:
-    """Turn what reading a bad file raises into one sentence.
+    """Turn errors from reading a bad file into one sentence.
 
     Raises:
-        UserError: In place of the readers' many exceptions.
+        UserError: Replaces the many exceptions of the readers.
     """
     try:
         yield
@@ -242,7 +242,7 @@ def faults(part: Part, place: Place) -> Iterator[None]:
         ) from None
     except UserError:
         raise
-    except Exception as error:  # the parsers of half a dozen packages raise what they like
+    except Exception as error:  # the parsers of several packages raise arbitrary types
         if isinstance(error, OSError) and error.errno:
             reason = os.strerror(error.errno)
             raise UserError(f"cannot read the corpus {part} at {place.text}: {reason}") from None

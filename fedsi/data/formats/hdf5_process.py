@@ -1,9 +1,9 @@
-"""A program that prints what a TFF HDF5 file holds, one JSON object a client.
+"""A program that prints the content of a TFF HDF5 file, one JSON object per client.
 
-The HDF5 library can crash its process, or run for ever, on a damaged file; so it has a process of
-its own. Its standard output ends with an object that has ``end``, or one that has ``fault``.
-Bytes that are not UTF-8 are printed as lone surrogates. It begins with an object that has
-``unlimited`` where the system cannot limit a process's memory.
+The HDF5 library can crash or hang on a damaged file, so it runs in a separate process. The output
+ends with an object with ``end``, or one with ``fault``. It begins with an object with ``unlimited``
+if the system cannot limit a process's memory. Bytes that are not UTF-8 are printed as lone
+surrogates.
 
 Run as ``python hdf5_process.py FILE FEATURES LABEL``: the features that may hold the text,
 separated by commas, and the feature with the label, or an empty string.
@@ -19,10 +19,10 @@ from typing import Any
 import h5py
 
 PATIENCE_SECONDS = 30
-"""Reading one client takes milliseconds; the alarm ends the process."""
+"""Time limit per client, after which an alarm ends the process; reading one takes milliseconds."""
 
 MOST_MEMORY = 2 << 30
-"""Bytes; a damaged size must not fill the memory."""
+"""Memory limit in bytes, so that a damaged size cannot exhaust memory."""
 
 
 def main(path: str, candidates: list[str], label: str) -> None:
@@ -45,7 +45,7 @@ def main(path: str, candidates: list[str], label: str) -> None:
                 labels = _values(features[label]) if label and label in features else None
                 _print(client=client, texts=_values(features[name]), labels=labels)
         _print(end=True)
-    except Exception as error:  # what h5py raises on damage is anybody's guess
+    except Exception as error:  # h5py raises arbitrary types on damage
         _print(fault=f"{type(error).__name__}: {error}", place=place)
 
 
@@ -57,7 +57,7 @@ def _limit_memory() -> None:
 
 
 def _clients(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield the groups that hold features; a slash in a client's id made groups in groups."""
+    """Yield the groups that hold features; slashes in a client's id create nested groups."""
     for name in group:
         inner = group[name]
         if any(isinstance(inner[feature], h5py.Dataset) for feature in inner):
@@ -67,7 +67,7 @@ def _clients(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _values(feature: Any) -> list[Any]:
-    """Return a feature's examples; a single one if it is no array."""
+    """Return a feature's examples; a scalar is a single example."""
     value = feature[()]
     examples = value.tolist() if hasattr(value, "tolist") else value
     plain = _decoded(examples)

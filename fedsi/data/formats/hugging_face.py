@@ -10,21 +10,21 @@ from fedsi.data.formats.rows import RowMaker
 from fedsi.data.left_out import LeftOut
 
 MARKERS = ("dataset_dict.json", "state.json")
-"""A folder of ``save_to_disk`` holds one of these: of several splits, or of one."""
+"""Files of a ``save_to_disk`` folder: one with several splits, or one with a single split."""
 
 _BATCH = 1000
 
 
 def read_hugging_face(part: Part, columns: Columns) -> Iterator[Row]:
-    """Read a folder that ``save_to_disk`` wrote, every split of it."""
+    """Read all splits of a folder that ``save_to_disk`` wrote."""
     datasets = optional("datasets", "huggingface")
     place = Place()
     with faults(part, place):
         loaded = datasets.load_from_disk(str(part.path))
         splits = loaded if isinstance(loaded, dict) else {"": loaded}
         for dataset in splits.values():
-            # Arrow believes what a file says of where its texts lie; unchecked, damage there ends
-            # the process.
+            # Arrow trusts the offsets in a file. Without validation, damaged offsets crash the
+            # process.
             dataset.data.validate(full=True)
     for split, dataset in splits.items():
         for row in dataset_rows(dataset, part, columns):
@@ -52,7 +52,7 @@ def dataset_rows(dataset: Any, part: Part, columns: Columns) -> Iterator[Row]:
 
 
 def _class_names(features: Any, needed: list[str]) -> dict[str, Callable[[int], str]]:
-    """Return what names the values of columns that are numbers of classes."""
+    """Return, for columns of class numbers, the function that names a class."""
     return {
         name: features[name].int2str
         for name in needed
@@ -61,6 +61,6 @@ def _class_names(features: Any, needed: list[str]) -> dict[str, Callable[[int], 
 
 
 def in_memory(dataset: Any, left_out: LeftOut) -> Part:
-    """Return what stands for a dataset in memory in error messages and counts."""
+    """Return a part that represents a dataset in memory in error messages and counts."""
     name = type(dataset).__name__
     return Part(Path(f"<{name}>"), name, left_out)

@@ -1,9 +1,9 @@
 """LEAF JSON (Caldas et al., arXiv 1812.01097): Shakespeare, Sent140, Reddit.
 
 A file is one object ``{"users": [...], "num_samples": [...], "user_data": {user: {"x", "y"}},
-"hierarchies": [...]?}``. Examples are what a language model reads: sentences of a user's ``raw``
-text where LEAF kept it, of the text that overlapping windows of characters spell otherwise
-(Shakespeare), rows whose last field is the text (Sent140), lists of tokens (Reddit).
+"hierarchies": [...]?}``. The examples are sentences of a user's ``raw`` text if LEAF kept it;
+otherwise sentences of the text reconstructed from overlapping character windows (Shakespeare), rows
+whose last field is the text (Sent140), or lists of tokens (Reddit).
 """
 
 import json
@@ -19,11 +19,11 @@ from fedsi.data.formats.text import sentences
 from fedsi.errors import UserError
 
 _MARKER = re.compile(r"<[A-Z]+>")
-"""``<BOS>``, ``<EOS>``, ``<PAD>`` of the Reddit files; the protocol has its own."""
+"""``<BOS>``, ``<EOS>``, ``<PAD>`` of the Reddit files; the protocol adds its own."""
 
 
 def read_leaf(part: Part, _columns: Columns) -> Iterator[Row]:
-    """Read one LEAF file; it is held in memory whole, as LEAF's own tools do."""
+    """Read one LEAF file, which must fit into memory, as for LEAF's own tools."""
     place = Place()
     with faults(part, place):
         with open_text(part) as file:
@@ -65,12 +65,12 @@ def _examples(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _is_windows(x: list[Any], y: list[Any]) -> bool:
-    """Whether these are windows of characters, each followed by the next character."""
+    """Whether these are windows of characters, each with the character that follows it."""
     return bool(x) and len(x) == len(y) and all(isinstance(c, str) and len(c) == 1 for c in y)
 
 
 def _unwind(x: list[str], y: list[str]) -> Iterator[str]:
-    """Join windows that follow one another to the texts that they were cut from."""
+    """Join consecutive windows to the texts that they were taken from."""
     text, previous = "", None
     for window, following in zip(x, y, strict=True):
         if previous is not None and window == previous:

@@ -1,4 +1,4 @@
-"""Which files below a folder are data, and which were left there by programs."""
+"""Listing of the data files of a folder or archive, without files left there by programs."""
 
 import os
 import re
@@ -31,14 +31,14 @@ _ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|7z|rar)$", re.IGNORECASE)
 
 
 def is_data(name: str) -> bool:
-    """Whether a file or folder of this name may hold data."""
+    """Whether a file or folder with this name may hold data."""
     return not _LEFT_BY_PROGRAMS.fullmatch(name)
 
 
 def data_files(path: Path) -> list[Path]:
-    """List a corpus's files: the file itself, or what lies below a folder, in order of the paths.
+    """List a corpus's files: the file itself, or all files below a folder, sorted by path.
 
-    Names are judged below ``path`` only: a corpus inside a hidden folder is one. Links to folders
+    Only names below ``path`` are checked, so a corpus may be in a hidden folder. Links to folders
     are followed, each folder once.
 
     Raises:
@@ -64,14 +64,14 @@ def data_files(path: Path) -> list[Path]:
 
 
 def parts_of(path: Path, left_out: LeftOut) -> list[Part]:
-    """List a corpus's files; what lies in an archive are files too.
+    """List a corpus's files, including the members of archives.
 
     Args:
         path: A file, a folder or an archive.
-        left_out: Where rows that are left out are counted.
+        left_out: Counter of rows that are left out.
 
     Raises:
-        UserError: As ``data_files``; or an archive is damaged, or of a kind that is not read.
+        UserError: Same as ``data_files``; or an archive is damaged, or of an unsupported kind.
     """
     parts: list[Part] = []
     for file in data_files(path):

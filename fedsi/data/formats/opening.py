@@ -1,4 +1,4 @@
-"""From a path to a corpus that can be read."""
+"""Opening of a corpus from a path."""
 
 import re
 import tempfile
@@ -34,12 +34,12 @@ def open_corpus(
     """Open a file, or a folder or archive of files, in any of the formats.
 
     Args:
-        path: Where it is.
-        kind: A key of ``FORMATS``, or ``auto`` to go by the path.
-        columns: Which columns to read.
-        skip_bad: Whether rows that are not well-formed are left out, not refused.
-        cache: Folder for hashes of files seen before, and for what has to be unpacked.
-        progress: Told how far the hashing is.
+        path: The file, folder or archive.
+        kind: A key of ``FORMATS``, or ``auto`` to recognise the format.
+        columns: The columns to read.
+        skip_bad: Whether malformed rows are left out instead of refused.
+        cache: Folder for hashes of files and for unpacked files.
+        progress: Called to report progress of hashing.
 
     Raises:
         UserError: The path is missing, unreadable or of no known format. Bad content is reported
@@ -79,7 +79,7 @@ def open_corpus(
 
 
 def _read(part: Part, form: Format, columns: Columns, cache: Path | None) -> Iterator[Row]:
-    """Yield the rows of a file; the split is the row's own or the one that the path names."""
+    """Yield the rows of a file; the split is the row's own, or the one named by the path."""
     if form.random_access and is_packed(part):
         with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=cache) as folder:
             unpacked = Path(folder) / Path(plain_name(part.file_name)).name

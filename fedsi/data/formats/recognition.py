@@ -1,4 +1,4 @@
-"""Which format a corpus has, and which of its files are read."""
+"""Recognition of a corpus's format and of the files to read."""
 
 import re
 import sqlite3
@@ -15,10 +15,10 @@ _EXPLANATION = re.compile(r"(readme|licen[cs]e|notice|citation|changelog).*|.*\.
 
 
 def recognise(path: Path, parts: list[Part]) -> tuple[str, list[Part]]:
-    """Return the format of a file or folder and its files, by their names and beginnings.
+    """Return the format of a file or folder and its files, from their names and beginnings.
 
     Raises:
-        UserError: None, or more than one, is possible; or a file is there twice.
+        UserError: No format, or more than one, is possible; or a file exists twice.
     """
     if path.is_dir() and any((path / marker).exists() for marker in hugging_face.MARKERS):
         return "hugging_face", parts
@@ -36,13 +36,13 @@ def recognise(path: Path, parts: list[Part]) -> tuple[str, list[Part]]:
 
 
 def parts_of_kind(kind: str, parts: list[Part]) -> list[Part]:
-    """Return the files of a format that is named.
+    """Return the files of a given format.
 
-    They are those with its endings; else with endings that its files may have; else all but what
-    explains the others.
+    They are the files with its suffixes; if there are none, those with suffixes that its files may
+    also have; if there are none, all files but explanations such as a README.
 
     Raises:
-        UserError: A file is there twice.
+        UserError: A file exists twice.
     """
     form = FORMATS[kind]
     if len(parts) == 1 or kind == "hugging_face":
@@ -55,7 +55,7 @@ def parts_of_kind(kind: str, parts: list[Part]) -> list[Part]:
 
 
 def known_formats() -> str:
-    """Return the names of all formats as a list for a sentence."""
+    """Return the names of all formats, as a list for a sentence."""
     return ", ".join(FORMATS)
 
 
@@ -75,7 +75,7 @@ def _different(parts: list[Part]) -> list[Part]:
     """Return the files.
 
     Raises:
-        UserError: One lies beside its compressed copy, or beside an archive.
+        UserError: A file is beside its compressed copy, or beside an archive.
     """
     seen: dict[str, Part] = {}
     for part in parts:
@@ -107,7 +107,7 @@ def _format_of(part: Part) -> str | None:
 
 
 def _tables(file: Path) -> set[str]:
-    """Return the tables of a database; none of a file that is damaged, which its reader reports."""
+    """Return the tables of a database; none if it is damaged, which its reader reports."""
     try:
         with tff_sqlite.open_sqlite(file) as connection:
             return tff_sqlite.tables_of(connection)

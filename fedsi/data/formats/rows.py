@@ -1,7 +1,7 @@
-"""From the records of a table to rows: which columns to read, and what their cells say.
+"""Conversion of table records to rows: choice of columns, and interpretation of cells.
 
-Three more columns mean something where they are there: rows that share ``group`` can be held out
-together, ``split`` is the corpus's own split, and the label column can be re-partitioned over.
+Three more columns are used if they exist: rows with the same ``group`` can be held out together,
+``split`` is the corpus's own split, and the label column can be used for re-partitioning.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ from fedsi.errors import UserError
 GROUP_COLUMN, SPLIT_COLUMN = "group", "split"
 USER_COLUMNS = ("user", "user_id", "client_id", "client")
 TEXT_COLUMNS = ("text", "tokens", "snippets")
-"""Tried in this order where the experiment names no column."""
+"""Column names tried in this order if the experiment names none."""
 
 _GROUP, _SPLIT = (GROUP_COLUMN,), (SPLIT_COLUMN,)
 _Read = TypeVar("_Read")
@@ -26,11 +26,11 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 class RowMaker:
-    """Makes rows of the records of one table.
+    """Makes rows from the records of one table.
 
     Args:
-        part: The table; folders called ``column=value`` on the way to it are columns too.
-        columns: Which columns to read.
+        part: The table; parent folders called ``column=value`` are columns too.
+        columns: The columns to read.
     """
 
     def __init__(self, part: Part, columns: Columns) -> None:
@@ -48,10 +48,10 @@ class RowMaker:
         return all(_found(there, candidates) for candidates in self._candidates().values())
 
     def present(self, names: list[str], place: Place) -> list[str]:
-        """Return which of a table's columns are needed.
+        """Return the needed columns of a table.
 
         Raises:
-            UserError: There is no user or no text column, or a needed one is there twice.
+            UserError: There is no user or no text column, or a needed one occurs twice.
         """
         self._choose(names, place)
         label = self._columns.label
@@ -67,10 +67,10 @@ class RowMaker:
         return needed
 
     def rows(self, values: Mapping[str, Any], place: Place) -> Iterator[Row]:
-        """Yield the record's rows: one, or more if its text is a list of texts.
+        """Yield the record's rows: one, or several if its text is a list of texts.
 
         Raises:
-            UserError: A column is missing in the first record, or holds something that is no text.
+            UserError: A column is missing in the first record, or holds something that is not text.
         """
         if self._of_folders:
             values = {**self._of_folders, **values}
@@ -146,7 +146,7 @@ class RowMaker:
 
 
 def folder_columns(name: str) -> dict[str, str | None]:
-    """Return what the folders of a path say, as Spark, pandas and pyarrow write: ``user=ann/``."""
+    """Return the columns in a path's folders, as Spark, pandas and pyarrow write: ``user=ann/``."""
     found: dict[str, str | None] = {}
     for folder in name.split("/")[:-1]:
         key, equals, value = folder.partition("=")
@@ -156,17 +156,17 @@ def folder_columns(name: str) -> dict[str, str | None]:
 
 
 def _found(there: Iterable[str], candidates: Iterable[str]) -> str | None:
-    """Return the first candidate that is a column, or lies in one."""
+    """Return the first candidate that is a column or is nested in one."""
     return next((name for name in candidates if _path(name, there)[0] in there), None)
 
 
 def _path(name: str, there: Iterable[str]) -> tuple[str, ...]:
-    """Return the column of a name and what to look up in it; its own name may have dots."""
+    """Return the column of a name and the names to look up in it; a column's name may have dots."""
     return (name,) if name in there else tuple(name.split("."))
 
 
 def no_feature(part: Part, features: Iterable[str], candidates: Iterable[str]) -> UserError:
-    """Return the error of a client without any of the features that may hold the text."""
+    """Return the error for a client without any of the features that may hold the text."""
     there = ", ".join(sorted(map(str, features))) or "none"
     return UserError(
         f"{part}: no feature {' or '.join(map(repr, candidates))}; features there: "
@@ -177,17 +177,17 @@ def no_feature(part: Part, features: Iterable[str], candidates: Iterable[str]) -
 def rows_of_client(
     part: Part, place: Place, client: str, values: list[Any], labels: list[Any] | None
 ) -> Iterator[Row]:
-    """Yield the rows of a client whose examples lie together.
+    """Yield the rows of a client whose examples are stored together.
 
     Args:
         part: The file.
         place: Names the client in error messages.
-        client: Its id.
+        client: The client's id.
         values: The text of each example: a string, or a list of tokens.
-        labels: Of each example; None if there are none.
+        labels: The label of each example, or None.
 
     Raises:
-        UserError: An example is no text.
+        UserError: An example is not text.
     """
     if not client:
         part.left_out.counts[NO_USER] += len(values)

@@ -1,4 +1,4 @@
-"""The table of formats."""
+"""The table of corpus formats."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ from fedsi.data.formats.files import Columns, Part
 
 @dataclass(frozen=True)
 class Format:
-    """One way in which a corpus can lie on disk.
+    """A file format of corpora.
 
     Args:
-        suffixes: Endings of its files, compression left off.
+        suffixes: Suffixes of its files, without compression.
         read: Yields the rows of one file.
-        random_access: Whether a packed file has to be unpacked before it is read.
-        table: A table that tells its databases from others.
-        also: Endings of other formats that its files may have.
-        begins: Tells its files from others with these endings by their first characters.
+        random_access: Whether a compressed file must be unpacked before it is read.
+        table: Name of a table by which its databases are recognised.
+        also: Suffixes of other formats that its files may have.
+        begins: Recognises its files with such suffixes by their first characters.
     """
 
     suffixes: tuple[str, ...]
@@ -62,4 +62,4 @@ FORMATS = {
     "by_user": Format((), by_user.read_by_user, also=_JSON, begins=by_user.begins),
     "hugging_face": Format((), hugging_face.read_hugging_face),
 }
-"""A new format is a module with a reader, and a line here."""
+"""A new format is a module with a reader, and one line here."""

@@ -17,7 +17,7 @@ _CHUNK = 1 << 20
 
 
 def read_jsonl(part: Part, columns: Columns) -> Iterator[Row]:
-    """Read a file with one JSON object a line."""
+    """Read a file with one JSON object per line."""
     place = Place()
     with faults(part, place), closing(lines_of(part, place)) as lines:
         rows = RowMaker(part, columns)
@@ -38,10 +38,10 @@ def read_jsonl(part: Part, columns: Columns) -> Iterator[Row]:
 
 
 def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; of a key that is there twice, one value would be lost without a word.
+    """Return a JSON object without duplicate keys, of which Python would silently drop one value.
 
     Raises:
-        ValueError: A key is there twice.
+        ValueError: A key occurs twice.
     """
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -51,7 +51,7 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json(part: Part, columns: Columns) -> Iterator[Row]:
-    """Read a file that is an array of JSON objects, or objects one after another."""
+    """Read a file that is an array of JSON objects, or a sequence of objects."""
     place = Place()
     with faults(part, place), open_text(part) as file:
         rows = RowMaker(part, columns)
@@ -64,13 +64,13 @@ def read_json(part: Part, columns: Columns) -> Iterator[Row]:
 
 
 def is_jsonl(head: str) -> bool:
-    """Whether a file begins with one JSON object a line, two at least."""
+    """Whether a file begins with one JSON object per line, at least two."""
     first, _, rest = head.lstrip().partition("\n")
     return first.startswith("{") and first.rstrip().endswith("}") and rest.lstrip().startswith("{")
 
 
 def is_json_array(head: str) -> bool:
-    """Whether a file begins as a JSON array."""
+    """Whether a file begins like a JSON array."""
     return head.lstrip().startswith("[")
 
 
@@ -79,7 +79,7 @@ def _no_object(part: Part, place: Place) -> UserError:
 
 
 def _objects(file: IO[str]) -> Iterator[Any]:
-    """Yield the items of an array, or values one after another, a chunk of the file at a time.
+    """Yield the items of an array, or a sequence of values, reading the file in chunks.
 
     Raises:
         ValueError: It is not valid JSON.
@@ -110,7 +110,7 @@ def _objects(file: IO[str]) -> Iterator[Any]:
 
 
 def read_parquet(part: Part, columns: Columns) -> Iterator[Row]:
-    """Read a Parquet file, a batch of rows at a time."""
+    """Read a Parquet file in batches of rows."""
     parquet = optional("pyarrow.parquet", "parquet")
     place = Place("the header")
     with faults(part, place):
@@ -121,7 +121,7 @@ def read_parquet(part: Part, columns: Columns) -> Iterator[Row]:
 
 
 def read_arrow(part: Part, columns: Columns) -> Iterator[Row]:
-    """Read an Arrow file or stream, which Feather files are too."""
+    """Read an Arrow file or stream; Feather files are Arrow files."""
     pyarrow = optional("pyarrow", "parquet")
     ipc = optional("pyarrow.ipc", "parquet")
     place = Place("the header")
@@ -141,8 +141,7 @@ _ARROW = b"ARROW1"
 def _checked(batches: Any, needed: list[str]) -> Iterator[Any]:
     """Yield small batches of the needed columns.
 
-    Arrow believes what a file says of where its texts lie; unchecked, damage there ends the
-    process.
+    Arrow trusts the offsets in a file. Without validation, damaged offsets crash the process.
     """
     for batch in batches:
         chosen = batch.select(needed)

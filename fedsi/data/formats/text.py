@@ -1,4 +1,4 @@
-"""A folder of text files: one client a file, its path below the folder the client's id."""
+"""Folders of text files: one client per file; its id is the path below the folder."""
 
 import re
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 
 
 def sentences(text: str) -> Iterator[str]:
-    """Cut running text at line ends and after full stops, question and exclamation marks."""
+    """Split text at line ends and after full stops, question marks and exclamation marks."""
     for line in text.splitlines():
         yield from filter(None, _SENTENCE_END.split(line))
 
 
 def read_text(part: Part, _columns: Columns) -> Iterator[Row]:
-    """Read one text file, line by line; files of one sub-folder are a group.
+    """Read one text file line by line; files of one sub-folder form a group.
 
-    Below a folder called ``user=ann`` all files are that client's.
+    Below a folder called ``user=ann`` all files belong to that client.
     """
     name = PurePosixPath(part.name)
     named = folder_columns(part.name)
@@ -41,7 +41,7 @@ def read_text(part: Part, _columns: Columns) -> Iterator[Row]:
 
 
 def _client(name: str) -> str:
-    """Return a file's path without its ending; other dots in it are part of the name."""
+    """Return a file's path without its suffix; other dots are part of the name."""
     for endings in (COMPRESSIONS, SUFFIXES):
         ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
         name = name[: len(name) - len(ending)] or name

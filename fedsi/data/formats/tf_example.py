@@ -1,4 +1,4 @@
-"""A reader of ``tf.train.Example``: just enough of the protocol buffers wire format.
+"""A reader of ``tf.train.Example``, with the needed part of the protocol buffers wire format.
 
 The messages (tensorflow/core/example/example.proto and feature.proto)::
 
@@ -16,9 +16,9 @@ _INTEGERS = 3
 
 
 def read_features(example: bytes, wanted: frozenset[bytes]) -> dict[bytes, bytes]:
-    """Return the values of each wanted feature that is there, joined by spaces.
+    """Return the values of the wanted features that exist, joined by spaces.
 
-    Several values are a text's tokens. Integers, such as labels, are written in decimal.
+    Several values are the tokens of a text. Integers, such as labels, are written in decimal.
 
     Raises:
         ValueError: The bytes are not an Example.

@@ -21,7 +21,7 @@ _PROGRAM = Path(__file__).with_name("hdf5_process.py")
 
 
 def read_tff_hdf5(part: Part, columns: Columns) -> Iterator[Row]:
-    """Read the examples of every client, in a process that damaged files may crash."""
+    """Read the examples of every client, in a separate process that damaged files may crash."""
     optional("h5py", "hdf5")
     place = Place()
     candidates = (columns.text,) if columns.text else TEXT_COLUMNS
@@ -43,12 +43,12 @@ def read_tff_hdf5(part: Part, columns: Columns) -> Iterator[Row]:
 
 
 def _clients(command: list[Any]) -> Iterator[dict[str, Any]]:
-    """Yield what the program prints.
+    """Yield the objects that the program prints.
 
     Raises:
-        ValueError: The program did not come to its end.
+        ValueError: The program did not finish.
     """
-    # NumPy's threads would count as memory.
+    # The memory limit would also count the stacks of NumPy's threads.
     few = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, env=few, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -68,7 +68,7 @@ def _checked(value: Any) -> Any:
     """Return a value in which every text is UTF-8.
 
     Raises:
-        UnicodeDecodeError: There are bytes that are not.
+        UnicodeDecodeError: A text has bytes that are not UTF-8.
     """
     if isinstance(value, list):
         return [_checked(item) for item in value]

@@ -1,8 +1,8 @@
 """TensorFlow Federated's SQLite files, read in one pass without TensorFlow.
 
-``examples(split_name, client_id, serialized_example_proto)``, the last a ``tf.train.Example``;
-``client_metadata(client_id, split_name, num_examples)``. There is no index on the client, so rows
-are read in the order in which they lie.
+The tables are ``examples(split_name, client_id, serialized_example_proto)``, the last a
+``tf.train.Example``, and ``client_metadata(client_id, split_name, num_examples)``. There is no
+index on the client, so rows are read in the order in which they are stored.
 """
 
 import shutil
@@ -25,10 +25,10 @@ EXAMPLES = "examples"
 
 @contextmanager
 def open_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that nobody else writes, without touching anything beside it.
+    """Open a database that is not being written, without modifying any file.
 
-    Rows that lie in a log beside it are read too: both are copied, because SQLite moves the log's
-    content into the database when it opens them.
+    Rows in a log beside it are read too. Database and log are then copied first, because SQLite
+    moves the log's content into the database when it opens them.
     """
     logs = logs_of(path)
     with ExitStack() as stack:
@@ -43,7 +43,7 @@ def open_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def logs_of(path: Path) -> list[Path]:
-    """Return the files beside a database in which SQLite left what is not in it yet."""
+    """Return the log files beside a database that hold changes not yet in it."""
     beside = (path.with_name(path.name + ending) for ending in ("-wal", "-journal"))
     return [file for file in beside if file.is_file() and file.stat().st_size]
 

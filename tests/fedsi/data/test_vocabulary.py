@@ -102,7 +102,7 @@ def test_of_a_list_without_any_word_of_the_corpus_all_is_unknown(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", r"words.txt is empty; expected a word a line"),
+        (b"", r"words.txt is empty; expected one word per line"),
         (b"\n  \n\t\n", "is empty"),
         (b"cat\ndog\ncat\n", r"line 3: the word 'cat' is there twice \(line 1\)"),
         (b"cat 5\nCat 4\n", r"line 2: the word 'Cat' is there twice \(line 1\)"),
