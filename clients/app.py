@@ -21,6 +21,8 @@ from fedsi.messages import (
     FetchVocabulary,
     Resolve,
     Resolved,
+    TakeInventory,
+    TakenInventory,
     Train,
     array_bytes,
     array_of_bytes,
@@ -42,6 +44,13 @@ def describe(message: Message, context: Context) -> Message:
     request = _read(Describe, message)
     population = pool.population_of(_folder(context), request.experiment)
     return _reply(Described(json.dumps(asdict(population.description))), message)
+
+
+@app.query("inventory")
+def take_inventory(message: Message, context: Context) -> Message:
+    """Answer what the parameters of this node's model are."""
+    found = pool.inventory_of(_read(TakeInventory, message), _folder(context))
+    return _reply(TakenInventory(json.dumps(asdict(found))), message)
 
 
 @app.query("vocabulary")

@@ -18,9 +18,11 @@ from fedsi.messages import (
     Evaluate,
     Evaluated,
     MessageError,
+    TakeInventory,
     Train,
     Trained,
 )
+from fedsi.models.inventory import Inventory, inventory
 from fedsi.privacy import canaries
 from fedsi.threads import torch_threads
 
@@ -49,6 +51,11 @@ def _trainer(folder: str, experiment: str) -> BlockTrainer:
 def forget() -> None:
     """Let go of the buffers of a run that has ended, and of the code of a user's model."""
     _trainer.cache_clear()
+
+
+def inventory_of(request: TakeInventory, folder: str) -> Inventory:
+    """Return what the parameters of the experiment's model are, as this node has built it."""
+    return inventory(_trainer(folder, request.experiment).model)
 
 
 def estimate(request: Estimate, folder: str) -> Estimated:

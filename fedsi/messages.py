@@ -81,6 +81,20 @@ class Described:
 
 
 @dataclass(frozen=True)
+class TakeInventory:
+    """Asks a node what the parameters of the user's model are, which it has built itself."""
+
+    experiment: str
+
+
+@dataclass(frozen=True)
+class TakenInventory:
+    """A node's answer: ``fedsi.models.inventory.Inventory`` as JSON."""
+
+    inventory: str
+
+
+@dataclass(frozen=True)
 class FetchVocabulary:
     """Request for the vocabulary of a node's population."""
 

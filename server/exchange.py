@@ -1,6 +1,5 @@
 """Requests to nodes and their answers: one message each, answers as they come."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from fedsi.messages import (
     FetchVocabulary,
     MessageError,
     Resolve,
+    TakeInventory,
     Train,
     array_bytes,
     array_of_bytes,
@@ -28,10 +28,9 @@ from fedsi.messages import (
     to_parts,
 )
 
-log = logging.getLogger(__name__)
-
 _MESSAGE_TYPES: dict[type, str] = {
     Describe: MessageType.QUERY,
+    TakeInventory: f"{MessageType.QUERY}.inventory",
     FetchVocabulary: f"{MessageType.QUERY}.vocabulary",
     Resolve: f"{MessageType.QUERY}.resolve",
     Estimate: f"{MessageType.QUERY}.estimate",
@@ -88,21 +87,6 @@ def exchange(
             yield node, _answer_or_failure(answer, reply)
     for node in sorted(waiting):
         yield node, Failure(f"it gave no answer within {timeout:.4g} s")
-
-
-def ask(
-    grid: Grid, requests: Mapping[int, Any], answer: type[_Answer], timeout: float
-) -> Iterator[tuple[int, _Answer]]:
-    """Send one request to each node and yield (node, answer) as they come.
-
-    A node that fails, answers nonsense or not at all yields nothing; it is logged. Arguments as of
-    ``exchange``.
-    """
-    for node, reply in exchange(grid, requests, answer, timeout):
-        if isinstance(reply, Failure):
-            log.warning("node %d failed: %s", node, reply.reason)
-        else:
-            yield node, reply
 
 
 def _answer_or_failure(answer: type[_Answer], reply: Message) -> _Answer | Failure:

@@ -23,12 +23,17 @@ from fedsi.messages import (
     FetchVocabulary,
     Resolve,
     Resolved,
+    TakeInventory,
+    TakenInventory,
 )
+from fedsi.models.build import build_model
+from fedsi.models.inventory import Inventory, difference, inventory
 from server.exchange import Failure, exchange
 from server.replies import (
     ReplyError,
     checked_clients,
     checked_description,
+    checked_inventory,
     checked_vocabulary,
     checked_work,
 )
@@ -101,16 +106,28 @@ def fetch_descriptions(
     return dict(ask(grid, requests, Described, timeout, checked_description))
 
 
+def fetch_inventories(
+    grid: Grid, nodes: Sequence[int], experiment: Experiment
+) -> dict[int, Inventory]:
+    """Ask nodes what model they build; those without a sensible answer are left out."""
+    requests = dict.fromkeys(nodes, TakeInventory(experiment.to_toml()))
+    timeout = experiment.server.round_timeout
+    return dict(ask(grid, requests, TakenInventory, timeout, checked_inventory))
+
+
 class Hosts:
     """The nodes that host a run's population, also those that connect while it runs.
+
+    Nodes import a user's model themselves, so what they build is compared with what the server
+    builds; models that belong to fedsi follow from the experiment.
 
     Args:
         grid: Flower's connection to the nodes.
         experiment: The configuration.
 
     Raises:
-        NodesError: No node connected, or none could open the population.
-        UserError: The nodes host different populations.
+        NodesError: No node connected, none could open the population, or none build the model.
+        UserError: The nodes host different populations, or one builds another model.
     """
 
     def __init__(self, grid: Grid, experiment: Experiment) -> None:
@@ -126,7 +143,15 @@ class Hosts:
                 "the nodes host different populations; start each of them with the same corpus "
                 "and the same data settings"
             )
-        self._hosting = dict.fromkeys(described, True)
+        self._model: Inventory | None = None
+        if experiment.model.is_imported:
+            self._model = inventory(build_model(experiment, self.description.vocabulary_size))
+        found = self._other_models(list(described))
+        if not found:
+            raise NodesError("no node could build the model; see the log above")
+        if other := next(filter(None, found.values()), None):
+            raise UserError(other)
+        self._hosting = dict.fromkeys(found, True)
 
     def connected(self) -> list[int]:
         """Return those that are connected now, ascending; one that is new is asked what it hosts.
@@ -135,19 +160,39 @@ class Hosts:
             NodesError: There is none.
         """
         nodes = wait_for_nodes(self._grid)
-        new = [node for node in nodes if node not in self._hosting]
-        # One that is not ready within this time holds nobody up for longer: it is asked next time.
-        timeout = self._experiment.server.round_timeout
-        for node, description in fetch_descriptions(
-            self._grid, new, self._experiment, timeout
-        ).items():
-            self._hosting[node] = description == self.description
-            if not self._hosting[node]:
-                log.warning("node %d hosts another population and is not used", node)
+        self._ask([node for node in nodes if node not in self._hosting])
         hosts = [node for node in nodes if self._hosting.get(node)]
         if not hosts:
             raise NodesError("none of the connected nodes hosts the population of this run")
         return hosts
+
+    def _ask(self, new: list[int]) -> None:
+        """Find out whether nodes can be used; one that does not answer is asked next time."""
+        # One that is not ready within this time holds nobody up for longer.
+        timeout = self._experiment.server.round_timeout
+        described = fetch_descriptions(self._grid, new, self._experiment, timeout)
+        for node, description in described.items():
+            if description != self.description:
+                log.warning("node %d hosts another population and is not used", node)
+                self._hosting[node] = False
+        hosts = [node for node in described if node not in self._hosting]
+        for node, other in self._other_models(hosts).items():
+            if other:
+                log.warning("%s; the node is not used", other)
+            self._hosting[node] = other is None
+
+    def _other_models(self, nodes: list[int]) -> dict[int, str | None]:
+        """Return of each node that answers how its model is another one; None if it is not."""
+        if self._model is None:
+            return dict.fromkeys(nodes)
+        sentences: dict[int, str | None] = {}
+        for node, built in fetch_inventories(self._grid, nodes, self._experiment).items():
+            other = difference(self._model, built)
+            sentences[node] = other and (
+                f"node {node} builds another model {self._experiment.model.architecture} than the "
+                f"server: {other}; give both the same module, and the same files that it reads"
+            )
+        return sentences
 
 
 def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: Experiment) -> tuple[str, str]:

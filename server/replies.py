@@ -28,9 +28,11 @@ from fedsi.messages import (
     FetchedVocabulary,
     Outcome,
     Resolved,
+    TakenInventory,
     Trained,
     evaluated,
 )
+from fedsi.models.inventory import Inventory
 from fedsi.tasks.table import task_of
 from fedsi.tasks.task import FIRST_COLUMNS
 
@@ -42,6 +44,7 @@ ROUNDING = 1e-3
 """By which the computed loss of a target may be below 0, in nats."""
 
 _DESCRIPTION = TypeAdapter(Description)
+_INVENTORY = TypeAdapter(Inventory)
 _PART = 1 << 14
 _CLOSE = 1e-9
 """Relative error that a sum of squares taken in floats stays below by far."""
@@ -136,6 +139,18 @@ def checked_description(answer: Described) -> Description:
     if found.heldout_examples and not 0 <= found.unigram_loss < math.inf:
         raise ReplyError(f"its population has unigram_loss = {found.unigram_loss}")
     return found
+
+
+def checked_inventory(answer: TakenInventory) -> Inventory:
+    """Return what the parameters of a node's model are.
+
+    Raises:
+        ReplyError: There is no such model.
+    """
+    try:
+        return _INVENTORY.validate_json(answer.inventory)
+    except ValidationError:
+        raise ReplyError("it described its model by nonsense") from None
 
 
 def checked_vocabulary(answer: FetchedVocabulary) -> tuple[str, str]:

@@ -54,20 +54,28 @@ NOT_COVERED = (
 _SEEDS = {"seed", "data.population_seed"}
 
 
-def check_publishable(experiment: Experiment, place: Path) -> None:
+def check_publishable(experiment: Experiment, place: Path, *, heldout_is_public: bool) -> None:
     """Refuse to publish what no epsilon covers, before anything is trained.
 
     Args:
         experiment: The run's.
         place: The folder to publish to.
+        heldout_is_public: Whether the held-out metrics are to be stated.
 
     Raises:
-        UserError: Epsilon covers nothing of the run, or not its vocabulary; or the folder holds
-            something already.
+        UserError: Epsilon covers nothing of the run, or not its vocabulary; what is called public
+            are sentences of training clients; or the folder holds something already.
     """
     reason = _not_covered(experiment)
     if reason:
         raise UserError(f"the run cannot be published: {reason}")
+    data = experiment.data
+    if heldout_is_public and data.heldout_split is None and data.heldout_by == "sentences":
+        raise UserError(
+            "--heldout-is-public is not possible with data.heldout_by=sentences, because the "
+            "held-out sentences are those of training clients, whom epsilon protects; leave it "
+            "out, or hold out clients with data.heldout_by=clients"
+        )
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise UserError(
             f"{place} is not an empty folder, and what it holds would be published too; name "
@@ -120,7 +128,7 @@ def publish(
         UserError: As ``check_publishable``; or the run ended early because of its clients' data;
             or the place cannot be written.
     """
-    check_publishable(run.experiment, place)
+    check_publishable(run.experiment, place, heldout_is_public=heldout_is_public)
     if run.summary["status"] not in COMPLETE:
         raise UserError(
             f"the run in {run.path} cannot be published: it ended early ({run.summary['status']}) "

@@ -1,6 +1,7 @@
 """Models as a user would write them, good and bad, for tests to name by their import path."""
 
 import random
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -174,6 +175,18 @@ class Adapter(nn.Module):
         vectors = self.base(ids) @ self.mix
         logits: Tensor = (vectors + self.up(self.down(vectors))) @ self.base.weight.T
         return logits
+
+
+TRAINS_UP: ContextVar[bool] = ContextVar("trains_up", default=True)
+BASE: ContextVar[float] = ContextVar("base", default=1.0)
+"""What differs from machine to machine in ``of_the_machine``."""
+
+
+def of_the_machine(vocabulary_size: int) -> nn.Module:
+    model = Adapter(vocabulary_size)
+    model.up.requires_grad_(TRAINS_UP.get())
+    nn.init.constant_(model.base.weight, BASE.get())
+    return model
 
 
 def double(vocabulary_size: int) -> nn.Module:

@@ -84,7 +84,7 @@ def run(
     if publish:
         from simulations.publish import check_publishable
 
-        check_publishable(experiment, publish)
+        check_publishable(experiment, publish, heldout_is_public=heldout_is_public)
     console = options.messages()
     try:
         with Display(console) as display:

@@ -1,10 +1,19 @@
+import contextvars
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from fedsi import Experiment
+from clients import pool
+from clients.app import app
+from fedsi import Experiment, UserError
+from fedsi.data.prepare import prepare
 from fedsi.messages import Resolved, to_parts
-from server.nodes import NodesError, find_clients
+from server.nodes import Hosts, NodesError, find_clients
+from simulations.engines.node import node_context
+from tests.own_models import BASE, TRAINS_UP
 from tests.server.fake_grid import FakeGrid, Node, nonsense, raising, silent
 
 
@@ -30,3 +39,59 @@ def test_without_an_answer_the_run_cannot_start() -> None:
     grid = FakeGrid({1: raising, 2: silent})
     with pytest.raises(NodesError, match="no node could look up the clients of the trace"):
         find_clients(grid, [1, 2], Experiment(), 8, ["a"])
+
+
+def machine(population: Path, *, trains_up: bool = True, base: float = 1.0) -> Node:
+    """Return a node on a machine where ``of_the_machine`` builds a model of its own."""
+    context = contextvars.copy_context()
+    context.run(TRAINS_UP.set, trains_up)
+    context.run(BASE.set, base)
+
+    def node(message: Message) -> Message:
+        pool.forget()  # what another machine built
+        reply = context.run(app, message, node_context(2, population))
+        pool.forget()
+        return reply
+
+    return node
+
+
+OF_THE_MACHINE = "tests.own_models:of_the_machine"
+MODELS: dict[str, tuple[dict[str, Any], str]] = {
+    "frozen": (
+        {"trains_up": False},
+        "up.weight is not trained there and trained with the shape [8, 2] here",
+    ),
+    "values": ({"base": 2.0}, "base.weight, which is not trained, has other values"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_node_builds_the_server_s_model(
+    name: str, smoke: Experiment, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = smoke.updated({"model.architecture": OF_THE_MACHINE})
+    population = prepare(experiment.data, cache)
+    other, sentence = MODELS[name]
+    grid = FakeGrid({1: machine(population), 2: machine(population, **other)})
+    with pytest.raises(UserError, match="node 2 builds another model"):
+        Hosts(grid, experiment)
+    unwell = grid.nodes.pop(2)
+    hosts = Hosts(grid, experiment)
+    grid.nodes[3] = unwell
+    assert hosts.connected() == [1]
+    assert (
+        f"node 3 builds another model {OF_THE_MACHINE} than the server: {sentence}" in caplog.text
+    )
+
+
+def test_a_node_that_cannot_build_the_model_is_not_used(smoke: Experiment, cache: Path) -> None:
+    experiment = smoke.updated({"model.architecture": OF_THE_MACHINE})
+    well = machine(prepare(experiment.data, cache))
+
+    def without_a_model(message: Message) -> Message | None:
+        return (raising if message.metadata.message_type.endswith("inventory") else well)(message)
+
+    assert Hosts(FakeGrid({1: well, 2: without_a_model}), experiment).connected() == [1]
+    with pytest.raises(NodesError, match="no node could build the model"):
+        Hosts(FakeGrid({2: without_a_model}), experiment)

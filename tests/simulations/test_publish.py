@@ -128,6 +128,27 @@ def test_what_no_epsilon_covers_is_refused_before_it_is_trained(
     assert not any(tmp_path.iterdir())
 
 
+def test_sentences_of_training_clients_are_not_public(
+    finished: tuple[Path, Path],
+    texts: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = words_of({**texts, "data.heldout_by": "sentences"})
+    places = ["--out", str(tmp_path / "run"), "--publish", str(tmp_path / "public")]
+    command = ["run", "--preset", "smoke", *settings, *places, "--heldout-is-public"]
+    assert main(command) == 2
+    assert "held-out sentences are those of training clients" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+    of_clients = open_run(finished[0])
+    of_sentences = replace(
+        of_clients, experiment=of_clients.experiment.updated({"data.heldout_by": "sentences"})
+    )
+    with pytest.raises(UserError, match="--heldout-is-public is not possible with"):
+        publish(of_sentences, tmp_path / "public", {}, heldout_is_public=True)
+    publish(of_sentences, tmp_path / "public", {}, heldout_is_public=False)
+
+
 def test_options_that_need_each_other(
     finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
