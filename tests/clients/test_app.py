@@ -149,4 +149,5 @@ def test_a_node_that_is_given_no_population_prepares_the_corpus_of_the_experimen
     context = Context(1, 1, {}, RecordDict(), {})
     grid = FakeGrid({1: lambda message: app(message, context)})
     ((_, answer),) = exchange(grid, {1: Describe(experiment.to_toml())}, Described, timeout=600)
+    assert isinstance(answer, Described)
     assert json.loads(answer.description) == asdict(population.description)
