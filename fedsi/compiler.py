@@ -22,6 +22,7 @@ SOURCES = (
     *(
         f"kernels/cpu/{name}.py"
         for name in (
+            "adamw",
             "attention_loops",
             "bits",
             "layer_norm",

@@ -55,14 +55,20 @@ class Table(Generic[Entry]):
         Raises:
             UserError: The table has no such name; gives the nearest name and all names.
         """
-        names = [*besides, *self.modules]
-        if name in names:
-            return name
-        near = difflib.get_close_matches(name.lower(), names, n=1)
-        meant = f" did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"{self.key} = {name!r} is not allowed:{meant} expected one of {', '.join(names)}"
-        )
+        return known_name(self.key, [*besides, *self.modules], name)
+
+
+def known_name(key: str, names: Sequence[str], name: str) -> str:
+    """Return a name if it is one of those known.
+
+    Raises:
+        UserError: It is not; the nearest name and all names.
+    """
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    meant = f" did you mean {near[0]}?" if near else ""
+    raise UserError(f"{key} = {name!r} is not allowed:{meant} expected one of {', '.join(names)}")
 
 
 def without_effect(key: str, choice: str, chosen: str, owners: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """The memory that a run takes at least, which is compared with the machine's before it starts."""
 
 from fedsi.experiment import Experiment
+from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.memory import check_memory
 from fedsi.privacy.mechanisms.table import MECHANISMS
 
@@ -10,7 +11,8 @@ ON_SERVER = 28
 """Bytes for each parameter: the model (4), two integer sums (16), the mean and the next model (8).
 The optimizer's moments and what a mechanism remembers come on top."""
 ON_NODE = 28
-"""Bytes for each parameter: the model, its trained copy and the gradient (12), two integer sums."""
+"""Bytes for each parameter: the model, its trained copy and the gradient (12), two integer sums.
+The client optimizer's moments come on top."""
 NUMBER = 4
 """Bytes of a float32."""
 
@@ -31,8 +33,9 @@ def check_footprint(experiment: Experiment, parameters: int, workers: int) -> No
     processes = 1 + (workers if workers > 1 else 0)
     vectors = _moments(experiment) + _remembered(experiment)
     server = (ON_SERVER + NUMBER * vectors) * parameters
+    node = (ON_NODE + NUMBER * OPTIMIZERS[experiment.client.optimizer].vectors) * parameters
     check_memory(
-        processes * PROCESS + server + workers * ON_NODE * parameters,
+        processes * PROCESS + server + workers * node,
         f"a model of {parameters:,} parameters on {workers} worker(s)",
         "use fewer workers, or a smaller model or vocabulary",
     )

@@ -1,12 +1,15 @@
 """The keys ``client.*``: local training."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, Strict, model_validator
 
+from fedsi.errors import UserError
+from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import (
     Count,
     Fraction,
+    Name,
     NonNegativeNumber,
     OptionalCount,
     OptionalNonNegative,
@@ -14,26 +17,51 @@ from fedsi.experiment.field_types import (
     PositiveNumber,
     Settings,
 )
+from fedsi.learning.optimizers.table import OPTIMIZERS
+from fedsi.tables import known_name
+
+
+def _known(optimizer: str) -> str:
+    """Refuse a name that no optimizer has."""
+    try:
+        return known_name("client.optimizer", list(OPTIMIZERS), optimizer)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 class ClientSettings(Settings):
-    """Local training: plain SGD on one client's examples."""
+    """Local training on one client's examples."""
 
+    optimizer: Annotated[
+        Name,
+        AfterValidator(_known),
+        Field(json_schema_extra=lambda schema: schema.update(enum=[*OPTIMIZERS])),
+    ] = "sgd"
+    """What makes a step of a gradient: plain SGD, or AdamW, whose moments begin anew with each
+    client in each round."""
     learning_rate: PositiveNumber = 1.0
-    """Step size of the client's SGD."""
+    """Step size; AdamW's is usually near 0.001."""
+    momentum: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.9
+    """Decay of the first moment (adamw; sgd has none)."""
+    second_moment_decay: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.999
+    """Decay of the second moment (adamw)."""
+    adaptivity: Annotated[FiniteFloat, Strict(), Field(ge=1e-20)] = 1e-8
+    """Added to the root of the second moment (adamw); its epsilon in the literature."""
     batch_size: Count = 16
     """Examples in a batch; the last batch of an epoch may be smaller."""
     epochs: Count = 1
     """Passes over the client's examples."""
     max_steps: OptionalCount = None
-    """At most this many SGD steps in a round; none for no cap."""
+    """At most this many steps in a round; none for no cap."""
     weight_decay: NonNegativeNumber = 0.0
-    """Each step first multiplies the parameters by 1 - learning_rate * weight_decay."""
+    """Each step first multiplies the parameters by 1 - learning_rate * weight_decay, which AdamW's
+    moments do not see (decoupled)."""
     gradient_clip: OptionalNumber = None
     """Largest L2 norm of one step's gradient; none for no clipping."""
     relative_clip: OptionalNumber = None
     """Largest L2 norm of one step's gradient, over sqrt(2 weight_decay / learning_rate) times that
-    of the parameters; for scale-invariant models (2 in arXiv 2202.00980). None for no clipping."""
+    of the parameters (sgd); for scale-invariant models (2 in arXiv 2202.00980). None for no
+    clipping."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What products multiply: float32 numbers, or bfloat16 ones where the processor can; sums,
     parameters and updates are float32."""
@@ -44,6 +72,13 @@ class ClientSettings(Settings):
     """Largest L2 norm of one example's gradient in DP-SGD."""
     example_delta: Fraction = 1e-5
     """The probability that epsilon of DP-SGD does not cover."""
+
+    @model_validator(mode="after")
+    def _the_optimizer_takes_them(self) -> Self:
+        others = {key for entry in OPTIMIZERS.values() for key in entry.keys}
+        used = type(self).model_fields.keys() - others | OPTIMIZERS[self.optimizer].keys
+        refuse_without_effect(self, "client", used, "optimizer")
+        return self
 
     @model_validator(mode="after")
     def _weight_decay_leaves_something(self) -> Self:

@@ -88,7 +88,7 @@ class Experiment(Settings):
         if self.client.precision != "float32" and (private or self.client.precision not in allowed):
             by_hand = [name for name, entry in ARCHITECTURES.items() if entry.by_hand]
             raise ValueError(
-                f"client.precision={self.client.precision} works with the plain SGD of "
+                f"client.precision={self.client.precision} works with the gradients by hand of "
                 f"{', '.join(by_hand[:-1])} and {by_hand[-1]}; set client.precision=float32"
             )
         return self

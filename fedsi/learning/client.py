@@ -1,4 +1,4 @@
-"""What happens on one client: local SGD from the global parameters, or an evaluation of them."""
+"""What happens on one client: training from the global parameters, or an evaluation of them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class LocalTrainer:
 
     Args:
         model: The model's functions.
-        settings: Local SGD.
+        settings: Local training.
         losses: The loss of each target, as ``Task.losses``.
     """
 
@@ -62,22 +62,31 @@ class LocalTrainer:
             )
         else:
             self._sgd = GeneralSgd(model, settings, self.parameters, losses)
+        self._settings = settings
         self._start: Tensor | None = None
+        self._rate = settings.learning_rate
 
-    def begin(self, start: Tensor) -> None:
-        """Set the parameters that the next clients start from; they must not change meanwhile."""
+    def begin(self, start: Tensor, factor: float = 1.0) -> None:
+        """Set what the next clients start from.
+
+        Args:
+            start: The global parameters, ``[parameters]``; they must not change meanwhile.
+            factor: What the learning rate is multiplied by in this round.
+        """
         self._start = start
+        self._rate = self._settings.learning_rate * factor
         self.parameters.copy_(start)
         self.spans = np.zeros((0, 2), np.int64)
 
     def train(self, batches: Iterable[Batch]) -> LocalResult:
-        """Run local SGD from the start over the batches; the result is in ``parameters``."""
+        """Train from the start over the batches; the result is in ``parameters``."""
         start = self._start
         assert start is not None, "begin was not called"  # noqa: S101
         copy_spans(start.numpy(), self.spans, self.parameters.numpy())
         self.spans = np.array([[0, len(start)]])
         words: list[NDArray[np.int32]] = []
         loss, tokens, examples = 0.0, 0, 0
+        self._sgd.optimizer.begin(self._rate)
         for batch in batches:
             step_loss, targets = self._sgd.step(batch)
             loss += step_loss

@@ -17,6 +17,7 @@ from torch.func import grad_and_value, vmap
 
 from fedsi.experiment import ClientSettings
 from fedsi.learning.client import LocalResult
+from fedsi.learning.optimizers.optimizer import build_optimizer
 from fedsi.models.model import Model
 from fedsi.tasks.task import Batch, Losses, cross_entropy
 
@@ -29,7 +30,7 @@ class ExamplePrivateTrainer:
 
     Args:
         model: The model's functions.
-        settings: Local SGD with ``example_noise_multiplier``.
+        settings: Local training with ``example_noise_multiplier``.
         losses: The loss of each target, as ``Task.losses``.
     """
 
@@ -41,12 +42,15 @@ class ExamplePrivateTrainer:
         self.spans = np.array([[0, model.layout.size]])
         """All parameters may differ from the start's."""
         self._settings = settings
+        self._optimizer = build_optimizer(settings, self.parameters)
         self._start: Tensor | None = None
+        self._rate = settings.learning_rate
         self._gradients = vmap(grad_and_value(_loss_of(model, losses)), in_dims=(None, 0, 0, 0))
 
-    def begin(self, start: Tensor) -> None:
-        """Set the parameters that the next clients start from; they must not change meanwhile."""
+    def begin(self, start: Tensor, factor: float = 1.0) -> None:
+        """Set what the next clients start from, as ``LocalTrainer.begin``."""
         self._start = start
+        self._rate = self._settings.learning_rate * factor
 
     def train(self, batches: Iterable[Batch], noise: Noise) -> LocalResult:
         """Run DP-SGD from the start over the batches; the result is in ``parameters``.
@@ -58,6 +62,7 @@ class ExamplePrivateTrainer:
         assert self._start is not None, "begin was not called"  # noqa: S101
         self.parameters.copy_(self._start)
         loss, tokens, examples = 0.0, 0, 0
+        self._optimizer.begin(self._rate)
         for step, batch in enumerate(batches):
             step_loss, targets = self._step(batch, partial(noise, step))
             loss += step_loss
@@ -85,10 +90,9 @@ class ExamplePrivateTrainer:
         scale = (settings.example_noise_multiplier or 0.0) * settings.example_clip_norm
         if scale:
             total.add_(torch.from_numpy(noise(total.numpy())), alpha=scale)
-        rate = settings.learning_rate
-        self.parameters.mul_(1.0 - rate * settings.weight_decay)
-        # By the nominal size of a batch: its true size is not public.
-        self.parameters.add_(total, alpha=-rate / settings.batch_size)
+        # Over the nominal size of a batch: its true size is not public. What the optimizer makes of
+        # noisy gradients, its moments too, is post-processing and costs nothing more.
+        self._optimizer.step(total, 1 / settings.batch_size)
         return loss, batch.count
 
 

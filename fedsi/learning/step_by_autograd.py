@@ -1,4 +1,4 @@
-"""One step of local SGD for any model, its gradient by autograd.
+"""One local step for any model, its gradient by autograd.
 
 Slower than ``FusedSgd``, and to the same contract: it trains what has no gradient by hand.
 """
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
+from fedsi.learning.optimizers.optimizer import build_optimizer
 from fedsi.learning.predictions import predictions
 from fedsi.learning.step_scale import step_scale
 from fedsi.models.model import Model
@@ -14,11 +15,11 @@ from fedsi.tasks.task import Batch, Losses, cross_entropy
 
 
 class GeneralSgd:
-    """Takes SGD steps on parameters in place.
+    """Takes steps on parameters in place.
 
     Args:
         model: The model's functions.
-        settings: Local SGD.
+        settings: Local training.
         parameters: What is trained, ``[parameters]``.
         losses: The loss of each target, as ``Task.losses``.
     """
@@ -30,6 +31,7 @@ class GeneralSgd:
         parameters: Tensor,
         losses: Losses = cross_entropy,
     ) -> None:
+        self.optimizer = build_optimizer(settings, parameters)
         self._settings = settings
         self._flat = parameters
         self._model = model
@@ -37,7 +39,7 @@ class GeneralSgd:
         self._layout = model.layout
 
     def step(self, batch: Batch) -> tuple[float, int]:
-        """Take one step, ``theta <- (1 - eta lambda) theta - eta clip(g)``.
+        """Take one step of the optimizer with the clipped gradient of the mean loss.
 
         Args:
             batch: At least one target.
@@ -49,9 +51,6 @@ class GeneralSgd:
         outputs, targets = predictions(self._model, self._layout.views(leaf), batch)
         loss = self._losses(outputs, targets).mean()
         (gradient,) = torch.autograd.grad(loss, leaf)
-        rate, decay = self._settings.learning_rate, self._settings.weight_decay
-        scale = step_scale(self._settings, gradient, self._flat)
-        if decay:
-            self._flat.mul_(1.0 - rate * decay)
-        self._flat.add_(gradient, alpha=-rate * scale)
+        rate = self.optimizer.learning_rate
+        self.optimizer.step(gradient, step_scale(self._settings, rate, gradient, self._flat))
         return loss.item() * batch.count, batch.count

@@ -1,8 +1,8 @@
-"""One step of local SGD without autograd: packed batch, gradients by hand, updates in place.
+"""One local step without autograd: packed batch, gradients by hand, updates in place.
 
-Where no gradient has to be known before it is applied, that is without clipping, every matrix
-product writes straight into the parameters. The natural twin, the model's functions under autograd,
-is what the tests hold this to.
+Where no gradient has to be known before it is applied, that is in SGD without clipping, every
+matrix product writes straight into the parameters. The natural twin, the model's functions under
+autograd, is what the tests hold this to.
 """
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import Update
+from fedsi.learning.optimizers.optimizer import build_optimizer
+from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.step_scale import is_clipped, step_scale
 from fedsi.models.model import Model
 from fedsi.models.table import architecture, load
@@ -18,11 +20,11 @@ from fedsi.tasks.task import Batch
 
 
 class FusedSgd:
-    """Takes SGD steps on parameters in place, in memory that is used again for each step.
+    """Takes steps on parameters in place, in memory that is used again for each step.
 
     Args:
         model: A model of which the table of architectures has a gradient by hand.
-        settings: Local SGD.
+        settings: Local training.
         parameters: What is trained, ``[parameters]``.
     """
 
@@ -31,14 +33,16 @@ class FusedSgd:
         self._products = Products(settings)
         self._flat = parameters
         self._named = model.layout.views(parameters)
-        self._gradient = torch.zeros_like(parameters) if is_clipped(settings) else None
+        self.optimizer = build_optimizer(settings, parameters)
+        at_once = is_clipped(settings) or not OPTIMIZERS[settings.optimizer].is_linear
+        self._gradient = torch.zeros_like(parameters) if at_once else None
         self._into = self._named if self._gradient is None else model.layout.views(self._gradient)
         by_hand = architecture(model.settings.architecture).by_hand
         assert by_hand is not None, "it is trained by autograd"  # noqa: S101
         self._pass = load(by_hand)(model, self._named)
 
     def step(self, batch: Batch) -> tuple[float, int]:
-        """Take one step, ``theta <- (1 - eta lambda) theta - eta clip(g)``.
+        """Take one step of the optimizer with the clipped gradient of the mean loss.
 
         Args:
             batch: At least one target.
@@ -50,14 +54,14 @@ class FusedSgd:
             UserError: A sequence longer than a Transformer's learned positions.
         """
         targets = batch.count
-        rate, decay = self._settings.learning_rate, self._settings.weight_decay
         if self._gradient is None:
-            update = Update(self._products, 1.0 - rate * decay, -rate / targets)
+            rate = self.optimizer.learning_rate
+            keep = 1.0 - rate * self._settings.weight_decay
+            update = Update(self._products, keep, -rate / targets)
             return self._pass.run(batch, self._into, update), targets
         self._gradient.zero_()
         loss = self._pass.run(batch, self._into, Update(self._products, 1.0, 1.0 / targets))
-        scale = step_scale(self._settings, self._gradient, self._flat)
-        if decay:
-            self._flat.mul_(1.0 - rate * decay)
-        self._flat.add_(self._gradient, alpha=-rate * scale)
+        rate = self.optimizer.learning_rate
+        scale = step_scale(self._settings, rate, self._gradient, self._flat)
+        self.optimizer.step(self._gradient, scale)
         return loss, targets

@@ -1,4 +1,4 @@
-"""How far local SGD may go in one step: gradients clipped to a norm, or relative to the model's.
+"""How far a client may go in one step: gradients clipped to a norm, or relative to the model's.
 
 Relative clipping (Li et al., "Robust Training of Neural Networks Using Scale Invariant
 Architectures", arXiv 2202.00980) is for scale-invariant models trained with weight decay lambda.
@@ -18,18 +18,21 @@ def is_clipped(settings: ClientSettings) -> bool:
     return settings.gradient_clip is not None or settings.relative_clip is not None
 
 
-def step_scale(settings: ClientSettings, gradient: Tensor, parameters: Tensor) -> float:
+def step_scale(
+    settings: ClientSettings, learning_rate: float, gradient: Tensor, parameters: Tensor
+) -> float:
     """Return what a step's gradient is multiplied by, at most 1; NaN for a norm of NaN.
 
     Args:
-        settings: Local SGD.
+        settings: Local training.
+        learning_rate: Of the round.
         gradient: Of the mean loss, ``[parameters]``.
         parameters: Before the step and its weight decay, ``[parameters]``.
     """
     if settings.gradient_clip is not None:
         limit = settings.gradient_clip
     elif settings.relative_clip is not None:
-        ratio = math.sqrt(2 * settings.weight_decay / settings.learning_rate)
+        ratio = math.sqrt(2 * settings.weight_decay / learning_rate)
         limit = settings.relative_clip * ratio * float(torch.linalg.vector_norm(parameters))
     else:
         return 1.0

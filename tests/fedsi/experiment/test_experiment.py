@@ -178,7 +178,7 @@ def test_bfloat16_is_for_gradients_by_hand(changes: dict[str, Any]) -> None:
     for architecture in ("si_cifg", "transformer"):
         given = Experiment(client={"precision": "bfloat16"}, model={"architecture": architecture})
         assert given.client.precision == "bfloat16"
-    with pytest.raises(UserError, match=r"works with the plain SGD of cifg, si_cifg, transformer"):
+    with pytest.raises(UserError, match=r"gradients by hand of cifg, si_cifg, transformer"):
         Experiment().updated({"client.precision": "bfloat16", **changes})
 
 

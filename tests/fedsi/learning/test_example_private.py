@@ -1,11 +1,13 @@
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from fedsi import Experiment, UserError
 from fedsi.data.batches import poisson_batches, poisson_rate, poisson_steps
@@ -59,6 +61,40 @@ def test_it_is_the_loop_over_examples() -> None:
             total += gradient * min(1.0, 0.2 / float(gradient.norm()))
         slow = slow * (1 - 0.5 * 0.1) - 0.5 / 4 * total
     torch.testing.assert_close(train(settings, batches), slow, rtol=1e-4, atol=1e-6)
+
+
+def test_adamw_takes_the_noisy_gradients_for_gradients() -> None:
+    """What is released are these gradients; the optimizer is post-processing of them."""
+    common: dict[str, Any] = {
+        "batch_size": 4,
+        "example_noise_multiplier": 0.7,
+        "example_clip_norm": 0.2,
+    }
+    batches = [rows(4, 1), rows(0), rows(3, 2)]
+    adamw: dict[str, Any] = {
+        "optimizer": "adamw",
+        "learning_rate": 0.01,
+        "weight_decay": 0.1,
+        "adaptivity": 1e-3,
+    }
+    settings = ClientSettings(**common, **adamw)
+    leaf = initial_parameters(MODEL, 0).requires_grad_()
+    twin = torch.optim.AdamW([leaf], lr=0.01, weight_decay=0.1, eps=1e-3)
+    gradients = ExamplePrivateTrainer(MODEL, ClientSettings(**common, learning_rate=1.0))
+    for step, batch in enumerate(batches):
+        gradients.begin(leaf.detach().clone())
+        gradients.train([next_word.batch(batch)], partial(_numbers, step))
+        leaf.grad = leaf.detach() - gradients.parameters
+        twin.step()
+    ours = ExamplePrivateTrainer(MODEL, settings)
+    ours.begin(initial_parameters(MODEL, 0))
+    ours.train(map(next_word.batch, batches), partial(_numbers, 0))
+    torch.testing.assert_close(ours.parameters, leaf.detach(), rtol=1e-4, atol=1e-5)
+
+
+def _numbers(first: int, step: int, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return standard normal numbers that do not depend on what they hide."""
+    return np.random.default_rng(first + step).standard_normal(len(hidden), np.float32)
 
 
 @given(st.integers(0, 1000), st.floats(1e-3, 1e3))

@@ -1,0 +1,1 @@
+"""Client optimizers: how a step's gradient moves a client's parameters."""

@@ -1,0 +1,68 @@
+"""AdamW: Adam with decoupled weight decay.
+
+Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101), algorithm 2, with
+the learning rate on the decay too, as ``torch.optim.AdamW``. In step t, from 1:
+``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g^2``,
+``theta <- (1 - eta lambda) theta - eta (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + tau)``.
+
+A parameter whose gradient has been zero in all steps of the client is moved by the weight decay
+alone, so embeddings of words that the client does not have stay where they are without one.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsi.experiment import ClientSettings
+from fedsi.kernels.cpu.adamw import adamw_step
+
+
+class AdamW:
+    """AdamW; moments and bias corrections begin anew with each client.
+
+    Args:
+        settings: Learning rate eta, weight decay lambda, decays b1 and b2, adaptivity tau.
+        parameters: theta, ``[parameters]``.
+    """
+
+    def __init__(self, settings: ClientSettings, parameters: Tensor) -> None:
+        self.learning_rate = settings.learning_rate
+        self._settings = settings
+        self._parameters = parameters
+        self._first, self._second = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self._steps = 0
+
+    def begin(self, learning_rate: float) -> None:
+        """Set the learning rate and forget the moments."""
+        self.learning_rate = learning_rate
+        self._steps = 0
+        self._first.zero_()
+        self._second.zero_()
+
+    def step(self, gradient: Tensor, scale: float = 1.0) -> None:
+        """Take a step, as ``Optimizer.step``; the gradient is clipped before the moments see it."""
+        if scale != 1.0:
+            gradient.mul_(scale)
+        self._steps += 1
+        settings, rate = self._settings, self.learning_rate
+        b1, b2 = settings.momentum, settings.second_moment_decay
+        scalars = [
+            b1,
+            1 - b1,
+            b2,
+            1 - b2,
+            1 - rate * settings.weight_decay,
+            rate / (1 - b1**self._steps),
+            1 / math.sqrt(1 - b2**self._steps),
+            settings.adaptivity,
+        ]
+        parameters = self._parameters.numpy()
+        adamw_step(
+            parameters,
+            gradient.numpy(),
+            self._first.numpy(),
+            self._second.numpy(),
+            np.array(scalars, parameters.dtype),
+        )

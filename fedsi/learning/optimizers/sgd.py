@@ -1,0 +1,29 @@
+"""Plain SGD: ``theta <- (1 - eta lambda) theta - eta g``, without momentum."""
+
+from torch import Tensor
+
+from fedsi.experiment import ClientSettings
+
+
+class Sgd:
+    """Plain SGD, which has no state. Its weight decay is that of an L2 penalty lambda / 2.
+
+    Args:
+        settings: Learning rate eta and weight decay lambda.
+        parameters: theta, ``[parameters]``.
+    """
+
+    def __init__(self, settings: ClientSettings, parameters: Tensor) -> None:
+        self.learning_rate = settings.learning_rate
+        self._decay = settings.weight_decay
+        self._parameters = parameters
+
+    def begin(self, learning_rate: float) -> None:
+        """Set the learning rate; there is nothing to forget."""
+        self.learning_rate = learning_rate
+
+    def step(self, gradient: Tensor, scale: float = 1.0) -> None:
+        """Take a step, as ``Optimizer.step``."""
+        if self._decay:
+            self._parameters.mul_(1.0 - self.learning_rate * self._decay)
+        self._parameters.add_(gradient, alpha=-self.learning_rate * scale)

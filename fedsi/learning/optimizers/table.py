@@ -1,0 +1,36 @@
+"""The table of client optimizers, ``client.optimizer``.
+
+Modules are named, not imported, so that an experiment can be validated without loading PyTorch.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ClientOptimizer:
+    """An entry of the table."""
+
+    build: str
+    """Import path of the class, an ``Optimizer`` of settings and parameters."""
+    keys: frozenset[str]
+    """The keys ``client.*`` that only some optimizers use, and it does."""
+    vectors: int
+    """How many vectors of the parameters' size it keeps."""
+    is_linear: bool
+    """Whether a step is linear in the gradient, which may then be applied piece by piece."""
+
+
+OPTIMIZERS = {
+    "sgd": ClientOptimizer(
+        build="fedsi.learning.optimizers.sgd:Sgd",
+        keys=frozenset({"relative_clip"}),
+        vectors=0,
+        is_linear=True,
+    ),
+    "adamw": ClientOptimizer(
+        build="fedsi.learning.optimizers.adamw:AdamW",
+        keys=frozenset({"momentum", "second_moment_decay", "adaptivity"}),
+        vectors=2,
+        is_linear=False,
+    ),
+}
