@@ -3,6 +3,7 @@
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.plan import large_delta, usual_delta
+from fedsi.schedule import Schedule
 
 FAR = 1.5
 """Ratio of two shares from which they are reported as different."""
@@ -15,24 +16,27 @@ def cautions(experiment: Experiment, description: Description) -> list[str]:
         experiment: The experiment about to run.
         description: The description of its population.
     """
-    found = [_heldout(experiment, description), _still_rounds(experiment)]
+    found = [
+        _heldout(experiment, description),
+        _still_rounds(experiment, "server", experiment.server.learning_rate_schedule),
+        _still_rounds(experiment, "client", experiment.client.learning_rate_schedule),
+    ]
     if experiment.privacy.mechanism != "none":
         population = experiment.privacy.population or description.training_clients
         found.append(large_delta(experiment.privacy.delta or usual_delta(population), population))
     return [sentence for sentence in found if sentence]
 
 
-def _still_rounds(experiment: Experiment) -> str | None:
-    server = experiment.server
-    factors = server.learning_rate_schedule.factors(server.rounds)
-    still = [number for number, factor in enumerate(factors, start=1) if factor == 0]
+def _still_rounds(experiment: Experiment, section: str, schedule: Schedule) -> str | None:
+    rounds = experiment.server.rounds
+    still = [number for number, factor in enumerate(schedule.factors(rounds), 1) if factor == 0]
     if not still:
         return None
     costs = " but costs privacy" if experiment.privacy.mechanism != "none" else ""
     return (
-        f"round {still[0]} of {server.rounds} has the server learning rate 0 "
-        f"(server.schedule={server.schedule}) and changes nothing{costs}; it is usual to leave a "
-        "small share, such as server.final_fraction=0.01"
+        f"round {still[0]} of {rounds} has the {section} learning rate 0 "
+        f"({section}.schedule={schedule.kind}) and changes nothing{costs}; usual is a small share "
+        f"that is left, as {section}.final_fraction=0.01"
     )
 
 

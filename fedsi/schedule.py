@@ -1,4 +1,4 @@
-"""The schedule of the server's learning rate, as a pure function of the round."""
+"""The schedule of a learning rate, the server's or the clients', as a function of the round."""
 
 import math
 from dataclasses import dataclass

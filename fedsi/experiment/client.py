@@ -17,7 +17,9 @@ from fedsi.experiment.field_types import (
     PositiveNumber,
     Settings,
 )
+from fedsi.experiment.scheduled import ScheduleName, check_schedule
 from fedsi.learning.optimizers.table import OPTIMIZERS
+from fedsi.schedule import Schedule
 from fedsi.tables import known_name
 
 
@@ -41,6 +43,13 @@ class ClientSettings(Settings):
     client in each round."""
     learning_rate: PositiveNumber = 1.0
     """Step size; AdamW's is usually near 0.001."""
+    schedule: ScheduleName = "constant"
+    """The course of the learning rate over the rounds, as ``server.schedule``; within a round it is
+    constant."""
+    warm_up_rounds: OptionalCount = None
+    """Rounds over which the learning rate rises (warm_up, cosine, cooldown); none for no rise."""
+    final_fraction: Annotated[FiniteFloat, Strict(), Field(ge=0, le=1)] = 0.0
+    """Share of the learning rate that is left in the last round (cosine, cooldown)."""
     momentum: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.9
     """Decay of the first moment (adamw; sgd has none)."""
     second_moment_decay: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.999
@@ -73,6 +82,16 @@ class ClientSettings(Settings):
     example_delta: Fraction = 1e-5
     """The probability that epsilon of DP-SGD does not cover."""
 
+    @property
+    def learning_rate_schedule(self) -> Schedule:
+        """What the learning rate is multiplied by in each round."""
+        return Schedule(self.schedule, self.warm_up_rounds or 0, self.final_fraction)
+
+    @model_validator(mode="after")
+    def _schedule_has_its_keys(self) -> Self:
+        check_schedule("client", self.schedule, self.warm_up_rounds, self.final_fraction)
+        return self
+
     @model_validator(mode="after")
     def _the_optimizer_takes_them(self) -> Self:
         others = {key for entry in OPTIMIZERS.values() for key in entry.keys}
@@ -82,6 +101,7 @@ class ClientSettings(Settings):
 
     @model_validator(mode="after")
     def _weight_decay_leaves_something(self) -> Self:
+        # The schedule never raises the learning rate above this.
         if self.learning_rate * self.weight_decay >= 1:
             raise ValueError(
                 f"client.weight_decay = {self.weight_decay} times client.learning_rate = "

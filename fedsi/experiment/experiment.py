@@ -22,6 +22,7 @@ from fedsi.experiment.field_types import Scalar, Settings
 from fedsi.experiment.model import ModelSettings
 from fedsi.experiment.paths import PATHS, absolute
 from fedsi.experiment.privacy import PrivacySettings
+from fedsi.experiment.scheduled import check_rounds
 from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
 from fedsi.files import read_text
@@ -69,6 +70,11 @@ class Experiment(Settings):
                 f"size, which server.sampling={self.server.sampling} does not draw; set "
                 "server.sampling=uniform or devices.over_selection=1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_clients_schedule_fits_the_rounds(self) -> Self:
+        check_rounds("client", self.client.learning_rate_schedule, self.server.rounds)
         return self
 
     @model_validator(mode="after")

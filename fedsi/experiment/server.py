@@ -12,6 +12,7 @@ from fedsi.experiment.field_types import (
     PositiveNumber,
     Settings,
 )
+from fedsi.experiment.scheduled import ScheduleName, check_rounds, check_schedule
 from fedsi.plan import Sampling
 from fedsi.schedule import Schedule
 
@@ -41,7 +42,7 @@ class ServerSettings(Settings):
     """Decay of the second moment (adam, yogi)."""
     adaptivity: PositiveNumber = 1e-5
     """Added to the root of the second moment (adam, adagrad, yogi); tau in the literature."""
-    schedule: Literal["constant", "warm_up", "cosine", "cooldown"] = "constant"
+    schedule: ScheduleName = "constant"
     """The course of the learning rate over the rounds: constant after a linear warm-up if there is
     one (``warm_up``), falling along half a cosine, or in a straight line over the last quarter."""
     warm_up_rounds: OptionalCount = None
@@ -81,30 +82,12 @@ class ServerSettings(Settings):
 
     @model_validator(mode="after")
     def _schedule_has_its_keys(self) -> Self:
-        if self.warm_up_rounds is not None and self.schedule == "constant":
-            raise ValueError(
-                "server.warm_up_rounds has no effect with server.schedule=constant; set "
-                "server.schedule=warm_up, cosine or cooldown, or leave it out"
-            )
-        if self.warm_up_rounds is None and self.schedule == "warm_up":
-            raise ValueError(
-                "server.schedule=warm_up needs to know for how long; set server.warm_up_rounds"
-            )
-        if self.final_fraction and self.schedule not in {"cosine", "cooldown"}:
-            raise ValueError(
-                f"server.final_fraction has no effect with server.schedule={self.schedule}; set "
-                "server.schedule=cosine or cooldown, or leave it out"
-            )
+        check_schedule("server", self.schedule, self.warm_up_rounds, self.final_fraction)
         return self
 
     @model_validator(mode="after")
     def _learning_rate_fits_the_rounds(self) -> Self:
-        if self.learning_rate_schedule.least_rounds(self.rounds) > self.rounds:
-            raise ValueError(
-                f"server.warm_up_rounds ({self.warm_up_rounds}) leaves too few of the "
-                f"server.rounds ({self.rounds}) for server.schedule={self.schedule}; lower the one "
-                "or raise the other"
-            )
+        check_rounds("server", self.learning_rate_schedule, self.rounds)
         if self.learning_rate * self.weight_decay >= 1:
             raise ValueError(
                 f"server.weight_decay = {self.weight_decay} times server.learning_rate = "

@@ -89,7 +89,9 @@ class BlockTrainer:
             A row for each client in the order of ``TRAINING_COLUMNS``.
         """
         rows = np.zeros((len(clients), len(TRAINING_COLUMNS)))
-        self._trainer.begin(start)
+        schedule = self.experiment.client.learning_rate_schedule
+        rounds = self.experiment.server.rounds
+        self._trainer.begin(start, schedule.factor(round_number, rounds))
         for row, client in zip(rows, clients, strict=True):
             self.at(client)
             try:

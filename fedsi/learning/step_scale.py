@@ -32,7 +32,8 @@ def step_scale(
     if settings.gradient_clip is not None:
         limit = settings.gradient_clip
     elif settings.relative_clip is not None:
-        ratio = math.sqrt(2 * settings.weight_decay / learning_rate)
+        # At a rate of 0, which a schedule may end with, a step of any length moves nothing.
+        ratio = math.sqrt(2 * settings.weight_decay / learning_rate) if learning_rate else math.inf
         limit = settings.relative_clip * ratio * float(torch.linalg.vector_norm(parameters))
     else:
         return 1.0

@@ -46,14 +46,15 @@ def test_a_delta_that_makes_the_claim_empty_is_said() -> None:
     assert large_delta(usual_delta(10_000), 10_000) is None
 
 
+@pytest.mark.parametrize("section", ["server", "client"])
 @pytest.mark.parametrize("schedule", ["cosine", "cooldown"])
-def test_a_last_round_that_moves_nothing_is_said(schedule: str) -> None:
-    experiment = Experiment().updated({"server.schedule": schedule})
+def test_a_last_round_that_moves_nothing_is_said(schedule: str, section: str) -> None:
+    experiment = Experiment().updated({f"{section}.schedule": schedule})
     (sentence,) = cautions(experiment, POPULATION)
-    assert sentence.startswith("round 50 of 50 has the server learning rate 0 (server.schedule=")
+    assert sentence.startswith(f"round 50 of 50 has the {section} learning rate 0 ({section}.sche")
     assert "costs privacy" not in sentence
     assert "costs privacy" in cautions(experiment.updated(PRIVATE), POPULATION)[0]
-    assert cautions(experiment.updated({"server.final_fraction": 0.01}), POPULATION) == []
+    assert cautions(experiment.updated({f"{section}.final_fraction": 0.01}), POPULATION) == []
 
 
 @pytest.mark.parametrize(

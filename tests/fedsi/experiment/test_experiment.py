@@ -132,6 +132,10 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
             ["server.schedule=warm_up", "server.warm_up_rounds=51"],
             r"\(51\) leaves too few of the server.rounds \(50\) for server.schedule=warm_up",
         ),
+        (["client.warm_up_rounds=3"], "client.warm_up_rounds has no effect with .*=constant"),
+        (["client.schedule=warm_up"], "set client.warm_up_rounds"),
+        (["client.schedule=warm_up", "client.warm_up_rounds=51"], r"rounds \(50\) for client.sch"),
+        (["client.schedule=cosine", "client.weight_decay=1.0"], "= 1.0 leaves nothing of the par"),
         (["server.schedule=cosine", "server.warm_up_rounds=50"], "leaves too few"),
         (["server.schedule=cooldown", "server.warm_up_rounds=38"], "leaves too few"),
         (

@@ -67,6 +67,24 @@ def test_a_sum_is_the_weighted_sum_of_its_clients() -> None:
     assert rows[:, 1].tolist() == rows[:, 2].tolist()  # weighted by examples
 
 
+@pytest.mark.parametrize(("number", "factor"), [(1, 0.5), (2, 1.0), (5, 0.6), (8, 0.0)])
+def test_a_rounds_learning_rate_is_that_of_the_schedule(number: int, factor: float) -> None:
+    scheduled = {"client.schedule": "cosine", "client.warm_up_rounds": 2, "server.rounds": 8}
+    if factor == 0.6:
+        scheduled |= {"client.schedule": "cooldown", "client.final_fraction": 0.6}
+        scheduled |= {"server.rounds": 5}
+    clipped = {"client.relative_clip": 1.0, "client.weight_decay": 0.1}
+    experiment = EXPERIMENT.updated({**scheduled, **clipped})
+    rate = {"client.learning_rate": factor} if factor else {"client.learning_rate": 1e-30}
+    start = initial_parameters(BlockTrainer(experiment, HEALTHY).model, 0)
+    expected, _ = train(
+        BlockTrainer(EXPERIMENT.updated({**clipped, **rate}), HEALTHY), start, [0], number
+    )
+    found, _ = train(BlockTrainer(experiment, HEALTHY), start, [0], number)
+    assert np.array_equal(found, expected)
+    assert found.any() == (factor > 0)
+
+
 def test_uniform_averaging_weighs_clients_alike() -> None:
     experiment = EXPERIMENT.updated({"server.averaging": "uniform"})
     trainer = BlockTrainer(experiment, HEALTHY)
