@@ -1,1 +1,1 @@
-"""The edge side: a Flower ClientApp that trains the simulated clients a node hosts."""
+"""The client side: a Flower ClientApp that trains the simulated clients of a node."""

@@ -1,4 +1,4 @@
-"""The Flower ClientApp: translates messages for the node's pool of clients."""
+"""The Flower ClientApp, which passes messages on to the node's pool of clients."""
 
 import json
 from dataclasses import asdict
@@ -31,7 +31,7 @@ from fedsi.messages import (
 )
 
 POPULATION = "population"
-"""Key of the node's configuration: the folder of the population that this node hosts."""
+"""Key in the node's configuration: the folder of the population that this node hosts."""
 
 app = ClientApp()
 
@@ -40,7 +40,7 @@ _Request = TypeVar("_Request")
 
 @app.query()
 def describe(message: Message, context: Context) -> Message:
-    """Answer which population this node hosts."""
+    """Reply with the description of this node's population."""
     request = _read(Describe, message)
     population = pool.population_of(_folder(context), request.experiment)
     return _reply(Described(json.dumps(asdict(population.description))), message)
@@ -55,7 +55,7 @@ def take_inventory(message: Message, context: Context) -> Message:
 
 @app.query("vocabulary")
 def fetch_vocabulary(message: Message, context: Context) -> Message:
-    """Answer what the token ids of this node's population stand for."""
+    """Reply with the vocabulary of this node's population."""
     request = _read(FetchVocabulary, message)
     vocabulary = pool.population_of(_folder(context), request.experiment).vocabulary()
     answer = FetchedVocabulary(vocabulary.file_name, json.dumps(vocabulary.file_text()))
@@ -64,7 +64,7 @@ def fetch_vocabulary(message: Message, context: Context) -> Message:
 
 @app.query("resolve")
 def resolve(message: Message, context: Context) -> Message:
-    """Answer which clients of this node's population have some ids."""
+    """Reply with the clients of this node's population that have some ids."""
     request = _read(Resolve, message)
     population = pool.population_of(_folder(context), request.experiment)
     return _reply(Resolved(population.find(json.loads(request.names))), message)
@@ -72,7 +72,7 @@ def resolve(message: Message, context: Context) -> Message:
 
 @app.query("estimate")
 def estimate(message: Message, context: Context) -> Message:
-    """Answer how much work some clients are."""
+    """Reply with the work of some clients."""
     return _reply(pool.estimate(_read(Estimate, message), _folder(context)), message)
 
 

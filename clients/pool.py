@@ -1,4 +1,4 @@
-"""The clients that one node hosts: a population, and buffers reused from client to client."""
+"""The pool of clients that a node hosts: a population, and buffers shared by all clients."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -27,12 +27,12 @@ from fedsi.privacy import canaries
 from fedsi.threads import torch_threads
 
 THREADS = 1
-"""Threads of a node. One, so that sums inside a matrix product have one order."""
+"""Threads of a node. With one, sums inside a matrix product have a fixed order."""
 
 
 @lru_cache(maxsize=4)
 def population_of(folder: str, experiment: str) -> Population:
-    """Open the population of a node, once.
+    """Open the population of a node; it stays open.
 
     Args:
         folder: The population's folder; empty to prepare the experiment's corpus in the cache.
@@ -49,7 +49,7 @@ def _trainer(folder: str, experiment: str) -> BlockTrainer:
 
 
 def forget() -> None:
-    """Let go of the buffers of a run that has ended, and of the code of a user's model."""
+    """Release the buffers of a finished run and the code of a user's model."""
     _trainer.cache_clear()
 
 
@@ -59,7 +59,7 @@ def inventory_of(request: TakeInventory, folder: str) -> Inventory:
 
 
 def estimate(request: Estimate, folder: str) -> Estimated:
-    """Estimate the work that the clients of a request are."""
+    """Estimate the work of the clients of a request."""
     experiment = Experiment.from_toml(request.experiment)
     population = population_of(folder, request.experiment)
     cap = experiment.examples_per_pass
@@ -71,11 +71,11 @@ def train(request: Train, folder: str) -> Trained:
     """Train the block of a request.
 
     Raises:
-        MessageError: The parameters are not those of the experiment's model, or the clip norm is
-            not positive.
+        MessageError: The parameters do not fit the experiment's model, or the clip norm is not
+            positive.
     """
     if not request.clip_norm > 0:
-        raise MessageError(f"a clip norm is positive, received {request.clip_norm}")
+        raise MessageError(f"a clip norm must be positive, received {request.clip_norm}")
     trainer = _trainer(folder, request.experiment)
     start = _aligned(request.parameters, trainer)
     sums = np.zeros(len(start), np.int64)
@@ -91,7 +91,7 @@ def evaluate(request: Evaluate, folder: str) -> Evaluated:
     """Evaluate the clients of a request.
 
     Raises:
-        MessageError: The parameters are not those of the experiment's model.
+        MessageError: The parameters do not fit the experiment's model.
     """
     trainer = _trainer(folder, request.experiment)
     parameters = _aligned(request.parameters, trainer)
@@ -102,7 +102,7 @@ def evaluate(request: Evaluate, folder: str) -> Evaluated:
 
 
 def _aligned(parameters: NDArray[np.float32], trainer: BlockTrainer) -> torch.Tensor:
-    """Copy into memory of torch's own: its alignment, on which BLAS kernels depend, is fixed."""
+    """Copy into memory allocated by torch, whose fixed alignment BLAS kernels depend on."""
     size = trainer.model.layout.size
     if len(parameters) != size:
         raise MessageError(f"the model has {size} parameters, received {len(parameters)}")

@@ -1,4 +1,4 @@
-"""What nodes made of a round's clients: updates added up exactly, rows put in their places."""
+"""Aggregation of the nodes' replies: exact sums of updates, and rows in cohort order."""
 
 import math
 from collections.abc import Sequence
@@ -24,21 +24,21 @@ _OUTCOME = TRAINING_COLUMNS.index("outcome")
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What a cohort's training came to."""
+    """The result of training a cohort."""
 
     sums: NDArray[np.int64]
     """Fixed-point sum of the accepted updates, weighted or clipped: ``[parameters]``."""
     rows: Rows
-    """Per client, in cohort order: ``[cohort, TRAINING_COLUMNS]``."""
+    """One row per client, in cohort order: ``[cohort, TRAINING_COLUMNS]``."""
     lost: int = 0
-    """Clients that no node answered for: one of a node that failed, or at which one did."""
+    """Clients without a reply, because their node failed, or failed at them."""
 
     def column(self, name: str) -> NDArray[np.float64]:
         """Return a column of the rows, ``[cohort]``."""
         return self.rows[:, TRAINING_COLUMNS.index(name)]
 
     def mean(self) -> NDArray[np.float32]:
-        """Return the weighted mean of the accepted updates, zeros if there was none."""
+        """Return the weighted mean of the accepted updates, or zeros if there are none."""
         weight = self.column("weight").sum()
         if not weight:
             return np.zeros(len(self.sums), np.float32)
@@ -54,13 +54,13 @@ def train_cohort(
     round_number: int,
     clip_norm: float = math.inf,
 ) -> Aggregate:
-    """Train a cohort and add up its updates.
+    """Train a cohort and sum its updates.
 
-    The sums are integers and each client's row has its place, so neither the number of nodes nor
-    the order of their answers changes a bit of the result. Clients that are lost count as failed.
+    The sums are integers and each client's row has a fixed place, so the result does not depend on
+    the number of nodes or the order of their replies. Lost clients count as failed.
 
     Raises:
-        NodesError: No node answered for its clients.
+        NodesError: No node replied for its clients.
     """
     toml, size = experiment.to_toml(), len(parameters)
     job = Job(
@@ -76,7 +76,7 @@ def train_cohort(
     rows[:, _OUTCOME] = Outcome.FAILED
     lost = len(cohort)
     for places, trained in answers(grid, dealt(grid, nodes, experiment, cohort), job):
-        # The first sum is taken as it is: zeros to add to would be one more pass over memory.
+        # The first sum is used directly; adding it to zeros would be one more pass over memory.
         sums = trained.sums if sums is None else sums + trained.sums
         rows[places] = trained.rows
         lost -= len(places)
@@ -98,10 +98,11 @@ def evaluate_clients(
     """Evaluate the global parameters of a round on some clients.
 
     Returns:
-        Per client that could be evaluated, in the order given: ``[clients, columns of the task]``.
+        A row for each client that could be evaluated, in the given order,
+        ``[clients, columns of the task]``.
 
     Raises:
-        NodesError: None could.
+        NodesError: No client could be evaluated.
     """
     toml = experiment.to_toml()
     job = Job(

@@ -1,4 +1,4 @@
-"""The Flower ServerApp: one experiment from its first round (or its checkpoint) to its summary."""
+"""The Flower ServerApp: one experiment, from its first round or checkpoint to its summary."""
 
 import json
 import time
@@ -36,10 +36,10 @@ from server.runs.summary import model_file, not_private, summarise_run
 from server.secret import cohort_seed
 
 CHECKPOINT_SECONDS = 60.0
-"""A run of longer rounds keeps each of them, also those without an evaluation."""
+"""Seconds after which a round gets a checkpoint even without an evaluation."""
 
 RESULT, SUMMARY, PARAMETERS = "result", "summary", "parameters"
-"""Where the result lies in the context's state: a ConfigRecord and an ArrayRecord."""
+"""Keys of the result in the context's state: a ConfigRecord and an ArrayRecord."""
 
 app = ServerApp()
 
@@ -53,17 +53,17 @@ def main(grid: Grid, context: Context) -> None:
 def serve(
     grid: Grid, context: Context, config: RunConfiguration, observers: Sequence[Observer] = ()
 ) -> None:
-    """Run an experiment and leave its result in the context's state.
+    """Run an experiment and store its result in the context's state.
 
     Args:
         grid: Flower's connection to the nodes.
-        context: Where the result goes.
+        context: Receives the result.
         config: The experiment, and how to run it.
         observers: Called after each round, in this order.
 
     Raises:
         UserError: The experiment, its corpus or its folder cannot be used.
-        NodesError: No node can serve it.
+        NodesError: No node can serve the experiment.
         ParticipationError: Its epsilon would not hold.
     """
     experiment = config.experiment
@@ -107,7 +107,7 @@ def _begin(
 
 
 def _warn_of_vocabulary(description: Description) -> None:
-    """Warn of words that were learned from the clients whom a private run protects."""
+    """Warn if the vocabulary was learned from the clients that a private run protects."""
     if description.vocabulary_source in LEARNED_VOCABULARIES:
         warnings.warn(
             f"the vocabulary was learned from the training clients' text "
@@ -118,10 +118,10 @@ def _warn_of_vocabulary(description: Description) -> None:
 
 
 def _continued(folder: RunFolder, facts: dict[str, Any], *, other_machine: bool) -> dict[str, Any]:
-    """Return the facts of a run that goes on, which name those of its earlier part if they differ.
+    """Return the facts of a resumed run, with those of its earlier part if they differ.
 
     Raises:
-        UserError: They differ in what the bits depend on, and that was not asked for.
+        UserError: They differ in something that affects the bits, and this was not allowed.
     """
     before = folder.provenance()
     if before is None:
@@ -131,7 +131,7 @@ def _continued(folder: RunFolder, facts: dict[str, Any], *, other_machine: bool)
     if different and not other_machine:
         raise UserError(
             f"the run in {folder.path} would not have the bits of one that was never stopped: "
-            f"{'; '.join(different)}; continue it where it began, or here all the same with "
+            f"{'; '.join(different)}; continue it where it began, or continue it here anyway with "
             "--other-machine"
         )
     if different:
@@ -142,12 +142,12 @@ def _continued(folder: RunFolder, facts: dict[str, Any], *, other_machine: bool)
 def _finished(
     folder: RunFolder, experiment: Experiment
 ) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
-    """Return the summary and the parameters of a run that has ended; None if it has not."""
+    """Return the summary and the parameters of a finished run; None if it is not finished."""
     folder.check_free(experiment, overwrite=False, resume=True)
     summary = folder.summary()
     if summary is None:
         return None
-    folder.forget()  # it was killed before it could
+    folder.forget()  # in case it was killed before it could
     named = folder.model()
     layout = build_model(experiment, summary["vocabulary_size"]).layout
     return summary, np.concatenate([named[name].numpy().ravel() for name in layout.shapes])
@@ -161,7 +161,7 @@ def _hand_over(context: Context, summary: dict[str, Any], parameters: NDArray[np
 def _trace(
     grid: Grid, nodes: Sequence[int], experiment: Experiment, description: Description
 ) -> Trace | None:
-    """Read the experiment's trace, if it has one; the nodes know which clients are meant."""
+    """Read the experiment's trace, if it has one; the nodes look up its clients."""
     if experiment.devices.trace is None:
         return None
     population = description.training_clients + description.heldout_clients
@@ -171,7 +171,7 @@ def _trace(
 
 @dataclass
 class _Progress:
-    """How far a run has come, in memory and on disk."""
+    """The progress of a run, in memory and on disk."""
 
     experiment: Experiment
     description: Description
@@ -183,7 +183,7 @@ class _Progress:
     provenance: dict[str, Any] = field(default_factory=dict)
     observers: Sequence[Observer] = ()
     _kept_at: float = field(default_factory=time.monotonic)
-    """When the last checkpoint was written."""
+    """Time of the last checkpoint."""
 
     def resume(self, folder: RunFolder) -> None:
         """Continue from the folder's checkpoint."""
@@ -191,12 +191,12 @@ class _Progress:
         self.records = folder.records()
 
     def run(self, grid: Grid, nodes: Callable[[], Sequence[int]], seed: Seed) -> None:
-        """Run the remaining rounds; whatever ends them early, a checkpoint is left.
+        """Run the remaining rounds. A checkpoint is kept even if they are interrupted.
 
         Args:
             grid: Flower's connection to the nodes.
-            nodes: Returns the nodes that are there.
-            seed: Decides who takes part.
+            nodes: Returns the connected nodes.
+            seed: Seed of everything that decides who takes part.
         """
         if self.records and has_diverged(self.records[-1], self.experiment, self.description):
             return
@@ -222,10 +222,11 @@ class _Progress:
             raise
 
     def _keep(self, record: RoundRecord) -> None:
-        """Write the round that has ended: its checkpoint, if one is due, and then its row.
+        """Write a finished round: its checkpoint, if one is due, and then its row.
 
-        The checkpoint has the row too. So once a row can be seen, no resumed run repeats a round
-        that was kept: one whose noise cannot be drawn again would be released twice.
+        The checkpoint includes the row. So once a row is visible, a resumed run does not repeat a
+        round that was kept. Otherwise a round whose noise cannot be drawn again would be released
+        twice.
         """
         if self.folder is None:
             return
@@ -235,11 +236,11 @@ class _Progress:
         self.folder.append(record)
 
     def _repeatable(self, record: RoundRecord) -> bool:
-        """Whether a resumed run that repeats this round would find the same bits."""
+        """Whether a resumed run that repeats this round gets the same bits."""
         return not (self.experiment.privacy.secure_noise or record.lost)
 
     def finish(self, context: Context) -> None:
-        """Write the model and the summary, and hand both to whoever started the app."""
+        """Write the model and the summary, and pass both to the caller of the app."""
         model = model_file(self.experiment, self.description, self.state)
         summary = summarise_run(
             self.experiment,
@@ -264,7 +265,7 @@ class _Progress:
         _hand_over(context, summary, self.state.parameters)
 
     def _audit(self, private: Privacy, claim: dict[str, Any]) -> None:
-        """Hold what the run claims against what its canaries show; add that to the claim."""
+        """Compare the privacy claim with the canaries' scores; add the result to the claim."""
         from fedsi.privacy.audit import audit, distances  # noqa: PLC0415
 
         rounds = self.state.round_number
@@ -282,8 +283,8 @@ class _Progress:
 
     def _save_checkpoint(self) -> None:
         number = self.state.round_number
-        # Before the first round ends there is nothing to keep; nor if the loop was interrupted
-        # between its two lines, when the record is of the next round.
+        # There is nothing to keep before the first round ends, or if the loop was interrupted
+        # between its two lines, when the record is already that of the next round.
         if self.folder and self.records and self.records[-1].round == number:
             self.folder.save_checkpoint(self.state, self.records[-1], self._data_sha256())
             self._kept_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Blocks: clients dealt to nodes, and asked for again without a client at which a node failed."""
+"""Blocks: clients dealt to nodes, with retries that leave out a client at which a node failed."""
 
 import heapq
 import logging
@@ -19,8 +19,9 @@ from server.replies import ReplyError
 log = logging.getLogger(__name__)
 
 PATIENCE = 3
-"""All the answers of a job, with those of nodes that are asked again, are waited for at most so
-many times as long as for one."""
+"""Time limit for all replies of a job, including those of retried nodes, in multiples of the limit
+for one reply.
+"""
 
 Ids = NDArray[np.int64]
 _Answer = TypeVar("_Answer")
@@ -28,15 +29,15 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class Job(Generic[_Answer]):
-    """What is asked of all nodes, each for clients of its own.
+    """A request to all nodes, each for its own clients.
 
     Args:
-        name: What the clients are asked for, for the log.
-        clients: All of them, ``[clients]``.
-        request: Returns the message that asks for some of them.
-        answer: The type that answers it.
-        check: Raises ``ReplyError`` if an answer cannot be one for so many clients.
-        timeout: Seconds to wait for a node's answer.
+        name: The purpose, for the log.
+        clients: All clients, ``[clients]``.
+        request: Returns the message for some of the clients.
+        answer: The type of the reply.
+        check: Raises ``ReplyError`` if a reply is invalid for a number of clients.
+        timeout: Seconds to wait for a node's reply.
     """
 
     name: str
@@ -48,17 +49,17 @@ class Job(Generic[_Answer]):
 
 
 def answers(grid: Grid, blocks: dict[int, Ids], job: Job[_Answer]) -> Iterator[tuple[Ids, _Answer]]:
-    """Ask nodes for their blocks and yield (places, answer) as they come.
+    """Send nodes their blocks and yield (places, reply) as replies arrive.
 
-    A node that failed at a client which it can name is asked again for those before it, which it
-    had finished, and then for those after it. The clients of a node that failed otherwise are lost,
-    as are those that nobody got to when all of it has taken ``PATIENCE`` times the job's time
-    limit. Each loss is logged.
+    If a node fails and names the client that it failed at, it is asked again: first for the clients
+    before it, which it had finished, then for those after it. If it fails otherwise, its clients
+    are lost. So are clients not reached within ``PATIENCE`` times the job's time limit. Each loss
+    is logged.
 
     Args:
         grid: Flower's connection to the nodes.
-        blocks: The places of each node's clients among the job's.
-        job: What is asked.
+        blocks: The places of each node's clients among the job's clients.
+        job: The request.
     """
     deadline = time.monotonic() + PATIENCE * job.timeout
     waiting = {node: [Piece(places)] for node, places in blocks.items()}
@@ -84,10 +85,10 @@ def answers(grid: Grid, blocks: dict[int, Ids], job: Job[_Answer]) -> Iterator[t
 
 @dataclass(frozen=True)
 class Piece:
-    """Places of clients that a node is asked for at once.
+    """Places of clients that are requested from a node in one message.
 
     Args:
-        places: In the order in which the node trains them.
+        places: The places, in the order in which the node trains them.
         finished: Whether the node had finished them before it failed at another client.
     """
 
@@ -96,7 +97,7 @@ class Piece:
 
 
 def _finished_before(waiting: dict[int, list[Piece]], job: Job[Any]) -> dict[int, list[Piece]]:
-    """Return what takes no long time; the rest is lost, and that is logged."""
+    """Return the pieces that were finished before and are quick; the rest is lost, and logged."""
     kept = {node: [piece for piece in pieces if piece.finished] for node, pieces in waiting.items()}
     every = sum(len(piece.places) for pieces in waiting.values() for piece in pieces)
     lost = every - sum(len(piece.places) for pieces in kept.values() for piece in pieces)
@@ -106,25 +107,25 @@ def _finished_before(waiting: dict[int, list[Piece]], job: Job[Any]) -> dict[int
 
 
 def _doubt(job: Job[_Answer], reply: _Answer, places: Ids) -> Failure | None:
-    """Return why an answer is not believed; None if it is."""
+    """Return the reason to reject a reply, or None."""
     try:
         job.check(reply, len(places))
     except ReplyError as error:
-        return Failure(f"its answer is not believed, because {error}")
+        return Failure(f"its reply is invalid: {error}")
     return None
 
 
 def _without(job: Job[Any], node: int, places: Ids, failure: Failure) -> list[Piece]:
-    """Return what to ask a node for again after a failure; what is lost is logged."""
+    """Return the pieces to request from a node again after a failure; lost clients are logged."""
     at = np.flatnonzero(job.clients[places] == failure.client)
     if failure.client is None or not len(at):
         log.warning(
-            "%d clients are lost to %s: node %d failed: %s; a run with losses goes on, but cannot "
-            "be repeated bit by bit", len(places), job.name, node, failure.reason,
+            "%d clients are lost to %s: node %d failed: %s; a run with losses continues, but "
+            "cannot be repeated bit by bit", len(places), job.name, node, failure.reason,
         )  # fmt: skip
         return []
     log.warning(
-        "client %d is lost to %s: node %d failed: %s; if it happens again, look at this client's "
+        "client %d is lost to %s: node %d failed: %s; if it happens again, check this client's "
         "data, or raise server.round_timeout if it was only slow (also with --resume)",
         failure.client, job.name, node, failure.reason,
     )  # fmt: skip
@@ -133,7 +134,7 @@ def _without(job: Job[Any], node: int, places: Ids, failure: Failure) -> list[Pi
 
 
 def dealt(grid: Grid, nodes: Sequence[int], experiment: Experiment, clients: Ids) -> dict[int, Ids]:
-    """Deal clients to nodes as places in the list; nodes without a client are left out."""
+    """Deal clients to nodes, as places in the list; nodes without a client are left out."""
     if len(nodes) == 1:
         return {nodes[0]: np.arange(len(clients))} if len(clients) else {}
     work = estimate_work(grid, nodes, experiment, clients)
@@ -142,16 +143,16 @@ def dealt(grid: Grid, nodes: Sequence[int], experiment: Experiment, clients: Ids
 
 
 def balanced(work: NDArray[np.int64], blocks: int) -> list[Ids]:
-    """Deal places to blocks, the largest first, each to the block that has the least work yet.
+    """Deal places to blocks, largest first, each to the block with the least work so far.
 
-    Of blocks with the same work, the one with fewer places is next: an estimate may be 0 for all.
+    Ties go to the block with fewer places, because an estimate may be 0 for all.
 
-    Graham's rule (SIAM J. Appl. Math. 1969): the busiest block has at most 4/3 of the least
-    possible.
+    This is Graham's rule (SIAM J. Appl. Math. 1969): the busiest block has at most 4/3 of the
+    optimum.
 
     Args:
-        work: Of each place, ``[places]``.
-        blocks: How many to deal to.
+        work: Work of each place, ``[places]``.
+        blocks: Number of blocks.
 
     Returns:
         The places of each block, ascending.

@@ -1,7 +1,7 @@
-"""The configuration of a run as Flower carries it: one experiment, and how to run it.
+"""The configuration of a run in Flower's format: one experiment, and how to run it.
 
-``flwr run . --run-config KEY=VALUE`` changes what stands under ``tool.flwr.app.config`` in
-``pyproject.toml``. The experiment is one key, so that its own keys are listed nowhere else.
+``flwr run . --run-config KEY=VALUE`` overrides values under ``tool.flwr.app.config`` in
+``pyproject.toml``. The experiment is a single key, so its own keys are not listed again.
 """
 
 from collections.abc import Mapping
@@ -23,22 +23,22 @@ _ENDING = ".toml"
 
 @dataclass(frozen=True)
 class RunConfiguration:
-    """What to run, and how."""
+    """An experiment and how to run it."""
 
     experiment: Experiment
     folder: Path | None = None
-    """Where the run is written; None writes nothing."""
+    """The folder of the run; None writes nothing."""
     overwrite: bool = False
     resume: bool = False
     other_machine: bool = False
-    """Whether to resume also where the bits are not those of a run that was never stopped."""
+    """Whether to resume even if the bits may differ from those of a run never stopped."""
     engine: str = "deployed"
     workers: int | None = None
-    """Processes of the engine; None if it did not say."""
+    """Processes of the engine; None if unknown."""
 
     @classmethod
     def from_flower(cls, config: Mapping[str, Any]) -> "RunConfiguration":
-        """Read Flower's run configuration; what is absent or empty has its default.
+        """Read Flower's run configuration; missing or empty values have their defaults.
 
         Raises:
             UserError: An unknown key, an impossible value, or an experiment that cannot be used.
@@ -60,7 +60,7 @@ class RunConfiguration:
         )
 
     def to_flower(self) -> dict[str, Scalar]:
-        """Return Flower's run configuration; ``from_flower`` gives an equal object back."""
+        """Return Flower's run configuration; ``from_flower`` is the inverse."""
         return {
             EXPERIMENT: self.experiment.to_toml(),
             FOLDER: str(self.folder or ""),
@@ -73,7 +73,7 @@ class RunConfiguration:
 
 
 def _experiment(config: Mapping[str, Any]) -> Experiment:
-    """Return the experiment: the default one, that of a file, or that of the text itself."""
+    """Return the experiment: the default one, or one from a file or from the text itself."""
     given, seed = config.get(EXPERIMENT, ""), config.get(SEED, "none")
     if not isinstance(given, str):
         raise UserError(

@@ -1,4 +1,4 @@
-"""What DP-SGD on the devices comes to over a run: the cost of the client that pays most."""
+"""Privacy cost of DP-SGD on the clients over a run, for the client that takes part most often."""
 
 import math
 from typing import Any
@@ -10,11 +10,11 @@ from fedsi.privacy.participation import Participations
 
 
 def example_privacy(experiment: Experiment, participations: Participations) -> dict[str, Any]:
-    """Return the claim for single examples: what the client pays that took part most often.
+    """Return the claim for single examples of the client that took part most often.
 
     Args:
-        experiment: With ``client.example_noise_multiplier``.
-        participations: Of the training clients in all rounds.
+        experiment: An experiment with ``client.example_noise_multiplier``.
+        participations: The training clients' participations in all rounds.
     """
     most, nominal = int(participations.times.max()), experiment.nominal_examples
     epsilon = example_epsilon(experiment.client, nominal, most)

@@ -1,4 +1,4 @@
-"""Requests to nodes and their answers: one message each, answers as they come."""
+"""Requests to nodes and their replies: one message each, replies as they arrive."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,32 +43,32 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a node gave no answer."""
+    """The reason why a node gave no valid reply."""
 
     reason: str
     client: int | None = None
-    """The client it was at, if it says so."""
+    """The client that the node was working on, if known."""
 
 
 def exchange(
     grid: Grid, requests: Mapping[int, Any], answer: type[_Answer], timeout: float, group: str = ""
 ) -> Iterator[tuple[int, _Answer | Failure]]:
-    """Send one request to each node and yield (node, answer) as they come.
+    """Send one request to each node and yield (node, reply) as replies arrive.
 
     Args:
         grid: Flower's connection to the nodes.
         requests: The message for each node; all of one type.
-        answer: The type that answers them.
-        timeout: Seconds to wait for the answers.
+        answer: The type of the replies.
+        timeout: Seconds to wait for the replies.
         group: The round, for Flower's own log.
 
     Yields:
-        Of every node that was asked its answer, or why there is none.
+        Each node and its reply, or the reason why there is none.
 
     Raises:
-        DamagedError: A node found that a file of its population is not what was written.
+        DamagedError: A node found that a file of its population has been damaged.
     """
-    if not requests:  # without ids to wait for, Flower's remote grid would ask for any message
+    if not requests:  # without ids to wait for, Flower's remote grid would pull any message
         return
     messages = [
         Message(
@@ -98,7 +98,7 @@ def _answer_or_failure(answer: type[_Answer], reply: Message) -> _Answer | Failu
     try:
         return _read(answer, reply)
     except MessageError as error:
-        return Failure(f"it answered nonsense: {error}")
+        return Failure(f"it sent an invalid reply: {error}")
 
 
 def _records(request: Any) -> RecordDict:

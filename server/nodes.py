@@ -1,4 +1,4 @@
-"""The nodes as the server sees them: who is there, what they host, what they know of clients."""
+"""The server's view of nodes: connections, populations, and queries about clients."""
 
 import json
 import logging
@@ -43,8 +43,9 @@ log = logging.getLogger(__name__)
 NODES_TIMEOUT = 60.0
 """Seconds to wait for the first node."""
 PREPARING_TIMEOUT = 6 * 3600.0
-"""Seconds to wait until the first nodes have opened their population, which they may have to make
-of a corpus of any size. An engine whose nodes are given a population that is ready waits less."""
+"""Seconds to wait for the first nodes to open their population, which they may have to build from a
+corpus of any size. An engine whose nodes are given a built population waits less.
+"""
 
 _Answer = TypeVar("_Answer")
 _Checked = TypeVar("_Checked")
@@ -58,7 +59,7 @@ def wait_for_nodes(grid: Grid) -> list[int]:
     """Return the ids of the connected nodes in ascending order, waiting for the first one.
 
     Raises:
-        NodesError: None connected in time.
+        NodesError: No node connected in time.
     """
     deadline = time.monotonic() + NODES_TIMEOUT
     while not (nodes := sorted(grid.get_node_ids())):
@@ -75,16 +76,16 @@ def ask(
     timeout: float,
     checked: Callable[[_Answer], _Checked],
 ) -> Iterator[tuple[int, _Checked]]:
-    """Send one request to each node and yield (node, answer) as they come.
+    """Send one request to each node and yield (node, reply) as replies arrive.
 
-    A node that fails, answers nonsense or not at all yields nothing; it is logged.
+    Nodes that fail, send an invalid reply or none are logged and yield nothing.
 
     Args:
         grid: Flower's connection to the nodes.
         requests: The message for each node; all of one type.
-        answer: The type that answers them.
-        timeout: Seconds to wait for the answers.
-        checked: Returns what an answer says, or raises ``ReplyError``.
+        answer: The type of the replies.
+        timeout: Seconds to wait for the replies.
+        checked: Returns the content of a reply, or raises ``ReplyError``.
     """
     for node, reply in exchange(grid, requests, answer, timeout):
         if isinstance(reply, Failure):
@@ -93,7 +94,7 @@ def ask(
         try:
             said = checked(reply)
         except ReplyError as error:
-            log.warning("node %d is not believed: %s", node, error)
+            log.warning("node %d sent an invalid reply: %s", node, error)
             continue
         yield node, said
 
@@ -101,7 +102,7 @@ def ask(
 def fetch_descriptions(
     grid: Grid, nodes: Sequence[int], experiment: Experiment, timeout: float
 ) -> dict[int, Description]:
-    """Ask nodes which population they host; those without a sensible answer are left out."""
+    """Ask nodes for the description of their population; invalid replies are left out."""
     requests = dict.fromkeys(nodes, Describe(experiment.to_toml()))
     return dict(ask(grid, requests, Described, timeout, checked_description))
 
@@ -109,17 +110,17 @@ def fetch_descriptions(
 def fetch_inventories(
     grid: Grid, nodes: Sequence[int], experiment: Experiment
 ) -> dict[int, Inventory]:
-    """Ask nodes what model they build; those without a sensible answer are left out."""
+    """Ask nodes for the inventory of the model they build; invalid replies are left out."""
     requests = dict.fromkeys(nodes, TakeInventory(experiment.to_toml()))
     timeout = experiment.server.round_timeout
     return dict(ask(grid, requests, TakenInventory, timeout, checked_inventory))
 
 
 class Hosts:
-    """The nodes that host a run's population, also those that connect while it runs.
+    """The nodes that host a run's population, including those that connect during the run.
 
-    Nodes import a user's model themselves, so what they build is compared with what the server
-    builds; models that belong to fedsi follow from the experiment.
+    Nodes import a user's model themselves, so their models are compared with the server's. fedsi's
+    own models follow from the experiment.
 
     Args:
         grid: Flower's connection to the nodes.
@@ -154,10 +155,10 @@ class Hosts:
         self._hosting = dict.fromkeys(found, True)
 
     def connected(self) -> list[int]:
-        """Return those that are connected now, ascending; one that is new is asked what it hosts.
+        """Return the connected nodes, ascending, after asking new ones for their population.
 
         Raises:
-            NodesError: There is none.
+            NodesError: There are none.
         """
         nodes = wait_for_nodes(self._grid)
         self._ask([node for node in nodes if node not in self._hosting])
@@ -167,8 +168,8 @@ class Hosts:
         return hosts
 
     def _ask(self, new: list[int]) -> None:
-        """Find out whether nodes can be used; one that does not answer is asked next time."""
-        # One that is not ready within this time holds nobody up for longer.
+        """Check whether new nodes can be used; those that do not reply are asked next round."""
+        # A node that is not ready in this time must not delay the round.
         timeout = self._experiment.server.round_timeout
         described = fetch_descriptions(self._grid, new, self._experiment, timeout)
         for node, description in described.items():
@@ -182,7 +183,7 @@ class Hosts:
             self._hosting[node] = other is None
 
     def _other_models(self, nodes: list[int]) -> dict[int, str | None]:
-        """Return of each node that answers how its model is another one; None if it is not."""
+        """Return, for each node that replies, how its model differs from the server's, or None."""
         if self._model is None:
             return dict.fromkeys(nodes)
         sentences: dict[int, str | None] = {}
@@ -196,7 +197,7 @@ class Hosts:
 
 
 def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: Experiment) -> tuple[str, str]:
-    """Ask for the vocabulary, one node after the other until one answers.
+    """Fetch the vocabulary from the first node that replies.
 
     Args:
         grid: Flower's connection to the nodes.
@@ -207,7 +208,7 @@ def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: Experiment) -
         The name of the vocabulary's file, and its text.
 
     Raises:
-        NodesError: No node answered.
+        NodesError: No node replied.
     """
     request, timeout = FetchVocabulary(experiment.to_toml()), experiment.server.round_timeout
     for node in nodes:
@@ -219,20 +220,20 @@ def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: Experiment) -
 def find_clients(
     grid: Grid, nodes: Sequence[int], experiment: Experiment, population: int, names: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Ask for the indices of clients, one node after the other until one answers.
+    """Look up the indices of clients, using the first node that replies.
 
     Args:
         grid: Flower's connection to the nodes.
         nodes: Their ids; all host the same population.
         experiment: The configuration.
-        population: Number of its clients.
-        names: Ids of clients as in the corpus.
+        population: Number of clients in the population.
+        names: Ids of clients in the corpus.
 
     Returns:
-        Indices in the population, -1 where there is no such client: ``[names]``.
+        Indices in the population, -1 for unknown ids: ``[names]``.
 
     Raises:
-        NodesError: No node answered.
+        NodesError: No node replied.
     """
     request = Resolve(experiment.to_toml(), json.dumps(names))
     timeout = experiment.server.round_timeout
@@ -246,11 +247,11 @@ def find_clients(
 def estimate_work(
     grid: Grid, nodes: Sequence[int], experiment: Experiment, clients: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Ask how much work some clients are, one node after the other until one answers.
+    """Estimate the work of some clients, using the first node that replies.
 
     Returns:
-        About how many target tokens a pass over each client is; the same for each if no node
-        answered: ``[clients]``.
+        Approximate number of target tokens of a pass over each client, ``[clients]``; equal numbers
+        if no node replied.
     """
     request = Estimate(experiment.to_toml(), clients)
     timeout = experiment.server.round_timeout

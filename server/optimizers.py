@@ -1,8 +1,8 @@
-"""Server optimizers: how the average update D moves the global parameters x.
+"""Server optimizers: the step of the global parameters x, given the average update D.
 
-Reddi et al., "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2, with SGD and SGD
-with momentum beside it. There is no bias correction; the second moment starts at tau^2. Weight
-decay is decoupled from the moments (Loshchilov and Hutter, arXiv 1711.05101).
+Reddi et al., "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2, and SGD with and
+without momentum. There is no bias correction; the second moment starts at tau^2. Weight decay is
+decoupled from the moments (Loshchilov and Hutter, arXiv 1711.05101).
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from fedsi.experiment import ServerSettings
 
 Vector = NDArray[np.float32]
 Moments = dict[str, Vector]
-"""First and second moments, where the optimizer has them: ``[parameters]`` each."""
+"""The first and second moments that the optimizer uses, ``[parameters]`` each."""
 
 _Direction = Callable[[ServerSettings, Moments, Vector], Vector]
 
@@ -31,11 +31,11 @@ def initial_state(settings: ServerSettings, size: int) -> Moments:
 def step(
     settings: ServerSettings, state: Moments, parameters: Vector, update: Vector, round_number: int
 ) -> None:
-    """Move ``parameters`` and ``state`` in place: ``x <- (1 - eta lambda) x + eta direction``.
+    """Update ``parameters`` and ``state`` in place: ``x <- (1 - eta lambda) x + eta direction``.
 
     Args:
-        settings: Which optimizer, and its constants.
-        state: From ``initial_state`` or an earlier step.
+        settings: The optimizer and its constants.
+        state: The result of ``initial_state``, or the state after the step before.
         parameters: x, ``[parameters]``.
         update: D, the average of the clients' updates, ``[parameters]``.
         round_number: The round, from 1, which eta may depend on.

@@ -1,7 +1,7 @@
-"""What the server does for privacy: noise on each sum, the clip norm's course, what is spent.
+"""Privacy on the server: noise on each sum, adaptive clip norms, and the privacy spent.
 
-Noise is scaled by the fixed denominator, the expected size of a cohort, whatever the number of
-clients that took part: a client that fails or is refused changes neither.
+Noise is scaled by a fixed denominator, the expected cohort size, whatever the number of clients
+that took part. A client that fails or is refused changes neither.
 """
 
 import math
@@ -30,36 +30,38 @@ if TYPE_CHECKING:
     from fedsi.privacy.accounting import Price
     from fedsi.privacy.mechanisms.mechanism import Mechanism
 
-# The libraries behind accounting and mechanisms take a second to import, which a run without
-# privacy need not pay: they are imported where they are used.
+# The libraries for accounting and mechanisms take a second to import, so they are imported only
+# where they are used.
 
 PrivacyState = dict[str, NDArray[Any]]
-"""The clip norm, ``[1]``; for an audit what each release showed of each canary, in clip norms,
-``[rounds, canaries]``, float32 both; and the mechanism's memory, in float64 for secure noise."""
+"""The clip norm, ``[1]``; for an audit, the canaries' scores in each release, in clip norms,
+``[rounds, canaries]``, both float32; and the mechanism's state, in float64 for secure noise.
+"""
 
 Update = NDArray[np.float32]
 CLIP_NORM, SCORES = "clip_norm", "scores"
 
 
 class ParticipationError(UnfinishedError):
-    """Clients are about to take part more often, or closer together, than epsilon counts on."""
+    """Clients would take part more often, or closer together, than epsilon assumes."""
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """A run's privacy, as its experiment and population settle it."""
+    """The privacy of a run, derived from its experiment and population."""
 
     experiment: Experiment
     plan: Plan
-    """What is accounted for."""
+    """The accounted plan."""
     noise_multiplier: float
-    """Standard deviation of the noise on a simulated sum of updates, over the clip norm."""
+    """Standard deviation of the noise on a simulated sum of updates, relative to the clip norm."""
     mechanism: "Mechanism"
     noise_key: bytes
-    """Of the seeded noise: the settings and the population in 32 bytes."""
+    """Key of the seeded noise: a hash of the settings and the population, 32 bytes."""
     simulated: Plan
-    """What the simulated clients' participations are held to: ``plan``, or in an extrapolation its
-    counterpart for the population and cohorts that are simulated."""
+    """The plan that the simulated participations must satisfy: ``plan`` or, in an extrapolation,
+    its counterpart for the simulated population and cohorts.
+    """
 
     def no_participations(self) -> Participations:
         """Return the participations before the first round."""
@@ -68,10 +70,10 @@ class Privacy:
     def admitted(
         self, past: Participations, round_number: int, cohort: NDArray[np.int64]
     ) -> Participations:
-        """Return the participations with those of a round's cohort.
+        """Return the participations with a round's cohort added.
 
         Raises:
-            ParticipationError: They break what is accounted for; nothing of the round is released.
+            ParticipationError: They violate the accounted plan; nothing of the round is released.
         """
         after = past.copy()
         broken = record(after, self.simulated, round_number, cohort)
@@ -83,9 +85,9 @@ class Privacy:
         return after
 
     def likelihood(self, participations: Participations | None, rounds: int) -> float:
-        """Return how likely clients take part so often, or oftener, at the accounted rate.
+        """Return the probability that clients take part at least this often at the accounted rate.
 
-        1 in shuffled passes, where ``admitted`` checks each participation.
+        It is 1 in shuffled passes, where ``admitted`` checks each participation.
         """
         from fedsi.privacy.audit import chance_of_participations  # noqa: PLC0415
 
@@ -100,12 +102,12 @@ class Privacy:
         audited = {SCORES: np.zeros(shape, np.float32)} if self.experiment.privacy.canaries else {}
         memory = self.mechanism.initial_state(size)
         if self.experiment.privacy.secure_noise:
-            # Integers of 2^-36 need noise of finer steps than float32 has.
+            # Integers in units of 2^-36 need noise with finer steps than float32 has.
             memory = {name: array.astype(np.float64) for name, array in memory.items()}
         return {CLIP_NORM: norm, **audited, **memory}
 
     def price(self, rounds: int) -> "Price":
-        """Return what the first rounds cost together."""
+        """Return the privacy cost of the first rounds together."""
         from fedsi.privacy.accounting import epsilon  # noqa: PLC0415
 
         return epsilon(self.plan, rounds)
@@ -113,18 +115,18 @@ class Privacy:
     def noise_on_mean(self, rounds: int) -> float:
         """Return the noise's standard deviation on a simulated mean, per unit of clip norm.
 
-        The root of the mean square over the first rounds, of which correlated noise has unlike
-        amounts.
+        It is the root mean square over the first rounds, because correlated noise differs between
+        rounds.
         """
         norms = self.mechanism.row_norms(rounds)
         deviation = self.noise_multiplier / self.experiment.server.cohort_size
         return deviation * math.sqrt(float((norms**2).mean()))
 
     def affordable_rounds(self) -> int:
-        """Return how many rounds the budget allows.
+        """Return the number of rounds that the budget allows.
 
         Raises:
-            UserError: Not a single one.
+            UserError: The budget does not allow a single round.
         """
         rounds, budget = self.experiment.server.rounds, self.experiment.privacy.epsilon_budget
         if budget is None or self.price(rounds).epsilon <= budget:
@@ -146,10 +148,10 @@ class Privacy:
     def release(
         self, state: PrivacyState, aggregate: Aggregate, round_number: int
     ) -> tuple[Update, PrivacyState]:
-        """Return a round's noisy mean, the only thing about its clients that leaves the round.
+        """Return a round's noisy mean, the only information about its clients that is released.
 
         Args:
-            state: Of the round before.
+            state: State after the round before.
             aggregate: The exact sum of clipped updates.
             round_number: The round, from 1.
         """
@@ -189,9 +191,9 @@ class Privacy:
     ) -> NDArray[np.int64]:
         """Return noise in fixed point from the operating system's entropy.
 
-        Correlated noise is continuous and rounded. Because sums are integers, rounding the noise
-        is rounding the noisy sum, which costs no privacy; but that the normal numbers themselves
-        are exact in their lowest bits is not proven, as it is for independent noise.
+        Correlated noise is continuous and then rounded. Because sums are integers, rounding the
+        noise is the same as rounding the noisy sum, which costs no privacy. Unlike for independent
+        noise, it is not proven that the lowest bits of the normal numbers are exact.
         """
         from fedsi.privacy.mechanisms import secure  # noqa: PLC0415
 
@@ -239,16 +241,16 @@ class Privacy:
 def privacy_of(
     experiment: Experiment, training_clients: int, content_digest: str = ""
 ) -> Privacy | None:
-    """Return a run's privacy; None for a run without.
+    """Return a run's privacy, or None for a run without privacy.
 
     Args:
         experiment: The configuration.
-        training_clients: Their number.
-        content_digest: Of the population; it may be left out where nothing is released.
+        training_clients: Number of training clients.
+        content_digest: The population's content digest; may be omitted if nothing is released.
 
     Raises:
         UserError: No noise reaches the target, the numbers are impossible, or the budget is less
-            than the first round costs.
+            than the cost of the first round.
     """
     if experiment.privacy.mechanism == "none":
         return None
@@ -261,13 +263,12 @@ def privacy_of(
     settings = experiment.privacy
     if settings.canaries and (settings.population or settings.cohort_size):
         raise UserError(
-            "privacy.canaries cannot audit an extrapolation: the simulated noise is not that of "
-            "the accounted cohort; leave privacy.population and privacy.cohort_size out"
+            "privacy.canaries cannot audit an extrapolation, because the simulated noise is not "
+            "that of the accounted cohort; leave privacy.population and privacy.cohort_size out"
         )
     if settings.canaries and experiment.devices.trace:
         raise UserError(
-            "privacy.canaries are in no trace, so that they would never take part; leave "
-            "devices.trace out"
+            "privacy.canaries are in no trace and would never take part; leave devices.trace out"
         )
     clients = with_canaries(experiment, training_clients)
     plan = accounted_plan(experiment, clients)
@@ -278,7 +279,7 @@ def privacy_of(
     simulated = replace(plan, population=clients, cohort_size=experiment.server.cohort_size)
     key = noise_key(experiment, content_digest)
     private = Privacy(experiment, plan, multiplier, build(plan), key, simulated)
-    # What cannot be priced, or not even once be paid for, is refused before anything is trained.
+    # Plans that cannot be accounted for, or not paid for even once, are refused before training.
     private.price(1)
     private.affordable_rounds()
     _check_secure_noise(private)
@@ -286,7 +287,7 @@ def privacy_of(
 
 
 def _check_secure_noise(private: Privacy) -> None:
-    """Refuse noise that the sampler of integers cannot draw."""
+    """Refuse noise that the integer sampler cannot draw."""
     settings = private.experiment.privacy
     deviation = private.noise_multiplier * settings.clip_norm
     if not settings.secure_noise or not deviation:

@@ -1,8 +1,8 @@
-"""Checks of what nodes answer: nothing that a node may say can spoil the model or end a run.
+"""Validation of nodes' replies, so that no reply can spoil the model or end a run.
 
-An answer is believed as far as the settings allow it: an update within the limits of all its
-clients, counts that belong together. A node whose answer is beyond that has failed. What it says
-within that, nobody can check: one that lies about its losses is believed.
+A reply is accepted if the settings allow it: an update within the limits of all its clients, and
+consistent counts. A node with any other reply has failed. Within these limits nothing can be
+verified: a node that lies about its losses is believed.
 """
 
 import json
@@ -37,39 +37,39 @@ from fedsi.tasks.table import task_of
 from fedsi.tasks.task import FIRST_COLUMNS
 
 MOST = 2**40
-"""Largest count that is believed where no setting bounds it."""
+"""Largest accepted count where no setting limits it."""
 MOST_CLIENTS, MOST_TOKEN_IDS, LONGEST = 10**9, 10**7, 2**20
-"""Largest population, vocabulary and sequence that are believed."""
+"""Largest accepted population, vocabulary and sequence."""
 ROUNDING = 1e-3
-"""By which the computed loss of a target may be below 0, in nats."""
+"""Amount in nats by which the computed loss of a target may be below 0."""
 
 _DESCRIPTION = TypeAdapter(Description)
 _INVENTORY = TypeAdapter(Inventory)
 _PART = 1 << 14
 _CLOSE = 1e-9
-"""Relative error that a sum of squares taken in floats stays below by far."""
+"""Relative error that exceeds by far that of a sum of squares in floats."""
 
 Columns = dict[str, NDArray[np.float64]]
 
 
 class ReplyError(Exception):
-    """An answer that no honest node gives."""
+    """A reply that no honest node sends."""
 
 
 def check_trained(
     trained: Trained, experiment: Experiment, clients: int, parameters: int, clip_norm: float
 ) -> None:
-    """Check the answer to ``Train``.
+    """Check the reply to ``Train``.
 
     Args:
-        trained: The answer.
+        trained: The reply.
         experiment: The configuration.
-        clients: Number of clients that were asked for.
+        clients: Number of clients requested.
         parameters: Number of the model's parameters.
-        clip_norm: Largest L2 norm of a client's update; infinite for no clipping.
+        clip_norm: Largest L2 norm of a client's update; infinite without clipping.
 
     Raises:
-        ReplyError: No honest node gives it.
+        ReplyError: No honest node sends it.
     """
     _check_shape("sums", trained.sums, (parameters,))
     _check_shape("rows", trained.rows, (clients, len(TRAINING_COLUMNS)))
@@ -79,7 +79,7 @@ def check_trained(
         _check_outcomes(columns, by_examples=experiment.server.averaging == "examples")
         _check_amounts(columns, experiment)
         _check_clipping(columns, clips=clips)
-    # Of weight 0 are, beside those that were not accepted, clients without an example.
+    # The weight is 0 for clients that were not accepted and for clients without an example.
     adding = int((columns["weight"] > 0).sum())
     if clips:
         possible = _norm_within(trained.sums, adding * Fraction(clip_norm) * 2**FRACTION_BITS)
@@ -93,12 +93,12 @@ def check_trained(
 
 
 def check_evaluated(reply: Evaluated, experiment: Experiment, clients: int) -> None:
-    """Check the answer to ``Evaluate``.
+    """Check the reply to ``Evaluate``.
 
-    Losses may be infinite or not a number, as those of a model that has diverged are.
+    Losses may be infinite or NaN, as those of a diverged model are.
 
     Raises:
-        ReplyError: No honest node gives it.
+        ReplyError: No honest node sends it.
     """
     task = task_of(experiment)
     _check_shape("rows", reply.rows, (clients, len(task.columns)))
@@ -116,15 +116,15 @@ def check_evaluated(reply: Evaluated, experiment: Experiment, clients: int) -> N
 
 
 def checked_description(answer: Described) -> Description:
-    """Return what a node says of its population.
+    """Return a node's description of its population.
 
     Raises:
-        ReplyError: There is no such population.
+        ReplyError: No population has this description.
     """
     try:
         found = _DESCRIPTION.validate_json(answer.description)
     except ValidationError:
-        raise ReplyError("it described nonsense") from None
+        raise ReplyError("it sent an invalid description") from None
     ranges = {
         "training_clients": (0, MOST_CLIENTS),
         "heldout_clients": (0, MOST_CLIENTS),
@@ -157,7 +157,7 @@ def checked_vocabulary(answer: FetchedVocabulary) -> tuple[str, str]:
     """Return the name and the text of a vocabulary's file.
 
     Raises:
-        ReplyError: It is no vocabulary.
+        ReplyError: It is not a vocabulary.
     """
     try:
         text = json.loads(answer.content)
@@ -168,12 +168,12 @@ def checked_vocabulary(answer: FetchedVocabulary) -> tuple[str, str]:
         else:
             json.loads(text)
     except (ValueError, RecursionError):
-        raise ReplyError("it sent nonsense for its vocabulary") from None
+        raise ReplyError("it sent an invalid vocabulary") from None
     return answer.file_name, text
 
 
 def checked_clients(answer: Resolved, *, names: int, population: int) -> NDArray[np.int64]:
-    """Return the indices of clients, -1 where there is no such client: ``[names]``.
+    """Return the indices of clients, -1 for unknown ones: ``[names]``.
 
     Raises:
         ReplyError: They are not indices in a population of this size.
@@ -184,10 +184,10 @@ def checked_clients(answer: Resolved, *, names: int, population: int) -> NDArray
 
 
 def checked_work(answer: Estimated, *, clients: int) -> NDArray[np.int64]:
-    """Return how much work clients are: ``[clients]``.
+    """Return the work of clients, ``[clients]``.
 
     Raises:
-        ReplyError: It is negative or without measure.
+        ReplyError: It is negative or implausibly large.
     """
     _check_shape("work", answer.work, (clients,))
     _demand("work", answer.work, (answer.work >= 0) & (answer.work <= MOST))
@@ -207,7 +207,7 @@ def _check_outcomes(columns: Columns, *, by_examples: bool) -> None:
 def _check_amounts(columns: Columns, experiment: Experiment) -> None:
     client, examples, tokens = experiment.client, columns["examples"], columns["tokens"]
     most = MOST
-    if client.example_noise_multiplier is None:  # with it, each example comes as its coins say
+    if client.example_noise_multiplier is None:  # otherwise each example is included by chance
         most = client.epochs * (experiment.data.max_examples_per_client or MOST)
         if client.max_steps is not None:
             most = min(most, client.max_steps * client.batch_size)
@@ -225,7 +225,7 @@ def _check_clipping(columns: Columns, *, clips: bool) -> None:
 
 def _check_shape(name: str, array: NDArray[Any], expected: tuple[int, ...]) -> None:
     if array.shape != expected:
-        raise ReplyError(f"{name} has the shape {array.shape} in place of {expected}")
+        raise ReplyError(f"{name} has the shape {array.shape} instead of {expected}")
 
 
 def _demand(name: str, values: NDArray[Any], right: NDArray[np.bool_]) -> None:
@@ -239,12 +239,12 @@ def _is_count(values: NDArray[np.float64], most: Any) -> NDArray[np.bool_]:
 
 
 def _is_loss(values: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which values may be the loss of so many targets: nothing that is clearly negative."""
+    """Return which values may be losses of so many targets: those not clearly negative."""
     return np.where(targets > 0, ~(values < -ROUNDING * targets), values == 0)
 
 
 def _entries_within(sums: NDArray[np.int64], bound: int) -> bool:
-    # Compared as Python's integers: the magnitude of the least int64 is not an int64.
+    # Compared as Python integers, because the magnitude of the smallest int64 is not an int64.
     return int(sums.max(initial=0)) <= bound and -int(sums.min(initial=0)) <= bound
 
 
@@ -256,7 +256,7 @@ def _norm_within(sums: NDArray[np.int64], bound: Fraction) -> bool:
     squares, most = sum(map(_sum_of_squares, parts)), bound * bound
     if not most * (1 - _CLOSE) < squares <= most * (1 + _CLOSE):
         return bool(squares <= most)
-    # Too close to tell in floats, which no clipped sum should be.
+    # Too close to decide in floats, which should not happen for a clipped sum.
     return bool(sum(value * value for part in parts for value in part.tolist()) <= most)
 
 

@@ -28,7 +28,7 @@ from server.privacy import Privacy, PrivacyState, clip_norm_of
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a round needs from the rounds before it. Replaced whole, never changed."""
+    """Everything that a round needs from the rounds before it. Replaced whole, never modified."""
 
     round_number: int
     parameters: NDArray[np.float32]
@@ -36,17 +36,20 @@ class State:
     privacy: PrivacyState = field(default_factory=dict)
     """Empty for a run without privacy."""
     participations: Participations | None = None
-    """Of the training clients; None for a run without privacy of clients or examples."""
+    """Participations of the training clients; None for a run without privacy of clients or
+    examples.
+    """
 
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What is known of a round when it ends; one row of ``rounds.csv``."""
+    """The record of a finished round: one row of ``rounds.csv``."""
 
     round: int
     train_loss: float
-    """Nats per target token of the aggregated clients whose loss is finite, before the local step
-    that used it; NaN without any."""
+    """Mean loss in nats per target token, over the aggregated clients with finite loss, before the
+    local step that used it; NaN if there are none.
+    """
     clients: int
     """Clients whose update was aggregated."""
     rejected: int
@@ -59,23 +62,25 @@ class RoundRecord:
     train_seconds: float
     evaluation_seconds: float = 0.0
     clip_norm: float = math.inf
-    """Largest L2 norm that an update could have; infinite without clipping."""
+    """Largest L2 norm of an update; infinite without clipping."""
     clipped: int = 0
-    """Clients whose update had to be clipped."""
+    """Clients whose update was clipped."""
     epsilon: float = math.inf
-    """What all rounds so far cost together; infinite without privacy. The other columns are the
-    simulator's view: they are not private, and no epsilon covers them."""
+    """Privacy cost of all rounds so far; infinite without privacy. The other columns are the
+    simulator's view: they are not private and not covered by epsilon.
+    """
     heldout: Mapping[str, float] | None = None
     """Metrics of the held-out clients; None in rounds without evaluation."""
     unevaluated: int = 0
-    """Held-out clients that are not in it because they or their node failed."""
+    """Held-out clients missing from the metrics because they or their node failed."""
     lost: int = 0
-    """Clients of the cohort, canaries included, that no node answered for: each counts as failed,
-    and would perhaps not be lost another time."""
+    """Clients of the cohort, including canaries, without a reply: each counts as failed, although
+    it might not fail another time.
+    """
 
 
 Observer = Callable[[Experiment, RoundRecord], None]
-"""Told of each round when it has ended."""
+"""Called after each round."""
 
 
 def initial_state(
@@ -121,26 +126,26 @@ def run_rounds(
     *,
     seed: Seed,
 ) -> Iterator[tuple[State, RoundRecord]]:
-    """Run the rounds that are left, until the last one, the end of the budget, or divergence.
+    """Run the remaining rounds, until the last one, the end of the budget, or divergence.
 
-    A round whose cohort is empty steps the server optimizer with an update of zeros, or of noise.
+    A round with an empty cohort steps the server optimizer with a zero update, or with noise.
 
     Args:
         grid: Flower's connection to the nodes.
-        nodes: Returns the nodes that are there; asked anew each round.
+        nodes: Returns the connected nodes; called in each round.
         experiment: The configuration.
-        description: Of the population.
-        trace: When clients are available, if the experiment has a trace.
-        state: After the rounds before.
+        description: The population's description.
+        trace: The clients' availability, if the experiment has a trace.
+        state: The state after the rounds before.
         private: The run's privacy, if it has any.
-        seed: Decides who takes part: the experiment's, or a secret.
+        seed: Seed of everything that decides who takes part: the experiment's, or a secret.
 
     Yields:
         After each round the new state and the round's record.
 
     Raises:
-        NodesError: No node answered, or several clients were trained and each of them failed.
-        ParticipationError: A cohort is not as a private run's accounting takes for granted.
+        NodesError: No node replied, or several clients were trained and all failed.
+        ParticipationError: A cohort violates the accounted plan of a private run.
     """
     server = experiment.server
     population = with_canaries(experiment, description.training_clients)
@@ -175,11 +180,11 @@ def run_rounds(
 
 
 def has_diverged(record: RoundRecord, experiment: Experiment, description: Description) -> bool:
-    """Whether a round's updates were all rejected, or its held-out loss beyond the task's highest.
+    """Whether all updates of a round were rejected, or its held-out loss is above the limit.
 
-    A large loss of the cohort alone does not count: one client's steps may blow up, and the
-    average still be good. Neither does a round without a token to learn from, unless for updates
-    that were rejected: there was nothing to go wrong.
+    A large loss of the cohort alone does not count: one client's steps may diverge while the
+    average is still good. A round without any token to learn from does not count either, unless
+    updates were rejected.
     """
     limit = task_of(experiment).highest_loss(description.vocabulary_size)
     if record.heldout is not None and not record.heldout["loss"] <= limit:
@@ -212,11 +217,11 @@ def _record(
     accepted = outcome == Outcome.AGGREGATED
     rejected = int((outcome == Outcome.REJECTED).sum())
     failed = int((outcome == Outcome.FAILED).sum())
-    # One that fails alone may be at fault itself; if many do, something is wrong with them all.
+    # A single failing client may be at fault itself; if all fail, the cause is common to all.
     if failed == len(trained.rows) > 1:
         raise NodesError(f"no client of round {number} could be trained; see the log above")
     loss = trained.column("loss")
-    # The loss of one client may be infinite while its update is good.
+    # The loss of one client may be infinite although its update is good.
     told = accepted & np.isfinite(loss)
     tokens = trained.column("tokens")[accepted].sum()
     tokens_told = trained.column("tokens")[told].sum()

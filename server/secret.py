@@ -1,10 +1,10 @@
 """The secret that decides who takes part in a run with secure noise.
 
-Amplification by sampling protects a client against whoever does not know in which rounds it took
-part. If cohorts followed from the experiment's seed, which is in the run's files, everybody who
-reads these would know. So a run with ``privacy.secure_noise`` draws its cohorts, and all else that
-decides who takes part, with 32 bytes from the operating system. A resumed run needs them, because
-shuffled passes have one permutation for all rounds; at the run's end they are forgotten.
+Amplification by sampling protects a client only if its rounds are unknown. If cohorts followed from
+the experiment's seed, which is in the run's files, everybody who reads these would know them. So a
+run with ``privacy.secure_noise`` draws its cohorts, and everything else that decides who takes
+part, from 32 bytes of the operating system's entropy. A resumed run needs them, because shuffled
+passes use one permutation for all rounds; they are deleted at the end of the run.
 """
 
 import os
@@ -17,12 +17,12 @@ BYTES = 32
 
 
 def cohort_seed(experiment: Experiment, folder: RunFolder | None, rounds_before: int) -> Seed:
-    """Return what decides who takes part: the experiment's seed, or the run's secret.
+    """Return the seed that decides who takes part: the experiment's, or the run's secret.
 
     Args:
         experiment: The configuration.
-        folder: Keeps the secret while the run is not finished; None to have it in memory only.
-        rounds_before: Rounds that the run has released already, with the secret in its folder.
+        folder: Keeps the secret until the run is finished; None to keep it in memory only.
+        rounds_before: Number of rounds already released, with the secret in the run's folder.
 
     Raises:
         UserError: The secret of these rounds is missing or damaged, or cannot be written.

@@ -1,1 +1,1 @@
-"""Who takes part in a round: sampling, availability, reporting in time, canaries."""
+"""Selection of each round's clients: sampling, availability, reporting in time, canaries."""

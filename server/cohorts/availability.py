@@ -1,8 +1,8 @@
-"""Which clients can be reached in a round: all of them, those of a trace, or by a daily rhythm.
+"""Availability of clients in a round: always, by a recorded trace, or by a daily rhythm.
 
-Who is available is not up to the server, and the available clients are not a uniform draw from
-the population: privacy accounting must not count on amplification by sampling when devices come
-and go, whatever the sampler.
+The server does not control who is available, and the available clients are not a uniform draw from
+the population. So privacy accounting must not assume amplification by sampling if devices come and
+go, whatever the sampler.
 """
 
 import csv
@@ -33,22 +33,22 @@ class Available(Protocol):
     """The clients that can be reached in one round."""
 
     def sample(self, rng: np.random.Generator, size: int) -> Ids:
-        """Draw available clients uniformly without replacement; all of them if they are fewer."""
+        """Draw available clients uniformly without replacement; all of them if there are fewer."""
         ...
 
     def keep(self, clients: Ids) -> Ids:
-        """Return those of the clients that are available, in the order given."""
+        """Return the available ones of some clients, in the given order."""
         ...
 
 
 @dataclass(frozen=True)
 class Everyone:
-    """All clients, always."""
+    """All clients are always available."""
 
     population: int
 
     def sample(self, rng: np.random.Generator, size: int) -> Ids:
-        """Draw from all clients at a cost that grows with ``size`` alone."""
+        """Draw from all clients; the cost depends on ``size`` only."""
         return rng.choice(self.population, size, replace=False).astype(np.int64)
 
     def keep(self, clients: Ids) -> Ids:
@@ -58,7 +58,7 @@ class Everyone:
 
 @dataclass(frozen=True)
 class Listed:
-    """The clients that a trace lists for a moment, in ascending order."""
+    """The clients that a trace lists for a time, in ascending order."""
 
     clients: Ids
 
@@ -73,11 +73,11 @@ class Listed:
 
 @dataclass(frozen=True)
 class Diurnal:
-    """Clients with a daily rhythm: a cosine of 24 hours, each with a phase of its own.
+    """Clients with a daily rhythm: a cosine with a period of 24 hours and a phase for each client.
 
-    At time t client c is available with the probability ``lowest + (highest - lowest) *
-    (1 + cos(2 pi (t / day + phase(c)))) / 2``, independently of everyone else and of other rounds.
-    The phase is its time zone, uniform over the day and the same in all rounds.
+    At time t client c is available with probability ``lowest + (highest - lowest) * (1 + cos(2 pi
+    (t / day + phase(c)))) / 2``, independently of other clients and rounds. The phase represents a
+    time zone: it is uniform over the day and the same in all rounds.
     """
 
     experiment: Experiment
@@ -86,11 +86,11 @@ class Diurnal:
     seed: Seed
 
     def sample(self, rng: np.random.Generator, size: int) -> Ids:
-        """Draw by rejection: candidates in random order, until enough of them are available.
+        """Draw by rejection: test candidates in random order until enough are available.
 
-        The candidates are as many as suffice at the lowest probability, with a chance of less than
-        1e-17 (Chernoff) that a cohort is smaller than it could be; the cost does not grow with the
-        population.
+        The number of candidates suffices at the lowest probability, up to a chance of less than
+        1e-17 (Chernoff) that the cohort is smaller than it could be. The cost does not grow with
+        the population.
         """
         lowest = self.experiment.devices.lowest_availability
         candidates = math.ceil(min(self.population, (2 * size + 80) / lowest))
@@ -98,12 +98,12 @@ class Diurnal:
         return self.keep(drawn)[:size]
 
     def keep(self, clients: Ids) -> Ids:
-        """Toss each client's coin."""
+        """Draw the availability of each client."""
         rng = generator(self.seed, Purpose.AVAILABILITY, self.round_number)
         return clients[rng.random(len(clients)) < self.probabilities(clients)]
 
     def probabilities(self, clients: Ids) -> Floats:
-        """Return how likely each client is to be available, ``[clients]``."""
+        """Return the probability that each client is available, ``[clients]``."""
         devices = self.experiment.devices
         days = start_of(self.experiment, self.round_number) / DAY_SECONDS
         phases = _phases(self.seed, self.population)[clients]
@@ -114,33 +114,33 @@ class Diurnal:
 
 @dataclass(frozen=True)
 class Trace:
-    """A recording of when clients were available.
+    """A recording of the times at which clients were available.
 
-    It repeats: after the largest end it starts again from 0.
+    It repeats: after the largest end time it starts again from 0.
     """
 
     clients: Ids
-    """Whom an interval is about, ``[intervals]``."""
+    """The client of each interval, ``[intervals]``."""
     starts: Floats
-    """Seconds, included, ``[intervals]``."""
+    """Start of each interval in seconds, included, ``[intervals]``."""
     ends: Floats
-    """Seconds, excluded, ``[intervals]``."""
+    """End of each interval in seconds, excluded, ``[intervals]``."""
     period: float
-    """Seconds; the largest end in the file."""
+    """Length in seconds: the largest end time in the file."""
 
     def at(self, seconds: float) -> Ids:
-        """Return who is available at a time, in ascending order."""
+        """Return the clients available at a time, in ascending order."""
         now = seconds % self.period
         return np.unique(self.clients[(self.starts <= now) & (now < self.ends)])
 
     def sha256(self) -> str:
-        """Return a hash of the recording, so that a run is not continued with another one."""
+        """Return a hash of the recording, so that a run cannot be resumed with another one."""
         columns = (self.clients, self.starts, self.ends)
         return sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
 
 
 def start_of(experiment: Experiment, round_number: int) -> float:
-    """Return the simulated seconds at which a round starts."""
+    """Return the simulated start time of a round in seconds."""
     return (round_number - 1) * experiment.devices.round_seconds
 
 
@@ -154,7 +154,7 @@ def available_in(
         population: Number of training clients.
         trace: The recording, if the experiment has one.
         round_number: The round, from 1.
-        seed: Of the daily rhythm.
+        seed: Seed of the daily rhythm.
     """
     if trace is not None:
         return Listed(trace.at(start_of(experiment, round_number)))
@@ -166,15 +166,15 @@ def available_in(
 def read_trace(path: Path, find: Callable[[Sequence[str]], Ids], training_clients: int) -> Trace:
     """Read a trace: a CSV file with the columns ``client,start,end`` (seconds).
 
-    Intervals of held-out clients and of clients that the corpus does not have are left out.
+    Intervals of held-out clients and of clients that are not in the corpus are left out.
 
     Args:
         path: The file.
-        find: Returns the indices of clients, -1 where there is no such client.
-        training_clients: The clients of smaller index may be trained on.
+        find: Returns the indices of clients, -1 for unknown ones.
+        training_clients: Number of training clients; they have the smallest indices.
 
     Raises:
-        UserError: The file is missing or malformed, or knows none of the training clients.
+        UserError: The file is missing or malformed, or has no training client.
     """
     names, times = _read_intervals(path)
     distinct = list(dict.fromkeys(names))
@@ -224,7 +224,7 @@ def _read_intervals(path: Path) -> tuple[list[str], Floats]:
 
 
 def _interval(line: Sequence[str], places: Sequence[int]) -> tuple[float, float] | None:
-    """Return start and end, or None for a line that says something else."""
+    """Return start and end, or None for an invalid line."""
     try:
         client, start, end = (line[place] for place in places)
         first, last = float(start), float(end)
@@ -235,5 +235,5 @@ def _interval(line: Sequence[str], places: Sequence[int]) -> tuple[float, float]
 
 @lru_cache(maxsize=2)
 def _phases(seed: Seed, population: int) -> Floats:
-    """Return each client's phase in days, ``[population]``; drawn in the order of the clients."""
+    """Return each client's phase in days, ``[population]``, drawn in the order of the clients."""
     return generator(seed, Purpose.AVAILABILITY).random(population)

@@ -1,8 +1,8 @@
-"""The canaries of an audited run: clients beyond the corpus's own, drawn like them.
+"""The canaries of an audited run: extra clients, drawn into cohorts like the corpus's own.
 
-Cohorts of an audited run are drawn from the training clients and the canaries together, by the
-same sampler, and the run is accounted for that population. So a fault of sampling shows in what
-the canaries score, and in how often they take part.
+Cohorts of an audited run are drawn from the training clients and the canaries together, by the same
+sampler, and the run is accounted for that population. So a fault in sampling shows in the canaries'
+scores and in how often they take part.
 """
 
 import csv
@@ -23,11 +23,11 @@ def with_canaries(experiment: Experiment, training_clients: int) -> int:
 
 
 def to_train(experiment: Experiment, training_clients: int, drawn: Ids) -> tuple[Ids, Ids]:
-    """Return a cohort's training clients and its canaries that take part at all.
+    """Return a cohort's training clients, and those of its canaries that are included in the run.
 
     Args:
-        experiment: The configuration; its seed decides which canaries take part at all.
-        training_clients: Their number; canaries come after them.
+        experiment: The configuration; its seed decides which canaries are included.
+        training_clients: Number of training clients; canaries follow them.
         drawn: The cohort, ``[clients]``.
     """
     is_client = drawn < training_clients
@@ -40,7 +40,7 @@ def to_train(experiment: Experiment, training_clients: int, drawn: Ids) -> tuple
 def canaries_csv(
     scores: NDArray[np.float64], distances: NDArray[np.float64], included: NDArray[np.bool_]
 ) -> bytes:
-    """Return the content of ``canaries.csv``: a row for each canary."""
+    """Return the content of ``canaries.csv``, with one row per canary."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(("canary", "included", "score", "distance"))
@@ -50,7 +50,7 @@ def canaries_csv(
 
 
 def read_canaries_csv(content: bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the scores, and whether each canary took part, from what ``canaries_csv`` returned."""
+    """Return the scores in a ``canaries.csv``, and whether each canary took part."""
     rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
     included = [row["included"] == "True" for row in rows]
     return np.array([float(row["score"]) for row in rows]), np.array(included)

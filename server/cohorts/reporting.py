@@ -1,11 +1,12 @@
-"""Which of the clients that were asked report in time: drop-outs, slow devices, over-selection.
+"""Reporting in time: drop-outs, slow devices and over-selection.
 
 After Bonawitz et al., "Towards Federated Learning at Scale" (arXiv 1902.01046): more clients are
 drawn than are needed, and the round closes when enough of them have reported.
 
 Drop-outs and devices' speeds do not depend on the data, so drop-outs and a time-out only thin the
-cohort. Keeping the fastest does more: whether a client takes part then depends on who else was
-drawn, and fast devices do so more often. Over-selection voids privacy amplification by sampling.
+cohort. Keeping the fastest clients does more: whether a client takes part then depends on who else
+was drawn, and fast devices take part more often. Over-selection voids privacy amplification by
+sampling.
 """
 
 import math
@@ -22,9 +23,9 @@ Floats = NDArray[np.float64]
 
 
 def clients_to_draw(experiment: Experiment) -> int:
-    """Return how many clients are drawn so that a cohort remains."""
+    """Return the number of clients to draw for a cohort."""
     wanted = experiment.server.cohort_size * experiment.devices.over_selection
-    # The product of 10 and 1.1 is a little above 11; that is no twelfth client.
+    # The product of 10 and 1.1 is slightly above 11 and must not become 12.
     return math.ceil(round(wanted, 6))
 
 
@@ -33,15 +34,15 @@ def reporting(
 ) -> Ids:
     """Return the clients that report in time, in the order in which they were drawn.
 
-    Of more than the cohort's size, when more were drawn, the fastest are kept; among equally fast
-    ones those drawn first.
+    With over-selection the fastest clients are kept, up to the cohort size; ties go to those drawn
+    first.
 
     Args:
         experiment: The configuration.
         population: Number of training clients.
         asked: The clients that were drawn and are available.
         round_number: The round, from 1.
-        seed: Of drop-outs and devices' speeds.
+        seed: Seed of drop-outs and devices' speeds.
     """
     devices = experiment.devices
     rng = generator(seed, Purpose.REPORTING, round_number)
@@ -57,9 +58,9 @@ def reporting(
 
 
 def log_durations(experiment: Experiment, population: int, clients: Ids, seed: Seed) -> Floats:
-    """Return the logarithm of how long devices take, the median's being 0: ``[clients]``.
+    """Return the logarithm of each device's duration, relative to the median, ``[clients]``.
 
-    A device is as fast in every round.
+    A device has the same speed in every round.
     """
     sigma = experiment.devices.speed_sigma
     if not sigma:
@@ -69,5 +70,5 @@ def log_durations(experiment: Experiment, population: int, clients: Ids, seed: S
 
 @lru_cache(maxsize=2)
 def _speeds(seed: Seed, population: int) -> Floats:
-    """Return standard normal numbers, ``[population]``; drawn in the order of the clients."""
+    """Return standard normal numbers, ``[population]``, drawn in the order of the clients."""
     return generator(seed, Purpose.DEVICE_SPEED).standard_normal(population)

@@ -1,8 +1,8 @@
-"""Which clients take part in a round: a pure function of the experiment, a seed and the round.
+"""Sampling of cohorts: a pure function of the experiment, a seed and the round.
 
-Each sampler's docstring says which privacy accounting is valid for it. All of it is void, as far
-as it counts on amplification by sampling, when devices are not always available or more clients
-are drawn than needed; see ``server.cohorts.availability`` and ``server.cohorts.reporting``.
+Each sampler's docstring says which privacy accounting is valid for it. Amplification by sampling is
+void if devices are not always available or more clients are drawn than needed; see
+``server.cohorts.availability`` and ``server.cohorts.reporting``.
 """
 
 from dataclasses import dataclass
@@ -25,25 +25,25 @@ class Draw:
     """A round's cohort."""
 
     reporting: Ids
-    """The clients to train, in the order of their rows: ``[clients]``."""
+    """The clients to train, in the order of their rows, ``[clients]``."""
     drawn: int
-    """How many were asked; the others did not report in time."""
+    """Number of clients asked; the others did not report in time."""
 
 
 def draw_cohort(
     experiment: Experiment, population: int, trace: Trace | None, round_number: int, seed: Seed
 ) -> Draw:
-    """Draw a round's cohort, a pure function of its arguments.
+    """Draw a round's cohort, a pure function of the arguments.
 
-    With Poisson sampling and shuffled passes, clients whose turn it is but who are not available
-    are not asked; nobody takes their place. A cohort may be empty.
+    With Poisson sampling and shuffled passes, drawn clients that are unavailable are skipped
+    without replacement. A cohort may be empty.
 
     Args:
         experiment: The configuration.
         population: Number of training clients.
-        trace: When clients are available, if the experiment has a trace.
+        trace: The clients' availability, if the experiment has a trace.
         round_number: The round, from 1.
-        seed: Decides who takes part: the experiment's, or a secret.
+        seed: Seed of everything that decides who takes part: the experiment's, or a secret.
     """
     server = experiment.server
     available = available_in(experiment, population, trace, round_number, seed)
@@ -64,10 +64,10 @@ def draw_cohort(
 def uniform_cohort(seed: Seed, round_number: int, available: Available, size: int) -> Ids:
     """Draw a cohort of fixed size uniformly without replacement from the available clients.
 
-    Cost grows with the cohort, not with the population. Privacy accounting that is valid for this
-    sampler when everyone is available: fixed-size sampling without replacement under replace-one
-    adjacency; RDP with half the noise multiplier is a loose bound. It is not Poisson sampling and
-    must not be accounted as such.
+    The cost grows with the cohort, not with the population. Valid privacy accounting, if everyone
+    is available: fixed-size sampling without replacement under replace-one adjacency; RDP with half
+    the noise multiplier is a loose bound. This is not Poisson sampling and must not be accounted as
+    such.
 
     Returns:
         Client indices in the order drawn, ``[size]``; fewer if fewer are available.
@@ -80,20 +80,20 @@ def poisson_cohort(
 ) -> Ids:
     """Include each client independently with probability ``size / population``.
 
-    The number of clients is binomial, and given their number they are a uniform choice without
-    replacement: that is the same distribution as a coin for each client, at the cost of a cohort.
+    The number of clients is drawn from a binomial, then that many clients are drawn without
+    replacement. This has the same distribution as a coin for each client, at the cost of a cohort.
 
-    Privacy accounting that is valid for this sampler: the Poisson-subsampled Gaussian mechanism
-    (its privacy loss distribution) under add-or-remove adjacency, with the sum of updates divided
-    by the fixed ``size``, never by the number drawn. With a cap a larger draw is cut to a uniformly
-    chosen cohort of that size, and the accounting is that of truncated Poisson sampling.
+    Valid privacy accounting: the Poisson-subsampled Gaussian mechanism (its privacy loss
+    distribution) under add-or-remove adjacency, with the sum of updates divided by the fixed
+    ``size``, never by the number drawn. With a cap, a larger draw is reduced to a uniformly chosen
+    cohort of that size, and the accounting is that of truncated Poisson sampling.
 
     Returns:
-        Client indices in random order; there may be none.
+        Client indices in random order; may be empty.
     """
     rng = generator(seed, Purpose.COHORT, round_number)
     drawn = int(rng.binomial(population, size / population))
-    # A uniform choice out of a uniform choice is a uniform choice.
+    # A uniform subset of a uniform subset is uniform.
     kept = drawn if cap is None else min(drawn, cap)
     return rng.choice(population, kept, replace=False).astype(np.int64)
 
@@ -101,21 +101,20 @@ def poisson_cohort(
 def shuffled_cohort(
     seed: Seed, round_number: int, population: int, size: int, min_separation: int
 ) -> Ids:
-    """Take turns: each client once in a pass of R = population // size rounds.
+    """Draw from shuffled passes: each client once in a pass of R = population // size rounds.
 
-    A permutation, fixed for the run, gives the clients their places in a pass; the last
-    ``population - R * size`` of them have none and never take part. A pass is cut into windows of
-    ``R - min_separation + 1`` rounds (the last may be shorter), and each pass shuffles the clients
-    of a window among its rounds. So from one pass to the next a client moves ahead by at most
-    ``R - min_separation`` rounds, and of two rounds x < y in which it takes part y - x is at least
-    ``min_separation``. With 1 the whole pass is shuffled.
+    A permutation, fixed for the run, assigns the clients their places in a pass; the last
+    ``population - R * size`` of them have none and never take part. A pass is divided into windows
+    of ``R - min_separation + 1`` rounds (the last may be shorter), and each pass shuffles the
+    clients of a window among its rounds. So from one pass to the next a client moves forward by at
+    most ``R - min_separation`` rounds, and for two rounds x < y in which it takes part ``y - x >=
+    min_separation``. With 1 the whole pass is shuffled.
 
-    Privacy accounting that is valid for this sampler: matrix mechanisms (tree aggregation, banded,
-    BLT) with the participation schema "at least ``min_separation`` rounds apart, at most
-    ceil(rounds / R) times". There is no amplification by sampling.
+    Valid privacy accounting: matrix mechanisms (tree aggregation, banded, BLT) with the
+    participation schema "at least ``min_separation`` rounds apart, at most ceil(rounds / R) times".
+    There is no amplification by sampling.
 
-    The shuffles are kept while their window lasts, so the cost of a round is that of a cohort on
-    average.
+    Shuffles are cached while their window lasts, so a round costs as much as a cohort on average.
 
     Returns:
         Client indices in random order, ``[size]``.
@@ -137,8 +136,8 @@ def check_cohort_size(experiment: Experiment, population: int) -> None:
         population: Number of training clients.
 
     Raises:
-        UserError: A cohort, or what is drawn for it, is larger than the population; or two
-            participations of a client are to be further apart than a pass over all clients.
+        UserError: A cohort, with over-selection, is larger than the population; or the minimum
+            separation is longer than a pass over all clients.
     """
     server, wanted = experiment.server, clients_to_draw(experiment)
     if server.cohort_size > population:
@@ -165,18 +164,18 @@ def check_cohort_size(experiment: Experiment, population: int) -> None:
 def _shuffled_window(
     seed: Seed, population: int, first: int, last: int, passes: int, window: int
 ) -> Ids:
-    """Return the clients of the places ``first`` to ``last`` in the order of one pass."""
+    """Return the clients of the places ``first`` to ``last``, in the order of one pass."""
     rng = generator(seed, Purpose.COHORT, passes + 1, window)
     return _read_only(rng.permutation(_places(seed, population)[first:last]))
 
 
 @lru_cache(maxsize=2)
 def _places(seed: Seed, population: int) -> Ids:
-    """Return the permutation that gives clients their places, ``[population]``."""
+    """Return the permutation that assigns clients their places, ``[population]``."""
     return _read_only(generator(seed, Purpose.COHORT).permutation(population).astype(np.int64))
 
 
 def _read_only(array: Ids) -> Ids:
-    """Protect what is kept for later rounds."""
+    """Make a cached array read-only."""
     array.setflags(write=False)
     return array

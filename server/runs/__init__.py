@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and what a resumed one reads of it."""
+"""A run's files on disk, and how a resumed run reads them."""

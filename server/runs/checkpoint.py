@@ -1,4 +1,4 @@
-"""The checkpoint: everything that the next round needs, in one file with a hash of its own."""
+"""The checkpoint: everything that the next round needs, in one file with its own hash."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after a round, and which rows go with it."""
+    """The state after a round, and a seal of the rows up to it."""
 
     state: State
     seal: Seal
@@ -50,19 +50,19 @@ def write_checkpoint(checkpoint: Checkpoint, data_sha256: str) -> bytes:
 
 
 def read_checkpoint(content: bytes, path: Path, fresh: State, data_sha256: str) -> Checkpoint:
-    """Return the checkpoint that ``write_checkpoint`` made.
+    """Return the checkpoint in the bytes of a file.
 
     Args:
         content: The bytes of the file.
         path: The file's path, for the error.
-        fresh: The state before the first round; it has the shapes.
-        data_sha256: Hash of the corpus and of the trace as they are now.
+        fresh: The state before the first round, which has the expected shapes.
+        data_sha256: Hash of the current corpus and trace.
 
     Raises:
         UserError: It is damaged, or made from another corpus, trace or model.
     """
     try:
-        # Copies, so that they can be written to.
+        # Copied to be writable.
         arrays = {name: np.array(value) for name, value in load(content).items()}
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         meta = dict(header["__metadata__"])
@@ -86,7 +86,7 @@ def read_checkpoint(content: bytes, path: Path, fresh: State, data_sha256: str) 
 
 
 def _arrays(state: State) -> Arrays:
-    """Return everything of a state that a checkpoint keeps, by name."""
+    """Return the arrays of a state that a checkpoint keeps, by name."""
     participations = vars(state.participations) if state.participations else {}
     return {
         "parameters": state.parameters,

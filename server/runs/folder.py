@@ -1,12 +1,12 @@
-"""What a run leaves on disk.
+"""The folder of a run.
 
-``experiment.toml`` and the vocabulary (at the beginning), ``rounds.csv`` (one row a round, written
-as it ends), ``summary.json`` and ``model.safetensors`` (at the end), and
-``checkpoint.safetensors`` while the run is not finished; ``canaries.csv`` if it was audited.
-``checksums.json`` has a hash of each of them that is whole; the checkpoint has its own, and one of
-the rows before it. ``provenance.json`` says what the run's bits depend on. A run with secure noise
-has ``secret.key`` besides while it is not finished. Checkpoint and secret tell what privacy hides,
-past noise and who took part: only their owner may read them.
+It holds ``experiment.toml`` and the vocabulary, written at the beginning; ``rounds.csv``, with one
+row per round; ``summary.json`` and ``model.safetensors``, written at the end;
+``checkpoint.safetensors`` until the run is finished; and ``canaries.csv`` if it was audited.
+``checksums.json`` has a hash of each complete file; the checkpoint has its own, and one of the rows
+before it. ``provenance.json`` lists what the run's bits depend on. A run with secure noise also has
+``secret.key`` until it is finished. Checkpoint and secret reveal what privacy hides, past noise and
+who took part, so only their owner may read them.
 """
 
 import json
@@ -38,20 +38,20 @@ from server.runs.rounds_file import ROUNDS, RoundsFile, parse_rows
 EXPERIMENT, SUMMARY = "experiment.toml", "summary.json"
 MODEL, CANARIES = "model.safetensors", "canaries.csv"
 COHORT_KEY = "secret.key"
-"""What decides who takes part in a run with secure noise, while the run is not finished."""
+"""The secret that decides who takes part in a run with secure noise, until the run is finished."""
 EXPORTED = {"onnx": "model.onnx", "torch-export": "model.pt2"}
-"""Where the model is exported to, by format, if no other place is named."""
+"""Default file of the exported model, by format."""
 SCORES = "lengths.json"
-"""What the model scored at each sequence length of a study."""
+"""The model's score at each sequence length of a study."""
 _OF_THE_MODEL = (*EXPORTED.values(), SCORES)
-"""Made of a finished run's model later, and void with it."""
+"""Files made later from a finished run's model, and invalid without it."""
 _FILES = (
     EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT, CANARIES, COHORT_KEY,
     PROVENANCE,
     CHECKSUMS,
 )  # fmt: skip
 _LATER = (SUMMARY, MODEL, CHECKPOINT)
-"""Not there before ``checksums.json`` is."""
+"""Files that never exist before ``checksums.json``."""
 _MEND = "put back the file that the run wrote, or run again with fedsi run --overwrite"
 
 
@@ -67,15 +67,16 @@ class RunFolder:
         self._rounds = RoundsFile(path, self._metrics)
 
     def held(self) -> AbstractContextManager[None]:
-        """Hold the folder, so that no other process runs in it."""
+        """Lock the folder, so that no other process runs in it."""
         return held(self.path)
 
     def check_free(self, experiment: Experiment, *, overwrite: bool, resume: bool) -> None:
-        """Refuse a place that this experiment's run must not be written to.
+        """Refuse a folder that this experiment's run must not be written to.
 
         Raises:
             UserError: The folder holds a run and neither ``overwrite`` nor ``resume`` is set; or
-                the path is a file; or what is there is damaged, or another experiment's run.
+                the path
+                is a file; or the folder is damaged, or holds a run of another experiment.
         """
         if overwrite and resume:
             raise UserError("give either --resume or --overwrite, not both")
@@ -96,12 +97,13 @@ class RunFolder:
             )
 
     def claim(self, experiment: Experiment, *, overwrite: bool, resume: bool) -> None:
-        """Make the folder ready for a run's rows.
+        """Prepare the folder for a run's rows.
 
-        A run that was killed before it had begun, or of which there is nothing yet, begins.
+        A run that was killed before it began, or that does not exist yet, starts from the
+        beginning.
 
         Raises:
-            UserError: As ``check_free``; or the place cannot be written.
+            UserError: Same as ``check_free``; or the folder cannot be written.
         """
         self.check_free(experiment, overwrite=overwrite, resume=resume)
         if resume and self._checksums():
@@ -130,7 +132,7 @@ class RunFolder:
         return Experiment.from_toml(content.decode(), source=str(path))
 
     def save_vocabulary(self, file_name: str, text: str) -> None:
-        """Keep what the model's token ids stand for; ``load_vocabulary`` reads it."""
+        """Save the vocabulary of the model's token ids, which ``load_vocabulary`` reads."""
         content = text.encode("utf-8", "surrogatepass")
         self._keep(file_name, content)
 
@@ -138,7 +140,7 @@ class RunFolder:
         """Refuse a vocabulary that is not the one that the run wrote.
 
         Raises:
-            DamagedError: It is damaged, or missing.
+            DamagedError: It is damaged or missing.
         """
         sums = self._checksums() or Checksums()
         for name in VOCABULARY_FILES:
@@ -154,15 +156,15 @@ class RunFolder:
         )
 
     def save_provenance(self, facts: dict[str, Any]) -> None:
-        """Keep what the run's bits depend on."""
+        """Save the facts that the run's bits depend on."""
         content = (json.dumps(facts, indent=1) + "\n").encode()
         self._keep(PROVENANCE, content)
 
     def provenance(self) -> dict[str, Any] | None:
-        """Read what the run's bits depend on; None for a run that has not begun.
+        """Read the facts that the run's bits depend on; None for a run that has not begun.
 
         Raises:
-            DamagedError: It is damaged.
+            DamagedError: The file is damaged.
         """
         sums = self._checksums()
         if not sums or PROVENANCE not in sums.whole:
@@ -170,12 +172,12 @@ class RunFolder:
         return dict(json.loads(sums.read_file(self.path / PROVENANCE, _MEND)))
 
     def save_secret(self, secret: bytes) -> None:
-        """Keep what decides who takes part; only the file's owner can read it."""
+        """Save the secret that decides who takes part; only the file's owner can read it."""
         content = secret.hex().encode()
         self._keep(COHORT_KEY, content, OWNER)
 
     def secret(self) -> bytes:
-        """Read what decides who takes part.
+        """Read the secret that decides who takes part.
 
         Raises:
             DamagedError: It is missing or damaged.
@@ -196,7 +198,7 @@ class RunFolder:
         distances: NDArray[np.float64],
         included: NDArray[np.bool_],
     ) -> None:
-        """Write ``canaries.csv``: a row for each canary of an audited run."""
+        """Write ``canaries.csv``, with one row per canary of an audited run."""
         content = canaries_csv(scores, distances, included)
         self._keep(CANARIES, content)
 
@@ -214,7 +216,7 @@ class RunFolder:
         """Add a row to ``rounds.csv``.
 
         Raises:
-            UserError: The disk is full; the rows before stay as they were.
+            UserError: The disk is full; earlier rows are unchanged.
         """
         self._rounds.append(record)
 
@@ -231,10 +233,10 @@ class RunFolder:
         return self._rounds.read()
 
     def save_checkpoint(self, state: State, record: RoundRecord, data_sha256: str) -> None:
-        """Keep what the next round needs; an older checkpoint is replaced at once.
+        """Save everything that the next round needs; an older checkpoint is replaced atomically.
 
-        The rows of the rounds before are brought to the disk first; that of this one may be
-        written before or after.
+        The rows of earlier rounds are flushed to disk first; the row of this round may be written
+        before or after.
 
         Args:
             state: The state after the round.
@@ -247,15 +249,16 @@ class RunFolder:
         write_atomically(self.path / CHECKPOINT, content, OWNER)
 
     def load_checkpoint(self, fresh: State, data_sha256: str) -> State:
-        """Return the state to continue from, and make ``rounds.csv`` end with its round.
+        """Return the state to continue from, and truncate ``rounds.csv`` to its round.
 
         Args:
             fresh: The state before the first round, returned if there is no checkpoint yet.
-            data_sha256: Hash of the corpus, and of the trace if there is one, as they are now.
+            data_sha256: Hash of the current corpus, and of the trace if there is one.
 
         Raises:
             UserError: The checkpoint is damaged, or made from another corpus, trace or model; or
-                the rows before it are not those that the run wrote.
+                the rows
+                before it are not those that the run wrote.
         """
         path = self.path / CHECKPOINT
         if not path.exists():
@@ -266,7 +269,7 @@ class RunFolder:
         return checkpoint.state
 
     def finish(self, summary: dict[str, Any], model: bytes) -> None:
-        """Write the model and the summary, and forget past noise, who took part and the secret.
+        """Write the model and the summary, and delete past noise, participations and the secret.
 
         The run is finished when ``checksums.json`` has the summary.
         """
@@ -279,15 +282,15 @@ class RunFolder:
         self.forget()
 
     def forget(self) -> None:
-        """Remove what a finished run has no use for, and nobody else may see."""
+        """Remove files that a finished run does not need and that nobody else may see."""
         for name in (CHECKPOINT, COHORT_KEY):
             (self.path / name).unlink(missing_ok=True)
 
     def summary(self) -> dict[str, Any] | None:
-        """Read the summary; None while the run is not finished.
+        """Read the summary; None until the run is finished.
 
         Raises:
-            DamagedError: It is damaged, or missing though the run is finished.
+            DamagedError: It is damaged, or missing although the run is finished.
         """
         sums = self._checksums()
         if not sums or SUMMARY not in sums.whole:
@@ -311,7 +314,7 @@ class RunFolder:
         """Read the checksums; None for a run that has not begun.
 
         Raises:
-            DamagedError: They are damaged, or missing though the run has begun.
+            DamagedError: They are damaged, or missing although the run has begun.
         """
         begun = (CHECKSUMS, *_LATER)
         if not any((self.path / name).exists() for name in begun):
@@ -322,7 +325,7 @@ class RunFolder:
         return task_of(self.experiment()).names
 
     def _keep(self, name: str, content: bytes, mode: int = EVERYBODY) -> None:
-        """Write a file and list its hash; one that is replaced is not listed in between."""
+        """Write a file and record its hash; while it is being replaced, no hash is recorded."""
         new, sums = sha256(content).hexdigest(), self._checksums() or Checksums()
         if sums.whole.get(name, new) != new:
             sums.without(name).write(self.path)

@@ -1,4 +1,4 @@
-"""What a run leaves that was killed before it had begun."""
+"""Recovery of a run that was killed before it had begun."""
 
 import tomllib
 from pathlib import Path
@@ -10,7 +10,7 @@ from fedsi.experiment import Experiment
 def unlisted_experiment(path: Path) -> Experiment:
     """Read the experiment of a run that was killed before its hash was written.
 
-    A run writes all sections; a file without them would be taken for some other experiment.
+    A run writes all sections; a file without some of them would be read as another experiment.
 
     Args:
         path: The file.

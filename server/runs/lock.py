@@ -1,4 +1,4 @@
-"""One process at a time works in a folder."""
+"""A lock that lets one process at a time work in a folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,15 +14,15 @@ _LOCK = ".lock"
 
 @contextmanager
 def held(folder: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold a folder while something is written there; it is made if it is not there yet.
+    """Lock a folder within this context, creating it if necessary.
 
-    The lock is the process's: the system releases it when the process ends, however it ends. A
-    thread that holds a folder may hold it again. A folder that was made here and is still empty at
-    the end is removed.
+    The lock belongs to the process: the system releases it however the process ends. A thread that
+    holds a folder may lock it again. A folder that was created here and is still empty at the end
+    is removed.
 
     Args:
         folder: The folder of a run or of a study.
-        wait: Seconds to wait for another process to let go of it.
+        wait: Seconds to wait for another process to release it.
 
     Raises:
         UserError: Another process works in the folder, or it cannot be written to.
@@ -43,7 +43,8 @@ def held(folder: Path, wait: float = 0.0) -> Iterator[None]:
         yield
     finally:
         if lock.lock_counter == 1:
-            # While it is held: whoever waits for this file sees that it has lost its name.
+            # Unlinked while it is held, so that a process waiting for this file sees that it is
+            # gone.
             (folder / _LOCK).unlink(missing_ok=True)
         lock.release()
         with suppress(OSError):

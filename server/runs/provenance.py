@@ -1,4 +1,4 @@
-"""What the bits of a run depend on besides its experiment, written when it starts."""
+"""The facts that a run's bits depend on besides its experiment, written when it starts."""
 
 import platform
 import re
@@ -11,11 +11,11 @@ from fedsi.experiment import Experiment
 PROVENANCE = "provenance.json"
 
 _BITS = ("processor", "vector_bits", "kernels", "python", "numba", "numpy", "torch")
-"""What has to be the same for the same bits. Workers and engines need not be."""
+"""Facts that must be equal for equal bits. Workers and engines need not be."""
 _PACKAGES = ("numba", "numpy", "torch")
 
 EARLIER = "earlier"
-"""Key of the facts of the machines that an earlier part of the run was computed on."""
+"""Key of the facts of machines that computed an earlier part of the run."""
 
 
 def provenance(experiment: Experiment, engine: str, workers: int | None) -> dict[str, Any]:
@@ -23,10 +23,11 @@ def provenance(experiment: Experiment, engine: str, workers: int | None) -> dict
 
     Args:
         experiment: The configuration.
-        engine: What runs the nodes.
-        workers: How many nodes it started; None if it started none.
+        engine: The engine that runs the nodes.
+        workers: Number of nodes that it started; None if it started none.
     """
-    # They load the compiler, which a server without a node of its own does not need otherwise.
+    # Imported here because they load the compiler, which a server without its own node does not
+    # need.
     from fedsi import compiler  # noqa: PLC0415
     from fedsi.kernels.cpu import tiles  # noqa: PLC0415
 
@@ -44,7 +45,7 @@ def provenance(experiment: Experiment, engine: str, workers: int | None) -> dict
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return what differs of that on which bits depend, for a sentence."""
+    """Return the differing facts that bits depend on, for a sentence."""
     return [
         f"{key} was {before.get(key)} and is {now[key]}"
         for key in _BITS

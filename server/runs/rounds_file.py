@@ -1,4 +1,4 @@
-"""``rounds.csv``: one row a round, written as it ends."""
+"""``rounds.csv``: one row per round, written when the round ends."""
 
 import csv
 import hashlib
@@ -28,21 +28,21 @@ def columns_of(metrics: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Seal:
-    """What a checkpoint keeps of the rows, so that a resumed run has each of them once.
+    """A checkpoint's seal of the rows, so that a resumed run has each row once.
 
     The checkpoint of a round is written before the round's row. A run that is killed in between
-    finds the row here, and so neither loses it nor runs the round again.
+    finds the row here, and so neither loses it nor repeats the round.
     """
 
     row: str
-    """The line of the checkpoint's round, without its end."""
+    """The line of the checkpoint's round, without its line end."""
     sha256: str
     """Hash of the whole file up to that line, in hexadecimal."""
 
 
 @dataclass(frozen=True)
 class _Written:
-    """What this process wrote; replaced whole, so that no Ctrl-C finds it half changed."""
+    """The rows written by this process. Replaced whole, so that Ctrl-C leaves it consistent."""
 
     digest: Any
     """SHA-256 of the file."""
@@ -72,8 +72,8 @@ class RoundsFile:
         return self._ask()
 
     def replace(self, records: Sequence[RoundRecord]) -> None:
-        """Write the file anew with some rows, numbered from 1."""
-        self.__dict__.pop("_metrics", None)  # another run's task may be another one
+        """Rewrite the file with some rows, numbered from 1."""
+        self.__dict__.pop("_metrics", None)  # the run that is replaced may have had another task
         header = ",".join(columns_of(self._metrics)).encode() + _LINE_END
         lines = (_line(record, self._metrics) for record in records)
         self._write(header + b"".join(lines), len(records))
@@ -82,7 +82,7 @@ class RoundsFile:
         """Add a row.
 
         Raises:
-            UserError: The disk is full; the rows before stay as they were.
+            UserError: The disk is full; earlier rows are unchanged.
         """
         line = _line(record, self._metrics)
         try:
@@ -99,23 +99,23 @@ class RoundsFile:
         self._written = self._written.with_row(line, record.round)
 
     def sync(self) -> None:
-        """Bring the rows to the disk."""
+        """Flush the rows to disk."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
 
     def sha256(self) -> str:
-        """Return the hash of what was written."""
+        """Return the hash of the written rows."""
         return str(self._written.digest.hexdigest())
 
     def seal(self, record: RoundRecord) -> Seal:
-        """Return what the checkpoint of the last round keeps, whether it has its row or not."""
+        """Return the seal for the last round's checkpoint; its row may not be written yet."""
         line, written = _line(record, self._metrics), self._written
         if record.round > written.rounds:
             written = written.with_row(line, record.round)
         return Seal(line.removesuffix(_LINE_END).decode(), written.digest.hexdigest())
 
     def cut(self, rounds: int, seal: Seal) -> None:
-        """Keep the rows of the first rounds, the last of them from the checkpoint.
+        """Keep the rows of the first rounds; the last of them comes from the checkpoint.
 
         Raises:
             DamagedError: They are not the rows that the run wrote.
@@ -154,7 +154,7 @@ class RoundsFile:
 
 
 def parse_rows(content: bytes, path: Path, metrics: Sequence[str]) -> list[RoundRecord]:
-    """Return the rounds that the bytes of a file hold.
+    """Return the rounds in the bytes of a file.
 
     Args:
         content: The bytes of the file.

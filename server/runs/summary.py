@@ -1,4 +1,4 @@
-"""The summary of a run: what ``summary.json`` and ``fedsi run --json`` say."""
+"""The summary of a run: the content of ``summary.json`` and ``fedsi run --json``."""
 
 import hashlib
 import math
@@ -30,7 +30,7 @@ COVERED = {
     "provenance",
     "versions",
 }
-"""What of a private run's summary follows from its settings and from what it released."""
+"""Keys of a private run's summary that follow from its settings and its releases."""
 
 COVERED_OF_CLAIM = {
     "epsilon",
@@ -48,7 +48,7 @@ COVERED_OF_CLAIM = {
     "clip_norm",
     "noise_on_mean",
 }
-"""Likewise of its part ``privacy``."""
+"""The same keys of its part ``privacy``."""
 
 
 def model_file(experiment: Experiment, description: Description, state: State) -> bytes:
@@ -66,15 +66,15 @@ def summarise_run(
     private: Privacy | None = None,
     participations: Participations | None = None,
 ) -> dict[str, Any]:
-    """Return the summary of a run that has ended, of values that JSON can hold.
+    """Return the summary of a finished run, in values that JSON can represent.
 
     Args:
         experiment: The configuration.
-        description: Of the population.
+        description: The population's description.
         records: All rounds, the last one evaluated.
         model: The bytes of ``model.safetensors``; their SHA-256 is ``model_sha256``.
         private: The run's privacy, if it has any.
-        participations: Of the training clients in such a run.
+        participations: The training clients' participations in a run with privacy.
     """
     last = records[-1]
     heldout = dict(last.heldout or {})
@@ -145,10 +145,10 @@ def _speed(records: Sequence[RoundRecord]) -> dict[str, float]:
 
 
 def not_private(summary: dict[str, Any]) -> list[str]:
-    """Return the names of what no epsilon covers, however private the run is.
+    """Return the keys that epsilon does not cover, however private the run is.
 
-    It is the simulator's view, for the person who runs it: whatever is not known to follow from the
-    settings and the released models.
+    They are the simulator's view, for the person who runs it: everything that is not known to
+    follow from the settings and the released models.
     """
     claim = summary["privacy"] or {}
     beside = [name for name in summary if name not in COVERED]
@@ -158,7 +158,7 @@ def not_private(summary: dict[str, Any]) -> list[str]:
 def _privacy(
     private: Privacy, records: Sequence[RoundRecord], participations: Participations | None
 ) -> dict[str, Any]:
-    """Return what a run claims, and of whom."""
+    """Return a run's privacy claim, and its unit."""
     price, settings = private.price(records[-1].round), private.experiment.privacy
     plan, server = private.plan, private.experiment.server
     clipped = sum(record.clipped for record in records)
@@ -183,9 +183,9 @@ def _privacy(
 
 
 def _participations(private: Privacy, found: Participations) -> dict[str, Any]:
-    """Return how the simulated clients took part, which every round was checked for.
+    """Return how the simulated clients took part, as checked in every round.
 
-    In an extrapolation that says nothing about the clients that are accounted for.
+    In an extrapolation this says nothing about the accounted clients.
     """
     bounded = private.plan.sampling == "shuffled"
     return {
@@ -201,7 +201,7 @@ def _participations(private: Privacy, found: Participations) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that results may depend on."""
+    """Return the versions of packages that results may depend on."""
     return {
         "fedsi": fedsi.__version__,
         "python": platform.python_version(),
