@@ -21,6 +21,7 @@ from fedsi.messages import (
     TakeInventory,
     Train,
     Trained,
+    split,
 )
 from fedsi.models.inventory import Inventory, inventory
 from fedsi.privacy import canaries
@@ -71,20 +72,32 @@ def train(request: Train, folder: str) -> Trained:
     """Train the block of a request.
 
     Raises:
-        MessageError: The parameters do not fit the experiment's model, or the clip norm is not
-            positive.
+        MessageError: The parameters do not fit the experiment's model, the vectors do not fit its
+            algorithm, or the clip norm is not positive.
     """
     if not request.clip_norm > 0:
         raise MessageError(f"a clip norm must be positive, received {request.clip_norm}")
     trainer = _trainer(folder, request.experiment)
     start = _aligned(request.parameters, trainer)
-    sums = np.zeros(len(start), np.int64)
+    algorithm, size = trainer.algorithm, len(start)
+    if len(request.sent) != len(algorithm.sent) * size:
+        raise MessageError(
+            f"the algorithm sends {len(algorithm.sent)} vectors of {size} numbers, received "
+            f"{len(request.sent)} numbers"
+        )
+    sums, returned = (np.zeros(n * size, np.int64) for n in (1, len(algorithm.returned)))
     with torch_threads(THREADS):
         rows = trainer.train(
-            start, request.clients.tolist(), request.round_number, sums, request.clip_norm
+            start,
+            request.clients.tolist(),
+            request.round_number,
+            sums,
+            request.clip_norm,
+            sent=split(algorithm.sent, request.sent),
+            returned=split(algorithm.returned, returned),
         )
     position.leave()
-    return Trained(sums=sums, rows=rows)
+    return Trained(sums=sums, rows=rows, returned=returned)
 
 
 def evaluate(request: Evaluate, folder: str) -> Evaluated:

@@ -5,8 +5,8 @@ dictionaries of ``to_parts``; ``from_parts`` validates received ones. Nothing is
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from io import BytesIO
 from typing import Any, TypeVar
@@ -156,6 +156,8 @@ class Train:
     """Indices in the population, ``[clients]``."""
     clip_norm: float
     """Largest L2 norm of a client's update; infinite without clipping."""
+    sent: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """The vectors that the algorithm sends, one after the other: ``[vectors * parameters]``."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,9 @@ class Trained:
     """Fixed-point sum of weighted updates, ``[parameters]``."""
     rows: NDArray[np.float64]
     """``[clients, columns of TRAINING_COLUMNS]``, in the order requested."""
+    returned: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Fixed-point sums of the weighted vectors that the algorithm returns, one after the other:
+    ``[vectors * parameters]``."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,16 @@ class Evaluated:
 def evaluated(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which clients of the rows of ``Evaluated`` could be evaluated: ``[clients]``."""
     return np.asarray((~np.isnan(rows)).any(axis=1))
+
+
+def split(names: Sequence[str], joined: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return views of vectors that stand one after the other, by name.
+
+    Args:
+        names: Of the vectors, in their order.
+        joined: ``[vectors * parameters]``.
+    """
+    return dict(zip(names, np.split(joined, len(names)), strict=True)) if names else {}
 
 
 _TYPES: dict[Any, tuple[np.dtype[Any], int] | type] = {

@@ -1,15 +1,26 @@
 """Aggregation of the nodes' replies: exact sums of updates, and rows in cohort order."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedsi.experiment import Experiment
-from fedsi.messages import TRAINING_COLUMNS, Evaluate, Evaluated, Outcome, Train, Trained, evaluated
+from fedsi.learning.algorithms.algorithm import UPDATE, Vectors
+from fedsi.learning.algorithms.table import algorithm_of
+from fedsi.messages import (
+    TRAINING_COLUMNS,
+    Evaluate,
+    Evaluated,
+    Outcome,
+    Train,
+    Trained,
+    evaluated,
+    split,
+)
 from fedsi.sums.fixed_point import weighted_mean
 from fedsi.tasks.table import task_of
 from server.blocks import Job, answers, dealt
@@ -18,6 +29,7 @@ from server.replies import check_evaluated, check_trained
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float64]
+Sums = NDArray[np.int64]
 
 _OUTCOME = TRAINING_COLUMNS.index("outcome")
 
@@ -26,23 +38,26 @@ _OUTCOME = TRAINING_COLUMNS.index("outcome")
 class Aggregate:
     """The result of training a cohort."""
 
-    sums: NDArray[np.int64]
+    sums: Sums
     """Fixed-point sum of the accepted updates, weighted or clipped: ``[parameters]``."""
     rows: Rows
     """One row per client, in cohort order: ``[cohort, TRAINING_COLUMNS]``."""
     lost: int = 0
     """Clients without a reply, because their node failed, or failed at them."""
+    returned: Mapping[str, Sums] = field(default_factory=dict)
+    """Fixed-point sums of the vectors that the algorithm returns, weighted: ``[parameters]``."""
 
     def column(self, name: str) -> NDArray[np.float64]:
         """Return a column of the rows, ``[cohort]``."""
         return self.rows[:, TRAINING_COLUMNS.index(name)]
 
-    def mean(self) -> NDArray[np.float32]:
-        """Return the weighted mean of the accepted updates, or zeros if there are none."""
+    def means(self) -> dict[str, NDArray[np.float32]]:
+        """Return weighted means of the accepted updates and returned vectors, zeros without any."""
         weight = self.column("weight").sum()
-        if not weight:
-            return np.zeros(len(self.sums), np.float32)
-        return weighted_mean(self.sums, weight)
+        return {
+            name: weighted_mean(sums, weight) if weight else np.zeros(len(sums), np.float32)
+            for name, sums in {UPDATE: self.sums, **self.returned}.items()
+        }
 
 
 def train_cohort(
@@ -53,38 +68,52 @@ def train_cohort(
     cohort: Ids,
     round_number: int,
     clip_norm: float = math.inf,
+    vectors: Vectors | None = None,
 ) -> Aggregate:
     """Train a cohort and sum its updates.
 
     The sums are integers and each client's row has a fixed place, so the result does not depend on
     the number of nodes or the order of their replies. Lost clients count as failed.
 
+    Args:
+        grid: Flower's connection to the nodes.
+        nodes: Their ids.
+        experiment: The configuration.
+        parameters: The global parameters, ``[parameters]``.
+        cohort: The clients, ``[cohort]``.
+        round_number: The round.
+        clip_norm: Largest L2 norm of an update; infinite for no clipping.
+        vectors: The server's vectors that the algorithm sends; None if there are none.
+
     Raises:
         NodesError: No node replied for its clients.
     """
-    toml, size = experiment.to_toml(), len(parameters)
+    toml, size, algorithm = experiment.to_toml(), len(parameters), algorithm_of(experiment)
+    sent = np.concatenate([np.zeros(0, np.float32), *(vectors or {}).values()])
     job = Job(
         name=f"round {round_number}",
         clients=cohort,
-        request=lambda clients: Train(toml, round_number, parameters, clients, clip_norm),
+        request=lambda clients: Train(toml, round_number, parameters, clients, clip_norm, sent),
         answer=Trained,
         check=lambda reply, clients: check_trained(reply, experiment, clients, size, clip_norm),
         timeout=experiment.server.round_timeout,
     )
-    sums = None
+    sums: Sums | None = None
+    returned = np.zeros(len(algorithm.returned) * size, np.int64)
     rows = np.zeros((len(cohort), len(TRAINING_COLUMNS)))
     rows[:, _OUTCOME] = Outcome.FAILED
     lost = len(cohort)
     for places, trained in answers(grid, dealt(grid, nodes, experiment, cohort), job):
         # The first sum is used directly; adding it to zeros would be one more pass over memory.
         sums = trained.sums if sums is None else sums + trained.sums
+        returned += trained.returned
         rows[places] = trained.rows
         lost -= len(places)
     if sums is None and len(cohort):
         raise NodesError(f"no node could train in round {round_number}; see the log above")
     if sums is None:
         sums = np.zeros(size, np.int64)
-    return Aggregate(sums=sums, rows=rows, lost=lost)
+    return Aggregate(sums, rows, lost, split(algorithm.returned, returned))
 
 
 def evaluate_clients(

@@ -19,6 +19,7 @@ from fedsi.data.population import Description
 from fedsi.data.protocol import FIRST_WORD
 from fedsi.data.vocabulary import VOCABULARY_FILES, WORDS_FILE, WordVocabulary
 from fedsi.experiment import Experiment
+from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.limits import FRACTION_BITS, largest_contribution
 from fedsi.messages import (
     TRAINING_COLUMNS,
@@ -72,6 +73,8 @@ def check_trained(
         ReplyError: No honest node sends it.
     """
     _check_shape("sums", trained.sums, (parameters,))
+    vectors = len(algorithm_of(experiment).returned)
+    _check_shape("returned", trained.returned, (vectors * parameters,))
     _check_shape("rows", trained.rows, (clients, len(TRAINING_COLUMNS)))
     columns = dict(zip(TRAINING_COLUMNS, trained.rows.T, strict=True))
     clips = math.isfinite(clip_norm)
@@ -85,9 +88,8 @@ def check_trained(
         possible = _norm_within(trained.sums, adding * Fraction(clip_norm) * 2**FRACTION_BITS)
     else:
         limit = np.float32(largest_contribution(experiment.server.largest_cohort))
-        possible = _entries_within(
-            trained.sums, adding * math.ceil(float(limit) * 2.0**FRACTION_BITS)
-        )
+        bound = adding * math.ceil(float(limit) * 2.0**FRACTION_BITS)
+        possible = all(_entries_within(sums, bound) for sums in (trained.sums, trained.returned))
     if not possible:
         raise ReplyError(f"its sums are beyond what {adding} clients may add")
 

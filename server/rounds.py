@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
+from fedsi.learning.algorithms.algorithm import UPDATE, Cohort
+from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.messages import Outcome
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
@@ -39,6 +41,9 @@ class State:
     """Participations of the training clients; None for a run without privacy of clients or
     examples.
     """
+    algorithm: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """The server's vectors of the algorithm, ``[parameters]`` each, in the order of
+    ``Algorithm.sent``."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def initial_state(
         optimizers.initial_state(experiment.server, size),
         private.initial_state(size) if private else {},
         _no_participations(experiment, description, private),
+        {name: np.zeros(size, np.float32) for name in algorithm_of(experiment).sent},
     )
 
 
@@ -163,9 +169,9 @@ def run_rounds(
         clients = np.concatenate([members, canaries])
         there = nodes()
         trained = train_cohort(
-            grid, there, experiment, state.parameters, clients, number, clip_norm
+            grid, there, experiment, state.parameters, clients, number, clip_norm, state.algorithm
         )
-        state = _next_state(experiment, private, state, trained)
+        state = _next_state(experiment, description, private, state, trained)
         record = replace(
             _record(number, cohort, len(members), trained, time.perf_counter() - started),
             clip_norm=clip_norm,
@@ -194,18 +200,36 @@ def has_diverged(record: RoundRecord, experiment: Experiment, description: Descr
 
 
 def _next_state(
-    experiment: Experiment, private: Privacy | None, state: State, trained: Aggregate
+    experiment: Experiment,
+    description: Description,
+    private: Privacy | None,
+    state: State,
+    trained: Aggregate,
 ) -> State:
     number = state.round_number + 1
     if private:
-        update, after = private.release(state.privacy, trained, number)
+        released, after = private.release(state.privacy, trained, number)
+        means = {UPDATE: released}
     else:
-        update, after = trained.mean(), state.privacy
+        means, after = trained.means(), state.privacy
+    cohort = Cohort(
+        number, _contributors(experiment, private, trained), description.training_clients
+    )
+    update, vectors = algorithm_of(experiment).combine(
+        experiment.algorithm, state.algorithm, means, cohort
+    )
     parameters = state.parameters.copy()
     moments = {name: moment.copy() for name, moment in state.optimizer.items()}
     with np.errstate(over="ignore", invalid="ignore"):
         optimizers.step(experiment.server, moments, parameters, update, number)
-    return State(number, parameters, moments, after, state.participations)
+    return State(number, parameters, moments, after, state.participations, vectors)
+
+
+def _contributors(experiment: Experiment, private: Privacy | None, trained: Aggregate) -> int:
+    """Return how many clients the algorithm is told of; how many they were is not private."""
+    if private:
+        return experiment.server.cohort_size
+    return int((trained.column("outcome") == Outcome.AGGREGATED).sum())
 
 
 def _record(

@@ -1,5 +1,6 @@
 """The configuration of an experiment: one immutable object, validated when it is built."""
 
+from fedsi.experiment.algorithm import AlgorithmSettings
 from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
@@ -13,6 +14,7 @@ from fedsi.experiment.task import TaskSettings
 
 __all__ = [
     "FEWEST_CANARIES",
+    "AlgorithmSettings",
     "ClientSettings",
     "DataSettings",
     "DeviceSettings",

@@ -14,6 +14,7 @@ import tomli_w
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from fedsi.errors import UserError
+from fedsi.experiment.algorithm import AlgorithmSettings
 from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
@@ -49,6 +50,7 @@ class Experiment(Settings):
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
     """Everything random follows from it, but what ``privacy.secure_noise`` keeps secret."""
     task: TaskSettings = TaskSettings()
+    algorithm: AlgorithmSettings = AlgorithmSettings()
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     client: ClientSettings = ClientSettings()

@@ -5,9 +5,11 @@ has the same bits whatever the number of nodes.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ from fedsi.data.batches import evaluation_batches, poisson_batches, training_bat
 from fedsi.data.population import ClientExamples, Population
 from fedsi.errors import DamagedError
 from fedsi.experiment import Experiment
+from fedsi.learning.algorithms.algorithm import Contribution, Given, LocalRun, Pull, Vectors
+from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.learning.client import LocalResult, LocalTrainer, evaluate
 from fedsi.learning.example_private import ExamplePrivateTrainer
 from fedsi.learning.failures import FailureLog
@@ -31,10 +35,25 @@ from fedsi.sums.updates import add_update
 from fedsi.tasks.table import task_of
 
 EVALUATION_BATCH = 64
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+Sums = NDArray[np.int64]
+"""Fixed point, ``[parameters]``."""
 
 
 def _untold(_client: int) -> None:
     """Let a client pass."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A vector ``end - start`` that is added to sums."""
+
+    start: NDArray[np.float32]
+    end: NDArray[np.float32]
+    spans: NDArray[np.int64]
+    """First and one past the last of the entries that may not be 0, ``[spans, 2]``."""
+    sums: Sums
 
 
 @dataclass
@@ -54,6 +73,7 @@ class BlockTrainer:
     def __post_init__(self) -> None:
         self.model = build_model(self.experiment, self.population.description.vocabulary_size)
         self.task = task_of(self.experiment)
+        self.algorithm = algorithm_of(self.experiment)
         settings, losses = self.experiment.client, self.task.losses
         self._trainer: LocalTrainer | ExamplePrivateTrainer = (
             LocalTrainer(self.model, settings, losses)
@@ -65,6 +85,7 @@ class BlockTrainer:
         self._limit = np.float32(largest_contribution(cohort))
         shapes = list(self.model.layout.shapes.values())
         self._layer_ends = layer_ends(shapes, self.experiment.privacy.clipping)
+        self._zeros = np.zeros(self.model.layout.size, np.float32)
         self._noise_key = noise_key(self.experiment, self.population.description.content_digest)
         self._failures = FailureLog()
 
@@ -73,8 +94,10 @@ class BlockTrainer:
         start: Tensor,
         clients: Sequence[int],
         round_number: int,
-        sums: NDArray[np.int64],
+        sums: Sums,
         clip_norm: float = math.inf,
+        sent: Vectors = NOTHING,
+        returned: Mapping[str, Sums] = NOTHING,
     ) -> NDArray[np.float64]:
         """Train one block.
 
@@ -84,6 +107,8 @@ class BlockTrainer:
             round_number: The round.
             sums: What the fixed-point sum of weighted updates is added to, ``[parameters]``.
             clip_norm: Largest L2 norm of an update; infinite for no clipping.
+            sent: The server's vectors that the algorithm sends.
+            returned: What the sums of the vectors that it returns are added to, by name.
 
         Returns:
             A row for each client in the order of ``TRAINING_COLUMNS``.
@@ -92,13 +117,14 @@ class BlockTrainer:
         schedule = self.experiment.client.learning_rate_schedule
         rounds = self.experiment.server.rounds
         self._trainer.begin(start, schedule.factor(round_number, rounds))
+        given = Given(start.numpy(), sent)
         for row, client in zip(rows, clients, strict=True):
             self.at(client)
             try:
-                result = (
+                result, contribution = (
                     self._play_canary(start, client - canaries.FIRST, clip_norm)
                     if client >= canaries.FIRST
-                    else self._train_client(client, round_number)
+                    else self._train_client(client, round_number, given)
                 )
             except DamagedError:
                 raise  # not the client's fault: results that rest on the file would be wrong
@@ -107,7 +133,8 @@ class BlockTrainer:
                 row[0] = Outcome.FAILED
                 continue
             weight = self._weight(result)
-            accepted, norm, clipped = self._add(start, weight, sums, clip_norm)
+            parts = self._parts(start, contribution, sums, returned)
+            accepted, norm, clipped = self._add(parts, weight, clip_norm)
             row[:] = (
                 Outcome.AGGREGATED if accepted else Outcome.REJECTED,
                 weight if accepted else 0.0,
@@ -148,42 +175,83 @@ class BlockTrainer:
         self._failures.tell("could not be evaluated", len(clients))
         return rows
 
-    def _train_client(self, client: int, round_number: int) -> LocalResult:
+    def _train_client(
+        self, client: int, round_number: int, given: Given
+    ) -> tuple[LocalResult, Contribution]:
+        """Train a client and return what its algorithm contributes."""
+        settings = self.experiment.algorithm
+        pull = self.algorithm.pull(settings, given)
+        result = self._run_steps(client, round_number, pull)
+        trained, rate = self._trainer.parameters.numpy(), self._trainer.learning_rate
+        local = LocalRun(trained, result.steps, rate)
+        return result, self.algorithm.finish(settings, given, local)
+
+    def _run_steps(self, client: int, round_number: int, pull: Pull) -> LocalResult:
         experiment, examples = self.experiment, ClientExamples(self.population, client)
         key = {"seed": experiment.seed, "round_number": round_number, "client": client}
         if isinstance(self._trainer, ExamplePrivateTrainer):
             nominal = experiment.nominal_examples
             noise = partial(normal_for_examples, self._noise_key, round_number, client)
             batches = poisson_batches(examples, experiment.client, nominal, **key)
-            return self._trainer.train(map(self.task.batch, batches), noise)
+            return self._trainer.train(map(self.task.batch, batches), noise, pull)
         cap = experiment.data.max_examples_per_client
         batches = training_batches(examples, experiment.client, cap, **key)
-        return self._trainer.train(map(self.task.batch, batches))
+        return self._trainer.train(map(self.task.batch, batches), pull)
 
-    def _play_canary(self, start: Tensor, canary: int, clip_norm: float) -> LocalResult:
+    def _play_canary(
+        self, start: Tensor, canary: int, clip_norm: float
+    ) -> tuple[LocalResult, Contribution]:
         """Make the update of a canary, which has no examples, in place of training."""
         direction = canaries.direction(self.experiment.seed, canary, len(start))
         update = torch.from_numpy(direction).mul_(canaries.RAW_NORM * clip_norm)
         torch.add(start, update, out=self._trainer.parameters)
         self._trainer.spans = np.array([[0, len(start)]])
-        return LocalResult(loss=0.0, tokens=0, examples=0)
+        return LocalResult(loss=0.0, tokens=0, examples=0, steps=0), Contribution()
+
+    def _parts(
+        self,
+        start: Tensor,
+        contribution: Contribution,
+        sums: Sums,
+        returned: Mapping[str, Sums],
+    ) -> list[_Part]:
+        """Return what the client just trained adds to sums, its update first."""
+        everything = np.array([[0, len(start)]])
+        update = (
+            _Part(start.numpy(), self._trainer.parameters.numpy(), self._trainer.spans, sums)
+            if contribution.update is None
+            else _Part(self._zeros, contribution.update, everything, sums)
+        )
+        others = (
+            _Part(self._zeros, contribution.returned[name], everything, its_sums)
+            for name, its_sums in returned.items()
+        )
+        return [update, *others]
 
     def _add(
-        self, start: Tensor, weight: float, sums: NDArray[np.int64], clip_norm: float
+        self, parts: Sequence[_Part], weight: float, clip_norm: float
     ) -> tuple[bool, float, bool]:
-        """Add the update of the client just trained, clipped or weighted, if it is finite.
+        """Add a contribution, clipped or weighted, if all of it is finite.
 
         Returns:
-            Whether it was added, its norm before clipping, and whether it was clipped.
+            Whether it was added, the norm of the update before clipping, and whether that was
+            clipped.
         """
-        vectors = start.numpy(), self._trainer.parameters.numpy()
         if math.isinf(clip_norm):
-            accepted = add_update(
-                *vectors, self._trainer.spans, np.float32(weight), self._limit, sums
-            )
-            return accepted, 0.0, False
-        norm, clipped = add_clipped(*vectors, self._layer_ends, clip_norm, sums)
+            return self._add_whole(parts, np.float32(weight)), 0.0, False
+        (update,) = parts
+        ends = self._layer_ends
+        norm, clipped = add_clipped(update.start, update.end, ends, clip_norm, update.sums)
         return math.isfinite(norm), norm if math.isfinite(norm) else 0.0, clipped
+
+    def _add_whole(self, parts: Sequence[_Part], weight: np.float32) -> bool:
+        """Add weighted parts, all of them or none; integers are taken back exactly."""
+        for k, part in enumerate(parts):
+            if not add_update(part.start, part.end, part.spans, weight, self._limit, part.sums):
+                for one in parts[:k]:
+                    add_update(one.start, one.end, one.spans, -weight, self._limit, one.sums)
+                return False
+        return True
 
     def _weight(self, result: LocalResult) -> float:
         return float(result.examples) if self.experiment.server.averaging == "examples" else 1.0

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
+from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
 from fedsi.learning.predictions import predictions
 from fedsi.learning.step_by_autograd import GeneralSgd
 from fedsi.learning.step_by_hand import FusedSgd
@@ -28,6 +29,7 @@ class LocalResult:
     tokens: int
     examples: int
     """Examples used, an example counting once for each epoch."""
+    steps: int
 
 
 class LocalTrainer:
@@ -64,7 +66,7 @@ class LocalTrainer:
             self._sgd = GeneralSgd(model, settings, self.parameters, losses)
         self._settings = settings
         self._start: Tensor | None = None
-        self._rate = settings.learning_rate
+        self.learning_rate = settings.learning_rate
 
     def begin(self, start: Tensor, factor: float = 1.0) -> None:
         """Set what the next clients start from.
@@ -74,28 +76,33 @@ class LocalTrainer:
             factor: What the learning rate is multiplied by in this round.
         """
         self._start = start
-        self._rate = self._settings.learning_rate * factor
+        self.learning_rate = self._settings.learning_rate * factor
         self.parameters.copy_(start)
         self.spans = np.zeros((0, 2), np.int64)
 
-    def train(self, batches: Iterable[Batch]) -> LocalResult:
-        """Train from the start over the batches; the result is in ``parameters``."""
+    def train(self, batches: Iterable[Batch], pull: Pull = NO_PULL) -> LocalResult:
+        """Train from the start over the batches; the result is in ``parameters``.
+
+        Args:
+            batches: The batches, a step each.
+            pull: The gradient that the algorithm adds to that of every step.
+        """
         start = self._start
         assert start is not None, "begin was not called"  # noqa: S101
         copy_spans(start.numpy(), self.spans, self.parameters.numpy())
         self.spans = np.array([[0, len(start)]])
         words: list[NDArray[np.int32]] = []
         loss, tokens, examples = 0.0, 0, 0
-        self._sgd.optimizer.begin(self._rate)
+        self._sgd.optimizer.begin(self.learning_rate)
         for batch in batches:
-            step_loss, targets = self._sgd.step(batch)
+            step_loss, targets = self._sgd.step(batch, pull)
             loss += step_loss
             tokens += targets
             examples += len(batch)
             words.append(batch.inputs.ravel())
-        if self._sparse:
+        if self._sparse and pull.adds_nothing:
             self.spans = self._touched(words)
-        return LocalResult(loss=loss, tokens=tokens, examples=examples)
+        return LocalResult(loss=loss, tokens=tokens, examples=examples, steps=len(words))
 
     def _touched(self, words: list[NDArray[np.int32]]) -> NDArray[np.int64]:
         """Return the spans of the rows of some words and of all that is not embedding."""

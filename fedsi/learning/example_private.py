@@ -16,8 +16,10 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from fedsi.experiment import ClientSettings
+from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
 from fedsi.learning.client import LocalResult
 from fedsi.learning.optimizers.optimizer import build_optimizer
+from fedsi.learning.pulled import add_pull
 from fedsi.models.model import Model
 from fedsi.tasks.task import Batch, Losses, cross_entropy
 
@@ -44,34 +46,37 @@ class ExamplePrivateTrainer:
         self._settings = settings
         self._optimizer = build_optimizer(settings, self.parameters)
         self._start: Tensor | None = None
-        self._rate = settings.learning_rate
+        self.learning_rate = settings.learning_rate
         self._gradients = vmap(grad_and_value(_loss_of(model, losses)), in_dims=(None, 0, 0, 0))
 
     def begin(self, start: Tensor, factor: float = 1.0) -> None:
         """Set what the next clients start from, as ``LocalTrainer.begin``."""
         self._start = start
-        self._rate = self._settings.learning_rate * factor
+        self.learning_rate = self._settings.learning_rate * factor
 
-    def train(self, batches: Iterable[Batch], noise: Noise) -> LocalResult:
+    def train(self, batches: Iterable[Batch], noise: Noise, pull: Pull = NO_PULL) -> LocalResult:
         """Run DP-SGD from the start over the batches; the result is in ``parameters``.
 
         Args:
             batches: Of rows drawn by ``poisson_batches``; some may be empty.
             noise: Returns standard normal numbers for a step, from 0, and what they hide.
+            pull: What the algorithm adds to the noisy gradient of every step. It follows from the
+                parameters alone, so it costs no privacy.
         """
         assert self._start is not None, "begin was not called"  # noqa: S101
         self.parameters.copy_(self._start)
-        loss, tokens, examples = 0.0, 0, 0
-        self._optimizer.begin(self._rate)
-        for step, batch in enumerate(batches):
-            step_loss, targets = self._step(batch, partial(noise, step))
+        loss, tokens, examples, steps = 0.0, 0, 0, 0
+        self._optimizer.begin(self.learning_rate)
+        for batch in batches:
+            step_loss, targets = self._step(batch, partial(noise, steps), pull)
             loss += step_loss
             tokens += targets
             examples += len(batch)
-        return LocalResult(loss=loss, tokens=tokens, examples=examples)
+            steps += 1
+        return LocalResult(loss=loss, tokens=tokens, examples=examples, steps=steps)
 
     def _step(
-        self, batch: Batch, noise: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+        self, batch: Batch, noise: Callable[[NDArray[np.float32]], NDArray[np.float32]], pull: Pull
     ) -> tuple[float, int]:
         settings = self._settings
         total = torch.zeros_like(self.parameters)
@@ -92,7 +97,8 @@ class ExamplePrivateTrainer:
             total.add_(torch.from_numpy(noise(total.numpy())), alpha=scale)
         # Over the nominal size of a batch: its true size is not public. What the optimizer makes of
         # noisy gradients, its moments too, is post-processing and costs nothing more.
-        self._optimizer.step(total, 1 / settings.batch_size)
+        nominal = 1 / settings.batch_size
+        self._optimizer.step(total, add_pull(total, nominal, self.parameters, pull))
         return loss, batch.count
 
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from fedsi.experiment import ClientSettings
 from fedsi.learning.optimizers.optimizer import build_optimizer
+from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
 from fedsi.learning.predictions import predictions
+from fedsi.learning.pulled import add_pull
 from fedsi.learning.step_scale import step_scale
 from fedsi.models.model import Model
 from fedsi.tasks.task import Batch, Losses, cross_entropy
@@ -38,11 +40,12 @@ class GeneralSgd:
         self._losses = losses
         self._layout = model.layout
 
-    def step(self, batch: Batch) -> tuple[float, int]:
-        """Take one step of the optimizer with the clipped gradient of the mean loss.
+    def step(self, batch: Batch, pull: Pull = NO_PULL) -> tuple[float, int]:
+        """Take one step of the optimizer with the clipped gradient of the mean loss and the pull.
 
         Args:
             batch: At least one target.
+            pull: What the algorithm adds to the gradient.
 
         Returns:
             The sum of the targets' losses before the step, in nats, and their number.
@@ -51,6 +54,6 @@ class GeneralSgd:
         outputs, targets = predictions(self._model, self._layout.views(leaf), batch)
         loss = self._losses(outputs, targets).mean()
         (gradient,) = torch.autograd.grad(loss, leaf)
-        rate = self.optimizer.learning_rate
-        self.optimizer.step(gradient, step_scale(self._settings, rate, gradient, self._flat))
+        scale = step_scale(self._settings, self.optimizer.learning_rate, gradient, self._flat)
+        self.optimizer.step(gradient, add_pull(gradient, scale, self._flat, pull))
         return loss.item() * batch.count, batch.count

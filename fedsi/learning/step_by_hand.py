@@ -11,8 +11,10 @@ from torch import Tensor
 from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import Update
+from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
 from fedsi.learning.optimizers.optimizer import build_optimizer
 from fedsi.learning.optimizers.table import OPTIMIZERS
+from fedsi.learning.pulled import add_pull, add_vector
 from fedsi.learning.step_scale import is_clipped, step_scale
 from fedsi.models.model import Model
 from fedsi.models.table import architecture, load
@@ -41,11 +43,12 @@ class FusedSgd:
         assert by_hand is not None, "it is trained by autograd"  # noqa: S101
         self._pass = load(by_hand)(model, self._named)
 
-    def step(self, batch: Batch) -> tuple[float, int]:
-        """Take one step of the optimizer with the clipped gradient of the mean loss.
+    def step(self, batch: Batch, pull: Pull = NO_PULL) -> tuple[float, int]:
+        """Take one step of the optimizer with the clipped gradient of the mean loss and the pull.
 
         Args:
             batch: At least one target.
+            pull: What the algorithm adds to the gradient.
 
         Returns:
             The sum of the targets' losses before the step, in nats, and their number.
@@ -54,14 +57,14 @@ class FusedSgd:
             UserError: A sequence longer than a Transformer's learned positions.
         """
         targets = batch.count
+        rate = self.optimizer.learning_rate
         if self._gradient is None:
-            rate = self.optimizer.learning_rate
-            keep = 1.0 - rate * self._settings.weight_decay
-            update = Update(self._products, keep, -rate / targets)
-            return self._pass.run(batch, self._into, update), targets
+            keep = 1.0 - rate * (self._settings.weight_decay + pull.strength)
+            loss = self._pass.run(batch, self._into, Update(self._products, keep, -rate / targets))
+            add_vector(self._flat, pull, -rate)
+            return loss, targets
         self._gradient.zero_()
         loss = self._pass.run(batch, self._into, Update(self._products, 1.0, 1.0 / targets))
-        rate = self.optimizer.learning_rate
         scale = step_scale(self._settings, rate, self._gradient, self._flat)
-        self.optimizer.step(self._gradient, scale)
+        self.optimizer.step(self._gradient, add_pull(self._gradient, scale, self._flat, pull))
         return loss, targets

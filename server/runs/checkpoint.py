@@ -20,6 +20,7 @@ from server.runs.rounds_file import Seal
 CHECKPOINT = "checkpoint.safetensors"
 
 _OPTIMIZER, _PRIVACY, _PARTICIPATIONS = "optimizer.", "privacy.", "participations."
+_ALGORITHM = "algorithm."
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -93,18 +94,23 @@ def _arrays(state: State) -> Arrays:
         **{_OPTIMIZER + name: array for name, array in state.optimizer.items()},
         **{_PRIVACY + name: array for name, array in state.privacy.items()},
         **{_PARTICIPATIONS + name: array for name, array in participations.items()},
+        **{_ALGORITHM + name: array for name, array in state.algorithm.items()},
     }
 
 
 def _state(number: int, arrays: Arrays, fresh: State) -> State:
-    optimizer, privacy = (
+    optimizer, privacy, algorithm = (
         {name: arrays[prefix + name] for name in part}
-        for prefix, part in ((_OPTIMIZER, fresh.optimizer), (_PRIVACY, fresh.privacy))
+        for prefix, part in (
+            (_OPTIMIZER, fresh.optimizer),
+            (_PRIVACY, fresh.privacy),
+            (_ALGORITHM, fresh.algorithm),
+        )
     )
     participations = fresh.participations and Participations(
         **{field.name: arrays[_PARTICIPATIONS + field.name] for field in fields(Participations)}
     )
-    return State(number, arrays["parameters"], optimizer, privacy, participations)
+    return State(number, arrays["parameters"], optimizer, privacy, participations, algorithm)
 
 
 def _sha256_of(arrays: Arrays, meta: Mapping[str, str]) -> str:

@@ -106,15 +106,16 @@ def test_an_empty_frame_survives() -> None:
 
 SUMS = np.zeros(3, np.int64)
 ROWS = np.zeros((2, 5))
+TRAINED = {"sums": SUMS, "rows": ROWS, "returned": SUMS}
 
 
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
-        ({"sums": SUMS}, r"has the parts \['rows', 'sums'\], received \['sums'\]"),
-        ({"sums": SUMS, "rows": ROWS, "more": SUMS}, "received .*more"),
-        ({"sums": SUMS.astype(np.float64), "rows": ROWS}, "part sums of Trained is not"),
-        ({"sums": SUMS, "rows": ROWS[0]}, "part rows of Trained is not"),
+        ({"sums": SUMS}, r"has the parts \['returned', 'rows', 'sums'\], received \['sums'\]"),
+        ({**TRAINED, "more": SUMS}, "received .*more"),
+        ({**TRAINED, "sums": SUMS.astype(np.float64)}, "part sums of Trained is not"),
+        ({**TRAINED, "rows": ROWS[0]}, "part rows of Trained is not"),
     ],
 )
 def test_what_does_not_follow_the_schema_is_refused(parts: dict[str, Any], expected: str) -> None:

@@ -246,7 +246,7 @@ def test_canaries_cannot_audit_an_extrapolation() -> None:
 def test_a_run_without_privacy_has_none() -> None:
     assert privacy_of(Experiment(), CLIENTS) is None
     assert clip_norm_of({}) == math.inf
-    assert replace(aggregate(), rows=aggregate(0).rows).mean().sum() == 0
+    assert replace(aggregate(), rows=aggregate(0).rows).means()["update"].sum() == 0
 
 
 def test_a_cohort_that_breaks_the_accounting_is_not_admitted() -> None:

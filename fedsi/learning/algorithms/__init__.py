@@ -1,0 +1,1 @@
+"""Federated algorithms: what a client and the server do with the model."""

@@ -1,0 +1,41 @@
+"""Federated averaging: clients train on their own, and the server takes the mean of their updates.
+
+McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data"
+(arXiv 1602.05629), algorithm 1. The server optimizer takes the mean update for a gradient, as in
+Reddi et al. (arXiv 2003.00295); with ``server.optimizer=sgd`` and ``server.learning_rate=1`` the
+next model is the mean of the clients' models.
+"""
+
+from fedsi.experiment.algorithm import AlgorithmSettings
+from fedsi.learning.algorithms.algorithm import (
+    NO_PULL,
+    UPDATE,
+    Algorithm,
+    Cohort,
+    Contribution,
+    Given,
+    LocalRun,
+    Pull,
+    Vector,
+    Vectors,
+)
+
+
+def pull(_settings: AlgorithmSettings, _given: Given) -> Pull:
+    """Return no pull: a client takes plain SGD steps."""
+    return NO_PULL
+
+
+def finish(_settings: AlgorithmSettings, _given: Given, _local: LocalRun) -> Contribution:
+    """Return the plain update, trained minus start."""
+    return Contribution()
+
+
+def combine(
+    _settings: AlgorithmSettings, state: Vectors, means: Vectors, _cohort: Cohort
+) -> tuple[Vector, Vectors]:
+    """Return the mean update."""
+    return means[UPDATE], state
+
+
+ALGORITHM = Algorithm(pull, finish, combine)

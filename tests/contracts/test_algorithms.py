@@ -1,0 +1,164 @@
+"""One suite over all entries of the table of algorithms: a new one is tested by being there."""
+
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fedsi import Experiment, UserError
+from fedsi.experiment import AlgorithmSettings
+from fedsi.learning.algorithms.algorithm import (
+    UPDATE,
+    Algorithm,
+    Cohort,
+    Contribution,
+    Given,
+    LocalRun,
+    Pull,
+    Vector,
+    Vectors,
+)
+from fedsi.learning.algorithms.table import ALGORITHMS
+from simulations import simulate
+from tests.slow_federated import SlowClients, relative_distance
+
+PLANTED = "planted"
+"""An algorithm of this test that uses all that the interface has."""
+CHANGES: dict[str, dict[str, Any]] = {}
+"""What entries need that is not the default."""
+CLOSE = 2e-5
+"""Relative distance of models trained in float32 and in float64."""
+
+
+def _pull(_settings: AlgorithmSettings, given: Given) -> Pull:
+    return Pull(0.2, 0.05 * given.sent["drift"] - 0.2 * given.start)
+
+
+def _finish(_settings: AlgorithmSettings, given: Given, local: LocalRun) -> Contribution:
+    moved = (local.trained - given.start) / np.float32(max(1, local.steps) * local.learning_rate)
+    return Contribution(0.5 * moved, {"drift": moved, "size": np.full_like(moved, local.steps)})
+
+
+def _combine(
+    _settings: AlgorithmSettings, state: Vectors, means: Vectors, cohort: Cohort
+) -> tuple[Vector, Vectors]:
+    share = np.float32(cohort.clients / cohort.population)
+    return means[UPDATE] + 0.01 * means["size"], {"drift": state["drift"] + share * means["drift"]}
+
+
+@pytest.fixture(params=[*ALGORITHMS, PLANTED])
+def algorithm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    module = ModuleType("planted_algorithm")
+    module.ALGORITHM = Algorithm(  # type: ignore[attr-defined]
+        _pull, _finish, _combine, sent=("drift",), returned=("drift", "size")
+    )
+    monkeypatch.setitem(sys.modules, "planted_algorithm", module)
+    monkeypatch.setitem(ALGORITHMS.modules, PLANTED, "planted_algorithm")
+    return str(request.param)
+
+
+def small(name: str) -> Experiment:
+    """Return an experiment of an entry that trains in a moment."""
+    return Experiment(
+        data={"corpus": "synthetic", "population": 60, "vocabulary_size": 100},
+        model={"embedding_size": 8, "hidden_size": 12},
+        client={"learning_rate": 0.5, "max_steps": 3},
+        server={
+            "rounds": 3, "cohort_size": 4, "evaluation_clients": 4, "evaluate_every": 2,
+            "optimizer": "sgd", "learning_rate": 1.0,
+        },
+        algorithm={"name": name},
+    ).updated(CHANGES.get(name, {}))  # fmt: skip
+
+
+def as_numpy(vector: Tensor) -> Vector:
+    return vector.numpy().astype(np.float32)
+
+
+def slow_run(experiment: Experiment, cache: Path) -> tuple[Tensor, Tensor]:
+    """Do what an entry's functions say, a client after the other; return start and end."""
+    entry, settings = ALGORITHMS[experiment.algorithm.name], experiment.algorithm
+    clients = SlowClients(experiment, cache)
+    theta = first = clients.start()
+    state: Vectors = {name: np.zeros(len(theta), np.float32) for name in entry.sent}
+    for number in range(1, experiment.server.rounds + 1):
+        cohort = clients.cohort(number)
+        total = {name: torch.zeros_like(theta) for name in (UPDATE, *entry.returned)}
+        weights = 0.0
+        for client in cohort:
+            given = Given(as_numpy(theta), state)
+            pull = entry.pull(settings, given)
+
+            def added(now: Tensor, pull: Pull = pull) -> Tensor:
+                vector = 0.0 if pull.vector is None else torch.from_numpy(pull.vector).double()
+                return pull.strength * now + vector
+
+            trained, steps = clients.train(client, number, theta, added)
+            local = LocalRun(as_numpy(trained), steps, experiment.client.learning_rate)
+            found = entry.finish(settings, given, local)
+            update = trained - theta if found.update is None else torch.from_numpy(found.update)
+            weight = clients.weight(client, number)
+            weights += weight
+            for key, vector in {UPDATE: update.numpy(), **found.returned}.items():
+                total[key] += weight * torch.from_numpy(vector).double()
+        means = {key: as_numpy(vector / weights) for key, vector in total.items()}
+        facts = Cohort(number, len(cohort), clients.training_clients)
+        moved, state = entry.combine(settings, state, means, facts)
+        theta = theta + torch.from_numpy(moved).double()
+    return first, theta
+
+
+def flat(parameters: Any) -> Tensor:
+    return torch.cat([value.flatten() for value in parameters.values()]).double()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "clip"), [("si_cifg", None), ("si_cifg", 0.05), ("gru", None)]
+)
+def test_a_run_does_what_the_functions_say(
+    algorithm: str, architecture: str, clip: float | None, cache: Path
+) -> None:
+    changes = {"model.architecture": architecture, "client.gradient_clip": clip or "none"}
+    experiment = small(algorithm).updated(changes)
+    start, expected = slow_run(experiment, cache)
+    found = flat(simulate(experiment, cache=cache).parameters)
+    assert relative_distance(found, expected, start) < CLOSE
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
+    name: str, cache: Path, tmp_path: Path
+) -> None:
+    experiment = small(name)
+    whole = simulate(experiment, cache=cache).summary["model_sha256"]
+    assert simulate(experiment, workers=2, cache=cache).summary["model_sha256"] == whole
+
+    def stop(_: Experiment, record: Any) -> None:
+        if record.round == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(experiment, out=tmp_path / "run", cache=cache, on_round=stop)
+    resumed = simulate(experiment, out=tmp_path / "run", cache=cache, resume=True)
+    assert resumed.summary["model_sha256"] == whole
+
+
+def test_an_unknown_algorithm_is_refused_with_the_nearest() -> None:
+    sentence = r"algorithm.name = 'fedavg' is not allowed: did you mean fed_avg\? expected one of"
+    with pytest.raises(UserError, match=sentence):
+        Experiment(algorithm={"name": "fedavg"})
+
+
+def test_the_reference_is_far_from_another_algorithm(cache: Path) -> None:
+    """The distance that counts as equal is far below the effect of a fault."""
+    start, expected = slow_run(small("fed_avg"), cache)
+    halved = small("fed_avg").updated({"client.learning_rate": 0.499})
+    found = flat(simulate(halved, cache=cache).parameters)
+    assert relative_distance(found, expected, start) > 20 * CLOSE
+    assert math.isfinite(float(expected.norm()))
