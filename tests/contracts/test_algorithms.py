@@ -131,7 +131,7 @@ def test_a_run_does_what_the_functions_say(
     assert relative_distance(found, expected, start) < CLOSE
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", [*ALGORITHMS])
 def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
     name: str, cache: Path, tmp_path: Path
 ) -> None:
