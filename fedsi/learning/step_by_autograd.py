@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
-from fedsi.learning.optimizers.optimizer import build_optimizer
 from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
+from fedsi.learning.optimizers.optimizer import build_optimizer
 from fedsi.learning.predictions import predictions
 from fedsi.learning.pulled import add_pull
 from fedsi.learning.step_scale import step_scale
