@@ -1,11 +1,12 @@
 """The keys ``algorithm.*``: what clients and the server do with the model."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from fedsi.errors import UserError
-from fedsi.experiment.field_types import Name, Settings
+from fedsi.experiment.effects import refuse_without_effect
+from fedsi.experiment.field_types import Name, PositiveNumber, Settings
 from fedsi.learning.algorithms.table import ALGORITHMS
 
 
@@ -26,3 +27,10 @@ class AlgorithmSettings(Settings):
         Field(json_schema_extra=lambda schema: schema.update(enum=[*ALGORITHMS])),
     ] = "fed_avg"
     """The algorithm."""
+    mu: PositiveNumber = 0.01
+    """How strongly a client is pulled to the global model in every step (fed_prox)."""
+
+    @model_validator(mode="after")
+    def _the_algorithm_takes_them(self) -> Self:
+        refuse_without_effect(self, "algorithm", ALGORITHMS[self.name].keys, "name")
+        return self

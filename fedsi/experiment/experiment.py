@@ -28,6 +28,7 @@ from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
 from fedsi.files import read_text
 from fedsi.import_path import is_import_path
+from fedsi.learning.algorithms.table import ALGORITHMS, algorithm, check_privacy
 from fedsi.limits import largest_contribution
 from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.privacy.mechanisms.table import accounting_of
@@ -115,6 +116,13 @@ class Experiment(Settings):
                 "drawn at a rate that must not follow how many examples a client has; set it to "
                 "about what a client has"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _algorithm_has_a_meaning(self) -> Self:
+        entry = algorithm(self.algorithm.name)
+        entry.check(self)
+        check_privacy(self, entry)
         return self
 
     @model_validator(mode="after")
@@ -237,8 +245,8 @@ class Experiment(Settings):
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with the given dotted keys set.
 
-        With another architecture, keys that it does not use and that are not given go back to
-        their defaults.
+        With another architecture or algorithm, keys that it does not use and that are not given go
+        back to their defaults.
 
         Raises:
             UserError: An unknown key or an impossible value.
@@ -249,19 +257,25 @@ class Experiment(Settings):
             if section and not isinstance(values.get(section), dict):
                 raise UserError(unknown_key(path, _known_keys()))
             (values[section] if section else values)[key] = value
-        for key in _without_effect(values["model"]) if "model.architecture" in changes else ():
-            if f"model.{key}" not in changes:
-                del values["model"][key]
+        for section, chooser in _CHOOSERS.items():
+            for key in _without_effect(values, section) if chooser in changes else ():
+                if f"{section}.{key}" not in changes:
+                    del values[section][key]
         return type(self)(**values)
 
 
-def _without_effect(model: Mapping[str, Any]) -> list[str]:
-    """Return the keys that the architecture does not use; none for an unknown one."""
-    name = model["architecture"]
-    if not isinstance(name, str) or (name not in ARCHITECTURES and ":" not in name):
+_CHOOSERS = {"model": "model.architecture", "algorithm": "algorithm.name"}
+"""What chooses the entry of a table whose keys are a section of their own."""
+
+
+def _without_effect(values: Mapping[str, Any], section: str) -> list[str]:
+    """Return the keys of a section that its entry does not use; none for an unknown one."""
+    chooser = _CHOOSERS[section].rpartition(".")[2]
+    name, names = values[section][chooser], ALGORITHMS if section == "algorithm" else ARCHITECTURES
+    if not isinstance(name, str) or (name not in names and ":" not in name):
         return []
-    used = {"architecture", *architecture(name).keys}
-    return [key for key in model if key not in used]
+    entry = algorithm(name) if section == "algorithm" else architecture(name)
+    return [key for key in values[section] if key != chooser and key not in entry.keys]
 
 
 def _word(value: Any) -> Any:

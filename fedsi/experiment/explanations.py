@@ -31,6 +31,7 @@ _OTHER_NAMES = {
     "numclients": ("server.cohort_size", "data.population"),
     "numrounds": ("server.rounds",),
     "serverlr": ("server.learning_rate",),
+    "proximalmu": ("algorithm.mu",),
     "sigma": ("privacy.noise_multiplier",),
     "vocabsize": ("data.vocabulary_size",),
 }

@@ -25,6 +25,9 @@ from fedsi.learning.algorithms.algorithm import (
     Vectors,
 )
 from fedsi.learning.algorithms.table import ALGORITHMS
+from fedsi.learning.block import BlockTrainer
+from fedsi.models.initialisation import initial_parameters
+from fedsi.sums.fixed_point import decode
 from simulations import simulate
 from tests.slow_federated import SlowClients, relative_distance
 
@@ -32,6 +35,8 @@ PLANTED = "planted"
 """An algorithm of this test that uses all that the interface has."""
 CHANGES: dict[str, dict[str, Any]] = {}
 """What entries need that is not the default."""
+EXAMPLE: dict[str, Any] = {"mu": 0.3}
+"""A value of each key that is not its default."""
 CLOSE = 2e-5
 """Relative distance of models trained in float32 and in float64."""
 
@@ -147,6 +152,40 @@ def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
         simulate(experiment, out=tmp_path / "run", cache=cache, on_round=stop)
     resumed = simulate(experiment, out=tmp_path / "run", cache=cache, resume=True)
     assert resumed.summary["model_sha256"] == whole
+
+
+def test_keys_without_effect_are_refused(algorithm: str) -> None:
+    keys = ALGORITHMS[algorithm].keys
+    assert set(EXAMPLE) == set(AlgorithmSettings.model_fields) - {"name"}
+    for key, value in EXAMPLE.items():
+        if key not in keys:
+            with pytest.raises(UserError, match=rf"^algorithm\.{key}=.* has no effect with .*="):
+                Experiment(algorithm={"name": algorithm, key: value})
+    used = Experiment(algorithm={"name": "fed_prox", "mu": EXAMPLE["mu"]})
+    other = used.updated({"algorithm.name": algorithm, **CHANGES.get(algorithm, {})})
+    assert ("mu" in keys) == (other.algorithm.mu == EXAMPLE["mu"])
+
+
+def test_a_mechanism_is_refused_unless_the_clip_norm_is_the_sensitivity(
+    algorithm: str, cache: Path
+) -> None:
+    changes = {
+        "server.sampling": "poisson",
+        "server.averaging": "uniform",
+        "privacy.mechanism": "gaussian",
+        "privacy.noise_multiplier": 1e-3,
+        "privacy.clip_norm": 0.01,
+    }
+    if ALGORITHMS[algorithm].returned:
+        with pytest.raises(UserError, match=r"also return .*, which no epsilon covers; use algor"):
+            small(algorithm).updated(changes)
+        return
+    experiment = small(algorithm).updated(changes)
+    trainer = BlockTrainer(experiment, SlowClients(experiment, cache).population)
+    start = initial_parameters(trainer.model, 0)
+    sums = np.zeros(len(start), np.int64)
+    trainer.train(start, [0], 1, sums, clip_norm=0.01)
+    assert 0.009 < np.linalg.norm(decode(sums)) <= 0.01
 
 
 def test_an_unknown_algorithm_is_refused_with_the_nearest() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from fedsi.experiment import Experiment
     from fedsi.experiment.algorithm import AlgorithmSettings
 
 Vector = NDArray[np.float32]
@@ -87,11 +88,20 @@ class Cohort:
     """All training clients."""
 
 
+def _nothing(_: "Experiment") -> None:
+    """Refuse nothing."""
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """An entry of the table.
 
     The functions are pure: nothing is remembered but the vectors that they are given back.
+
+    For privacy of clients only the update counts, whatever ``finish`` makes it: it is clipped after
+    that, so the sensitivity of the sum is the clip norm. Vectors that are returned beside it have
+    no noise, so an algorithm that has any is refused with a mechanism. DP-SGD on devices goes with
+    every algorithm: what its functions see of a client's data are steps that have their noise.
     """
 
     pull: "Callable[[AlgorithmSettings, Given], Pull]"
@@ -108,3 +118,5 @@ class Algorithm:
     """Names of the server's vectors, which every client is sent; zeros before the first round."""
     returned: tuple[str, ...] = ()
     """Names of the vectors that a client returns beside its update."""
+    check: "Callable[[Experiment], None]" = _nothing
+    """Raises ``ValueError`` for an experiment that it has no meaning with."""

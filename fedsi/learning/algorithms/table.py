@@ -12,10 +12,34 @@ ALGORITHMS = Table(
     "algorithm.name",
     Algorithm,
     "ALGORITHM",
-    {"fed_avg": "fedsi.learning.algorithms.fed_avg"},
+    {
+        "fed_avg": "fedsi.learning.algorithms.fed_avg",
+        "fed_prox": "fedsi.learning.algorithms.fed_prox",
+    },
 )
+
+
+def algorithm(name: str) -> Algorithm:
+    """Return the entry of a name."""
+    return ALGORITHMS[name]
 
 
 def algorithm_of(experiment: "Experiment") -> Algorithm:
     """Return the algorithm of an experiment."""
-    return ALGORITHMS[experiment.algorithm.name]
+    return algorithm(experiment.algorithm.name)
+
+
+def check_privacy(experiment: "Experiment", entry: Algorithm) -> None:
+    """Refuse noise on the updates of an algorithm that returns other vectors without noise.
+
+    Raises:
+        ValueError: It is so; names the algorithms that return none.
+    """
+    mechanism = experiment.privacy.mechanism
+    if mechanism != "none" and entry.returned:
+        private = [name for name in ALGORITHMS if not ALGORITHMS[name].returned]
+        raise ValueError(
+            f"privacy.mechanism={mechanism} puts noise on updates, and clients of algorithm.name="
+            f"{experiment.algorithm.name} also return {' and '.join(entry.returned)}, which no "
+            f"epsilon covers; use algorithm.name={' or '.join(private)}, or privacy.mechanism=none"
+        )
