@@ -55,4 +55,7 @@ def reason(error: Exception) -> str:
 
 def kind_of(value: object) -> str:
     """Return a description of a value's type, for a sentence."""
-    return "None" if value is None else f"a {type(value).__name__}"
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

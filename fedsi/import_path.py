@@ -9,48 +9,43 @@ from typing import Any
 from fedsi.blame import reason
 from fedsi.errors import UserError
 
-
-def is_import_path(name: str) -> bool:
-    """Whether a name has the form of an import path."""
-    module, colon, attribute = name.partition(":")
-    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), attribute])
+EXAMPLE = "my_package.my_module:name"
 
 
-def check_import_path(key: str, path: str, noun: str, plural: str) -> None:
-    """Refuse import paths outside the user's code, or that other processes cannot import.
+def check_import_path(key: str, path: str) -> None:
+    """Refuse an import path that cannot name anything of the user's.
 
     Args:
         key: The key of the experiment that has the path as its value.
-        path: The import path.
-        noun: The kind of object it should name, such as ``factory``.
-        plural: What such objects provide, such as ``models``.
+        path: ``package.module:name``.
 
     Raises:
-        ValueError: It names the running script, or a module of Python itself.
+        UserError: It is malformed, names the running script, or a module of Python itself.
     """
-    module = path.partition(":")[0]
+    module, colon, name = path.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise UserError(f"{key} = {path!r} is no import path; write it as in {EXAMPLE}")
     if module == "__main__":
-        raise ValueError(
+        raise UserError(
             f"{key} = {path!r} names the script that is running, which other processes cannot "
-            f"import; put the {noun} into a file of its own"
+            f"import; put {name} into a file of its own"
         )
     if module.partition(".")[0] in sys.stdlib_module_names:
-        raise ValueError(
-            f"{key} = {path!r} is not allowed: {module} is a module of Python itself, which has no "
-            f"{plural}; name one of yours, as in 'my_package.my_module:{noun}'"
+        raise UserError(
+            f"{key} = {path!r} is not allowed: {module} is a module of Python itself; name one of "
+            f"yours, as in {EXAMPLE}"
         )
 
 
-def load_own(key: str, path: str, signature: str) -> Any:
+def load_own(key: str, path: str) -> object:
     """Return the object that an import path names.
 
     Args:
         key: The key of the experiment that has the path as its value.
         path: ``my_package.my_module:name``.
-        signature: The signature that it will be called with, such as ``(vocabulary_size)``.
 
     Raises:
-        UserError: The module is not found, fails, or has no such function.
+        UserError: The module is not found, fails, or has no such object.
     """
     place, _, name = path.partition(":")
     try:
@@ -64,11 +59,11 @@ def load_own(key: str, path: str, signature: str) -> Any:
         ) from None
     except Exception as error:
         raise _import_error(key, path, error) from error
-    found = getattr(module, name, None)
-    if not callable(found):
+    found: object = getattr(module, name, None)
+    if found is None:
         raise UserError(
-            f"the module {_where(module)} has no function {name}, which {key} = {path!r} names; "
-            f"define {name}{signature} there"
+            f"the module {_where(module)} has no {name}, which {key} = {path!r} names; define it "
+            "there"
         )
     return found
 

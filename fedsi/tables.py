@@ -1,7 +1,7 @@
-"""Tables of what a user may add: each name stands for a module that holds the entry.
+"""Tables of what a user may add: each name stands for an entry, or for the module that holds it.
 
-An entry is imported when it is looked up, so that choosing one does not load the others. A table is
-the only list of its names; experiment sections, commands and reports use it.
+A module is imported when its entry is looked up, so that choosing one does not load the others. A
+table is the only list of its names; experiment sections, commands and reports use it.
 """
 
 import difflib
@@ -10,43 +10,71 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from fedsi.blame import kind_of
 from fedsi.errors import UserError
+from fedsi.import_path import EXAMPLE, check_import_path, load_own
 
 Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
 class Table(Generic[Entry]):
-    """Names, and the modules that hold their entries.
+    """Names and their entries.
 
     ``table["name"]`` imports the module of that name and returns its entry.
     """
 
     key: str
     """The option that chooses an entry, such as ``privacy.mechanism`` or ``--engine``."""
-    kind: type[Entry]
-    """The class of every entry."""
+    kind: str
+    """Import path of the class of every entry."""
     attribute: str
     """Name of the entry in its module."""
-    modules: dict[str, str]
-    """The module of each name."""
+    entries: dict[str, str | Entry]
+    """The module of each name, or the entry itself where it loads nothing."""
+    own: str = ""
+    """The kind of object of the user's own that an import path may name in place of an entry, such
+    as "a Task of yours"; empty where import paths are not allowed."""
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.modules)
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.modules
+        return name in self.entries
 
     def __getitem__(self, name: str) -> Entry:
-        entry: Any = getattr(
-            importlib.import_module(self.modules[self.known(name)]), self.attribute
-        )
-        if not isinstance(entry, self.kind):
-            raise TypeError(f"{self.modules[name]}.{self.attribute} is no {self.kind.__name__}")
+        """Return the entry of a name, or the user's own object that an import path names.
+
+        Raises:
+            UserError: The table has no such name, or the user's object is not found or of another
+                kind.
+        """
+        kind: type[Entry] = load(self.kind)
+        entry: Any
+        if self.is_own(name):
+            entry = load_own(self.key, name)
+            if not isinstance(entry, kind):
+                raise UserError(
+                    f"{name} is {kind_of(entry)}, and {self.key} takes a {kind.__name__} of "
+                    f"{kind.__module__}; name one"
+                )
+            return entry
+        entry = self.entries[self.known(name)]
+        if isinstance(entry, str):
+            entry = getattr(importlib.import_module(entry), self.attribute)
+        if not isinstance(entry, kind):
+            raise TypeError(f"the entry {name} of {self.key} is no {kind.__name__}")
         return entry
 
+    def is_own(self, name: str) -> bool:
+        """Whether a name is the import path of an object of the user's own."""
+        return bool(self.own) and ":" in name
+
     def known(self, name: str, besides: Sequence[str] = ()) -> str:
-        """Return a name if the table has it.
+        """Return a name if the table has it, or an import path where those are allowed.
 
         Args:
             name: The name given by the user.
@@ -55,20 +83,38 @@ class Table(Generic[Entry]):
         Raises:
             UserError: The table has no such name; gives the nearest name and all names.
         """
-        return known_name(self.key, [*besides, *self.modules], name)
+        if self.is_own(name):
+            check_import_path(self.key, name)
+            return name
+        own = f", or the import path of {self.own}, as in {EXAMPLE}" if self.own else ""
+        return known_name(self.key, [*besides, *self.entries], name, own)
 
 
-def known_name(key: str, names: Sequence[str], name: str) -> str:
+def known_name(key: str, names: Sequence[str], name: str, more: str = "") -> str:
     """Return a name if it is one of those known.
 
+    Args:
+        key: The key or option that has the name as its value.
+        names: All names.
+        name: The name given by the user.
+        more: What else is allowed, as the end of the sentence.
+
     Raises:
-        UserError: It is not; the nearest name and all names.
+        UserError: It is not; the nearest name if any is near, and all names.
     """
     if name in names:
         return name
     near = difflib.get_close_matches(name.lower(), names, n=1)
     meant = f" did you mean {near[0]}?" if near else ""
-    raise UserError(f"{key} = {name!r} is not allowed:{meant} expected one of {', '.join(names)}")
+    raise UserError(
+        f"{key} = {name!r} is not allowed:{meant} expected one of {', '.join(names)}{more}"
+    )
+
+
+def load(path: str) -> Any:
+    """Return the object of fedsi's own that an import path ``module:name`` names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def without_effect(key: str, choice: str, chosen: str, owners: Sequence[str]) -> str:

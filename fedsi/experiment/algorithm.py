@@ -2,30 +2,17 @@
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import model_validator
 
-from fedsi.errors import UserError
 from fedsi.experiment.effects import refuse_without_effect
-from fedsi.experiment.field_types import Name, PositiveNumber, Settings
+from fedsi.experiment.field_types import EntryOf, Name, PositiveNumber, Settings
 from fedsi.learning.algorithms.table import ALGORITHMS
-
-
-def _known(name: str) -> str:
-    """Refuse a name that no algorithm has."""
-    try:
-        return ALGORITHMS.known(name)
-    except UserError as error:
-        raise ValueError(str(error)) from None
 
 
 class AlgorithmSettings(Settings):
     """What clients and the server do with the model."""
 
-    name: Annotated[
-        Name,
-        AfterValidator(_known),
-        Field(json_schema_extra=lambda schema: schema.update(enum=[*ALGORITHMS])),
-    ] = "fed_avg"
+    name: Annotated[Name, EntryOf(ALGORITHMS)] = "fed_avg"
     """The algorithm."""
     mu: PositiveNumber = 0.01
     """How strongly a client is pulled to the global model in every step (fed_prox)."""

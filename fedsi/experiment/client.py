@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, FiniteFloat, Strict, model_validator
+from pydantic import Field, FiniteFloat, Strict, model_validator
 
-from fedsi.errors import UserError
 from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import (
     Count,
+    EntryOf,
     Fraction,
     Name,
     NonNegativeNumber,
@@ -20,25 +20,12 @@ from fedsi.experiment.field_types import (
 from fedsi.experiment.scheduled import ScheduleName, check_schedule
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.schedule import Schedule
-from fedsi.tables import known_name
-
-
-def _known(optimizer: str) -> str:
-    """Refuse a name that no optimizer has."""
-    try:
-        return known_name("client.optimizer", list(OPTIMIZERS), optimizer)
-    except UserError as error:
-        raise ValueError(str(error)) from None
 
 
 class ClientSettings(Settings):
     """Local training on one client's examples."""
 
-    optimizer: Annotated[
-        Name,
-        AfterValidator(_known),
-        Field(json_schema_extra=lambda schema: schema.update(enum=[*OPTIMIZERS])),
-    ] = "sgd"
+    optimizer: Annotated[Name, EntryOf(OPTIMIZERS)] = "sgd"
     """What makes a step of a gradient: plain SGD, or AdamW, whose moments begin anew with each
     client in each round."""
     learning_rate: PositiveNumber = 1.0
@@ -94,7 +81,7 @@ class ClientSettings(Settings):
 
     @model_validator(mode="after")
     def _the_optimizer_takes_them(self) -> Self:
-        others = {key for entry in OPTIMIZERS.values() for key in entry.keys}
+        others = {key for name in OPTIMIZERS for key in OPTIMIZERS[name].keys}
         used = type(self).model_fields.keys() - others | OPTIMIZERS[self.optimizer].keys
         refuse_without_effect(self, "client", used, "optimizer")
         return self

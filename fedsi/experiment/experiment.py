@@ -27,7 +27,6 @@ from fedsi.experiment.scheduled import check_rounds
 from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
 from fedsi.files import read_text
-from fedsi.import_path import is_import_path
 from fedsi.learning.algorithms.table import ALGORITHMS, algorithm, check_privacy
 from fedsi.limits import largest_contribution
 from fedsi.models.table import ARCHITECTURES, architecture
@@ -37,8 +36,6 @@ LARGEST_FILE = 1 << 20
 """Bytes of an experiment's file."""
 WAITING = ("server.round_timeout",)
 """Keys that a run may change when it goes on: they say how long to wait, and not for what."""
-OWN_CODE = ("model.architecture",)
-"""Keys that may name code of the user's by its import path."""
 
 
 class Experiment(Settings):
@@ -95,7 +92,7 @@ class Experiment(Settings):
         allowed = architecture(self.model.architecture).precisions
         private = self.client.example_noise_multiplier is not None
         if self.client.precision != "float32" and (private or self.client.precision not in allowed):
-            by_hand = [name for name, entry in ARCHITECTURES.items() if entry.by_hand]
+            by_hand = [name for name in ARCHITECTURES if architecture(name).by_hand]
             raise ValueError(
                 f"client.precision={self.client.precision} works with the gradients by hand of "
                 f"{', '.join(by_hand[:-1])} and {by_hand[-1]}; set client.precision=float32"
@@ -174,9 +171,13 @@ class Experiment(Settings):
     @property
     def import_paths(self) -> dict[str, str]:
         """Import paths of the user's own code, by the keys that name them."""
-        flat = self.flat()
-        named = {key: str(flat[key]) for key in OWN_CODE}
-        return {key: path for key, path in named.items() if is_import_path(path)}
+        sections = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {
+            f"{name}.{key}": path
+            for name, section in sections
+            if isinstance(section, Settings)
+            for key, path in section.import_paths.items()
+        }
 
     @classmethod
     def from_toml(cls, text: str, source: str = "the experiment") -> Self:

@@ -1,6 +1,7 @@
 """What all sections of an experiment are made of: immutable settings and constrained values."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -9,9 +10,16 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PositiveInt,
     Strict,
 )
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
+
+from fedsi.errors import UserError
+from fedsi.import_path import EXAMPLE
+from fedsi.tables import Table
 
 
 def _check_name(name: str) -> str:
@@ -39,7 +47,46 @@ OptionalNonNegative = Annotated[NonNegativeNumber | None, _NoneAsWord]
 OptionalName = Annotated[Name | None, _NoneAsWord]
 
 
+@dataclass(frozen=True)
+class EntryOf:
+    """Marks a key whose value is a name of a table: ``Annotated[Name, EntryOf(TABLE)]``.
+
+    The names are looked up when a value is checked or the keys are listed.
+    """
+
+    table: Table[Any]
+    besides: tuple[str, ...] = ()
+    """Names that mean something without being in the table."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_after_validator_function(self._known, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        own = [EXAMPLE] if self.table.own else []
+        return {**handler(schema), "enum": [*self.besides, *self.table, *own]}
+
+    def _known(self, name: str) -> str:
+        try:
+            return self.table.known(name, self.besides)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+
 class Settings(BaseModel):
     """A section of an experiment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @property
+    def import_paths(self) -> dict[str, str]:
+        """Import paths of the user's own code, by the keys that name it."""
+        return {
+            key: getattr(self, key)
+            for key, field in type(self).model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, EntryOf) and mark.table.is_own(getattr(self, key))
+        }

@@ -1,38 +1,21 @@
 """The keys ``model.*``: the on-device language model."""
 
-import difflib
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from fedsi.experiment.effects import refuse_without_effect
-from fedsi.experiment.field_types import Count, Flag, Name, Settings
-from fedsi.import_path import check_import_path, is_import_path
+from fedsi.experiment.field_types import Count, EntryOf, Flag, Name, Settings
+from fedsi.models.positions.table import ENCODINGS
 from fedsi.models.table import ARCHITECTURES, architecture
-
-
-def _check_architecture(name: str) -> str:
-    """Refuse what is neither a built-in architecture nor an import path."""
-    if is_import_path(name):
-        check_import_path("model.architecture", name, "factory", "models")
-    elif name not in ARCHITECTURES:
-        *most, last = (repr(known) for known in ARCHITECTURES)
-        near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"model.architecture = {name!r} is not allowed: {meant}it should be "
-            f"{', '.join(most)} or {last}, or the import path of a function of yours that "
-            "builds a model, as in 'my_package.my_module:factory'"
-        )
-    return name
 
 
 class ModelSettings(Settings):
     """The on-device language model."""
 
-    architecture: Annotated[Name, AfterValidator(_check_architecture)] = "si_cifg"
-    """The recurrent cell, a Transformer, or the import path of a factory of your own,
-    ``my_module:factory``."""
+    architecture: Annotated[Name, EntryOf(ARCHITECTURES)] = "si_cifg"
+    """The recurrent cell, a Transformer, or a model of your own: the import path of a function or
+    class that builds it."""
     embedding_size: Count = 64
     """Size of a word's vector; in a Transformer that of every layer."""
     hidden_size: Count = 128
@@ -55,9 +38,7 @@ class ModelSettings(Settings):
     """Size of the inner layer of a block's feed-forward part."""
     activation: Literal["relu", "gelu"] = "relu"
     """Of the feed-forward part."""
-    positions: Literal[
-        "none", "learned", "sinusoidal", "rotary", "alibi", "t5", "kerple", "fire"
-    ] = "none"
+    positions: Annotated[Name, EntryOf(ENCODINGS)] = "none"
     """How a Transformer is told the order of the words, besides the causal mask."""
     max_length: Count = 20
     """Rows of the learned positions; where FIRE's threshold starts."""

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, FiniteFloat, Strict, model_validator
+from pydantic import Field, FiniteFloat, Strict, model_validator
 
-from fedsi.errors import UserError
 from fedsi.experiment.field_types import (
+    EntryOf,
     Flag,
     Fraction,
     Name,
@@ -23,22 +23,10 @@ OWN_KEYS = ("bands", "buffers", "restart_every")
 """Keys that only some mechanisms have; which ones, they say themselves."""
 
 
-def _known(mechanism: str) -> str:
-    """Refuse a name that no mechanism has."""
-    try:
-        return MECHANISMS.known(mechanism, besides=["none"])
-    except UserError as error:
-        raise ValueError(str(error)) from None
-
-
 class PrivacySettings(Settings):
     """Differential privacy of a client: its update is clipped, noise is added to the sum."""
 
-    mechanism: Annotated[
-        Name,
-        AfterValidator(_known),
-        Field(json_schema_extra=lambda schema: schema.update(enum=["none", *MECHANISMS])),
-    ] = "none"
+    mechanism: Annotated[Name, EntryOf(MECHANISMS, besides=("none",))] = "none"
     """How noise is added: not at all, anew each round, or correlated over rounds."""
     clipping: Literal["flat", "per_layer", "adaptive"] = "flat"
     """The whole update to ``clip_norm``; each of L parameters to ``clip_norm / sqrt(L)``; or the

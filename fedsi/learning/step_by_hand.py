@@ -17,7 +17,8 @@ from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.pulled import add_pull, add_vector
 from fedsi.learning.step_scale import is_clipped, step_scale
 from fedsi.models.model import Model
-from fedsi.models.table import architecture, load
+from fedsi.models.table import architecture
+from fedsi.tables import load
 from fedsi.tasks.task import Batch
 
 

@@ -2,9 +2,10 @@
 
 from fedsi.experiment import Experiment
 from fedsi.models.model import Model
-from fedsi.models.table import architecture, load
+from fedsi.models.table import architecture
 from fedsi.models.trial import try_out
 from fedsi.models.user_model import load_user_model
+from fedsi.tables import load
 
 
 def build_model(experiment: Experiment, vocabulary_size: int) -> Model:

@@ -3,10 +3,11 @@
 Modules are named, not imported, so that an experiment can be validated without loading PyTorch.
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fedsi.tables import Table
 
 if TYPE_CHECKING:
     from fedsi.experiment.model import ModelSettings
@@ -50,12 +51,6 @@ class Architecture:
     def precisions(self) -> tuple[str, ...]:
         """Values of ``client.precision`` that it supports."""
         return ("float32", "bfloat16") if self.by_hand else ("float32",)
-
-
-def load(path: str) -> Any:
-    """Return the object that an import path ``module:name`` names."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def check_recurrent(settings: "ModelSettings") -> None:
@@ -135,22 +130,30 @@ def _transformer(label: str, colour: str) -> Architecture:
     )
 
 
-ARCHITECTURES = {
-    "cifg": _recurrent("CIFG", "#c8500a", by_hand=True),
-    "si_cifg": _recurrent("SI-CIFG", "#0a7f6e", by_hand=True, more=frozenset({"scale_invariance"})),
-    "lstm": _recurrent("LSTM", "#7a4fb0"),
-    "gru": _recurrent("GRU", "#b03a5b"),
-    "transformer": _transformer("Transformer", "#b8860b"),
-    "si_transformer": _transformer("SI-Transformer", "#1f5fa8"),
-}
+ARCHITECTURES: Table[Architecture] = Table(
+    "model.architecture",
+    "fedsi.models.table:Architecture",
+    "ARCHITECTURE",
+    {
+        "cifg": _recurrent("CIFG", "#c8500a", by_hand=True),
+        "si_cifg": _recurrent(
+            "SI-CIFG", "#0a7f6e", by_hand=True, more=frozenset({"scale_invariance"})
+        ),
+        "lstm": _recurrent("LSTM", "#7a4fb0"),
+        "gru": _recurrent("GRU", "#b03a5b"),
+        "transformer": _transformer("Transformer", "#b8860b"),
+        "si_transformer": _transformer("SI-Transformer", "#1f5fa8"),
+    },
+    own="a function or class of yours that builds a model",
+)
 
 
 def architecture(name: str) -> Architecture:
     """Return the entry of a name. A user's own model is named by its import path.
 
     Raises:
-        KeyError: There is no such architecture.
+        UserError: There is no such architecture.
     """
-    if ":" in name:
+    if ARCHITECTURES.is_own(name):
         return Architecture(build=name, keys=frozenset(), label=name, colour="#333333")
     return ARCHITECTURES[name]

@@ -1,6 +1,6 @@
 """Custom models: a user's module, with its parameters as one flat vector.
 
-An experiment names a factory by its import path, ``my_package.my_module:factory``. Called with the
+An experiment names a factory by its import path, ``my_package.my_module:name``. Called with the
 size of the vocabulary, the factory returns a module that takes token ids, int64 ``[batch, time]``,
 and returns logits, ``[batch, time, vocabulary]``. Every process imports the factory itself: only
 its name is sent.
@@ -26,12 +26,13 @@ from fedsi.experiment import ModelSettings
 from fedsi.import_path import check_home, load_own
 from fedsi.models.model import Memory, Model
 from fedsi.models.parameters import Layout, Parameters
+from fedsi.models.table import ARCHITECTURES
 from fedsi.seeds import Purpose, generator
 from fedsi.threads import torch_threads
 
 Factory = Callable[[int], object]
 
-KEY = "model.architecture"
+KEY = ARCHITECTURES.key
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def load_user_model(settings: ModelSettings, vocabulary_size: int, seed: int) ->
     """Import a factory and build its module.
 
     Args:
-        settings: Model settings; the architecture is ``my_package.my_module:factory``.
+        settings: Model settings; the architecture is ``my_package.my_module:name``.
         vocabulary_size: Number of token ids, special tokens included.
         seed: The experiment's seed, which determines buffers and frozen parameters.
 
@@ -134,12 +135,17 @@ def load_factory(path: str) -> Factory:
     Raises:
         UserError: The module is not found, fails, or has no such function.
     """
-    factory = load_own(KEY, path, "(vocabulary_size)")
+    factory = load_own(KEY, path)
+    if not callable(factory):
+        raise UserError(
+            f"{path} is {kind_of(factory)}, and {KEY} names a function or class that is called "
+            "with the size of the vocabulary; name one"
+        )
     if not isinstance(factory, type):
         check_home(KEY, path, factory)
     elif not issubclass(factory, nn.Module):
         raise UserError(f"{path} is a class, but not one of torch.nn.Module; name such a class")
-    return factory  # type: ignore[no-any-return]
+    return factory
 
 
 def _torch_seed(rng: np.random.Generator) -> int:

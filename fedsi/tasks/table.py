@@ -1,17 +1,18 @@
-"""The table of tasks, the only list of their names."""
+"""The table of tasks: modules that end with their ``TASK``."""
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fedsi.tables import Table
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
     from fedsi.tasks.task import Task
 
-TASKS = {"next_word": "fedsi.tasks.next_word"}
-"""The module of each task, imported when the task is used; it ends with its ``TASK``."""
+TASKS: "Table[Task]" = Table(
+    "task.name", "fedsi.tasks.task:Task", "TASK", {"next_word": "fedsi.tasks.next_word"}
+)
 
 
 def task_of(experiment: "Experiment") -> "Task":
     """Return the task of an experiment."""
-    task: Task = importlib.import_module(TASKS[experiment.task.name]).TASK
-    return task
+    return TASKS[experiment.task.name]

@@ -34,7 +34,8 @@ from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.model import Model
-from fedsi.models.table import architecture, load
+from fedsi.models.table import architecture
+from fedsi.tables import load
 from fedsi.tasks import next_word
 from fedsi.tasks.task import Batch
 from server.cohorts.sampling import draw_cohort

@@ -37,6 +37,11 @@ class Engine:
     run: "Callable[[RunConfiguration, Path, Sequence[Observer]], Trained]"
 
 
-ENGINES = Table("engine", Engine, "ENGINE", {"in_process": "simulations.engines.in_process"})
+ENGINES: Table[Engine] = Table(
+    "engine",
+    "simulations.engines.table:Engine",
+    "ENGINE",
+    {"in_process": "simulations.engines.in_process"},
+)
 USUAL = "in_process"
 """The engine that is taken where none is named."""

@@ -1,10 +1,9 @@
 """Experiments that come with fedsi, one TOML file each."""
 
-import difflib
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from fedsi.errors import UserError
+from fedsi.tables import known_name
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -46,10 +45,6 @@ def load_preset(name: str) -> "Experiment":
     """
     from fedsi.experiment import Experiment  # noqa: PLC0415 - listing the names need not wait
 
-    names = preset_names()
-    if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise UserError(f"there is no preset {name!r}; presets are {', '.join(names)}{hint}")
+    known_name("preset", preset_names(), name)
     text = resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
     return Experiment.from_toml(text, source=f"the preset {name}")

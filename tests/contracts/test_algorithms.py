@@ -64,7 +64,7 @@ def algorithm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         _pull, _finish, _combine, sent=("drift",), returned=("drift", "size")
     )
     monkeypatch.setitem(sys.modules, "planted_algorithm", module)
-    monkeypatch.setitem(ALGORITHMS.modules, PLANTED, "planted_algorithm")
+    monkeypatch.setitem(ALGORITHMS.entries, PLANTED, "planted_algorithm")
     return str(request.param)
 
 

@@ -16,7 +16,8 @@ from fedsi.kernels.cpu.output import Update
 from fedsi.learning.predictions import predictions
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.model import Model
-from fedsi.models.table import ARCHITECTURES, architecture, load
+from fedsi.models.table import ARCHITECTURES, architecture
+from fedsi.tables import load
 from fedsi.tasks import next_word
 from tests.built_in import build
 
@@ -120,7 +121,7 @@ def test_a_client_axis_is_as_many_clients(name: str) -> None:
         torch.testing.assert_close(together[client], alone, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [n for n, entry in ARCHITECTURES.items() if entry.by_hand])
+@pytest.mark.parametrize("name", [n for n in ARCHITECTURES if ARCHITECTURES[n].by_hand])
 def test_the_gradient_by_hand_is_that_of_autograd(name: str) -> None:
     model = entry(name)
     flat, ids = draw(model)

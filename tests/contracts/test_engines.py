@@ -41,7 +41,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         (code,) = fenced("docs/add-an-engine.md", "python")
         (tmp_path / f"planted_{name}.py").write_text(code)
         monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setitem(ENGINES.modules, name, f"planted_{name}")
+        monkeypatch.setitem(ENGINES.entries, name, f"planted_{name}")
     return name
 
 

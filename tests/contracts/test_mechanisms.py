@@ -179,7 +179,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = line[1]
     (tmp_path / f"planted_{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(MECHANISMS.modules, name, f"planted_{name}")
+    monkeypatch.setitem(MECHANISMS.entries, name, f"planted_{name}")
     return name
 
 

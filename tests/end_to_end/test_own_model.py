@@ -66,10 +66,10 @@ def test_it_learns_and_two_workers_resume_it_with_the_same_bits(
             "return logits [batch, time, vocabulary], here [2, 12, 204]",
         ),
         ("tests.own_models:without_parameters", "there is nothing to train"),
-        ("tests.own_models:missing", "has no function missing"),
+        ("tests.own_models:missing", "has no missing"),
         ("surely_missing:gru", "there is no module surely_missing"),
-        ("__main__:gru", "put the factory into a file of its own"),
-        ("my_model.py:gru.x", "'my_package.my_module:factory'"),
+        ("__main__:gru", "put gru into a file of its own"),
+        ("my_model.py:gru.x", "my_package.my_module:name"),
     ],
 )
 def test_bad_models_are_one_sentence(

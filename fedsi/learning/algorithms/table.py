@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from fedsi.learning.algorithms.algorithm import Algorithm
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
+    from fedsi.learning.algorithms.algorithm import Algorithm
 
-ALGORITHMS = Table(
+ALGORITHMS: "Table[Algorithm]" = Table(
     "algorithm.name",
-    Algorithm,
+    "fedsi.learning.algorithms.algorithm:Algorithm",
     "ALGORITHM",
     {
         "fed_avg": "fedsi.learning.algorithms.fed_avg",
@@ -19,17 +19,17 @@ ALGORITHMS = Table(
 )
 
 
-def algorithm(name: str) -> Algorithm:
+def algorithm(name: str) -> "Algorithm":
     """Return the entry of a name."""
     return ALGORITHMS[name]
 
 
-def algorithm_of(experiment: "Experiment") -> Algorithm:
+def algorithm_of(experiment: "Experiment") -> "Algorithm":
     """Return the algorithm of an experiment."""
     return algorithm(experiment.algorithm.name)
 
 
-def check_privacy(experiment: "Experiment", entry: Algorithm) -> None:
+def check_privacy(experiment: "Experiment", entry: "Algorithm") -> None:
     """Refuse noise on the updates of an algorithm that returns other vectors without noise.
 
     Raises:

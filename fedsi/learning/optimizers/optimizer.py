@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fedsi.experiment import ClientSettings
 from fedsi.learning.optimizers.table import OPTIMIZERS
-from fedsi.models.table import load
+from fedsi.tables import load
 
 
 class Optimizer(Protocol):

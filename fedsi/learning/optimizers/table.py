@@ -5,6 +5,8 @@ Modules are named, not imported, so that an experiment can be validated without 
 
 from dataclasses import dataclass
 
+from fedsi.tables import Table
+
 
 @dataclass(frozen=True)
 class ClientOptimizer:
@@ -20,17 +22,22 @@ class ClientOptimizer:
     """Whether a step is linear in the gradient, which may then be applied piece by piece."""
 
 
-OPTIMIZERS = {
-    "sgd": ClientOptimizer(
-        build="fedsi.learning.optimizers.sgd:Sgd",
-        keys=frozenset({"relative_clip"}),
-        vectors=0,
-        is_linear=True,
-    ),
-    "adamw": ClientOptimizer(
-        build="fedsi.learning.optimizers.adamw:AdamW",
-        keys=frozenset({"momentum", "second_moment_decay", "adaptivity"}),
-        vectors=2,
-        is_linear=False,
-    ),
-}
+OPTIMIZERS: Table[ClientOptimizer] = Table(
+    "client.optimizer",
+    "fedsi.learning.optimizers.table:ClientOptimizer",
+    "OPTIMIZER",
+    {
+        "sgd": ClientOptimizer(
+            build="fedsi.learning.optimizers.sgd:Sgd",
+            keys=frozenset({"relative_clip"}),
+            vectors=0,
+            is_linear=True,
+        ),
+        "adamw": ClientOptimizer(
+            build="fedsi.learning.optimizers.adamw:AdamW",
+            keys=frozenset({"momentum", "second_moment_decay", "adaptivity"}),
+            vectors=2,
+            is_linear=False,
+        ),
+    },
+)

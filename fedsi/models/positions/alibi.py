@@ -20,4 +20,4 @@ def bias(_parameters: Parameters, queries: Tensor, keys: Tensor, heads: int) -> 
     return -slopes[:, None, None] * distances(queries, keys)
 
 
-ALIBI = Encoding(bias=bias)
+ENCODING = Encoding(bias=bias)

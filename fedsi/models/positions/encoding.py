@@ -60,3 +60,7 @@ def frequencies(size: int, device: torch.device) -> Tensor:
     """Return ``10000^(-2 k / size)`` for each pair k of ``size`` entries, float64."""
     exponents = torch.arange(0, size, 2, dtype=torch.float64, device=device) / size
     return torch.pow(torch.tensor(10_000.0, dtype=torch.float64, device=device), -exponents)
+
+
+ENCODING = Encoding()
+"""``none``: word order by the causal mask alone (Kazemnejad et al., arXiv 2305.19466)."""

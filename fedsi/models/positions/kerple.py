@@ -45,4 +45,4 @@ def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> 
     return -strength * (rate * distances(queries, keys)).log1p()
 
 
-KERPLE = Encoding(shapes=_shapes, draw=_draw, bias=bias)
+ENCODING = Encoding(shapes=_shapes, draw=_draw, bias=bias)

@@ -45,4 +45,4 @@ def check_length(settings: ModelSettings, length: int) -> None:
         )
 
 
-LEARNED = Encoding(shapes=_shapes, draw=_draw, embed=embed)
+ENCODING = Encoding(shapes=_shapes, draw=_draw, embed=embed)

@@ -20,4 +20,4 @@ def embed(_parameters: Parameters, vectors: Tensor, positions: Tensor) -> Tensor
     return vectors + waves.to(vectors.dtype)
 
 
-SINUSOIDAL = Encoding(embed=embed)
+ENCODING = Encoding(embed=embed)

@@ -43,4 +43,4 @@ def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> 
     return chosen.movedim(-1, -3)
 
 
-T5 = Encoding(shapes=_shapes, bias=bias)
+ENCODING = Encoding(shapes=_shapes, bias=bias)

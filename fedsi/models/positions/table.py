@@ -1,24 +1,24 @@
-"""The table of position encodings, by the values of ``model.positions``."""
+"""The table of position encodings: modules that end with their ``ENCODING``."""
 
-from fedsi.models.positions.alibi import ALIBI
-from fedsi.models.positions.encoding import Encoding
-from fedsi.models.positions.fire import FIRE
-from fedsi.models.positions.kerple import KERPLE
-from fedsi.models.positions.learned import LEARNED
-from fedsi.models.positions.rotary import ROTARY
-from fedsi.models.positions.sinusoidal import SINUSOIDAL
-from fedsi.models.positions.t5 import T5
+from typing import TYPE_CHECKING
 
-ENCODINGS = {
-    "none": Encoding(),
-    "learned": LEARNED,
-    "sinusoidal": SINUSOIDAL,
-    "rotary": ROTARY,
-    "alibi": ALIBI,
-    "t5": T5,
-    "kerple": KERPLE,
-    "fire": FIRE,
-}
-"""``none`` leaves the causal mask as the only source of word order (Kazemnejad et al., arXiv
-2305.19466).
-"""
+from fedsi.tables import Table
+
+if TYPE_CHECKING:
+    from fedsi.models.positions.encoding import Encoding
+
+ENCODINGS: "Table[Encoding]" = Table(
+    "model.positions",
+    "fedsi.models.positions.encoding:Encoding",
+    "ENCODING",
+    {
+        "none": "fedsi.models.positions.encoding",
+        "learned": "fedsi.models.positions.learned",
+        "sinusoidal": "fedsi.models.positions.sinusoidal",
+        "rotary": "fedsi.models.positions.rotary",
+        "alibi": "fedsi.models.positions.alibi",
+        "t5": "fedsi.models.positions.t5",
+        "kerple": "fedsi.models.positions.kerple",
+        "fire": "fedsi.models.positions.fire",
+    },
+)

@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING
 
 from fedsi.errors import UserError
-from fedsi.privacy.mechanisms.kind import Accounting, Kind
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
     from fedsi.plan import Plan
+    from fedsi.privacy.mechanisms.kind import Accounting, Kind
     from fedsi.privacy.mechanisms.mechanism import Mechanism
 
-MECHANISMS = Table(
+MECHANISMS: "Table[Kind]" = Table(
     "privacy.mechanism",
-    Kind,
+    "fedsi.privacy.mechanisms.kind:Kind",
     "KIND",
     {
         "gaussian": "fedsi.privacy.mechanisms.gaussian",
@@ -32,7 +32,7 @@ def build(plan: "Plan") -> "Mechanism":
     return MECHANISMS[plan.mechanism].build(plan)
 
 
-def accounting_of(mechanism: str, sampling: str) -> Accounting:
+def accounting_of(mechanism: str, sampling: str) -> "Accounting":
     """Return how a mechanism and a sampling are accounted for together.
 
     Raises:

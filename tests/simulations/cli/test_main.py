@@ -77,12 +77,12 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
         "no value": (["--set", "server.rounds"], "--set takes KEY=VALUE"),
         "unknown preset": (
             ["--preset", "smoky"],
-            "no preset 'smoky'; presets are ",
+            "preset = 'smoky' is not allowed: did you mean smoke? expected one of ",
         ),
         "file and preset": (["a.toml", "--preset", "smoke"], "not both"),
         "architecture": (
             ["--set", "model.architecture=elman"],
-            "'transformer' or 'si_transformer'",
+            "is not allowed: expected one of cifg, si_cifg, ",
         ),
         "optimizer": (["--set", "server.optimizer=lion"], "server.optimizer = 'lion'"),
         "negative size": (["--set", "model.hidden_size=-1"], "model.hidden_size = -1"),
