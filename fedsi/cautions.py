@@ -53,11 +53,13 @@ def _heldout(experiment: Experiment, description: Description) -> str | None:
     share = held / max(1, held + trained)
     if not held or data.heldout_fraction / FAR < share < data.heldout_fraction * FAR:
         return None
+    # One client is the least that can be held out, in whatever groups.
+    by = "clients" if held == 1 and data.heldout_by == "groups" else data.heldout_by
     why = {
         "groups": "groups are held out whole, which data.heldout_by=clients changes",
         "clients": "a client is held out or not",
         "sentences": "they are drawn one by one",
-    }[data.heldout_by]
+    }[by]
     return (
         f"{100 * share:.1f} % of the {what} ({held:,} of {held + trained:,}) are held out, not "
         f"{100 * data.heldout_fraction:.3g} % as data.heldout_fraction says: {why}"

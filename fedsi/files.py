@@ -12,6 +12,12 @@ from fedsi.errors import UserError
 
 LARGEST_TEXT = 1 << 30
 """Largest size in bytes of a word list, a tokenizer or a trace."""
+LOOKED_AT = 4
+"""Bytes of a text's beginning that ``encoding_of`` needs."""
+_WITHOUT_MARK: dict[tuple[bool, ...], str] = {
+    (False, True, False, True): "utf-16-le",
+    (True, False, True, False): "utf-16-be",
+}
 EVERYBODY, OWNER = 0o644, 0o600
 """Permissions of files that everybody may read, and of files that only their owner may read."""
 
@@ -80,17 +86,26 @@ def read_text(path: Path, most_bytes: int = LARGEST_TEXT) -> str:
     if facts.st_size > most_bytes:
         raise OSError(errno.EFBIG, f"it has more than {most_bytes:,} bytes", str(path))
     with path.open("rb") as file:
-        encoding = encoding_of(file.read(2))
+        encoding = encoding_of(file.read(LOOKED_AT))
     return path.read_text(encoding=encoding)
 
 
 def encoding_of(first_bytes: bytes) -> str:
-    """Return the encoding of a text: UTF-16 if its byte order mark says so, otherwise UTF-8.
+    """Return the encoding of a text: UTF-32 or UTF-16 by its first bytes, otherwise UTF-8.
 
-    Both encodings strip the byte order mark. Windows programs write one in UTF-8 too.
+    Each encoding strips the byte order mark, which Windows programs write in UTF-8 too. Without
+    one, UTF-16 is told by the zero byte beside a text's first character, if that is ASCII.
+
+    Args:
+        first_bytes: The first ``LOOKED_AT`` bytes, or more.
     """
-    wide = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    return "utf-16" if first_bytes[:2] in wide else "utf-8-sig"
+    first = first_bytes[:LOOKED_AT]
+    if first in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "utf-32"
+    if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    zeros = tuple(byte == 0 for byte in first)
+    return _WITHOUT_MARK.get(zeros, "utf-8-sig")
 
 
 def sha256_of_file(path: Path) -> str:

@@ -49,6 +49,8 @@ class Entries:
     """Number of rows read."""
     left_out: Counter[str] = field(default_factory=Counter)
     """Unused rows among them, by reason."""
+    labelled: int = 0
+    """Rows with a label of their own."""
     unused: set[str] = field(default_factory=set)
     """Clients of which no row is used."""
     sample: Sample = field(default_factory=Sample)
@@ -108,6 +110,7 @@ def read_rows(
             ]
             entries.left_out.update(NO_WORDS if _has_text(row) else NO_TEXT for row in left_out)
             entries.unused.update(row.client for row in left_out)
+        entries.labelled += sum(bool(row.label) for _, row, _ in kept)
         spool.append(
             [i for i, _, _ in kept],
             [entries.number(row, _group(row, data), heldout) for _, row, heldout in kept],
@@ -117,11 +120,18 @@ def read_rows(
     entries.rows += corpus.left_out.counts.total()
     entries.left_out += corpus.left_out.counts
     entries.unused.difference_update(entries.names)
+    if not entries.rows:
+        raise UserError(f"the corpus {corpus.name} is empty: there is no row to read")
     if not entries.names:
         reasons = ", ".join(f"{n} {why}" for why, n in entries.left_out.items()) or "none"
         raise UserError(
             f"the corpus {corpus.name} has no usable client: {entries.rows} row(s) read, all left "
             f"out ({reasons}); choose other columns with data.user_column and data.text_column"
+        )
+    if data.partition == "dirichlet" and data.label_column and not entries.labelled:
+        raise UserError(
+            f"no row of the corpus {corpus.name} has a label in the column {data.label_column!r}; "
+            "name another one with data.label_column, or none to deal by group"
         )
     return entries
 

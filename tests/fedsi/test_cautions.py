@@ -37,6 +37,12 @@ def test_the_usual_settings_need_no_word() -> None:
     assert cautions(Experiment().updated({**PRIVATE, "privacy.population": 10**6}), FEW) == []
 
 
+def test_what_is_advised_would_change_something() -> None:
+    one = replace(POPULATION, training_clients=4, heldout_clients=1)
+    (sentence,) = cautions(Experiment(), one)
+    assert sentence.endswith("a client is held out or not")  # in groups or one by one
+
+
 def test_a_delta_that_makes_the_claim_empty_is_said() -> None:
     (sentence,) = cautions(Experiment().updated(PRIVATE), FEW)
     assert sentence.startswith("delta = 0.0194 is large for 36 clients: publishing one of them")

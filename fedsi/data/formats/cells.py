@@ -59,6 +59,10 @@ def texts_of(value: Any) -> list[str]:
     if not isinstance(value, list | tuple):
         return [id_of(value)]
     items = [_plain(item) for item in value]
+    objects = [item for item in items if isinstance(item, Mapping)]
+    if objects:
+        keys = ", ".join(map(repr, list(objects[0])[:8]))
+        raise CellError(f"a list of objects with {keys}; write a text in the place of each")
     if any(isinstance(item, list | tuple) for item in items):
         return [text for item in items for text in texts_of(item)]
     if items and all(isinstance(item, int | float) for item in items):
@@ -111,8 +115,8 @@ def _what(value: Any) -> str:
     if isinstance(value, Mapping):
         keys = ", ".join(map(repr, list(value)[:8]))
         return (
-            f"an object with {keys or 'nothing in it'}; name what is inside with a dot, such as "
-            "user.id"
+            f"an object with {keys or 'nothing in it'}; name the column, a dot and one of these, "
+            "as in user.id"
         )
     kind = "list" if isinstance(value, list | tuple) else type(value).__name__
     return f"a {kind}, expected text; make it a text column"

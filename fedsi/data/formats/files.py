@@ -10,14 +10,14 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import IO, Any
 
 from fedsi.data.left_out import BAD_TEXT, LeftOut
 from fedsi.errors import UserError
-from fedsi.files import encoding_of
+from fedsi.files import LOOKED_AT, encoding_of
 
 
 @dataclass(frozen=True)
@@ -184,11 +184,11 @@ def open_bytes(part: Part) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def open_text(part: Part) -> Iterator[IO[str]]:
-    """Open a file's text for reading: UTF-8, or UTF-16 with a byte order mark."""
+    """Open a file's text for reading, in any encoding that ``encoding_of`` recognises."""
     errors = "surrogateescape" if part.left_out.skip_bad else "strict"
     with open_bytes(part) as content:
         file: Any = content  # all kinds of it can peek, which their types do not say
-        encoding = encoding_of(file.peek(2))
+        encoding = encoding_of(file.peek(LOOKED_AT))
         with io.TextIOWrapper(content, encoding=encoding, errors=errors, newline="") as text:
             yield text
 
@@ -236,8 +236,9 @@ def faults(part: Part, place: Place) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         skip = ", or leave such lines out with data.bad_rows=skip" if place.skippable else ""
+        where = _first_bad_line(part) if place.skippable else place.text
         raise UserError(
-            f"{part} is not valid {error.encoding.upper()} (at {place.text}: byte "
+            f"{part} is not valid {error.encoding.upper()} (at {where}: byte "
             f"{error.object[error.start]:#04x}); convert the file to UTF-8{skip}"
         ) from None
     except UserError:
@@ -247,6 +248,16 @@ def faults(part: Part, place: Place) -> Iterator[None]:
             reason = os.strerror(error.errno)
             raise UserError(f"cannot read the corpus {part} at {place.text}: {reason}") from None
         raise _damaged(part, place, error) from None
+
+
+def _first_bad_line(part: Part) -> str:
+    """Return the place of the first line that cannot be decoded; decoders read far ahead of it."""
+    lenient, number = replace(part, left_out=LeftOut(skip_bad=True)), 1
+    with suppress(UnicodeError), open_text(lenient) as file:
+        for number, line in enumerate(file, start=1):  # noqa: B007
+            if _NOT_UTF8.search(line):
+                break
+    return f"line {number}"
 
 
 def _damaged(part: Part, place: Place, error: Exception) -> UserError:

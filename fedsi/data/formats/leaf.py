@@ -18,6 +18,8 @@ from fedsi.data.formats.tabular import distinct
 from fedsi.data.formats.text import sentences
 from fedsi.errors import UserError
 
+_FEW = 8
+"""Keys of an object that an error names."""
 _MARKER = re.compile(r"<[A-Z]+>")
 """``<BOS>``, ``<EOS>``, ``<PAD>`` of the Reddit files; the protocol adds its own."""
 
@@ -39,8 +41,9 @@ def read_leaf(part: Part, _columns: Columns) -> Iterator[Row]:
 def _groups(content: Any, part: Part) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("user_data"), dict):
         raise UserError(
-            f"{part} is not a LEAF file: expected a JSON object with users and user_data; name its "
-            "kind with data.format"
+            f"{part} is {_what(content)}, not a LEAF file (users and user_data), an array of "
+            "objects with a user and a text, an object with each user's list of texts, or an "
+            "exported chat; write one of these"
         )
     users = content.get("users", [])
     if len(set(users)) < len(users) or not set(users) >= set(content["user_data"]):
@@ -49,6 +52,14 @@ def _groups(content: Any, part: Part) -> dict[str, Any]:
             "client of user_data; make the file again"
         )
     return dict(zip(users, content.get("hierarchies", []), strict=False))
+
+
+def _what(content: Any) -> str:
+    """Return what a JSON file holds, for a sentence."""
+    if not isinstance(content, dict):
+        return "neither an object nor an array of objects"
+    keys = ", ".join(map(repr, list(content)[:_FEW]))
+    return f"a JSON object with {keys}" if keys else "an empty JSON object"
 
 
 def _examples(data: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -22,9 +22,9 @@ def recognise(path: Path, parts: list[Part]) -> tuple[str, list[Part]]:
     """
     if path.is_dir() and any((path / marker).exists() for marker in hugging_face.MARKERS):
         return "hugging_face", parts
-    by_kind = _by_kind(parts)
-    if len(by_kind) > 1:
-        by_kind = _by_kind([p for p in parts if not _explains(p)]) or by_kind
+    if not parts:
+        raise UserError(f"there is no file of data in {path}; name another corpus")
+    by_kind = _by_kind([p for p in parts if not _explains(p)]) or _by_kind(parts)
     if len(by_kind) == 1:
         kind, found = by_kind.popitem()
         return kind, _different(found)

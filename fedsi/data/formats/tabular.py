@@ -117,6 +117,7 @@ def read_parquet(part: Part, columns: Columns) -> Iterator[Row]:
         file = parquet.ParquetFile(part.path, memory_map=True)
         rows = RowMaker(part, columns)
         needed = rows.present(file.schema_arrow.names, place)
+        _refuse_maps(part, file.schema_arrow, needed)
         yield from _rows_of(file.iter_batches(_BATCH, columns=needed), rows, place)
 
 
@@ -131,11 +132,23 @@ def read_arrow(part: Part, columns: Columns) -> Iterator[Row]:
         reader = ipc.open_file(source) if is_file else ipc.open_stream(source)
         rows = RowMaker(part, columns)
         needed = rows.present(reader.schema.names, place)
+        _refuse_maps(part, reader.schema, needed)
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         yield from _rows_of(_checked(batches, needed), rows, place)
 
 
 _ARROW = b"ARROW1"
+
+
+def _refuse_maps(part: Part, schema: Any, columns: list[str]) -> None:
+    """Refuse columns whose cells are maps, which Arrow would present as lists of pairs."""
+    for name in columns:
+        kind = str(schema.field(name).type)
+        if kind.startswith("map<"):
+            raise UserError(
+                f"{part}, the header: column {name!r} holds a {kind}, expected text; make it a "
+                "text column"
+            )
 
 
 def _checked(batches: Any, needed: list[str]) -> Iterator[Any]:

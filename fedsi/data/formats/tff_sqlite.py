@@ -57,10 +57,12 @@ def read_tff_sqlite(part: Part, columns: Columns) -> Iterator[Row]:
     """Read the examples of all splits."""
     place = Place()
     with faults(part, place), open_sqlite(part.path) as connection:
-        if EXAMPLES not in tables_of(connection):
+        there = tables_of(connection)
+        if EXAMPLES not in there:
             raise UserError(
-                f"{part} has no table {EXAMPLES!r}, which TFF's SQLite files have; name its "
-                "kind with data.format"
+                f"{part} has no table {EXAMPLES!r}, which TFF's SQLite files have (tables there: "
+                f"{', '.join(map(repr, sorted(there))) or 'none'}); export one with a user and a "
+                "text as CSV, or name its kind with data.format"
             )
         candidates = (columns.text,) if columns.text else TEXT_COLUMNS
         wanted = frozenset(name.encode() for name in (*candidates, columns.label) if name)

@@ -260,3 +260,19 @@ def test_those_held_out_from_byte_pairs_are_those_held_out_from_training(
     else:
         assert (surveyed.names, surveyed.heldout) == (read.names, read.heldout)
         assert held_out(surveyed, data) == held_out(read, data)
+
+
+def test_a_label_that_no_row_has_is_refused(tmp_path: Path) -> None:
+    rows = [Row(f"c{k}", f"c{k}", f"word{k} and more", label=str(k % 2)) for k in range(8)]
+    dealt: dict[str, Any] = {
+        "partition": "dirichlet", "label_column": "topic", "partition_clients": 3,
+    }  # fmt: skip
+    assert built(tmp_path / "labelled", rows, **dealt)
+    bare = [row._replace(label="") for row in rows]
+    with pytest.raises(UserError, match=r"no row of the corpus .* has a label in the column 'topi"):
+        built(tmp_path / "bare", bare, **dealt)
+
+
+def test_an_empty_corpus_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is empty: there is no row to read"):
+        built(tmp_path, [])

@@ -281,3 +281,29 @@ def test_text_files_below_a_folder_that_names_a_user_are_that_client_s(tmp_path:
         (tmp_path / name).write_text("hi\n")
     rows = rows_of(tmp_path)
     assert [(row.client, row.group) for row in rows] == [("ann", "ann")] * 2 + [("bob", "bob")]
+
+
+def test_lists_of_objects_are_refused_as_such() -> None:
+    with pytest.raises(CellError, match=r"a list of objects with 'role', 'content'; write a text"):
+        texts_of([{"role": "user", "content": "so it begins"}])
+
+
+def test_maps_are_refused_with_their_type(tmp_path: Path) -> None:
+    maps = pyarrow.array(
+        [[("a", "so it begins")]], pyarrow.map_(pyarrow.string(), pyarrow.string())
+    )
+    table = pyarrow.table({"user": ["ann"], "text": maps})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    pyarrow.feather.write_feather(table, tmp_path / "t.feather")
+    for name in ("t.parquet", "t.feather"):
+        with pytest.raises(
+            UserError, match=r"column .text. holds a map<string, string.*>, expected"
+        ):
+            list(open_corpus(tmp_path / name).rows())
+
+
+def test_the_tables_of_another_database_are_named(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute("CREATE TABLE posts (user TEXT, text TEXT)")
+    with pytest.raises(UserError, match=r"\(tables there: 'posts'\); export one with a user and a"):
+        list(open_corpus(tmp_path / "own.db").rows())

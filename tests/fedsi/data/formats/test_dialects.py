@@ -264,3 +264,37 @@ def test_left_out_counts_what_it_is_told() -> None:
     left_out = LeftOut(skip_bad=True)
     left_out.bad(UserError("a"), "odd", 3)
     assert left_out.counts == {"odd": 3}
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"]
+)
+def test_encodings_of_unicode_are_recognised(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-32-le" else ""
+    content = f'{mark}user,text\nann,so it begins\nbob,"so, it; ends"\n'.encode(encoding)
+    assert rows_of(write(tmp_path / "t.csv", content)) == TWO
+
+
+def test_the_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    lines = [b"user,text", *[b"ann,so it begins"] * 3, "bob,gr\xfcn".encode("latin-1"), b"bob,x"]
+    path = write(tmp_path / "t.csv", b"\n".join(lines))
+    with pytest.raises(UserError, match=r"is not valid UTF-8 \(at line 5: byte 0xfc\)"):
+        rows_of(path)
+    assert counted(path) == (4, {"not valid UTF-8": 1})
+    odd = write(tmp_path / "odd.csv", "user,text\n".encode("utf-16") + b"\x00\xd8a\x00")
+    with pytest.raises(UserError, match=r"is not valid UTF-16.* \(at line \d: byte"):
+        rows_of(odd)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"data": [{"user": "ann", "text": "a"}]}, "is a JSON object with 'data', not a LEAF file"),
+        ({"user": {"0": "ann"}, "text": {"0": "a"}}, "is a JSON object with 'user', 'text', not"),
+        ({}, "is an empty JSON object"),
+        (None, "is neither an object nor an array of objects"),
+    ],
+)
+def test_json_of_another_shape_is_described(tmp_path: Path, content: object, sentence: str) -> None:
+    with pytest.raises(UserError, match=f"{sentence}.*an array of objects with a user and a text"):
+        rows_of(write(tmp_path / "t.json", json.dumps(content)))

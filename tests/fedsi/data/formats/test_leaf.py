@@ -61,8 +61,8 @@ def test_reddit_joins_tokens_and_drops_markers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{}", "is not a LEAF file"),
-        ('{"users": []}', "is not a LEAF file"),
+        ("{}", "is an empty JSON object, not a LEAF file"),
+        ('{"users": []}', "is a JSON object with .users., not a LEAF file"),
         ('{"users": ["a", "a"], "user_data": {"a": {"x": []}}}', "not a sound LEAF file"),
         ('{"users": [], "user_data": {"a": {"x": []}}}', "not a sound LEAF file"),
         ('{"users": ["a"], "user_data": {"a": {"x": [3]}}}', r"at user 'a': .*is a int"),

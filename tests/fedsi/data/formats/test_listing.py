@@ -4,6 +4,7 @@ import errno
 import gzip
 import os
 import socket
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,37 @@ def test_pipes_devices_and_the_root_are_refused_as_what_they_are(tmp_path: Path)
                 open_corpus(name, "jsonl")
     with pytest.raises(UserError, match=r"whole file system"):
         data_files(Path("/"))
+
+
+def test_a_link_that_may_not_be_looked_at_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "ann.txt", "so it begins\n")
+    (tmp_path / "cwd").symlink_to(tmp_path / "ann.txt")
+
+    def refused(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)  # as /proc/1/cwd of another user
+    with pytest.raises(
+        UserError, match=r"cannot read .*cwd: Permission denied; a corpus is all th"
+    ):
+        data_files(tmp_path)
+
+
+def test_a_readme_among_texts_is_no_client(tmp_path: Path) -> None:
+    for name in ("ann.txt", "bob.txt", "README.txt", "LICENSE.txt"):
+        write(tmp_path / name, "so it begins\n")
+    assert set(clients(tmp_path)) == {"ann", "bob"}
+    write(tmp_path / "alone" / "README.txt", "so it begins\n")
+    assert set(clients(tmp_path / "alone")) == {"README"}
+
+
+def test_where_there_is_no_file_of_data_that_is_said(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    (empty / ".git").mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("__MACOSX/._a.csv", "x")
+    for path in (empty, tmp_path / "empty.zip"):
+        with pytest.raises(UserError, match=r"there is no file of data in .*empty"):
+            open_corpus(path)
