@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,27 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.experiment.data import LEARNED_VOCABULARIES
 from fedsi.models.build import build_model
+from fedsi.models.parameters import Layout, Parameters
 from fedsi.privacy import canaries
 from fedsi.seeds import Seed
+from server.best import Best, better, recalled
 from server.cohorts.availability import Trace, read_trace
 from server.cohorts.canaries import with_canaries
 from server.cohorts.sampling import check_cohort_size
 from server.configuration import RunConfiguration
+from server.endings import OBSERVER, Course, ending
 from server.example_privacy import example_privacy
 from server.nodes import Hosts, fetch_vocabulary, find_clients
 from server.privacy import SCORES, Privacy, privacy_of
-from server.rounds import Observer, RoundRecord, State, has_diverged, initial_state, run_rounds
+from server.rounds import (
+    Observer,
+    RoundRecord,
+    State,
+    evaluate_round,
+    initial_state,
+    rounds_to_run,
+    run_rounds,
+)
 from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.summary import model_file, not_private, summarise_run
@@ -144,13 +155,16 @@ def _finished(
 ) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
     """Return the summary and the parameters of a finished run; None if it is not finished."""
     folder.check_free(experiment, overwrite=False, resume=True)
-    summary = folder.summary()
+    summary = folder.finished(experiment)
     if summary is None:
         return None
-    folder.forget()  # in case it was killed before it could
-    named = folder.model()
     layout = build_model(experiment, summary["vocabulary_size"]).layout
-    return summary, np.concatenate([named[name].numpy().ravel() for name in layout.shapes])
+    return summary, _flat(folder.model(), layout)
+
+
+def _flat(named: Parameters, layout: Layout) -> NDArray[np.float32]:
+    """Return the trained ones of named parameters as one vector, ``[parameters]``."""
+    return np.concatenate([named[name].numpy().ravel() for name in layout.shapes])
 
 
 def _hand_over(context: Context, summary: dict[str, Any], parameters: NDArray[np.float32]) -> None:
@@ -182,6 +196,9 @@ class _Progress:
     records: list[RoundRecord] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     observers: Sequence[Observer] = ()
+    best: Best | None = None
+    _best_kept: int = 0
+    """The round whose model is in the file of the best one."""
     _kept_at: float = field(default_factory=time.monotonic)
     """Time of the last checkpoint."""
 
@@ -189,6 +206,23 @@ class _Progress:
         """Continue from the folder's checkpoint."""
         self.state = folder.load_checkpoint(self.state, self._data_sha256())
         self.records = folder.records()
+        layout = build_model(self.experiment, self.description.vocabulary_size).layout
+        self.best = recalled(self.records, self.state, lambda: _flat(folder.best_model(), layout))
+        if self.best and self.best.round < self.state.round_number:
+            self._best_kept = self.best.round
+        self._look_again(folder)
+
+    def _look_again(self, folder: RunFolder) -> None:
+        """Correct the last row if what ended the run there does so no longer."""
+        if not self.records:
+            return
+        last, course = self.records[-1], Course.of(self.records, self.experiment.server)
+        rounds = rounds_to_run(self.experiment, self.private)
+        ended = ending(self.experiment, self.description, course, last, rounds)
+        if ended != last.ended:
+            self.records[-1] = replace(last, ended=ended)
+            folder.amend(self.records[-1])
+            self._save_checkpoint()
 
     def run(self, grid: Grid, nodes: Callable[[], Sequence[int]], seed: Seed) -> None:
         """Run the remaining rounds. A checkpoint is kept even if they are interrupted.
@@ -198,7 +232,7 @@ class _Progress:
             nodes: Returns the connected nodes.
             seed: Seed of everything that decides who takes part.
         """
-        if self.records and has_diverged(self.records[-1], self.experiment, self.description):
+        if self.records and self.records[-1].ended:
             return
         rounds = run_rounds(
             grid,
@@ -209,17 +243,38 @@ class _Progress:
             self.state,
             self.private,
             seed=seed,
+            course=Course.of(self.records, self.experiment.server),
         )
         try:
             for state, record in rounds:
                 self.records.append(record)
                 self.state = state
+                self.best = better(self.best, state, record)
                 self._keep(record)
-                for observer in self.observers:
-                    observer(self.experiment, record)
+                if self._told_to_stop(record):
+                    self._stop(grid, nodes())
+                    return
         except BaseException:
             self._save_checkpoint()
             raise
+
+    def _told_to_stop(self, record: RoundRecord) -> bool:
+        """Tell each observer of a round, and return whether one of them ends the run with it."""
+        answers = [observer(self.experiment, record) for observer in self.observers]
+        return not record.ended and any(answer is True for answer in answers)
+
+    def _stop(self, grid: Grid, nodes: Sequence[int]) -> None:
+        """End the run with its last round, which is evaluated if it has not been."""
+        record = self.records[-1]
+        if not record.heldout:
+            record = evaluate_round(
+                record, grid, nodes, self.experiment, self.description, self.state
+            )
+        self.records[-1] = replace(record, ended=OBSERVER)
+        self.best = better(self.best, self.state, record)
+        if self.folder:
+            self.folder.amend(self.records[-1])
+        self._save_checkpoint()
 
     def _keep(self, record: RoundRecord) -> None:
         """Write a finished round: its checkpoint, if one is due, and then its row.
@@ -249,6 +304,7 @@ class _Progress:
             model,
             self.private,
             self.state.participations,
+            self.best,
         )
         if self.private and SCORES in self.state.privacy:
             self._audit(self.private, summary["privacy"])
@@ -261,6 +317,7 @@ class _Progress:
         if self.private:
             summary["not_private"] = not_private(summary)
         if self.folder:
+            self._finish_best(self.folder)
             self.folder.finish(summary, model)
         _hand_over(context, summary, self.state.parameters)
 
@@ -286,8 +343,25 @@ class _Progress:
         # There is nothing to keep before the first round ends, or if the loop was interrupted
         # between its two lines, when the record is already that of the next round.
         if self.folder and self.records and self.records[-1].round == number:
+            if self.best and self.best.round not in {number, self._best_kept}:
+                self._save_best(self.folder, self.best)
             self.folder.save_checkpoint(self.state, self.records[-1], self._data_sha256())
             self._kept_at = time.monotonic()
+
+    def _save_best(self, folder: RunFolder, best: Best) -> None:
+        """Keep a model that the next checkpoint no longer has."""
+        state = replace(self.state, parameters=best.parameters)
+        content = model_file(self.experiment, self.description, state)
+        folder.save_best(content)
+        self._best_kept = best.round
+
+    def _finish_best(self, folder: RunFolder) -> None:
+        """Leave a file of the best model, unless that is the last one."""
+        if self.best and self.best.round < self.state.round_number:
+            if self.best.round != self._best_kept:
+                self._save_best(folder, self.best)
+        else:
+            folder.remove_best()
 
     def _data_sha256(self) -> str:
         corpus = self.description.corpus_sha256

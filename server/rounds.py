@@ -24,6 +24,7 @@ from server.aggregation import Aggregate, evaluate_clients, train_cohort
 from server.cohorts.availability import Trace
 from server.cohorts.canaries import to_train, with_canaries
 from server.cohorts.sampling import Draw, draw_cohort
+from server.endings import Course, ending
 from server.nodes import NodesError
 from server.privacy import Privacy, PrivacyState, clip_norm_of
 
@@ -82,10 +83,16 @@ class RoundRecord:
     """Clients of the cohort, including canaries, without a reply: each counts as failed, although
     it might not fail another time.
     """
+    download_bytes: int = 0
+    """What all clients that were drawn would receive: the trained parameters as float32."""
+    upload_bytes: int = 0
+    """What those that were trained would send: as much each."""
+    ended: str = ""
+    """What ended the run with this round: the name of a key or of an event (``server.endings``)."""
 
 
-Observer = Callable[[Experiment, RoundRecord], None]
-"""Called after each round."""
+Observer = Callable[[Experiment, RoundRecord], bool | None]
+"""Told of each round when it has ended; the run stops if it returns True."""
 
 
 def initial_state(
@@ -121,6 +128,11 @@ def evaluated_clients(experiment: Experiment, description: Description) -> NDArr
     return description.training_clients + np.arange(count)
 
 
+def rounds_to_run(experiment: Experiment, private: Privacy | None) -> int:
+    """Return how many rounds a run has at most, whose budget of epsilon may allow fewer."""
+    return private.affordable_rounds() if private else experiment.server.rounds
+
+
 def run_rounds(
     grid: Grid,
     nodes: Callable[[], Sequence[int]],
@@ -131,8 +143,9 @@ def run_rounds(
     private: Privacy | None = None,
     *,
     seed: Seed,
+    course: Course | None = None,
 ) -> Iterator[tuple[State, RoundRecord]]:
-    """Run the remaining rounds, until the last one, the end of the budget, or divergence.
+    """Run the remaining rounds, until the last one or until something ends the run before.
 
     A round with an empty cohort steps the server optimizer with a zero update, or with noise.
 
@@ -145,6 +158,7 @@ def run_rounds(
         state: The state after the rounds before.
         private: The run's privacy, if it has any.
         seed: Seed of everything that decides who takes part: the experiment's, or a secret.
+        course: The course of the rounds before.
 
     Yields:
         After each round the new state and the round's record.
@@ -155,8 +169,8 @@ def run_rounds(
     """
     server = experiment.server
     population = with_canaries(experiment, description.training_clients)
-    heldout = evaluated_clients(experiment, description)
-    rounds = private.affordable_rounds() if private else server.rounds
+    course = course or Course()
+    rounds = rounds_to_run(experiment, private)
     for number in range(state.round_number + 1, rounds + 1):
         started = time.perf_counter()
         clip_norm = clip_norm_of(state.privacy)
@@ -177,26 +191,16 @@ def run_rounds(
             clip_norm=clip_norm,
             epsilon=private.price(number).epsilon if private else math.inf,
         )
-        last = number == rounds or has_diverged(record, experiment, description)
-        if last or number % server.evaluate_every == 0:
-            record = _evaluated(record, grid, there, experiment, state, heldout)
-        yield state, record
-        if has_diverged(record, experiment, description):
+        after = course.after(record, server)
+        ended = ending(experiment, description, after, record, rounds)
+        if ended or number % server.evaluate_every == 0:
+            record = evaluate_round(record, grid, there, experiment, description, state)
+            after = course.after(record, server)
+            ended = ending(experiment, description, after, record, rounds)
+        course = after
+        yield state, replace(record, ended=ended)
+        if ended:
             return
-
-
-def has_diverged(record: RoundRecord, experiment: Experiment, description: Description) -> bool:
-    """Whether all updates of a round were rejected, or its held-out loss is above the limit.
-
-    A large loss of the cohort alone does not count: one client's steps may diverge while the
-    average is still good. A round without any token to learn from does not count either, unless
-    updates were rejected.
-    """
-    limit = task_of(experiment).highest_loss(description.vocabulary_size)
-    if record.heldout is not None and not record.heldout["loss"] <= limit:
-        return True
-    learned_or_rejected = record.tokens + record.rejected > 0
-    return learned_or_rejected and not math.isfinite(record.train_loss)
 
 
 def _next_state(
@@ -249,29 +253,39 @@ def _record(
     told = accepted & np.isfinite(loss)
     tokens = trained.column("tokens")[accepted].sum()
     tokens_told = trained.column("tokens")[told].sum()
+    dropped = cohort.drawn - len(cohort.reporting)
+    message = trained.sums.size * np.dtype(np.float32).itemsize
     return RoundRecord(
         round=number,
         train_loss=float(loss[told].sum() / tokens_told) if tokens_told else math.nan,
         clients=int(accepted.sum()),
         rejected=rejected,
         failed=failed,
-        dropped=cohort.drawn - len(cohort.reporting),
+        dropped=dropped,
         tokens=int(tokens),
         train_seconds=seconds,
         clipped=int(trained.column("clipped").sum()),
         lost=trained.lost,
+        download_bytes=message * (members + dropped),
+        upload_bytes=message * (members - failed),
     )
 
 
-def _evaluated(
+def evaluate_round(
     record: RoundRecord,
     grid: Grid,
     nodes: Sequence[int],
     experiment: Experiment,
+    description: Description,
     state: State,
-    clients: NDArray[np.int64],
 ) -> RoundRecord:
+    """Return a round's record with the metrics of the model that it left.
+
+    Raises:
+        NodesError: No held-out client could be evaluated.
+    """
     started = time.perf_counter()
+    clients = evaluated_clients(experiment, description)
     rows = evaluate_clients(grid, nodes, experiment, state.parameters, clients, record.round)
     return replace(
         record,

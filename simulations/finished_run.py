@@ -14,9 +14,16 @@ from fedsi.experiment import Experiment
 from fedsi.inference.reading import TrainedModel
 from fedsi.models.build import build_model
 from fedsi.trust import check_trusted
-from server.runs.folder import EXPERIMENT, MODEL, RunFolder
+from server.runs.folder import BEST, EXPERIMENT, MODEL, RunFolder
 
-_NEEDED = ("vocabulary_size", "vocabulary_sha256", "model_sha256", "corpus_sha256", "rounds")
+_NEEDED = (
+    "vocabulary_size",
+    "vocabulary_sha256",
+    "model_sha256",
+    "corpus_sha256",
+    "rounds",
+    "best_round",
+)
 
 
 @dataclass(frozen=True)
@@ -31,13 +38,14 @@ class FinishedRun:
     """All parameters, ``[parameters]``; those of ``trained`` are views of it."""
 
 
-def open_run(path: Path, *, trust: bool = False) -> FinishedRun:
+def open_run(path: Path, *, trust: bool = False, best: bool = False) -> FinishedRun:
     """Open the folder of a finished run.
 
     Args:
         path: The folder.
         trust: Import the user's model that the run names wherever it lies; otherwise only from the
             working folder or an installed package.
+        best: Open the model of the lowest held-out loss in place of that of the last round.
 
     Raises:
         UserError: It holds no finished run, a file of it is missing or damaged, its files do not
@@ -59,7 +67,8 @@ def open_run(path: Path, *, trust: bool = False) -> FinishedRun:
         experiment = run.experiment()
         if not trust:
             check_trusted(experiment.import_paths, path)
-        trained, flat = _trained(run, experiment, summary)
+        earlier = best and summary["best_round"] not in {None, summary["rounds"]}
+        trained, flat = _trained(run, BEST if earlier else MODEL, experiment, summary)
     except DamagedError:
         raise
     except UserError as error:
@@ -70,7 +79,7 @@ def open_run(path: Path, *, trust: bool = False) -> FinishedRun:
 
 
 def _trained(
-    run: RunFolder, experiment: Experiment, summary: dict[str, Any]
+    run: RunFolder, file: str, experiment: Experiment, summary: dict[str, Any]
 ) -> tuple[TrainedModel, Tensor]:
     run.check_vocabulary()
     vocabulary = load_vocabulary(run.path)
@@ -80,12 +89,12 @@ def _trained(
             f"{run.path / vocabulary.file_name} has {len(vocabulary)} token ids and the model "
             f"{size}; put back the vocabulary that the run wrote, or run again with --overwrite"
         )
-    arrays = run.model()
+    arrays = run.best_model() if file == BEST else run.model()
     model = build_model(experiment, size)
     shapes = model.layout.shapes | {name: tuple(p.shape) for name, p in model.frozen.items()}
     if {name: tuple(array.shape) for name, array in arrays.items()} != shapes:
         raise UserError(
-            f"the parameters in {run.path / MODEL} are not those of the model that "
+            f"the parameters in {run.path / file} are not those of the model that "
             f"{run.path / EXPERIMENT} describes; put back the files that the run wrote, or run "
             "again with --overwrite"
         )
@@ -93,7 +102,7 @@ def _trained(
     if changed:
         raise UserError(
             f"the parameter {changed[0]} of {experiment.model.architecture}, which is not trained, "
-            f"has other values now than in {run.path / MODEL}; put back the file that the module "
+            f"has other values now than in {run.path / file}; put back the file that the module "
             "reads it from, or train anew"
         )
     flat = torch.cat([arrays[name].flatten() for name in model.layout.shapes])

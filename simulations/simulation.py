@@ -61,7 +61,8 @@ def simulate(
         engine: Where the nodes run: a name of ``simulations.engines.table``.
         out: Folder for the run; None writes nothing.
         overwrite: Replace a run that is there.
-        resume: Continue the run that is there.
+        resume: Continue the run that is there; beyond its end, if the experiment has more rounds
+            or ends later by ``server.patience``, ``target_loss`` or a budget.
         other_machine: Continue it also where its bits are not those of a run never stopped.
         cache: Folder for corpora and populations.
         corpus: A corpus in memory (``fedsi.data.memory``) in place of the one that the experiment
@@ -81,8 +82,7 @@ def simulate(
     folder = RunFolder(Path(out)) if out is not None else None
     if folder:
         folder.check_free(experiment, overwrite=overwrite, resume=resume)
-        if resume and (summary := folder.summary()):
-            folder.forget()
+        if resume and (summary := folder.finished(experiment)):
             return Result(summary, folder.model())
     Products(experiment.client)  # refuses a precision that this processor lacks
     config = RunConfiguration(

@@ -36,6 +36,14 @@ LARGEST_FILE = 1 << 20
 """Bytes of an experiment's file."""
 WAITING = ("server.round_timeout",)
 """Keys that a run may change when it goes on: they say how long to wait, and not for what."""
+ENDING = (
+    "server.patience",
+    "server.target_loss",
+    "server.budget_tokens",
+    "server.budget_bytes",
+    "server.budget_seconds",
+)
+"""Keys that say when a run ends before its last round."""
 
 
 class Experiment(Settings):

@@ -41,6 +41,7 @@ Flag = Annotated[bool, Strict()]
 Scalar = bool | int | float | str
 _NoneAsWord = BeforeValidator(lambda value: None if value == "none" else value)
 OptionalCount = Annotated[Count | None, _NoneAsWord]
+OptionalSize = Annotated[Annotated[PositiveInt, Strict(), Field(le=10**18)] | None, _NoneAsWord]
 OptionalNumber = Annotated[PositiveNumber | None, _NoneAsWord]
 OptionalFraction = Annotated[Fraction | None, _NoneAsWord]
 OptionalNonNegative = Annotated[NonNegativeNumber | None, _NoneAsWord]

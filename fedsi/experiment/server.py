@@ -9,6 +9,8 @@ from fedsi.experiment.field_types import (
     Count,
     NonNegativeNumber,
     OptionalCount,
+    OptionalNumber,
+    OptionalSize,
     PositiveNumber,
     Settings,
 )
@@ -56,6 +58,18 @@ class ServerSettings(Settings):
     """Rounds between two evaluations on held-out clients; the last round is always evaluated."""
     evaluation_clients: Count = 200
     """Held-out clients that are evaluated, always the same ones."""
+    patience: OptionalCount = None
+    """Evaluations in a row without a new lowest held-out loss after which the run ends; none for
+    never."""
+    target_loss: OptionalNumber = None
+    """Held-out loss, in nats per target token, at which the run ends; none for never."""
+    budget_tokens: OptionalSize = None
+    """Target tokens trained on with which the run ends; none for no budget."""
+    budget_bytes: OptionalSize = None
+    """Bytes to and from the clients with which the run ends; none for no budget."""
+    budget_seconds: OptionalNumber = None
+    """Seconds of training and evaluation with which the run ends, so that its bits depend on the
+    clock; none for no budget."""
     round_timeout: Annotated[FiniteFloat, Strict(), Field(gt=0, le=1e6)] = 1800.0
     """Longest wait for a node's answer, in seconds; a client at which a node stays longer, or ends,
     is lost, and the others of its block are asked for again."""

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 import fedsi
 from fedsi.experiment import Experiment
+from fedsi.experiment.experiment import ENDING, WAITING
 from fedsi.experiment.paths import is_path
 from fedsi.seeds import Purpose, generator
 
-NO_INPUT = {"server.evaluate_every", "server.evaluation_clients", "server.round_timeout"}
+NO_INPUT = {"server.evaluate_every", "server.evaluation_clients", *WAITING, *ENDING}
 """Settings that do not affect what noise is added to."""
 
 

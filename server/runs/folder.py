@@ -1,8 +1,9 @@
 """The folder of a run.
 
 It holds ``experiment.toml`` and the vocabulary, written at the beginning; ``rounds.csv``, with one
-row per round; ``summary.json`` and ``model.safetensors``, written at the end;
-``checkpoint.safetensors`` until the run is finished; and ``canaries.csv`` if it was audited.
+row per round; ``summary.json`` and ``model.safetensors``, written at the end; ``best.safetensors``
+if an earlier round had a lower held-out loss; ``checkpoint.safetensors``, which a private run has
+only until it is finished; and ``canaries.csv`` if it was audited.
 ``checksums.json`` has a hash of each complete file; the checkpoint has its own, and one of the rows
 before it. ``provenance.json`` lists what the run's bits depend on. A run with secure noise also has
 ``secret.key`` until it is finished. Checkpoint and secret reveal what privacy hides, past noise and
@@ -30,13 +31,14 @@ from fedsi.tasks.table import task_of
 from server.cohorts.canaries import canaries_csv, read_canaries_csv
 from server.rounds import RoundRecord, State
 from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
+from server.runs.extension import check_extension, extends, keeps_checkpoint
 from server.runs.killed import unlisted_experiment
 from server.runs.lock import held
 from server.runs.provenance import PROVENANCE
 from server.runs.rounds_file import ROUNDS, RoundsFile, parse_rows
 
 EXPERIMENT, SUMMARY = "experiment.toml", "summary.json"
-MODEL, CANARIES = "model.safetensors", "canaries.csv"
+MODEL, BEST, CANARIES = "model.safetensors", "best.safetensors", "canaries.csv"
 COHORT_KEY = "secret.key"
 """The secret that decides who takes part in a run with secure noise, until the run is finished."""
 EXPORTED = {"onnx": "model.onnx", "torch-export": "model.pt2"}
@@ -46,9 +48,8 @@ SCORES = "lengths.json"
 _OF_THE_MODEL = (*EXPORTED.values(), SCORES)
 """Files made later from a finished run's model, and invalid without it."""
 _FILES = (
-    EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, CHECKPOINT, CANARIES, COHORT_KEY,
-    PROVENANCE,
-    CHECKSUMS,
+    EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, BEST, CHECKPOINT, CANARIES, COHORT_KEY,
+    PROVENANCE, CHECKSUMS,
 )  # fmt: skip
 _LATER = (SUMMARY, MODEL, CHECKPOINT)
 """Files that never exist before ``checksums.json``."""
@@ -90,7 +91,11 @@ class RunFolder:
                 f"{self.path} already holds a run; continue it with --resume, replace it with "
                 "--overwrite, or name another folder with --out"
             )
-        if not experiment.continues(self.experiment()):
+        before = self.experiment()
+        if extends(before, experiment):
+            check_extension(self.path, before, experiment, self.records())
+            self._check_kept()
+        elif not experiment.continues(before):
             raise UserError(
                 f"{self.path} holds a run of another experiment; resume it without naming an "
                 "experiment, or name another folder with --out"
@@ -107,6 +112,7 @@ class RunFolder:
         """
         self.check_free(experiment, overwrite=overwrite, resume=resume)
         if resume and self._checksums():
+            self._extend(experiment)
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -119,6 +125,29 @@ class RunFolder:
         self._rounds.replace([])
         self._list({EXPERIMENT: sha256(toml).hexdigest()})
 
+    def _check_kept(self) -> None:
+        """Refuse to go on with a finished run that has kept nothing to go on from."""
+        if self.summary() is not None and not (self.path / CHECKPOINT).exists():
+            raise UserError(
+                f"{self.path / CHECKPOINT} is missing, without which a finished run cannot go on; "
+                "put it back, or start again with --overwrite"
+            )
+
+    def _extend(self, experiment: Experiment) -> None:
+        """Make a run one that ends later; it is not finished any more.
+
+        A kill in between leaves a run that ends where it had ended, or that goes on.
+        """
+        sums = self._checksums()
+        if not sums or not extends(self.experiment(), experiment):
+            return
+        for name in (SUMMARY, MODEL, ROUNDS):
+            sums = sums.without(name)
+        sums.write(self.path)
+        for name in (SUMMARY, MODEL, *_OF_THE_MODEL):
+            (self.path / name).unlink(missing_ok=True)
+        self._keep(EXPERIMENT, experiment.to_toml().encode())
+
     def experiment(self) -> Experiment:
         """Read the run's experiment.
 
@@ -126,7 +155,7 @@ class RunFolder:
             UserError: It is missing or damaged.
         """
         path, sums = self.path / EXPERIMENT, self._checksums()
-        if not sums:
+        if not sums or EXPERIMENT not in sums.whole:
             return unlisted_experiment(path)
         content = sums.read_file(path, _MEND)
         return Experiment.from_toml(content.decode(), source=str(path))
@@ -220,6 +249,10 @@ class RunFolder:
         """
         self._rounds.append(record)
 
+    def amend(self, record: RoundRecord) -> None:
+        """Replace the last row of ``rounds.csv``."""
+        self._rounds.amend(record)
+
     def records(self) -> list[RoundRecord]:
         """Read ``rounds.csv``.
 
@@ -282,9 +315,25 @@ class RunFolder:
         self.forget()
 
     def forget(self) -> None:
-        """Remove files that a finished run does not need and that nobody else may see."""
-        for name in (CHECKPOINT, COHORT_KEY):
-            (self.path / name).unlink(missing_ok=True)
+        """Remove files that a finished private run does not need and that nobody else may see.
+
+        Any other run keeps its checkpoint, so that it can go on.
+        """
+        if not keeps_checkpoint(self.experiment()):
+            for name in (CHECKPOINT, COHORT_KEY):
+                (self.path / name).unlink(missing_ok=True)
+
+    def finished(self, experiment: Experiment) -> dict[str, Any] | None:
+        """Read the summary of a run that has ended; None if it has not, or is to go on.
+
+        Raises:
+            DamagedError: It is damaged, or missing though the run is finished.
+        """
+        summary = self.summary()
+        if summary is None or extends(self.experiment(), experiment):
+            return None
+        self.forget()  # it may have been killed before it could
+        return summary
 
     def summary(self) -> dict[str, Any] | None:
         """Read the summary; None until the run is finished.
@@ -303,7 +352,29 @@ class RunFolder:
         Raises:
             UserError: The file is missing or damaged.
         """
-        path = self.path / MODEL
+        return self._parameters(MODEL)
+
+    def best_model(self) -> dict[str, Tensor]:
+        """Read the named parameters of the round with the lowest held-out loss.
+
+        Raises:
+            UserError: The file is missing, because the last round had it, or damaged.
+        """
+        return self._parameters(BEST)
+
+    def save_best(self, model: bytes) -> None:
+        """Keep the model of the round with the lowest held-out loss."""
+        self._keep(BEST, model)
+
+    def remove_best(self) -> None:
+        """Remove what ``save_best`` kept."""
+        sums = self._checksums()
+        if sums and BEST in sums.whole:
+            sums.without(BEST).write(self.path)
+        (self.path / BEST).unlink(missing_ok=True)
+
+    def _parameters(self, name: str) -> dict[str, Tensor]:
+        path = self.path / name
         content = (self._checksums() or Checksums()).read_file(path, _MEND)
         try:
             return dict(load_torch(content))

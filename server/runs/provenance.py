@@ -19,7 +19,7 @@ EARLIER = "earlier"
 
 
 def provenance(experiment: Experiment, engine: str, workers: int | None) -> dict[str, Any]:
-    """Return the facts about this process and its machine.
+    """Return the facts about this process and its machine; and whether the clock ends the run.
 
     Args:
         experiment: The configuration.
@@ -41,6 +41,7 @@ def provenance(experiment: Experiment, engine: str, workers: int | None) -> dict
         **{name: metadata.version(name) for name in _PACKAGES},
         "engine": engine,
         "workers": workers,
+        "clock": experiment.server.budget_seconds is not None,
     }
 
 

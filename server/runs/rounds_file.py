@@ -98,6 +98,12 @@ class RoundsFile:
             raise cannot_write(self.path, error) from error
         self._written = self._written.with_row(line, record.round)
 
+    def amend(self, record: RoundRecord) -> None:
+        """Replace the last row."""
+        lines = self.path.read_bytes().split(_LINE_END)[:-2]
+        before = b"".join(line + _LINE_END for line in lines)
+        self._write(before + _line(record, self._metrics), record.round)
+
     def sync(self) -> None:
         """Flush the rows to disk."""
         with self.path.open("rb") as file:

@@ -17,8 +17,10 @@ from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters, count_parameters
 from fedsi.privacy.participation import Participations
+from server.best import Best
+from server.endings import EPSILON_BUDGET, ROUNDS, STATUS, STOPPED
 from server.privacy import Privacy
-from server.rounds import RoundRecord, State, has_diverged
+from server.rounds import RoundRecord, State
 
 COVERED = {
     "architecture",
@@ -34,6 +36,7 @@ COVERED = {
 
 COVERED_OF_CLAIM = {
     "epsilon",
+    "accounted_rounds",
     "delta",
     "accountant",
     "adjacency",
@@ -65,6 +68,7 @@ def summarise_run(
     model: bytes,
     private: Privacy | None = None,
     participations: Participations | None = None,
+    best: Best | None = None,
 ) -> dict[str, Any]:
     """Return the summary of a finished run, in values that JSON can represent.
 
@@ -75,18 +79,15 @@ def summarise_run(
         model: The bytes of ``model.safetensors``; their SHA-256 is ``model_sha256``.
         private: The run's privacy, if it has any.
         participations: The training clients' participations in a run with privacy.
+        best: The model of the lowest held-out loss.
     """
     last = records[-1]
     heldout = dict(last.heldout or {})
     unigram_loss = heldout.pop("unigram_loss", description.unigram_loss)
     trained = build_model(experiment, description.vocabulary_size)
-    status = "finished"
-    if has_diverged(last, experiment, description):
-        status = "diverged"
-    elif last.round < experiment.server.rounds:
-        status = "budget spent"
     return {
-        "status": status,
+        "status": STATUS.get(last.ended, STOPPED),
+        "ended_by": last.ended,
         "architecture": experiment.model.architecture,
         "parameters": count_parameters(trained),
         "trained_parameters": trained.layout.size,
@@ -96,6 +97,8 @@ def summarise_run(
         "train_loss": _finite(last.train_loss),
         **{f"heldout_{name}": _finite(value) for name, value in heldout.items()},
         "unigram_loss": _finite(unigram_loss),
+        "best_round": best.round if best else None,
+        "best_heldout_loss": best.loss if best else None,
         **_population(description),
         "model_sha256": hashlib.sha256(model).hexdigest(),
         **_speed(records),
@@ -113,6 +116,8 @@ def _counts(records: Sequence[RoundRecord]) -> dict[str, int]:
         "clients_dropped": sum(record.dropped for record in records),
         "clients_unevaluated": records[-1].unevaluated,
         "tokens_trained": sum(record.tokens for record in records),
+        "download_bytes": sum(record.download_bytes for record in records),
+        "upload_bytes": sum(record.upload_bytes for record in records),
     }
 
 
@@ -158,13 +163,20 @@ def not_private(summary: dict[str, Any]) -> list[str]:
 def _privacy(
     private: Privacy, records: Sequence[RoundRecord], participations: Participations | None
 ) -> dict[str, Any]:
-    """Return a run's privacy claim, and its unit."""
-    price, settings = private.price(records[-1].round), private.experiment.privacy
+    """Return a run's privacy claim, and its unit.
+
+    What stops a run before its last round may follow from what it released. That the rounds until
+    then cost no more is not proven, so that the claim is of all rounds that were planned.
+    """
+    planned = records[-1].ended in {ROUNDS, EPSILON_BUDGET}
+    rounds = records[-1].round if planned else private.affordable_rounds()
+    price, settings = private.price(rounds), private.experiment.privacy
     plan, server = private.plan, private.experiment.server
     clipped = sum(record.clipped for record in records)
     return {
         "epsilon": _finite(price.epsilon),
         "delta": plan.delta,
+        "accounted_rounds": rounds,
         "accountant": price.accountant,
         "adjacency": price.adjacency,
         "mechanism": plan.mechanism,

@@ -21,6 +21,7 @@ def evaluate(
     ] = None,
     as_json: options.Json = False,
     trust: options.Trust = False,
+    best: options.Best = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Evaluate a trained model on the held-out clients of its corpus."""
@@ -35,7 +36,7 @@ def evaluate(
 
     lengths = study.parse_lengths(sequence_length, "--sequence-length") if sequence_length else []
     with Display(options.messages()) as display:
-        finished = open_run(run, trust=trust)
+        finished = open_run(run, trust=trust, best=best)
         population = open_heldout(finished, cache, display.step)
         scores = evaluate_lengths(finished, population, lengths, display.step)
         sentences = evaluate_sentences(finished, population, display.step)

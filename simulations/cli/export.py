@@ -42,6 +42,7 @@ def export(
     heldout_is_public: options.HeldoutIsPublic = False,
     as_json: options.Json = False,
     trust: options.Trust = False,
+    best: options.Best = False,
 ) -> None:
     """Write a trained model as a function from tokens [batch, time] to logits; or publish it."""
     from fedsi.inference.export import FORMATS
@@ -51,13 +52,18 @@ def export(
     options.check_publish(publish, heldout_is_public=heldout_is_public)
     if publish and out:
         raise UserError("give either --out or --publish: what is published goes into one folder")
+    if publish and best:
+        raise UserError(
+            "give either --best or --publish: which model is the best follows from the held-out "
+            "clients' text, which epsilon does not cover"
+        )
     if not form and not publish:
         choices = " or ".join(Format)
         raise UserError(
             f"say what to write with --format {choices}, or where to with --publish DIR"
         )
     with redirect_stdout(sys.stderr):  # a user's model may print
-        finished = open_run(run, trust=trust)
+        finished = open_run(run, trust=trust, best=best)
         made = {EXPORTED[form.value]: FORMATS[form.value](finished.trained)} if form else {}
     if publish:
         _publish(finished, publish, made, heldout_is_public=heldout_is_public, as_json=as_json)

@@ -72,6 +72,10 @@ HeldoutIsPublic = Annotated[
     ),
 ]
 
+Best = Annotated[
+    bool,
+    typer.Option("--best", help="The model of the lowest held-out loss, not of the last round."),
+]
 RunFolderArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
 CACHE = DEFAULT_CACHE

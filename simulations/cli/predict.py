@@ -24,6 +24,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Words to show.")] = 3,
     as_json: options.Json = False,
     trust: options.Trust = False,
+    best: options.Best = False,
 ) -> None:
     """Say which words a trained model expects next."""
     from fedsi.data.protocol import EOS, OOV
@@ -32,7 +33,7 @@ def predict(
     from simulations.finished_run import open_run
 
     with redirect_stdout(sys.stderr), torch_threads(1):  # a user's model may print
-        trained = open_run(run, trust=trust).trained
+        trained = open_run(run, trust=trust, best=best).trained
         reading = read_text(trained, text)
     found = candidates(trained, reading, top)
     if as_json:
@@ -89,6 +90,7 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
     as_json: options.Json = False,
     trust: options.Trust = False,
+    best: options.Best = False,
 ) -> None:
     """Let a trained model write on."""
     from fedsi.inference.reading import begin, read_text
@@ -99,7 +101,7 @@ def generate(
     if not 0 < temperature < float("inf"):
         raise UserError(f"--temperature {temperature:g} is not allowed: give a number above 0")
     with redirect_stdout(sys.stderr), torch_threads(1):
-        trained = open_run(run, trust=trust).trained
+        trained = open_run(run, trust=trust, best=best).trained
         reading = begin(trained) if prompt is None else read_text(trained, prompt)
         written = write_on(
             trained, reading, length=length, temperature=temperature, most=top, seed=seed

@@ -9,8 +9,9 @@ from fedsi import Experiment
 from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
 from server.cohorts.availability import Trace
+from server.endings import has_diverged
 from server.nodes import NodesError
-from server.rounds import RoundRecord, has_diverged, initial_state, run_rounds
+from server.rounds import initial_state, run_rounds
 from tests.server.fake_grid import FakeGrid, raising
 
 DESCRIPTION = Description(
@@ -26,41 +27,6 @@ DESCRIPTION = Description(
     sequence_length=20,
     unigram_loss=5.0,
 )
-HEALTHY = RoundRecord(
-    round=1,
-    train_loss=5.0,
-    clients=5,
-    rejected=0,
-    failed=0,
-    dropped=0,
-    tokens=100,
-    train_seconds=1.0,
-)
-
-
-def with_loss(loss: float) -> RoundRecord:
-    return replace(HEALTHY, heldout={"loss": loss})
-
-
-def with_rejected(rejected: int) -> RoundRecord:
-    return replace(HEALTHY, clients=0, tokens=0, rejected=rejected, train_loss=math.nan)
-
-
-def test_what_counts_as_diverged() -> None:
-    limit = 1.5 * math.log(1000)
-    assert not has_diverged(HEALTHY, Experiment(), DESCRIPTION)
-    assert not has_diverged(with_loss(limit - 0.1), Experiment(), DESCRIPTION)
-    assert has_diverged(with_loss(limit + 0.1), Experiment(), DESCRIPTION)
-    assert has_diverged(with_loss(math.nan), Experiment(), DESCRIPTION)
-    assert has_diverged(with_rejected(5), Experiment(), DESCRIPTION)
-    # A round without a cohort is not one whose updates were all refused.
-    assert not has_diverged(with_rejected(0), Experiment(), DESCRIPTION)
-    # Nor is one whose clients had nothing to learn from, or whose only client failed.
-    assert not has_diverged(
-        replace(HEALTHY, tokens=0, train_loss=math.nan), Experiment(), DESCRIPTION
-    )
-    # One client's steps may blow up while the average stays good.
-    assert not has_diverged(replace(HEALTHY, train_loss=1e4), Experiment(), DESCRIPTION)
 
 
 def test_a_round_in_which_nobody_could_be_trained_ends_the_run(

@@ -1,0 +1,107 @@
+"""Going on with a run beyond its last round, or beyond what ended it before.
+
+A run whose rounds would have been the same if it had been meant to be longer from the beginning
+may go on; any other is refused, with the key that its rounds depend on.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from fedsi.experiment.experiment import ENDING, WAITING
+from server.endings import DIVERGENCE, Course, ended_by_course
+from server.rounds import RoundRecord
+
+ROUNDS = "server.rounds"
+_MAY_CHANGE = (ROUNDS, *ENDING, *WAITING)
+
+
+def extends(before: Experiment, after: Experiment) -> bool:
+    """Whether an experiment is another one only in when its run ends."""
+    old, new = before.flat(), after.flat()
+    different = {key for key in new if new[key] != old[key]}
+    return different <= {*_MAY_CHANGE} and not different <= {*WAITING}
+
+
+def keeps_checkpoint(experiment: Experiment) -> bool:
+    """Whether a finished run keeps its checkpoint, to go on from.
+
+    That of a private run tells what privacy hides: past noise, and who took part.
+    """
+    return (
+        experiment.privacy.mechanism == "none"
+        and experiment.client.example_noise_multiplier is None
+    )
+
+
+def check_extension(
+    folder: Path, before: Experiment, after: Experiment, records: Sequence[RoundRecord]
+) -> None:
+    """Refuse to go on with a run where the whole would not be one run's.
+
+    Args:
+        folder: The run's folder.
+        before: The experiment that it was run with.
+        after: The one that it is to go on with; it ``extends`` the other.
+        records: The rounds that it has had.
+
+    Raises:
+        UserError: The rounds would have been others; or there is none to run.
+    """
+    done, rounds = len(records), after.server.rounds
+    if before.privacy.mechanism != "none":
+        raise UserError(
+            f"the run in {folder} cannot go on with other keys than it was planned with: the noise "
+            f"of privacy.mechanism={before.privacy.mechanism} and its epsilon are those of "
+            f"server.rounds={before.server.rounds}; start another run, with --out"
+        )
+    if not keeps_checkpoint(before) and records and records[-1].ended:
+        raise UserError(
+            f"the run in {folder} cannot go on, because with client.example_noise_multiplier a "
+            "finished run keeps nothing that tells who took part; start another run, with --out"
+        )
+    if records and records[-1].ended == DIVERGENCE:
+        raise UserError(
+            f"the run in {folder} diverged in round {done}, so that nothing can go on from there; "
+            "start another run, with --out"
+        )
+    if rounds <= done:
+        raise UserError(
+            f"server.rounds={rounds} leaves nothing to run: the run in {folder} has had {done} "
+            "rounds; give more, or name another folder with --out for a shorter run"
+        )
+    for key, old, new in _schedules(before, after, done):
+        if old != new:
+            raise UserError(
+                f"the run in {folder} cannot go on to server.rounds={rounds}: with {key} its "
+                f"learning rates would have been others from the beginning, because they depend on "
+                f"the number of rounds; start another run, with --out"
+            )
+    _check_not_ended(folder, after, records)
+
+
+def _check_not_ended(folder: Path, after: Experiment, records: Sequence[RoundRecord]) -> None:
+    course = Course()
+    for record in records:
+        course = course.after(record, after.server)
+        ended = ended_by_course(after.server, course, record)
+        if ended:
+            raise UserError(
+                f"with {ended}={after.flat()[ended]} the run in {folder} would have ended after "
+                f"round {record.round}, and it has had {len(records)}; leave that key as it was, "
+                "raise it, or set it to none"
+            )
+
+
+def _schedules(
+    before: Experiment, after: Experiment, done: int
+) -> Iterator[tuple[str, list[float], list[float]]]:
+    """Yield each key that learning rates follow, and their factors in the rounds that are done."""
+    for section in ("server", "client"):
+        courses = [
+            getattr(experiment, section).learning_rate_schedule.factors(experiment.server.rounds)
+            for experiment in (before, after)
+        ]
+        old, new = (course[:done].tolist() for course in courses)
+        yield f"{section}.schedule={getattr(after, section).schedule}", old, new
