@@ -82,14 +82,14 @@ class Described:
 
 @dataclass(frozen=True)
 class TakeInventory:
-    """Asks a node what the parameters of the user's model are, which it has built itself."""
+    """Request for the inventory of the user's model that the node has built."""
 
     experiment: str
 
 
 @dataclass(frozen=True)
 class TakenInventory:
-    """A node's answer: ``fedsi.models.inventory.Inventory`` as JSON."""
+    """Reply: ``fedsi.models.inventory.Inventory`` as JSON."""
 
     inventory: str
 

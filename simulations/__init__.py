@@ -1,4 +1,4 @@
-"""What a person runs: the command line, engines, studies, reports, presets, benchmarks."""
+"""Simulations on this machine: the command line, engines, studies, reports, presets, benchmarks."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["Result", "simulate"]
 
 
 def __getattr__(name: str) -> Any:
-    # The libraries behind it take seconds to import, which must not delay the command's first line.
+    # The libraries take seconds to import, which must not delay the command's first line.
     if name in __all__:
         from simulations import simulation  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Evaluates a finished run's model on the held-out clients of its corpus."""
+"""Evaluation of a finished run's model on the held-out clients of its corpus."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,12 @@ from server.rounds import evaluated_clients
 from simulations.finished_run import FinishedRun
 
 _AT_ONCE = 20
-"""Clients that are evaluated between two reports of progress."""
+"""Number of clients evaluated between two progress reports."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well some targets were predicted."""
+    """Quality of the predictions for some targets."""
 
     tokens: int
     metrics: Mapping[str, float]
@@ -38,44 +38,44 @@ class Score:
 
 @dataclass(frozen=True)
 class LengthScore:
-    """How well a model predicts sentences packed into sequences of one length."""
+    """A model's scores on sentences packed into sequences of one length."""
 
     length: int
     sequences: int
     whole: Score
-    """Of all targets; they are the same at every length."""
+    """Score over all targets, which are the same at every length."""
     beyond: Score
-    """Of those at positions beyond the length of training; there may be none."""
+    """Score over targets at positions beyond the training length; there may be none."""
 
 
 def open_heldout(run: FinishedRun, cache: Path, progress: Progress) -> Population:
     """Open the population that a run was trained on.
 
     Raises:
-        UserError: Its corpus is missing, is another one now, or gives other token ids.
+        UserError: Its corpus is missing or has changed, or now gives other token ids.
     """
     population = open_population(prepare(run.experiment.data, cache, progress))
     description = population.description
     if description.corpus_sha256 != run.summary["corpus_sha256"]:
         raise UserError(
             f"the corpus {description.corpus} is not the one that {run.path} was trained on (its "
-            "SHA-256 is another); put that corpus back, or train anew"
+            "SHA-256 differs); put that corpus back, or train again"
         )
     if population.vocabulary().file_text() != run.trained.vocabulary.file_text():
         raise UserError(
             f"the corpus {description.corpus} has another vocabulary than {run.path} was trained "
-            "with; put back the word list or tokenizer of the run, or train anew"
+            "with; put back the word list or tokenizer of the run, or train again"
         )
     return population
 
 
 def evaluate_sentences(run: FinishedRun, population: Population, progress: Progress) -> Score:
-    """Evaluate sentence by sentence, as the run did: of its last round this gives the same bits.
+    """Evaluate sentence by sentence, with the same bits as the run in its last round.
 
-    Clients that cannot be evaluated are left out, and logged.
+    Clients that cannot be evaluated are left out and logged.
 
     Raises:
-        UserError: None can.
+        UserError: No client can be evaluated.
     """
     trainer = BlockTrainer(run.experiment, population)
     clients = evaluated_clients(run.experiment, population.description)
@@ -97,7 +97,7 @@ def evaluate_sentences(run: FinishedRun, population: Population, progress: Progr
 def evaluate_lengths(
     run: FinishedRun, population: Population, lengths: Sequence[int], progress: Progress
 ) -> list[LengthScore]:
-    """Evaluate the same clients' sentences packed into sequences of each length.
+    """Evaluate the same clients' sentences, packed into sequences of each length.
 
     Raises:
         UserError: A length is beyond the model's learned positions, or a user's own model fails.
@@ -144,7 +144,7 @@ def _total(rows: Counts, name: str) -> float:
 
 
 def score_json(score: LengthScore) -> dict[str, Any]:
-    """Return a length's score as values that JSON can hold."""
+    """Return a length's score in values that JSON can represent."""
     return {
         "sequence_length": score.length,
         "sequences": score.sequences,
@@ -154,7 +154,7 @@ def score_json(score: LengthScore) -> dict[str, Any]:
 
 
 def metrics_json(score: Score) -> dict[str, Any]:
-    """Return a score as values that JSON can hold."""
+    """Return a score in values that JSON can represent."""
     values = score.metrics.items()
     return {
         "tokens": score.tokens,

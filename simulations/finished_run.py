@@ -1,4 +1,4 @@
-"""Opens a finished run's model; nothing but the run's folder is read."""
+"""Loading of a finished run and its model, from the run's folder only."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,14 @@ _NEEDED = (
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has ended, and its model."""
+    """A finished run and its model."""
 
     path: Path
     experiment: Experiment
     summary: dict[str, Any]
     trained: TrainedModel
     flat: Tensor
-    """All parameters, ``[parameters]``; those of ``trained`` are views of it."""
+    """All parameters, ``[parameters]``; those in ``trained`` are views of it."""
 
 
 def open_run(path: Path, *, trust: bool = False, best: bool = False) -> FinishedRun:
@@ -43,13 +43,14 @@ def open_run(path: Path, *, trust: bool = False, best: bool = False) -> Finished
 
     Args:
         path: The folder.
-        trust: Import the user's model that the run names wherever it lies; otherwise only from the
+        trust: Import the user's model that the run names from anywhere; otherwise only from the
             working folder or an installed package.
-        best: Open the model of the lowest held-out loss in place of that of the last round.
+        best: Open the model with the lowest held-out loss instead of the last round's.
 
     Raises:
         UserError: It holds no finished run, a file of it is missing or damaged, its files do not
-            belong together, another version of fedsi wrote it in another way, or it names a model
+            belong together, another version of fedsi wrote it in another format, or it names a
+            model
             that may not be imported.
     """
     run = RunFolder(path)
@@ -103,7 +104,7 @@ def _trained(
         raise UserError(
             f"the parameter {changed[0]} of {experiment.model.architecture}, which is not trained, "
             f"has other values now than in {run.path / file}; put back the file that the module "
-            "reads it from, or train anew"
+            "reads it from, or train again"
         )
     flat = torch.cat([arrays[name].flatten() for name in model.layout.shapes])
     return TrainedModel(model, model.layout.views(flat), vocabulary), flat
@@ -117,5 +118,5 @@ def _version(summary: dict[str, Any]) -> str:
 def _other_version(path: Path, reason: str, summary: dict[str, Any]) -> UserError:
     return UserError(
         f"the run in {path} was written by fedsi {_version(summary)} and this is "
-        f"{fedsi.__version__}, which cannot use it ({reason}); use that version, or train it anew"
+        f"{fedsi.__version__}, which cannot use it ({reason}); use that version, or train again"
     )

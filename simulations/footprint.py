@@ -1,4 +1,4 @@
-"""The memory that a run takes at least, which is compared with the machine's before it starts."""
+"""Lower bound of a run's memory, compared with the machine's before it starts."""
 
 from fedsi.experiment import Experiment
 from fedsi.learning.optimizers.table import OPTIMIZERS
@@ -6,13 +6,15 @@ from fedsi.memory import check_memory
 from fedsi.privacy.mechanisms.table import MECHANISMS
 
 PROCESS = 200 << 20
-"""Bytes of Python with the libraries."""
+"""Bytes of Python with its libraries."""
 ON_SERVER = 28
-"""Bytes for each parameter: the model (4), two integer sums (16), the mean and the next model (8).
-The optimizer's moments and what a mechanism remembers come on top."""
+"""Bytes per parameter: the model (4), two integer sums (16), the mean and the next model (8). The
+optimizer's moments and the mechanism's state are added to these.
+"""
 ON_NODE = 28
-"""Bytes for each parameter: the model, its trained copy and the gradient (12), two integer sums.
-The client optimizer's moments come on top."""
+"""Bytes per parameter: the model, its trained copy and the gradient (12), two integer sums. The
+client optimizer's moments are added to these.
+"""
 NUMBER = 4
 """Bytes of a float32."""
 
@@ -20,15 +22,15 @@ NUMBER = 4
 def check_footprint(experiment: Experiment, parameters: int, workers: int) -> None:
     """Refuse a run that cannot fit into the machine's memory.
 
-    Activations of batches are left out: they depend on how long the texts are.
+    Activations of batches are not counted, because they depend on the length of the texts.
 
     Args:
-        experiment: What is to be run.
-        parameters: Of its model.
-        workers: Processes of the nodes; 1 is this process.
+        experiment: The experiment.
+        parameters: Number of parameters of its model.
+        workers: Number of node processes; 1 is this process.
 
     Raises:
-        UserError: It needs more than the machine has; both are said.
+        UserError: It needs more than the machine has; states both.
     """
     processes = 1 + (workers if workers > 1 else 0)
     vectors = _moments(experiment) + _remembered(experiment)

@@ -1,8 +1,8 @@
-"""Membership inference: telling from the model's loss who took part in its training.
+"""Membership inference: guessing from the model's loss which clients took part in training.
 
-The attack of Yeom et al. (arXiv 1709.01604) on clients: those whose text the model predicts better
-are guessed to have taken part. It is an attack of little strength: what it does not find may be
-there all the same. And held-out clients that write differently can be told apart without any leak.
+This is the attack of Yeom et al. (arXiv 1709.01604) on clients: those whose text the model predicts
+better are guessed to have taken part. The attack is weak: leaks that it does not find may exist.
+Held-out clients that write differently can be told apart even without any leak.
 """
 
 import math
@@ -27,23 +27,23 @@ from server.cohorts.sampling import draw_cohort
 from server.runs.folder import RunFolder
 
 MOST_CLIENTS = 500
-"""Clients of each kind that are asked."""
+"""Most clients of each kind that are evaluated."""
 
 Losses = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Membership:
-    """How well the attack tells the two kinds apart."""
+    """How well the attack separates the two kinds of clients."""
 
     members: int
-    """Clients asked that took part in the training."""
+    """Number of evaluated clients that took part in training."""
     others: int
-    """Held-out clients asked."""
+    """Number of evaluated held-out clients."""
     auc: float
-    """Probability that a client that took part has the lower loss; 0.5 is a guess."""
+    """Probability that a client that took part has the lower loss; 0.5 is a random guess."""
     auc_error: float
-    """Standard error of that."""
+    """Standard error of ``auc``."""
     advantage: float
     """Largest difference between true and false positive rate over all thresholds."""
     loss_gap: float
@@ -51,11 +51,11 @@ class Membership:
 
 
 def membership_of(run: RunFolder, cache: Path) -> Membership | None:
-    """Attack a finished run's model; None if it is not known who took part (secure noise).
+    """Attack a finished run's model; None if it is unknown who took part (secure noise).
 
     Raises:
-        UserError: The run is not finished, its files are damaged, its corpus is another one now,
-            or it has no held-out clients.
+        UserError: The run is not finished, its files are damaged, its corpus has changed, or it has
+            no held-out clients.
     """
     experiment, summary = run.experiment(), run.summary()
     if summary is None:
@@ -79,11 +79,11 @@ def membership_of(run: RunFolder, cache: Path) -> Membership | None:
 
 
 def attack(members: Losses, others: Losses) -> Membership:
-    """Tell two kinds of clients apart by a threshold on their losses.
+    """Separate two kinds of clients by a threshold on their losses.
 
     Args:
         members: Losses of clients that took part, ``[clients]``.
-        others: Of clients that did not, ``[clients]``.
+        others: Losses of clients that did not, ``[clients]``.
     """
     ranks = stats.rankdata(np.concatenate([-members, -others]))
     n, m = len(members), len(others)
@@ -100,7 +100,7 @@ def attack(members: Losses, others: Losses) -> Membership:
 
 
 def _auc_error(auc: float, members: int, others: int) -> float:
-    """Return the standard error of Hanley and McNeil (Radiology 1982)."""
+    """Return the standard error of an AUC by Hanley and McNeil (Radiology 1982)."""
     both, either = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     variance = (
         auc * (1 - auc) + (members - 1) * (both - auc**2) + (others - 1) * (either - auc**2)
@@ -109,7 +109,7 @@ def _auc_error(auc: float, members: int, others: int) -> float:
 
 
 def _participants(experiment: Experiment, population: Population, rounds: int) -> NDArray[np.int64]:
-    """Return the clients that took part, found by drawing all cohorts again."""
+    """Return the clients that took part, by drawing all cohorts again."""
     size, trace = population.description.training_clients, experiment.devices.trace
     read = None if trace is None else read_trace(Path(trace), population.find, size)
     everyone = with_canaries(experiment, size)

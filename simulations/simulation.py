@@ -1,4 +1,4 @@
-"""One experiment on this machine: population, engine, both apps, plots."""
+"""Simulation of one experiment on this machine: population, engine, both apps, plots."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,10 +30,10 @@ from simulations.footprint import check_footprint
 
 @dataclass(frozen=True)
 class Result:
-    """What a simulation came to."""
+    """The result of a simulation."""
 
     summary: dict[str, Any]
-    """As in ``summary.json``."""
+    """The content of ``summary.json``."""
     parameters: Parameters
     """The trained model's named parameters."""
 
@@ -53,23 +53,24 @@ def simulate(
     on_round: Observer | None = None,
     progress: Progress = silent,
 ) -> Result:
-    """Run an experiment from its first round, or its checkpoint, to its end.
+    """Run an experiment from its first round or its checkpoint to its end.
 
     Args:
-        experiment: What to run.
-        workers: Nodes; with more than one, each is a process. The result has the same bits.
-        engine: Where the nodes run: a name of ``simulations.engines.table``.
+        experiment: The experiment.
+        workers: Number of nodes; with more than one, each is a process. The result does not depend
+            on it.
+        engine: Name of the engine in ``simulations.engines.table``.
         out: Folder for the run; None writes nothing.
-        overwrite: Replace a run that is there.
-        resume: Continue the run that is there; beyond its end, if the experiment has more rounds
+        overwrite: Replace an existing run.
+        resume: Continue an existing run, even a finished one if the experiment now has more rounds
             or ends later by ``server.patience``, ``target_loss`` or a budget.
-        other_machine: Continue it also where its bits are not those of a run never stopped.
+        other_machine: Continue it even if its bits may differ from those of a run never stopped.
         cache: Folder for corpora and populations.
-        corpus: A corpus in memory (``fedsi.data.memory``) in place of the one that the experiment
+        corpus: A corpus in memory (``fedsi.data.memory``) instead of the one that the experiment
             names; the run records its name.
-        on_corpus: Called before the first round; ``fedsi.data.shortfall`` says what to tell.
+        on_corpus: Called before the first round with the population's description.
         on_round: Called after each round.
-        progress: Told how far the corpus is.
+        progress: Called with the progress of preparing the corpus.
 
     Raises:
         UserError: The experiment, its corpus or its folder cannot be used.
@@ -97,7 +98,7 @@ def simulate(
     with folder.held() if folder else nullcontext():
         population = prepare(experiment.data, cache, progress, corpus)
         description = open_population(population).description
-        if not experiment.model.is_imported:  # how large a user's model is, only its code knows
+        if not experiment.model.is_imported:  # the size of a user's model is known to its code only
             layout = build_model(experiment, description.vocabulary_size).layout
             check_footprint(experiment, layout.size, workers)
         if on_corpus:
@@ -115,12 +116,12 @@ def _check_workers(workers: int, experiment: Experiment) -> None:
     if not 1 <= workers <= useful:
         raise UserError(
             f"workers = {workers} is not allowed: at least 1 is needed, and more than the "
-            f"{useful} clients of a cohort or an evaluation help nobody"
+            f"{useful} clients of a cohort or an evaluation are useless"
         )
 
 
 def _draw_curves(run: RunFolder) -> None:
-    # Matplotlib takes a second to import, which a run without a folder need not pay.
+    # Matplotlib takes a second to import, which a run without a folder can avoid.
     from simulations.reports.figures import run_curves, save_figure  # noqa: PLC0415
 
     summary = run.summary()
@@ -131,5 +132,5 @@ def _draw_curves(run: RunFolder) -> None:
 
 
 def _named(experiment: Experiment, vocabulary: int, flat: NDArray[np.float32]) -> Parameters:
-    # The size is the summary's: the population may have been removed from the cache meanwhile.
+    # The size is the summary's, because the population may be gone from the cache by now.
     return all_parameters(build_model(experiment, vocabulary), torch.from_numpy(flat))

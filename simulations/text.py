@@ -1,4 +1,4 @@
-"""Text of others, where it is shown: words, names and paths that fedsi did not choose."""
+"""Safe display of text that fedsi did not choose: words, names and paths."""
 
 import logging
 import os
@@ -7,8 +7,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-# Control characters but tab and line feed; marks that turn the direction of what follows; line and
-# paragraph separators; halves of surrogate pairs, which no encoding can write.
+# Control characters except tab and line feed; direction marks; line and paragraph separators;
+# halves of surrogate pairs, which no encoding can write.
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -21,7 +21,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def visible(text: str) -> str:
-    r"""Return a text with everything that a terminal obeys written out, as ``\x1b``.
+    r"""Return a text with everything that a terminal would interpret escaped, as ``\x1b``.
 
     >>> print(visible("a\x1b[31mred"))
     a\x1b[31mred
@@ -30,22 +30,22 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Return ``visible`` text without line breaks: they become ``\n``."""
+    r"""Return ``visible`` text without line breaks, which become ``\n``."""
     return visible(text).replace("\n", "\\n")
 
 
 def for_figure(text: str) -> str:
-    """Return a text as Matplotlib draws it: ``$`` begins no formula, ``_`` hides no label."""
+    """Return a text escaped for Matplotlib: ``$`` starts no formula, ``_`` hides no label."""
     return (" " if text.startswith("_") else "") + one_line(text).replace("$", r"\$")
 
 
 def for_markdown(text: str) -> str:
-    """Return a text as Markdown shows it: without links, HTML, code and cells of its own."""
+    """Return a text escaped for Markdown: it has no links, HTML, code or cells."""
     return re.sub(r"[\\`<\[|]", lambda found: "\\" + found[0], one_line(text))
 
 
 def for_spreadsheet(value: Any) -> Any:
-    """Return a table's value so that no spreadsheet takes a text for a formula."""
+    """Return a table's value such that no spreadsheet reads it as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
@@ -58,14 +58,14 @@ class PlainFormatter(logging.Formatter):
 
 
 def is_of_a_library(file: str) -> bool:
-    """Whether a file of Python belongs to an installed library, and not to fedsi or its user."""
+    """Whether a Python file belongs to an installed library rather than fedsi or its user."""
     return file.startswith(_LIBRARIES) and not file.startswith(_OURS)
 
 
 def log_to_stderr() -> None:
-    """Send warnings to standard error, a level before each; of libraries only errors.
+    """Log warnings to standard error with their level; from libraries only errors.
 
-    What a library warns of is rarely what the person who runs a command could mend.
+    Users can rarely fix what a library warns about.
     """
     handler = logging.StreamHandler()
     handler.addFilter(lambda r: r.levelno >= logging.ERROR or not is_of_a_library(r.pathname))

@@ -1,4 +1,4 @@
-"""What a server and its nodes compare of a model that each of them has built itself."""
+"""The inventory of a model, by which a server and its nodes compare models built by each."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from fedsi.models.model import Model
 
 @dataclass(frozen=True)
 class Inventory:
-    """A model's parameters, without the values of those that are trained: these are sent.
+    """A model's parameters; of the trained ones only shapes, because their values are sent.
 
     Args:
-        trained: Their shapes by name, in the order in which they lie in the flat vector.
-        frozen: SHA-256 of the others' shapes and values, by name.
+        trained: Shapes of the trained parameters by name, in their order in the flat vector.
+        frozen: SHA-256 of the other parameters' shapes and values, by name.
     """
 
     trained: dict[str, tuple[int, ...]]
@@ -20,7 +20,7 @@ class Inventory:
 
 
 def inventory(model: Model) -> Inventory:
-    """Return what a model's parameters are."""
+    """Return the inventory of a model."""
     frozen = {}
     for name, value in model.frozen.items():
         content = value.contiguous().numpy().tobytes()
@@ -29,11 +29,11 @@ def inventory(model: Model) -> Inventory:
 
 
 def difference(here: Inventory, there: Inventory) -> str | None:
-    """Return how another process's model differs from that of this one; None if it does not.
+    """Return how another process's model differs from this process's, or None.
 
     Args:
         here: The model of this process.
-        there: That of the other.
+        there: The model of the other process.
     """
     for name in dict.fromkeys((*here.trained, *here.frozen, *there.trained, *there.frozen)):
         ours, others = _what(here, name), _what(there, name)

@@ -1,1 +1,1 @@
-"""Programs that measure fedsi; what they print is worth as much as the machine was quiet."""
+"""Benchmarks of fedsi. Results are only as reliable as the machine is idle."""

@@ -1,7 +1,7 @@
-"""How fast, and in how little memory, a large corpus becomes a token store.
+"""Time and memory of building the token store of a large corpus.
 
-The store is built in a process of its own, started as
-``python -m simulations.benchmarks.ingestion CORPUS CACHE``, whose memory is that of the build.
+The store is built in a separate process, started as ``python -m simulations.benchmarks.ingestion
+CORPUS CACHE``, whose memory is that of the build.
 """
 
 import json
@@ -20,7 +20,7 @@ from simulations.cli import options
 from simulations.cli.display import Display
 
 MEMORY_TARGET = 1536
-"""MiB, whatever the size of the corpus."""
+"""MiB, for any size of the corpus."""
 
 
 def measure_ingestion(
@@ -29,13 +29,13 @@ def measure_ingestion(
     """Generate a corpus and build its store.
 
     Args:
-        folder: Where both go.
+        folder: Folder for both.
         clients: Number of clients.
         sentences: Number of sentences of all clients together.
-        progress: Told how far the generation is; the build reports on standard error.
+        progress: Called with the progress of the generation; the build reports on standard error.
 
     Raises:
-        BenchmarkError: The build failed, or the store does not hold what the corpus holds.
+        BenchmarkError: The build failed, or the store does not match the corpus.
     """
     path = folder / "stackoverflow.sqlite"
     words = write_stack_overflow(path, clients, sentences, 0, progress)
@@ -57,7 +57,7 @@ def measure_ingestion(
 
 
 def build(corpus: str, cache: str) -> dict[str, Any]:
-    """Build a store in this process and say what it took."""
+    """Build a store in this process and return its measurements."""
     data = DataSettings(corpus=corpus, words="spaces", vocabulary="users", vocabulary_size=10_000)
     began = time.perf_counter()
     with Display(options.messages()) as display:

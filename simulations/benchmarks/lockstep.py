@@ -1,4 +1,4 @@
-"""Contestants: processes that run a round for each line they are sent and answer how it went."""
+"""Contestants: processes that run a round for each line they receive and reply with the result."""
 
 import json
 import subprocess
@@ -11,11 +11,11 @@ from simulations.engines.processes import single_threaded_environment
 
 
 class Contestant:
-    """A started process.
+    """A running process.
 
     Args:
-        name: For errors.
-        process: Reads lines and answers each with a line of JSON.
+        name: Its name in errors.
+        process: Reads lines and replies to each with a line of JSON.
     """
 
     def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
@@ -23,10 +23,10 @@ class Contestant:
         self._process = process
 
     def begin(self) -> None:
-        """Have it run a round.
+        """Start a round.
 
         Raises:
-            BenchmarkError: It is gone.
+            BenchmarkError: The process has ended.
         """
         assert self._process.stdin is not None  # noqa: S101  # it is a pipe
         try:
@@ -36,10 +36,10 @@ class Contestant:
             raise self._silent(error) from error
 
     def end(self) -> dict[str, Any]:
-        """Wait for the answer, which says at least how many ``seconds`` the round took.
+        """Wait for the reply, which contains at least the round's ``seconds``.
 
         Raises:
-            BenchmarkError: There was none.
+            BenchmarkError: There was no reply.
         """
         assert self._process.stdout is not None  # noqa: S101  # it is a pipe
         try:
@@ -49,16 +49,16 @@ class Contestant:
         return answer
 
     def round(self) -> dict[str, Any]:
-        """Run a round and return the answer.
+        """Run a round and return the reply.
 
         Raises:
-            BenchmarkError: There was none.
+            BenchmarkError: There was no reply.
         """
         self.begin()
         return self.end()
 
     def finish(self) -> None:
-        """Let it come to its end.
+        """Let the process finish.
 
         Raises:
             BenchmarkError: It failed.
@@ -75,12 +75,12 @@ class Contestant:
 def contestant(
     name: str, command: Sequence[str], *, environment: Mapping[str, str] | None = None
 ) -> Iterator[Contestant]:
-    """Start a process that is ended if it has not come to its end.
+    """Start a process, which is killed at the end unless it has finished.
 
     Args:
-        name: For errors.
-        command: What to run.
-        environment: Of the process; None for fedsi's own, with one thread for numerics.
+        name: Its name in errors.
+        command: The command.
+        environment: Environment of the process; None for fedsi's own, with one thread for numerics.
     """
     with subprocess.Popen(
         command,
@@ -94,6 +94,6 @@ def contestant(
             yield Contestant(name, process)
         finally:
             process.kill()
-            # What could not be sent to one that is gone must not fail the closing of its pipe.
+            # Unsent input for a dead process must not make closing its pipe fail.
             with suppress(OSError):
                 process.stdin.close()  # type: ignore[union-attr]  # it is a pipe

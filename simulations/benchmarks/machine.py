@@ -1,4 +1,4 @@
-"""What a measurement needs to know of the process and of the machine it runs on."""
+"""Facts about the process and the machine of a measurement."""
 
 import platform
 import re
@@ -17,16 +17,16 @@ class BenchmarkError(UnfinishedError):
 
 
 def peak_memory(process: int | None = None) -> int:
-    """Return the most memory that a process has had resident, in bytes.
+    """Return the peak resident memory of a process in bytes.
 
-    The kernel's high-water mark is read where there is one: ``ru_maxrss`` counts what the process
-    was before it started its program, and is known of this process only.
+    The kernel's high-water mark is preferred: ``ru_maxrss`` also counts the process before it
+    started its program, and is only available for this process.
 
     Args:
-        process: Its id; None for this one.
+        process: Its id; None for this process.
 
     Raises:
-        BenchmarkError: It is another one, and the system does not tell.
+        BenchmarkError: It is another process, and the system does not provide the number.
     """
     try:
         status = Path(f"/proc/{process or 'self'}/status").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def peak_memory(process: int | None = None) -> int:
     if found:
         return int(found[1]) * 1024
     if process is not None:
-        raise BenchmarkError("this needs /proc, where Linux tells the memory of a process")
+        raise BenchmarkError("this needs /proc, where Linux reports the memory of a process")
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if platform.system() == "Darwin" else most * 1024
 

@@ -1,4 +1,4 @@
-"""Measurements in a process of their own, with one thread and memory that nobody used before."""
+"""Measurements in a separate process, with one thread and fresh memory."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ def measured_by(module: str, *arguments: object) -> Any:
     """Run a module and return the JSON that it prints.
 
     Raises:
-        BenchmarkError: It failed; why stands on standard error.
+        BenchmarkError: It failed; the reason is on standard error.
     """
     done = subprocess.run(
         own_command(module, *arguments),

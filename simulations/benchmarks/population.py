@@ -1,7 +1,7 @@
-"""What a population of a million clients costs: its cohorts, not its size.
+"""Cost of a population of a million clients: it depends on the cohorts, not on the population.
 
-Everything is measured in a process of its own, started as
-``python -m simulations.benchmarks.population CLIENTS COHORT ROUNDS CACHE STARTED``.
+Everything is measured in a separate process, started as ``python -m
+simulations.benchmarks.population CLIENTS COHORT ROUNDS CACHE STARTED``.
 """
 
 import json
@@ -33,7 +33,7 @@ _SMALL = {"data.vocabulary_size": 500, "model.embedding_size": 16, "model.hidden
 
 
 def measure_population(clients: int, cohort: int, rounds: int) -> dict[str, Any]:
-    """Open a synthetic population, draw cohorts in every way, and train some.
+    """Open a synthetic population, draw cohorts with every sampler, and train some.
 
     Raises:
         BenchmarkError: The measuring process failed.
@@ -48,7 +48,7 @@ def measure_population(clients: int, cohort: int, rounds: int) -> dict[str, Any]
 
 
 def measure(clients: int, cohort: int, rounds: int, cache: Path, started: float) -> dict[str, Any]:
-    """Measure in this process, which was started at a time by the clock."""
+    """Measure in this process; ``started`` is the wall-clock time of its start."""
     import_seconds = time.time() - started
     experiment = Experiment().updated(
         {

@@ -1,4 +1,4 @@
-"""A round of each preset that is named after a published size: its time and its memory."""
+"""Time and memory of a round of each preset named after a published size."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -36,23 +36,23 @@ class PresetRound:
     cohort: int
     seconds: float
     peak_mib: float
-    """Of the whole process: server, node, Python and its libraries."""
+    """Peak memory of the whole process: server, node, Python and its libraries."""
     before_mib: float
-    """Of the same process before its first round."""
+    """Memory of the same process before its first round."""
 
 
 def measure_preset(
     name: str, corpus: str, cohort: int, folder: Path, cache: Path, tell: Progress
 ) -> PresetRound:
-    """Run two rounds of a preset's model and clients on a corpus; the second one's time counts.
+    """Run two rounds of a preset's model and clients on a corpus; the second one is measured.
 
     Args:
         name: One of ``PRESETS``.
-        corpus: Stands in for the preset's own.
+        corpus: Replaces the preset's own corpus.
         cohort: Clients in a round.
-        folder: For scratch files.
+        folder: Folder for temporary files.
         cache: Folder for populations.
-        tell: Told how far it is.
+        tell: Called to report progress.
 
     Raises:
         BenchmarkError: The process died.
@@ -81,7 +81,7 @@ def presets_report(rounds: Sequence[PresetRound]) -> Measurements:
     return Measurements(
         name="presets",
         rows=[asdict(one) for one in rounds],
-        header=("preset", "parameters", "clients", "seconds a round", "peak MiB", "before MiB"),
+        header=("preset", "parameters", "clients", "seconds per round", "peak MiB", "before MiB"),
         table=[
             (
                 one.preset,

@@ -1,10 +1,9 @@
-"""What clipping and noise add to the time of a round.
+"""Time that clipping and noise add to a round.
 
-Everything is measured in a process of its own, started as
-``python -m simulations.benchmarks.privacy EXPERIMENT.toml POPULATION``: for each mechanism, a
-private run and one without privacy train the same cohorts, a round of one and then the same round
-of the other, on one thread. Seconds are those of the processor, so that what else the machine does
-counts for neither.
+Everything is measured in a separate process, started as ``python -m simulations.benchmarks.privacy
+EXPERIMENT.toml POPULATION``. For each mechanism, a private run and one without privacy train the
+same cohorts on one thread, taking turns by round. Times are CPU seconds, so other load does not
+distort them.
 """
 
 import json
@@ -32,15 +31,15 @@ from simulations.engines.in_process import FIRST_NODE, InProcessGrid
 from simulations.reports.figures import STYLE, colour_of, label
 
 TARGET = 0.15
-"""Of the time of a round, the most that privacy should add."""
+"""Largest share of a round's time that privacy should add."""
 
 SAMPLINGS = {"gaussian": "uniform", "blt": "shuffled"}
-"""By mechanism, how both runs draw their cohorts: of the same size in every round."""
+"""Sampling of both runs by mechanism: cohorts of the same size in every round."""
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """One mechanism's rounds against those without privacy."""
+    """Rounds of one mechanism compared with rounds without privacy."""
 
     mechanism: str
     architecture: str
@@ -48,11 +47,11 @@ class Overhead:
     parameters: int
     cohort: int
     plain_seconds: float
-    """Of a round without privacy, the median."""
+    """Median seconds of a round without privacy."""
     private_seconds: float
-    """Of a round with clipping and noise, the median."""
+    """Median seconds of a round with clipping and noise."""
     overhead: float
-    """Median over rounds of the quotient of the two, less 1."""
+    """Median over rounds of the ratio of the two, minus 1."""
 
 
 def measure_privacy(
@@ -61,10 +60,10 @@ def measure_privacy(
     """Measure clipping and noise of each mechanism.
 
     Args:
-        experiment: Of ``experiment_for``; the first of its rounds is dropped.
-        size: What to call the model's size.
+        experiment: The result of ``experiment_for``; the first of its rounds is dropped.
+        size: Name of the model's size.
         cache: Folder for populations.
-        tell: Told how far it is.
+        tell: Called to report progress.
 
     Raises:
         BenchmarkError: The measuring process failed.
@@ -89,12 +88,12 @@ def measure_privacy(
 
 
 def contestants(experiment: Experiment, mechanism: str) -> tuple[Experiment, Experiment]:
-    """Return a run without privacy and one with, whose cohorts are the same."""
+    """Return a run without privacy and one with, with the same cohorts."""
     plain = experiment.updated(
         {
             "server.averaging": "uniform",
             "server.sampling": SAMPLINGS[mechanism],
-            # The last round is evaluated, and is never run.
+            # The last round would be evaluated, and is never run.
             "server.rounds": experiment.server.rounds + 1,
             "server.evaluate_every": experiment.server.rounds + 1,
         }
@@ -102,7 +101,7 @@ def contestants(experiment: Experiment, mechanism: str) -> tuple[Experiment, Exp
     private = {
         "privacy.mechanism": mechanism,
         "privacy.noise_multiplier": 1.0,
-        # Small, so that updates are clipped.
+        # A small norm, so that updates are clipped.
         "privacy.clip_norm": 0.1,
     }
     return plain, plain.updated(private)
@@ -150,7 +149,7 @@ def _rounds(
 
 
 def _timed(rounds: Iterator[object]) -> float:
-    """Run a round and return its seconds."""
+    """Run a round and return its CPU seconds."""
     began = time.process_time()
     next(rounds)
     return time.process_time() - began
@@ -175,7 +174,7 @@ def privacy_report(measured: Sequence[Overhead]) -> Measurements:
             for one in measured
         ],
         note=(
-            f"Seconds of a round of {measured[0].cohort} clients, one thread, rounds with and "
+            f"CPU seconds of a round of {measured[0].cohort} clients, one thread, rounds with and "
             "without privacy in turn"
         ),
         figure=_figure(measured),

@@ -1,4 +1,4 @@
-"""What a benchmark leaves: a CSV, a markdown table and a figure, and the machine they are of."""
+"""A benchmark's report: a CSV, a markdown table and a figure, with the machine described."""
 
 import csv
 import io
@@ -20,14 +20,14 @@ class Measurements:
     """A benchmark's result."""
 
     name: str
-    """Of its files, without suffix."""
+    """Name of its files, without suffix."""
     rows: Sequence[Mapping[str, Any]]
-    """Of the CSV; all have the same keys."""
+    """Rows of the CSV; all have the same keys."""
     header: Sequence[str]
-    """Of the table's columns."""
+    """Names of the table's columns."""
     table: Sequence[Sequence[str]]
     note: str
-    """How it was measured: a sentence's beginning, which the machine's description ends."""
+    """How it was measured: the beginning of a sentence that ends with the machine's description."""
     figure: Figure
 
 
@@ -48,11 +48,11 @@ def write_report(report: Measurements, folder: Path) -> None:
 
 
 def grouped_bars(axes: Axes, values: Mapping[tuple[str, str], float]) -> None:
-    """Draw a group of bars for each size, a bar of it for each architecture.
+    """Draw a group of bars for each size, with a bar for each architecture.
 
     Args:
-        axes: Where to.
-        values: By architecture and size.
+        axes: The axes to draw on.
+        values: Values by architecture and size.
     """
     architectures = list(dict.fromkeys(architecture for architecture, _ in values))
     sizes = list(dict.fromkeys(size for _, size in values))

@@ -1,9 +1,8 @@
-"""How much of the machine's arithmetic the training steps use.
+"""Arithmetic throughput of the training steps, compared with the machine's fastest products.
 
-Everything is measured in a process of its own, started as
-``python -m simulations.benchmarks.roofline EXPERIMENT.toml POPULATION``: the same training steps
-and products of large matrices take turns on one thread. Seconds are those of the processor, so that
-what else the machine does counts for neither.
+Everything is measured in a separate process, started as ``python -m simulations.benchmarks.roofline
+EXPERIMENT.toml POPULATION``: the same training steps and products of large matrices take turns on
+one thread. Times are CPU seconds, so other load does not distort them.
 """
 
 import json
@@ -52,42 +51,44 @@ SHAPES = (
     (128, 670, 2010),
     (128, 256, 512),
 )
-"""Rows, inner size and columns of the products; the fastest counts, of PyTorch's library or of
-fedsi's own: a share of less than the machine can do would flatter."""
+"""Rows, inner size and columns of the products. The fastest product of PyTorch's library or fedsi's
+own is the reference; a slower one would flatter the steps.
+"""
 
 PRODUCT_SECONDS = 0.1
-"""At least so long is each shape measured, in each repeat."""
+"""Shortest time for which each shape is measured, in each repeat."""
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """One model's steps against matrix products."""
+    """Throughput of one model's training steps, compared with matrix products."""
 
     architecture: str
     size: str
     parameters: int
     positions: float
-    """Mean targets of a step."""
+    """Mean number of targets of a step."""
     milliseconds: float
-    """Of a step, median over repeats of the mean over steps."""
+    """Time of a step: median over repeats of the mean over steps."""
     gflops: float
-    """Useful GFLOP/s of the steps, the median over repeats."""
+    """Useful GFLOP/s of the steps, median over repeats."""
     sgemm_gflops: float
-    """GFLOP/s of the fastest product, the median over repeats."""
+    """GFLOP/s of the fastest product, median over repeats."""
     share: float
-    """Median over repeats of the quotient of the two."""
+    """Median over repeats of the ratio of the two."""
     output: float
-    """Share of a step's time that the output layer takes, its loss and its update."""
+    """Share of a step's time spent in the output layer, including loss and update."""
     sequence: float
-    """The same of what goes from word to word, forwards and backwards: the recurrence without its
-    kernel's gradient, or the attention."""
+    """Share of a step's time spent from word to word, forwards and backwards: the recurrence
+    without its kernel's gradient, or the attention.
+    """
 
 
 def useful_flops(model: Model, batch: Batch) -> int:
-    """Return the floating-point operations that a training step owes.
+    """Return the number of floating-point operations that a training step needs.
 
-    Only matrix products count, and of them only rows of real positions, those with a target. The
-    backward pass is twice as much as the forward pass: each product's gradients by both its
+    Only matrix products count, and only rows of real positions, i.e. those with a target. The
+    backward pass is twice as much as the forward pass: the gradients of each product by both
     factors.
     """
     by_hand = load(str(architecture(model.settings.architecture).by_hand))
@@ -98,11 +99,11 @@ def measure_roofline(experiment: Experiment, size: str, cache: Path, tell: Progr
     """Measure one model.
 
     Args:
-        experiment: Of ``experiment_for``: the batches are those of the first cohort, the repeats as
-            many as its rounds.
-        size: What to call the model's size.
+        experiment: The result of ``experiment_for``: the batches are those of the first cohort, and
+            the number of rounds is the number of repeats.
+        size: Name of the model's size.
         cache: Folder for populations.
-        tell: Told how far it is.
+        tell: Called to report progress.
 
     Raises:
         BenchmarkError: The measuring process failed.
@@ -117,7 +118,7 @@ def measure_roofline(experiment: Experiment, size: str, cache: Path, tell: Progr
 
 
 def measure(experiment: Experiment, population: Population) -> dict[str, Any]:
-    """Measure in this process; return the fields of ``Roofline`` but its names."""
+    """Measure in this process; return the fields of ``Roofline`` except its names."""
     torch.set_num_threads(1)
     model = build_model(experiment, population.description.vocabulary_size)
     start = initial_parameters(model, experiment.seed)
@@ -128,7 +129,7 @@ def measure(experiment: Experiment, population: Population) -> dict[str, Any]:
     for _ in range(experiment.server.rounds):
         peaks.append(_fastest_product())
         began = time.process_time()
-        # All batches as if they were one client's, so that starting a client costs nothing.
+        # All batches are trained as those of one client, so that starting a client costs nothing.
         trainer.begin(start)
         trained = trainer.train(batches)
         seconds.append(time.process_time() - began)
@@ -152,8 +153,8 @@ def roofline_report(measured: Sequence[Roofline]) -> Measurements:
         header=(
             "model",
             "parameters",
-            "targets a step",
-            "ms a step",
+            "targets per step",
+            "ms per step",
             "useful GFLOP/s",
             "best sgemm, GFLOP/s",
             "share",
@@ -197,7 +198,7 @@ def _batches(experiment: Experiment, population: Population) -> list[Batch]:
 
 
 def _profile(trainer: LocalTrainer, start: Tensor, batches: Sequence[Batch]) -> dict[str, float]:
-    """Return which shares of the steps' time their parts take, measured in a further repeat."""
+    """Return the shares of the steps' time spent in their parts, measured in a further repeat."""
     trainer.begin(start)
     with (
         timed(FusedSgd, "step") as step,
@@ -216,7 +217,7 @@ def _profile(trainer: LocalTrainer, start: Tensor, batches: Sequence[Batch]) -> 
 
 
 def _fastest_product() -> float:
-    """Return the FLOP/s of the fastest single-precision product of matrices."""
+    """Return the FLOP/s of the fastest single-precision matrix product."""
     return max(_product_rate(*shape) for shape in SHAPES)
 
 

@@ -1,4 +1,4 @@
-"""A file like TensorFlow Federated's Stack Overflow, of any size, for measuring ingestion.
+"""A generated file like TensorFlow Federated's Stack Overflow, of any size.
 
 Sentences per client are log-normal, words follow Zipf's law with a tail of millions of rare ones,
 and the rows of neighbouring clients are mixed.
@@ -19,7 +19,7 @@ WORDS = 3_000_000
 MEAN_LENGTH = 12
 SIZES_SIGMA = 1.3
 MIXED_ROWS = 10_000
-"""Rows that may change places with one another."""
+"""Rows that may be interleaved."""
 
 _LETTERS = np.frombuffer(b"etaoinshrdlucmfwypvbgkjqxz", dtype="S1")
 _ROWS_AT_A_TIME = 100_000
@@ -34,14 +34,14 @@ def write_stack_overflow(
     """Write an SQLite file.
 
     Args:
-        path: Where; nothing may be there.
+        path: The file, which must not exist.
         clients: Number of clients.
         sentences: Number of sentences of all clients together, at least one for each.
-        seed: All such files differ by it only.
-        progress: Told how many sentences are written.
+        seed: The seed.
+        progress: Called with the number of sentences written.
 
     Returns:
-        How many words the sentences have.
+        The number of words in all sentences.
     """
     rng = np.random.default_rng(seed)
     owners = _owners(rng, clients, sentences)
@@ -101,13 +101,13 @@ def _owners(rng: np.random.Generator, clients: int, sentences: int) -> Ints:
 
 
 def _words(number: int) -> list[str]:
-    """Return different words of five letters, the first ones with frequent letters."""
+    """Return different words of five letters; the first ones have frequent letters."""
     ranks = np.arange(number)[:, None] // len(_LETTERS) ** np.arange(5) % len(_LETTERS)
     return [word.decode() for word in _LETTERS[ranks].view("S5").ravel().tolist()]
 
 
 def _sentences(rng: np.random.Generator, words: list[str], lengths: Ints) -> Iterator[str]:
-    # exp of a uniform number has the density 1/x: Zipf's law.
+    # exp of a uniform number has the density 1/x, which is Zipf's law.
     ranks = np.exp(rng.uniform(0, np.log(len(words)), int(lengths.sum()))).astype(int)
     flat = [words[rank] for rank in ranks.tolist()]
     for start, end in pairwise(np.append(0, np.cumsum(lengths)).tolist()):

@@ -1,4 +1,4 @@
-"""How long the calls of one function take together."""
+"""A stopwatch for all calls of one function."""
 
 import time
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass
 class Stopwatch:
-    """Adds up the processor's seconds of a function's calls."""
+    """Adds up the CPU seconds of a function's calls."""
 
     seconds: float = 0.0
 
 
 @contextmanager
 def timed(owner: Any, name: str) -> Iterator[Stopwatch]:
-    """Time every call of a class's method or a module's function for a while."""
+    """Within this context, time every call of a class's method or a module's function."""
     watch, function = Stopwatch(), getattr(owner, name)
 
     def measured(*arguments: Any) -> Any:

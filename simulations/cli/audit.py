@@ -1,4 +1,4 @@
-"""``fedsi audit``: try to refute what a private run claims."""
+"""``fedsi audit``: test the privacy claim of a run."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedsi.experiment import Experiment
 
 CANARIES = 400
-"""How many an experiment gets that has none of its own."""
+"""Number of canaries for an experiment that has none."""
 
 
 def audit(
@@ -40,7 +40,7 @@ def audit(
     trust: options.Trust = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
-    """Hold a run's claimed epsilon against its canaries, and its model against an attack.
+    """Compare a run's claimed epsilon with its canaries, and attack its model.
 
     Without a run, one is made: the preset ``audit`` unless an experiment is named. The exit code is
     1 if the claim is refuted.
@@ -69,7 +69,7 @@ def audit(
         options.output().print(_table(found))
     options.messages().print(f"figure: {folder / FIGURE}.png", highlight=False, soft_wrap=True)
     if found["audit"]["refuted"]:
-        raise options.StoppedError("the claimed epsilon is refuted: the run is not that private")
+        raise options.StoppedError("the claimed epsilon is refuted: the run is less private")
 
 
 def _with_canaries(base: "Experiment") -> "Experiment":
@@ -148,7 +148,7 @@ def _table(found: dict[str, Any]) -> Table:
         "participations": (
             "as often as accounted for"
             if audited["participations_fit"]
-            else "MORE than accounted for (a chance of "
+            else "MORE than accounted for (probability "
             f"{audited['participations_likelihood']:.2g} at the claimed rate)"
         ),
         "canaries": f"{audited['canaries']}, of which {audited['included']} took part",
@@ -166,7 +166,7 @@ def _table(found: dict[str, Any]) -> Table:
 
 def _attacked(membership: dict[str, Any] | None) -> str:
     if membership is None:
-        return "none: nobody can tell who took part in a run with secure noise"
+        return "none: it is unknown who took part in a run with secure noise"
     return (
         f"AUC {membership['auc']:.3f} +- {membership['auc_error']:.3f}, advantage "
         f"{membership['advantage']:.3f} ({membership['members']} members, "

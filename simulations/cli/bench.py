@@ -28,7 +28,9 @@ def ingestion(
     sentences: Annotated[int, typer.Option(min=10, help="Sentences of all.")] = 5_000_000,
     folder: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the corpus goes; by default it is removed again."),
+        typer.Option(
+            metavar="DIR", help="Folder for the corpus; by default it is deleted afterwards."
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -152,7 +154,7 @@ def privacy(
     as_json: options.Json = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
-    """Measure what clipping and noise add to the time of a round."""
+    """Measure the time that clipping and noise add to a round."""
     from simulations.benchmarks import privacy as program
 
     measured = []
@@ -168,11 +170,13 @@ def privacy(
 def scaling(
     corpus: Corpus = "pydocs",
     architecture: Annotated[str, typer.Option(metavar="NAME", help="Which architecture.")] = "cifg",
-    size: Annotated[str, typer.Option(metavar="SIZE", help="Trained by the workers.")] = "1.3M",
-    large: Annotated[str, typer.Option(metavar="SIZE", help="For overhead and memory.")] = "5M",
+    size: Annotated[str, typer.Option(metavar="SIZE", help="Size for the workers.")] = "1.3M",
+    large: Annotated[
+        str, typer.Option(metavar="SIZE", help="Size for overhead and memory.")
+    ] = "5M",
     workers: Annotated[str, typer.Option(metavar="N,...", help="Numbers of workers.")] = "1,2",
     cohorts: Annotated[
-        str, typer.Option(metavar="N,...", help="Cohorts for the memory; the largest has overhead.")
+        str, typer.Option(metavar="N,...", help="Cohorts for memory; the largest is for overhead.")
     ] = "20,100,500",
     cohort: Cohort = 200,
     rounds: Rounds = 6,
@@ -180,7 +184,7 @@ def scaling(
     as_json: options.Json = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
-    """Measure more workers, the overhead of a round, the memory of a worker, and the start."""
+    """Measure the speed-up by workers, a round's overhead, a worker's memory, and start-up."""
     from simulations.benchmarks.scaling.measure import measure_scaling
     from simulations.benchmarks.scaling.report import scaling_report
 
@@ -225,7 +229,7 @@ def _counts(option: str, text: str) -> list[int]:
 def _tasks(
     corpus: str, architectures: str, sizes: str, cohort: int, rounds: int
 ) -> list[tuple[str, "Experiment"]]:
-    """Return each model's size and what is trained of it."""
+    """Return each model's size and experiment."""
     from fedsi.experiment import Experiment
     from simulations.benchmarks.peers.measure import (
         ARCHITECTURES,

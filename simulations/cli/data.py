@@ -1,4 +1,4 @@
-"""``fedsi data``: look at corpora, and make them ready ahead of a run."""
+"""``fedsi data``: describe corpora, and prepare them ahead of a run."""
 
 import json
 import re
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PICTURE, FACTS = "clients", "description.json"
 
-data = typer.Typer(help="Look at corpora, and make them ready.", no_args_is_help=True)
+data = typer.Typer(help="Describe corpora, and prepare them.", no_args_is_help=True)
 
 _Corpus = Annotated[
     str, typer.Argument(metavar="CORPUS", help="pydocs, synthetic, or the path of any corpus.")
@@ -32,13 +32,15 @@ def describe(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help="Folder for the figures; by default one by the corpus."
+            "--out",
+            metavar="DIR",
+            help="Folder for the figures; by default named after the corpus.",
         ),
     ] = None,
     as_json: options.Json = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
-    """Count clients, sentences and words, and say what n-gram models make of the corpus."""
+    """Count clients, sentences and words, and score n-gram models on the corpus."""
     from fedsi.data.describe import describe as describe_population
     from fedsi.data.prepare import open_population, prepare
     from simulations.reports.figures import clients_histogram, save_figure
@@ -105,7 +107,7 @@ def _experiment(corpus: str, overrides: list[str] | None) -> "Experiment":
 
 
 def _plain(corpus: str) -> str:
-    """Return a corpus's name as part of a folder's name."""
+    """Return a corpus's name in a form that can be part of a folder's name."""
     return re.sub(r"[^\w.-]+", "_", Path(corpus).name) or "corpus"
 
 
@@ -124,35 +126,35 @@ def _show(values: dict[str, Any]) -> None:
 
 _LABELS = {
     "clients": "clients",
-    "training_clients": "clients to train on",
-    "heldout_clients": "clients held out",
+    "training_clients": "training clients",
+    "heldout_clients": "held-out clients",
     "clients_without_examples": "clients without examples",
     "rows_left_out": "rows left out",
     "examples": "examples",
-    "training_examples": "examples to train on",
-    "heldout_examples": "examples held out",
-    "training_words": "words to train on",
-    "heldout_words": "words held out",
+    "training_examples": "training examples",
+    "heldout_examples": "held-out examples",
+    "training_words": "training words",
+    "heldout_words": "held-out words",
     "words_per_client": "words per client, by percentile",
-    "distinct_words": "different words to train on",
+    "distinct_words": "distinct training words",
     "vocabulary_size": "vocabulary, with special tokens",
-    "vocabulary_coverage": "text covered by so many words",
-    "oov_rate_training": "unknown words to train on",
-    "oov_rate_heldout": "unknown words held out",
+    "vocabulary_coverage": "text covered, by number of words",
+    "oov_rate_training": "unknown training words",
+    "oov_rate_heldout": "unknown held-out words",
     "words_cut": "words beyond the sequence length",
-    "not_words": "no words, of a sample's tokens",
+    "not_words": "tokens that are not words, in a sample",
     "without_spaces": "characters without spaces",
     "heldout_in_training": "held-out sentences also trained on",
     "best_possible_loss": "best possible loss, nats per token",
 }
-"""What a person wants to know, in this order, where there is anything to say."""
+"""Labels of the facts that users want to know, in this order."""
 
 _SHARES = {"oov_rate_training", "oov_rate_heldout", "words_cut", "without_spaces"}
 _SHARES |= {"vocabulary_coverage", "not_words", "heldout_in_training"}
 
 
 def _told(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what a person wants to know by its label; shares are percentages."""
+    """Return the facts that users want to know by label; shares are percentages."""
     return {
         label: _percent(values[key]) if key in _SHARES else values[key]
         for key, label in _LABELS.items()

@@ -1,4 +1,4 @@
-"""Progress on standard error: bars on a terminal, a line now and then elsewhere."""
+"""Progress on standard error: bars on a terminal, occasional lines elsewhere."""
 
 import math
 import sys
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from server.rounds import RoundRecord
 
 RECENT = 10
-"""Rounds that the speed is averaged over."""
+"""Number of rounds over which the speed is averaged."""
 
 
 class Display:
-    """Shows how far things are, and keeps what others print off standard output.
+    """Shows progress, and keeps other output off standard output.
 
-    A user's model may print when it is imported or called: that goes to standard error, so that
-    the result is all that stands on standard output.
+    A user's model may print when it is imported or called. That goes to standard error, so that
+    standard output holds only the result.
 
     Args:
-        console: Where to; only a terminal gets bars.
+        console: The console; only a terminal shows bars.
     """
 
     def __init__(self, console: Console) -> None:
@@ -69,13 +69,13 @@ class Display:
         self._others.close()
 
     def step(self, what: str, done: int, total: int | None) -> None:
-        """Show how far a piece of work is, ``fedsi.data.corpus.Progress``."""
+        """Show the progress of a piece of work; see ``fedsi.data.corpus.Progress``."""
         if what not in self._tasks and not self._console.is_terminal:
             self._console.print(f"{what} ...")
         self._bars.update(self._task(what, total), completed=done, total=total)
 
     def corpus(self, experiment: "Experiment", description: "Description") -> None:
-        """Say what of a corpus is not used, and which settings are rarely meant, if there are."""
+        """Report unused parts of a corpus and unusual settings, if there are any."""
         from fedsi.cautions import cautions
         from fedsi.data.shortfall import shortfall
 
@@ -108,7 +108,7 @@ def _detail(records: Sequence["RoundRecord"]) -> str:
     recent = records[-RECENT:]
     speed = sum(r.clients for r in recent) / sum(r.train_seconds for r in recent)
     heldout = next((r.heldout["loss"] for r in reversed(records) if r.heldout), None)
-    # A round without a cohort has no loss; the one before still tells how far the training is.
+    # A round without a cohort has no loss, so the latest one with a cohort is shown.
     cohort = next((r.train_loss for r in reversed(records) if r.clients), math.nan)
     losses = f"cohort {cohort:.3f}"
     if heldout is not None:

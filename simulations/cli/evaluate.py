@@ -1,4 +1,4 @@
-"""``fedsi evaluate``: a trained model on held-out clients, by sentences and at any length."""
+"""``fedsi evaluate``: evaluation of a trained model, by sentences and at any length."""
 
 import json
 from typing import TYPE_CHECKING, Annotated

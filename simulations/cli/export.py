@@ -1,4 +1,4 @@
-"""``fedsi export``: a trained model as a file for other programs."""
+"""``fedsi export``: export of a trained model to a file for other programs."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """What can be written; the keys of ``fedsi.inference.export.FORMATS``."""
+    """Export formats; the keys of ``fedsi.inference.export.FORMATS``."""
 
     ONNX = "onnx"
     TORCH_EXPORT = "torch-export"
@@ -51,7 +51,7 @@ def export(
 
     options.check_publish(publish, heldout_is_public=heldout_is_public)
     if publish and out:
-        raise UserError("give either --out or --publish: what is published goes into one folder")
+        raise UserError("give either --out or --publish: published files go into one folder")
     if publish and best:
         raise UserError(
             "give either --best or --publish: which model is the best follows from the held-out "
@@ -60,7 +60,7 @@ def export(
     if not form and not publish:
         choices = " or ".join(Format)
         raise UserError(
-            f"say what to write with --format {choices}, or where to with --publish DIR"
+            f"choose what to write with --format {choices}, or a folder with --publish DIR"
         )
     with redirect_stdout(sys.stderr):  # a user's model may print
         finished = open_run(run, trust=trust, best=best)

@@ -1,4 +1,4 @@
-"""``fedsi keys``: what an experiment's keys are, and what they may be."""
+"""``fedsi keys``: the keys of an experiment and their allowed values."""
 
 import json
 from dataclasses import asdict
@@ -18,7 +18,7 @@ def keys(
         str | None,
         typer.Argument(
             metavar="[SECTION | KEY]",
-            help="Such as server, or server.rounds; all keys without it.",
+            help="For example server, or server.rounds; by default all keys.",
             show_default=False,
         ),
     ] = None,
@@ -27,7 +27,7 @@ def keys(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """List the keys of an experiment: default, what is allowed, meaning."""
+    """List the keys of an experiment with defaults, allowed values and meanings."""
     from fedsi.experiment.keys import keys_of, markdown, page, sections
 
     chosen = keys_of(name) if name else sections()

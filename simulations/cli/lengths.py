@@ -1,4 +1,4 @@
-"""``fedsi lengths``: position encodings at sequence lengths beyond that of training."""
+"""``fedsi lengths``: position encodings at sequence lengths beyond the training length."""
 
 from typing import Annotated
 
@@ -31,7 +31,7 @@ def lengths(
 ) -> None:
     """Train a Transformer with each position encoding and evaluate it at longer sequences.
 
-    Without an experiment it is the preset ``length``.
+    By default the experiment is the preset ``length``.
     """
     from simulations.reports.lengths import LABELS, lengths_report, markdown
     from simulations.reports.study import with_failures

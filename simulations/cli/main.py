@@ -1,4 +1,4 @@
-"""The ``fedsi`` command, and what its exit codes mean.
+"""The ``fedsi`` command and its exit codes.
 
 0: done. 1: it could not be finished (interrupted, or the nodes failed). 2: bad input; one sentence
 on standard error says what, where, what was expected and what to do.
@@ -75,16 +75,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     log_to_stderr()
     _open_streams()
-    if "" not in sys.path:  # a model of one's own may lie in the folder that one works in
+    if "" not in sys.path:  # a user's model may be in the working folder
         sys.path.append("")
     with warnings.catch_warnings(), terminated_like_interrupted(), own_process():
         warnings.showwarning = _show_warning
         try:
             code = app(arguments, standalone_mode=False)
-            sys.stdout.flush()  # here, where a full disk gets its sentence
+            sys.stdout.flush()  # here, so that a full disk is reported in a sentence
         except NoArgsIsHelpError:
             return 2  # the help was printed
-        except BrokenPipeError:  # whoever read the output has seen enough
+        except BrokenPipeError:  # the reader of the output has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except Exception as error:
@@ -94,15 +94,15 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(*failure)
         finally:
             options.remove_unused()
-    # Typer turns a Ctrl-C that no command caught into a code of its own.
+    # Typer turns a Ctrl-C that no command caught into its own code.
     return _fail("interrupted", 1) if code == _INTERRUPTED else int(code or 0)
 
 
 def _open_streams() -> None:
-    """Have streams that take whatever is written, nothing of it being lost but what is closed.
+    """Make standard streams safe to write to: closed ones are replaced, any character is accepted.
 
-    Where one is closed (``>&-``), the next file that is opened would get its number, and with it
-    what other programs write there.
+    If a stream is closed (``>&-``), the next file that is opened would get its number, and then
+    receive the output of other programs.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
@@ -114,11 +114,11 @@ def _open_streams() -> None:
             stream = os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8")
             setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper) and name != "stdin":
-            stream.reconfigure(errors="backslashreplace")  # what its encoding lacks
+            stream.reconfigure(errors="backslashreplace")  # for characters its encoding lacks
 
 
 def _failure(error: Exception) -> tuple[str, int] | None:
-    """Return the sentence and the exit code of what can be expected to go wrong."""
+    """Return the sentence and the exit code for an expected error."""
     match error:
         case UserError():
             return str(error), 2
@@ -142,14 +142,17 @@ def _failure(error: Exception) -> tuple[str, int] | None:
 
 
 def _system_failure(error: OSError) -> tuple[str, int] | None:
-    """Return the sentence and the exit code of what the system refuses."""
+    """Return the sentence and the exit code for an error of the operating system."""
     match error.errno:
         case errno.ENOSPC | errno.EIO:
             return f"cannot write: {error.strerror}; free some space", 1
         case errno.ENAMETOOLONG:
-            return f"{error.filename} is too long for the name of a file; give a shorter one", 2
+            return f"{error.filename} is too long for a file name; give a shorter one", 2
         case errno.EMFILE | errno.ENFILE | errno.EAGAIN | errno.ENOMEM:
-            return f"the system refuses more: {error.strerror}; use fewer workers or jobs", 1
+            return (
+                f"the system has no resources left: {error.strerror}; use fewer workers or jobs",
+                1,
+            )
     return None
 
 

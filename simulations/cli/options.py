@@ -1,4 +1,4 @@
-"""What several commands share: options, and how they become an experiment."""
+"""Options shared by several commands, and the experiment that they describe."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,7 +24,7 @@ ExperimentFile = Annotated[
     Path | None,
     typer.Argument(
         metavar="[EXPERIMENT.toml | CORPUS]",
-        help="A TOML file; or a corpus, for the preset's settings or the usual ones.",
+        help="A TOML file; or a corpus, with the preset's settings or the defaults.",
         show_default=False,
     ),
 ]
@@ -33,7 +33,7 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help=f"One of {', '.join(preset_names())}; fedsi presets says more.",
+        help=f"One of {', '.join(preset_names())}; see fedsi presets.",
     ),
 ]
 Overrides = Annotated[
@@ -43,7 +43,7 @@ Overrides = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", metavar="DIR", help="Folder for the results; by default one with the time."
+        "--out", metavar="DIR", help="Folder for the results; by default named after the time."
     ),
 ]
 Json = Annotated[
@@ -54,7 +54,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the f
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what the folder holds.")]
 Trust = Annotated[
     bool,
-    typer.Option("--trust", help="Run the code that the file or folder names as its model."),
+    typer.Option("--trust", help="Import any model that the file or folder names."),
 ]
 
 Publish = Annotated[
@@ -68,7 +68,7 @@ Publish = Annotated[
 HeldoutIsPublic = Annotated[
     bool,
     typer.Option(
-        "--heldout-is-public", help="With --publish: state the metrics of held-out clients too."
+        "--heldout-is-public", help="With --publish: include the metrics of held-out clients."
     ),
 ]
 
@@ -82,11 +82,11 @@ CACHE = DEFAULT_CACHE
 
 
 class StoppedError(UnfinishedError):
-    """The person stopped the command; the message says how to go on."""
+    """The user stopped the command; the message says how to continue."""
 
 
 class PlainConsole(Console):
-    """A console that prints strings as they are, in tables too: no markup, emoji or escapes.
+    """A console that prints strings unchanged, even in tables: no markup, emoji or escapes.
 
     Args:
         stderr: Whether it writes to standard error.
@@ -96,15 +96,15 @@ class PlainConsole(Console):
         super().__init__(stderr=stderr, markup=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return a string as the text that is printed; every string comes by here."""
+        """Return the text printed for a string; all strings pass through this method."""
         return super().render_str(visible(text), **options)
 
 
 def named(file: Path | None, preset: str | None) -> "Experiment":
-    """Return the experiment that is named, or the default one, on the corpus that is named.
+    """Return the named experiment, or the default one, on the named corpus.
 
     Raises:
-        UserError: Both a file and a preset, or a file or preset that cannot be read.
+        UserError: Both a file and a preset are given, or one cannot be read.
     """
     from fedsi.experiment import Experiment
 
@@ -118,7 +118,7 @@ def named(file: Path | None, preset: str | None) -> "Experiment":
 
 
 def _is_corpus(path: Path) -> bool:
-    """Whether a path is that of a corpus, and not of an experiment.
+    """Whether a path is a corpus rather than an experiment.
 
     Raises:
         UserError: It is the folder of a run.
@@ -135,7 +135,7 @@ def _is_corpus(path: Path) -> bool:
         return True
     try:
         return bool(path.is_file() and recognise(path, parts_of(path, LeftOut())))
-    except UserError:  # no ending of a corpus
+    except UserError:  # not the suffix of a corpus
         return False
 
 
@@ -145,8 +145,8 @@ def chosen_experiment(
     """Build the experiment that the options describe.
 
     Raises:
-        UserError: Both a file and a preset, anything that the experiment refuses, or code that the
-            file names and that may not be imported without ``trust``.
+        UserError: Both a file and a preset are given; the experiment is invalid; or the file names
+            code that may not be imported without ``trust``.
     """
     from fedsi.experiment import parse_overrides
     from fedsi.trust import check_trusted
@@ -164,9 +164,9 @@ def experiment_of_run(
     """Read the experiment of a run's folder.
 
     Args:
-        folder: The run's.
-        overrides: What is changed of it.
-        trust: Whether to import whatever code it names.
+        folder: The run's folder.
+        overrides: Changes to the experiment.
+        trust: Whether to import any code that it names.
 
     Raises:
         UserError: It cannot be read, or names code that may not be imported without ``trust``.
@@ -182,15 +182,15 @@ def experiment_of_run(
 
 
 def _read(experiment: "Experiment", typed: Mapping[str, object]) -> dict[str, str]:
-    """Return the import paths that a file chose, and not the person."""
+    """Return the import paths that come from a file and were not typed by the user."""
     return {key: path for key, path in experiment.import_paths.items() if key not in typed}
 
 
 def check_publish(publish: Path | None, *, heldout_is_public: bool) -> None:
-    """Refuse to declare anything public where nothing is published.
+    """Refuse to declare held-out metrics public if nothing is published.
 
     Raises:
-        UserError: It is so.
+        UserError: ``heldout_is_public`` is set without ``publish``.
     """
     if heldout_is_public and not publish:
         raise UserError(
@@ -199,14 +199,14 @@ def check_publish(publish: Path | None, *, heldout_is_public: bool) -> None:
 
 
 _claimed: list[Path] = []
-"""Folders that this process has made, the outer ones first."""
+"""Folders created by this process, outer ones first."""
 
 
 def default_folder(kind: str) -> Path:
-    """Make a folder under ``results`` that no other process has, and return it.
+    """Create a new folder under ``results`` and return it.
 
     Raises:
-        UserError: It cannot be made.
+        UserError: It cannot be created.
     """
     place = Path("results")
     stem = f"{kind}-{datetime.now():%Y-%m-%d-%H%M%S}"
@@ -217,7 +217,7 @@ def default_folder(kind: str) -> Path:
         folder = place / (stem if number == 1 else f"{stem}-{number}")
         try:
             folder.mkdir()
-        except FileExistsError:  # of another run that began in the same second
+        except FileExistsError:  # created by another run in the same second
             continue
         except OSError as error:
             raise cannot_write(folder, error) from None
@@ -227,7 +227,7 @@ def default_folder(kind: str) -> Path:
 
 
 def remove_unused() -> None:
-    """Remove the folders that ``default_folder`` made and nothing was written to."""
+    """Remove empty folders that ``default_folder`` created."""
     while _claimed:
         with suppress(OSError):
             _claimed.pop().rmdir()
@@ -239,5 +239,5 @@ def output() -> Console:
 
 
 def messages() -> Console:
-    """Return the console for everything that is not the result."""
+    """Return the console for everything except the result."""
     return PlainConsole(stderr=True)

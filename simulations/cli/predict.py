@@ -1,4 +1,4 @@
-"""``fedsi predict`` and ``fedsi generate``: a trained model's next words."""
+"""``fedsi predict`` and ``fedsi generate``: next words and texts from a trained model."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ def predict(
     trust: options.Trust = False,
     best: options.Best = False,
 ) -> None:
-    """Say which words a trained model expects next."""
+    """Show the next words that a trained model predicts."""
     from fedsi.data.protocol import EOS, OOV
     from fedsi.inference.reading import candidates, read_text
     from fedsi.threads import torch_threads
@@ -45,7 +45,7 @@ def predict(
     table.add_column("next word")
     table.add_column("probability", justify="right")
     for candidate in found:
-        # A space that begins a word would not be seen.
+        # A space that begins a word would be invisible.
         word = candidate.word
         word = f"\u2423{word[1:]}" if word.startswith(" ") else word
         table.add_row(word, f"{candidate.probability:.4f}")
@@ -78,21 +78,21 @@ def _probability(reading: "Reading", token: int) -> float:
 def generate(
     run: options.RunFolderArgument,
     prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="How it begins; by default with nothing.")
+        str | None, typer.Option(metavar="TEXT", help="Start of the text; by default empty.")
     ] = None,
-    length: Annotated[int, typer.Option(min=1, help="The most words to add.")] = 20,
+    length: Annotated[int, typer.Option(min=1, help="Most words to add.")] = 20,
     temperature: Annotated[
         float, typer.Option(help="Below 1, likely words become likelier; above 1, less so.")
     ] = 1.0,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Draw from this many likeliest words only.")
+        int | None, typer.Option(min=1, help="Draw from this many most likely words only.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
     as_json: options.Json = False,
     trust: options.Trust = False,
     best: options.Best = False,
 ) -> None:
-    """Let a trained model write on."""
+    """Generate text with a trained model."""
     from fedsi.inference.reading import begin, read_text
     from fedsi.inference.sampling import write_on
     from fedsi.threads import torch_threads

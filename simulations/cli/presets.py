@@ -1,4 +1,4 @@
-"""``fedsi presets``: the experiments that come with fedsi."""
+"""``fedsi presets``: the experiments included with fedsi."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ _SPECIAL_TOKENS = 4
 
 
 def presets(as_json: options.Json = False) -> None:
-    """List the presets: what each is, its parameters, and its time on two cores."""
+    """List the presets with their parameters and their time on two cores."""
     found = [_facts(name) for name in preset_names()]
     if as_json:
         typer.echo(json.dumps(found))

@@ -1,4 +1,4 @@
-"""Prices of a plan on standard output, as tables or as JSON."""
+"""Output of a plan's privacy cost, as tables or as JSON."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from fedsi.privacy.accounting import (
 from simulations.cli import options
 
 _TRIED = (0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0)
-"""Noise multipliers of the last table, in units of the plan's, or of 1 if that is 0."""
+"""Noise multipliers of the last table, relative to the plan's, or to 1 if that is 0."""
 
 
 def show(
@@ -33,17 +33,19 @@ def show(
     *,
     as_json: bool,
 ) -> None:
-    """Print what an experiment costs, calibrated first if there is a target.
+    """Print the privacy cost of an experiment, calibrated first if there is a target.
 
     Args:
-        experiment: With a noise multiplier; only what bears on its price matters.
-        population: Clients that can take part.
-        participations: The most of one client; None for what the passes allow.
-        target_epsilon: Find the noise multiplier for it.
-        as_json: One line of JSON in place of tables.
+        experiment: An experiment with a noise multiplier; only settings that affect its privacy
+            cost
+            matter.
+        population: Number of clients that can take part.
+        participations: Most participations of a client; None for what the passes allow.
+        target_epsilon: Target for which to find the noise multiplier.
+        as_json: Print one line of JSON instead of tables.
 
     Raises:
-        UserError: As ``accounted_plan``, ``all_prices`` and ``calibrated``.
+        UserError: Same as ``accounted_plan``, ``all_prices`` and ``calibrated``.
     """
     plan = replace(accounted_plan(experiment, population), participations=participations)
     if target_epsilon is not None:
@@ -62,7 +64,7 @@ def show(
 def _as_json(
     plan: Plan, prices: Sequence[Price], others: Sequence[tuple[Plan, Price]]
 ) -> dict[str, Any]:
-    """Return everything; an infinite epsilon or rho is null."""
+    """Return all results; an infinite epsilon or rho is null."""
     return {
         "plan": asdict(plan),
         "sensitivity": prices[0].sensitivity,

@@ -1,4 +1,4 @@
-"""``fedsi privacy``: what a private run would cost, without running it."""
+"""``fedsi privacy``: epsilon of a private run, without running it."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -16,69 +16,77 @@ from simulations.cli import options
 
 def privacy(
     mechanism: Annotated[
-        str, typer.Option(metavar="|".join(MECHANISMS), help="How noise is made.")
+        str, typer.Option(metavar="|".join(MECHANISMS), help="Noise mechanism.")
     ] = "gaussian",
     sampling: Annotated[
         str | None,
         typer.Option(
             metavar="|".join(SAMPLINGS),
-            help="How cohorts are drawn; by default the usual way for the mechanism.",
+            help="Sampling of cohorts; by default the usual one for the mechanism.",
         ),
     ] = None,
     population: Annotated[int, typer.Option(min=1, help="Clients that can take part.")] = 100_000,
     cohort_size: Annotated[
-        int, typer.Option(min=1, help="Clients of a round; the expected number with poisson.")
+        int, typer.Option(min=1, help="Clients per round; with poisson their expected number.")
     ] = 1000,
     cohort_cap: Annotated[
-        int | None, typer.Option(min=1, help="Largest cohort of poisson; by default none.")
+        int | None, typer.Option(min=1, help="Largest cohort of poisson; by default no cap.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 1000,
     noise_multiplier: Annotated[
         float | None,
-        typer.Option(help="Noise on the sum over the clip norm; 1 if no target is given either."),
+        typer.Option(
+            help="Noise on the sum relative to the clip norm; without a target by default 1."
+        ),
     ] = None,
     target_epsilon: Annotated[
-        float | None, typer.Option(help="Find the least noise multiplier that keeps within it.")
+        float | None, typer.Option(help="Find the smallest noise multiplier for this epsilon.")
     ] = None,
     delta: Annotated[
-        float | None, typer.Option(help="By default population^-1.1.", show_default=False)
+        float | None, typer.Option(help="Delta; by default population^-1.1.", show_default=False)
     ] = None,
     min_separation: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Rounds from one participation of a client to its next; by default 1."
+            min=1, help="Rounds from one participation of a client to the next; by default 1."
         ),
     ] = None,
     participations: Annotated[
         int | None,
-        typer.Option(min=1, help="Most of one client; by default as many as passes allow."),
+        typer.Option(min=1, help="Most of a client; by default as many as the passes allow."),
     ] = None,
     bands: Annotated[
-        int | None, typer.Option(min=1, help="Of banded noise; by default the separation.")
+        int | None, typer.Option(min=1, help="Bands of banded noise; by default the separation.")
     ] = None,
     buffers: Annotated[
-        int | None, typer.Option(min=1, help="Of BLT; by default as many as pay.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="BLT buffers; by default, added while each improves the error by at least 1 %.",
+        ),
     ] = None,
     restart_every: Annotated[
-        int | None, typer.Option(min=1, help="Rounds of a tree; by default all.")
+        int | None, typer.Option(min=1, help="Rounds per tree; by default all.")
     ] = None,
     momentum: Annotated[
-        float, typer.Option(min=0, max=1, help="Of the server optimizer, for BLT and banded noise.")
+        float, typer.Option(min=0, max=1, help="Server momentum, for BLT and banded noise.")
     ] = 0.0,
     schedule: Annotated[
         str,
-        typer.Option(metavar="|".join(SCHEDULES), help="Of the server's learning rate, likewise."),
+        typer.Option(
+            metavar="|".join(SCHEDULES), help="Server schedule, for BLT and banded noise."
+        ),
     ] = "constant",
     warm_up_rounds: Annotated[
-        int | None, typer.Option(min=1, help="Rounds over which the learning rate first rises.")
+        int | None, typer.Option(min=1, help="Rounds over which the learning rate rises.")
     ] = None,
     final_fraction: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of it left in the last round (cosine, cooldown)."),
+        typer.Option(min=0, max=1, help="Share of the rate in the last round (cosine, cooldown)."),
     ] = 0.0,
     as_json: options.Json = False,
 ) -> None:
-    """Print the epsilon of a run by every valid accountant, and of other noise multipliers."""
+    """Print epsilon of a run by every valid accountant, and of other noise multipliers."""
     from fedsi.experiment import Experiment
     from simulations.cli.prices import show
 
@@ -90,7 +98,7 @@ def privacy(
     for option, is_given in {"momentum": momentum > 0, "schedule": schedule != "constant"}.items():
         if is_given and not kind.is_optimised:
             raise _not_for(mechanism, option, lambda kind: kind.is_optimised)
-    # A run of these settings, so that what a run refuses is not priced.
+    # A run with these settings, so that settings that a run refuses are refused here too.
     experiment = Experiment().updated(
         {
             "server.rounds": rounds,
@@ -119,6 +127,6 @@ def privacy(
 
 
 def _not_for(mechanism: str, option: str, owns: Callable[[Kind], bool]) -> UserError:
-    """Return the error of an option that the mechanism makes nothing of."""
+    """Return the error for an option that the mechanism does not use."""
     owners = [name for name in MECHANISMS if owns(MECHANISMS[name])]
     return UserError(without_effect(f"--{option}", "--mechanism", mechanism, owners))

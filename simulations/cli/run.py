@@ -48,7 +48,7 @@ def run(
     preset: options.Preset = None,
     overrides: options.Overrides = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Node processes; the result has the same bits.")
+        int, typer.Option(min=1, help="Node processes; they do not affect the result.")
     ] = 1,
     engine: Annotated[
         str, typer.Option(metavar="|".join(ENGINES), help="Where the nodes run.")
@@ -61,7 +61,7 @@ def run(
         bool,
         typer.Option(
             "--other-machine",
-            help="Resume also where the bits differ: another processor, other versions.",
+            help="Resume even if the bits differ: another processor, other versions.",
         ),
     ] = False,
     trust: options.Trust = False,
@@ -104,7 +104,9 @@ def run(
     except KeyboardInterrupt:
         started = (folder / EXPERIMENT).exists()
         go_on = (
-            f"continue with: fedsi run --resume --out {folder}" if started else "nothing ran yet"
+            f"continue with: fedsi run --resume --out {folder}"
+            if started
+            else "nothing has run yet"
         )
         raise options.StoppedError(f"interrupted; {go_on}") from None
     if as_json:
@@ -122,7 +124,7 @@ def run(
 
 
 def shown_on(display: Display) -> "Observer":
-    """Return what shows each round as it ends."""
+    """Return an observer that shows each round when it ends."""
     records: list[RoundRecord] = []
 
     def on_round(experiment: "Experiment", record: "RoundRecord") -> None:
@@ -150,7 +152,7 @@ def _table(summary: dict[str, Any]) -> Table:
 
 
 def _privacy(claim: dict[str, Any]) -> dict[str, str]:
-    """Return what a private run claims, and how far its participations were checked."""
+    """Return the claim of a private run, and which participations were checked."""
     if not claim:
         return {}
     epsilon = "infinite" if claim["epsilon"] is None else f"{claim['epsilon']:.4g}"
@@ -164,5 +166,5 @@ def _privacy(claim: dict[str, Any]) -> dict[str, str]:
         "epsilon": f"{epsilon} at delta {claim['delta']:.3g}, {claim['adjacency']} "
         f"({claim['accountant']})",
         "participations of a client": happened,
-        "participations checked of": found["checked"],
+        "participations checked for": found["checked"],
     }

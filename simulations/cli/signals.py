@@ -1,4 +1,4 @@
-"""SIGTERM, which schedulers and ``kill`` send, ends a command like a Ctrl-C does."""
+"""Handling of SIGTERM, sent by schedulers and ``kill``, like a Ctrl-C."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
     """Within this context a SIGTERM raises ``KeyboardInterrupt``.
 
-    Only where nobody else has decided what it does, and where Python runs signal handlers.
+    This applies only if no other handler is installed, and where Python runs signal handlers.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:

@@ -1,4 +1,4 @@
-"""Where ``fedsi`` begins: a Ctrl-C, or a SIGTERM, while its libraries are loaded ends it too."""
+"""The entry point of ``fedsi``, which Ctrl-C and SIGTERM can end even while libraries load."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def main() -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise ``KeyboardInterrupt``, but not into an import: some libraries swallow it there."""
+    """Raise ``KeyboardInterrupt``, but not inside an import, where some libraries swallow it."""
     if not _is_importing(frame):
         signal.default_int_handler(number, frame)
     sys.stderr.write("error: interrupted while libraries were loaded\n")

@@ -1,4 +1,4 @@
-"""What the commands that run a study share."""
+"""Code shared by the commands that run a study."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -27,15 +27,15 @@ Seeds = Annotated[
     int, typer.Option(min=1, max=1000, help="Seeds, counting up from the experiment's.")
 ]
 Jobs = Annotated[
-    int | None, typer.Option(min=1, help="Runs at the same time; by default one a core.")
+    int | None, typer.Option(min=1, help="Runs at the same time; by default one per core.")
 ]
 
 
 def parse_list(text: str, kind: Callable[[str], _Item], option: str) -> list[_Item]:
-    """Parse what stands between commas.
+    """Parse a list separated by commas.
 
     Raises:
-        UserError: Nothing, one thing twice, or something of another kind.
+        UserError: The list is empty, or has a duplicate or an item of another kind.
     """
     try:
         items = [kind(part.strip()) for part in text.split(",") if part.strip()]
@@ -50,7 +50,7 @@ def parse_lengths(text: str, option: str) -> list[int]:
     """Parse sequence lengths.
 
     Raises:
-        UserError: As ``parse_list``, or a length below 1.
+        UserError: Same as ``parse_list``; or a length is below 1.
     """
     lengths = parse_list(text, int, option)
     if min(lengths) < 1:
@@ -59,11 +59,12 @@ def parse_lengths(text: str, option: str) -> list[int]:
 
 
 def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> None:
-    """Refuse a place that a study must not be written to.
+    """Refuse a folder that a study must not be written to.
 
     Raises:
-        UserError: It is a file, or holds a study that is to be neither replaced nor continued, or
-            both.
+        UserError: It is a file, or holds a study and neither or both of ``overwrite`` and
+            ``resume``
+            are set.
     """
     from simulations.studies.grid import RUNS
 
@@ -80,11 +81,11 @@ def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> N
 
 @contextmanager
 def shown(console: Console, folder: Path) -> Iterator[Display]:
-    """Hold a study's folder and show its progress.
+    """Lock a study's folder and show its progress.
 
     Raises:
         UserError: Another process works in the folder.
-        StoppedError: After a Ctrl-C; it says how to go on.
+        StoppedError: After a Ctrl-C; says how to continue.
     """
     from server.runs.lock import held
 
@@ -98,10 +99,10 @@ def shown(console: Console, folder: Path) -> Iterator[Display]:
 
 
 def open_corpus(base: "Experiment", cache: Path, display: Display) -> "Description":
-    """Prepare the corpus once, find out whether all runs can use it, and describe it.
+    """Prepare the corpus once, check that all runs can use it, and return its description.
 
     Raises:
-        UserError: There is no such corpus or trace, or too few clients.
+        UserError: There is no such corpus or trace, or there are too few clients.
     """
     from fedsi.data.prepare import open_population, prepare
     from server.cohorts.availability import read_trace
@@ -126,15 +127,16 @@ def run_experiments(
     jobs: int | None,
     overwrite: bool,
 ) -> dict[str, str]:
-    """Run what is not finished yet, each experiment in a folder of its name.
+    """Run unfinished experiments, each in a folder of its name.
 
     Returns:
-        Why, of those that did not finish.
+        Reasons of those that did not finish.
 
     Raises:
         UserError: A folder holds a run of another experiment or corpus, or an architecture cannot
-            be built.
-        TrialError: None of the experiments finished.
+            be
+            built.
+        TrialError: No experiment finished.
     """
     from fedsi.models.build import build_model
     from fedsi.threads import available_cores
@@ -171,18 +173,18 @@ def finish(
     *,
     as_json: bool,
 ) -> None:
-    """Write what a study leaves, and show it.
+    """Write a study's report and show it.
 
     Args:
-        report: What is told of the runs.
-        study: Those that finished.
-        base: The experiment that they change.
-        folder: The study's.
-        failures: Why others did not finish.
-        as_json: Print values in place of the table.
+        report: The report.
+        study: The finished runs.
+        base: The experiment that they vary.
+        folder: The study's folder.
+        failures: Reasons of the runs that did not finish.
+        as_json: Print values instead of the table.
 
     Raises:
-        TrialError: Some did not finish; all is written nevertheless.
+        TrialError: Some did not finish; the report is written nevertheless.
     """
     from simulations.reports.study import write_report
     from simulations.studies.runner import TrialError

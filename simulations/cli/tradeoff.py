@@ -1,4 +1,4 @@
-"""``fedsi tradeoff``: utility against privacy, for architectures over levels of noise and seeds."""
+"""``fedsi tradeoff``: utility against privacy, by architecture, level of noise and seed."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -25,12 +25,12 @@ def tradeoff(
         str | None,
         typer.Option(
             metavar="EPSILON,...",
-            help=f"What the whole run may cost; inf is without noise. By default {_EPSILONS}.",
+            help=f"Epsilons of the whole run; inf is without noise. By default {_EPSILONS}.",
         ),
     ] = None,
     noise_multipliers: Annotated[
         str | None,
-        typer.Option(metavar="NUMBER,...", help="Noise instead; 0 is without noise."),
+        typer.Option(metavar="NUMBER,...", help="Noise multipliers instead; 0 is without noise."),
     ] = None,
     seeds: study.Seeds = 1,
     jobs: study.Jobs = None,
@@ -77,7 +77,7 @@ def tradeoff(
 
 
 def _levels(epsilons: str | None, multipliers: str | None) -> tuple["Axis", list[float]]:
-    """Return what is varied and its values, the least noise first."""
+    """Return the varied key and its values, least noise first."""
     from simulations.studies.tradeoff import EPSILON, NOISE
 
     if epsilons and multipliers:

@@ -1,1 +1,1 @@
-"""Ways to run the same two Flower apps."""
+"""Engines: ways to run the two Flower apps."""

@@ -1,4 +1,4 @@
-"""A time limit for code of this process."""
+"""A time limit for code in this process."""
 
 import os
 import signal
@@ -10,11 +10,11 @@ from contextvars import ContextVar
 from types import FrameType
 
 AGAIN_SECONDS = 5.0
-"""After which it is tried again, should the code have caught the exception."""
+"""Interval for retries, in case the code catches the exception."""
 SOON_SECONDS = 0.1
-"""After which it is tried again, should the compiler be at work."""
+"""Delay of a retry while the compiler is at work."""
 GRACE_SECONDS = 60.0
-"""How much longer code may take that nothing interrupts, until the process is ended."""
+"""Time after the limit until the process is ended, if the code cannot be interrupted."""
 
 _COMPILER = {"numba", "llvmlite"}
 
@@ -22,12 +22,12 @@ _own: ContextVar[bool] = ContextVar("own", default=False)
 
 
 class OutOfTimeError(BaseException):
-    """The time is up; not an ``Exception``, so that the code does not take it for its own."""
+    """The time is up. Not an ``Exception``, so that code does not catch it as its own error."""
 
 
 @contextmanager
 def own_process() -> Iterator[None]:
-    """Let ``time_limit`` end the process inside: it is a command of fedsi, not a user's program."""
+    """Allow ``time_limit`` to end this process: it is a fedsi command, not a user's program."""
     token = _own.set(True)
     try:
         yield
@@ -39,14 +39,14 @@ def own_process() -> Iterator[None]:
 def time_limit(seconds: float, sentence: Callable[[], str]) -> Iterator[None]:
     """Raise ``OutOfTimeError`` in the code inside when its time is up.
 
-    Python raises it between two of its instructions: code that waits in C is interrupted if the
-    operating system's call is, code that computes in C is not. In an ``own_process`` such code ends
-    the process after ``GRACE_SECONDS`` more, unless it keeps Python's other threads from running.
-    Outside of the main thread, where there are no signals, there is no limit.
+    Python raises it between two of its instructions. Code that waits in C is interrupted if its
+    system call is; code that computes in C is not. In an ``own_process`` such code ends the process
+    after another ``GRACE_SECONDS``, unless it blocks Python's other threads. Outside the main
+    thread, where there are no signals, there is no limit.
 
     Args:
-        seconds: The time.
-        sentence: Returns what is said if the process has to be ended.
+        seconds: The time limit.
+        sentence: Returns the message for ending the process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -67,7 +67,7 @@ def time_limit(seconds: float, sentence: Callable[[], str]) -> Iterator[None]:
 
 
 def _ring(_number: int, frame: FrameType | None) -> None:
-    # LLVM calls back into Python, and an exception that is raised there is printed and lost.
+    # LLVM calls back into Python, where an exception would be printed and lost.
     if _compiles(frame):
         signal.setitimer(signal.ITIMER_REAL, SOON_SECONDS, AGAIN_SECONDS)
     else:
@@ -75,7 +75,7 @@ def _ring(_number: int, frame: FrameType | None) -> None:
 
 
 def _watch(over: threading.Event, seconds: float, sentence: Callable[[], str]) -> None:
-    """End the process, unless it is over in time; its files are made to survive a kill."""
+    """End the process unless the code finishes in time; its files survive a kill."""
     main = threading.main_thread().ident or 0
     if over.wait(seconds + GRACE_SECONDS):
         return
@@ -83,13 +83,13 @@ def _watch(over: threading.Event, seconds: float, sentence: Callable[[], str]) -
         if over.wait(GRACE_SECONDS):
             return
     shown = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides the cursor
-    # Not by sys.stderr, whose lock the code that hangs may hold.
+    # Not through sys.stderr, whose lock the hanging code may hold.
     os.write(2, f"{shown}\nerror: {sentence()}\n".encode(errors="replace"))
     os._exit(1)
 
 
 def _compiles(frame: FrameType | None) -> bool:
-    """Whether a frame, or one that called it, is of the compiler."""
+    """Whether a frame, or one of its callers, belongs to the compiler."""
     while frame:
         if frame.f_globals.get("__name__", "").partition(".")[0] in _COMPILER:
             return True

@@ -1,7 +1,7 @@
-"""The names of Flower that are not public, all in this file.
+"""Flower's private names, all in this file.
 
-An engine has to do three things for which Flower 1.41 has no public interface: say in whose name
-messages are created, number them, and label errors with Flower's codes. A test names the version.
+Flower 1.41 has no public interface for three things that an engine must do: set the sender of
+messages, number them, and label errors with Flower's codes. A test checks the version.
 """
 
 from flwr.app import Message

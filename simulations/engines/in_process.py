@@ -1,7 +1,7 @@
 """The default engine: a Flower Grid that calls the ClientApp directly.
 
-With one node the ClientApp runs in this process; with more, each node is a process of its own,
-connected by a socket pair. No Ray, no SuperLink, no port, nothing written to disk.
+With one node the ClientApp runs in this process; with more, each node is a separate process
+connected by a socket pair. There is no Ray, SuperLink or port, and nothing is written to disk.
 """
 
 import time
@@ -34,17 +34,17 @@ from simulations.engines.worker_node import GRACE_SECONDS, WorkerNode
 
 FIRST_NODE = 2
 LONGEST_WAIT = 1800.0
-"""Seconds that any node is waited for, unless the run says otherwise."""
+"""Longest wait for a node in seconds, unless the run sets another."""
 
 
 class InProcessGrid(Grid):
-    """A Flower Grid over nodes of this machine; a context manager that ends them.
+    """A Flower Grid over nodes on this machine; a context manager that ends them.
 
     Args:
         population: The folder of the population that every node hosts.
         workers: Number of nodes.
-        longest_wait: Seconds that no wait for a node exceeds, whatever time-out it is asked with:
-            the population is there, so that no request takes long for its sake.
+        longest_wait: Upper limit in seconds of every wait for a node, whatever the time-out of the
+            request; the population is ready, so no request needs longer.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class InProcessGrid(Grid):
                     if workers > 1
                     else LocalNode(app, node_context(node_id, population))
                 )
-        except BaseException:  # nobody else knows of those that have been started
+        except BaseException:  # end the nodes that have been started
             self.__exit__(None, None, None)
             raise
 
@@ -115,7 +115,7 @@ class InProcessGrid(Grid):
         return list(self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Hand messages to their nodes and return the ids to pull the replies with."""
+        """Pass messages to their nodes and return the ids for pulling the replies."""
         ids = []
         for message in messages:
             serial = next(self._numbers)
@@ -135,8 +135,8 @@ class InProcessGrid(Grid):
     ) -> Iterator[Message]:
         """Send messages and yield the replies as the nodes finish.
 
-        A node that has not answered in time is ended and started again; the reply is an error that
-        names the client it was at, if it was at one.
+        A node that has not replied in time is ended and restarted; the reply is then an error that
+        names the client it was working on, if any.
         """
         longest = self._longest_wait if timeout is None else min(timeout, self._longest_wait)
         return self._pull(self.push_messages(messages), longest)
@@ -152,7 +152,7 @@ class InProcessGrid(Grid):
     def _answers(
         self, waiting: list[int], timeout: float, deadline: float
     ) -> Iterator[tuple[int, Frame]]:
-        """Yield (node, answer) of those that have one; of all once the time is up."""
+        """Yield (node, reply) for nodes that have replied, for all nodes once the time is up."""
         nodes = {node_id: self._nodes[node_id] for node_id in waiting}
         workers = {n: node for n, node in nodes.items() if isinstance(node, WorkerNode)}
         for node_id, node in nodes.items():
@@ -179,7 +179,7 @@ class InProcessGrid(Grid):
 
 
 def run(config: RunConfiguration, population: Path, observers: Sequence[Observer]) -> Trained:
-    """Run the server over nodes of this machine, one for each worker."""
+    """Run the server over nodes on this machine, one per worker."""
     longest = config.experiment.server.round_timeout
     with InProcessGrid(population, config.workers or 1, longest) as grid:
         return served(grid, config, observers)

@@ -1,9 +1,9 @@
-"""Starts a module of fedsi in a new process, whatever files lie in the working folder.
+"""Start of a fedsi module in a new process, independent of files in the working folder.
 
 Run as ``python -P .../launch.py MODULE ARGUMENT...``. ``python -m MODULE`` would put the working
-folder first on the import path, where a ``server.py`` or a ``random.py`` of the user's hides
-fedsi's packages and the standard library. Here the working folder comes last, and fedsi's own four
-packages are found beside this file before any search, also when they are installed as editable.
+folder first on the import path, where a user's ``server.py`` or ``random.py`` hides fedsi's
+packages or the standard library. Here the working folder comes last, and fedsi's own four packages
+are found beside this file before any search, also when they are installed as editable.
 """
 
 import runpy
@@ -34,7 +34,7 @@ def main() -> None:
     """Run the module that the command line names, with the rest as its arguments."""
     del sys.argv[0]
     sys.meta_path.insert(0, _OwnPackages())
-    sys.path.append(str(Path.cwd()))  # a model of the user's own may lie there
+    sys.path.append(str(Path.cwd()))  # a user's model may be there
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 

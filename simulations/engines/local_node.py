@@ -14,7 +14,7 @@ from simulations.engines.wire import Frame
 
 
 class LocalNode:
-    """A node in this process: it works when its answer is wanted."""
+    """A node in this process. It works when its reply is requested."""
 
     def __init__(self, client_app: ClientApp, context: Context) -> None:
         self._client_app = client_app
@@ -27,14 +27,14 @@ class LocalNode:
         return os.getpid()
 
     def send(self, frame: Frame) -> None:
-        """Take a request."""
+        """Accept a request."""
         self._waiting.append(frame)
 
     def receive(self, timeout: float) -> Frame:
-        """Answer the request that has waited longest, if that takes no longer than a time limit.
+        """Answer the oldest request within a time limit.
 
         Args:
-            timeout: In seconds.
+            timeout: The time limit in seconds.
         """
         frame = self._waiting.pop(0)
         position.leave()
@@ -45,7 +45,7 @@ class LocalNode:
         def sentence() -> str:
             return (
                 f"the node failed: {reason()}, and cannot be interrupted; continue with --resume "
-                "and --workers 2, where a process that hangs is ended and costs one client"
+                "and --workers 2, where a hanging process is ended and costs one client"
             )
 
         try:
@@ -55,9 +55,9 @@ class LocalNode:
             return Frame("error", frame.number, RecordDict(), reason())
 
     def close(self) -> None:
-        """Forget the run."""
+        """Release the run's resources."""
         self._waiting.clear()
         pool.forget()
 
     def end(self, deadline: float) -> None:
-        """Do nothing: its process is this one."""
+        """Do nothing, because its process is this one."""

@@ -1,4 +1,4 @@
-"""A node's answer to a request, in whichever process the node lives."""
+"""A node's reply to a request, in the server's or a separate process."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from clients.app import POPULATION
 from simulations.engines.wire import Frame
 
 RUN_ID = 1
-"""Flower's name for the run; an engine lives for one."""
+"""Flower's id of the run; an engine has a single run."""
 
 
 def node_context(node_id: int, population: Path) -> Context:
@@ -24,7 +24,7 @@ def node_context(node_id: int, population: Path) -> Context:
 
 
 def answer(frame: Frame, client_app: ClientApp, context: Context) -> Frame:
-    """Have the ClientApp answer a request; what it raises becomes an error."""
+    """Let the ClientApp answer a request; exceptions become errors."""
     try:
         message = Message(frame.content, dst_node_id=context.node_id, message_type=frame.kind)
         reply = client_app(message, context)

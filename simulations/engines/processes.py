@@ -1,4 +1,4 @@
-"""How fedsi starts processes of its own: their command and their environment."""
+"""Command and environment of fedsi's own processes."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ def own_command(module: str, *arguments: object) -> list[str]:
 
 
 def inherited_environment() -> dict[str, str]:
-    """Return this process's environment with its import path, without the working folder.
+    """Return this process's environment and import path, without the working folder.
 
     ``launch`` puts that folder last.
     """

@@ -1,4 +1,4 @@
-"""The server over an engine's nodes."""
+"""The server, run over an engine's nodes."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ SERVER_NODE = 1
 
 
 def served(grid: Grid, config: RunConfiguration, observers: Sequence[Observer] = ()) -> Trained:
-    """Run the server over a grid whose nodes are there.
+    """Run the server over a grid with connected nodes.
 
     Args:
         grid: Flower's connection to the nodes.

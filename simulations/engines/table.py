@@ -1,4 +1,4 @@
-"""The table of engines: where nodes run."""
+"""The table of engines, which decide where nodes run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run came to."""
+    """The result of a run."""
 
     summary: dict[str, Any]
-    """As in ``summary.json``."""
+    """The content of ``summary.json``."""
     parameters: "NDArray[np.float32]"
-    """All parameters, one after the other."""
+    """All parameters as one flat vector."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Engine:
     """An entry of the table.
 
     ``run(config, population, observers)`` starts the nodes on a population's folder, runs the
-    server over them, calls the observers after each round in the order in which they are given,
-    and ends the nodes whatever happens.
+    server over them, calls the observers after each round in the given order, and always ends the
+    nodes.
     """
 
     run: "Callable[[RunConfiguration, Path, Sequence[Observer]], Trained]"
@@ -44,4 +44,4 @@ ENGINES: Table[Engine] = Table(
     {"in_process": "simulations.engines.in_process"},
 )
 USUAL = "in_process"
-"""The engine that is taken where none is named."""
+"""The default engine."""

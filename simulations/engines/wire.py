@@ -1,7 +1,7 @@
 """Messages between the grid and its worker processes, as pieces of bytes.
 
-The first piece is JSON; each of the others is the file of an array, as Flower's record has it, so
-that a large array is copied by the socket only. Data only, nothing that could be executed.
+The first piece is JSON. Each other piece is the file of an array as in Flower's record, so that a
+large array is copied by the socket only. Messages are data; nothing in them is executed.
 """
 
 import json
@@ -18,11 +18,11 @@ class Frame:
     """A request or a reply.
 
     Args:
-        kind: A request's Flower message type; of a reply, ``reply``, ``error``, or
-            ``died`` for a process that ended.
-        number: Tells replies to different requests apart.
+        kind: Flower's message type of a request; ``reply`` or ``error`` for a reply; ``died`` for
+            a process that ended.
+        number: Distinguishes replies to different requests.
         content: The records; empty for an error.
-        reason: What went wrong, for an error.
+        reason: The reason of an error.
     """
 
     kind: str
@@ -66,7 +66,7 @@ def encode(frame: Frame) -> Iterator[bytes]:
 
 
 def decode(pieces: Iterable[bytes]) -> Frame:
-    """Return the frame of some pieces; no more of them are read than it has."""
+    """Return the frame of some pieces, reading no more pieces than it has."""
     remaining = iter(pieces)
     header: dict[str, Any] = json.loads(next(remaining))
     records: dict[str, Any] = {

@@ -1,7 +1,8 @@
-"""A node in a process of its own: reads requests from a socket, answers on it, until it closes.
+"""A node in a separate process, which reads requests from a socket until it is closed.
 
-Started by ``own_command("simulations.engines.worker", SOCKET, POSITION, NODE, POPULATION)``; the
-first two are descriptors that it inherits, the second of a file that says at which client it is.
+Started by ``own_command("simulations.engines.worker", SOCKET, POSITION, NODE, POPULATION)``. The
+first two are inherited file descriptors; the second is a file with the client that the node is
+working on.
 """
 
 import mmap
@@ -26,14 +27,14 @@ from simulations.engines.wire import Frame, receive, send
 from simulations.text import log_to_stderr
 
 GRACE_SECONDS = 1.0
-"""How long the process may take to end by itself when nobody listens any more."""
+"""Time that the process has to end by itself after the other end closed."""
 POSITION_BYTES = 8
 READY = b"ready"
-"""What the process says when it can be asked."""
+"""Message of the process when it accepts requests."""
 
 
 def serve(connection: Connection, client_app: ClientApp, context: Context) -> None:
-    """Say that it can be asked, and answer requests one by one until the other end closes."""
+    """Report readiness, and answer requests one by one until the other end closes."""
     try:
         connection.send_bytes(READY)
         while True:
@@ -48,7 +49,7 @@ def _answer(frame: Frame, client_app: ClientApp, context: Context) -> Frame:
     try:
         return answer(frame, client_app, context)
     except BaseException as error:
-        # Not a Ctrl-C, which this process does not hear: a client's own code raised it.
+        # This cannot be a Ctrl-C, which this process ignores: a client's own code raised it.
         reason = at_client(type(error).__name__, position.client)
         return Frame("error", frame.number, RecordDict(), reason)
 
@@ -56,7 +57,7 @@ def _answer(frame: Frame, client_app: ClientApp, context: Context) -> Frame:
 def _end_with(descriptor: int) -> None:
     """End this process soon after the other end of a socket closed, whatever it is doing."""
     closed = select.poll()
-    closed.register(descriptor, 0)  # that the other end hung up is told unasked
+    closed.register(descriptor, 0)  # a hang-up is always reported
     closed.poll()
     time.sleep(GRACE_SECONDS)
     os._exit(1)
@@ -64,7 +65,7 @@ def _end_with(descriptor: int) -> None:
 
 def main(descriptor: str, place: str, node_id: str, population: str) -> None:
     """Serve on an inherited socket."""
-    # Terminals and schedulers tell every process to stop; the grid decides when this one ends.
+    # Terminals and schedulers signal every process; the grid decides when this one ends.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     log_to_stderr()

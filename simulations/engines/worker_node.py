@@ -1,4 +1,4 @@
-"""A node in a process of its own, as its engine sees it."""
+"""A node in a separate process, as its engine sees it."""
 
 import logging
 import mmap
@@ -23,18 +23,18 @@ from simulations.engines.worker import POSITION_BYTES, READY
 log = logging.getLogger(__name__)
 
 START_SECONDS = 300.0
-"""How long a process may take until it can be asked something."""
+"""Time limit for starting a process until it accepts requests."""
 GRACE_SECONDS = 2.0
-"""How long a process may take to end by itself."""
+"""Time limit for a process to end by itself."""
 
 
 class WorkerNode:
-    """A node in a process of its own; it is started again if it dies or does not answer in time.
+    """A node in a separate process, which is restarted if it dies or does not reply in time.
 
     Args:
         node_id: The node's id.
         population: The folder of the population that it hosts.
-        longest_wait: Seconds after which a message that no longer moves is given up.
+        longest_wait: Seconds after which a stalled message is given up.
     """
 
     def __init__(self, node_id: int, population: Path, longest_wait: float) -> None:
@@ -70,7 +70,7 @@ class WorkerNode:
         return self._process.pid
 
     def send(self, frame: Frame) -> None:
-        """Send a request; a process that does not take it is ended, which ``receive`` then sees."""
+        """Send a request; a process that does not accept it is ended, which ``receive`` reports."""
         self._pending.append(frame.number)
         try:
             self._wait_until_ready()
@@ -79,7 +79,7 @@ class WorkerNode:
             self._process.kill()
 
     def receive(self) -> Frame:
-        """Return the answer to the request that has waited longest."""
+        """Return the reply to the oldest request."""
         number = self._pending.pop(0)
         try:
             return receive(self.connection)
@@ -89,11 +89,11 @@ class WorkerNode:
             return self._replaced(number)
 
     def give_up(self, seconds: float) -> Frame:
-        """End the process, which has not answered within its time, and start another one."""
+        """End the process, which has not replied in time, and start another one."""
         return self._replaced(self._pending.pop(0), f"it gave no answer within {seconds:.4g} s")
 
     def close(self) -> None:
-        """Let the process end by itself; it does when nobody can ask it anything more."""
+        """Close the connection, so that the process ends by itself."""
         self.connection.close()
         self._file.close()
 
@@ -114,7 +114,7 @@ class WorkerNode:
             raise EOFError
 
     def _replaced(self, number: int, reason: str = "") -> Frame:
-        """Start another process, and say why there is no answer and at which client it was."""
+        """Start another process; return the reason for the missing reply, and at which client."""
         if reason:
             self._process.kill()
         self.connection.close()
@@ -132,12 +132,12 @@ def _code(code: int) -> str:
 
 
 def _timeval(seconds: float) -> bytes:
-    """Return a time span as the operating system takes it."""
+    """Return a time span in the operating system's format."""
     return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def _has_descriptor(stream: object) -> bool:
-    """Whether a stream is a real file; a notebook's and a test's may not be."""
+    """Whether a stream is a real file, unlike some streams of notebooks and tests."""
     try:
         stream.fileno()  # type: ignore[attr-defined]
     except (AttributeError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Experiments that come with fedsi, one TOML file each."""
+"""Presets: experiments included with fedsi, one TOML file each."""
 
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -27,12 +27,13 @@ SECONDS: dict[str, float | None] = {
     "stackoverflow_transformer": None,
     "transformer_21m": 7 * 60,
 }
-"""About how long ``fedsi run --workers 2`` takes on two cores when the corpus is prepared: half of
-the processor's seconds of some rounds, times the rounds. None for a corpus that is not here."""
+"""Approximate seconds of ``fedsi run --workers 2`` on two cores with a prepared corpus: half of the
+CPU seconds of some rounds, times the number of rounds. None for a corpus that is not included.
+"""
 
 
 def what_it_is(name: str) -> str:
-    """Return the first line of a preset's file, which says what it is."""
+    """Return the description of a preset, the first line of its file."""
     text = resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
     return text.partition("\n")[0].removeprefix("# ")
 
@@ -41,7 +42,7 @@ def load_preset(name: str) -> "Experiment":
     """Return a preset.
 
     Raises:
-        UserError: There is none of that name.
+        UserError: There is no preset with this name.
     """
     from fedsi.experiment import Experiment  # noqa: PLC0415 - listing the names need not wait
 

@@ -171,4 +171,4 @@ def test_an_audit_of_a_secure_run_makes_no_attack_that_needs_its_cohorts(
     assert found["membership"] is None
     assert found["audit"]["canaries"] == 50
     assert main(command) == 0
-    assert "nobody can tell who took part" in " ".join(capsys.readouterr().out.split())
+    assert "it is unknown who took part" in " ".join(capsys.readouterr().out.split())

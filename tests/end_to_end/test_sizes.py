@@ -123,7 +123,7 @@ def test_names_that_are_too_long(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(command) == 2
-    assert "is too long for the name of a file; give a shorter one" in capsys.readouterr().err
+    assert "is too long for a file name; give a shorter one" in capsys.readouterr().err
 
 
 def test_more_workers_than_anything_to_do(smoke: Experiment, cache: Path) -> None:

@@ -1,1 +1,1 @@
-"""fedsi beside other simulators: the same weights, clients, batches and steps, round by round."""
+"""Comparison of fedsi with other simulators: same weights, clients, batches and steps."""

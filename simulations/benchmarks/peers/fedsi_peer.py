@@ -1,7 +1,7 @@
-"""fedsi trains what a folder says, with its own engine and round loop.
+"""The peer process of fedsi: trains the task in a folder with fedsi's engine and round loop.
 
-Started by ``fedsi_command``; speaks as ``pfl_peer`` does, and says beside the seconds how much
-memory its node has had at most, before the round and after it.
+Started by ``fedsi_command``. It replies like ``pfl_peer``, and adds its node's peak memory before
+and after the round.
 """
 
 import json
@@ -20,7 +20,7 @@ from simulations.engines.in_process import InProcessGrid
 
 
 def main(folder: Path) -> None:
-    """Train what the folder says."""
+    """Train the task in a folder."""
     settings = json.loads((folder / "settings.json").read_text())
     experiment = Experiment.from_toml(settings["experiment"])
     population = Path(settings["population"])

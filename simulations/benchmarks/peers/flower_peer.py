@@ -1,7 +1,7 @@
-"""Flower's simulation trains what a folder says; for a Python that has ``flwr[simulation]`` 1.41.
+"""The peer process of Flower's simulation; for a Python with ``flwr[simulation]`` 1.41.
 
-Started as ``python flower_peer.py FOLDER``; speaks as ``pfl_peer`` does. Each client is a node of
-Flower's own, as in its examples: Ray runs them on one core, and ``FedAvg`` averages what they send.
+Started as ``python flower_peer.py FOLDER``; it replies like ``pfl_peer``. As in Flower's examples,
+each client is a node: Ray runs them on one core, and ``FedAvg`` averages their results.
 """
 
 import json
@@ -21,7 +21,7 @@ from flwr.simulation import run_simulation
 from natural import NaturalModel, named_parameters
 
 _ANSWERS = os.dup(1)
-"""Where answers go; Flower's own prints go to standard error."""
+"""Descriptor for replies; Flower's own output goes to standard error."""
 
 
 def client_app(folder: Path) -> ClientApp:
@@ -85,7 +85,7 @@ def server_app(folder: Path, settings: dict[str, Any]) -> ServerApp:
 
 
 def main(folder: Path) -> None:
-    """Train what the folder says."""
+    """Train the task in a folder."""
     os.dup2(2, 1)
     settings = json.loads((folder / "settings.json").read_text())
     run_simulation(

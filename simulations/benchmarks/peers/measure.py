@@ -1,4 +1,4 @@
-"""Runs peers side by side, a round of one and then the same round of the other."""
+"""Comparison of two peers: they take turns, one round each."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from simulations.engines.processes import own_command
 
 TRANSFORMERS = {"transformer", "si_transformer"}
 ARCHITECTURES = ("cifg", "si_cifg", *sorted(TRANSFORMERS))
-"""What there are natural modules of."""
+"""Architectures with a natural module."""
 
 SIZES = {
     "0.05M": (1_000, 24, 32),
@@ -43,15 +43,16 @@ TRANSFORMER_SIZES = {
     "3.5M": (10_000, 128, 3, 8, 1024),
     "5M": (10_000, 160, 6, 8, 640),
 }
-"""Words, embedding size, layers, heads and feed-forward size of each Transformer; that of 3.5M is
-the preset ``stackoverflow_transformer``."""
+"""Words, embedding size, layers, heads and feed-forward size of each Transformer. The size 3.5M is
+that of the preset ``stackoverflow_transformer``.
+"""
 
 LARGEST_DIFFERENCE = 1e-4
-"""Between the final weights, over how far training moved them; in float32."""
+"""Largest difference of the final weights, relative to their change in training, in float32."""
 
 FEDSI = "fedsi"
 SCRIPTS = {peer: Path(__file__).with_name(f"{peer}_peer.py") for peer in ("pfl", "flower")}
-"""What the peers' own Pythons run."""
+"""Programs run by the peers' own Pythons."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,15 @@ class Measured:
     fedsi_clients_per_second: float
     peer_clients_per_second: float
     ratio: float
-    """Median over rounds of the peer's seconds over fedsi's."""
+    """Median over rounds of the ratio of the peer's seconds to fedsi's."""
     difference: float
-    """Between the final weights, over how far training moved them."""
+    """Difference of the final weights, relative to their change in training."""
 
 
 def experiment_for(
     base: Experiment, architecture: str, size: str, cohort: int, rounds: int
 ) -> Experiment:
-    """Return what both train: plain averaging of SGD clients."""
+    """Return the experiment that both train: plain averaging of SGD clients."""
     return base.updated(
         {
             "model.architecture": architecture,
@@ -89,10 +90,10 @@ def experiment_for(
 
 
 def _sizes(architecture: str, size: str) -> dict[str, int | float | str]:
-    """Return a model's sizes and its step size.
+    """Return a model's sizes and step size.
 
-    ReLU attention divides by sums that may be close to zero, and every such step multiplies what
-    rounding makes of two computations; steps are small enough here for the weights to be compared.
+    ReLU attention divides by sums that may be close to zero, and every such step amplifies the
+    rounding differences of two implementations. Steps are small enough here to compare the weights.
     """
     if architecture in TRANSFORMERS:
         vocabulary, embedding, layers, heads, feedforward = TRANSFORMER_SIZES[size]
@@ -123,19 +124,19 @@ def measure_peers(
     cache: Path,
     tell: Progress,
 ) -> Measured:
-    """Train one model by both and compare times and weights.
+    """Train one model with both and compare times and weights.
 
     Args:
-        experiment: Of ``experiment_for``.
+        experiment: The result of ``experiment_for``.
         size: Key of ``SIZES``.
         peer: Key of ``SCRIPTS``.
-        python: The Python of an environment that has the peer.
-        folder: Where the peers read and write.
+        python: The Python of an environment with the peer.
+        folder: Folder for the peers' files.
         cache: Folder for populations.
-        tell: Told how far it is.
+        tell: Called to report progress.
 
     Raises:
-        BenchmarkError: A peer died, or the two disagree.
+        BenchmarkError: A peer died, or the weights differ.
     """
     parameters = _write_task(experiment, folder, cache, tell)
     rounds, cohort = experiment.server.rounds, experiment.server.cohort_size
@@ -148,7 +149,7 @@ def measure_peers(
     difference = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs - start))
     compared = experiment.client.precision == "float32"
     if compared and not difference <= LARGEST_DIFFERENCE:
-        raise BenchmarkError(f"the two disagree by {difference:.1e} of what they moved the weights")
+        raise BenchmarkError(f"the weights differ by {difference:.1e} of their change in training")
     ratios = [b / a for a, b in zip(seconds[FEDSI], seconds[peer], strict=True)]
     return Measured(
         peer,
@@ -163,7 +164,7 @@ def measure_peers(
 
 
 def fedsi_command(folder: Path) -> list[str]:
-    """Return what starts fedsi on a folder that ``fedsi_peer`` reads."""
+    """Return the command that starts fedsi on a folder read by ``fedsi_peer``."""
     return own_command("simulations.benchmarks.peers.fedsi_peer", folder)
 
 
@@ -202,7 +203,7 @@ def _write_task(experiment: Experiment, folder: Path, cache: Path, tell: Progres
 def _examples(
     experiment: Experiment, population: Population, client: int, round_number: int
 ) -> Tokens:
-    """Return a client's examples in the order in which fedsi makes batches of them."""
+    """Return a client's examples in the order of fedsi's batches."""
     batches = training_batches(
         population.examples(client),
         experiment.client,
@@ -219,7 +220,7 @@ def _examples(
 def _race(
     commands: Mapping[str, Sequence[str]], folder: Path, rounds: int, name: str, tell: Progress
 ) -> dict[str, list[float]]:
-    """Let the two run their rounds in turn; return seconds per round, the first one dropped."""
+    """Run the rounds of both in turn; return seconds per round without the first one."""
     seconds: dict[str, list[float]] = {peer: [] for peer in commands}
     with ExitStack() as stack:
         contestants = {
@@ -240,9 +241,9 @@ def _race(
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return what a peer inherits: one thread, its own Python's packages, no calls home.
+    """Return a peer's environment: one thread, its own Python's packages, no network calls.
 
-    Ray would give way to everything else that the machine does, which fedsi does not.
+    Ray would otherwise run at low priority, which fedsi does not.
     """
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     flower = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}

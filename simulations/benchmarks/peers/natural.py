@@ -1,6 +1,6 @@
-"""The model as one would write it, for peers; for a Python that need not have fedsi.
+"""The models as one would naturally write them, for peers whose Python need not have fedsi.
 
-Padded batches, logits at every position, autograd.
+They use padded batches, logits at every position, and autograd.
 """
 
 import json
@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tens
 
 
 class Recurrent(nn.Module):
-    """A cell and its projection."""
+    """A recurrent cell and its projection."""
 
     def __init__(self, parameters: Parameters, architecture: str) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Recurrent(nn.Module):
 
 
 class Block(nn.Module):
-    """A Transformer's block, norms first; scale-invariant or not."""
+    """A pre-norm Transformer block, scale-invariant or not."""
 
     def __init__(self, size: int, inner: int, heads: int, *, si: bool) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class Blocks(nn.Module):
 
 
 class NaturalModel(nn.Module):
-    """The model as one would write it: words' vectors, a body, an output layer."""
+    """A naturally written model: embeddings, a body, an output layer."""
 
     def __init__(self, parameters: Parameters, architecture: str, heads: int) -> None:
         super().__init__()

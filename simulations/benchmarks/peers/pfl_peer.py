@@ -1,7 +1,7 @@
-"""pfl-research trains what a folder says; for a Python that has pfl and need not have fedsi.
+"""The peer process of pfl-research; for a Python with pfl that need not have fedsi.
 
 Started as ``python pfl_peer.py FOLDER``. For each line on standard input it runs a round and prints
-how many seconds that took; at the end it leaves its parameters in the folder.
+its seconds; at the end it saves its parameters in the folder.
 """
 
 import json
@@ -28,10 +28,10 @@ from torch import Tensor
 
 
 class PflModel(NaturalModel):
-    """With what pfl asks of a model."""
+    """The model with the methods that pfl requires."""
 
     def metrics(self, rows: Tensor, eval: bool = True) -> dict[str, Any]:  # noqa: A002
-        """Return what pfl wants of an evaluation, which does not take place."""
+        """Return the metrics that pfl expects; there is no evaluation."""
         return {"loss": Weighted(self.loss(rows, eval).item() * len(rows), len(rows))}
 
 
@@ -64,7 +64,7 @@ class RoundByRound(TrainingProcessCallback):
 
 
 _ANSWERS = os.dup(1)
-"""Where answers go; pfl's own prints go to standard error."""
+"""Descriptor for replies; pfl's own output goes to standard error."""
 
 
 def _say(**values: object) -> None:
@@ -72,7 +72,7 @@ def _say(**values: object) -> None:
 
 
 def main(folder: Path) -> None:
-    """Train what the folder says."""
+    """Train the task in a folder."""
     os.dup2(2, 1)
     torch.set_num_threads(1)
     settings = json.loads((folder / "settings.json").read_text())

@@ -11,14 +11,14 @@ from simulations.benchmarks.report import Measurements, grouped_bars
 from simulations.reports.figures import STYLE, label
 
 PROJECTS = {"pfl": "pfl-research", "flower": "Flower's simulation"}
-"""What the peers are called."""
+"""Names of the peers' projects."""
 
 
 def peers_report(measured: Sequence[Measured], files: str) -> Measurements:
     """Return the comparison with one peer.
 
     Args:
-        measured: Of each model.
+        measured: The measurements of each model.
         files: Name of the report's files.
     """
     name = PROJECTS[measured[0].peer]

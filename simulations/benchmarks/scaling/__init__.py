@@ -1,1 +1,1 @@
-"""How fedsi scales: with workers, with the size of a cohort, and how soon it starts."""
+"""Scaling with workers, scaling with cohort size, and start-up time."""

@@ -1,4 +1,4 @@
-"""One line of the scaling benchmark."""
+"""A line of the scaling benchmark."""
 
 from dataclasses import dataclass
 
@@ -12,4 +12,4 @@ class Finding:
     unit: str
     """Empty for a ratio."""
     target: str = ""
-    """What it should be; empty where nothing is asked."""
+    """The target; empty if there is none."""

@@ -1,4 +1,4 @@
-"""All of the scaling benchmark."""
+"""The whole scaling benchmark."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,24 +24,24 @@ def measure_scaling(
     cache: Path,
     tell: Progress,
 ) -> list[Finding]:
-    """Measure workers, overhead, memory and start, one after the other.
+    """Measure workers, overhead, memory and start-up, one after the other.
 
     Args:
-        experiment: Trained with each number of workers; the start is that of the default experiment
-            on its corpus.
-        large: Whose rounds' overhead and memory are measured, on the same corpus.
+        experiment: Trained with each number of workers. Start-up is measured with the default
+            experiment on its corpus.
+        large: The experiment whose rounds' overhead and memory are measured, on the same corpus.
         workers: Numbers of workers.
-        cohorts: Sizes of cohorts for the memory; the largest is the overhead's.
-        folder: For scratch files.
+        cohorts: Cohort sizes for the memory; the largest is used for the overhead.
+        folder: Folder for temporary files.
         cache: Folder for populations.
-        tell: Told how far it is.
+        tell: Called to report progress.
 
     Raises:
         BenchmarkError: A process failed.
     """
     place = prepare(experiment.data, cache, tell)
     large_place = prepare(large.data, cache, tell)
-    # Overhead and memory are those of clients, not of steps.
+    # Overhead and memory depend on clients, not on steps.
     brief = large.updated({"client.max_steps": 1, "server.cohort_size": max(cohorts)})
     words = open_population(large_place).description.vocabulary_size
     parameters = build_model(large, words).layout.size

@@ -1,8 +1,7 @@
-"""What a round costs beside its training steps.
+"""Cost of a round apart from its training steps.
 
-Measured in a process of its own, started as
-``python -m simulations.benchmarks.scaling.overhead EXPERIMENT.toml POPULATION``. One worker in the
-server's own process, one thread, seconds of the processor.
+Measured in a separate process, started as ``python -m simulations.benchmarks.scaling.overhead
+EXPERIMENT.toml POPULATION``, with one worker in the server's process, one thread, in CPU seconds.
 """
 
 import json
@@ -22,19 +21,19 @@ from simulations.engines.in_process import FIRST_NODE, InProcessGrid
 
 
 def measure_overhead(experiment: Experiment, population: Path, folder: Path) -> list[Finding]:
-    """Measure one round of an experiment after a round that warms up.
+    """Measure one round of an experiment after a warm-up round.
 
-    The round's time is cut into three. *Steps*: ``FusedSgd.step``. *Passes over each client's
-    parameters*: everything else that happens once for each client on the node, which is to copy
-    the global parameters, to add the update to the exact sum, and to read and shuffle the texts;
-    it grows with clients times parameters and is bound by memory. *The rest*: the draw of the
-    cohort, the messages, the average and the server optimizer. The target is held against the
-    rest; steps that took no time would leave the rest and the passes.
+    The round's time is split into three parts. *Steps*: ``FusedSgd.step``. *Passes over each
+    client's parameters*: everything else done once per client on the node, which is copying the
+    global parameters, adding the update to the exact sum, and reading and shuffling the texts. It
+    grows with clients times parameters and is limited by memory. *The rest*: drawing the cohort,
+    the messages, the average and the server optimizer. The target applies to the rest: even with
+    infinitely fast steps, the passes and the rest would remain.
 
     Args:
         experiment: Its cohort is the round's.
         population: Its folder.
-        folder: For scratch files.
+        folder: Folder for temporary files.
 
     Raises:
         BenchmarkError: The measuring process failed.
@@ -52,7 +51,7 @@ def measure_overhead(experiment: Experiment, population: Path, folder: Path) -> 
 
 
 def measure(experiment: Experiment, population: Path) -> dict[str, float]:
-    """Measure in this process; return the number of parameters, and seconds."""
+    """Measure in this process; return the number of parameters and the seconds."""
     description = open_population(population).description
     warm = experiment.updated({"server.rounds": 1, "server.cohort_size": 2})
     measured = experiment.updated({"server.rounds": 2, "server.evaluate_every": 2})
@@ -63,7 +62,7 @@ def measure(experiment: Experiment, population: Path) -> dict[str, float]:
             grid, lambda: [FIRST_NODE], measured, description, None, state, seed=measured.seed
         )
         with timed(FusedSgd, "step") as steps, timed(BlockTrainer, "train") as block:
-            # The first of two rounds: it ends without an evaluation.
+            # The first of two rounds, because it ends without an evaluation.
             began = time.process_time()
             next(rounds)
             seconds = time.process_time() - began

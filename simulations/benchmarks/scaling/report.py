@@ -18,7 +18,7 @@ def scaling_report(findings: Sequence[Finding]) -> Measurements:
         rows=[asdict(finding) for finding in findings],
         header=("measure", "value", "target"),
         table=[(f.measure, f"{f.value:.2f} {f.unit}".strip(), f.target) for f in findings],
-        note="One thread a worker; rounds with different numbers of workers in turn",
+        note="One thread per worker; rounds with different numbers of workers in turn",
         figure=_figure(findings),
     )
 

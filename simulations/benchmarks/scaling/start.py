@@ -1,4 +1,4 @@
-"""How long it takes from starting ``fedsi run`` to its first finished round."""
+"""Start-up time: from starting ``fedsi run`` to its first finished round."""
 
 import os
 import statistics
@@ -21,14 +21,14 @@ LONGEST = 120.0
 def measure_start(
     experiment: Experiment, cache: Path, repeats: int, folder: Path, tell: Progress
 ) -> list[Finding]:
-    """Start the command some times and watch its ``rounds.csv``.
+    """Start the command several times and watch its ``rounds.csv``.
 
     Args:
-        experiment: What is run; its corpus is in the cache.
+        experiment: The experiment; its corpus is in the cache.
         cache: Folder for populations.
-        repeats: How often; the first, which finds nothing in the disk's cache, is dropped.
-        folder: Where runs go.
-        tell: Told how far it is.
+        repeats: Number of starts; the first, with a cold disk cache, is dropped.
+        folder: Folder for the runs.
+        tell: Called to report progress.
 
     Raises:
         BenchmarkError: A run ended without a round.
@@ -43,12 +43,12 @@ def measure_start(
         tell("start", k + 1, repeats)
     return [
         Finding("fedsi run to its first round", statistics.median(walls[1:]), "s", "< 4"),
-        Finding("processor time until then", statistics.median(busy[1:]), "s"),
+        Finding("CPU time until then", statistics.median(busy[1:]), "s"),
     ]
 
 
 def _first_round(experiment: Path, cache: Path, out: Path) -> tuple[float, float]:
-    """Return seconds by the clock and of the processor until the first round is on disk."""
+    """Return wall-clock and CPU seconds until the first round is on disk."""
     command = own_command("simulations.cli.main", "run", experiment)
     began = time.perf_counter()
     with subprocess.Popen(
@@ -68,7 +68,7 @@ def _first_round(experiment: Path, cache: Path, out: Path) -> tuple[float, float
 
 
 def _has_round(file: Path) -> bool:
-    """Whether there is a whole line below the header."""
+    """Whether there is a complete line below the header."""
     try:
         return file.read_bytes().count(b"\n") > 1
     except FileNotFoundError:
@@ -76,10 +76,10 @@ def _has_round(file: Path) -> bool:
 
 
 def _processor_seconds(process: int) -> float:
-    """Return what a process that still runs has used."""
+    """Return the CPU seconds used by a running process."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BenchmarkError("this needs /proc, where Linux tells a process's time") from None
+        raise BenchmarkError("this needs /proc, where Linux reports a process's time") from None
     fields = status.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS

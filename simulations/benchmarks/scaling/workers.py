@@ -1,4 +1,4 @@
-"""More workers over one, and the memory of a worker."""
+"""Speed-up with more workers, and memory of a worker."""
 
 import json
 import statistics
@@ -16,7 +16,7 @@ from simulations.benchmarks.peers.measure import fedsi_command
 from simulations.benchmarks.scaling.finding import Finding
 
 MEMORY_WORKERS = 2
-"""With two, each is a process that does nothing else."""
+"""With two workers, each is a separate process."""
 
 
 def measure_workers(
@@ -24,16 +24,16 @@ def measure_workers(
 ) -> list[Finding]:
     """Run the same rounds with each number of workers, in turn.
 
-    The machine's second core is not worth as much as its first: caches, memory and power are
-    shared. So two runs of one worker each, which have nothing to do with each other, are the
-    control: what they do together over what one does alone is the most that two workers could.
+    The machine's second core is worth less than its first, because caches, memory and power are
+    shared. The control is two independent runs of one worker each: their joint speed relative to
+    one of them alone is the most that two workers can reach.
 
     Args:
-        experiment: What is trained; its first round is dropped.
+        experiment: The experiment; its first round is dropped.
         population: Its folder.
-        workers: The numbers of workers; the first is what the others are compared with.
-        folder: Where the processes read and write.
-        tell: Told how far it is.
+        workers: The numbers of workers; the others are compared with the first.
+        folder: Folder for the processes' files.
+        tell: Called to report progress.
 
     Raises:
         BenchmarkError: A process died, or the number of workers changed the result.
@@ -76,18 +76,18 @@ def measure_memory(
     folder: Path,
     tell: Progress,
 ) -> list[Finding]:
-    """Find the peak memory of a worker process in a round of each size.
+    """Measure the peak memory of a worker process in a round of each size.
 
-    What the process held before its first round (Python, torch, Flower, the population's index) is
-    taken off; what is left is divided by the size of the model, four bytes a parameter.
+    The memory of the process before its first round (Python, torch, Flower, the population's index)
+    is subtracted. The rest is divided by the size of the model, four bytes per parameter.
 
     Args:
-        experiment: What is trained; one round of it is run.
+        experiment: The experiment; one of its rounds is run.
         population: Its folder.
-        parameters: Of the model.
-        cohorts: Sizes of cohorts.
-        folder: Where the processes read and write.
-        tell: Told how far it is.
+        parameters: Number of parameters of the model.
+        cohorts: Cohort sizes.
+        folder: Folder for the processes' files.
+        tell: Called to report progress.
 
     Raises:
         BenchmarkError: A process died.
@@ -113,7 +113,7 @@ def measure_memory(
 
 
 def write_task(experiment: Experiment, population: Path, workers: int, folder: Path) -> list[str]:
-    """Write what a process of fedsi is to do into a new folder; return what starts it."""
+    """Write the task of a fedsi process into a new folder; return the command that starts it."""
     folder.mkdir()
     settings = {
         "experiment": experiment.to_toml(),
@@ -125,7 +125,7 @@ def write_task(experiment: Experiment, population: Path, workers: int, folder: P
 
 
 def _slowest(pair: Sequence[Contestant]) -> float:
-    """Run a round of each at the same time and return the seconds of the slower."""
+    """Run a round of each at the same time and return the seconds of the slower one."""
     for one in pair:
         one.begin()
     return max(float(one.end()["seconds"]) for one in pair)

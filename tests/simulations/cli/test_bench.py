@@ -137,7 +137,7 @@ np.save(folder / "pfl.npy", weights + %s)
     ("peer", "code", "expected"),
     [
         (FAKE_PEER % "0", 0, ""),
-        (FAKE_PEER % "1", 1, "the two disagree by"),
+        (FAKE_PEER % "1", 1, "the weights differ by"),
         ("print('no')", 1, "pfl did not say how long a round took"),
     ],
 )

@@ -257,7 +257,7 @@ def test_a_version_that_can_be_used_is_used(
         (["evaluate", "RUN", "--sequence-length", "a"], "takes numbers separated by commas"),
         (["evaluate", "RUN", "--sequence-length", "8,21"], "21 tokens is longer than the 20"),
         (["export", "RUN", "--format", "tflite"], "'tflite' is not one of 'onnx', 'torch-export'"),
-        (["export", "RUN"], "say what to write with --format onnx or torch-export"),
+        (["export", "RUN"], "choose what to write with --format onnx or torch-export"),
     ],
 )
 def test_bad_input(

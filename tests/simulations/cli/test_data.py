@@ -65,7 +65,7 @@ def test_describe_counts_a_corpus(
     assert main(["data", "describe", path, "--out", "d", "--cache", str(cache)]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"trigram +│ +1\.\d", shown)
-    assert re.search(r"examples held out +│ 16 ", shown)
+    assert re.search(r"held-out examples +│ 16 ", shown)
     # What serves programs, and what there is nothing of, is in the file.
     assert not re.search(r"digest|sha256|without spaces|left out|[a-z]_[a-z]", shown)
     assert Path("d/clients.png").exists()
