@@ -232,14 +232,19 @@ class Experiment(Settings):
     def to_toml(self) -> str:
         """Return the experiment as TOML text; ``from_toml`` gives an equal object back."""
         sections = {
-            key: {k: _word(v) for k, v in value.items()} if isinstance(value, dict) else value
+            key: {k: _word(v) for k, v in value.items() if v != {}}
+            if isinstance(value, dict)
+            else value
             for key, value in self.model_dump().items()
         }
         return tomli_w.dumps(sections)
 
-    def flat(self) -> dict[str, Scalar]:
-        """Return ``{"server.rounds": 50, ...}``; absent values are the word ``none``."""
-        flat: dict[str, Scalar] = {}
+    def flat(self) -> dict[str, Scalar | dict[str, Any]]:
+        """Return ``{"server.rounds": 50, ...}``; absent values are the word ``none``.
+
+        The value of ``model.arguments`` is a dictionary.
+        """
+        flat: dict[str, Scalar | dict[str, Any]] = {}
         for key, value in self.model_dump().items():
             if isinstance(value, dict):
                 flat |= {f"{key}.{k}": _word(v) for k, v in value.items()}
@@ -262,15 +267,22 @@ class Experiment(Settings):
         """
         values = self.model_dump()
         for path, value in changes.items():
-            section, _, key = path.rpartition(".")
-            if section and not isinstance(values.get(section), dict):
+            *sections, key = path.split(".")
+            table: Any = values
+            for section in sections:
+                table = table.get(section) if isinstance(table, dict) else None
+            if not isinstance(table, dict):
                 raise UserError(unknown_key(path, _known_keys()))
-            (values[section] if section else values)[key] = value
+            table[key] = value
         for section, chooser in _CHOOSERS.items():
             for key in _without_effect(values, section) if chooser in changes else ():
-                if f"{section}.{key}" not in changes:
+                if not any(_is_within(change, f"{section}.{key}") for change in changes):
                     del values[section][key]
         return type(self)(**values)
+
+
+def _is_within(path: str, key: str) -> bool:
+    return path == key or path.startswith(f"{key}.")
 
 
 _CHOOSERS = {"model": "model.architecture", "algorithm": "algorithm.name"}

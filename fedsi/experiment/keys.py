@@ -129,6 +129,7 @@ def _allowed(schema: dict[str, Any]) -> str:
         "integer": f"whole number{_limits(schema)}",
         "number": f"number{_limits(schema)}",
         "string": "text",
+        "object": "table",
     }
     return words[schema["type"]]
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedsi.experiment.arguments import Arguments
 from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import Count, EntryOf, Flag, Name, Settings
 from fedsi.models.positions.table import ENCODINGS
@@ -16,6 +17,9 @@ class ModelSettings(Settings):
     architecture: Annotated[Name, EntryOf(ARCHITECTURES)] = "si_cifg"
     """The recurrent cell, a Transformer, or a model of your own: the import path of a function or
     class that builds it."""
+    arguments: Arguments = Arguments()
+    """Keyword arguments of a model of your own: ``--set model.arguments.width=32``, or the table
+    ``[model.arguments]``."""
     embedding_size: Count = 64
     """Size of a word's vector; in a Transformer that of every layer."""
     hidden_size: Count = 128

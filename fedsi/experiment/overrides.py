@@ -4,12 +4,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, TypeAdapter, ValidationError
 
 from fedsi.errors import UserError
+from fedsi.experiment.arguments import KEY as ARGUMENTS
+from fedsi.experiment.arguments import frozen_value
 from fedsi.experiment.experiment import Experiment
 
 _NOTHING = {"~", "none", "null"}
@@ -70,6 +72,8 @@ def _readings(text: str) -> Iterator[Any]:
 def _kind(key: str) -> TypeAdapter[Any] | None:
     """Return what checks a key's value; None for an unknown key."""
     section, _, name = key.rpartition(".")
+    if section == ARGUMENTS:
+        return TypeAdapter(Annotated[Any, AfterValidator(partial(frozen_value, name))])
     settings: Any = Experiment.model_fields[section].annotation if section in _SECTIONS else None
     fields = settings.model_fields if settings else {} if section else Experiment.model_fields
     if name not in fields or name in _SECTIONS:

@@ -155,5 +155,5 @@ def architecture(name: str) -> Architecture:
         UserError: There is no such architecture.
     """
     if ARCHITECTURES.is_own(name):
-        return Architecture(build=name, keys=frozenset(), label=name, colour="#333333")
+        return Architecture(build=name, keys=frozenset({"arguments"}), label=name, colour="#333333")
     return ARCHITECTURES[name]

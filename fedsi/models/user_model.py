@@ -24,13 +24,14 @@ from fedsi.blame import blamed, kind_of
 from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
 from fedsi.import_path import check_home, load_own
+from fedsi.models.arguments import check_arguments
 from fedsi.models.model import Memory, Model
 from fedsi.models.parameters import Layout, Parameters
 from fedsi.models.table import ARCHITECTURES
 from fedsi.seeds import Purpose, generator
 from fedsi.threads import torch_threads
 
-Factory = Callable[[int], object]
+Factory = Callable[..., object]
 
 KEY = ARCHITECTURES.key
 
@@ -92,8 +93,8 @@ class UserModel:
         Raises:
             UserError: The factory draws random numbers that do not follow from torch's seed.
         """
-        factory, number = load_factory(self.path), _torch_seed(rng)
-        modules = (_build(self.path, factory, self.vocabulary_size, number) for _ in range(2))
+        number = _torch_seed(rng)
+        modules = (_build(self.settings, self.vocabulary_size, number) for _ in range(2))
         first, second = map(flat_parameters, modules)
         if not torch.equal(first, second):
             raise UserError(
@@ -120,11 +121,11 @@ def load_user_model(settings: ModelSettings, vocabulary_size: int, seed: int) ->
         UserError: There is no such factory, or its module cannot be trained.
     """
     path = settings.architecture
-    factory, number = load_factory(path), _torch_seed(generator(seed, Purpose.INITIALISATION))
-    module = _build(path, factory, vocabulary_size, number)
+    number = _torch_seed(generator(seed, Purpose.INITIALISATION))
+    module = _build(settings, vocabulary_size, number)
     _check_parameters(path, module)
     if _constants(module):
-        _check_constants(path, module, _build(path, factory, vocabulary_size, number))
+        _check_constants(path, module, _build(settings, vocabulary_size, number))
     layout = Layout({name: tuple(p.shape) for name, p in _trained(module)})
     return UserModel(settings, vocabulary_size, module, layout)
 
@@ -152,12 +153,14 @@ def _torch_seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**63))
 
 
-def _build(path: str, factory: Factory, vocabulary_size: int, number: int) -> nn.Module:
+def _build(settings: ModelSettings, vocabulary_size: int, number: int) -> nn.Module:
     """Call a factory under a seed of torch; torch's generator is restored afterwards."""
+    path, factory = settings.architecture, load_factory(settings.architecture)
+    check_arguments(path, factory, settings.arguments)
     with torch_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)
         with blamed(f"{path}({vocabulary_size}) failed"):
-            module = factory(vocabulary_size)
+            module = factory(vocabulary_size, **settings.arguments)
     if not isinstance(module, nn.Module):
         raise UserError(
             f"{path}({vocabulary_size}) returned {kind_of(module)}; return a torch.nn.Module"

@@ -31,6 +31,7 @@ SIZES: dict[str, Any] = {
 }
 every = pytest.mark.parametrize("name", ARCHITECTURES)
 EXAMPLE: dict[str, Any] = {
+    "arguments": {"width": 9},
     "embedding_size": 9,
     "hidden_size": 9,
     "projection": False,

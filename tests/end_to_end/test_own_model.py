@@ -160,10 +160,13 @@ def test_the_page_is_true(
     monkeypatch.setattr(
         simulate, "__kwdefaults__", {**(simulate.__kwdefaults__ or {}), "cache": cache}
     )
-    (command,) = re.findall(r"^fedsi run .*$", (ROOT / PAGE).read_text(), re.MULTILINE)
+    command, narrow = re.findall(r"^fedsi run .*$", (ROOT / PAGE).read_text(), re.MULTILINE)
     less = ["--set", "server.rounds=2", "--cache", str(cache), "--json"]
     assert main([*shlex.split(command)[1:], *less]) == 0
-    assert json.loads(capsys.readouterr().out)["architecture"] == "my_model:Gru"
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["architecture"] == "my_model:Gru"
+    assert main([*shlex.split(narrow)[1:], *less]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] < whole["parameters"]
     command = re.sub("my_model:Gru", "my_model:Adapter", command)
     assert main([*shlex.split(command)[1:], *less]) == 0
     assert json.loads(capsys.readouterr().out)["trained_parameters"] == 2 * 4 * 32

@@ -76,7 +76,7 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
     ("overrides", "expected"),
     [
         (["server.cohort_sise=3"], "no key server.cohort_sise; did you mean server.cohort_size?"),
-        (["colour=1"], "no key colour; allowed are client.*, data.*, "),
+        (["colour=1"], "no key colour; allowed are algorithm.*, client.*, "),
         (["server.rounds.x=1"], "no key server.rounds.x"),
         (
             ["model.architecture=transfomer"],

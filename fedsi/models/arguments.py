@@ -1,0 +1,59 @@
+"""Checks that a user's factory takes the arguments that ``model.arguments`` has for it."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+from fedsi.errors import UserError
+from fedsi.experiment.arguments import KEY
+
+
+def check_arguments(path: str, factory: Callable[..., object], given: Collection[str]) -> None:
+    """Refuse arguments that a factory does not take, and the lack of one that it needs.
+
+    Args:
+        path: The factory's import path, for the message.
+        factory: A function or a class; its first argument is the size of the vocabulary.
+        given: Names of the arguments.
+
+    Raises:
+        UserError: It takes others; gives its names and the line where it is defined.
+    """
+    try:
+        _, *parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # without a signature, or without a first argument
+        return
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    taken = {each.name: each.default is each.empty for each in parameters if each.kind in named}
+    for name in given:
+        if name not in taken:
+            raise UserError(
+                f"{path} takes no argument {name}, which {KEY} has for it; "
+                f"{_nearest(name, list(taken))} ({_line(factory)})"
+            )
+    for name, needed in taken.items():
+        if needed and name not in given:
+            raise UserError(
+                f"{path} needs the argument {name}; set {KEY}.{name} ({_line(factory)})"
+            )
+
+
+def _nearest(name: str, taken: list[str]) -> str:
+    if not taken:
+        return "it takes none besides the size of the vocabulary"
+    near = difflib.get_close_matches(name, taken, n=1)
+    return f"{f'did you mean {near[0]}? ' if near else ''}it takes {', '.join(taken)}"
+
+
+def _line(factory: Any) -> str:
+    """Return the file and line where a function or a class's ``__init__`` is defined."""
+    while isinstance(factory, partial):
+        factory = factory.func
+    if isinstance(factory, type):
+        factory = inspect.getattr_static(factory, "__init__")
+    code = getattr(inspect.unwrap(factory), "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}" if code else "a callable object"
