@@ -1,6 +1,5 @@
 """The Flower ServerApp: one experiment, from its first round or checkpoint to its summary."""
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -29,7 +28,6 @@ from server.cohorts.canaries import with_canaries
 from server.cohorts.sampling import check_cohort_size
 from server.configuration import RunConfiguration
 from server.endings import OBSERVER, Course, ending
-from server.example_privacy import example_privacy
 from server.nodes import Hosts, fetch_vocabulary, find_clients
 from server.privacy import SCORES, Privacy, privacy_of
 from server.rounds import (
@@ -43,7 +41,8 @@ from server.rounds import (
 )
 from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
-from server.runs.summary import model_file, not_private, summarise_run
+from server.runs.summarise import model_file, not_private, summarise_run
+from server.runs.summary import AuditSummary, Summary
 from server.secret import cohort_seed
 
 CHECKPOINT_SECONDS = 60.0
@@ -152,13 +151,13 @@ def _continued(folder: RunFolder, facts: dict[str, Any], *, other_machine: bool)
 
 def _finished(
     folder: RunFolder, experiment: Experiment
-) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
+) -> tuple[Summary, NDArray[np.float32]] | None:
     """Return the summary and the parameters of a finished run; None if it is not finished."""
     folder.check_free(experiment, overwrite=False, resume=True)
     summary = folder.finished(experiment)
     if summary is None:
         return None
-    layout = build_model(experiment, summary["vocabulary_size"]).layout
+    layout = build_model(experiment, summary.vocabulary_size).layout
     return summary, _flat(folder.model(), layout)
 
 
@@ -167,8 +166,8 @@ def _flat(named: Parameters, layout: Layout) -> NDArray[np.float32]:
     return np.concatenate([named[name].numpy().ravel() for name in layout.shapes])
 
 
-def _hand_over(context: Context, summary: dict[str, Any], parameters: NDArray[np.float32]) -> None:
-    context.state[RESULT] = ConfigRecord({SUMMARY: json.dumps(summary)})
+def _hand_over(context: Context, summary: Summary, parameters: NDArray[np.float32]) -> None:
+    context.state[RESULT] = ConfigRecord({SUMMARY: summary.text()})
     context.state[PARAMETERS] = ArrayRecord({PARAMETERS: Array(parameters)})
 
 
@@ -306,23 +305,21 @@ class _Progress:
             self.state.participations,
             self.best,
         )
-        if self.private and SCORES in self.state.privacy:
-            self._audit(self.private, summary["privacy"])
-        counted = self.state.participations
-        if counted and self.experiment.client.example_noise_multiplier is not None:
-            summary["example_privacy"] = example_privacy(self.experiment, counted)
-        summary["provenance"] = self.provenance
+        if summary.privacy and self.private and SCORES in self.state.privacy:
+            found = self._audit(self.private, summary.privacy.epsilon)
+            summary = replace(summary, privacy=replace(summary.privacy, audit=found))
+        summary = replace(summary, provenance=self.provenance)
         if self.folder:
-            summary["vocabulary_sha256"] = self.folder.vocabulary_sha256()
+            summary = replace(summary, vocabulary_sha256=self.folder.vocabulary_sha256())
         if self.private:
-            summary["not_private"] = not_private(summary)
+            summary = replace(summary, not_private=not_private(summary))
         if self.folder:
             self._finish_best(self.folder)
             self.folder.finish(summary, model)
         _hand_over(context, summary, self.state.parameters)
 
-    def _audit(self, private: Privacy, claim: dict[str, Any]) -> None:
-        """Compare the privacy claim with the canaries' scores; add the result to the claim."""
+    def _audit(self, private: Privacy, epsilon: float | None) -> AuditSummary:
+        """Compare the claimed epsilon with the canaries' scores."""
         from fedsi.privacy.audit import audit, distances  # noqa: PLC0415
 
         rounds = self.state.round_number
@@ -330,13 +327,13 @@ class _Progress:
         included = canaries.included(self.experiment.seed, by_round.shape[1])
         likely = private.likelihood(self.state.participations, rounds)
         found = audit(by_round, included, private.plan.delta, likely)
-        claim["audit"] = {
-            **asdict(found),
-            "participations_fit": found.participations_fit,
-            "refuted": found.refutes(claim["epsilon"]),
-        }
         if self.folder:
             self.folder.save_canaries(by_round.sum(0), distances(by_round), included)
+        return AuditSummary(
+            **asdict(found),
+            participations_fit=found.participations_fit,
+            refuted=found.refutes(epsilon),
+        )
 
     def _save_checkpoint(self) -> None:
         number = self.state.round_number

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment, ServerSettings
@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 ROUNDS, EPSILON_BUDGET = "server.rounds", "privacy.epsilon_budget"
 DIVERGENCE, OBSERVER = "divergence", "observer"
 
-STATUS = {ROUNDS: "finished", EPSILON_BUDGET: "budget spent", DIVERGENCE: "diverged"}
+Status = Literal["finished", "diverged", "budget spent", "stopped"]
+STATUS: dict[str, Status] = {
+    ROUNDS: "finished",
+    EPSILON_BUDGET: "budget spent",
+    DIVERGENCE: "diverged",
+}
 """The status of a run by why it ended; that of any other is ``STOPPED``."""
-STOPPED = "stopped"
+STOPPED: Status = "stopped"
 
 
 @dataclass(frozen=True)

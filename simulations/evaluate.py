@@ -56,7 +56,7 @@ def open_heldout(run: FinishedRun, cache: Path, progress: Progress) -> Populatio
     """
     population = open_population(prepare(run.experiment.data, cache, progress))
     description = population.description
-    if description.corpus_sha256 != run.summary["corpus_sha256"]:
+    if description.corpus_sha256 != run.summary.corpus_sha256:
         raise UserError(
             f"the corpus {description.corpus} is not the one that {run.path} was trained on (its "
             "SHA-256 differs); put that corpus back, or train again"

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,15 +14,7 @@ from fedsi.inference.reading import TrainedModel
 from fedsi.models.build import build_model
 from fedsi.trust import check_trusted
 from server.runs.folder import BEST, EXPERIMENT, MODEL, RunFolder
-
-_NEEDED = (
-    "vocabulary_size",
-    "vocabulary_sha256",
-    "model_sha256",
-    "corpus_sha256",
-    "rounds",
-    "best_round",
-)
+from server.runs.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -32,7 +23,7 @@ class FinishedRun:
 
     path: Path
     experiment: Experiment
-    summary: dict[str, Any]
+    summary: Summary
     trained: TrainedModel
     flat: Tensor
     """All parameters, ``[parameters]``; those in ``trained`` are views of it."""
@@ -61,30 +52,31 @@ def open_run(path: Path, *, trust: bool = False, best: bool = False) -> Finished
         raise UserError(
             f"the run in {path} is not finished; finish it with: fedsi run --resume --out {path}"
         )
-    missing = [key for key in _NEEDED if key not in summary]
-    if missing:
-        raise _other_version(path, f"its summary has no {missing[0]}", summary)
     try:
         experiment = run.experiment()
         if not trust:
             check_trusted(experiment.import_paths, path)
-        earlier = best and summary["best_round"] not in {None, summary["rounds"]}
+        earlier = best and summary.best_round not in {None, summary.rounds}
         trained, flat = _trained(run, BEST if earlier else MODEL, experiment, summary)
     except DamagedError:
         raise
     except UserError as error:
-        if _version(summary) != fedsi.__version__:
-            raise _other_version(path, str(error), summary) from None
-        raise
+        version = summary.versions.get("fedsi", "?")
+        if version == fedsi.__version__:
+            raise
+        raise UserError(
+            f"the run in {path} was written by fedsi {version} and this is {fedsi.__version__}, "
+            f"which cannot use it ({error}); use that version, or train again"
+        ) from None
     return FinishedRun(path, experiment, summary, trained, flat)
 
 
 def _trained(
-    run: RunFolder, file: str, experiment: Experiment, summary: dict[str, Any]
+    run: RunFolder, file: str, experiment: Experiment, summary: Summary
 ) -> tuple[TrainedModel, Tensor]:
     run.check_vocabulary()
     vocabulary = load_vocabulary(run.path)
-    size = summary["vocabulary_size"]
+    size = summary.vocabulary_size
     if len(vocabulary) != size:
         raise UserError(
             f"{run.path / vocabulary.file_name} has {len(vocabulary)} token ids and the model "
@@ -108,15 +100,3 @@ def _trained(
         )
     flat = torch.cat([arrays[name].flatten() for name in model.layout.shapes])
     return TrainedModel(model, model.layout.views(flat), vocabulary), flat
-
-
-def _version(summary: dict[str, Any]) -> str:
-    versions = summary.get("versions")
-    return str(versions.get("fedsi", "?")) if isinstance(versions, dict) else "?"
-
-
-def _other_version(path: Path, reason: str, summary: dict[str, Any]) -> UserError:
-    return UserError(
-        f"the run in {path} was written by fedsi {_version(summary)} and this is "
-        f"{fedsi.__version__}, which cannot use it ({reason}); use that version, or train again"
-    )

@@ -64,7 +64,7 @@ def membership_of(run: RunFolder, cache: Path) -> Membership | None:
         return None
     population = open_population(prepare(experiment.data, cache))
     description = population.description
-    if description.corpus_sha256 != summary["corpus_sha256"]:
+    if description.corpus_sha256 != summary.corpus_sha256:
         raise UserError(
             f"the corpus {description.corpus} is not the one that {run.path} was trained on; run "
             "it again with --overwrite"
@@ -74,7 +74,7 @@ def membership_of(run: RunFolder, cache: Path) -> Membership | None:
     trainer = BlockTrainer(experiment, population)
     flat = torch.cat([run.model()[name].flatten() for name in trainer.model.layout.shapes])
     heldout = description.training_clients + np.arange(description.heldout_clients)
-    members = _participants(experiment, population, int(summary["rounds"]))
+    members = _participants(experiment, population, summary.rounds)
     return attack(*(_losses(trainer, flat, clients) for clients in (members, heldout)))
 
 

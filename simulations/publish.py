@@ -129,9 +129,9 @@ def publish(
             or the place cannot be written.
     """
     check_publishable(run.experiment, place, heldout_is_public=heldout_is_public)
-    if run.summary["status"] not in COMPLETE:
+    if run.summary.status not in COMPLETE:
         raise UserError(
-            f"the run in {run.path} cannot be published: it ended early ({run.summary['status']}) "
+            f"the run in {run.path} cannot be published: it ended early ({run.summary.status}) "
             "because of its clients' text, which epsilon does not cover; run it with other settings"
         )
     vocabulary = run.trained.vocabulary
@@ -150,7 +150,7 @@ def publish(
 
 def statement(run: FinishedRun, files: list[str], *, heldout_is_public: bool) -> dict[str, Any]:
     """Return what is promised of the published files, to whom, and by what it is computed."""
-    summary = run.summary
+    summary = run.summary.to_json()
     heldout = {k: v for k, v in summary.items() if k.startswith("heldout_")}
     return {
         "unit": "one training client with all of its text",

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from fedsi.tasks.table import task_of
 from server.configuration import RunConfiguration
 from server.rounds import Observer
 from server.runs.folder import RunFolder
+from server.runs.summary import Summary
 from simulations.engines.table import ENGINES, USUAL
 from simulations.footprint import check_footprint
 
@@ -32,8 +32,7 @@ from simulations.footprint import check_footprint
 class Result:
     """The result of a simulation."""
 
-    summary: dict[str, Any]
-    """The content of ``summary.json``."""
+    summary: Summary
     parameters: Parameters
     """The trained model's named parameters."""
 
@@ -108,7 +107,7 @@ def simulate(
         if folder:
             _draw_curves(folder)
     summary = trained.summary
-    return Result(summary, _named(experiment, summary["vocabulary_size"], trained.parameters))
+    return Result(summary, _named(experiment, summary.vocabulary_size, trained.parameters))
 
 
 def _check_workers(workers: int, experiment: Experiment) -> None:

@@ -36,6 +36,7 @@ from server.runs.killed import unlisted_experiment
 from server.runs.lock import held
 from server.runs.provenance import PROVENANCE
 from server.runs.rounds_file import ROUNDS, RoundsFile, parse_rows
+from server.runs.summary import Summary
 
 EXPERIMENT, SUMMARY = "experiment.toml", "summary.json"
 MODEL, BEST, CANARIES = "model.safetensors", "best.safetensors", "canaries.csv"
@@ -301,12 +302,12 @@ class RunFolder:
         self._rounds.cut(checkpoint.state.round_number, checkpoint.seal)
         return checkpoint.state
 
-    def finish(self, summary: dict[str, Any], model: bytes) -> None:
+    def finish(self, summary: Summary, model: bytes) -> None:
         """Write the model and the summary, and delete past noise, participations and the secret.
 
         The run is finished when ``checksums.json`` has the summary.
         """
-        text = (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode()
+        text = summary.text().encode()
         write_atomically(self.path / MODEL, model)
         write_atomically(self.path / SUMMARY, text)
         contents = {MODEL: model, SUMMARY: text}
@@ -323,7 +324,7 @@ class RunFolder:
             for name in (CHECKPOINT, COHORT_KEY):
                 (self.path / name).unlink(missing_ok=True)
 
-    def finished(self, experiment: Experiment) -> dict[str, Any] | None:
+    def finished(self, experiment: Experiment) -> Summary | None:
         """Read the summary of a run that has ended; None if it has not, or is to go on.
 
         Raises:
@@ -335,16 +336,18 @@ class RunFolder:
         self.forget()  # it may have been killed before it could
         return summary
 
-    def summary(self) -> dict[str, Any] | None:
+    def summary(self) -> Summary | None:
         """Read the summary; None until the run is finished.
 
         Raises:
             DamagedError: It is damaged, or missing although the run is finished.
+            UserError: A field is missing or unknown; another version may have written it.
         """
         sums = self._checksums()
         if not sums or SUMMARY not in sums.whole:
             return None
-        return dict(json.loads(sums.read_file(self.path / SUMMARY, _MEND)))
+        path = self.path / SUMMARY
+        return Summary.from_text(sums.read_file(path, _MEND), path)
 
     def model(self) -> dict[str, Tensor]:
         """Read the named parameters of a finished run.

@@ -1,225 +1,271 @@
-"""The summary of a run: the content of ``summary.json`` and ``fedsi run --json``."""
+"""The summary of a run: the content of ``summary.json`` and of ``fedsi run --json``."""
 
-import hashlib
+import json
 import math
-import platform
-from collections.abc import Sequence
-from importlib import metadata
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from safetensors.numpy import save
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import fedsi
-from fedsi.data.population import Description
-from fedsi.experiment import Experiment
-from fedsi.models.build import build_model
-from fedsi.models.model import all_parameters, count_parameters
-from fedsi.privacy.participation import Participations
-from server.best import Best
-from server.endings import EPSILON_BUDGET, ROUNDS, STATUS, STOPPED
-from server.privacy import Privacy
-from server.rounds import RoundRecord, State
+from fedsi.errors import UserError
+from server.endings import Status
 
-COVERED = {
-    "architecture",
-    "parameters",
-    "seed",
-    "rounds",
-    "model_sha256",
-    "privacy",
-    "provenance",
-    "versions",
-}
-"""Keys of a private run's summary that follow from its settings and its releases."""
-
-COVERED_OF_CLAIM = {
-    "epsilon",
-    "accounted_rounds",
-    "delta",
-    "accountant",
-    "adjacency",
-    "mechanism",
-    "sampling",
-    "noise_multiplier",
-    "population",
-    "cohort_size",
-    "simulated_cohort_size",
-    "extrapolated",
-    "clipping",
-    "clip_norm",
-    "noise_on_mean",
-}
-"""The same keys of its part ``privacy``."""
+_HELDOUT = "heldout_"
+"""Begins the key of each held-out metric in the JSON."""
 
 
-def model_file(experiment: Experiment, description: Description, state: State) -> bytes:
-    """Return the named parameters as the bytes of a safetensors file."""
-    model = build_model(experiment, description.vocabulary_size)
-    named = all_parameters(model, torch.from_numpy(state.parameters))
-    return bytes(save({name: np.ascontiguousarray(value.numpy()) for name, value in named.items()}))
+class _Checked:
+    """A part of the summary. Read from JSON it has all its fields, no others, of their types."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False
+    )
 
 
-def summarise_run(
-    experiment: Experiment,
-    description: Description,
-    records: Sequence[RoundRecord],
-    model: bytes,
-    private: Privacy | None = None,
-    participations: Participations | None = None,
-    best: Best | None = None,
-) -> dict[str, Any]:
-    """Return the summary of a finished run, in values that JSON can represent.
+@dataclass(frozen=True)
+class ParticipationSummary(_Checked):
+    """How the simulated clients took part, as checked in every round."""
 
-    Args:
-        experiment: The configuration.
-        description: The population's description.
-        records: All rounds, the last one evaluated.
-        model: The bytes of ``model.safetensors``; their SHA-256 is ``model_sha256``.
-        private: The run's privacy, if it has any.
-        participations: The training clients' participations in a run with privacy.
-        best: The model of the lowest held-out loss.
-    """
-    last = records[-1]
-    heldout = dict(last.heldout or {})
-    unigram_loss = heldout.pop("unigram_loss", description.unigram_loss)
-    trained = build_model(experiment, description.vocabulary_size)
-    return {
-        "status": STATUS.get(last.ended, STOPPED),
-        "ended_by": last.ended,
-        "architecture": experiment.model.architecture,
-        "parameters": count_parameters(trained),
-        "trained_parameters": trained.layout.size,
-        "seed": experiment.seed,
-        "rounds": last.round,
-        **_counts(records),
-        "train_loss": _finite(last.train_loss),
-        **{f"heldout_{name}": _finite(value) for name, value in heldout.items()},
-        "unigram_loss": _finite(unigram_loss),
-        "best_round": best.round if best else None,
-        "best_heldout_loss": best.loss if best else None,
-        **_population(description),
-        "model_sha256": hashlib.sha256(model).hexdigest(),
-        **_speed(records),
-        "privacy": _privacy(private, records, participations) if private else None,
-        "versions": versions(),
-    }
+    clients: int
+    """Training clients that took part at least once."""
+    most: int
+    """Participations of the client that took part most often."""
+    closest: int | None
+    """Least rounds from one participation of a client to its next; None if nobody came twice."""
+    most_allowed: int | None
+    """What the accounting assumes of ``most``; None if it assumes nothing."""
+    closest_allowed: int | None
+    checked: str
+    """Whose participations were checked, in words."""
 
 
-def _counts(records: Sequence[RoundRecord]) -> dict[str, int]:
-    return {
-        "clients_trained": sum(record.clients for record in records),
-        "clients_rejected": sum(record.rejected for record in records),
-        "clients_failed": sum(record.failed for record in records),
-        "clients_lost": sum(record.lost for record in records),
-        "clients_dropped": sum(record.dropped for record in records),
-        "clients_unevaluated": records[-1].unevaluated,
-        "tokens_trained": sum(record.tokens for record in records),
-        "download_bytes": sum(record.download_bytes for record in records),
-        "upload_bytes": sum(record.upload_bytes for record in records),
-    }
+@dataclass(frozen=True)
+class AuditSummary(_Checked):
+    """The result of an audit, as in ``fedsi.privacy.audit.Audit``."""
+
+    canaries: int
+    included: int
+    mean_in: float
+    mean_out: float
+    deviation_out: float
+    guesses: int
+    correct: int
+    counting_epsilon: float
+    gaussian_epsilon: float
+    rounds_correct: int
+    rounds_epsilon: float
+    participations_likelihood: float
+    participations_fit: bool
+    refuted: bool
+    """Whether a lower bound is above the claimed epsilon."""
 
 
-def _population(description: Description) -> dict[str, Any]:
-    return {
-        "corpus": description.corpus,
-        "corpus_sha256": description.corpus_sha256,
-        "vocabulary_source": description.vocabulary_source,
-        "vocabulary_size": description.vocabulary_size,
-        "population": description.training_clients + description.heldout_clients,
-        "training_clients": description.training_clients,
-        "heldout_clients": description.heldout_clients,
-        "rows": description.rows,
-        "rows_left_out": description.rows_left_out,
-        "words_cut": description.words_cut,
-        "heldout_in_training": description.heldout_in_training,
-        "not_words": description.not_words,
-        "clients_without_examples": description.clients_without_examples,
-    }
+@dataclass(frozen=True)
+class PrivacySummary(_Checked):
+    """The privacy claim of a run, and its unit."""
+
+    epsilon: float | None
+    """None if it is infinite."""
+    delta: float
+    accounted_rounds: int
+    accountant: str
+    adjacency: str
+    mechanism: str
+    sampling: str
+    noise_multiplier: float
+    population: int
+    """Clients that are accounted for."""
+    cohort_size: int
+    """Cohort that is accounted for."""
+    simulated_cohort_size: int
+    extrapolated: bool
+    """Whether the accounted population or cohort is not the simulated one."""
+    clipping: str
+    clip_norm: float | None
+    """Of the last round; None if it is infinite."""
+    clipped_share: float
+    noise_on_mean: float
+    """Standard deviation of the noise on the mean update of the last round."""
+    participations: ParticipationSummary | None
+    audit: AuditSummary | None = None
+    """None for a run without canaries."""
 
 
-def _speed(records: Sequence[RoundRecord]) -> dict[str, float]:
-    seconds = sum(record.train_seconds for record in records)
-    return {
-        "train_seconds": round(seconds, 3),
-        "evaluation_seconds": round(sum(record.evaluation_seconds for record in records), 3),
-        "clients_per_second": round(sum(record.clients for record in records) / seconds, 3),
-        "tokens_per_second": round(sum(record.tokens for record in records) / seconds, 1),
-    }
+@dataclass(frozen=True)
+class ExamplePrivacySummary(_Checked):
+    """The privacy claim of DP-SGD on the clients, for single examples."""
+
+    epsilon: float | None
+    """Of the client that took part most often; None if it is infinite."""
+    delta: float
+    accountant: str
+    adjacency: str
+    unit: str
+    noise_multiplier: float
+    clip_norm: float
+    sampling_rate: float
+    """Probability that an example is in a batch."""
+    steps: int
+    """Steps of a round."""
+    most_participations: int
 
 
-def not_private(summary: dict[str, Any]) -> list[str]:
-    """Return the keys that epsilon does not cover, however private the run is.
+@dataclass(frozen=True)
+class Summary(_Checked):
+    """The result of a run. Its fields are the keys of ``summary.json``."""
 
-    They are the simulator's view, for the person who runs it: everything that is not known to
-    follow from the settings and the released models.
-    """
-    claim = summary["privacy"] or {}
-    beside = [name for name in summary if name not in COVERED]
-    return beside + [f"privacy.{name}" for name in claim if name not in COVERED_OF_CLAIM]
+    status: Status
+    ended_by: str
+    """The key or the reason that ended the run: ``server.endings``."""
+    architecture: str
+    parameters: int
+    trained_parameters: int
+    """Parameters that are not frozen."""
+    seed: int
+    rounds: int
+    """Rounds that were run."""
+    clients_trained: int
+    clients_rejected: int
+    clients_failed: int
+    clients_lost: int
+    clients_dropped: int
+    clients_unevaluated: int
+    tokens_trained: int
+    download_bytes: int
+    upload_bytes: int
+    train_loss: float | None
+    """Of the last round's cohort, in nats per target; None if it is not finite."""
+    heldout: Mapping[str, float | None]
+    """The task's metrics on the held-out clients after the last round, ``loss`` among them; None
+    for one that is not finite. In the JSON each is a key of its own, ``heldout_<name>``."""
+    unigram_loss: float | None
+    """Held-out loss of the training clients' unigram model; None if it is not finite."""
+    best_round: int | None
+    """The round of the lowest held-out loss; None if none was finite."""
+    best_heldout_loss: float | None
+    corpus: str
+    corpus_sha256: str
+    vocabulary_source: str
+    vocabulary_size: int
+    population: int
+    training_clients: int
+    heldout_clients: int
+    rows: int
+    rows_left_out: Mapping[str, int]
+    words_cut: float
+    heldout_in_training: float
+    not_words: Mapping[str, float]
+    clients_without_examples: int
+    model_sha256: str
+    train_seconds: float
+    evaluation_seconds: float
+    clients_per_second: float
+    tokens_per_second: float
+    privacy: PrivacySummary | None
+    versions: Mapping[str, str]
+    """Versions that results may depend on, by package."""
+    example_privacy: ExamplePrivacySummary | None = None
+    provenance: Mapping[str, Any] | None = None
+    """What the bits depend on besides the experiment: ``server.runs.provenance``."""
+    vocabulary_sha256: str | None = None
+    """Of the vocabulary's file; None for a run without a folder."""
+    not_private: tuple[str, ...] | None = None
+    """Keys that no epsilon covers; None for a run without privacy."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss left all bounds."""
+        return self.status == "diverged"
+
+    @property
+    def heldout_loss(self) -> float | None:
+        """Nats per target on the held-out clients; None if it is not finite."""
+        return self.heldout["loss"]
+
+    def metric(self, name: str) -> float:
+        """Return a held-out metric; NaN if it is not finite."""
+        value = self.heldout[name]
+        return math.nan if value is None else value
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values of ``summary.json``, in its order."""
+        values: dict[str, Any] = {}
+        for name, value in to_json(self).items():
+            if name == "heldout":
+                values |= {_HELDOUT + metric: one for metric, one in value.items()}
+            else:
+                values[name] = value
+        return values
+
+    def text(self) -> str:
+        """Return the content of ``summary.json``."""
+        return json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str | bytes, source: Path | str) -> "Summary":
+        """Read what ``text`` gave.
+
+        Args:
+            text: JSON.
+            source: The file, for the error message.
+
+        Raises:
+            UserError: It is not the summary of a run of this version.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{source} is not valid JSON ({error}); {_advice(None)}") from None
+        try:
+            summary = TypeAdapter(Summary).validate_json(json.dumps(_gathered(values)))
+        except ValidationError as error:
+            raise UserError(f"{source} {_reason(error)}; {_advice(values)}") from None
+        if "loss" not in summary.heldout:
+            raise UserError(f"{source} has no field heldout_loss; {_advice(values)}")
+        return summary
 
 
-def _privacy(
-    private: Privacy, records: Sequence[RoundRecord], participations: Participations | None
-) -> dict[str, Any]:
-    """Return a run's privacy claim, and its unit.
-
-    What stops a run before its last round may follow from what it released. That the rounds until
-    then cost no more is not proven, so that the claim is of all rounds that were planned.
-    """
-    planned = records[-1].ended in {ROUNDS, EPSILON_BUDGET}
-    rounds = records[-1].round if planned else private.affordable_rounds()
-    price, settings = private.price(rounds), private.experiment.privacy
-    plan, server = private.plan, private.experiment.server
-    clipped = sum(record.clipped for record in records)
-    return {
-        "epsilon": _finite(price.epsilon),
-        "delta": plan.delta,
-        "accounted_rounds": rounds,
-        "accountant": price.accountant,
-        "adjacency": price.adjacency,
-        "mechanism": plan.mechanism,
-        "sampling": plan.sampling,
-        "noise_multiplier": plan.noise_multiplier,
-        "population": plan.population,
-        "cohort_size": plan.cohort_size,
-        "simulated_cohort_size": server.cohort_size,
-        "extrapolated": settings.population is not None or settings.cohort_size is not None,
-        "clipping": settings.clipping,
-        "clip_norm": _finite(records[-1].clip_norm),
-        "clipped_share": clipped / max(1, sum(record.clients for record in records)),
-        "noise_on_mean": private.noise_on_mean(records[-1].round) * records[-1].clip_norm,
-        "participations": _participations(private, participations) if participations else None,
-    }
+def to_json(part: Summary | PrivacySummary) -> dict[str, Any]:
+    """Return the fields as JSON has them: optional ones are left out where they are None."""
+    adapter = TypeAdapter(type(part))
+    return dict(adapter.dump_python(part, mode="json", exclude_defaults=True))
 
 
-def _participations(private: Privacy, found: Participations) -> dict[str, Any]:
-    """Return how the simulated clients took part, as checked in every round.
-
-    In an extrapolation this says nothing about the accounted clients.
-    """
-    bounded = private.plan.sampling == "shuffled"
-    return {
-        "clients": int((found.times > 0).sum()),
-        "most": int(found.times.max()),
-        "closest": int(found.closest[0]) or None,
-        "most_allowed": private.simulated.most_participations if bounded else None,
-        "closest_allowed": private.simulated.min_separation if bounded else None,
-        "checked": "the accounted clients"
-        if private.simulated == private.plan
-        else "the simulated clients; those of the accounted population are assumed",
-    }
+def _gathered(values: object) -> object:
+    """Return a summary's JSON with the held-out metrics in one object, as ``Summary`` has them."""
+    if not isinstance(values, dict):
+        return values
+    own = {field.name for field in fields(Summary)} - {"heldout"}
+    metrics = {name for name in values if name.startswith(_HELDOUT) and name not in own}
+    others = {name: value for name, value in values.items() if name not in metrics}
+    heldout = {name.removeprefix(_HELDOUT): values[name] for name in values if name in metrics}
+    return {**others, "heldout": heldout}
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of packages that results may depend on."""
-    return {
-        "fedsi": fedsi.__version__,
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("flwr", "numpy", "torch")},
-    }
+def _reason(error: ValidationError) -> str:
+    """Say what is wrong with the first field that is."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    place = _HELDOUT + path[1] if path[:1] == ["heldout"] and len(path) > 1 else ".".join(path)
+    match first["type"]:
+        case "missing":
+            return f"has no field {place}"
+        case "unexpected_keyword_argument":
+            return f"has a field {place}, which is not known"
+    where = f"at {place}" if place else "in it"
+    return f"has {str(first['input'])[:40]!r} {where}, where it is wrong: {first['msg']}"
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _advice(values: object) -> str:
+    """Say what to do about a summary that cannot be read."""
+    versions = values.get("versions") if isinstance(values, dict) else None
+    version = versions.get("fedsi") if isinstance(versions, dict) else None
+    if isinstance(version, str) and version != fedsi.__version__:
+        return (
+            f"it was written by fedsi {version} and this is {fedsi.__version__}: use that version, "
+            "or train again"
+        )
+    return "put back the file that the run wrote, or run again with fedsi run --overwrite"

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -18,6 +18,8 @@ from simulations.cli.run import shown_on
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
+    from server.runs.summary import AuditSummary, PrivacySummary
+    from simulations.membership import Membership
 
 CANARIES = 400
 """Number of canaries for an experiment that has none."""
@@ -46,6 +48,7 @@ def audit(
     1 if the claim is refuted.
     """
     from server.runs.folder import RunFolder
+    from server.runs.summary import to_json
     from simulations.membership import membership_of
     from simulations.reports.audit import FIGURE, write_audit
 
@@ -56,19 +59,19 @@ def audit(
     if not run:
         base = options.chosen_experiment(experiment_file, preset or usual, overrides, trust=trust)
         _run(_with_canaries(base), folder, cache, overwrite=overwrite)
-    claim = _claim(folder)
+    claim, audited = _claim(folder)
     if run:
         options.experiment_of_run(run, trust=trust)
     with redirect_stdout(sys.stderr):  # a user's model may print
         membership = membership_of(RunFolder(folder), cache)
-    found = {**claim, "membership": asdict(membership) if membership else None}
-    write_audit(claim, folder)
+    write_audit(claim.epsilon, audited, folder)
     if as_json:
+        found = {**to_json(claim), "membership": asdict(membership) if membership else None}
         typer.echo(json.dumps(found, allow_nan=False))
     else:
-        options.output().print(_table(found))
+        options.output().print(_table(claim, audited, membership))
     options.messages().print(f"figure: {folder / FIGURE}.png", highlight=False, soft_wrap=True)
-    if found["audit"]["refuted"]:
+    if audited.refuted:
         raise options.StoppedError("the claimed epsilon is refuted: the run is less private")
 
 
@@ -102,8 +105,8 @@ def _run(experiment: "Experiment", folder: Path, cache: Path, *, overwrite: bool
         ) from None
 
 
-def _claim(folder: Path) -> dict[str, Any]:
-    """Return the ``privacy`` part of a run's summary.
+def _claim(folder: Path) -> "tuple[PrivacySummary, AuditSummary]":
+    """Return what a run claims, and what its canaries showed of that.
 
     Raises:
         UserError: The folder holds no finished run, or one that cannot be audited.
@@ -118,45 +121,44 @@ def _claim(folder: Path) -> dict[str, Any]:
             else "name the folder of one"
         )
         raise UserError(f"{folder} holds no finished run; {advice}")
-    claim: dict[str, Any] = summary.get("privacy") or {}
-    if not claim:
+    claim = summary.privacy
+    if claim is None:
         raise UserError(f"the run in {folder} is not private: it claims nothing to audit")
-    if "audit" not in claim:
+    if claim.audit is None:
         raise UserError(
             f"the run in {folder} had no canaries; run it again with --set privacy.canaries=400"
         )
-    return claim
+    return claim, claim.audit
 
 
-def _table(found: dict[str, Any]) -> Table:
-    audited, membership = found["audit"], found["membership"]
+def _table(
+    claim: "PrivacySummary", audited: "AuditSummary", membership: "Membership | None"
+) -> Table:
     table = Table(title="Audit", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    claimed = "infinite" if found["epsilon"] is None else f"{found['epsilon']:.3f}"
+    claimed = "infinite" if claim.epsilon is None else f"{claim.epsilon:.3f}"
     rows = {
-        "claimed epsilon": f"{claimed} at delta {found['delta']:.3g} ({found['accountant']})",
+        "claimed epsilon": f"{claimed} at delta {claim.delta:.3g} ({claim.accountant})",
         "lower bound from guesses": (
-            f"{audited['counting_epsilon']:.3f} "
-            f"({audited['correct']} of {audited['guesses']} guesses right)"
+            f"{audited.counting_epsilon:.3f} ({audited.correct} of {audited.guesses} guesses right)"
         ),
-        "lower bound from normal scores": f"{audited['gaussian_epsilon']:.3f}",
+        "lower bound from normal scores": f"{audited.gaussian_epsilon:.3f}",
         "lower bound from single rounds": (
-            f"{audited['rounds_epsilon']:.3f} "
-            f"({audited['rounds_correct']} of {audited['guesses']} guesses right)"
+            f"{audited.rounds_epsilon:.3f} "
+            f"({audited.rounds_correct} of {audited.guesses} guesses right)"
         ),
         "participations": (
             "as often as accounted for"
-            if audited["participations_fit"]
+            if audited.participations_fit
             else "MORE than accounted for (probability "
-            f"{audited['participations_likelihood']:.2g} at the claimed rate)"
+            f"{audited.participations_likelihood:.2g} at the claimed rate)"
         ),
-        "canaries": f"{audited['canaries']}, of which {audited['included']} took part",
+        "canaries": f"{audited.canaries}, of which {audited.included} took part",
         "mean score in, out": (
-            f"{audited['mean_in']:.3f}, {audited['mean_out']:.3f} "
-            f"(deviation {audited['deviation_out']:.3f})"
+            f"{audited.mean_in:.3f}, {audited.mean_out:.3f} (deviation {audited.deviation_out:.3f})"
         ),
-        "claim": "REFUTED" if audited["refuted"] else "not refuted",
+        "claim": "REFUTED" if audited.refuted else "not refuted",
         "membership attack on the model": _attacked(membership),
     }
     for label, value in rows.items():
@@ -164,11 +166,11 @@ def _table(found: dict[str, Any]) -> Table:
     return table
 
 
-def _attacked(membership: dict[str, Any] | None) -> str:
+def _attacked(membership: "Membership | None") -> str:
     if membership is None:
         return "none: it is unknown who took part in a run with secure noise"
     return (
-        f"AUC {membership['auc']:.3f} +- {membership['auc_error']:.3f}, advantage "
-        f"{membership['advantage']:.3f} ({membership['members']} members, "
-        f"{membership['others']} held-out clients)"
+        f"AUC {membership.auc:.3f} +- {membership.auc_error:.3f}, advantage "
+        f"{membership.advantage:.3f} ({membership.members} members, "
+        f"{membership.others} held-out clients)"
     )

@@ -2,7 +2,7 @@
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -14,6 +14,7 @@ from simulations.engines.table import ENGINES, USUAL
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
     from server.rounds import Observer, RoundRecord
+    from server.runs.summary import PrivacySummary, Summary
 
 _SHOWN = {
     "status": "status",
@@ -110,7 +111,7 @@ def run(
         )
         raise options.StoppedError(f"interrupted; {go_on}") from None
     if as_json:
-        typer.echo(json.dumps(result.summary, allow_nan=False))
+        typer.echo(json.dumps(result.summary.to_json(), allow_nan=False))
     else:
         options.output().print(_table(result.summary))
     console.print(f"results are in {folder}", highlight=False, soft_wrap=True)
@@ -134,37 +135,42 @@ def shown_on(display: Display) -> "Observer":
     return on_round
 
 
-def _table(summary: dict[str, Any]) -> Table:
+def _table(summary: "Summary") -> Table:
+    values = summary.to_json()
     table = Table(show_header=False, title="Summary", title_justify="left")
     table.add_column()
     table.add_column(overflow="fold")
     for key, label in _SHOWN.items():
-        value = summary[key]
+        value = values[key]
         text = "not a number" if value is None else value
         if isinstance(value, float):
             text = f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
         elif isinstance(value, int):
             text = f"{value:,}"
         table.add_row(label, str(text))
-    for label, words in _privacy(summary["privacy"] or {}).items():
+    for label, words in _privacy(summary.privacy).items():
         table.add_row(label, words)
     return table
 
 
-def _privacy(claim: dict[str, Any]) -> dict[str, str]:
+def _privacy(claim: "PrivacySummary | None") -> dict[str, str]:
     """Return the claim of a private run, and which participations were checked."""
-    if not claim:
+    if claim is None:
         return {}
-    epsilon = "infinite" if claim["epsilon"] is None else f"{claim['epsilon']:.4g}"
-    found = claim["participations"]
-    happened = f"at most {found['most']}"
-    if found["closest"]:
-        happened += f", at least {found['closest']} rounds apart"
-    if found["most_allowed"]:
-        happened += f" (allowed: {found['most_allowed']}, {found['closest_allowed']} rounds apart)"
+    epsilon = "infinite" if claim.epsilon is None else f"{claim.epsilon:.4g}"
+    rows = {
+        "epsilon": f"{epsilon} at delta {claim.delta:.3g}, {claim.adjacency} ({claim.accountant})"
+    }
+    found = claim.participations
+    if found is None:
+        return rows
+    happened = f"at most {found.most}"
+    if found.closest:
+        happened += f", at least {found.closest} rounds apart"
+    if found.most_allowed:
+        happened += f" (allowed: {found.most_allowed}, {found.closest_allowed} rounds apart)"
     return {
-        "epsilon": f"{epsilon} at delta {claim['delta']:.3g}, {claim['adjacency']} "
-        f"({claim['accountant']})",
+        **rows,
         "participations of a client": happened,
-        "participations checked for": found["checked"],
+        "participations checked for": found.checked,
     }

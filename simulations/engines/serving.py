@@ -1,6 +1,5 @@
 """The server, run over an engine's nodes."""
 
-import json
 from collections.abc import Sequence
 
 from flwr.app import Context, RecordDict
@@ -9,6 +8,7 @@ from flwr.serverapp import Grid
 from server.app import PARAMETERS, RESULT, SUMMARY, serve
 from server.configuration import RunConfiguration
 from server.rounds import Observer
+from server.runs.summary import Summary
 from simulations.engines.node import RUN_ID
 from simulations.engines.table import Trained
 
@@ -35,5 +35,6 @@ def served(grid: Grid, config: RunConfiguration, observers: Sequence[Observer] =
         run_config=config.to_flower(),
     )
     serve(grid, context, config, observers)
-    summary = json.loads(str(context.state.config_records[RESULT][SUMMARY]))
+    text = str(context.state.config_records[RESULT][SUMMARY])
+    summary = Summary.from_text(text, "the result of the server")
     return Trained(summary, context.state.array_records[PARAMETERS][PARAMETERS].numpy())

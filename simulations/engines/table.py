@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedsi.tables import Table
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from server.configuration import RunConfiguration
     from server.rounds import Observer
+    from server.runs.summary import Summary
 
 
 @dataclass(frozen=True)
 class Trained:
     """The result of a run."""
 
-    summary: dict[str, Any]
-    """The content of ``summary.json``."""
+    summary: "Summary"
     parameters: "NDArray[np.float32]"
     """All parameters as one flat vector."""
 

@@ -1,8 +1,6 @@
 """The figure of an audit: what canaries that took part score, and those that did not."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,27 +8,35 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from server.runs.folder import RunFolder
+from server.runs.summary import AuditSummary
 from simulations.reports.figures import STYLE, save_figure
 
 FIGURE = "audit"
 BINS = 20
 
 
-def write_audit(claim: Mapping[str, Any], folder: Path) -> None:
+def write_audit(claimed: float | None, found: AuditSummary, folder: Path) -> None:
     """Write ``audit.png`` and ``.svg`` beside a run's canaries.
+
+    Args:
+        claimed: The claimed epsilon; None if it is infinite.
+        found: What the canaries showed.
+        folder: The run's folder.
 
     Raises:
         UserError: They cannot be read.
     """
-    save_figure(audit_figure(*RunFolder(folder).canaries(), claim), folder / FIGURE)
+    save_figure(audit_figure(*RunFolder(folder).canaries(), claimed, found), folder / FIGURE)
 
 
 def audit_figure(
-    scores: NDArray[np.float64], included: NDArray[np.bool_], claim: Mapping[str, Any]
+    scores: NDArray[np.float64],
+    included: NDArray[np.bool_],
+    claimed: float | None,
+    found: AuditSummary,
 ) -> Figure:
     """Draw the scores of both halves of the canaries."""
     bins = np.linspace(scores.min(), scores.max(), BINS + 1).tolist()
-    audited = claim["audit"]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         axes = figure.subplots()
@@ -50,15 +56,14 @@ def audit_figure(
                 label=f"{len(half)} {label}, mean {half.mean():.1f}",
             )
             axes.axvline(half.mean(), color=colour, linestyle="--", linewidth=1.2)
-        claimed = "infinite" if claim["epsilon"] is None else f"{claim['epsilon']:.2f}"
-        bounds = ("counting_epsilon", "gaussian_epsilon", "rounds_epsilon")
-        bound = max(audited[name] for name in bounds)
-        verdict = "refuted" if audited["refuted"] else "not refuted"
+        epsilon = "infinite" if claimed is None else f"{claimed:.2f}"
+        bound = max(found.counting_epsilon, found.gaussian_epsilon, found.rounds_epsilon)
+        verdict = "refuted" if found.refuted else "not refuted"
         axes.set_axisbelow(True)
         axes.set(
             xlabel="sum of the releases along the canary's direction, in clip norms",
             ylabel="canaries",
-            title=f"Claimed epsilon {claimed}, at least {bound:.2f}: {verdict}",
+            title=f"Claimed epsilon {epsilon}, at least {bound:.2f}: {verdict}",
         )
         axes.legend()
     return figure

@@ -13,7 +13,7 @@ def comparison_report(comparison: Comparison) -> Report:
     return Report(
         kind="comparison",
         stem="comparison",
-        title=f"{names} on {comparison.summary['corpus']}",
+        title=f"{names} on {comparison.summary.corpus}",
         table_title="Held-out loss (nats per token) by client learning rate",
         header=header,
         rows=rows,

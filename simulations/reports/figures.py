@@ -1,7 +1,7 @@
 """Figures. They are drawn without pyplot, so that no window system or global state is touched."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fedsi.files import write_atomically
 from fedsi.models.table import architecture
 from fedsi.tasks.task import Task
 from server.rounds import RoundRecord
+from server.runs.summary import PrivacySummary, Summary
 from simulations.studies.compare import Comparison
 from simulations.studies.grid import Setting
 from simulations.text import for_figure
@@ -66,22 +67,22 @@ def save_figure(figure: Figure, path: Path) -> None:
     write_atomically(path.with_suffix(".svg"), svg(figure).encode())
 
 
-def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any], task: Task) -> Figure:
+def run_curves(records: Sequence[RoundRecord], summary: Summary, task: Task) -> Figure:
     """Draw a run's losses, its held-out accuracy, and epsilon so far if it is finite."""
-    claim = summary["privacy"] or {"epsilon": None}
-    panels = 2 if claim["epsilon"] is None else 3
+    claim = summary.privacy if summary.privacy and summary.privacy.epsilon is not None else None
+    panels = 3 if claim else 2
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
         losses, accuracy, *others = figure.subplots(1, panels, sharex=True)
         losses.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        colour = colour_of(summary["architecture"])
+        colour = colour_of(summary.architecture)
         rounds = [r.round for r in records]
         evaluated = [r for r in records if r.heldout]
         losses.plot(
             rounds, [r.train_loss for r in records], color=colour, alpha=0.35, label="cohort"
         )
         _curve(losses, evaluated, "loss", colour, "held-out clients")
-        unigram_line(losses, summary["unigram_loss"])
+        unigram_line(losses, summary.unigram_loss)
         losses.set(xlabel="round", ylabel="loss (nats per token)", title="Loss")
         losses.legend()
         for metric, called in task.curves.items():
@@ -89,21 +90,21 @@ def run_curves(records: Sequence[RoundRecord], summary: Mapping[str, Any], task:
         accuracy.set(xlabel="round", ylabel=f"share of {task.unit}", title=f"Held-out {task.title}")
         accuracy.set_ylim(bottom=0)
         accuracy.legend()
-        for spent in others:
-            _epsilon_so_far(spent, records, claim)
-        name = label(summary["architecture"])
-        title = f"{name} on {summary['corpus']}, {summary['parameters']:,} parameters"
+        if claim:
+            _epsilon_so_far(others[0], records, claim)
+        name = label(summary.architecture)
+        title = f"{name} on {summary.corpus}, {summary.parameters:,} parameters"
         figure.suptitle(for_figure(title))
     return figure
 
 
-def _epsilon_so_far(axes: Axes, records: Sequence[RoundRecord], claim: Mapping[str, Any]) -> None:
+def _epsilon_so_far(axes: Axes, records: Sequence[RoundRecord], claim: PrivacySummary) -> None:
     axes.step([r.round for r in records], [r.epsilon for r in records], where="post", color=_GREY)
     axes.set_ylim(bottom=0)
-    mark = "extrapolated" if claim["extrapolated"] else claim["mechanism"]
+    mark = "extrapolated" if claim.extrapolated else claim.mechanism
     axes.set(
         xlabel="round",
-        ylabel=f"epsilon at delta = {claim['delta']:.2g}",
+        ylabel=f"epsilon at delta = {claim.delta:.2g}",
         title=f"Epsilon so far ({mark})",
     )
 
@@ -122,7 +123,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
         over_rounds.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         summary = comparison.results[0].summary
         for axes in (over_rounds, over_rates):
-            unigram_line(axes, summary["unigram_loss"])
+            unigram_line(axes, summary.unigram_loss)
         over_rounds.set(
             xlabel="round",
             ylabel="held-out loss (nats per token)",
@@ -189,7 +190,7 @@ def setting_curve(
     axes: Axes,
     places: Sequence[float],
     settings: Sequence[Setting],
-    metric: str = "heldout_loss",
+    metric: str = "loss",
     *,
     row: int = 0,
     at_top: bool = True,
@@ -200,7 +201,7 @@ def setting_curve(
         axes: Where to.
         places: The settings' places on the x axis.
         settings: Of one architecture.
-        metric: A key of the summaries.
+        metric: A held-out metric.
         row: Of the crosses, one for each architecture, lest one hides another.
         at_top: Whether the rows count down from the top of the axes, or up from the bottom.
     """
@@ -243,6 +244,8 @@ def _curve(
     )
 
 
-def unigram_line(axes: Axes, loss: float) -> None:
-    """Draw the loss of a model that knows only how frequent words are."""
+def unigram_line(axes: Axes, loss: float | None) -> None:
+    """Draw the loss of a model that knows only how frequent words are, if it has one."""
+    if loss is None:
+        return
     axes.axhline(loss, color=_GREY, linestyle=":", linewidth=1.2, label="unigram model")

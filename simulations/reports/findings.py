@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from server.runs.summary import Summary
 from simulations.reports.figures import label
 from simulations.studies.compare import Comparison
 from simulations.studies.grid import ACCURACY, Setting, Study
@@ -23,7 +24,7 @@ def findings(comparison: Comparison) -> list[str]:
                 for name in comparison.architectures
                 for setting in comparison.settings(name)
             },
-            comparison.summary["unigram_loss"],
+            comparison.summary.unigram_loss,
         ),
         _caveat(comparison),
     ]
@@ -67,10 +68,17 @@ def design(study: Study) -> str:
     """Say which texts a study used."""
     summary = study.summary
     return (
-        f"Corpus {summary['corpus']} (SHA-256 {summary['corpus_sha256'][:16]}): "
-        f"{summary['training_clients']:,} training clients, {summary['heldout_clients']:,} held "
-        f"out; on those evaluated a unigram model has a loss of {summary['unigram_loss']:.3f}."
+        f"Corpus {summary.corpus} (SHA-256 {summary.corpus_sha256[:16]}): "
+        f"{summary.training_clients:,} training clients, {summary.heldout_clients:,} held "
+        f"out; on those evaluated {unigram_words(summary)}."
     )
+
+
+def unigram_words(summary: Summary) -> str:
+    """Say what a model that only counts words has as loss."""
+    if summary.unigram_loss is None:
+        return "a unigram model has no loss"
+    return f"a unigram model has a loss of {summary.unigram_loss:.3f}"
 
 
 def _architecture(comparison: Comparison, name: str) -> str:
@@ -127,9 +135,10 @@ def seeds_caveat(study: Study) -> str:
     return f"Losses are means of {study.seeds} seeds, ± half the range."
 
 
-def no_better_than_counting(losses: Mapping[str, float], unigram_loss: float) -> list[str]:
+def no_better_than_counting(losses: Mapping[str, float], unigram_loss: float | None) -> list[str]:
     """Name those that are worse than counting words, but have not diverged, if there are any."""
-    worse = [name for name, loss in losses.items() if unigram_loss <= loss < math.inf]
+    least = math.inf if unigram_loss is None else unigram_loss
+    worse = [name for name, loss in losses.items() if least <= loss < math.inf]
     if not worse:
         return []
     return [f"No better than the unigram model, so without use: {enumerate_words(worse)}."]

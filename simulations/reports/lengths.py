@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.reports.figures import STYLE, unigram_line
-from simulations.reports.findings import enumerate_words
+from simulations.reports.findings import enumerate_words, unigram_words
 from simulations.reports.study import Report
 from simulations.studies.lengths import LengthStudy, half_range
 from simulations.text import for_markdown
@@ -45,7 +45,7 @@ def lengths_report(study: LengthStudy) -> Report:
     return Report(
         kind="study",
         stem="lengths",
-        title=f"Position encodings beyond {trained} words on {study.summary['corpus']}",
+        title=f"Position encodings beyond {trained} words on {study.summary.corpus}",
         table_title="Held-out loss (nats per token) by sequence length",
         header=["", *(f"length {length}" for length in study.lengths), "beyond at the longest"],
         rows=[_row(study, name) for name in study.positions],
@@ -79,7 +79,7 @@ def lengths_figure(study: LengthStudy) -> Figure:
             settings = study.settings(name)
             _curve(whole, name, [(s.length, s.losses) for s in settings if s.losses])
             _curve(beyond, name, [(s.length, s.beyond) for s in settings if s.beyond])
-        unigram_line(whole, study.summary["unigram_loss"])
+        unigram_line(whole, study.summary.unigram_loss)
         whole.set(ylabel="held-out loss (nats per token)", title="All targets")
         beyond.set(title=f"At positions beyond {study.trained_length}")
         for axes in (whole, beyond):
@@ -119,9 +119,9 @@ def lengths_findings(study: LengthStudy) -> list[str]:
     """Return sentences that say what this study found, and nothing more."""
     summary = study.summary
     return [
-        f"Corpus {summary['corpus']} (SHA-256 {summary['corpus_sha256'][:16]}), "
-        f"{summary['architecture']}, trained on at most {study.trained_length} words; "
-        f"on the same targets a unigram model has a loss of {summary['unigram_loss']:.3f}.",
+        f"Corpus {summary.corpus} (SHA-256 {summary.corpus_sha256[:16]}), "
+        f"{summary.architecture}, trained on at most {study.trained_length} words; "
+        f"on the same targets {unigram_words(summary)}.",
         PACKING,
         *(_change(study, name) for name in study.positions),
         *_unreadable(study),

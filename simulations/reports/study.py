@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
+from server.runs.summary import Summary
 from simulations.reports.figures import save_figure, svg
 from simulations.studies.grid import ACCURACY
 from simulations.text import for_spreadsheet
@@ -28,8 +29,8 @@ class ReportedRun(Protocol):
         ...
 
     @property
-    def summary(self) -> dict[str, Any]:
-        """As in ``summary.json``."""
+    def summary(self) -> Summary:
+        """What it came to."""
         ...
 
     @property
@@ -52,7 +53,7 @@ class Reported(Protocol):
         ...
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """Of the first run, for what is the same in all."""
         ...
 
@@ -123,9 +124,9 @@ def _page(report: Report, study: Reported, base: Experiment) -> str:
         figure=figure[figure.index("<svg") :],
         runs=[_run(result) for result in study.results],
         experiment=base.to_toml(),
-        corpus=summary["corpus"],
-        corpus_sha256=summary["corpus_sha256"],
-        versions=", ".join(f"{name} {value}" for name, value in summary["versions"].items()),
+        corpus=summary.corpus,
+        corpus_sha256=summary.corpus_sha256,
+        versions=", ".join(f"{name} {value}" for name, value in summary.versions.items()),
     )
 
 
@@ -134,10 +135,10 @@ def _run(result: ReportedRun) -> dict[str, Any]:
     good = not result.diverged
     return {
         "name": result.name,
-        "status": summary["status"],
-        "rounds": summary["rounds"],
+        "status": summary.status,
+        "rounds": summary.rounds,
         "loss": f"{result.loss:.3f}" if good else "",
-        "accuracy": f"{summary[ACCURACY]:.3f}" if good else "",
-        "speed": f"{summary['clients_per_second']:.1f}",
-        "sha256": summary["model_sha256"][:16],
+        "accuracy": f"{summary.metric(ACCURACY):.3f}" if good else "",
+        "speed": f"{summary.clients_per_second:.1f}",
+        "sha256": summary.model_sha256[:16],
     }

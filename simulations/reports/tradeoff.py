@@ -15,7 +15,7 @@ def tradeoff_report(tradeoff: Tradeoff) -> Report:
     return Report(
         kind="trade-off",
         stem="tradeoff",
-        title=f"Privacy and utility of {names} on {tradeoff.summary['corpus']}",
+        title=f"Privacy and utility of {names} on {tradeoff.summary.corpus}",
         table_title="Held-out loss (nats per token) and word accuracy by epsilon",
         header=header,
         rows=rows,

@@ -38,7 +38,7 @@ def tradeoff_figure(tradeoff: Tradeoff) -> Figure:
                 settings = tradeoff.settings(architecture)
                 setting_curve(loss, places, settings, row=row)
                 setting_curve(accuracy, places, settings, ACCURACY, row=row, at_top=False)
-            unigram_line(loss, tradeoff.summary["unigram_loss"])
+            unigram_line(loss, tradeoff.summary.unigram_loss)
             loss.set(ylabel="final held-out loss (nats per token)")
             accuracy.set(ylabel="final held-out word accuracy", xlabel=name)
             for axes in (loss, accuracy):
@@ -52,11 +52,11 @@ def tradeoff_figure(tradeoff: Tradeoff) -> Figure:
 def _title(tradeoff: Tradeoff) -> str:
     privacy = tradeoff.privacy
     title = (
-        f"{tradeoff.summary['corpus']}: epsilon for cohorts of {privacy['cohort_size']:,} from "
-        f"{privacy['population']:,} clients, delta {privacy['delta']:.2g}"
+        f"{tradeoff.summary.corpus}: epsilon for cohorts of {privacy.cohort_size:,} from "
+        f"{privacy.population:,} clients, delta {privacy.delta:.2g}"
     )
-    if privacy["extrapolated"]:
-        title += f" (cohorts of {privacy['simulated_cohort_size']:,} were simulated)"
+    if privacy.extrapolated:
+        title += f" (cohorts of {privacy.simulated_cohort_size:,} were simulated)"
     return for_figure(title)
 
 

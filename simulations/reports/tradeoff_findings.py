@@ -28,7 +28,7 @@ def tradeoff_findings(tradeoff: Tradeoff) -> list[str]:
                 for place, level in enumerate(tradeoff.levels)
                 for setting in tradeoff.at_level(place)
             },
-            tradeoff.summary["unigram_loss"],
+            tradeoff.summary.unigram_loss,
         ),
         _caveat(tradeoff),
     ]
@@ -52,21 +52,21 @@ def tradeoff_table(tradeoff: Tradeoff) -> tuple[list[str], list[list[str]]]:
 def _claim(tradeoff: Tradeoff) -> str:
     privacy = tradeoff.privacy
     return (
-        f"Epsilon is of all rounds for delta {privacy['delta']:.2g}, by the "
-        f"{privacy['accountant']} accountant for {privacy['adjacency']}, with the "
-        f"{privacy['mechanism']} mechanism and {privacy['sampling']} sampling of "
-        f"{privacy['cohort_size']:,} from {privacy['population']:,} clients."
+        f"Epsilon is of all rounds for delta {privacy.delta:.2g}, by the "
+        f"{privacy.accountant} accountant for {privacy.adjacency}, with the "
+        f"{privacy.mechanism} mechanism and {privacy.sampling} sampling of "
+        f"{privacy.cohort_size:,} from {privacy.population:,} clients."
     )
 
 
 def _extrapolation(tradeoff: Tradeoff) -> list[str]:
-    privacy, clients = tradeoff.privacy, tradeoff.summary["training_clients"]
-    if not privacy["extrapolated"]:
+    privacy, clients = tradeoff.privacy, tradeoff.summary.training_clients
+    if not privacy.extrapolated:
         return []
     return [
-        f"This is an extrapolation: cohorts of {privacy['simulated_cohort_size']:,} from "
+        f"This is an extrapolation: cohorts of {privacy.simulated_cohort_size:,} from "
         f"{clients:,} clients were simulated and stand for cohorts of "
-        f"{privacy['cohort_size']:,} from {privacy['population']:,}, with the noise on the mean "
+        f"{privacy.cohort_size:,} from {privacy.population:,}, with the noise on the mean "
         "that those would have. Epsilon is theirs; for the clients that were simulated it is not "
         "claimed."
     ]

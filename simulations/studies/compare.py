@@ -21,11 +21,13 @@ class Comparison(Study):
     def to_json(self) -> dict[str, Any]:
         """Return the result as values that JSON can hold."""
         return {
-            "corpus": self.summary["corpus"],
-            "corpus_sha256": self.summary["corpus_sha256"],
-            "unigram_loss": self.summary["unigram_loss"],
+            "corpus": self.summary.corpus,
+            "corpus_sha256": self.summary.corpus_sha256,
+            "unigram_loss": self.summary.unigram_loss,
             "architectures": {name: self._to_json(name) for name in self.architectures},
-            "runs": [{LEARNING_RATE.column: r.trial.value, **r.summary} for r in self.results],
+            "runs": [
+                {LEARNING_RATE.column: r.trial.value, **r.summary.to_json()} for r in self.results
+            ],
         }
 
     def _to_json(self, architecture: str) -> dict[str, Any]:
@@ -33,7 +35,7 @@ class Comparison(Study):
         return {
             "best_client_learning_rate": best.value if best else None,
             "heldout_loss": best.loss if best else None,
-            ACCURACY: best.mean(ACCURACY) if best else None,
+            f"heldout_{ACCURACY}": best.mean(ACCURACY) if best else None,
             "by_client_learning_rate": {
                 f"{setting.value:g}": setting.to_json() for setting in self.settings(architecture)
             },

@@ -10,11 +10,12 @@ import pandas as pd
 
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
+from server.runs.summary import Summary
 
 RUNS = "runs"
 """Subfolder with a run folder for each trial."""
 
-ACCURACY = "heldout_accuracy_no_oov_no_eos"
+ACCURACY = "accuracy_no_oov_no_eos"
 
 _NESTED = {"versions", "provenance", "privacy"}
 """Parts of a summary that have no column in tables."""
@@ -59,7 +60,7 @@ class FinishedTrial:
     """A trial's finished run, in any study."""
 
     trial: Named
-    summary: dict[str, Any]
+    summary: Summary
 
     @property
     def name(self) -> str:
@@ -69,12 +70,12 @@ class FinishedTrial:
     @property
     def diverged(self) -> bool:
         """Whether its loss left all bounds."""
-        return bool(self.summary["status"] == "diverged")
+        return self.summary.diverged
 
     @property
     def loss(self) -> float:
         """Final held-out loss, in nats per token; infinite if it diverged."""
-        return float("inf") if self.diverged else float(self.summary["heldout_loss"])
+        return float("inf") if self.diverged else self.summary.metric("loss")
 
 
 @dataclass(frozen=True)
@@ -111,18 +112,18 @@ class Setting:
     @property
     def half_range(self) -> float:
         """Half the distance between the best and the worst seed's loss."""
-        return self.half_range_of("heldout_loss")
+        return self.half_range_of("loss")
 
     def half_range_of(self, metric: str) -> float:
-        """Half the distance between a summary's largest and least value; 0 if not ``measured``."""
+        """Half the distance between a metric's largest and least value; 0 if not ``measured``."""
         if not self.measured:
             return 0.0
-        values = [result.summary[metric] for result in self.results]
-        return float(max(values) - min(values)) / 2
+        values = [result.summary.metric(metric) for result in self.results]
+        return (max(values) - min(values)) / 2
 
     def mean(self, metric: str) -> float:
-        """Mean of a summary's value over the seeds that did not diverge; NaN if all did."""
-        values = [r.summary[metric] for r in self.results if not r.diverged]
+        """Mean of a held-out metric over the seeds that did not diverge; NaN if all did."""
+        values = [r.summary.metric(metric) for r in self.results if not r.diverged]
         return fmean(values) if values else float("nan")
 
     def to_json(self) -> dict[str, Any]:
@@ -144,7 +145,7 @@ class Study:
     results: Sequence[TrialResult]
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """The first run's summary, for what is the same in all."""
         return self.results[0].summary
 
@@ -170,12 +171,9 @@ class Study:
         """Return one row for each run: the trial and its whole summary but for the versions."""
         rows = []
         for result in self.results:
-            summary = {
-                k: v
-                for k, v in result.summary.items()
-                if k not in {"versions", "provenance", "privacy"}
-            }
-            privacy = result.summary["privacy"] or {}
+            values = result.summary.to_json()
+            summary = {k: v for k, v in values.items() if k not in _NESTED}
+            privacy = values["privacy"] or {}
             rows.append(
                 {
                     result.trial.axis.column: result.trial.value,

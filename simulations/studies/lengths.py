@@ -20,6 +20,7 @@ from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
 from fedsi.models.table import architecture
 from server.runs.folder import SCORES
+from server.runs.summary import Summary
 from simulations.evaluate import evaluate_lengths, open_heldout, score_json
 from simulations.finished_run import FinishedRun, open_run
 from simulations.studies.grid import RUNS, FinishedTrial
@@ -79,7 +80,7 @@ class LengthStudy:
     experiment: Experiment
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """The first run's summary, for what is the same in all."""
         return self.results[0].summary
 
@@ -124,11 +125,11 @@ class LengthStudy:
                     {
                         "positions": result.trial.positions,
                         "seed": result.trial.seed,
-                        "status": result.summary["status"],
+                        "status": result.summary.status,
                         **score,
                         "sequence_length": length,
                         **{f"beyond_{key}": value for key, value in beyond.items()},
-                        "model_sha256": result.summary["model_sha256"],
+                        "model_sha256": result.summary.model_sha256,
                     }
                 )
         return pd.DataFrame(rows)
@@ -136,8 +137,8 @@ class LengthStudy:
     def to_json(self) -> dict[str, Any]:
         """Return the result as values that JSON can hold."""
         return {
-            "corpus": self.summary["corpus"],
-            "corpus_sha256": self.summary["corpus_sha256"],
+            "corpus": self.summary.corpus,
+            "corpus_sha256": self.summary.corpus_sha256,
             "trained_length": self.trained_length,
             "seeds": self.seeds,
             "positions": {
@@ -148,7 +149,7 @@ class LengthStudy:
                 {
                     "positions": result.trial.positions,
                     "lengths": list(result.scores.values()),
-                    **result.summary,
+                    **result.summary.to_json(),
                 }
                 for result in self.results
             ],
@@ -211,7 +212,7 @@ def _scores(run: FinishedRun, lengths: Sequence[int], cache: Path) -> dict[int, 
     """Return the scores of the lengths that a run's model can read."""
     longest = run.trained.model.longest or math.inf
     readable = [length for length in lengths if length <= longest]
-    if run.summary["status"] == "diverged":
+    if run.summary.diverged:
         return {}
     known = _read_scores(run)
     missing = [length for length in readable if length not in known]
@@ -219,7 +220,7 @@ def _scores(run: FinishedRun, lengths: Sequence[int], cache: Path) -> dict[int, 
         population = open_heldout(run, cache, silent)
         for score in evaluate_lengths(run, population, missing, silent):
             known[score.length] = score_json(score)
-        content = {"model_sha256": run.summary["model_sha256"], "scores": list(known.values())}
+        content = {"model_sha256": run.summary.model_sha256, "scores": list(known.values())}
         write_atomically(run.path / SCORES, json.dumps(content, indent=1).encode())
     return {length: known[length] for length in readable}
 
@@ -228,7 +229,7 @@ def _read_scores(run: FinishedRun) -> dict[int, dict[str, Any]]:
     """Return what was scored before; nothing if that was another model, or is damaged."""
     try:
         content = json.loads((run.path / SCORES).read_text(encoding="utf-8"))
-        if content["model_sha256"] != run.summary["model_sha256"]:
+        if content["model_sha256"] != run.summary.model_sha256:
             return {}
         return {int(score["sequence_length"]): dict(score) for score in content["scores"]}
     except (OSError, ValueError, KeyError, TypeError):

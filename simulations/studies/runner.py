@@ -116,7 +116,7 @@ def check_same(trials: Mapping[str, Experiment], folder: Path, corpus_sha256: st
         if not (run.path / EXPERIMENT).exists():
             continue
         summary = run.summary()
-        same_corpus = summary is None or summary["corpus_sha256"] == corpus_sha256
+        same_corpus = summary is None or summary.corpus_sha256 == corpus_sha256
         if not experiment.continues(run.experiment()) or not same_corpus:
             raise UserError(
                 f"{run.path} holds a run of another experiment or corpus; replace all runs with "

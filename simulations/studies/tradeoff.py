@@ -8,6 +8,7 @@ from typing import Any
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
 from server.privacy import privacy_of
+from server.runs.summary import PrivacySummary
 from simulations.studies.grid import ACCURACY, Axis, Setting, Study, Trial
 
 EPSILON = Axis("target_epsilon", "epsilon")
@@ -38,9 +39,11 @@ class Tradeoff(Study):
     """Of the values, in their order."""
 
     @property
-    def privacy(self) -> dict[str, Any]:
+    def privacy(self) -> PrivacySummary:
         """What the first run claims, for what is the same in all."""
-        return dict(self.summary["privacy"])
+        if self.summary.privacy is None:
+            raise ValueError("the runs of a trade-off have privacy, and this one has none")
+        return self.summary.privacy
 
     def at_level(self, place: int) -> list[Setting]:
         """Return each architecture's setting at a level, counted from 0."""
@@ -53,10 +56,10 @@ class Tradeoff(Study):
         claim = ("delta", "accountant", "adjacency", "mechanism", "sampling", "population")
         cohorts = ("cohort_size", "simulated_cohort_size", "extrapolated", "clipping")
         return {
-            **{key: self.summary[key] for key in shared},
-            **{key: self.privacy[key] for key in claim + cohorts},
+            **{key: getattr(self.summary, key) for key in shared},
+            **{key: getattr(self.privacy, key) for key in claim + cohorts},
             "levels": [self._level_json(place) for place in range(len(self.values))],
-            "runs": [{column: _finite(r.trial.value), **r.summary} for r in self.results],
+            "runs": [{column: _finite(r.trial.value), **r.summary.to_json()} for r in self.results],
         }
 
     def _level_json(self, place: int) -> dict[str, Any]:
@@ -64,7 +67,7 @@ class Tradeoff(Study):
         utility = {
             setting.architecture: {
                 **setting.to_json(),
-                ACCURACY: setting.mean(ACCURACY) if setting.measured else None,
+                f"heldout_{ACCURACY}": setting.mean(ACCURACY) if setting.measured else None,
             }
             for setting in self.at_level(place)
         }

@@ -141,8 +141,8 @@ def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
     name: str, cache: Path, tmp_path: Path
 ) -> None:
     experiment = small(name)
-    whole = simulate(experiment, cache=cache).summary["model_sha256"]
-    assert simulate(experiment, workers=2, cache=cache).summary["model_sha256"] == whole
+    whole = simulate(experiment, cache=cache).summary.model_sha256
+    assert simulate(experiment, workers=2, cache=cache).summary.model_sha256 == whole
 
     def stop(_: Experiment, record: Any) -> None:
         if record.round == 2:
@@ -151,7 +151,7 @@ def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
     with pytest.raises(KeyboardInterrupt):
         simulate(experiment, out=tmp_path / "run", cache=cache, on_round=stop)
     resumed = simulate(experiment, out=tmp_path / "run", cache=cache, resume=True)
-    assert resumed.summary["model_sha256"] == whole
+    assert resumed.summary.model_sha256 == whole
 
 
 def test_keys_without_effect_are_refused(algorithm: str) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,6 +10,7 @@ from fedsi import Experiment, UserError
 from fedsi.data.prepare import prepare
 from server.configuration import RunConfiguration
 from server.rounds import RoundRecord
+from server.runs.summary import Summary
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.engines.table import ENGINES, USUAL
@@ -30,7 +30,7 @@ def small() -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def reference(small: Experiment, cache: Path) -> dict[str, Any]:
+def reference(small: Experiment, cache: Path) -> Summary:
     return simulate(small, cache=cache).summary
 
 
@@ -47,12 +47,13 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_engine_gives_the_same_bits(
-    engine: str, workers: int, small: Experiment, cache: Path, reference: dict[str, Any]
+    engine: str, workers: int, small: Experiment, cache: Path, reference: Summary
 ) -> None:
     summary = simulate(small, engine=engine, workers=workers, cache=cache).summary
-    assert summary["model_sha256"] == reference["model_sha256"]
-    assert summary["heldout_loss"] == reference["heldout_loss"]
-    assert summary["provenance"]["engine"] == engine
+    assert summary.model_sha256 == reference.model_sha256
+    assert summary.heldout_loss == reference.heldout_loss
+    assert summary.provenance
+    assert summary.provenance["engine"] == engine
 
 
 def test_observers_are_told_of_each_round_in_their_order(
@@ -72,7 +73,7 @@ def test_observers_are_told_of_each_round_in_their_order(
 
 
 def test_a_stopped_run_goes_on_with_the_same_bits(
-    engine: str, small: Experiment, cache: Path, tmp_path: Path, reference: dict[str, Any]
+    engine: str, small: Experiment, cache: Path, tmp_path: Path, reference: Summary
 ) -> None:
     def stop(_: Experiment, record: RoundRecord) -> None:
         if record.round == 2:
@@ -81,9 +82,9 @@ def test_a_stopped_run_goes_on_with_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         simulate(small, engine=engine, out=tmp_path / "run", cache=cache, on_round=stop)
     resumed = simulate(small, engine=engine, out=tmp_path / "run", cache=cache, resume=True)
-    assert resumed.summary["model_sha256"] == reference["model_sha256"]
+    assert resumed.summary.model_sha256 == reference.model_sha256
     written = json.loads((tmp_path / "run/summary.json").read_text())
-    assert written == resumed.summary
+    assert written == resumed.summary.to_json()
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest(

@@ -215,7 +215,9 @@ def test_a_new_mechanism_trains(planted: str, cache: Path) -> None:
         }
     )
     summary = simulate(experiment, cache=cache).summary
-    assert 0 < summary["privacy"]["epsilon"] < math.inf
+    assert summary.privacy
+    assert summary.privacy.epsilon
+    assert 0 < summary.privacy.epsilon < math.inf
 
 
 def test_the_unknown_name_is_refused_with_the_nearest() -> None:

@@ -62,7 +62,7 @@ def sha256_of(run: str, workers: int, folder: Path) -> str:
     if experiment.data.corpus == "pydocs":  # which depends on the installed packages
         experiment = experiment.updated({"data.corpus": str(write_corpus(folder))})
     experiment = experiment.updated(changes)
-    return str(simulate(experiment, workers=workers, cache=folder).summary["model_sha256"])
+    return str(simulate(experiment, workers=workers, cache=folder).summary.model_sha256)
 
 
 def write_corpus(folder: Path) -> Path:

@@ -109,16 +109,14 @@ def test_the_table_is_all_that_a_run_needs(
         }
     )
     found = simulate(experiment, out=tmp_path / "run", cache=cache)
-    assert found.summary["status"] == "finished"
-    assert {f"heldout_{metric}" for metric in task.names} - {"heldout_unigram_loss"} <= set(
-        found.summary
-    )
+    assert found.summary.status == "finished"
+    assert set(task.names) - {"unigram_loss"} == set(found.summary.heldout)
     folder = RunFolder(tmp_path / "run")
     assert folder.experiment() == experiment
     losses = [one.heldout["loss"] for one in folder.records() if one.heldout]
     assert losses[-1] < losses[0]
     if name == "parity":
-        assert found.summary["heldout_accuracy"] > 0.9
+        assert found.summary.metric("accuracy") > 0.9
 
 
 def test_an_unknown_task_is_refused() -> None:

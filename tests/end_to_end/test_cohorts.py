@@ -10,10 +10,11 @@ from fedsi import Experiment
 from fedsi.data.prepare import open_population, prepare
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
+from server.runs.summary import Summary
 from simulations import simulate
 
 
-def recorded(experiment: Experiment, cache: Path, **more: Any) -> tuple[Any, list[RoundRecord]]:
+def recorded(experiment: Experiment, cache: Path, **more: Any) -> tuple[Summary, list[RoundRecord]]:
     records: list[RoundRecord] = []
     result = simulate(
         experiment, cache=cache, on_round=lambda _, record: records.append(record), **more
@@ -42,12 +43,12 @@ def test_any_cohorts_give_the_same_bits_on_any_number_of_workers(
     experiment = smoke.updated(keys)
     one, records = recorded(experiment, cache)
     two, _ = recorded(experiment, cache, workers=2)
-    assert one["model_sha256"] == two["model_sha256"]
-    assert one["model_sha256"] != simulate(smoke, cache=cache).summary["model_sha256"]
-    assert one["status"] == "finished"
-    assert one["clients_trained"] == sum(record.clients for record in records)
-    assert one["clients_dropped"] == sum(record.dropped for record in records)
-    assert (one["clients_dropped"] > 0) == ("devices.dropout" in keys)
+    assert one.model_sha256 == two.model_sha256
+    assert one.model_sha256 != simulate(smoke, cache=cache).summary.model_sha256
+    assert one.status == "finished"
+    assert one.clients_trained == sum(record.clients for record in records)
+    assert one.clients_dropped == sum(record.dropped for record in records)
+    assert (one.clients_dropped > 0) == ("devices.dropout" in keys)
 
 
 def test_a_run_with_empty_cohorts(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
@@ -59,17 +60,17 @@ def test_a_run_with_empty_cohorts(smoke: Experiment, cache: Path, tmp_path: Path
     assert len(clients) == 9
     assert clients.count(0) >= 2
     assert max(clients) >= 1
-    assert summary["status"] == "finished"
+    assert summary.status == "finished"
     assert repr(RunFolder(tmp_path / "r").records()) == repr(records)
-    assert json.loads((tmp_path / "r" / "summary.json").read_text()) == summary
+    assert json.loads((tmp_path / "r" / "summary.json").read_text()) == summary.to_json()
 
 
 def test_a_run_in_which_nobody_ever_reports(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
     experiment = smoke.updated({"devices.timeout": 0.5})
     summary, _ = recorded(experiment, cache, out=tmp_path / "r")
-    assert (summary["status"], summary["clients_trained"]) == ("finished", 0)
-    assert summary["clients_dropped"] == 40
-    assert summary["train_loss"] is None
+    assert (summary.status, summary.clients_trained) == ("finished", 0)
+    assert summary.clients_dropped == 40
+    assert summary.train_loss is None
     assert (tmp_path / "r" / "curves.png").exists()
 
 
@@ -83,8 +84,8 @@ def test_a_trace_of_synthetic_clients(smoke: Experiment, cache: Path, tmp_path: 
     )
     summary, records = recorded(experiment, cache)
     assert [record.clients for record in records] == [1, 2, 0, 0]
-    assert summary["status"] == "finished"
-    assert summary["model_sha256"] == recorded(experiment, cache, workers=2)[0]["model_sha256"]
+    assert summary.status == "finished"
+    assert summary.model_sha256 == recorded(experiment, cache, workers=2)[0].model_sha256
 
 
 def test_a_trace_names_clients_as_the_corpus_does(cache: Path, tmp_path: Path) -> None:
@@ -105,4 +106,4 @@ def test_a_trace_names_clients_as_the_corpus_does(cache: Path, tmp_path: Path) -
         summary, (record,) = recorded(tiny, cache)
         assert record.clients == 1
         # Its only sentence has as many words as its number says, and an end.
-        assert summary["tokens_trained"] == k + 2
+        assert summary.tokens_trained == k + 2

@@ -9,6 +9,7 @@ import torch
 from fedsi import Experiment
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
+from server.runs.summary import Summary
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.finished_run import open_run
@@ -23,6 +24,10 @@ OVERSHOOTS = {
 SAME = ("rounds", "ended_by", "model_sha256", "best_round", "best_heldout_loss", "tokens_trained")
 
 
+def values_of(summary: Summary) -> list[object]:
+    return [getattr(summary, key) for key in SAME]
+
+
 def losses(run: RunFolder) -> list[float]:
     return [r.heldout["loss"] for r in run.records() if r.heldout]
 
@@ -34,10 +39,11 @@ def test_a_run_that_lost_patience_ends_there_whenever_it_was_interrupted(
     patient = smoke.updated({**OVERSHOOTS, "server.patience": 2})
     whole = simulate(patient, out=tmp_path / "whole", cache=cache)
     summary = whole.summary
-    assert (summary["status"], summary["ended_by"]) == ("stopped", "server.patience")
-    assert stopped < summary["best_round"] + 2 == summary["rounds"] < 12
+    assert (summary.status, summary.ended_by) == ("stopped", "server.patience")
+    assert summary.best_round
+    assert stopped < summary.best_round + 2 == summary.rounds < 12
     found = losses(RunFolder(tmp_path / "whole"))
-    assert summary["best_heldout_loss"] == min(found) == found[summary["best_round"] - 1]
+    assert summary.best_heldout_loss == min(found) == found[summary.best_round - 1]
 
     def interrupt(_: Experiment, record: RoundRecord) -> None:
         if record.round == stopped:
@@ -46,7 +52,7 @@ def test_a_run_that_lost_patience_ends_there_whenever_it_was_interrupted(
     with pytest.raises(KeyboardInterrupt):
         simulate(patient, out=tmp_path / "parts", cache=cache, on_round=interrupt)
     resumed = simulate(patient, out=tmp_path / "parts", cache=cache, resume=True, workers=2)
-    assert [resumed.summary[key] for key in SAME] == [summary[key] for key in SAME]
+    assert values_of(resumed.summary) == values_of(summary)
     names = {path.name for path in (tmp_path / "whole").iterdir()}
     assert "best.safetensors" in names
     assert {path.name for path in (tmp_path / "parts").iterdir()} == names
@@ -62,8 +68,9 @@ def test_the_best_model_is_that_of_its_round(
 ) -> None:
     wild = smoke.updated(OVERSHOOTS)
     summary = simulate(wild, out=tmp_path / "r", cache=cache).summary
-    number = summary["best_round"]
-    assert 1 < number < summary["rounds"]
+    number = summary.best_round
+    assert number
+    assert 1 < number < summary.rounds
     until = simulate(wild.updated({"server.rounds": number}), cache=cache)
     best = open_run(tmp_path / "r", best=True).trained.parameters
     assert all(torch.equal(best[name], p) for name, p in until.parameters.items())
@@ -71,7 +78,7 @@ def test_the_best_model_is_that_of_its_round(
     assert not all(torch.equal(last[name], p) for name, p in until.parameters.items())
     arguments = [str(tmp_path / "r"), "--json", "--cache", str(cache)]
     assert main(["evaluate", *arguments, "--best"]) == 0
-    assert f'"heldout_loss": {summary["best_heldout_loss"]}' in capsys.readouterr().out
+    assert f'"heldout_loss": {summary.best_heldout_loss}' in capsys.readouterr().out
     assert main(["predict", str(tmp_path / "r"), "word1", "--best"]) == 0
     (tmp_path / "r" / "best.safetensors").write_bytes(b"short")
     assert main(["predict", str(tmp_path / "r"), "word1"]) == 0
@@ -84,7 +91,7 @@ def test_a_best_model_that_is_the_last_has_no_second_file(
     smoke: Experiment, cache: Path, tmp_path: Path
 ) -> None:
     summary = simulate(smoke, out=tmp_path / "r", cache=cache).summary
-    assert summary["best_round"] == summary["rounds"] == 4
+    assert summary.best_round == summary.rounds == 4
     assert not (tmp_path / "r" / "best.safetensors").exists()
     best, last = (open_run(tmp_path / "r", best=best).trained.parameters for best in (True, False))
     assert all(torch.equal(best[name], p) for name, p in last.items())
@@ -98,11 +105,11 @@ def test_an_observer_that_returns_true_ends_the_run(
         rare, out=tmp_path / "r", cache=cache, on_round=lambda _, record: record.round == 3
     )
     summary = stopped.summary
-    assert (summary["status"], summary["ended_by"]) == ("stopped", "observer")
-    assert (summary["rounds"], summary["best_round"]) == (3, 3)
+    assert (summary.status, summary.ended_by) == ("stopped", "observer")
+    assert (summary.rounds, summary.best_round) == (3, 3)
     three = simulate(rare.updated({"server.rounds": 3}), cache=cache).summary
     for key in ("model_sha256", "heldout_loss", "tokens_trained"):
-        assert summary[key] == three[key]
+        assert getattr(summary, key) == getattr(three, key)
     records = RunFolder(tmp_path / "r").records()
     assert [record.ended for record in records] == ["", "", "observer"]
     assert records[-1].heldout
@@ -116,23 +123,23 @@ def test_budgets_and_targets_end_a_run(
     smoke: Experiment, cache: Path, keys: dict[str, Any], rounds: int
 ) -> None:
     summary = simulate(smoke.updated(keys), cache=cache).summary
-    assert (summary["rounds"], summary["ended_by"]) == (rounds, *keys)
-    assert summary["heldout_loss"]
+    assert (summary.rounds, summary.ended_by) == (rounds, *keys)
+    assert summary.heldout_loss
 
 
 def test_traffic_is_what_clients_would_send(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
     flaky = smoke.updated({"devices.dropout": 0.4, "server.rounds": 2})
     summary = simulate(flaky, out=tmp_path / "r", cache=cache).summary
-    message = 4 * summary["parameters"]
+    message = 4 * summary.parameters
     records = RunFolder(tmp_path / "r").records()
     assert [r.upload_bytes for r in records] == [message * r.clients for r in records]
     assert [r.download_bytes for r in records] == [
         message * flaky.server.cohort_size for _ in records
     ]
-    assert summary["upload_bytes"] == sum(r.upload_bytes for r in records)
-    assert summary["clients_dropped"]
+    assert summary.upload_bytes == sum(r.upload_bytes for r in records)
+    assert summary.clients_dropped
     limited = flaky.updated({"server.budget_bytes": 1})
-    assert simulate(limited, cache=cache).summary["rounds"] == 1
+    assert simulate(limited, cache=cache).summary.rounds == 1
 
 
 def test_a_private_run_that_is_stopped_claims_what_was_planned(
@@ -147,8 +154,10 @@ def test_a_private_run_that_is_stopped_claims_what_was_planned(
             "privacy.delta": 1e-5,
         }
     )
-    whole = simulate(private, cache=cache).summary["privacy"]
+    whole = simulate(private, cache=cache).summary.privacy
     stopped = simulate(private, cache=cache, on_round=lambda *_: True).summary
-    assert stopped["rounds"] == 1
-    assert stopped["privacy"]["epsilon"] == whole["epsilon"]
-    assert stopped["privacy"]["accounted_rounds"] == whole["accounted_rounds"] == 4
+    assert stopped.rounds == 1
+    assert whole
+    assert stopped.privacy
+    assert stopped.privacy.epsilon == whole.epsilon
+    assert stopped.privacy.accounted_rounds == whole.accounted_rounds == 4

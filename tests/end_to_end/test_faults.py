@@ -11,7 +11,6 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from server.nodes import NodesError
 from server.rounds import Observer, RoundRecord, initial_state
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import RunFolder
+from server.runs.summary import Summary
 from simulations import simulate
 from simulations.engines.in_process import InProcessGrid
 from simulations.engines.processes import own_command, single_threaded_environment
@@ -57,7 +57,7 @@ def run(
     workers: int = 1,
     out: Path | None = None,
     on_round: Observer | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     return simulate(
         experiment.updated({"server.cohort_size": good + len(faults)}),
         cache=cache,
@@ -82,10 +82,10 @@ def test_each_client_that_a_worker_fails_at_is_lost_alone(
     faults = ("hang", "crash", "interrupt", "leave")
     expected = run(harmless(faulty), tmp_path, *faults)
     hurt = run(faulty, tmp_path, *faults, workers=2)
-    assert hurt["model_sha256"] == expected["model_sha256"]
-    assert (expected["clients_failed"], expected["clients_lost"]) == (4, 0)
-    assert (hurt["clients_failed"], hurt["clients_lost"]) == (4, 3)
-    assert hurt["clients_trained"] == TRAINING
+    assert hurt.model_sha256 == expected.model_sha256
+    assert (expected.clients_failed, expected.clients_lost) == (4, 0)
+    assert (hurt.clients_failed, hurt.clients_lost) == (4, 3)
+    assert hurt.clients_trained == TRAINING
     for reason in ("no answer within 6 s", "code -11 (SIGSEGV)", "KeyboardInterrupt"):
         (line,) = [m for m in caplog.messages if reason in m]
         assert "is lost to round 1" in line
@@ -98,8 +98,8 @@ def test_without_workers_a_client_that_hangs_or_leaves_is_lost_alone(
     expected = run(harmless(faulty), tmp_path, "hang", "leave")
     short = faulty.updated({"server.round_timeout": 1.0})
     hurt = run(short, tmp_path, "hang", "leave")
-    assert hurt["model_sha256"] == expected["model_sha256"]
-    assert (hurt["clients_failed"], hurt["clients_lost"]) == (2, 1)
+    assert hurt.model_sha256 == expected.model_sha256
+    assert (hurt.clients_failed, hurt.clients_lost) == (2, 1)
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
@@ -130,7 +130,7 @@ def test_a_loss_is_in_a_checkpoint_and_not_repeated(faulty: Experiment, tmp_path
 
     summary = run(several, tmp_path, "hang", out=out, on_round=on_round)
     assert kept == [True, True]
-    assert summary["clients_lost"] == 3
+    assert summary.clients_lost == 3
     assert [record.lost for record in RunFolder(out).records()] == [1, 1, 1]
     kept.clear()
     run(harmless(several), tmp_path, "hang", out=tmp_path / "harmless", on_round=on_round)
@@ -142,10 +142,10 @@ def test_clients_that_cannot_be_evaluated_are_counted(
 ) -> None:
     whole = run(faulty, tmp_path)
     part = run(faulty, tmp_path, unevaluated=1)
-    assert (whole["clients_unevaluated"], part["clients_unevaluated"]) == (0, 1)
+    assert (whole.clients_unevaluated, part.clients_unevaluated) == (0, 1)
     # The words are the same, so that a mean without zeros is, too.
-    assert part["heldout_loss"] == pytest.approx(whole["heldout_loss"], rel=1e-6)
-    assert part["heldout_accuracy"] == whole["heldout_accuracy"]
+    assert part.heldout_loss == pytest.approx(whole.heldout_loss, rel=1e-6)
+    assert part.metric("accuracy") == whole.metric("accuracy")
     with pytest.raises(NodesError, match="none of the 4 held-out clients could be evaluated"):
         run(faulty, tmp_path, unevaluated=HELDOUT, out=tmp_path / "run")
     assert len([line for line in caplog.messages if "could not be evaluated" in line]) == 2
@@ -169,7 +169,7 @@ def test_a_run_outlives_its_cache(faulty: Experiment, tmp_path: Path) -> None:
     def remove(_experiment: Experiment, _record: RoundRecord) -> None:
         shutil.rmtree(cache, ignore_errors=True)
 
-    assert run(several, cache, on_round=remove)["model_sha256"] == whole["model_sha256"]
+    assert run(several, cache, on_round=remove).model_sha256 == whole.model_sha256
     assert not cache.exists()
 
 

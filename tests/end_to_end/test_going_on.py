@@ -11,10 +11,15 @@ import pytest
 from fedsi import Experiment, UserError
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
+from server.runs.summary import Summary
 from simulations import simulate
 from simulations.cli.main import main
 
 SAME = ("model_sha256", "heldout_loss", "tokens_trained", "best_round", "upload_bytes")
+
+
+def values_of(summary: Summary) -> list[object]:
+    return [getattr(summary, key) for key in SAME]
 
 
 def interrupt_at(number: int):  # type: ignore[no-untyped-def]
@@ -33,11 +38,11 @@ def test_a_run_goes_on_with_the_bits_of_a_long_one(
     long = short.updated({"server.rounds": 40})
     whole = simulate(long, cache=cache).summary
     first = simulate(short, out=tmp_path, cache=cache, workers=workers).summary
-    assert (first["rounds"], first["ended_by"]) == (20, "server.rounds")
+    assert (first.rounds, first.ended_by) == (20, "server.rounds")
     with pytest.raises(KeyboardInterrupt):
         simulate(long, out=tmp_path, cache=cache, resume=True, on_round=interrupt_at(27))
     found = simulate(long, out=tmp_path, cache=cache, resume=True, workers=3 - workers).summary
-    assert [found[key] for key in SAME] == [whole[key] for key in SAME]
+    assert values_of(found) == values_of(whole)
     records = RunFolder(tmp_path).records()
     assert [record.round for record in records] == list(range(1, 41))
     assert [record.ended for record in records if record.ended] == ["server.rounds"]
@@ -55,7 +60,7 @@ def test_the_command_goes_on_with_more_rounds(
     assert main([*go_on, "--set", "server.rounds=3"]) == 0
     summary = RunFolder(tmp_path / "r").summary()
     assert summary
-    assert summary["rounds"] == 3
+    assert summary.rounds == 3
     capsys.readouterr()
     assert main([*go_on, "--set", "server.rounds=2"]) == 2
     assert "has had 3 rounds; give more" in capsys.readouterr().err
@@ -127,7 +132,7 @@ def test_a_cooldown_that_has_not_begun_does_not_mind(
     with pytest.raises(KeyboardInterrupt):
         simulate(cooling, out=tmp_path, cache=cache, on_round=interrupt_at(2))
     found = simulate(longer, out=tmp_path, cache=cache, resume=True).summary
-    assert found["model_sha256"] == simulate(longer, cache=cache).summary["model_sha256"]
+    assert found.model_sha256 == simulate(longer, cache=cache).summary.model_sha256
 
 
 def test_a_run_that_lost_patience_goes_on_with_more_of_it(
@@ -142,12 +147,12 @@ def test_a_run_that_lost_patience_goes_on_with_more_of_it(
             "server.patience": 1,
         }
     )
-    assert simulate(hasty, out=tmp_path, cache=cache).summary["rounds"] == 3
+    assert simulate(hasty, out=tmp_path, cache=cache).summary.rounds == 3
     patient = hasty.updated({"server.patience": 2})
     found = simulate(patient, out=tmp_path, cache=cache, resume=True).summary
     whole = simulate(patient, cache=cache).summary
-    assert [found[key] for key in SAME] == [whole[key] for key in SAME]
-    assert (whole["rounds"], whole["best_round"]) == (7, 5)
+    assert values_of(found) == values_of(whole)
+    assert (whole.rounds, whole.best_round) == (7, 5)
 
 
 KILLED = """
@@ -155,6 +160,7 @@ import os, sys
 from pathlib import Path
 from fedsi import Experiment
 from server.runs import folder
+from server.runs.summary import Summary
 from simulations import simulate
 
 toml, out, cache, when = sys.argv[1:]
@@ -187,4 +193,4 @@ def test_a_kill_while_a_run_is_made_to_go_on_spoils_nothing(
     done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, env=environment)
     assert done.returncode == -9
     found = simulate(longer, out=tmp_path, cache=cache, resume=True).summary
-    assert found["model_sha256"] == simulate(longer, cache=cache).summary["model_sha256"]
+    assert found.model_sha256 == simulate(longer, cache=cache).summary.model_sha256

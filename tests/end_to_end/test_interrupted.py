@@ -173,11 +173,12 @@ def test_a_run_goes_on_where_its_bits_are_the_same(
     with pytest.raises(UserError, match=r"processor was .* and is another one; .*--other-machine"):
         simulate(smoke, out=tmp_path, cache=cache, resume=True)
     found = simulate(smoke, out=tmp_path, cache=cache, resume=True, other_machine=True).summary
-    assert found["provenance"]["processor"] == "another one"
-    (earlier,) = found["provenance"]["earlier"]
+    assert found.provenance
+    assert found.provenance["processor"] == "another one"
+    (earlier,) = found.provenance["earlier"]
     assert earlier["processor"] not in {"", "another one"}
-    assert found["provenance"]["engine"] == "in_process"
-    assert found["provenance"] == RunFolder(tmp_path).provenance()
+    assert found.provenance["engine"] == "in_process"
+    assert found.provenance == RunFolder(tmp_path).provenance()
 
 
 def started(command: list[str], cache: Path | None = None) -> subprocess.Popen[str]:
@@ -228,7 +229,7 @@ def test_a_run_goes_on_with_another_limit_of_waiting(
     assert main([*command, "--set", "server.round_timeout=900"]) == 0
     found = RunFolder(out).summary()
     assert found
-    assert found["model_sha256"] == simulate(small, cache=cache).summary["model_sha256"]
+    assert found.model_sha256 == simulate(small, cache=cache).summary.model_sha256
 
 
 def test_a_study_goes_on_with_another_limit_of_waiting(cache: Path, tmp_path: Path) -> None:
@@ -256,4 +257,4 @@ def test_a_kill_while_a_file_is_replaced_leaves_a_run_that_goes_on(
         patch.setattr(RunFolder, "_list", killed)
         with pytest.raises(SystemExit):  # the file has been written, and its hash has not
             simulate(small, out=tmp_path, cache=cache, resume=True, workers=2)
-    assert simulate(small, out=tmp_path, cache=cache, resume=True).summary["rounds"] == 2
+    assert simulate(small, out=tmp_path, cache=cache, resume=True).summary.rounds == 2

@@ -48,12 +48,12 @@ def test_it_learns_and_two_workers_resume_it_with_the_same_bits(
     with pytest.raises(StopError):
         simulate(own, out=tmp_path / "r", cache=cache, on_round=stop_after_three)
     resumed = simulate(own, out=tmp_path / "r", cache=cache, workers=2, resume=True)
-    assert resumed.summary["model_sha256"] == whole.summary["model_sha256"]
-    assert resumed.summary["heldout_loss"] == whole.summary["heldout_loss"]
-    assert whole.summary["architecture"] == "tests.own_models:Gru"
-    module = Gru(whole.summary["vocabulary_size"])
+    assert resumed.summary.model_sha256 == whole.summary.model_sha256
+    assert resumed.summary.heldout_loss == whole.summary.heldout_loss
+    assert whole.summary.architecture == "tests.own_models:Gru"
+    module = Gru(whole.summary.vocabulary_size)
     module.load_state_dict(whole.parameters)
-    assert sum(p.numel() for p in module.parameters()) == whole.summary["parameters"]
+    assert sum(p.numel() for p in module.parameters()) == whole.summary.parameters
     assert torch.equal(module.output.bias, resumed.parameters["output.bias"])
 
 
@@ -118,10 +118,10 @@ def test_frozen_parameters_are_kept_and_neither_trained_nor_given_noise(
     experiment = adapter.updated(privacy)
     one = simulate(experiment, out=tmp_path / "r", cache=cache)
     two = simulate(experiment, cache=cache, workers=2)
-    assert one.summary["model_sha256"] == two.summary["model_sha256"]
-    size = one.summary["vocabulary_size"]
-    assert one.summary["trained_parameters"] == 2 * 2 * 8
-    assert one.summary["parameters"] == size * 8 + 2 * 2 * 8
+    assert one.summary.model_sha256 == two.summary.model_sha256
+    size = one.summary.vocabulary_size
+    assert one.summary.trained_parameters == 2 * 2 * 8
+    assert one.summary.parameters == size * 8 + 2 * 2 * 8
     model = build_model(experiment, size)
     assert one.parameters["base.weight"].equal(model.frozen["base.weight"])
     start = model.layout.views(initial_parameters(model, experiment.seed))

@@ -64,34 +64,39 @@ def test_workers_and_interruptions_change_no_bit(
     with pytest.raises(KeyboardInterrupt):
         simulate(experiment, cache=cache, out=tmp_path / "stopped", on_round=stop)
     resumed = simulate(experiment, cache=cache, out=tmp_path / "stopped", resume=True, workers=2)
-    assert resumed.summary["model_sha256"] == whole.summary["model_sha256"]
-    assert resumed.summary["privacy"] == whole.summary["privacy"]
+    assert resumed.summary.model_sha256 == whole.summary.model_sha256
+    assert resumed.summary.privacy == whole.summary.privacy
 
 
 def test_a_run_says_what_it_spent(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
     experiment = smoke.updated({**POISSON, "privacy.delta": 1e-5})
-    claim = simulate(experiment, cache=cache, out=tmp_path).summary["privacy"]
+    claim = simulate(experiment, cache=cache, out=tmp_path).summary.privacy
+    assert claim
     with (tmp_path / "rounds.csv").open() as file:
         spent = [float(row["epsilon"]) for row in csv.DictReader(file)]
     assert spent == sorted(spent)
     assert spent[0] > 0
-    assert claim["epsilon"] == pytest.approx(spent[-1])
-    assert (claim["accountant"], claim["delta"]) == ("PLD", 1e-5)
-    assert claim["noise_on_mean"] == pytest.approx(0.5 / 10)
-    assert not claim["extrapolated"]
+    assert claim.epsilon == pytest.approx(spent[-1])
+    assert (claim.accountant, claim.delta) == ("PLD", 1e-5)
+    assert claim.noise_on_mean == pytest.approx(0.5 / 10)
+    assert not claim.extrapolated
 
 
 def test_a_run_says_how_clients_took_part(smoke: Experiment, cache: Path) -> None:
     experiment = smoke.updated({**SHUFFLED, "server.rounds": 40, "server.evaluate_every": 40})
     clients = smoke.data.population
-    claim = simulate(experiment, cache=cache).summary["privacy"]["participations"]
-    assert claim["most"] == claim["most_allowed"] > 1
-    assert claim["closest"] >= claim["closest_allowed"] == 4
-    assert 0 < claim["clients"] <= clients
-    assert claim["checked"] == "the accounted clients"
+    privacy = simulate(experiment, cache=cache).summary.privacy
+    assert privacy
+    assert (claim := privacy.participations)
+    assert claim.most_allowed == claim.most > 1
+    assert claim.closest_allowed == 4 <= (claim.closest or 0)
+    assert 0 < claim.clients <= clients
+    assert claim.checked == "the accounted clients"
     more = {"privacy.population": 10**6, "privacy.cohort_size": 5000}
     summary = simulate(smoke.updated({**SHUFFLED, **more}), cache=cache).summary
-    assert "assumed" in summary["privacy"]["participations"]["checked"]
+    assert summary.privacy
+    assert summary.privacy.participations
+    assert "assumed" in summary.privacy.participations.checked
 
 
 def test_a_sampler_that_breaks_the_accounting_stops_the_run(
@@ -166,7 +171,7 @@ def test_a_level_has_the_noise_of_its_mechanism(smoke: Experiment) -> None:
 def test_a_run_without_privacy_claims_nothing(smoke: Experiment, cache: Path) -> None:
     seen: list[float] = []
     result = simulate(smoke, cache=cache, on_round=lambda _, record: seen.append(record.epsilon))
-    assert result.summary["privacy"] is None
+    assert result.summary.privacy is None
     assert all(math.isinf(epsilon) for epsilon in seen)
 
 
@@ -185,10 +190,12 @@ def test_the_budget_stops_a_run_also_when_resumed(
     with pytest.raises(KeyboardInterrupt):
         simulate(limited, cache=cache, out=tmp_path / "limited", on_round=stop)
     result = simulate(limited, cache=cache, out=tmp_path / "limited", resume=True)
-    assert (result.summary["status"], result.summary["rounds"]) == ("budget spent", 3)
-    assert result.summary["privacy"]["epsilon"] <= budget
-    assert result.summary["heldout_loss"] is not None
-    assert free.summary["status"] == "finished"
+    assert (result.summary.status, result.summary.rounds) == ("budget spent", 3)
+    assert result.summary.privacy
+    assert result.summary.privacy.epsilon
+    assert result.summary.privacy.epsilon <= budget
+    assert result.summary.heldout_loss is not None
+    assert free.summary.status == "finished"
 
 
 def test_noise_ruins_a_tiny_run_and_clipping_alone_does_not(smoke: Experiment, cache: Path) -> None:
@@ -196,11 +203,11 @@ def test_noise_ruins_a_tiny_run_and_clipping_alone_does_not(smoke: Experiment, c
         z: simulate(
             smoke.updated({**POISSON, "server.rounds": 8, "privacy.noise_multiplier": z}),
             cache=cache,
-        ).summary["heldout_loss"]
+        ).summary.metric("loss")
         for z in (0.0, 100.0)
     }
     assert losses[0.0] < math.log(204)
-    assert losses[100.0] is None or losses[100.0] > losses[0.0] + 0.5
+    assert not losses[100.0] <= losses[0.0] + 0.5
 
 
 AUDITED = ["audit", "--preset", "audit", "--json"]

@@ -34,7 +34,7 @@ def test_workers_and_studies_import_the_right_files(
 ) -> None:
     changes = {"server.rounds": 1, "server.cohort_size": 2, "server.evaluation_clients": 2}
     own = smoke.updated({**changes, "model.architecture": "my_model:Gru"})
-    assert simulate(own, workers=2, cache=cache).summary["clients_trained"] == 2
+    assert simulate(own, workers=2, cache=cache).summary.clients_trained == 2
     told: list[str] = []
     trials = {"trial": smoke.updated(changes)}
     run_trials(trials, folder, cache, 1, fresh=True, on_records=lambda name, _: told.append(name))

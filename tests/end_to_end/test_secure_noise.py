@@ -53,9 +53,9 @@ def recomputed(folder: Path) -> list[list[int]]:
     assert summary is not None
     return [
         draw_cohort(
-            experiment, summary["training_clients"], None, number, experiment.seed
+            experiment, summary.training_clients, None, number, experiment.seed
         ).reporting.tolist()
-        for number in range(1, summary["rounds"] + 1)
+        for number in range(1, summary.rounds + 1)
     ]
 
 
@@ -156,8 +156,9 @@ def test_participations_are_counted_as_the_run_goes(
             simulate(experiment, cache=cache, out=tmp_path, on_round=stop)
     result = simulate(experiment, cache=cache, out=tmp_path, resume=stopped)
     taken = np.bincount(np.concatenate([cohort for _, cohort in drawn]))
-    assert result.summary["example_privacy"]["most_participations"] == taken.max() > 1
-    assert result.summary["privacy"] is None
+    assert result.summary.example_privacy
+    assert result.summary.example_privacy.most_participations == taken.max() > 1
+    assert result.summary.privacy is None
 
 
 def test_an_audit_of_a_secure_run_makes_no_attack_that_needs_its_cohorts(

@@ -40,7 +40,7 @@ def test_the_printed_command_has_the_bits_of_fedsi_run(cache: Path, tmp_path: Pa
     with InProcessGrid(prepare(smoke.data, cache)) as grid:
         server_app(grid, context)
     summary = json.loads(str(context.state.config_records[RESULT][SUMMARY]))
-    assert summary["model_sha256"] == simulate(smoke, cache=cache).summary["model_sha256"]
+    assert summary["model_sha256"] == simulate(smoke, cache=cache).summary.model_sha256
     written = json.loads((tmp_path / "results/flower/summary.json").read_text())
     assert written["model_sha256"] == summary["model_sha256"]
 

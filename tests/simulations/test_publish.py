@@ -168,7 +168,7 @@ def test_a_run_that_its_clients_ended_is_not_published(
     finished: tuple[Path, Path], tmp_path: Path
 ) -> None:
     run = open_run(finished[0])
-    ended = replace(run, summary={**run.summary, "status": "diverged"})
+    ended = replace(run, summary=replace(run.summary, status="diverged"))
     with pytest.raises(UserError, match=r"ended early \(diverged\) because of its clients' text"):
         publish(ended, tmp_path / "public", {}, heldout_is_public=False)
     assert not (tmp_path / "public").exists()

@@ -20,6 +20,7 @@ from server.app import PARAMETERS, RESULT, SUMMARY
 from server.app import app as server_app
 from server.configuration import RunConfiguration
 from server.rounds import RoundRecord
+from server.runs.summary import Summary
 from simulations import simulate
 from simulations.presets import load_preset
 from tests.conftest import shared_file
@@ -34,22 +35,22 @@ RUN_FILES = {
 def test_a_run_leaves_its_folder(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
     result = simulate(smoke, out=tmp_path / "run", cache=cache)
     assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES
-    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == result.summary
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == result.summary.to_json()
     assert Experiment.from_file(tmp_path / "run" / "experiment.toml") == smoke
     saved = load_file(tmp_path / "run" / "model.safetensors")
     assert saved.keys() == result.parameters.keys()
     assert all(torch.equal(saved[name], p) for name, p in result.parameters.items())
-    assert sum(p.numel() for p in saved.values()) == result.summary["parameters"]
+    assert sum(p.numel() for p in saved.values()) == result.summary.parameters
     assert load_vocabulary(tmp_path / "run").decode([4, 5]) == "word0 word1"
     required = (
         "architecture parameters rounds clients_trained tokens_trained heldout_loss "
         "heldout_perplexity heldout_accuracy unigram_loss corpus corpus_sha256 population "
         "model_sha256 train_seconds clients_per_second tokens_per_second versions"
     )
-    assert set(required.split()) <= result.summary.keys()
-    assert result.summary["clients_trained"] == 40
-    assert result.summary["heldout_perplexity"] == pytest.approx(
-        math.exp(result.summary["heldout_loss"])
+    assert set(required.split()) <= result.summary.to_json().keys()
+    assert result.summary.clients_trained == 40
+    assert result.summary.heldout["perplexity"] == pytest.approx(
+        math.exp(result.summary.metric("loss"))
     )
 
 
@@ -99,7 +100,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
     ).summary
     assert seen == list(range(stopped + 1, 5))
     for key in ("model_sha256", "heldout_loss", "clients_trained", "tokens_trained", "rounds"):
-        assert resumed[key] == whole[key]
+        assert getattr(resumed, key) == getattr(whole, key)
     names = {path.name for path in (tmp_path / "r").iterdir()}
     assert names - {"best.safetensors"} == RUN_FILES
 
@@ -129,7 +130,8 @@ def test_flowers_server_too_hands_over_a_finished_run(
     config = RunConfiguration(smoke, folder=tmp_path, resume=True).to_flower()
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
     server_app(FakeGrid({}), context)
-    assert json.loads(str(context.state.config_records[RESULT][SUMMARY])) == first.summary
+    handed_over = str(context.state.config_records[RESULT][SUMMARY])
+    assert Summary.from_text(handed_over, "the result") == first.summary
     flat = context.state.array_records[PARAMETERS][PARAMETERS].numpy()
     assert flat.tolist() == torch.cat([p.flatten() for p in first.parameters.values()]).tolist()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
@@ -137,8 +139,7 @@ def test_flowers_server_too_hands_over_a_finished_run(
 
 def test_seeds_give_different_models(smoke: Experiment, cache: Path) -> None:
     hashes = {
-        simulate(smoke.updated({"seed": seed}), cache=cache).summary["model_sha256"]
-        for seed in (0, 1)
+        simulate(smoke.updated({"seed": seed}), cache=cache).summary.model_sha256 for seed in (0, 1)
     }
     assert len(hashes) == 2
 
@@ -151,29 +152,31 @@ def test_a_model_beats_unigrams_and_not_the_generator(cache: Path, architecture:
     summary = simulate(experiment, cache=cache).summary
     population = open_population(prepare(experiment.data, cache))
     assert isinstance(population, SyntheticPopulation)
-    assert summary["heldout_loss"] < summary["unigram_loss"] - 0.2
-    assert summary["heldout_loss"] > population.best_loss(range(180, 200))
+    assert summary.unigram_loss
+    assert summary.metric("loss") < summary.unigram_loss - 0.2
+    assert summary.metric("loss") > population.best_loss(range(180, 200))
 
 
 def test_a_diverging_run_is_a_result(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
     wild = smoke.updated({"client.learning_rate": 1e6, "model.architecture": "cifg"})
     summary = simulate(wild, out=tmp_path / "r", cache=cache).summary
-    assert summary["status"] == "diverged"
-    assert json.loads((tmp_path / "r" / "summary.json").read_text()) == summary
+    assert summary.status == "diverged"
+    assert json.loads((tmp_path / "r" / "summary.json").read_text()) == summary.to_json()
     assert (tmp_path / "r" / "curves.png").exists()
 
 
 def test_every_update_rejected_is_divergence(smoke: Experiment, cache: Path) -> None:
     summary = simulate(smoke.updated({"client.learning_rate": 1e30}), cache=cache).summary
-    assert summary["status"] == "diverged"
-    assert summary["rounds"] == 1
-    assert summary["clients_rejected"] == 10
-    assert summary["clients_trained"] == 0
+    assert summary.status == "diverged"
+    assert summary.rounds == 1
+    assert summary.clients_rejected == 10
+    assert summary.clients_trained == 0
 
 
 def test_the_smoke_preset_is_quick(cache: Path) -> None:
     summary = simulate(load_preset("smoke"), cache=cache).summary
-    assert summary["heldout_loss"] < summary["unigram_loss"]
+    assert summary.unigram_loss
+    assert summary.metric("loss") < summary.unigram_loss
 
 
 def test_a_plain_script_may_use_workers(cache: Path, tmp_path: Path) -> None:
@@ -181,10 +184,11 @@ def test_a_plain_script_may_use_workers(cache: Path, tmp_path: Path) -> None:
     script = f"""
 from pathlib import Path
 from fedsi import Experiment
+from server.runs.summary import Summary
 from simulations import simulate
 tiny = dict(data=dict(corpus="synthetic", population=20, vocabulary_size=20),
             model=dict(embedding_size=4, hidden_size=4), server=dict(rounds=1, cohort_size=4))
-print(simulate(Experiment(**tiny), workers=2, cache=Path({str(cache)!r})).summary["status"])
+print(simulate(Experiment(**tiny), workers=2, cache=Path({str(cache)!r})).summary.status)
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
@@ -214,5 +218,6 @@ def test_real_text_beats_its_unigram_loss(
         server={"rounds": 25, "evaluate_every": 25, "evaluation_clients": 60},
     )
     summary = simulate(experiment, cache=cache).summary
-    assert summary["population"] == clients
-    assert summary["heldout_loss"] < summary["unigram_loss"] - margin
+    assert summary.population == clients
+    assert summary.unigram_loss
+    assert summary.metric("loss") < summary.unigram_loss - margin

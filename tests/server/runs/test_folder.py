@@ -15,6 +15,7 @@ from server.rounds import RoundRecord, State
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import RunFolder
 from server.runs.rounds_file import ROUNDS, columns_of
+from tests.summaries import SUMMARY
 
 losses = st.floats(allow_nan=False)
 records = st.builds(
@@ -256,7 +257,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder.save_vocabulary("vocabulary.txt", "# words are split at letters\nword\n")
     folder.append(row(1))
     folder.save_canaries(np.array([0.5]), np.array([0.25]), np.array([True]))
-    folder.finish({"status": "finished"}, save({"p": np.ones(3, np.float32)}))
+    folder.finish(SUMMARY, save({"p": np.ones(3, np.float32)}))
     return {path.name: path.read_bytes() for path in folder.path.iterdir()}
 
 

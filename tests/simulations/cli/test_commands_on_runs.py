@@ -222,7 +222,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another version's summary": (
         lambda run: changed(run, "summary.json", '"vocabulary_size"', '"words"'),
-        "cannot use it (its summary has no vocabulary_size)",
+        "summary.json has no field vocabulary_size; put back the file",
     ),
 }
 

@@ -104,8 +104,8 @@ def test_a_corpus_in_memory(cache: Path) -> None:
     experiment = Experiment().updated(SMALL)
     corpus = corpus_from_mapping(TEXTS, name="mine")
     result = simulate(experiment, cache=cache, corpus=corpus, out="r", workers=2)
-    assert result.summary["corpus"] == "mine"
-    assert result.summary["population"] == 40
+    assert result.summary.corpus == "mine"
+    assert result.summary.population == 40
     assert Experiment.from_file(Path("r/experiment.toml")).data.corpus == "mine"
     again = simulate(experiment, cache=cache, corpus=corpus, out="r", resume=True)
     assert again.summary == result.summary
@@ -124,8 +124,8 @@ def test_the_vocabulary_is_saved_with_the_run(cache: Path, source: str, file: st
     vocabulary = load_vocabulary(Path("r"))
     assert vocabulary.decode(vocabulary.encode("it begins so")) == "it begins so"
     assert len(vocabulary) == len(result.parameters["embedding"])
-    assert result.summary["vocabulary_size"] == len(vocabulary)
-    assert result.summary["vocabulary_source"] == source
+    assert result.summary.vocabulary_size == len(vocabulary)
+    assert result.summary.vocabulary_source == source
     # A run with another kind of vocabulary does not leave the old one behind.
     other = experiment.updated({"data.vocabulary": "count" if source == "bpe" else "bpe"})
     simulate(other, cache=cache, corpus=corpus, out="r", overwrite=True)
@@ -159,7 +159,8 @@ def test_the_samples_beat_their_unigram_loss(
     path = str(shared_file(name))
     experiment = Experiment().updated({"data.corpus": path, **gentle, **changes})
     summary = simulate(experiment, cache=cache).summary
-    assert summary["heldout_loss"] < summary["unigram_loss"]
+    assert summary.unigram_loss
+    assert summary.metric("loss") < summary.unigram_loss
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -6,6 +8,7 @@ from matplotlib.patches import Rectangle
 from fedsi.tasks.next_word import TASK
 from server.rounds import RoundRecord
 from simulations.reports.figures import clients_histogram, run_curves, svg
+from tests.summaries import PRIVACY, SUMMARY
 
 
 def bars_of(figure: Figure) -> list[Rectangle]:
@@ -39,15 +42,13 @@ def test_curves_of_a_private_run_show_what_it_spent() -> None:
     records = [
         RoundRecord(number, 5.0, 9, 0, 0, 0, 99, 1.0, epsilon=number / 10) for number in (1, 2, 3)
     ]
-    summary = {
-        "architecture": "cifg", "corpus": "c", "parameters": 9, "unigram_loss": 6.0,
-        "privacy": {"epsilon": 0.3, "delta": 1e-6, "mechanism": "blt", "extrapolated": False},
-    }  # fmt: skip
+    claim = replace(PRIVACY, epsilon=0.3, mechanism="blt", extrapolated=False)
+    summary = replace(SUMMARY, privacy=claim)
     spent = run_curves(records, summary, TASK).axes[2]
     assert spent.get_title() == "Epsilon so far (blt)"
     assert np.asarray(spent.lines[0].get_ydata()).tolist() == [0.1, 0.2, 0.3]
-    extrapolated = {**summary["privacy"], "extrapolated": True}  # type: ignore[dict-item]
-    figure = run_curves(records, {**summary, "privacy": extrapolated}, TASK)
+    extrapolated = replace(claim, extrapolated=True)
+    figure = run_curves(records, replace(summary, privacy=extrapolated), TASK)
     assert "extrapolated" in figure.axes[2].get_title()
-    for claim in (None, {**extrapolated, "epsilon": None}):
-        assert len(run_curves(records, {**summary, "privacy": claim}, TASK).axes) == 2
+    for unbounded in (None, replace(claim, epsilon=None)):
+        assert len(run_curves(records, replace(summary, privacy=unbounded), TASK).axes) == 2

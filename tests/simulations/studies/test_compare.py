@@ -18,6 +18,7 @@ from simulations.reports.figures import comparison_figure
 from simulations.reports.findings import findings, table
 from simulations.studies.compare import LEARNING_RATE, Comparison, experiment_of
 from simulations.studies.grid import Trial, TrialResult, grid
+from tests.summaries import summary_of
 
 SMALL = ["--preset", "smoke", "--set", "server.rounds=3", "--set", "server.evaluate_every=1"]
 
@@ -121,17 +122,7 @@ def test_ctrl_c_can_be_resumed(cache: Path, tmp_path: Path) -> None:
 
 def result(architecture: str, rate: float, seed: int, loss: float | None) -> TrialResult:
     record = RoundRecord(1, 5.0, 1, 0, 0, 0, 1, 1.0)
-    summary = {
-        "status": "finished" if loss else "diverged",
-        "heldout_loss": loss,
-        "heldout_accuracy_no_oov_no_eos": 0.1,
-        "corpus": "test",
-        "corpus_sha256": "ab" * 32,
-        "training_clients": 10,
-        "heldout_clients": 2,
-        "unigram_loss": 6.0,
-        "seed": seed,
-    }
+    summary = summary_of(loss, seed=seed, training_clients=10)
     return TrialResult(Trial(architecture, LEARNING_RATE, rate, seed), summary, [record])
 
 

@@ -10,6 +10,7 @@ from fedsi import Experiment
 from simulations.cli.main import main
 from simulations.reports.lengths import lengths_figure, lengths_report, markdown
 from simulations.studies.lengths import LengthResult, LengthStudy, LengthTrial
+from tests.summaries import summary_of
 
 SMALL = ["--preset", "smoke", "--set", "model.architecture=transformer", "--set", "model.layers=1"]
 SMALL += ["--set", "server.rounds=1", "--set", "server.cohort_size=3"]
@@ -101,15 +102,7 @@ def test_recurrent_cells_take_no_positions(
 
 def result(positions: str, seed: int, *losses: float | None) -> LengthResult:
     """Return a run that scored these losses at 20 and 40; None diverged."""
-    summary = {
-        "status": "finished" if losses[0] else "diverged",
-        "architecture": "transformer",
-        "heldout_loss": losses[0],
-        "unigram_loss": 6.0,
-        "corpus": "test",
-        "corpus_sha256": "ab" * 32,
-        "model_sha256": "cd" * 32,
-    }
+    summary = summary_of(losses[0], architecture="transformer")
     scores = {
         length: {"sequence_length": length, "loss": loss, "beyond": {"loss": loss} if i else None}
         for i, (length, loss) in enumerate(zip((20, 40), losses, strict=False))

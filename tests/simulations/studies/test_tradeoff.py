@@ -3,8 +3,10 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ from simulations.studies.tradeoff import (
     with_noise,
     without_noise,
 )
+from tests.summaries import PRIVACY, summary_of
 
 PRIVATE = [
     "privacy.mechanism=gaussian", "privacy.clip_norm=0.5", "server.sampling=poisson",
@@ -169,25 +172,11 @@ def test_a_level_replaces_the_noise_of_the_experiment() -> None:
 
 
 def result(
-    architecture: str, epsilon: float, seed: int, loss: float | None, **privacy: object
+    architecture: str, epsilon: float, seed: int, loss: float | None, **privacy: Any
 ) -> TrialResult:
-    summary = {
-        "status": "finished" if loss else "diverged",
-        "heldout_loss": loss,
-        "heldout_accuracy_no_oov_no_eos": 1 / loss if loss else None,
-        "corpus": "test",
-        "corpus_sha256": "ab" * 32,
-        "training_clients": 900,
-        "heldout_clients": 2,
-        "unigram_loss": 6.0,
-        "seed": seed,
-        "privacy": {
-            "delta": 1e-5, "accountant": "PLD", "adjacency": "one client more or less",
-            "mechanism": "gaussian", "sampling": "poisson", "population": 10_000,
-            "cohort_size": 500, "simulated_cohort_size": 20, "extrapolated": True,
-            "clipping": "flat", **privacy,
-        },
-    }  # fmt: skip
+    summary = summary_of(
+        loss, 1 / loss if loss else None, seed=seed, privacy=replace(PRIVACY, **privacy)
+    )
     record = RoundRecord(1, 5.0, 1, 0, 0, 0, 1, 1.0)
     return TrialResult(Trial(architecture, EPSILON, epsilon, seed), summary, [record])
 
@@ -197,7 +186,7 @@ VALUES = [math.inf, 8.0, 1.0]
 LOSSES = {"cifg": (5.0, 5.25, 6.1), "si_cifg": (5.2, 5.2, None)}
 
 
-def fabricated(seeds: int = 1, **privacy: object) -> Tradeoff:
+def fabricated(seeds: int = 1, **privacy: Any) -> Tradeoff:
     """Return a trade-off whose later seeds have a loss that is higher by .1 each."""
     results = [
         result(name, value, seed, loss and loss + 0.1 * seed, **privacy)
@@ -289,5 +278,5 @@ def test_the_figure_shows_every_setting() -> None:
 
 def test_a_table_of_runs_without_privacy_has_no_columns_for_it() -> None:
     run = result("cifg", 8, 0, 5.0)
-    plain = TrialResult(run.trial, {**run.summary, "privacy": None}, run.records)
+    plain = TrialResult(run.trial, replace(run.summary, privacy=None), run.records)
     assert "privacy" not in " ".join(map(str, Study(["cifg"], [8], [plain]).table()))
