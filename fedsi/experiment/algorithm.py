@@ -1,4 +1,4 @@
-"""The keys ``algorithm.*``: what clients and the server do with the model."""
+"""The keys ``algorithm.*``: the federated algorithm."""
 
 from typing import Annotated, Self
 
@@ -10,12 +10,12 @@ from fedsi.learning.algorithms.table import ALGORITHMS
 
 
 class AlgorithmSettings(Settings):
-    """What clients and the server do with the model."""
+    """The federated algorithm: what clients and the server do with the model."""
 
     name: Annotated[Name, EntryOf(ALGORITHMS)] = "fed_avg"
     """The algorithm."""
     mu: PositiveNumber = 0.01
-    """How strongly a client is pulled to the global model in every step (fed_prox)."""
+    """Strength of the pull to the global model in every local step (fed_prox)."""
 
     @model_validator(mode="after")
     def _the_algorithm_takes_them(self) -> Self:

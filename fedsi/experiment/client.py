@@ -26,52 +26,51 @@ class ClientSettings(Settings):
     """Local training on one client's examples."""
 
     optimizer: Annotated[Name, EntryOf(OPTIMIZERS)] = "sgd"
-    """What makes a step of a gradient: plain SGD, or AdamW, whose moments begin anew with each
-    client in each round."""
+    """Local optimizer: plain SGD, or AdamW, whose moments restart for each client in each round."""
     learning_rate: PositiveNumber = 1.0
-    """Step size; AdamW's is usually near 0.001."""
+    """Step size. AdamW's is usually near 0.001."""
     schedule: ScheduleName = "constant"
-    """The course of the learning rate over the rounds, as ``server.schedule``; within a round it is
-    constant."""
+    """Schedule of the learning rate over the rounds, as in ``server.schedule``; within a round it
+    is constant."""
     warm_up_rounds: OptionalCount = None
-    """Rounds over which the learning rate rises (warm_up, cosine, cooldown); none for no rise."""
+    """Rounds over which the learning rate rises (warm_up, cosine, cooldown); none for no
+    warm-up."""
     final_fraction: Annotated[FiniteFloat, Strict(), Field(ge=0, le=1)] = 0.0
-    """Share of the learning rate that is left in the last round (cosine, cooldown)."""
+    """Share of the learning rate in the last round (cosine, cooldown)."""
     momentum: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.9
-    """Decay of the first moment (adamw; sgd has none)."""
+    """Decay of the first moment (adamw only)."""
     second_moment_decay: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.999
-    """Decay of the second moment (adamw)."""
+    """Decay of the second moment (adamw only)."""
     adaptivity: Annotated[FiniteFloat, Strict(), Field(ge=1e-20)] = 1e-8
-    """Added to the root of the second moment (adamw); its epsilon in the literature."""
+    """Added to the root of the second moment (adamw only); epsilon in the literature."""
     batch_size: Count = 16
     """Examples in a batch; the last batch of an epoch may be smaller."""
     epochs: Count = 1
     """Passes over the client's examples."""
     max_steps: OptionalCount = None
-    """At most this many steps in a round; none for no cap."""
+    """Most steps in a round; none for no limit."""
     weight_decay: NonNegativeNumber = 0.0
-    """Each step first multiplies the parameters by 1 - learning_rate * weight_decay, which AdamW's
-    moments do not see (decoupled)."""
+    """Each step first multiplies the parameters by 1 - learning_rate * weight_decay. The decay is
+    decoupled: AdamW's moments do not include it."""
     gradient_clip: OptionalNumber = None
     """Largest L2 norm of one step's gradient; none for no clipping."""
     relative_clip: OptionalNumber = None
-    """Largest L2 norm of one step's gradient, over sqrt(2 weight_decay / learning_rate) times that
-    of the parameters (sgd); for scale-invariant models (2 in arXiv 2202.00980). None for no
-    clipping."""
+    """Clips the gradient to relative_clip * sqrt(2 * weight_decay / learning_rate) * ||parameters||
+    (sgd); for scale-invariant models (2 in arXiv 2202.00980). None for no clipping."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What products multiply: float32 numbers, or bfloat16 ones where the processor can; sums,
-    parameters and updates are float32."""
+    """Precision of the factors of matrix products: float32, or bfloat16 if the processor supports
+    it. Sums, parameters and updates are float32."""
     example_noise_multiplier: OptionalNonNegative = None
-    """Noise of DP-SGD on the device, which protects single examples even from the server; none for
-    ordinary SGD."""
+    """Noise multiplier of DP-SGD on the client, which protects single examples even from the
+    server; none for ordinary SGD."""
     example_clip_norm: PositiveNumber = 1.0
-    """Largest L2 norm of one example's gradient in DP-SGD."""
+    """Largest L2 norm of one example's gradient (DP-SGD)."""
     example_delta: Fraction = 1e-5
-    """The probability that epsilon of DP-SGD does not cover."""
+    """Probability that epsilon does not cover (DP-SGD)."""
 
     @property
     def learning_rate_schedule(self) -> Schedule:
-        """What the learning rate is multiplied by in each round."""
+        """The factor of the learning rate in each round."""
         return Schedule(self.schedule, self.warm_up_rounds or 0, self.final_fraction)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The keys ``data.*``: which texts, and how they become sequences."""
+"""The keys ``data.*``: the corpus, and how it becomes sequences."""
 
 from typing import Annotated, Literal, Self
 
@@ -16,80 +16,84 @@ from fedsi.experiment.field_types import (
 )
 
 MADE_HERE = ("pydocs", "synthetic")
-"""Corpora that come with fedsi."""
+"""Corpora included with fedsi."""
 
 BY_COUNT, BY_USERS, BYTE_PAIRS = "count", "users", "bpe"
 LEARNED_VOCABULARIES = (BY_COUNT, BY_USERS, BYTE_PAIRS)
-"""Vocabularies that are learned from the training clients' text."""
+"""Vocabularies learned from the training clients' text."""
 
 
 class DataSettings(Settings):
-    """Which texts, and how they become sequences of word ids."""
+    """The corpus, and how it becomes sequences of token ids."""
 
     corpus: Name = "pydocs"
-    """``pydocs``, ``synthetic``, or the path of a file or folder in any of the known formats."""
+    """``pydocs``, ``synthetic``, or the path of a file or folder in any known format."""
     format: Name = "auto"
-    """The format of the corpus; auto goes by the path."""
+    """Format of the corpus; auto recognises it."""
     user_column: OptionalName = None
-    """The column that names the client a row belongs to; none for the format's usual ones."""
+    """Column that names the client of a row; none for the format's usual names."""
     text_column: OptionalName = None
-    """The column or feature with the text, one example a row; none for the usual ones."""
+    """Column or feature with the text, one example per row; none for the usual names."""
     label_column: OptionalName = None
-    """The column or feature that ``partition = "dirichlet"`` goes by; none for the group."""
+    """Column or feature with the label for ``partition = "dirichlet"``; none for the group."""
     delimiter: OptionalName = None
-    """What separates the fields of a CSV file: one character, or ``tab``; none to go by its first
+    """Field separator of a CSV file: one character, or ``tab``; none to detect it from its first
     lines."""
     bad_rows: Literal["refuse", "skip"] = "refuse"
-    """Rows of a file that are not well-formed end the reading, or are left out and counted."""
+    """Malformed rows of a file: an error, or left out and counted."""
     split: OptionalName = None
-    """The corpus's own split to use; none for all of its rows."""
+    """The corpus's own split to use; none for all rows."""
     heldout_split: OptionalName = None
     """The corpus's own split to evaluate on; none to hold out by ``heldout_by``."""
     heldout_by: Literal["groups", "clients", "sentences"] = "groups"
-    """What is held out: whole groups (clients if there is but one group), clients, or sentences."""
+    """Unit of holding out: whole groups (clients if there is only one group), clients, or
+    sentences."""
     heldout_fraction: Fraction = 0.1
-    """Share of the clients, or of each client's sentences, that is never trained on."""
+    """Share of the clients, or of each client's sentences, that is held out."""
     group_separator: OptionalName = None
-    """A client's group is its id up to this; none for the corpus's own groups."""
+    """A client's group is its id up to this separator; none for the corpus's own groups."""
     words: Literal["letters", "punctuation", "spaces", "characters"] = "letters"
-    """Words with a letter in them and emoji (``letters``); numbers and punctuation too; whatever
-    white space separates, for text that was cut into tokens before; or single characters, for
-    languages without spaces."""
+    """Splitting of text: words that contain a letter, and emoji (``letters``); numbers and
+    punctuation too; at white space only, for text that is already tokenised; or single characters,
+    for languages without spaces."""
     vocabulary: Name = "count"
-    """The most frequent words (``count``), those that most clients use (``users``), byte pairs
+    """The most frequent words (``count``), the words used by most clients (``users``), byte pairs
     (``bpe``), or the path of a word list or a tokenizer.json."""
     vocabulary_size: Annotated[Count, Field(le=10**7)] = 4000
-    """Words that have an id of their own; four special tokens are added."""
+    """Words with their own id; four special tokens are added."""
     sequence_length: Annotated[Count, Field(le=2**16)] = 20
-    """Words of an example."""
+    """Words in a sequence."""
     long_texts: Literal["cut", "split"] = "cut"
-    """What becomes of a text's words beyond the sequence length: they are not used (``cut``, as in
-    the literature's figures), or they become further examples (``split``)."""
+    """Words of a text beyond the sequence length: dropped (``cut``, as in the literature), or used
+    as further examples (``split``)."""
     max_examples_per_client: OptionalCount = 256
-    """Examples of a client used in one round, drawn anew each round; none for all. With DP-SGD on
-    the device no cap, but the number with which batches have ``client.batch_size`` on average."""
+    """Examples of a client used in one round, drawn again each round; none for all. With DP-SGD on
+    clients it is not a limit, but the number of examples that gives batches of
+    ``client.batch_size`` on average."""
     partition: Literal["natural", "iid", "dirichlet", "power_law"] = "natural"
-    """Whose the training rows are: the corpus's clients', or clients' they are dealt to anew."""
+    """Assignment of training rows: to the corpus's clients (``natural``), or to new ones."""
     partition_clients: OptionalCount = None
-    """Clients to deal to; none for as many training clients as the corpus has."""
+    """Clients of a partition; none for as many training clients as the corpus has."""
     partition_concentration: PositiveNumber = 0.3
-    """Of the Dirichlet distribution of each label over clients; small is heterogeneous."""
+    """Parameter of the Dirichlet distribution of each label over clients; small is
+    heterogeneous."""
     partition_exponent: PositiveNumber = 1.0
-    """Of the power law of client sizes."""
+    """Exponent of the power law of client sizes."""
     population: Annotated[Count, Field(le=10**8)] = 1000
-    """Number of clients of the synthetic corpus."""
+    """Clients of the synthetic corpus."""
     population_seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
-    """Seed of the synthetic corpus and of partitions; experiments of all seeds share it."""
+    """Seed of the synthetic corpus and of partitions, independent of ``seed``."""
     topic_concentration: PositiveNumber = 0.3
-    """Of the Dirichlet distribution of a synthetic client's topics; small is heterogeneous."""
+    """Parameter of the Dirichlet distribution of a synthetic client's topics; small is
+    heterogeneous."""
     median_examples: PositiveNumber = 40.0
-    """Median of the log-normal number of examples of a synthetic client."""
+    """Median number of examples of a synthetic client, which is log-normal."""
     examples_sigma: SpreadOfLogarithm = 0.7
     """Standard deviation of the logarithm of that number."""
 
     @property
     def vocabulary_is_a_file(self) -> bool:
-        """Whether the vocabulary is given as a file, and not learned from the corpus."""
+        """Whether the vocabulary is given as a file rather than learned from the corpus."""
         return self.vocabulary not in LEARNED_VOCABULARIES
 
     @model_validator(mode="after")

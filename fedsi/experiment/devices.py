@@ -1,4 +1,4 @@
-"""The keys ``devices.*``: when clients can be reached, and who reports in time."""
+"""The keys ``devices.*``: availability and reporting of clients."""
 
 from typing import Annotated, Literal, Self
 
@@ -15,12 +15,12 @@ from fedsi.experiment.field_types import (
 
 
 class DeviceSettings(Settings):
-    """When the clients' devices can be reached, and which of them report in time."""
+    """Availability of the clients' devices, and which of them report in time."""
 
     availability: Literal["always", "trace", "diurnal"] = "always"
-    """Which clients can be drawn: all, those of a recorded trace, or a daily rhythm of each."""
+    """Clients that can be drawn: all, those of a recorded trace, or by a daily rhythm."""
     trace: OptionalName = None
-    """Path of a CSV file ``client,start,end``: when each client is available, in seconds."""
+    """Path of a CSV file ``client,start,end`` with times of availability in seconds."""
     round_seconds: PositiveNumber = 60.0
     """Simulated seconds between the starts of two rounds; the first starts at 0."""
     lowest_availability: Probability = 0.1
@@ -28,13 +28,13 @@ class DeviceSettings(Settings):
     highest_availability: Probability = 0.9
     """Probability that a client is available at the best time of its day (diurnal)."""
     over_selection: Annotated[FiniteFloat, Strict(), Field(ge=1, le=1000)] = 1.0
-    """Clients drawn for each one needed; the first ``server.cohort_size`` that report are kept."""
+    """Clients drawn per client needed; the first ``server.cohort_size`` to report are kept."""
     dropout: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.0
     """Probability that a drawn client never reports."""
     speed_sigma: SpreadOfLogarithm = 0.0
-    """Spread of the devices' durations: log-normal with this sigma and median 1."""
+    """Spread of the devices' durations, log-normal with this sigma and median 1."""
     timeout: OptionalNumber = None
-    """Longest duration waited for, in multiples of the median device's; none for no limit."""
+    """Longest duration to wait for, in multiples of the median device's; none for no limit."""
 
     @model_validator(mode="after")
     def _availability_is_described(self) -> Self:

@@ -1,4 +1,4 @@
-"""Keys that the chosen entry of a table does not use."""
+"""Refusal of keys that the chosen entry of a table does not use."""
 
 from collections.abc import Collection
 
@@ -8,7 +8,7 @@ from fedsi.experiment.field_types import Settings
 def refuse_without_effect(
     settings: Settings, section: str, used: Collection[str], chooser: str
 ) -> None:
-    """Refuse keys that have a value of their own and no effect.
+    """Refuse keys that differ from their defaults but have no effect.
 
     Args:
         settings: A section of an experiment.
@@ -17,7 +17,7 @@ def refuse_without_effect(
         chooser: Name of the key that chooses the entry; it has an effect.
 
     Raises:
-        ValueError: Such a key differs from its default.
+        ValueError: An unused key differs from its default.
     """
     for key, value in unused(settings, used, chooser).items():
         if value != type(settings).model_fields[key].default:

@@ -33,9 +33,9 @@ from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.privacy.mechanisms.table import accounting_of
 
 LARGEST_FILE = 1 << 20
-"""Bytes of an experiment's file."""
+"""Largest size of an experiment's file in bytes."""
 WAITING = ("server.round_timeout",)
-"""Keys that a run may change when it goes on: they say how long to wait, and not for what."""
+"""Keys that may change when a run is resumed: they set how long to wait, not what for."""
 ENDING = (
     "server.patience",
     "server.target_loss",
@@ -43,18 +43,18 @@ ENDING = (
     "server.budget_bytes",
     "server.budget_seconds",
 )
-"""Keys that say when a run ends before its last round."""
+"""Keys that end a run before its last round."""
 
 
 class Experiment(Settings):
     """One federated training run, completely described.
 
     Raises:
-        UserError: An unknown key or an impossible value, with its path and what is allowed.
+        UserError: An unknown key or an impossible value; gives its path and what is allowed.
     """
 
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
-    """Everything random follows from it, but what ``privacy.secure_noise`` keeps secret."""
+    """Seed of everything random, except what ``privacy.secure_noise`` keeps secret."""
     task: TaskSettings = TaskSettings()
     algorithm: AlgorithmSettings = AlgorithmSettings()
     data: DataSettings = DataSettings()
@@ -171,7 +171,7 @@ class Experiment(Settings):
 
     @property
     def nominal_examples(self) -> int:
-        """The number of examples with which a batch of DP-SGD has the batch size on average."""
+        """The number of examples that gives DP-SGD batches of the batch size on average."""
         nominal = self.data.max_examples_per_client
         assert nominal is not None, "such an experiment was refused"  # noqa: S101
         return nominal
@@ -196,7 +196,7 @@ class Experiment(Settings):
         """
         try:
             values = tomllib.loads(text)
-        except ValueError as error:  # also of a number of more digits than Python reads
+        except ValueError as error:  # also for numbers with too many digits for Python
             raise UserError(f"{source} is not valid TOML: {error}") from None
         except RecursionError:
             raise UserError(f"{source} nests brackets too deeply; no key of it does") from None
@@ -207,10 +207,10 @@ class Experiment(Settings):
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read a TOML file; paths in it are relative to the folder that it lies in.
+        """Read a TOML file; paths in it are relative to its folder.
 
         Raises:
-            UserError: As ``from_toml``, and for a file that is missing or unreadable.
+            UserError: Same as ``from_toml``, or the file is missing or unreadable.
         """
         try:
             text = read_text(path, LARGEST_FILE)
@@ -221,16 +221,16 @@ class Experiment(Settings):
         return cls.from_toml(text, source=str(path)).located(path.parent)
 
     def located(self, folder: Path) -> Self:
-        """Return a copy in which paths of what lies in a folder are absolute.
+        """Return a copy in which paths of existing files in a folder are absolute.
 
-        A path at which nothing lies there stays as it is.
+        Other paths are unchanged.
         """
         flat = self.flat()
         places = {key: absolute(key, str(flat[key]), folder) for key in PATHS}
         return self.updated({key: p for key, p in places.items() if p != flat[key]})
 
     def to_toml(self) -> str:
-        """Return the experiment as TOML text; ``from_toml`` gives an equal object back."""
+        """Return the experiment as TOML text; ``from_toml`` is the inverse."""
         sections = {
             key: {k: _word(v) for k, v in value.items() if v != {}}
             if isinstance(value, dict)
@@ -253,14 +253,14 @@ class Experiment(Settings):
         return flat
 
     def continues(self, other: Self) -> bool:
-        """Whether a run of another experiment may go on as this one: all bits are the same."""
+        """Whether a run of another experiment may be resumed as this one with the same bits."""
         return self == other.updated({key: self.flat()[key] for key in WAITING})
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with the given dotted keys set.
 
-        With another architecture or algorithm, keys that it does not use and that are not given go
-        back to their defaults.
+        If the architecture or algorithm changes, keys that the new one does not use and that are
+        not given return to their defaults.
 
         Raises:
             UserError: An unknown key or an impossible value.
@@ -286,11 +286,11 @@ def _is_within(path: str, key: str) -> bool:
 
 
 _CHOOSERS = {"model": "model.architecture", "algorithm": "algorithm.name"}
-"""What chooses the entry of a table whose keys are a section of their own."""
+"""Key that chooses the table entry of a section."""
 
 
 def _without_effect(values: Mapping[str, Any], section: str) -> list[str]:
-    """Return the keys of a section that its entry does not use; none for an unknown one."""
+    """Return the keys of a section that its entry does not use; none for an unknown entry."""
     chooser = _CHOOSERS[section].rpartition(".")[2]
     name, names = values[section][chooser], ALGORITHMS if section == "algorithm" else ARCHITECTURES
     if not isinstance(name, str) or (name not in names and ":" not in name):

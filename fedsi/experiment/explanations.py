@@ -1,4 +1,4 @@
-"""One sentence for what is wrong with an experiment's keys or values."""
+"""Explanations of invalid keys and values, one sentence each."""
 
 import difflib
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 _NEAR = 0.8
-"""Least similarity of a name that is suggested for another, from 0 to 1."""
+"""Smallest similarity of a suggested name, from 0 to 1."""
 _SHORTEST = 4
-"""Letters of a beginning that is completed."""
+"""Smallest number of letters that are completed to a key."""
 
 _OTHER_NAMES = {
     "clientlr": ("client.learning_rate",),
@@ -35,14 +35,14 @@ _OTHER_NAMES = {
     "sigma": ("privacy.noise_multiplier",),
     "vocabsize": ("data.vocabulary_size",),
 }
-"""What other programs call a key, as ``_plain`` writes it."""
+"""Names of keys in other programs, normalised by ``_plain``."""
 
 _SOMETHING_ELSE = {"dropout"}
-"""What other programs call something that is no key here, so that no key is suggested for it."""
+"""Names that mean something else in other programs, so that no key is suggested for them."""
 
 
 def unknown_key(path: str, known: Sequence[str]) -> str:
-    """Say that there is no such key among the known ones, and which was probably meant."""
+    """Return the sentence that a key does not exist, with the key that was probably meant."""
     near = nearest_keys(path, known)
     if near:
         return f"there is no key {path}; did you mean {' or '.join(near)}?"
@@ -53,9 +53,9 @@ def unknown_key(path: str, known: Sequence[str]) -> str:
 
 
 def nearest_keys(path: str, known: Sequence[str]) -> list[str]:
-    """Return the known keys that a key may have been meant to be; none if none is near.
+    """Return the known keys that a key may have been meant to be; empty if none is similar.
 
-    A key of its own section is preferred to one of the same name elsewhere.
+    A key in the same section is preferred to one with the same name elsewhere.
     """
     section, _, name = path.rpartition(".")
     if _plain(name) in _SOMETHING_ELSE:
@@ -77,15 +77,15 @@ def nearest_keys(path: str, known: Sequence[str]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """Return a name without what people write in different ways."""
+    """Return a name without differences of spelling such as case and separators."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def explain(error: ValidationError, known: Sequence[str]) -> str:
-    """Describe the first mistake, and how many more there are.
+    """Describe the first mistake, and the number of others.
 
     Args:
-        error: Of building an experiment.
+        error: The error from building an experiment.
         known: All dotted keys.
     """
     details = error.errors()
@@ -98,7 +98,7 @@ def explain(error: ValidationError, known: Sequence[str]) -> str:
         sentence = first["msg"].removeprefix("Value error, ")
     else:
         sentence = f"{path} = {_short(first['input'])} is not allowed: {_lower(first['msg'])}"
-    # A union reports each of its members; they are one mistake.
+    # A union reports each of its members, but they are a single mistake.
     others = {_place(detail) for detail in details} - {place}
     return sentence + (f" (and {len(others)} more)" if others else "")
 
@@ -115,7 +115,7 @@ def _place(detail: ErrorDetails) -> tuple[str, ...]:
 
 
 def _short(value: object) -> str:
-    """Return a value as it is written, without the middle of a long one."""
+    """Return a value as written, without the middle of a long one."""
     written = repr(value)
     return written if len(written) <= _LONGEST_VALUE else f"{written[:60]}...{written[-30:]}"
 

@@ -1,4 +1,4 @@
-"""What all sections of an experiment are made of: immutable settings and constrained values."""
+"""Base class and constrained types of an experiment's sections."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ from fedsi.tables import Table
 
 
 def _check_name(name: str) -> str:
-    """Refuse text that no file can be called."""
+    """Refuse text that cannot be a file name."""
     if "\0" in name:
         raise ValueError(f"{name!r} is not allowed: no name has the character \\0")
     return name

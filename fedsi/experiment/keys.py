@@ -1,6 +1,6 @@
-"""The keys of an experiment as people look them up: default, what is allowed, what they mean.
+"""A reference of an experiment's keys: default, allowed values, meaning.
 
-All of it is taken from the settings themselves, so that no second list can differ from them.
+All of it is read from the settings themselves, so no second list can differ from them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,8 +18,8 @@ from fedsi.experiment.field_types import Settings
 _INTRODUCTION = """# Keys of an experiment
 
 `fedsi keys --markdown` writes this page from the settings' own descriptions; `fedsi keys server`
-and `fedsi keys server.rounds` show a part of it. The [tutorial](tutorial.md) says how keys are
-given.
+and `fedsi keys server.rounds` show a part of it. The [tutorial](tutorial.md) explains how to set
+keys.
 """
 
 
@@ -28,20 +28,20 @@ class Key:
     """One key of an experiment; texts are as in docstrings, with code in double backquotes."""
 
     name: str
-    """Dotted, as in ``server.rounds``."""
+    """The dotted name, such as ``server.rounds``."""
     default: str
-    """As it is written on a command line."""
+    """The default as written on a command line."""
     allowed: str
-    """The choices, or the kind of value and its limits."""
+    """The choices, or the type of the value and its limits."""
     meaning: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """Keys that stand together."""
+    """A group of keys."""
 
     name: str
-    """As in ``server``; empty for what belongs to no section."""
+    """The name, such as ``server``; empty for keys without a section."""
     about: str
     keys: tuple[Key, ...]
 
@@ -64,7 +64,7 @@ def keys_of(name: str) -> list[Section]:
     """Return one section, or a single key in its section.
 
     Raises:
-        UserError: There is neither a section nor a key of that name.
+        UserError: No section or key has this name.
     """
     every = sections()
     for section in every:
@@ -111,14 +111,14 @@ def _key(name: str, field: FieldInfo) -> Key:
 
 
 def _written(value: object) -> str:
-    """Return a value as it is written after ``--set``."""
+    """Return a value as written after ``--set``."""
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _allowed(schema: dict[str, Any]) -> str:
-    """Say in words what a JSON schema allows."""
+    """Return a JSON schema's constraints in words."""
     if "anyOf" in schema:
         return " or ".join(_allowed(one) for one in schema["anyOf"])
     if "enum" in schema:

@@ -15,19 +15,20 @@ class ModelSettings(Settings):
     """The on-device language model."""
 
     architecture: Annotated[Name, EntryOf(ARCHITECTURES)] = "si_cifg"
-    """The recurrent cell, a Transformer, or a model of your own: the import path of a function or
-    class that builds it."""
+    """A recurrent cell, a Transformer, or a custom model: the import path of a function or class
+    that builds it."""
     arguments: Arguments = Arguments()
-    """Keyword arguments of a model of your own: ``--set model.arguments.width=32``, or the table
+    """Keyword arguments of a custom model: ``--set model.arguments.width=32``, or the table
     ``[model.arguments]``."""
     embedding_size: Count = 64
-    """Size of a word's vector; in a Transformer that of every layer."""
+    """Size of the word vectors; in a Transformer also of every layer."""
     hidden_size: Count = 128
-    """Size of the recurrent state; Transformers have none."""
+    """Size of the recurrent state (not for Transformers)."""
     projection: Flag = True
-    """Whether a dense layer takes the recurrent state to the embedding size before the output."""
+    """Whether a dense layer projects the recurrent state to the embedding size before the
+    output."""
     recurrent_projection: Flag = False
-    """Whether the projection is inside the recurrence, which then sees the projected state."""
+    """Whether the projection is inside the recurrence, which then uses the projected state."""
     tied_output: Flag = False
     """Whether the output layer uses the embeddings as its weights."""
     embedding_normalisation: Literal["none", "rms"] = "rms"
@@ -37,23 +38,23 @@ class ModelSettings(Settings):
     layers: Annotated[Count, Field(le=1000)] = 2
     """Blocks of a Transformer."""
     heads: Count = 4
-    """Attention heads of a block; they divide the embedding size among them."""
+    """Attention heads per block; must divide the embedding size."""
     feedforward_size: Count = 256
-    """Size of the inner layer of a block's feed-forward part."""
+    """Inner size of a block's feed-forward part."""
     activation: Literal["relu", "gelu"] = "relu"
-    """Of the feed-forward part."""
+    """Activation of the feed-forward part."""
     positions: Annotated[Name, EntryOf(ENCODINGS)] = "none"
-    """How a Transformer is told the order of the words, besides the causal mask."""
+    """Position encoding of a Transformer, in addition to the causal mask."""
     max_length: Count = 20
-    """Rows of the learned positions; where FIRE's threshold starts."""
+    """Number of learned positions; initial threshold of FIRE."""
     scale_invariance: Literal["none", "cell", "attention", "full"] = "none"
-    """What of a Transformer's blocks is made scale-invariant: ``cell`` takes layer norms without
-    scale and shift and a ReLU feed-forward part, ``attention`` takes ReLU attention in place of
-    softmax, ``full`` both; none for what the architecture's name says."""
+    """Scale-invariant parts of a Transformer's blocks: ``cell`` is layer norms without scale and
+    shift and a ReLU feed-forward part, ``attention`` is ReLU instead of softmax attention, ``full``
+    is both; none leaves the choice to the architecture."""
 
     @property
     def longest_sequence(self) -> int | None:
-        """The most tokens that a Transformer can read; None for any number."""
+        """The largest number of tokens that a Transformer can read; None for any number."""
         return self.max_length if self.positions == "learned" else None
 
     @property
@@ -63,7 +64,7 @@ class ModelSettings(Settings):
 
     @property
     def has_scale_invariant_attention(self) -> bool:
-        """Whether a Transformer's attention is by ReLU in place of softmax."""
+        """Whether a Transformer's attention uses ReLU instead of softmax."""
         return self.architecture == "si_transformer" or self.scale_invariance in {
             "attention",
             "full",

@@ -1,4 +1,4 @@
-"""Values of single keys as people type them on a command line."""
+"""Parsing of single keys' values from the command line."""
 
 import re
 import tomllib
@@ -21,8 +21,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     """Parse ``KEY=VALUE`` words.
 
-    A value is the first of these readings that its key takes: what it is in TOML; the number, the
-    truth value or the absence that people write as ``.3``, ``1e2``, ``True`` or ``None``; the text
+    A value is the first of these readings that its key accepts: its meaning in TOML; the number,
+    boolean or absent value that people write as ``.3``, ``1e2``, ``True`` or ``None``; the text
     itself; the text in lower case. So a column can be called ``0``.
 
     Raises:
@@ -38,7 +38,7 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def _value(key: str, text: str) -> Any:
-    """Return the first reading that the key takes; the first of all if it takes none."""
+    """Return the first reading that the key accepts, or the first of all if it accepts none."""
     readings = list(_readings(text))
     kind = _kind(key)
     return next((r for r in readings if kind and _takes(kind, r)), readings[0])
@@ -70,7 +70,7 @@ def _readings(text: str) -> Iterator[Any]:
 
 @cache
 def _kind(key: str) -> TypeAdapter[Any] | None:
-    """Return what checks a key's value; None for an unknown key."""
+    """Return the validator of a key's value; None for an unknown key."""
     section, _, name = key.rpartition(".")
     if section == ARGUMENTS:
         return TypeAdapter(Annotated[Any, AfterValidator(partial(frozen_value, name))])

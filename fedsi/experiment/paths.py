@@ -1,4 +1,4 @@
-"""Paths among an experiment's values."""
+"""Values of an experiment that are paths."""
 
 import os
 from pathlib import Path
@@ -19,10 +19,11 @@ def is_path(key: str, value: object) -> bool:
 
 
 def absolute(key: str, value: str, folder: Path) -> str:
-    """Return a key's value, made absolute if it is the path of something that lies in a folder."""
+    """Return a key's value, made absolute if it is the path of an existing file in a folder."""
     place = folder.absolute() / value
     if not is_path(key, value) or Path(value).is_absolute() or not place.exists():
         return value
-    # Without links that is the same place, and still is when the folder is gone.
+    # The normalised path is kept if it is the same place, because it remains valid without the
+    # folder.
     plain = Path(os.path.normpath(place))
     return str(plain if plain.exists() and plain.samefile(place) else place)

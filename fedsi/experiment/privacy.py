@@ -20,47 +20,50 @@ from fedsi.tables import without_effect
 
 FEWEST_CANARIES = 50
 OWN_KEYS = ("bands", "buffers", "restart_every")
-"""Keys that only some mechanisms have; which ones, they say themselves."""
+"""Keys used by some mechanisms only, which list them."""
 
 
 class PrivacySettings(Settings):
-    """Differential privacy of a client: its update is clipped, noise is added to the sum."""
+    """Differential privacy of clients: updates are clipped, and noise is added to their sum."""
 
     mechanism: Annotated[Name, EntryOf(MECHANISMS, besides=("none",))] = "none"
-    """How noise is added: not at all, anew each round, or correlated over rounds."""
+    """Noise: none, independent each round (``gaussian``), or correlated over rounds."""
     clipping: Literal["flat", "per_layer", "adaptive"] = "flat"
-    """The whole update to ``clip_norm``; each of L parameters to ``clip_norm / sqrt(L)``; or the
-    whole update to a norm that follows a quantile of the clients' norms."""
+    """Clipping of the whole update to ``clip_norm`` (``flat``); of each of L parameters to
+    ``clip_norm / sqrt(L)`` (``per_layer``); or of the whole update to a norm that follows a
+    quantile of the clients' norms (``adaptive``)."""
     clip_norm: Annotated[FiniteFloat, Strict(), Field(ge=1e-6)] = 1.0
     """Largest L2 norm of a client's update; with adaptive clipping that of the first round."""
     clip_quantile: Fraction = 0.5
-    """The share of clients that adaptive clipping leaves unclipped."""
+    """Share of clients that adaptive clipping leaves unclipped."""
     noise_multiplier: OptionalNonNegative = None
-    """Standard deviation of the noise on the sum over the clip norm (before the mechanism
+    """Standard deviation of the noise on the sum relative to the clip norm (before the mechanism
     correlates it over rounds); none if ``target_epsilon`` is given."""
     target_epsilon: OptionalNumber = None
-    """The epsilon that all rounds may cost; the noise multiplier is computed from it."""
+    """Epsilon of all rounds together, from which the noise multiplier is computed."""
     delta: OptionalFraction = None
-    """The probability that epsilon does not cover; none for population^-1.1."""
+    """Probability that epsilon does not cover; none for population^-1.1."""
     epsilon_budget: OptionalNumber = None
-    """A run that would exceed it stops before the round that would; none for no budget."""
+    """Epsilon that a run must not exceed; it ends before the round that would. None for no
+    budget."""
     population: OptionalCount = None
-    """Clients that are accounted for; none for the training clients. More is an extrapolation."""
+    """Accounted number of clients; none for the training clients. A larger one is an
+    extrapolation."""
     cohort_size: OptionalCount = None
-    """Cohort that is accounted for, with the noise on the mean kept; none for the simulated one."""
+    """Accounted cohort size; the noise on the mean is kept. None for the simulated one."""
     bands: OptionalCount = None
     """Bands of the banded mechanism; none for the minimum separation."""
     buffers: OptionalCount = None
-    """Buffers of BLT; none for as many as gain more than one per cent each."""
+    """Buffers of BLT; none to add buffers while each improves the error by at least 1 %."""
     restart_every: OptionalCount = None
-    """Rounds after which the tree is completed and a new one begun; none for never."""
+    """Rounds after which the tree is completed and a new one begins; none for a single tree."""
     secure_noise: Flag = False
-    """Noise and cohorts from the operating system's entropy, so that the seed does not give them
-    away; discrete Gaussian noise, or correlated noise rounded to the integers of the sum. Such a
-    run cannot be repeated bit by bit."""
+    """Whether noise and cohorts come from the operating system's entropy, so that the seed does not
+    reveal them. Noise is discrete Gaussian, or correlated and rounded to the integers of the sum.
+    Such a run cannot be repeated bit by bit."""
     canaries: Annotated[int, Strict(), Field(ge=0, le=10**5)] = 0
-    """Clients of random updates that are added to audit the privacy of the run; 0 or at least 50,
-    of which half take part."""
+    """Clients with random updates added to audit the run's privacy, half of which take part; 0 or
+    at least 50."""
 
     @model_validator(mode="after")
     def _canaries_are_enough(self) -> Self:

@@ -1,4 +1,4 @@
-"""The keys ``schedule``, ``warm_up_rounds`` and ``final_fraction`` of server and clients."""
+"""Checks of the keys that set a schedule of the learning rate, of server and clients."""
 
 from typing import Literal
 
@@ -10,13 +10,13 @@ ScheduleName = Literal["constant", "warm_up", "cosine", "cooldown"]
 def check_schedule(
     section: str, schedule: ScheduleName, warm_up_rounds: int | None, final_fraction: float
 ) -> None:
-    """Refuse keys that the chosen schedule does not use, and one that lacks a key.
+    """Refuse keys that the chosen schedule does not use, and a schedule that lacks a key.
 
     Args:
-        section: Of the experiment, ``server`` or ``client``.
-        schedule: Its key of that name, and so on.
-        warm_up_rounds: None if it is not given.
-        final_fraction: 0 if it is not given.
+        section: The section, ``server`` or ``client``.
+        schedule: The value of its key ``schedule``.
+        warm_up_rounds: The value of its key ``warm_up_rounds``; None if it is not given.
+        final_fraction: The value of its key ``final_fraction``; 0 if it is not given.
 
     Raises:
         ValueError: A key has no effect, or is missing.
@@ -28,7 +28,7 @@ def check_schedule(
         )
     if warm_up_rounds is None and schedule == "warm_up":
         raise ValueError(
-            f"{section}.schedule=warm_up needs to know for how long; set {section}.warm_up_rounds"
+            f"{section}.schedule=warm_up needs the number of rounds; set {section}.warm_up_rounds"
         )
     if final_fraction and schedule not in {"cosine", "cooldown"}:
         raise ValueError(
@@ -38,10 +38,10 @@ def check_schedule(
 
 
 def check_rounds(section: str, schedule: Schedule, rounds: int) -> None:
-    """Refuse a schedule that has not enough rounds.
+    """Refuse a schedule that needs more rounds than there are.
 
     Raises:
-        ValueError: It has not.
+        ValueError: There are too few rounds.
     """
     if schedule.least_rounds(rounds) > rounds:
         raise ValueError(

@@ -25,58 +25,61 @@ class ServerSettings(Settings):
     rounds: Annotated[Count, Field(le=10**6)] = 50
     """Number of rounds."""
     cohort_size: Count = 20
-    """Clients of a round; with Poisson sampling the expected number of them."""
+    """Clients per round; with Poisson sampling their expected number."""
     sampling: Sampling = "uniform"
-    """How cohorts are drawn: of fixed size, each client by its own coin, or in shuffled passes."""
+    """Sampling of cohorts: of fixed size (``uniform``), each client independently (``poisson``), or
+    in shuffled passes (``shuffled``)."""
     cohort_cap: OptionalCount = None
-    """Largest cohort of Poisson sampling; a larger draw is cut at random; none for no cap."""
+    """Largest cohort of Poisson sampling; larger ones are reduced at random. None for no cap."""
     min_separation: OptionalCount = None
-    """Least rounds from one participation of a client to its next (shuffled); none for 1."""
+    """Fewest rounds from one participation of a client to the next (shuffled); none for 1."""
     averaging: Literal["examples", "uniform"] = "examples"
-    """Whether an update weighs as much as its client's examples, or the same as any other."""
+    """Weights of updates: the clients' numbers of examples, or all equal."""
     optimizer: Literal["sgd", "sgdm", "adam", "adagrad", "yogi"] = "adam"
-    """How the average update moves the global model."""
+    """Server optimizer, which applies the average update to the global model."""
     learning_rate: PositiveNumber = 0.03
     """Step size of the server optimizer."""
     momentum: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.9
-    """Decay of the first moment (sgdm, adam, yogi; adagrad and sgd have none)."""
+    """Decay of the first moment (sgdm, adam, yogi only)."""
     second_moment_decay: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.99
-    """Decay of the second moment (adam, yogi)."""
+    """Decay of the second moment (adam, yogi only)."""
     adaptivity: PositiveNumber = 1e-5
     """Added to the root of the second moment (adam, adagrad, yogi); tau in the literature."""
     schedule: ScheduleName = "constant"
-    """The course of the learning rate over the rounds: constant after a linear warm-up if there is
-    one (``warm_up``), falling along half a cosine, or in a straight line over the last quarter."""
+    """Schedule of the learning rate over the rounds: constant, after a linear warm-up with
+    ``warm_up``; falling along half a cosine (``cosine``); or falling linearly over the last quarter
+    (``cooldown``)."""
     warm_up_rounds: OptionalCount = None
-    """Rounds over which the learning rate rises (warm_up, cosine, cooldown); none for no rise."""
+    """Rounds over which the learning rate rises (warm_up, cosine, cooldown); none for no
+    warm-up."""
     final_fraction: Annotated[FiniteFloat, Strict(), Field(ge=0, le=1)] = 0.0
-    """Share of the learning rate that is left in the last round (cosine, cooldown)."""
+    """Share of the learning rate in the last round (cosine, cooldown)."""
     weight_decay: NonNegativeNumber = 0.0
-    """Each round first multiplies the global parameters by 1 - that round's learning rate *
-    weight_decay, whatever the optimizer (decoupled)."""
+    """Each round first multiplies the global parameters by 1 - learning_rate * weight_decay, with
+    that round's learning rate and any optimizer (decoupled)."""
     evaluate_every: Count = 10
     """Rounds between two evaluations on held-out clients; the last round is always evaluated."""
     evaluation_clients: Count = 200
-    """Held-out clients that are evaluated, always the same ones."""
+    """Held-out clients in an evaluation, always the same ones."""
     patience: OptionalCount = None
-    """Evaluations in a row without a new lowest held-out loss after which the run ends; none for
-    never."""
+    """Evaluations in a row without a new lowest held-out loss after which the run ends; none for no
+    limit."""
     target_loss: OptionalNumber = None
-    """Held-out loss, in nats per target token, at which the run ends; none for never."""
+    """Held-out loss, in nats per target token, at which the run ends; none for no target."""
     budget_tokens: OptionalSize = None
-    """Target tokens trained on with which the run ends; none for no budget."""
+    """Trained target tokens at which the run ends; none for no budget."""
     budget_bytes: OptionalSize = None
-    """Bytes to and from the clients with which the run ends; none for no budget."""
+    """Bytes to and from the clients at which the run ends; none for no budget."""
     budget_seconds: OptionalNumber = None
-    """Seconds of training and evaluation with which the run ends, so that its bits depend on the
-    clock; none for no budget."""
+    """Seconds of training and evaluation at which the run ends; its bits then depend on the clock.
+    None for no budget."""
     round_timeout: Annotated[FiniteFloat, Strict(), Field(gt=0, le=1e6)] = 1800.0
-    """Longest wait for a node's answer, in seconds; a client at which a node stays longer, or ends,
-    is lost, and the others of its block are asked for again."""
+    """Longest wait for a node's reply in seconds. A client at which a node takes longer, or ends,
+    is lost, and the others of its block are requested again."""
 
     @property
     def largest_cohort(self) -> int:
-        """The most clients whose updates are ever summed.
+        """An upper bound of the number of clients whose updates are summed.
 
         By Bernstein's inequality a Poisson draw exceeds twice its mean plus 40 with a probability
         below 1e-19.
@@ -87,7 +90,7 @@ class ServerSettings(Settings):
 
     @property
     def learning_rate_schedule(self) -> Schedule:
-        """What the learning rate is multiplied by in each round."""
+        """The factor of the learning rate in each round."""
         return Schedule(self.schedule, self.warm_up_rounds or 0, self.final_fraction)
 
     def learning_rate_of(self, round_number: int) -> float:

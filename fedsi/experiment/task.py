@@ -1,4 +1,4 @@
-"""The keys ``task.*``: what is learned."""
+"""The keys ``task.*``: the learning task."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from fedsi.tasks.table import TASKS
 
 
 class TaskSettings(Settings):
-    """What is learned."""
+    """The learning task."""
 
     name: Annotated[Name, EntryOf(TASKS)] = "next_word"
     """The task."""

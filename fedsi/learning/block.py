@@ -1,7 +1,7 @@
-"""Blocks: the members of a cohort that one node trains and sums, one after the other.
+"""Training of a block: the members of a cohort that one node trains and sums, one by one.
 
-Each update is added exactly, as fixed point, so neither order nor blocks can matter: the result
-has the same bits whatever the number of nodes.
+Each update is added exactly, in fixed point, so the result has the same bits for any order and any
+number of nodes.
 """
 
 import math
@@ -38,32 +38,32 @@ EVALUATION_BATCH = 64
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Sums = NDArray[np.int64]
-"""Fixed point, ``[parameters]``."""
+"""Sums in fixed point, ``[parameters]``."""
 
 
 def _untold(_client: int) -> None:
-    """Let a client pass."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A vector ``end - start`` that is added to sums."""
+    """A vector ``end - start`` to add to sums."""
 
     start: NDArray[np.float32]
     end: NDArray[np.float32]
     spans: NDArray[np.int64]
-    """First and one past the last of the entries that may not be 0, ``[spans, 2]``."""
+    """Spans of the entries that may not be 0, as first and one past last, ``[spans, 2]``."""
     sums: Sums
 
 
 @dataclass
 class BlockTrainer:
-    """Trains blocks of clients of a population.
+    """Trains blocks of a population's clients.
 
     Args:
         experiment: The configuration.
         population: The clients.
-        at: Told each client before it is trained or evaluated.
+        at: Called with each client before it is trained or evaluated.
     """
 
     experiment: Experiment
@@ -105,10 +105,10 @@ class BlockTrainer:
             start: The global parameters, ``[parameters]``.
             clients: The block's members, in cohort order; canaries from ``canaries.FIRST`` on.
             round_number: The round.
-            sums: What the fixed-point sum of weighted updates is added to, ``[parameters]``.
-            clip_norm: Largest L2 norm of an update; infinite for no clipping.
+            sums: Accumulated: the fixed-point sum of weighted updates, ``[parameters]``.
+            clip_norm: Largest L2 norm of an update; infinite without clipping.
             sent: The server's vectors that the algorithm sends.
-            returned: What the sums of the vectors that it returns are added to, by name.
+            returned: Accumulated: the sums of the vectors that the algorithm returns, by name.
 
         Returns:
             A row for each client in the order of ``TRAINING_COLUMNS``.
@@ -127,7 +127,7 @@ class BlockTrainer:
                     else self._train_client(client, round_number, given)
                 )
             except DamagedError:
-                raise  # not the client's fault: results that rest on the file would be wrong
+                raise  # not the client's fault: results from a damaged file would be wrong
             except (Exception, SystemExit) as error:
                 self._failures.add(client, error)
                 row[0] = Outcome.FAILED
@@ -155,7 +155,8 @@ class BlockTrainer:
             clients: Indices in the population.
 
         Returns:
-            A row for each client in the order of ``Task.columns``; all NaN where one failed.
+            A row for each client in the order of ``Task.columns``; all NaN for a client that
+            failed.
         """
         views = self.model.layout.views(parameters)
         rows = np.zeros((len(clients), len(self.task.columns)))
@@ -168,7 +169,7 @@ class BlockTrainer:
                 batches = map(self.task.batch, drawn)
                 row[:] = evaluate(self.task, self.model, views, batches, self._unigram)
             except DamagedError:
-                raise  # not the client's fault: results that rest on the file would be wrong
+                raise  # not the client's fault: results from a damaged file would be wrong
             except (Exception, SystemExit) as error:
                 self._failures.add(client, error)
                 row[:] = np.nan
@@ -178,7 +179,7 @@ class BlockTrainer:
     def _train_client(
         self, client: int, round_number: int, given: Given
     ) -> tuple[LocalResult, Contribution]:
-        """Train a client and return what its algorithm contributes."""
+        """Train a client and return its contribution."""
         settings = self.experiment.algorithm
         pull = self.algorithm.pull(settings, given)
         result = self._run_steps(client, round_number, pull)
@@ -201,7 +202,7 @@ class BlockTrainer:
     def _play_canary(
         self, start: Tensor, canary: int, clip_norm: float
     ) -> tuple[LocalResult, Contribution]:
-        """Make the update of a canary, which has no examples, in place of training."""
+        """Make the update of a canary, which has no examples, instead of training it."""
         direction = canaries.direction(self.experiment.seed, canary, len(start))
         update = torch.from_numpy(direction).mul_(canaries.RAW_NORM * clip_norm)
         torch.add(start, update, out=self._trainer.parameters)
@@ -215,7 +216,7 @@ class BlockTrainer:
         sums: Sums,
         returned: Mapping[str, Sums],
     ) -> list[_Part]:
-        """Return what the client just trained adds to sums, its update first."""
+        """Return the vectors that the latest client adds to sums, its update first."""
         everything = np.array([[0, len(start)]])
         update = (
             _Part(start.numpy(), self._trainer.parameters.numpy(), self._trainer.spans, sums)
@@ -234,7 +235,7 @@ class BlockTrainer:
         """Add a contribution, clipped or weighted, if all of it is finite.
 
         Returns:
-            Whether it was added, the norm of the update before clipping, and whether that was
+            Whether it was added, the norm of the update before clipping, and whether it was
             clipped.
         """
         if math.isinf(clip_norm):
@@ -245,7 +246,7 @@ class BlockTrainer:
         return math.isfinite(norm), norm if math.isfinite(norm) else 0.0, clipped
 
     def _add_whole(self, parts: Sequence[_Part], weight: np.float32) -> bool:
-        """Add weighted parts, all of them or none; integers are taken back exactly."""
+        """Add weighted parts, all or none; integers can be subtracted again exactly."""
         for k, part in enumerate(parts):
             if not add_update(part.start, part.end, part.spans, weight, self._limit, part.sums):
                 for one in parts[:k]:

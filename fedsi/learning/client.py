@@ -1,4 +1,4 @@
-"""What happens on one client: training from the global parameters, or an evaluation of them."""
+"""Local training of one client from the global parameters, and evaluation on one client."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,25 +22,25 @@ from fedsi.tasks.task import Batch, Counts, Losses, Task, cross_entropy
 
 @dataclass(frozen=True)
 class LocalResult:
-    """What a client's training left besides its parameters."""
+    """The result of a client's training, besides its parameters."""
 
     loss: float
-    """Sum over the targets of their loss before the step that used them, in nats."""
+    """Sum of the targets' losses before the step that used them, in nats."""
     tokens: int
     examples: int
-    """Examples used, an example counting once for each epoch."""
+    """Examples used, counted once per epoch."""
     steps: int
 
 
 class LocalTrainer:
     """Trains one client after another in the same buffers.
 
-    Rows of an untied embedding that no word of the client asked for stay those of the start, and
-    no pass over the parameters reads them.
+    In an untied embedding, rows of words that the client does not have remain those of the start,
+    and no pass over the parameters reads them.
 
     Args:
         model: The model's functions.
-        settings: Local training.
+        settings: The settings of local training.
         losses: The loss of each target, as ``Task.losses``.
     """
 
@@ -51,7 +51,7 @@ class LocalTrainer:
         self.parameters = torch.zeros(size)
         """The client's parameters after ``train``, ``[parameters]``."""
         self.spans = np.array([[0, size]])
-        """First and one past the last of the parameters that may differ from the start's."""
+        """Spans of the parameters that may differ from the start, as first and one past last."""
         self._sgd: FusedSgd | GeneralSgd
         self._sparse = False
         by_hand = architecture(model.settings.architecture).by_hand
@@ -69,11 +69,12 @@ class LocalTrainer:
         self.learning_rate = settings.learning_rate
 
     def begin(self, start: Tensor, factor: float = 1.0) -> None:
-        """Set what the next clients start from.
+        """Set the start of the next clients.
 
         Args:
-            start: The global parameters, ``[parameters]``; they must not change meanwhile.
-            factor: What the learning rate is multiplied by in this round.
+            start: The global parameters, ``[parameters]``; they must not change until the next
+                call.
+            factor: Factor of the learning rate in this round.
         """
         self._start = start
         self.learning_rate = self._settings.learning_rate * factor
@@ -84,8 +85,8 @@ class LocalTrainer:
         """Train from the start over the batches; the result is in ``parameters``.
 
         Args:
-            batches: The batches, a step each.
-            pull: The gradient that the algorithm adds to that of every step.
+            batches: The batches, one step each.
+            pull: The algorithm's pull, added to every step's gradient.
         """
         start = self._start
         assert start is not None, "begin was not called"  # noqa: S101
@@ -105,7 +106,7 @@ class LocalTrainer:
         return LocalResult(loss=loss, tokens=tokens, examples=examples, steps=len(words))
 
     def _touched(self, words: list[NDArray[np.int32]]) -> NDArray[np.int64]:
-        """Return the spans of the rows of some words and of all that is not embedding."""
+        """Return the spans of the rows of some words and of everything but the embedding."""
         rows = np.unique(np.concatenate(words)).astype(np.int64) if words else np.zeros(0, np.int64)
         spans = np.empty((len(rows) + 1, 2), np.int64)
         spans[:-1, 0] = rows * self._row
@@ -117,13 +118,13 @@ class LocalTrainer:
 def evaluate(
     task: Task, model: Model, parameters: Parameters, batches: Iterable[Batch], unigram: Tensor
 ) -> Counts:
-    """Count what a task counts of a client's examples: ``[columns]``.
+    """Compute a task's counts on a client's examples, ``[columns]``.
 
     Args:
         task: The task.
         model: The model's functions.
         parameters: Named tensors without client axis.
-        batches: What is asked of the model.
+        batches: The examples.
         unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
     """
     counts = np.zeros(len(task.columns))

@@ -1,9 +1,9 @@
-"""DP-SGD on a device: each example's gradient is clipped, and the batch's sum gets noise.
+"""DP-SGD on a client: each example's gradient is clipped, and noise is added to the batch's sum.
 
 Abadi et al., "Deep Learning with Differential Privacy" (arXiv 1607.00133), algorithm 1. It protects
-single examples, from everyone but the device itself, and is another promise than privacy of a
-client at aggregation. Gradients of single examples are opacus' functional ones: vectorised
-gradients of a function of one example.
+single examples from everyone but the client itself, which is a different guarantee than privacy of
+a client at aggregation. Gradients of single examples are computed as in opacus' functional mode:
+vectorised gradients of a function of one example.
 """
 
 from collections.abc import Callable, Iterable
@@ -42,7 +42,7 @@ class ExamplePrivateTrainer:
         self.parameters = torch.zeros(model.layout.size)
         """The client's parameters after ``train``, ``[parameters]``."""
         self.spans = np.array([[0, model.layout.size]])
-        """All parameters may differ from the start's."""
+        """All parameters may differ from the start."""
         self._settings = settings
         self._optimizer = build_optimizer(settings, self.parameters)
         self._start: Tensor | None = None
@@ -50,7 +50,7 @@ class ExamplePrivateTrainer:
         self._gradients = vmap(grad_and_value(_loss_of(model, losses)), in_dims=(None, 0, 0, 0))
 
     def begin(self, start: Tensor, factor: float = 1.0) -> None:
-        """Set what the next clients start from, as ``LocalTrainer.begin``."""
+        """Set the start of the next clients, as ``LocalTrainer.begin``."""
         self._start = start
         self.learning_rate = self._settings.learning_rate * factor
 
@@ -58,9 +58,9 @@ class ExamplePrivateTrainer:
         """Run DP-SGD from the start over the batches; the result is in ``parameters``.
 
         Args:
-            batches: Of rows drawn by ``poisson_batches``; some may be empty.
-            noise: Returns standard normal numbers for a step, from 0, and what they hide.
-            pull: What the algorithm adds to the noisy gradient of every step. It follows from the
+            batches: Batches of rows drawn by ``poisson_batches``; some may be empty.
+            noise: Returns standard normal numbers for a step, from 0, and the sum that they hide.
+            pull: The algorithm's pull, added to every step's noisy gradient. It depends on the
                 parameters alone, so it costs no privacy.
         """
         assert self._start is not None, "begin was not called"  # noqa: S101
@@ -81,7 +81,7 @@ class ExamplePrivateTrainer:
         settings = self._settings
         total = torch.zeros_like(self.parameters)
         loss = 0.0
-        # A client may have far more examples than others, and each gradient is a model in size.
+        # A client may have many examples, and each gradient has the size of a model.
         for first in range(0, len(batch), settings.batch_size):
             part = slice(first, first + settings.batch_size)
             inputs, targets = (
@@ -95,15 +95,16 @@ class ExamplePrivateTrainer:
         scale = (settings.example_noise_multiplier or 0.0) * settings.example_clip_norm
         if scale:
             total.add_(torch.from_numpy(noise(total.numpy())), alpha=scale)
-        # Over the nominal size of a batch: its true size is not public. What the optimizer makes of
-        # noisy gradients, its moments too, is post-processing and costs nothing more.
+        # Divided by the nominal size of a batch, because its true size is not public. What the
+        # optimizer does with noisy gradients, including its moments, is post-processing and costs
+        # no privacy.
         nominal = 1 / settings.batch_size
         self._optimizer.step(total, add_pull(total, nominal, self.parameters, pull))
         return loss, batch.count
 
 
 def clipped_sum(gradients: Tensor, clip_norm: float) -> Tensor:
-    """Return the sum of rows, each scaled down to the clip norm; rows not finite count as zero.
+    """Return the sum of rows, each clipped to the norm; rows that are not finite count as zero.
 
     Args:
         gradients: ``[examples, parameters]``.

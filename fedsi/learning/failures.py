@@ -1,4 +1,4 @@
-"""The log of clients that fail: one line for a block, however many of its clients failed."""
+"""The log of failing clients: one line for a block, however many of its clients failed."""
 
 import logging
 
@@ -6,16 +6,16 @@ log = logging.getLogger(__name__)
 
 
 def described(error: BaseException) -> str:
-    """Return an exception's type and the first line of what it says."""
+    """Return an exception's type and the first line of its message."""
     said = str(error).strip().splitlines()
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
 class FailureLog:
-    """Collects the clients of a block that fail, and then logs them in one line.
+    """Collects the failing clients of a block, and then logs them in one line.
 
-    The first line of all comes with its traceback, which whoever wrote the model needs; the
-    others have theirs at the level of debugging.
+    The first line includes a traceback, for the author of the model. Later ones have theirs at
+    debug level.
     """
 
     def __init__(self) -> None:
@@ -24,16 +24,16 @@ class FailureLog:
         self._traceback_shown = False
 
     def add(self, client: int, error: BaseException) -> None:
-        """Note that a client failed."""
+        """Record that a client failed."""
         self._failed += 1
         self._first = self._first or (client, error)
         log.debug("client %d failed", client, exc_info=error)
 
     def tell(self, what: str, clients: int) -> None:
-        """Log what was noted since the last time.
+        """Log the failures recorded since the last call.
 
         Args:
-            what: What became of a client that failed, for example ``failed in round 3``.
+            what: What happened to a failed client, for example ``failed in round 3``.
             clients: Number of clients of the block.
         """
         if self._first is None:

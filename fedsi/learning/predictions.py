@@ -9,12 +9,12 @@ from fedsi.tasks.task import Batch
 
 
 def predictions(model: Model, parameters: Parameters, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Predict each target of a batch; logits are computed only where there is a target.
+    """Predict each target of a batch; logits are computed only at positions with a target.
 
     Args:
         model: The model's functions.
         parameters: Named tensors without client axis.
-        batch: What is asked.
+        batch: The batch.
 
     Returns:
         Logits ``[targets, vocabulary]`` and the targets' ids ``[targets]``.

@@ -1,4 +1,4 @@
-"""The pull of an algorithm, added to a step's gradient."""
+"""Adding an algorithm's pull to a step's gradient."""
 
 import torch
 from torch import Tensor
@@ -10,13 +10,13 @@ def add_pull(gradient: Tensor, scale: float, parameters: Tensor, pull: Pull) -> 
     """Add a pull to a gradient in place.
 
     Args:
-        gradient: Becomes ``scale * gradient + pull``; left as it is if the pull adds nothing.
-        scale: What clipping multiplies the gradient by; the pull is not clipped.
-        parameters: Where the pull is taken, ``[parameters]``.
-        pull: The algorithm's.
+        gradient: Becomes ``scale * gradient + pull``; unchanged if the pull is zero.
+        scale: Factor of the gradient from clipping; the pull is not clipped.
+        parameters: The parameters at which the pull is evaluated, ``[parameters]``.
+        pull: The algorithm's pull.
 
     Returns:
-        What the gradient is still to be multiplied by.
+        The factor that is still to be applied to the gradient.
     """
     if pull.adds_nothing:
         return scale
@@ -28,6 +28,6 @@ def add_pull(gradient: Tensor, scale: float, parameters: Tensor, pull: Pull) -> 
 
 
 def add_vector(target: Tensor, pull: Pull, factor: float) -> None:
-    """Add ``factor * pull.vector`` in place; nothing is read if there is none."""
+    """Add ``factor * pull.vector`` in place, if there is a vector."""
     if pull.vector is not None:
         target.add_(torch.from_numpy(pull.vector), alpha=factor)

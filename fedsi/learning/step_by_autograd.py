@@ -1,6 +1,6 @@
-"""One local step for any model, its gradient by autograd.
+"""One local step for any model, with its gradient by autograd.
 
-Slower than ``FusedSgd``, and to the same contract: it trains what has no gradient by hand.
+It has the same contract as ``FusedSgd`` and is slower; it trains models without a gradient by hand.
 """
 
 import torch
@@ -21,8 +21,8 @@ class GeneralSgd:
 
     Args:
         model: The model's functions.
-        settings: Local training.
-        parameters: What is trained, ``[parameters]``.
+        settings: The settings of local training.
+        parameters: The parameters to train, ``[parameters]``.
         losses: The loss of each target, as ``Task.losses``.
     """
 
@@ -41,11 +41,11 @@ class GeneralSgd:
         self._layout = model.layout
 
     def step(self, batch: Batch, pull: Pull = NO_PULL) -> tuple[float, int]:
-        """Take one step of the optimizer with the clipped gradient of the mean loss and the pull.
+        """Take one step with the clipped gradient of the mean loss, plus the pull.
 
         Args:
-            batch: At least one target.
-            pull: What the algorithm adds to the gradient.
+            batch: A batch with at least one target.
+            pull: The algorithm's pull.
 
         Returns:
             The sum of the targets' losses before the step, in nats, and their number.

@@ -1,8 +1,8 @@
 """One local step without autograd: packed batch, gradients by hand, updates in place.
 
-Where no gradient has to be known before it is applied, that is in SGD without clipping, every
-matrix product writes straight into the parameters. The natural twin, the model's functions under
-autograd, is what the tests hold this to.
+If no gradient must be known before it is applied, as in SGD without clipping, every matrix product
+is added directly to the parameters. Tests compare it with its slow twin, the model's functions
+under autograd.
 """
 
 import torch
@@ -23,12 +23,12 @@ from fedsi.tasks.task import Batch
 
 
 class FusedSgd:
-    """Takes steps on parameters in place, in memory that is used again for each step.
+    """Takes steps on parameters in place, reusing memory from step to step.
 
     Args:
-        model: A model of which the table of architectures has a gradient by hand.
-        settings: Local training.
-        parameters: What is trained, ``[parameters]``.
+        model: A model whose architecture has a gradient by hand.
+        settings: The settings of local training.
+        parameters: The parameters to train, ``[parameters]``.
     """
 
     def __init__(self, model: Model, settings: ClientSettings, parameters: Tensor) -> None:
@@ -45,17 +45,17 @@ class FusedSgd:
         self._pass = load(by_hand)(model, self._named)
 
     def step(self, batch: Batch, pull: Pull = NO_PULL) -> tuple[float, int]:
-        """Take one step of the optimizer with the clipped gradient of the mean loss and the pull.
+        """Take one step with the clipped gradient of the mean loss, plus the pull.
 
         Args:
-            batch: At least one target.
-            pull: What the algorithm adds to the gradient.
+            batch: A batch with at least one target.
+            pull: The algorithm's pull.
 
         Returns:
             The sum of the targets' losses before the step, in nats, and their number.
 
         Raises:
-            UserError: A sequence longer than a Transformer's learned positions.
+            UserError: A sequence is longer than a Transformer's learned positions.
         """
         targets = batch.count
         rate = self.optimizer.learning_rate

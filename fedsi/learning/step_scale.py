@@ -1,8 +1,8 @@
-"""How far a client may go in one step: gradients clipped to a norm, or relative to the model's.
+"""Gradient clipping of a local step: to a fixed norm, or relative to the parameters' norm.
 
 Relative clipping (Li et al., "Robust Training of Neural Networks Using Scale Invariant
-Architectures", arXiv 2202.00980) is for scale-invariant models trained with weight decay lambda.
-The gradient's norm is at most ``c sqrt(2 lambda / eta)`` times that of the parameters.
+Architectures", arXiv 2202.00980) is for scale-invariant models trained with weight decay lambda. It
+clips the gradient's norm to ``c sqrt(2 lambda / eta) ||theta||``.
 """
 
 import math
@@ -21,18 +21,18 @@ def is_clipped(settings: ClientSettings) -> bool:
 def step_scale(
     settings: ClientSettings, learning_rate: float, gradient: Tensor, parameters: Tensor
 ) -> float:
-    """Return what a step's gradient is multiplied by, at most 1; NaN for a norm of NaN.
+    """Return the clipping factor of a step's gradient, at most 1; NaN for a norm of NaN.
 
     Args:
-        settings: Local training.
-        learning_rate: Of the round.
-        gradient: Of the mean loss, ``[parameters]``.
-        parameters: Before the step and its weight decay, ``[parameters]``.
+        settings: The settings of local training.
+        learning_rate: The learning rate of the round.
+        gradient: Gradient of the mean loss, ``[parameters]``.
+        parameters: Parameters before the step and its weight decay, ``[parameters]``.
     """
     if settings.gradient_clip is not None:
         limit = settings.gradient_clip
     elif settings.relative_clip is not None:
-        # At a rate of 0, which a schedule may end with, a step of any length moves nothing.
+        # At a rate of 0, which a schedule may end with, a step of any length has no effect.
         ratio = math.sqrt(2 * settings.weight_decay / learning_rate) if learning_rate else math.inf
         limit = settings.relative_clip * ratio * float(torch.linalg.vector_norm(parameters))
     else:

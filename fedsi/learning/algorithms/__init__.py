@@ -1,1 +1,1 @@
-"""Federated algorithms: what a client and the server do with the model."""
+"""Federated algorithms, which define what a client and the server do with the model."""

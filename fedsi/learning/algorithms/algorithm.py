@@ -1,9 +1,9 @@
 """The interface of an algorithm: three functions, and the vectors that they exchange.
 
-A client trains by SGD from the global parameters; ``pull`` may add a gradient of its own to every
-step. When the client has trained, ``finish`` says what it contributes. The contributions of a
-cohort are averaged, and ``combine`` makes the round's update of them, which the server optimizer
-then applies. An entry ends its module: ``ALGORITHM = Algorithm(...)``.
+A client trains from the global parameters; ``pull`` may add a gradient to every step. After
+training, ``finish`` returns the client's contribution. The contributions of a cohort are averaged,
+and ``combine`` turns them into the round's update, which the server optimizer applies. A module
+ends with its entry: ``ALGORITHM = Algorithm(...)``.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,14 +22,14 @@ Vector = NDArray[np.float32]
 Vectors = Mapping[str, Vector]
 
 UPDATE = "update"
-"""Name of the mean update among the means that ``combine`` is given."""
+"""Name of the mean update among the means passed to ``combine``."""
 
 
 @dataclass(frozen=True)
 class Pull:
-    """A gradient that is added to that of every step: ``strength * theta + vector``.
+    """A gradient added to that of every step: ``strength * theta + vector``.
 
-    Like weight decay it is outside the clipping of a step's gradient.
+    Like weight decay, it is not included in the clipping of a step's gradient.
     """
 
     strength: float = 0.0
@@ -38,7 +38,7 @@ class Pull:
 
     @property
     def adds_nothing(self) -> bool:
-        """Whether steps are those of plain SGD."""
+        """Whether the pull is zero."""
         return self.strength == 0.0 and self.vector is None
 
 
@@ -47,45 +47,46 @@ NO_PULL = Pull()
 
 @dataclass(frozen=True)
 class Given:
-    """What a client begins a round with. Nothing of it may be changed."""
+    """What a client receives at the start of a round. It must not be modified."""
 
     start: Vector
     """The global parameters."""
     sent: Vectors = field(default_factory=dict)
-    """The server's vectors ``Algorithm.sent``."""
+    """The server's vectors named in ``Algorithm.sent``."""
 
 
 @dataclass(frozen=True)
 class LocalRun:
-    """One client's training in one round. Nothing of it may be changed."""
+    """One client's training in one round. It must not be modified."""
 
     trained: Vector
-    """The client's parameters; another client's after ``finish`` has returned."""
+    """The client's parameters. The memory is reused for the next client after ``finish``
+    returns."""
     steps: int
-    """SGD steps taken; a client without examples takes none."""
+    """Number of steps taken; 0 for a client without examples."""
     learning_rate: float
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a client contributes to the round."""
+    """A client's contribution to the round."""
 
     update: Vector | None = None
-    """None for ``trained - start``, which is then added up in one pass over memory."""
+    """None for ``trained - start``, which is then summed in one pass over memory."""
     returned: Vectors = field(default_factory=dict)
-    """The vectors ``Algorithm.returned``, averaged with the weights of the updates."""
+    """The vectors named in ``Algorithm.returned``, averaged with the weights of the updates."""
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """A round's cohort as the server sees it."""
+    """A round's cohort from the server's view."""
 
     round_number: int
-    """From 1."""
+    """The round, from 1."""
     clients: int
-    """Clients whose contributions are in the means; in a private run the expected number."""
+    """Number of clients whose contributions are in the means; in a private run its expectation."""
     population: int
-    """All training clients."""
+    """Number of training clients."""
 
 
 def _nothing(_: "Experiment") -> None:
@@ -96,27 +97,27 @@ def _nothing(_: "Experiment") -> None:
 class Algorithm:
     """An entry of the table.
 
-    The functions are pure: nothing is remembered but the vectors that they are given back.
+    The functions are pure: the only state is the vectors that they receive and return.
 
-    For privacy of clients only the update counts, whatever ``finish`` makes it: it is clipped after
-    that, so the sensitivity of the sum is the clip norm. Vectors that are returned beside it have
-    no noise, so an algorithm that has any is refused with a mechanism. DP-SGD on devices goes with
-    every algorithm: what its functions see of a client's data are steps that have their noise.
+    For privacy of clients only the update counts. It is clipped after ``finish``, so the
+    sensitivity of the sum is the clip norm. Other returned vectors get no noise, so an algorithm
+    that has any is refused with a mechanism. DP-SGD on clients works with every algorithm, because
+    its functions see only a client's noisy steps.
     """
 
     pull: "Callable[[AlgorithmSettings, Given], Pull]"
     """Returns the gradient that is added to a client's every step."""
     finish: "Callable[[AlgorithmSettings, Given, LocalRun], Contribution]"
-    """Returns what a client contributes."""
+    """Returns a client's contribution."""
     combine: "Callable[[AlgorithmSettings, Vectors, Vectors, Cohort], tuple[Vector, Vectors]]"
     """``combine(settings, state, means, cohort)`` returns the round's update, and the server's
-    vectors of the next round. The means are that of the updates, ``UPDATE``, and one of each vector
-    that is returned; all are zeros if nobody contributed."""
+    vectors for the next round. The means are that of the updates, ``UPDATE``, and one for each
+    returned vector; they are zeros if nobody contributed."""
     keys: frozenset[str] = frozenset()
-    """The keys ``algorithm.*`` that it uses, besides ``name``."""
+    """The keys ``algorithm.*`` that it uses, apart from ``name``."""
     sent: tuple[str, ...] = ()
-    """Names of the server's vectors, which every client is sent; zeros before the first round."""
+    """Names of the server's vectors sent to every client; they are zeros before the first round."""
     returned: tuple[str, ...] = ()
-    """Names of the vectors that a client returns beside its update."""
+    """Names of the vectors that a client returns besides its update."""
     check: "Callable[[Experiment], None]" = _nothing
-    """Raises ``ValueError`` for an experiment that it has no meaning with."""
+    """Raises ``ValueError`` for an experiment with which the algorithm is meaningless."""

@@ -1,9 +1,9 @@
-"""Federated averaging: clients train on their own, and the server takes the mean of their updates.
+"""FedAvg: clients train locally, and the server averages their updates.
 
-McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data"
-(arXiv 1602.05629), algorithm 1. The server optimizer takes the mean update for a gradient, as in
-Reddi et al. (arXiv 2003.00295); with ``server.optimizer=sgd`` and ``server.learning_rate=1`` the
-next model is the mean of the clients' models.
+McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data" (arXiv
+1602.05629), algorithm 1. The server optimizer uses the mean update as a gradient, as in Reddi et
+al. (arXiv 2003.00295). With ``server.optimizer=sgd`` and ``server.learning_rate=1`` the next model
+is the mean of the clients' models.
 """
 
 from fedsi.experiment.algorithm import AlgorithmSettings
@@ -22,12 +22,12 @@ from fedsi.learning.algorithms.algorithm import (
 
 
 def pull(_settings: AlgorithmSettings, _given: Given) -> Pull:
-    """Return no pull: a client takes plain SGD steps."""
+    """Return no pull."""
     return NO_PULL
 
 
 def finish(_settings: AlgorithmSettings, _given: Given, _local: LocalRun) -> Contribution:
-    """Return the plain update, trained minus start."""
+    """Return the plain update, ``trained - start``."""
     return Contribution()
 
 

@@ -1,9 +1,9 @@
-"""FedProx: federated averaging whose clients are held near the global model.
+"""FedProx: federated averaging with clients kept near the global model.
 
 Li et al., "Federated Optimization in Heterogeneous Networks" (arXiv 1812.06127), algorithm 2: a
 client minimises ``F(theta) + mu / 2 ||theta - start||^2``, so ``mu (theta - start)`` is added to
-every gradient. Its update is clipped and weighted as that of federated averaging, which is all that
-leaves the client: the sensitivity of the sum is the clip norm too.
+every gradient. The update is clipped and weighted as in federated averaging and is all that leaves
+the client, so the sensitivity of the sum is the clip norm here too.
 """
 
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ def pull(settings: AlgorithmSettings, given: Given) -> Pull:
 
 
 def check(experiment: "Experiment") -> None:
-    """Refuse a pull that carries a step beyond the global model."""
+    """Refuse a pull that would move a step beyond the global model."""
     rate, mu = experiment.client.learning_rate, experiment.algorithm.mu
     if rate * (mu + experiment.client.weight_decay) >= 1:
         raise ValueError(

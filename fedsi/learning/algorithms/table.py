@@ -1,4 +1,4 @@
-"""The table of algorithms, each of which is a module that ends with its ``ALGORITHM``."""
+"""The table of algorithms. Each is a module that ends with its ``ALGORITHM``."""
 
 from typing import TYPE_CHECKING
 
@@ -30,10 +30,10 @@ def algorithm_of(experiment: "Experiment") -> "Algorithm":
 
 
 def check_privacy(experiment: "Experiment", entry: "Algorithm") -> None:
-    """Refuse noise on the updates of an algorithm that returns other vectors without noise.
+    """Refuse noise on updates for an algorithm that also returns vectors without noise.
 
     Raises:
-        ValueError: It is so; names the algorithms that return none.
+        ValueError: The algorithm returns such vectors; names the algorithms that do not.
     """
     mechanism = experiment.privacy.mechanism
     if mechanism != "none" and entry.returned:

@@ -1,1 +1,1 @@
-"""Client optimizers: how a step's gradient moves a client's parameters."""
+"""Client optimizers, which apply a step's gradient to a client's parameters."""

@@ -1,12 +1,12 @@
 """AdamW: Adam with decoupled weight decay.
 
 Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101), algorithm 2, with
-the learning rate on the decay too, as ``torch.optim.AdamW``. In step t, from 1:
-``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g^2``,
-``theta <- (1 - eta lambda) theta - eta (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + tau)``.
+the learning rate on the decay too, as in ``torch.optim.AdamW``. In step t, from 1: ``m <- b1 m + (1
+- b1) g``, ``v <- b2 v + (1 - b2) g^2``, ``theta <- (1 - eta lambda) theta - eta (m / (1 - b1^t)) /
+(sqrt(v / (1 - b2^t)) + tau)``.
 
-A parameter whose gradient has been zero in all steps of the client is moved by the weight decay
-alone, so embeddings of words that the client does not have stay where they are without one.
+A parameter whose gradient has been zero in all of the client's steps changes by weight decay only.
+So without weight decay, embeddings of words that the client does not have stay unchanged.
 """
 
 import math
@@ -20,7 +20,7 @@ from fedsi.kernels.cpu.adamw import adamw_step
 
 
 class AdamW:
-    """AdamW; moments and bias corrections begin anew with each client.
+    """AdamW; moments and bias corrections restart for each client.
 
     Args:
         settings: Learning rate eta, weight decay lambda, decays b1 and b2, adaptivity tau.
@@ -35,14 +35,14 @@ class AdamW:
         self._steps = 0
 
     def begin(self, learning_rate: float) -> None:
-        """Set the learning rate and forget the moments."""
+        """Set the learning rate and reset the moments."""
         self.learning_rate = learning_rate
         self._steps = 0
         self._first.zero_()
         self._second.zero_()
 
     def step(self, gradient: Tensor, scale: float = 1.0) -> None:
-        """Take a step, as ``Optimizer.step``; the gradient is clipped before the moments see it."""
+        """Take a step, as ``Optimizer.step``; the clipped gradient enters the moments."""
         if scale != 1.0:
             gradient.mul_(scale)
         self._steps += 1

@@ -10,26 +10,26 @@ from fedsi.tables import load
 
 
 class Optimizer(Protocol):
-    """Moves one client's parameters in place; its state lasts for that client's round."""
+    """Updates one client's parameters in place; its state lasts for that client's round."""
 
     learning_rate: float
-    """Of this round."""
+    """The learning rate of this round."""
 
     def begin(self, learning_rate: float) -> None:
-        """Forget the client before; the next steps have this learning rate."""
+        """Reset the state and set the learning rate of the next steps."""
         ...
 
     def step(self, gradient: Tensor, scale: float = 1.0) -> None:
         """Take a step.
 
         Args:
-            gradient: Of the mean loss, ``[parameters]``; may be overwritten.
-            scale: What it is multiplied by before anything else, as clipping says.
+            gradient: Gradient of the mean loss, ``[parameters]``; may be overwritten.
+            scale: Factor applied to the gradient before anything else, from clipping.
         """
         ...
 
 
 def build_optimizer(settings: ClientSettings, parameters: Tensor) -> Optimizer:
-    """Return the optimizer that settings name, of parameters ``[parameters]``."""
+    """Return the optimizer in the settings for parameters ``[parameters]``."""
     optimizer: Optimizer = load(OPTIMIZERS[settings.optimizer].build)(settings, parameters)
     return optimizer

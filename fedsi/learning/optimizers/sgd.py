@@ -6,7 +6,7 @@ from fedsi.experiment import ClientSettings
 
 
 class Sgd:
-    """Plain SGD, which has no state. Its weight decay is that of an L2 penalty lambda / 2.
+    """Plain SGD, which has no state. Weight decay is the same as an L2 penalty lambda / 2.
 
     Args:
         settings: Learning rate eta and weight decay lambda.
@@ -19,7 +19,7 @@ class Sgd:
         self._parameters = parameters
 
     def begin(self, learning_rate: float) -> None:
-        """Set the learning rate; there is nothing to forget."""
+        """Set the learning rate."""
         self.learning_rate = learning_rate
 
     def step(self, gradient: Tensor, scale: float = 1.0) -> None:

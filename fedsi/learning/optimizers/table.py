@@ -13,13 +13,13 @@ class ClientOptimizer:
     """An entry of the table."""
 
     build: str
-    """Import path of the class, an ``Optimizer`` of settings and parameters."""
+    """Import path of the class, an ``Optimizer`` built from settings and parameters."""
     keys: frozenset[str]
-    """The keys ``client.*`` that only some optimizers use, and it does."""
+    """The keys ``client.*`` that it uses and not all optimizers do."""
     vectors: int
-    """How many vectors of the parameters' size it keeps."""
+    """Number of vectors of the parameters' size that it keeps."""
     is_linear: bool
-    """Whether a step is linear in the gradient, which may then be applied piece by piece."""
+    """Whether a step is linear in the gradient, which can then be applied piece by piece."""
 
 
 OPTIMIZERS: Table[ClientOptimizer] = Table(
