@@ -1,9 +1,11 @@
 """Errors in the user's own code, reported in one sentence with the user's file and line."""
 
 import importlib
+import random
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +40,47 @@ def blamed(failed: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise UserError(f"{failed}: {reason(error)}") from error
+
+
+@contextmanager
+def without_global_draws(called: str) -> Iterator[None]:
+    """Refuse that the user's code draws from a generator that the whole process shares.
+
+    Args:
+        called: What was called, and where it is defined.
+
+    Raises:
+        UserError: It drew numbers of ``random``, ``numpy.random`` or ``torch``.
+    """
+    before = _global_generators()
+    yield
+    drawn = [name for name, state in _global_generators().items() if state != before[name]]
+    if drawn:
+        raise UserError(
+            f"{called} draws from the global generator of {drawn[0]}, so that its result depends "
+            "on what else the process does; draw from a generator of your own that is seeded with "
+            "what the function is given"
+        )
+
+
+def _global_generators() -> dict[str, object]:
+    """Return the states of the generators that a process shares, by module."""
+    import numpy as np  # noqa: PLC0415 - naming an error's line needs neither
+    import torch  # noqa: PLC0415
+
+    return {
+        "random": random.getstate(),
+        "numpy.random": repr(np.random.get_state(legacy=False)),  # noqa: NPY002 - it is looked at
+        "torch": bytes(torch.get_rng_state().numpy()),
+    }
+
+
+def place_of(function: object) -> str:
+    """Return where a function is defined, in brackets; empty if that is unknown."""
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(function, "__code__", None)
+    return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
 
 
 def reason(error: Exception) -> str:

@@ -13,13 +13,15 @@ from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import UPDATE, Cohort
 from fedsi.learning.algorithms.table import algorithm_of
+from fedsi.learning.server_optimizers.optimizer import Given, ServerOptimizer, take_step
+from fedsi.learning.server_optimizers.optimizer import State as OptimizerState
+from fedsi.learning.server_optimizers.table import optimizer_of
 from fedsi.messages import Outcome
 from fedsi.models.build import build_model
 from fedsi.models.initialisation import initial_parameters
 from fedsi.privacy.participation import Participations, counted, none_yet
 from fedsi.seeds import Seed
 from fedsi.tasks.table import task_of
-from server import optimizers
 from server.aggregation import Aggregate, evaluate_clients, train_cohort
 from server.cohorts.availability import Trace
 from server.cohorts.canaries import to_train, with_canaries
@@ -35,7 +37,7 @@ class State:
 
     round_number: int
     parameters: NDArray[np.float32]
-    optimizer: optimizers.Moments
+    optimizer: OptimizerState
     privacy: PrivacyState = field(default_factory=dict)
     """Empty for a run without privacy."""
     participations: Participations | None = None
@@ -105,7 +107,7 @@ def initial_state(
     return State(
         0,
         parameters,
-        optimizers.initial_state(experiment.server, size),
+        optimizer_of(experiment.server).initial_state(experiment.server, size),
         private.initial_state(size) if private else {},
         _no_participations(experiment, description, private),
         {name: np.zeros(size, np.float32) for name in algorithm_of(experiment).sent},
@@ -171,6 +173,7 @@ def run_rounds(
     population = with_canaries(experiment, description.training_clients)
     course = course or Course()
     rounds = rounds_to_run(experiment, private)
+    optimizer = optimizer_of(server)
     for number in range(state.round_number + 1, rounds + 1):
         started = time.perf_counter()
         clip_norm = clip_norm_of(state.privacy)
@@ -185,7 +188,7 @@ def run_rounds(
         trained = train_cohort(
             grid, there, experiment, state.parameters, clients, number, clip_norm, state.algorithm
         )
-        state = _next_state(experiment, description, private, state, trained)
+        state = _next_state(experiment, description, optimizer, private, state, trained)
         record = replace(
             _record(number, cohort, len(members), trained, time.perf_counter() - started),
             clip_norm=clip_norm,
@@ -206,6 +209,7 @@ def run_rounds(
 def _next_state(
     experiment: Experiment,
     description: Description,
+    optimizer: ServerOptimizer,
     private: Privacy | None,
     state: State,
     trained: Aggregate,
@@ -222,11 +226,10 @@ def _next_state(
     update, vectors = algorithm_of(experiment).combine(
         experiment.algorithm, state.algorithm, means, cohort
     )
-    parameters = state.parameters.copy()
-    moments = {name: moment.copy() for name, moment in state.optimizer.items()}
+    given = Given(state.parameters, update, number)
     with np.errstate(over="ignore", invalid="ignore"):
-        optimizers.step(experiment.server, moments, parameters, update, number)
-    return State(number, parameters, moments, after, state.participations, vectors)
+        parameters, kept = take_step(optimizer, experiment.server, state.optimizer, given)
+    return State(number, parameters, kept, after, state.participations, vectors)
 
 
 def _contributors(experiment: Experiment, private: Privacy | None, trained: Aggregate) -> int:

@@ -2,6 +2,7 @@
 
 from fedsi.experiment import Experiment
 from fedsi.learning.optimizers.table import OPTIMIZERS
+from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS
 from fedsi.memory import check_memory
 from fedsi.privacy.mechanisms.table import MECHANISMS
 
@@ -45,7 +46,10 @@ def check_footprint(experiment: Experiment, parameters: int, workers: int) -> No
 
 def _moments(experiment: Experiment) -> int:
     """Return how many vectors the server optimizer keeps."""
-    return {"sgd": 0, "sgdm": 1, "adagrad": 1, "adam": 2, "yogi": 2}[experiment.server.optimizer]
+    if SERVER_OPTIMIZERS.is_own(experiment.server.optimizer):
+        return 0  # how many the user's own keeps, only its code knows
+    optimizer = SERVER_OPTIMIZERS[experiment.server.optimizer]
+    return len(optimizer.initial_state(experiment.server, 1))
 
 
 def _remembered(experiment: Experiment) -> int:

@@ -26,6 +26,7 @@ PAGES = [
             "tutorial",
             "data",
             "own-model",
+            "own-server-optimizer",
             "using",
             "privacy",
             "models",

@@ -15,6 +15,7 @@ from pydantic import Field, Strict, ValidationError, model_validator
 
 from fedsi.errors import UserError
 from fedsi.experiment.algorithm import AlgorithmSettings
+from fedsi.experiment.choices import without_effect
 from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
@@ -27,7 +28,7 @@ from fedsi.experiment.scheduled import check_rounds
 from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
 from fedsi.files import read_text
-from fedsi.learning.algorithms.table import ALGORITHMS, algorithm, check_privacy
+from fedsi.learning.algorithms.table import algorithm, check_privacy
 from fedsi.limits import largest_contribution
 from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.privacy.mechanisms.table import accounting_of
@@ -259,8 +260,8 @@ class Experiment(Settings):
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with the given dotted keys set.
 
-        If the architecture or algorithm changes, keys that the new one does not use and that are
-        not given return to their defaults.
+        If the architecture, algorithm or an optimizer changes, keys that the new one does not use
+        and that are not given return to their defaults.
 
         Raises:
             UserError: An unknown key or an impossible value.
@@ -274,29 +275,10 @@ class Experiment(Settings):
             if not isinstance(table, dict):
                 raise UserError(unknown_key(path, _known_keys()))
             table[key] = value
-        for section, chooser in _CHOOSERS.items():
-            for key in _without_effect(values, section) if chooser in changes else ():
-                if not any(_is_within(change, f"{section}.{key}") for change in changes):
-                    del values[section][key]
+        for path in without_effect(values, changes):
+            section, _, key = path.partition(".")
+            del values[section][key]
         return type(self)(**values)
-
-
-def _is_within(path: str, key: str) -> bool:
-    return path == key or path.startswith(f"{key}.")
-
-
-_CHOOSERS = {"model": "model.architecture", "algorithm": "algorithm.name"}
-"""Key that chooses the table entry of a section."""
-
-
-def _without_effect(values: Mapping[str, Any], section: str) -> list[str]:
-    """Return the keys of a section that its entry does not use; none for an unknown entry."""
-    chooser = _CHOOSERS[section].rpartition(".")[2]
-    name, names = values[section][chooser], ALGORITHMS if section == "algorithm" else ARCHITECTURES
-    if not isinstance(name, str) or (name not in names and ":" not in name):
-        return []
-    entry = algorithm(name) if section == "algorithm" else architecture(name)
-    return [key for key in values[section] if key != chooser and key not in entry.keys]
 
 
 def _word(value: Any) -> Any:

@@ -5,8 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, Strict, model_validator
 
+from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import (
     Count,
+    EntryOf,
+    Name,
     NonNegativeNumber,
     OptionalCount,
     OptionalNumber,
@@ -15,6 +18,7 @@ from fedsi.experiment.field_types import (
     Settings,
 )
 from fedsi.experiment.scheduled import ScheduleName, check_rounds, check_schedule
+from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_keys
 from fedsi.plan import Sampling
 from fedsi.schedule import Schedule
 
@@ -35,7 +39,7 @@ class ServerSettings(Settings):
     """Fewest rounds from one participation of a client to the next (shuffled); none for 1."""
     averaging: Literal["examples", "uniform"] = "examples"
     """Weights of updates: the clients' numbers of examples, or all equal."""
-    optimizer: Literal["sgd", "sgdm", "adam", "adagrad", "yogi"] = "adam"
+    optimizer: Annotated[Name, EntryOf(SERVER_OPTIMIZERS)] = "adam"
     """Server optimizer, which applies the average update to the global model."""
     learning_rate: PositiveNumber = 0.03
     """Step size of the server optimizer."""
@@ -96,6 +100,12 @@ class ServerSettings(Settings):
     def learning_rate_of(self, round_number: int) -> float:
         """Return the learning rate of a round, from 1."""
         return self.learning_rate * self.learning_rate_schedule.factor(round_number, self.rounds)
+
+    @model_validator(mode="after")
+    def _the_optimizer_takes_them(self) -> Self:
+        used = type(self).model_fields.keys() - unused_keys(self.optimizer)
+        refuse_without_effect(self, "server", used, "optimizer")
+        return self
 
     @model_validator(mode="after")
     def _schedule_has_its_keys(self) -> Self:

@@ -75,15 +75,27 @@ def read_checkpoint(content: bytes, path: Path, fresh: State, data_sha256: str) 
         raise DamagedError(
             f"the checkpoint {path} is damaged ({reason}); start again with --overwrite"
         )
-    shapes = {name: array.shape for name, array in arrays.items()}
-    expected = {name: array.shape for name, array in _arrays(fresh).items()}
-    if meta["data_sha256"] != data_sha256 or shapes != expected:
+    found, expected = _forms(arrays), _forms(_arrays(fresh))
+    others = {name for name in found.keys() | expected if found.get(name) != expected.get(name)}
+    same_data = meta["data_sha256"] == data_sha256
+    if same_data and others and all(name.startswith(_OPTIMIZER) for name in others):
+        raise UserError(
+            f"the checkpoint {path} does not hold what the server optimizer keeps between rounds; "
+            "its code has changed: put back what the run began with, or start again with "
+            "--overwrite"
+        )
+    if not same_data or others:
         raise UserError(
             f"the checkpoint {path} was made from another corpus or trace; start again with "
             "--overwrite"
         )
     state = _state(int(meta["round"]), arrays, fresh)
     return Checkpoint(state, Seal(meta["row"], meta["rows_sha256"]))
+
+
+def _forms(arrays: Arrays) -> dict[str, tuple[Any, ...]]:
+    """Return types and shapes of arrays."""
+    return {name: (array.dtype, array.shape) for name, array in arrays.items()}
 
 
 def _arrays(state: State) -> Arrays:

@@ -48,7 +48,7 @@ def test_the_packages_are_found_where_only_a_finder_at_the_end_knows_them(folder
     assert str(folder) not in paths
     environment["PYTHONPATH"] = ":".join(p for p in paths if Path(p).resolve() != REPOSITORY)
     done = subprocess.run(
-        own_command("server.optimizers"), env=environment, capture_output=True, check=False
+        own_command("server.secret"), env=environment, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

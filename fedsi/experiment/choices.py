@@ -1,0 +1,55 @@
+"""Keys that choose an entry of a table, and the keys of the same section that the entry uses."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from fedsi.experiment.algorithm import AlgorithmSettings
+from fedsi.experiment.model import ModelSettings
+from fedsi.learning.algorithms.table import ALGORITHMS, algorithm
+from fedsi.learning.optimizers.table import OPTIMIZERS
+from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_keys
+from fedsi.models.table import ARCHITECTURES, architecture
+from fedsi.tables import Table
+
+
+def _of_architecture(name: str) -> set[str]:
+    return ModelSettings.model_fields.keys() - {"architecture", *architecture(name).keys}
+
+
+def _of_algorithm(name: str) -> set[str]:
+    return AlgorithmSettings.model_fields.keys() - {"name", *algorithm(name).keys}
+
+
+def _of_client_optimizer(name: str) -> set[str]:
+    return {key for each in OPTIMIZERS for key in OPTIMIZERS[each].keys} - OPTIMIZERS[name].keys
+
+
+_UNUSED: dict[str, tuple[Callable[[str], Collection[str]], Table[Any]]] = {
+    "model.architecture": (_of_architecture, ARCHITECTURES),
+    "algorithm.name": (_of_algorithm, ALGORITHMS),
+    "client.optimizer": (_of_client_optimizer, OPTIMIZERS),
+    "server.optimizer": (unused_keys, SERVER_OPTIMIZERS),
+}
+"""For each key that chooses from a table: the keys of its section that an entry does not use."""
+
+
+def without_effect(values: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    """Return the keys that lose their effect by changes, and are not among them.
+
+    Args:
+        values: The sections of an experiment after the changes, which may be impossible.
+        changes: By dotted key.
+    """
+    lost = []
+    for chooser, (unused, table) in _UNUSED.items():
+        section, _, key = chooser.partition(".")
+        if chooser not in changes or not isinstance(values[section], dict):
+            continue
+        name = str(values[section][key])
+        if name in table or table.is_own(name):
+            lost += [f"{section}.{other}" for other in sorted(unused(name))]
+    return [key for key in lost if not any(_is_within(change, key) for change in changes)]
+
+
+def _is_within(path: str, key: str) -> bool:
+    return path == key or path.startswith(f"{key}.")

@@ -1,0 +1,1 @@
+"""Server optimizers: how the average update moves the global parameters."""

@@ -1,0 +1,22 @@
+"""Yogi: ``v <- v - (1 - b2) D^2 sign(v - D^2)``, and the direction is ``m / (sqrt(v) + tau)``.
+
+As in Reddi et al. (arXiv 2003.00295), without bias correction; ``m <- b1 m + (1 - b1) D``.
+"""
+
+import numpy as np
+
+from fedsi.experiment.server import ServerSettings
+from fedsi.learning.server_optimizers.moments import first_moment, initial_moments, scaled
+from fedsi.learning.server_optimizers.optimizer import Given, ServerOptimizer, State, Vector
+from fedsi.learning.server_optimizers.table import KEYS
+
+
+def step(settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+    """Return the direction, and the state with the next moments."""
+    decay = np.float32(settings.second_moment_decay)
+    square = given.update**2
+    state["second"] -= (1 - decay) * square * np.sign(state["second"] - square)
+    return scaled(settings, state, first_moment(settings, state, given.update)), state
+
+
+OPTIMIZER = ServerOptimizer(initial_moments, step, KEYS)
