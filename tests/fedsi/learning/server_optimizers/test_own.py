@@ -85,7 +85,7 @@ def test_the_pages_optimizer_runs_and_resumes_with_the_same_bits(
             "server.momentum": 0.8,
         }
     )
-    whole = simulate(lion, cache=cache).summary["model_sha256"]
+    whole = simulate(lion, cache=cache).summary.model_sha256
 
     def interrupt(_experiment: object, record: object) -> None:
         if getattr(record, "round", 0) == 3:
@@ -101,6 +101,6 @@ def test_the_pages_optimizer_runs_and_resumes_with_the_same_bits(
     (tmp_path / "my_optimizer.py").write_text(code)
     monkeypatch.delitem(sys.modules, "my_optimizer")
     resumed = simulate(lion, cache=cache, out=tmp_path / "run", resume=True)
-    assert resumed.summary["model_sha256"] == whole
+    assert resumed.summary.model_sha256 == whole
     assert RunFolder(tmp_path / "run").summary()
     monkeypatch.delitem(sys.modules, "my_optimizer")
