@@ -31,6 +31,8 @@ class Purpose(IntEnum):
     CANARY = 11
     EXAMPLE_NOISE = 12
     WRITING = 13
+    STUDY_DRAW = 14
+    BOOTSTRAP = 15
 
 
 def generator(

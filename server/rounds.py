@@ -9,6 +9,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from fedsi.data.heldout import heldout_sample
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import UPDATE, Cohort
@@ -126,8 +127,7 @@ def _no_participations(
 
 def evaluated_clients(experiment: Experiment, description: Description) -> NDArray[np.int64]:
     """Return the held-out clients that the global model is evaluated on."""
-    count = min(description.heldout_clients, experiment.server.evaluation_clients)
-    return description.training_clients + np.arange(count)
+    return heldout_sample(description, experiment.server.evaluation_clients)
 
 
 def rounds_to_run(experiment: Experiment, private: Privacy | None) -> int:

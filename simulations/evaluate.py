@@ -77,21 +77,33 @@ def evaluate_sentences(run: FinishedRun, population: Population, progress: Progr
     Raises:
         UserError: No client can be evaluated.
     """
-    trainer = BlockTrainer(run.experiment, population)
     clients = evaluated_clients(run.experiment, population.description)
-    rows = np.zeros((0, len(trainer.task.columns)))
-    with torch_threads(1):
-        for first in range(0, len(clients), _AT_ONCE):
-            block = clients[first : first + _AT_ONCE].tolist()
-            rows = np.concatenate([rows, trainer.evaluate(run.flat, block)])
-            progress("evaluating sentences", len(rows), len(clients))
+    rows = evaluate_clients(run, population, clients.tolist(), progress)
     kept = rows[evaluated(rows)]
     if len(rows) and not len(kept):
         raise UserError(
             f"none of the {len(rows)} held-out clients of {run.path} could be evaluated; the log "
             "above says why"
         )
-    return _score(trainer.task, kept)
+    return _score(task_of(run.experiment), kept)
+
+
+def evaluate_clients(
+    run: FinishedRun, population: Population, clients: Sequence[int], progress: Progress
+) -> Counts:
+    """Count a run's model on clients, sentence by sentence.
+
+    Returns:
+        ``[clients, columns of the task]``; all NaN, and logged, for one that cannot be evaluated.
+    """
+    trainer = BlockTrainer(run.experiment, population)
+    rows = np.zeros((0, len(trainer.task.columns)))
+    with torch_threads(1):
+        for first in range(0, len(clients), _AT_ONCE):
+            block = clients[first : first + _AT_ONCE]
+            rows = np.concatenate([rows, trainer.evaluate(run.flat, block)])
+            progress("evaluating sentences", len(rows), len(clients))
+    return rows
 
 
 def evaluate_lengths(

@@ -15,7 +15,7 @@ from fedsi.experiment.keys import page
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.presets import load_preset
-from simulations.studies.tradeoff import without_noise
+from simulations.studies.privacy_levels import without_noise
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

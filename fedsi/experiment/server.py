@@ -64,7 +64,7 @@ class ServerSettings(Settings):
     evaluate_every: Count = 10
     """Rounds between two evaluations on held-out clients; the last round is always evaluated."""
     evaluation_clients: Count = 200
-    """Held-out clients in an evaluation, always the same ones."""
+    """Held-out clients in an evaluation: a sample by hash, always the same one."""
     patience: OptionalCount = None
     """Evaluations in a row without a new lowest held-out loss after which the run ends; none for no
     limit."""

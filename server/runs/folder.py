@@ -44,9 +44,9 @@ COHORT_KEY = "secret.key"
 """The secret that decides who takes part in a run with secure noise, until the run is finished."""
 EXPORTED = {"onnx": "model.onnx", "torch-export": "model.pt2"}
 """Default file of the exported model, by format."""
-SCORES = "lengths.json"
-"""The model's score at each sequence length of a study."""
-_OF_THE_MODEL = (*EXPORTED.values(), SCORES)
+MEASURED = "heldout.json"
+"""Counts of a trial's model on each held-out client."""
+_OF_THE_MODEL = (*EXPORTED.values(), MEASURED)
 """Files made later from a finished run's model, and invalid without it."""
 _FILES = (
     EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, BEST, CHECKPOINT, CANARIES, COHORT_KEY,

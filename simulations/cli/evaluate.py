@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from simulations.cli import options, study
+from simulations.cli import options, studies
 from simulations.cli.display import Display
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def evaluate(
     )
     from simulations.finished_run import open_run
 
-    lengths = study.parse_lengths(sequence_length, "--sequence-length") if sequence_length else []
+    lengths = studies.parse_lengths(sequence_length, "--sequence-length") if sequence_length else []
     with Display(options.messages()) as display:
         finished = open_run(run, trust=trust, best=best)
         population = open_heldout(finished, cache, display.step)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from fedsi.files import write_atomically
-from simulations.cli import options, study
+from fedsi.errors import UserError
+from simulations.cli import options, studies
 
 _PRESET = "length"
 
@@ -21,8 +21,8 @@ def lengths(
     sequence_lengths: Annotated[
         str, typer.Option("--lengths", metavar="LENGTH,...", help="Lengths to evaluate at.")
     ] = "20,40,80,160",
-    seeds: study.Seeds = 3,
-    jobs: study.Jobs = None,
+    seeds: studies.Seeds = 3,
+    jobs: studies.Jobs = None,
     out: options.Out = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
@@ -33,27 +33,26 @@ def lengths(
 
     By default the experiment is the preset ``length``.
     """
-    from simulations.reports.lengths import LABELS, lengths_report, markdown
-    from simulations.reports.study import with_failures
-    from simulations.studies.lengths import LengthStudy, experiment_of, length_trials, score_trials
+    from fedsi.models.table import architecture
+    from simulations.studies.axes import Axis
+    from simulations.studies.ready import ready_study
 
     usual = None if experiment_file or preset else _PRESET
     base = options.chosen_experiment(experiment_file, preset or usual, overrides)
-    names = study.parse_list(positions or ",".join(LABELS), str, "--positions")
-    wanted = sorted(study.parse_lengths(sequence_lengths, "--lengths"))
-    trials = list(length_trials(names, seeds, base.seed))
-    experiments = {trial.name: experiment_of(base, trial) for trial in trials}
-    folder = out or options.default_folder("lengths")
-    study.check_folder(folder, "study", overwrite=overwrite, resume=resume)
-    console = options.messages()
-    with study.shown(console, folder) as display:
-        corpus = study.open_corpus(base, cache, display)
-        failures = study.run_experiments(
-            experiments, folder, display, corpus, cache=cache, jobs=jobs, overwrite=overwrite
+    if "positions" not in architecture(base.model.architecture).keys:
+        raise UserError(
+            "position encodings are parts of a Transformer, and this experiment has "
+            f"model.architecture={base.model.architecture}; set model.architecture=transformer"
         )
-        finished = [trial for trial in trials if trial.name not in failures]
-        results = score_trials(finished, folder, wanted, cache, display.step)
-    result = LengthStudy(names, wanted, results, base)
-    report = with_failures(lengths_report(result), failures)
-    write_atomically(folder / f"{report.stem}.md", markdown(report).encode())
-    study.finish(report, result, base, folder, failures, as_json=as_json)
+    ready = ready_study("lengths")
+    every = ",".join(str(value) for value in ready.axes[0].values)
+    names = studies.parse_list(positions or every, str, "--positions")
+    study = ready.updated(
+        experiment=base,
+        axes=(Axis(key="model.positions", values=tuple(names), label=""),),
+        lengths=tuple(sorted(studies.parse_lengths(sequence_lengths, "--lengths"))),
+        seeds=seeds,
+    )
+    studies.carry_out(
+        study, out, cache=cache, jobs=jobs, overwrite=overwrite, resume=resume, as_json=as_json
+    )

@@ -33,6 +33,7 @@ from simulations.cli.presets import presets
 from simulations.cli.privacy import privacy
 from simulations.cli.run import run
 from simulations.cli.signals import terminated_like_interrupted
+from simulations.cli.study import study, sweep
 from simulations.cli.tradeoff import tradeoff
 from simulations.engines.alarm import own_process
 from simulations.text import is_of_a_library, log_to_stderr, one_line
@@ -49,6 +50,8 @@ app.command()(run)
 app.command()(compare)
 app.command()(tradeoff)
 app.command()(lengths)
+app.command()(study)
+app.command()(sweep)
 app.command()(predict)
 app.command()(generate)
 app.command()(evaluate)

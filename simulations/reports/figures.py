@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from fedsi.data.baselines import NAMES, Baselines
 from fedsi.files import write_atomically
 from fedsi.models.table import architecture
 from fedsi.tasks.task import Task
 from server.rounds import RoundRecord
 from server.runs.summary import PrivacySummary, Summary
-from simulations.studies.compare import Comparison
-from simulations.studies.grid import Setting
 from simulations.text import for_figure
 
 
@@ -109,40 +108,6 @@ def _epsilon_so_far(axes: Axes, records: Sequence[RoundRecord], claim: PrivacySu
     )
 
 
-def comparison_figure(comparison: Comparison) -> Figure:
-    """Draw held-out loss against rounds at the best learning rates, and against learning rate."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 4), layout="constrained")
-        over_rounds, over_rates = figure.subplots(1, 2)
-        for row, architecture in enumerate(comparison.architectures):
-            best = comparison.best(architecture)
-            if best:
-                _best_curves(over_rounds, best)
-            settings = comparison.settings(architecture)
-            setting_curve(over_rates, comparison.values, settings, row=row)
-        over_rounds.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        summary = comparison.results[0].summary
-        for axes in (over_rounds, over_rates):
-            unigram_line(axes, summary.unigram_loss)
-        over_rounds.set(
-            xlabel="round",
-            ylabel="held-out loss (nats per token)",
-            title="At each one's best client learning rate",
-        )
-        over_rates.set(
-            xlabel="client learning rate",
-            ylabel="final held-out loss (nats per token)",
-            title="At every client learning rate",
-        )
-        over_rates.set_xscale("log")
-        over_rates.set_xticks(comparison.values)
-        over_rates.set_xticklabels([f"{rate:g}" for rate in comparison.values])
-        over_rates.minorticks_off()
-        for axes in (over_rounds, over_rates):
-            axes.legend()
-    return figure
-
-
 def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
     """Draw how many words clients have, and mark the median and the 90 % quantile.
 
@@ -177,64 +142,6 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
     return figure
 
 
-def _best_curves(axes: Axes, best: Setting) -> None:
-    colour = colour_of(best.architecture)
-    name: str | None = for_figure(f"{label(best.architecture)}, client lr {best.value:g}")
-    for result in best.results:
-        evaluated = [(r.round, r.heldout["loss"]) for r in result.records if r.heldout]
-        axes.plot(*zip(*evaluated, strict=True), color=colour, marker="o", ms=3, label=name)
-        name = None
-
-
-def setting_curve(
-    axes: Axes,
-    places: Sequence[float],
-    settings: Sequence[Setting],
-    metric: str = "loss",
-    *,
-    row: int = 0,
-    at_top: bool = True,
-) -> None:
-    """Draw an architecture's settings: means and half ranges, and crosses where a seed diverged.
-
-    Args:
-        axes: Where to.
-        places: The settings' places on the x axis.
-        settings: Of one architecture.
-        metric: A held-out metric.
-        row: Of the crosses, one for each architecture, lest one hides another.
-        at_top: Whether the rows count down from the top of the axes, or up from the bottom.
-    """
-    architecture = settings[0].architecture
-    colour = colour_of(architecture)
-    placed = list(zip(places, settings, strict=True))
-    stable = [(x, setting) for x, setting in placed if setting.measured]
-    axes.errorbar(
-        [x for x, _ in stable],
-        [setting.mean(metric) for _, setting in stable],
-        yerr=[setting.half_range_of(metric) for _, setting in stable],
-        color=colour,
-        marker="o",
-        capsize=3,
-        label=for_figure(label(architecture)),
-    )
-    diverged = [x for x, setting in placed if setting.diverged]
-    if diverged:
-        # In axes coordinates: a diverged run has no loss that could be drawn to scale.
-        axes.plot(
-            diverged,
-            [0.97 - 0.06 * row if at_top else 0.03 + 0.06 * row] * len(diverged),
-            color=colour,
-            marker="x",
-            ms=9,
-            mew=2.5,
-            linestyle="none",
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-            label=for_figure(f"{label(architecture)} diverged"),
-        )
-
-
 def _curve(
     axes: Axes, records: Sequence[RoundRecord], metric: str, colour: str | None, label: str
 ) -> None:
@@ -249,3 +156,18 @@ def unigram_line(axes: Axes, loss: float | None) -> None:
     if loss is None:
         return
     axes.axhline(loss, color=_GREY, linestyle=":", linewidth=1.2, label="unigram model")
+
+
+def ngram_lines(axes: Axes, baselines: Baselines | None, kept: NDArray[np.bool_] | None) -> None:
+    """Draw the losses of the unigram, the bigram and the trigram model on some clients.
+
+    Args:
+        axes: Where to.
+        baselines: What the models count; None draws nothing.
+        kept: Which clients; None for all.
+    """
+    if baselines is None:
+        return
+    for name, style in zip(NAMES, (":", "--", "-."), strict=True):
+        loss = baselines.loss(name, kept)
+        axes.axhline(loss, color=_GREY, linestyle=style, linewidth=1.2, label=f"{name} model")

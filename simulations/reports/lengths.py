@@ -1,4 +1,4 @@
-"""What is told about a study of length generalisation."""
+"""What a study that evaluates its models at several sequence lengths says about them."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -7,175 +7,168 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simulations.reports.figures import STYLE, unigram_line
-from simulations.reports.findings import enumerate_words, unigram_words
-from simulations.reports.study import Report
-from simulations.studies.lengths import LengthStudy, half_range
-from simulations.text import for_markdown
+from simulations.reports.figures import STYLE
+from simulations.reports.study_figure import arm_colour
+from simulations.reports.study_words import enumerate_words, mean_text, words
+from simulations.reports.verdicts import place_words
+from simulations.studies.results import Place, StudyResult
+from simulations.studies.statistics import t_interval
+from simulations.text import for_figure, for_markdown
 
-LABELS = {
-    "none": "no positions",
-    "learned": "learned",
-    "sinusoidal": "sinusoidal",
-    "rotary": "rotary",
-    "alibi": "ALiBi",
-    "t5": "T5",
-    "kerple": "Kerple",
-    "fire": "FIRE",
-}
-COLOURS = {
-    "none": "#333333",
-    "learned": "#7a4fb0",
-    "sinusoidal": "#b8860b",
-    "rotary": "#c8500a",
-    "alibi": "#1f5fa8",
-    "t5": "#0a7f6e",
-    "kerple": "#c2418a",
-    "fire": "#d62728",
-}
 PACKING = (
     "At each length the same targets are asked for: a client's sentences are packed whole, one "
     "after the other, into sequences of that length, so a longer sequence adds earlier sentences."
 )
 
 
-def lengths_report(study: LengthStudy) -> Report:
-    """Return the table, the figure and the findings of a study."""
-    trained = study.trained_length
-    return Report(
-        kind="study",
-        stem="lengths",
-        title=f"Position encodings beyond {trained} words on {study.summary.corpus}",
-        table_title="Held-out loss (nats per token) by sequence length",
-        header=["", *(f"length {length}" for length in study.lengths), "beyond at the longest"],
-        rows=[_row(study, name) for name in study.positions],
-        figure=lengths_figure(study),
-        caption=(
-            "Held-out loss against sequence length over all targets (left) and over those at "
-            f"positions beyond the {trained} of training (right; those are other targets at each "
-            f"length). Bands reach from the best to the worst seed. {PACKING}"
-        ),
-        findings=lengths_findings(study),
-        changes="the position encoding and the seed",
-        values=study.to_json(),
-    )
+def losses_at(
+    result: StudyResult, place: Place, length: int, *, beyond: bool = False
+) -> list[float]:
+    """Return the loss of each seed of a place's chosen setting at a sequence length.
+
+    Args:
+        result: The study's.
+        place: An arm at a level.
+        length: One of the study's lengths.
+        beyond: At positions beyond those of training only.
+
+    Returns:
+        Empty if the models cannot read that length, or all of them diverged.
+    """
+    found = []
+    for one in result.all_seeds(place):
+        score = one.measured.lengths.get(length) if one.measured else None
+        if beyond and score:
+            score = score["beyond"]
+        if score and score["loss"] is not None:
+            found.append(float(score["loss"]))
+    return found
 
 
-def markdown(report: Report) -> str:
-    """Return the table of a report in Markdown."""
-    rows = [report.header, ["---"] * len(report.header), *report.rows]
-    lines = ["| " + " | ".join(map(for_markdown, row)) + " |" for row in rows]
-    findings = [f"* {for_markdown(sentence)}" for sentence in report.findings]
-    title = f"# {for_markdown(report.title)}"
-    return "\n".join([title, "", report.table_title, "", *lines, "", *findings, ""])
+def lengths_table(result: StudyResult) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of the table by length, as text."""
+    lengths = sorted(result.study.lengths)
+    header = ["", *(f"length {length}" for length in lengths), "beyond at the longest"]
+    rows = [
+        [
+            place_words(place),
+            *(mean_text(losses_at(result, place, length)) for length in lengths),
+            mean_text(losses_at(result, place, lengths[-1], beyond=True)),
+        ]
+        for place in result.places
+    ]
+    return header, rows
 
 
-def lengths_figure(study: LengthStudy) -> Figure:
+def markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[str]],
+             findings: Sequence[str]) -> str:  # fmt: skip
+    """Return a table and findings in Markdown."""
+    lines = ["| " + " | ".join(map(for_markdown, row)) + " |"
+             for row in (header, ["---"] * len(header), *rows)]  # fmt: skip
+    told = [f"* {for_markdown(sentence)}" for sentence in findings]
+    return "\n".join([f"# {for_markdown(title)}", "", *lines, "", *told, ""])
+
+
+def lengths_figure(result: StudyResult) -> Figure:
     """Draw loss against length, of all targets and of those beyond the length of training."""
+    lengths, trained = sorted(result.study.lengths), _trained(result)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.4), layout="constrained")
         whole, beyond = figure.subplots(1, 2)
-        for name in study.positions:
-            settings = study.settings(name)
-            _curve(whole, name, [(s.length, s.losses) for s in settings if s.losses])
-            _curve(beyond, name, [(s.length, s.beyond) for s in settings if s.beyond])
-        unigram_line(whole, study.summary.unigram_loss)
+        for place in result.places:
+            _curve(whole, result, place, [(n, losses_at(result, place, n)) for n in lengths])
+            points = [(n, losses_at(result, place, n, beyond=True)) for n in lengths]
+            _curve(beyond, result, place, points)
         whole.set(ylabel="held-out loss (nats per token)", title="All targets")
-        beyond.set(title=f"At positions beyond {study.trained_length}")
+        beyond.set(title=f"At positions beyond {trained}")
         for axes in (whole, beyond):
-            axes.axvline(study.trained_length, color="#bbbbbb", linestyle="--", linewidth=1)
+            axes.axvline(trained, color="#bbbbbb", linestyle="--", linewidth=1)
             axes.set_xscale("log", base=2)
-            axes.set_xticks(study.lengths, [str(length) for length in study.lengths])
+            axes.set_xticks(lengths, [str(length) for length in lengths])
             axes.minorticks_off()
             axes.set_xlabel("sequence length (dashed: that of training)")
         figure.legend(*whole.get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 
-def _curve(axes: Axes, name: str, points: Sequence[tuple[int, Sequence[float]]]) -> None:
-    if not points:
-        return
-    lengths = [length for length, _ in points]
-    colour = COLOURS[name]
-    axes.plot(
-        lengths,
-        [fmean(losses) for _, losses in points],
-        color=colour,
-        marker="o",
-        ms=3,
-        label=LABELS[name],
-    )
-    axes.fill_between(
-        lengths,
-        [min(losses) for _, losses in points],
-        [max(losses) for _, losses in points],
-        color=colour,
-        alpha=0.15,
-        linewidth=0,
-    )
-
-
-def lengths_findings(study: LengthStudy) -> list[str]:
-    """Return sentences that say what this study found, and nothing more."""
-    summary = study.summary
+def lengths_findings(result: StudyResult) -> list[str]:
+    """Return sentences that say how losses change with the length."""
     return [
-        f"Corpus {summary.corpus} (SHA-256 {summary.corpus_sha256[:16]}), "
-        f"{summary.architecture}, trained on at most {study.trained_length} words; "
-        f"on the same targets {unigram_words(summary)}.",
         PACKING,
-        *(_change(study, name) for name in study.positions),
-        *_unreadable(study),
-        _caveat(study),
+        *(_change(result, place) for place in result.places),
+        *_verdicts(result),
+        *_unreadable(result),
     ]
 
 
-def _change(study: LengthStudy, name: str) -> str:
-    """Say how an encoding's loss changes from the shortest length that it reads to the longest."""
-    settings = [setting for setting in study.settings(name) if setting.losses]
-    diverged = study.diverged(name)
-    spoiled = f" ({diverged} of {study.seeds} seeds diverged)" if diverged else ""
-    if not settings:
-        return f"{LABELS[name]}: no loss at any of these lengths{spoiled}."
-    first, last = settings[0], settings[-1]
-    if first is last:
-        return f"{LABELS[name]}: {_text(first.losses)} at {first.length}{spoiled}."
-    change = fmean(last.losses) - fmean(first.losses)
+def _trained(result: StudyResult) -> int:
+    """Return the positions of a sequence in training."""
+    return result.study.experiment.data.sequence_length
+
+
+def _curve(
+    axes: Axes, result: StudyResult, place: Place, points: Sequence[tuple[int, Sequence[float]]]
+) -> None:
+    points = [(length, losses) for length, losses in points if losses]
+    if not points:
+        return
+    lengths = [length for length, _ in points]
+    colour = arm_colour(result, place.arm)
+    means = [fmean(losses) for _, losses in points]
+    name = for_figure(place_words(place))
+    axes.plot(lengths, means, color=colour, marker="o", ms=3, label=name)
+    low, high = ([one(losses) for _, losses in points] for one in (min, max))
+    axes.fill_between(lengths, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _change(result: StudyResult, place: Place) -> str:
+    """Say how a place's loss changes from the shortest length that it reads to the longest."""
+    losses = [(n, losses_at(result, place, n)) for n in sorted(result.study.lengths)]
+    known = [(length, found) for length, found in losses if found]
+    runs = result.all_seeds(place)
+    diverged = sum(one.diverged for one in runs)
+    spoiled = f" ({diverged} of {len(runs)} seeds diverged)" if diverged else ""
+    name = place_words(place)
+    if not known:
+        return f"{name}: no loss at any of these lengths{spoiled}."
+    (shortest, first), (longest, last) = known[0], known[-1]
+    if shortest == longest:
+        return f"{name}: {mean_text(first)} at {shortest}{spoiled}."
+    change = fmean(last) - fmean(first)
     return (
-        f"{LABELS[name]}: {_text(first.losses)} at {first.length}, {_text(last.losses)} at "
-        f"{last.length}, a change of {change:+.3f}{spoiled}."
+        f"{name}: {mean_text(first)} at {shortest}, {mean_text(last)} at {longest}, a change of "
+        f"{change:+.3f}{spoiled}."
     )
 
 
-def _unreadable(study: LengthStudy) -> list[str]:
-    rows = study.experiment.model.max_length
-    beyond = [str(length) for length in study.lengths if length > rows]
-    if "learned" not in study.positions or not beyond:
+def _verdicts(result: StudyResult) -> list[str]:
+    """Hold each arm at the longest length against the first arm that can read it."""
+    longest = max(result.study.lengths)
+    places = [p for p in result.places if len(losses_at(result, p, longest)) >= 3]
+    told = []
+    for place in places[1:]:
+        losses = losses_at(result, place, longest), losses_at(result, places[0], longest)
+        if len(losses[0]) != len(losses[1]):
+            continue
+        found = t_interval([a - b for a, b in zip(*losses, strict=True)])
+        numbers = f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}] nats"
+        names = words(place.arm), words(places[0].arm)
+        if found.holds_zero:
+            both = " and ".join(names)
+            told.append(f"At {longest} no difference shown between {both}: {numbers}.")
+        else:
+            lower = "lower" if found.estimate < 0 else "higher"
+            told.append(f"At {longest} {names[0]} has a {lower} loss than {names[1]}: {numbers}.")
+    return told
+
+
+def _unreadable(result: StudyResult) -> list[str]:
+    rows = result.study.experiment.model.max_length
+    beyond = [str(length) for length in sorted(result.study.lengths) if length > rows]
+    learned = any(point.value == "learned" for place in result.places for point in place.arm)
+    if not learned or not beyond:
         return []
     return [
         f"Learned positions have {rows} rows (model.max_length), so lengths "
         f"{enumerate_words(beyond)} are missing for them."
     ]
-
-
-def _caveat(study: LengthStudy) -> str:
-    tuned = "Learning rates are the same for every encoding; each may have a better one."
-    if study.seeds == 1:
-        return f"{tuned} One seed is one seed: another may change small gaps, even their sign."
-    return f"{tuned} Losses are means of {study.seeds} seeds, ± half the range."
-
-
-def _row(study: LengthStudy, name: str) -> list[str]:
-    settings = study.settings(name)
-    return [
-        LABELS[name],
-        *(_text(setting.losses) for setting in settings),
-        _text(settings[-1].beyond),
-    ]
-
-
-def _text(losses: Sequence[float]) -> str:
-    """Return a mean and half the range of several seeds; a dash where there is none."""
-    if not losses:
-        return "-"
-    spread = f" ± {half_range(losses):.3f}" if len(losses) > 1 else ""
-    return f"{fmean(losses):.3f}{spread}"

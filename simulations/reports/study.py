@@ -2,74 +2,36 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from fedsi.experiment import Experiment
 from fedsi.files import write_atomically
-from server.runs.summary import Summary
 from simulations.reports.figures import save_figure, svg
-from simulations.studies.grid import ACCURACY
+from simulations.reports.lengths import (
+    lengths_figure,
+    lengths_findings,
+    lengths_table,
+    markdown,
+)
+from simulations.reports.study_figure import study_figure
+from simulations.reports.study_table import study_json, study_table
+from simulations.reports.study_words import axis_words, enumerate_words, words
+from simulations.reports.tradeoff_figure import tradeoff_figure
+from simulations.reports.verdicts import findings
+from simulations.studies.results import StudyResult, TrialResult
 from simulations.text import for_spreadsheet
 
 PAGE = "report.html"
-
-
-class ReportedRun(Protocol):
-    """A run as a page lists it."""
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        ...
-
-    @property
-    def summary(self) -> Summary:
-        """What it came to."""
-        ...
-
-    @property
-    def diverged(self) -> bool:
-        """Whether its loss left all bounds."""
-        ...
-
-    @property
-    def loss(self) -> float:
-        """Final held-out loss, in nats per token."""
-        ...
-
-
-class Reported(Protocol):
-    """What a study hands to its page."""
-
-    @property
-    def results(self) -> Sequence[ReportedRun]:
-        """Its runs."""
-        ...
-
-    @property
-    def summary(self) -> Summary:
-        """Of the first run, for what is the same in all."""
-        ...
-
-    def table(self) -> pd.DataFrame:
-        """Return what the ``.csv`` holds."""
-        ...
 
 
 @dataclass(frozen=True)
 class Report:
     """What is told about a study."""
 
-    kind: str
-    """What it is, in words."""
-    stem: str
-    """The names of its files, without suffix."""
     title: str
     table_title: str
     header: Sequence[str]
@@ -83,62 +45,111 @@ class Report:
     """The result as values that JSON can hold."""
 
 
-def with_failures(report: Report, failures: Mapping[str, str]) -> Report:
-    """Return the report of a study that also says which runs did not finish, and why.
+def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
+    """Return what is told about a study.
 
     Args:
-        report: Of those that did.
-        failures: Why, by run.
+        result: Of the trials that finished.
+        failures: Why others did not, by trial.
     """
-    if not failures:
-        return report
-    named = "; ".join(f"{name} ({why})" for name, why in failures.items())
-    sentence = f"Not finished, and in none of these numbers: {named}."
-    return replace(
-        report,
-        findings=[*report.findings, sentence],
-        values={**report.values, "not_finished": dict(failures)},
+    told, values = findings(result), study_json(result)
+    header, rows = study_table(result)
+    table_title = f"Held-out loss (nats per token), {_clients(result)}"
+    if result.study.lengths:
+        told = [*lengths_findings(result), *told]
+        header, rows = lengths_table(result)
+        table_title = "Held-out loss (nats per token) by sequence length"
+    if failures:
+        named = "; ".join(f"{name} ({why})" for name, why in failures.items())
+        told = [*told, f"Not finished, and in none of these numbers: {named}."]
+        values = {**values, "not_finished": dict(failures)}
+    figure, caption = _figure(result)
+    changed = [axis_words(axis.called) for axis in result.study.axes]
+    return Report(
+        title=_title(result),
+        table_title=table_title,
+        header=header,
+        rows=rows,
+        figure=figure,
+        caption=caption,
+        findings=told,
+        changes=enumerate_words([*changed, "seed"]),
+        values=values,
     )
 
 
-def write_report(report: Report, study: Reported, base: Experiment, folder: Path) -> None:
+def write_report(report: Report, result: StudyResult, folder: Path) -> None:
     """Write the study's ``.csv``, ``.json``, ``.png``, ``.svg`` and ``report.html``."""
-    path = folder / report.stem
-    table = study.table().map(for_spreadsheet)
+    path = folder / result.study.name
+    table = result.table().map(for_spreadsheet)
     write_atomically(path.with_suffix(".csv"), table.to_csv(index=False).encode())
     text = json.dumps(report.values, indent=1, allow_nan=False)
     write_atomically(path.with_suffix(".json"), text.encode())
+    table_text = markdown(report.title, report.header, report.rows, report.findings)
+    write_atomically(path.with_suffix(".md"), table_text.encode())
     save_figure(report.figure, path)
-    write_atomically(folder / PAGE, _page(report, study, base).encode())
+    write_atomically(folder / PAGE, _page(report, result).encode())
 
 
-def _page(report: Report, study: Reported, base: Experiment) -> str:
+def _title(result: StudyResult) -> str:
+    corpus = result.summary.corpus
+    if any(result.arms):
+        return f"{enumerate_words([words(arm) for arm in result.arms])} on {corpus}"
+    varied = [axis_words(axis.called) for axis in result.study.axes]
+    return f"{enumerate_words(varied or ['One experiment'])} on {corpus}"
+
+
+def _clients(result: StudyResult) -> str:
+    return "all evaluated clients" if result.part == "all" else "test clients"
+
+
+def _figure(result: StudyResult) -> tuple[Figure, str]:
+    bars = "Bars are 95 % intervals over seeds; a cross marks a setting in which a run diverged."
+    if result.study.lengths:
+        return lengths_figure(result), (
+            "Held-out loss against sequence length over all targets (left) and over those at "
+            "positions beyond those of training (right; those are other targets at each length). "
+            "Bands reach from the best to the worst seed."
+        )
+    if result.privacy_levels and len(result.privacy_levels) == len(result.levels):
+        return tradeoff_figure(result), (
+            "Final held-out loss (above) and score (below) against epsilon (left) and against the "
+            "standard deviation of the noise on the mean update (right). Axes are logarithmic; "
+            f"without noise, beyond the dashed line, epsilon is infinite. {bars}"
+        )
+    return study_figure(result), (
+        "Held-out loss of all evaluated clients over rounds (left), and final held-out loss over "
+        f"what was varied. {bars}"
+    )
+
+
+def _page(report: Report, result: StudyResult) -> str:
     environment = Environment(
         loader=PackageLoader("simulations.reports", "."),
         autoescape=True,
         undefined=StrictUndefined,
     )
-    figure, summary = svg(report.figure), study.summary
+    figure, summary = svg(report.figure), result.summary
     return environment.get_template("report.html.jinja").render(
         report=report,
         figure=figure[figure.index("<svg") :],
-        runs=[_run(result) for result in study.results],
-        experiment=base.to_toml(),
+        runs=[_run(one) for one in result.results],
+        experiment=result.study.experiment.to_toml(),
         corpus=summary.corpus,
         corpus_sha256=summary.corpus_sha256,
         versions=", ".join(f"{name} {value}" for name, value in summary.versions.items()),
     )
 
 
-def _run(result: ReportedRun) -> dict[str, Any]:
+def _run(result: TrialResult) -> dict[str, Any]:
     summary = result.summary
-    good = not result.diverged
+    score = summary.heldout[result.task.score]
     return {
         "name": result.name,
         "status": summary.status,
         "rounds": summary.rounds,
-        "loss": f"{result.loss:.3f}" if good else "",
-        "accuracy": f"{summary.metric(ACCURACY):.3f}" if good else "",
+        "loss": "" if result.diverged else f"{summary.heldout_loss:.3f}",
+        "accuracy": "" if result.diverged or score is None else f"{score:.3f}",
         "speed": f"{summary.clients_per_second:.1f}",
         "sha256": summary.model_sha256[:16],
     }

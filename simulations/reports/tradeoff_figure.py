@@ -7,9 +7,11 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simulations.reports.figures import STYLE, setting_curve, unigram_line
-from simulations.studies.grid import ACCURACY
-from simulations.studies.tradeoff import Tradeoff
+from simulations.reports.figures import STYLE, ngram_lines
+from simulations.reports.study_figure import setting_line
+from simulations.reports.study_words import number
+from simulations.studies.results import Place, Setting, StudyResult
+from simulations.studies.study import Combination
 from simulations.text import for_figure
 
 _GAP = 0.25
@@ -18,10 +20,11 @@ _GAP = 0.25
 _LEAST = 1e-3
 
 
-def tradeoff_figure(tradeoff: Tradeoff) -> Figure:
-    """Draw held-out loss and accuracy against epsilon and against the noise on the mean."""
-    epsilons = [level.epsilon for level in tradeoff.levels]
-    noises = [level.noise_on_mean for level in tradeoff.levels]
+def tradeoff_figure(result: StudyResult) -> Figure:
+    """Draw held-out loss and score against epsilon and against the noise on the mean."""
+    levels = [result.privacy_levels[level] for level in result.levels]
+    epsilons = [level.epsilon for level in levels]
+    noises = [level.noise_on_mean for level in levels]
     columns = (
         (epsilon_places(epsilons), [number(e) for e in epsilons], "epsilon (left: more private)"),
         (
@@ -33,26 +36,36 @@ def tradeoff_figure(tradeoff: Tradeoff) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 7), layout="constrained")
         for column, (places, labels, name) in enumerate(columns):
-            loss, accuracy = (figure.add_subplot(2, 2, 1 + column + 2 * place) for place in (0, 1))
-            for row, architecture in enumerate(tradeoff.architectures):
-                settings = tradeoff.settings(architecture)
-                setting_curve(loss, places, settings, row=row)
-                setting_curve(accuracy, places, settings, ACCURACY, row=row, at_top=False)
-            unigram_line(loss, tradeoff.summary.unigram_loss)
+            loss, score = (figure.add_subplot(2, 2, 1 + column + 2 * place) for place in (0, 1))
+            for arm in result.arms:
+                chosen = [result.chosen(Place(level, arm)) or _spoiled(result, level, arm)
+                          for level in result.levels]  # fmt: skip
+                placed = list(zip(places, chosen, strict=True))
+                setting_line(loss, result, arm, placed)
+                setting_line(score, result, arm, placed, result.task.score)
+            ngram_lines(loss, result.baselines, result.reported_clients)
             loss.set(ylabel="final held-out loss (nats per token)")
-            accuracy.set(ylabel="final held-out word accuracy", xlabel=name)
-            for axes in (loss, accuracy):
+            score.set(ylabel=f"final held-out {result.task.title}", xlabel=name)
+            for axes in (loss, score):
                 axes.set_xticks(places, labels)
                 _set_apart(axes, places, epsilons)
         figure.axes[0].legend()
-        figure.suptitle(_title(tradeoff))
+        figure.suptitle(_title(result))
     return figure
 
 
-def _title(tradeoff: Tradeoff) -> str:
-    privacy = tradeoff.privacy
+def _spoiled(result: StudyResult, level: Combination, arm: Combination) -> Setting | None:
+    """Return a setting that diverged, for its cross, where nothing can be chosen."""
+    settings = result.settings(Place(level, arm))
+    return next((setting for setting in settings if setting.diverged), None)
+
+
+def _title(result: StudyResult) -> str:
+    privacy = result.summary.privacy
+    if privacy is None:
+        return for_figure(result.summary.corpus)
     title = (
-        f"{tradeoff.summary.corpus}: epsilon for cohorts of {privacy.cohort_size:,} from "
+        f"{result.summary.corpus}: epsilon for cohorts of {privacy.cohort_size:,} from "
         f"{privacy.population:,} clients, delta {privacy.delta:.2g}"
     )
     if privacy.extrapolated:
@@ -71,11 +84,6 @@ def epsilon_places(epsilons: Sequence[float]) -> list[float]:
 def noise_places(noises: Sequence[float]) -> list[float]:
     """Return places on a logarithmic axis, with 0 beyond the left end of the others."""
     return _places(noises, 0.0, -1)
-
-
-def number(value: float) -> str:
-    """Return a level's number as it stands on an axis and in a table."""
-    return "∞" if value == math.inf else f"{value:.3g}"
 
 
 def _places(values: Sequence[float], outside: float, side: int) -> list[float]:

@@ -16,6 +16,7 @@ from fedsi.experiment import Experiment
 from server.rounds import RoundRecord
 from server.runs.folder import EXPERIMENT, RunFolder
 from simulations.engines.processes import own_command, single_threaded_environment
+from simulations.studies.measured import is_measured
 from simulations.studies.trial import GRACE_SECONDS
 
 POLL_SECONDS = 0.2
@@ -66,6 +67,7 @@ def run_trials(
     *,
     fresh: bool,
     on_records: OnRecords,
+    lengths: Sequence[int] = (),
 ) -> dict[str, str]:
     """Run what is not finished yet; whatever is interrupted leaves a checkpoint.
 
@@ -76,6 +78,7 @@ def run_trials(
         jobs: Experiments that run at the same time.
         fresh: Start every trial anew, whatever its folder holds.
         on_records: Told about rounds as they end.
+        lengths: Sequence lengths at which the models are evaluated besides.
 
     Returns:
         Why, of each trial that could not be run; all the others have been.
@@ -88,10 +91,12 @@ def run_trials(
             while waiting and len(running) < jobs:
                 name, experiment = waiting.pop(0)
                 run = RunFolder(folder / name)
-                if not fresh and is_finished(run, experiment):
+                if not fresh and is_finished(run, experiment, lengths):
                     on_records(name, run.records())
                 else:
-                    running.append(_start(name, run, experiment, cache, fresh=fresh))
+                    asked = {"experiment": experiment.to_toml(), "lengths": list(lengths)}
+                    mode = "resume" if _holds(run, experiment) and not fresh else "new"
+                    running.append(_start(name, run, cache, mode, json.dumps(asked)))
             time.sleep(POLL_SECONDS)
             for trial in running:
                 _report(trial, on_records)
@@ -124,9 +129,12 @@ def check_same(trials: Mapping[str, Experiment], folder: Path, corpus_sha256: st
             )
 
 
-def is_finished(run: RunFolder, experiment: Experiment) -> bool:
-    """Whether a folder holds this experiment's finished run."""
-    return _holds(run, experiment) and run.summary() is not None
+def is_finished(run: RunFolder, experiment: Experiment, lengths: Sequence[int] = ()) -> bool:
+    """Whether a folder holds this experiment's finished run, evaluated client by client."""
+    summary = run.summary() if _holds(run, experiment) else None
+    if summary is None:
+        return False
+    return summary.diverged or is_measured(run.path, summary.model_sha256, lengths)
 
 
 def _holds(run: RunFolder, experiment: Experiment) -> bool:
@@ -136,11 +144,8 @@ def _holds(run: RunFolder, experiment: Experiment) -> bool:
         return False
 
 
-def _start(
-    name: str, run: RunFolder, experiment: Experiment, cache: Path, *, fresh: bool
-) -> _Running:
+def _start(name: str, run: RunFolder, cache: Path, mode: str, line: str) -> _Running:
     errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
-    mode = "resume" if _holds(run, experiment) and not fresh else "new"
     process = subprocess.Popen(
         own_command("simulations.studies.trial", run.path, cache, mode),
         stdin=subprocess.PIPE,
@@ -152,7 +157,7 @@ def _start(
     if process.stdin:
         with contextlib.suppress(BrokenPipeError):
             # It stays open: when this process ends, however it ends, the other one sees it close.
-            process.stdin.write(json.dumps(experiment.to_toml()).encode() + b"\n")
+            process.stdin.write(line.encode() + b"\n")
             process.stdin.flush()
     return _Running(name, run, process, errors)
 

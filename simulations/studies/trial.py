@@ -1,9 +1,9 @@
-"""One experiment of a study, in a process of its own.
+"""The process of one trial: trains the experiment, and evaluates its model client by client.
 
-Started by ``own_command("simulations.studies.trial", FOLDER, CACHE, "new" or "resume")`` with the
-experiment's TOML as a line of JSON on standard input, which stays open: when it closes, the study's
-process has ended, and this one stops too. What it finds lies in the folder; errors are one line on
-standard error.
+Started by ``own_command("simulations.studies.trial", FOLDER, CACHE, "new" or "resume")`` with a
+line of JSON on standard input: the experiment's TOML, and sequence lengths to evaluate at. Standard
+input stays open: when it closes, the study's process has ended, and this one stops too. What it
+finds lies in the folder; errors are one line on standard error.
 """
 
 import json
@@ -19,6 +19,7 @@ from fedsi.experiment import Experiment
 from server.runs.lock import held
 from simulations.engines.alarm import own_process
 from simulations.simulation import simulate
+from simulations.studies.measured import measure
 
 GRACE_SECONDS = 10.0
 """How long a process may take to leave a checkpoint when it is told to stop."""
@@ -28,14 +29,17 @@ def main(folder: str, cache: str, mode: str) -> int:
     """Run the experiment and return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        experiment = Experiment.from_toml(json.loads(sys.stdin.readline()))
+        asked = json.loads(sys.stdin.readline())
+        experiment = Experiment.from_toml(asked["experiment"])
         threading.Thread(target=_end_with_the_study, daemon=True).start()
         resume = mode == "resume"
         # The process of a study that was killed may still be leaving its checkpoint here.
         with held(Path(folder), wait=2 * GRACE_SECONDS), own_process():
-            simulate(
+            result = simulate(
                 experiment, out=Path(folder), cache=Path(cache), resume=resume, overwrite=not resume
             )
+            if not result.summary.diverged:
+                measure(Path(folder), Path(cache), asked["lengths"])
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

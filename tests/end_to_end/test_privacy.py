@@ -28,7 +28,7 @@ from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.membership import membership_of
-from simulations.studies.tradeoff import level_of
+from simulations.studies.privacy_levels import level_of
 
 POISSON = {
     "server.sampling": "poisson",

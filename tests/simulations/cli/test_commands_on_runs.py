@@ -134,7 +134,7 @@ def test_export_needs_packages(
 
 
 def test_what_was_made_of_a_model_goes_with_it(copied: Path, cache: Path) -> None:
-    made = [copied / name for name in ("model.onnx", "model.pt2", "lengths.json")]
+    made = [copied / name for name in ("model.onnx", "model.pt2", "heldout.json")]
     for path in made:
         path.touch()
     again = ["--preset", "smoke", "--set", "server.rounds=1", "--overwrite"]

@@ -3,14 +3,9 @@
 import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from fedsi import Experiment
 from simulations.cli.main import main
-from simulations.reports.lengths import lengths_figure, lengths_report, markdown
-from simulations.studies.lengths import LengthResult, LengthStudy, LengthTrial
-from tests.summaries import summary_of
 
 SMALL = ["--preset", "smoke", "--set", "model.architecture=transformer", "--set", "model.layers=1"]
 SMALL += ["--set", "server.rounds=1", "--set", "server.cohort_size=3"]
@@ -30,29 +25,30 @@ def test_a_study_and_its_continuation(
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((out / "lengths.json").read_text())
     names = {"lengths.csv", "lengths.json", "lengths.md", "lengths.png", "lengths.svg"}
-    assert {path.name for path in out.iterdir()} == names | {"report.html", "runs"}
-    learned, alibi = (printed["positions"][name] for name in ("learned", "alibi"))
-    assert [row["length"] for row in alibi] == [12, 24]
-    assert learned[0]["loss"] > 0
-    assert learned[1]["loss"] is None
-    assert alibi[0]["loss_beyond"] is None
-    assert alibi[1]["loss_beyond"] > 0
-    rows = pd.read_csv(out / "lengths.csv")
-    assert len(rows) == 4
-    assert rows["loss"].isna().sum() == 1
+    assert {path.name for path in out.iterdir()} == names | {"report.html", "runs", "study.toml"}
+    assert len(printed["runs"]) == 2
     for name in ("report.html", "lengths.md"):
         assert "12 rows (model.max_length), so lengths 24 are missing" in (out / name).read_text()
-    score = json.loads((out / "runs" / "alibi-seed0" / "lengths.json").read_text())["scores"][1]
-    assert score["loss"] == alibi[1]["loss"]
+    table = (out / "lengths.md").read_text()
+    assert "|  | length 12 | length 24 | beyond at the longest |" in table
+    scores = {
+        name: json.loads((out / "runs" / f"{name}-seed0" / "heldout.json").read_text())["lengths"]
+        for name in ("learned", "alibi")
+    }
+    assert scores["learned"]["12"]["loss"] > 0
+    assert scores["learned"]["24"] is None
+    assert scores["alibi"]["12"]["beyond"] is None
+    assert scores["alibi"]["24"]["beyond"]["loss"] > 0
+    assert f"| ALiBi | {scores['alibi']['12']['loss']:.3f} |" in table
 
-    files = [*out.rglob("model.safetensors"), *out.rglob("runs/*/lengths.json")]
+    files = [*out.rglob("model.safetensors"), *out.rglob("runs/*/heldout.json")]
     before = [path.stat().st_mtime_ns for path in files]
     more = [*limit, "--positions", "learned,alibi,none", "--resume"]
     assert lengths(cache, *more, "--out", out) == 0
     assert [path.stat().st_mtime_ns for path in files] == before
     assert len(list(out.rglob("model.safetensors"))) == 3
     assert lengths(cache, *limit, "--out", out) == 2
-    assert "already holds a study" in capsys.readouterr().err
+    assert "already holds a lengths" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -98,36 +94,3 @@ def test_recurrent_cells_take_no_positions(
     expected = "model.positions=rotary has no effect with model.architecture=cifg, which does not"
     assert expected in capsys.readouterr().err
     assert not out.exists()
-
-
-def result(positions: str, seed: int, *losses: float | None) -> LengthResult:
-    """Return a run that scored these losses at 20 and 40; None diverged."""
-    summary = summary_of(losses[0], architecture="transformer")
-    scores = {
-        length: {"sequence_length": length, "loss": loss, "beyond": {"loss": loss} if i else None}
-        for i, (length, loss) in enumerate(zip((20, 40), losses, strict=False))
-        if loss
-    }
-    return LengthResult(LengthTrial(positions, seed), summary, scores)
-
-
-def test_findings_say_what_was_found() -> None:
-    results = [
-        result("none", 0, 5.0, 5.5), result("none", 1, 5.2, 5.5),
-        result("learned", 0, 5.1), result("learned", 1, 5.1),
-        result("fire", 0, 5.0, 4.9), result("fire", 1, None),
-        result("t5", 0, None), result("t5", 1, None),
-    ]  # fmt: skip
-    study = LengthStudy(["none", "learned", "fire", "t5"], [20, 40], results, Experiment())
-    report = lengths_report(study)
-    text = " ".join(report.findings)
-    assert "no positions: 5.100 ± 0.100 at 20, 5.500 ± 0.000 at 40, a change of +0.400." in text
-    assert "FIRE: 5.000 at 20, 4.900 at 40, a change of -0.100 (1 of 2 seeds diverged)." in text
-    assert "T5: no loss at any of these lengths (2 of 2 seeds diverged)." in text
-    assert "20 rows (model.max_length), so lengths 40 are missing" in text
-    assert report.rows[0] == ["no positions", "5.100 ± 0.100", "5.500 ± 0.000", "5.500 ± 0.000"]
-    assert report.rows[1] == ["learned", "5.100 ± 0.000", "-", "-"]
-    assert "| FIRE | 5.000 | 4.900 | 4.900 |" in markdown(report)
-    whole, beyond = lengths_figure(study).axes
-    assert len(whole.lines) == 3 + 2  # and the unigram model, and the length of training
-    assert [line.get_xdata()[0] for line in beyond.lines[:2]] == [40, 40]  # type: ignore[index]

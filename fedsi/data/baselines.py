@@ -1,0 +1,125 @@
+"""What n-gram models count on held-out clients: on the clients and the targets of an evaluation.
+
+A loss says little alone. Beside the loss that a bigram model has on the same targets it says
+whether a model is a language model.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.data.corpus import Progress, silent
+from fedsi.data.ngrams import fitted, trigrams_of
+from fedsi.data.population import Population
+from fedsi.data.protocol import FIRST_WORD
+from fedsi.files import write_atomically
+
+NAMES = ("unigram", "bigram", "trigram")
+COLUMNS = ("tokens", "loss", "words", "hits")
+"""Per client: targets, the sum of their losses in nats, targets that are words (no oov, no eos),
+and those of them that were likeliest of all ids."""
+_FORMAT = 1
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What the three models count on some held-out clients."""
+
+    clients: Ids
+    rows: Mapping[str, NDArray[np.float64]]
+    """By name, ``[clients, COLUMNS]``."""
+
+    def loss(self, name: str, kept: NDArray[np.bool_] | None = None) -> float:
+        """Return a model's loss in nats per target on all clients, or on those that are kept."""
+        return self._ratio(name, "loss", "tokens", kept)
+
+    def accuracy(self, name: str, kept: NDArray[np.bool_] | None = None) -> float:
+        """Return the share of the words that a model predicts."""
+        return self._ratio(name, "hits", "words", kept)
+
+    def _ratio(self, name: str, top: str, bottom: str, kept: NDArray[np.bool_] | None) -> float:
+        rows = self.rows[name] if kept is None else self.rows[name][kept]
+        sums = dict(zip(COLUMNS, rows.sum(axis=0).tolist(), strict=True))
+        return sums[top] / sums[bottom] if sums[bottom] else float("nan")
+
+
+def baselines(
+    population: Population,
+    clients: Ids,
+    cap: int | None,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> Baselines:
+    """Fit the models to the training clients and count them on held-out ones.
+
+    Args:
+        population: The clients.
+        clients: Held-out clients, as they are evaluated.
+        cap: Examples of a client that are evaluated; None for all.
+        cache: A folder that keeps what was counted before.
+        progress: Told which model is fitted.
+    """
+    kept = cache / f"ngrams-{_key(population, clients, cap)}.json" if cache else None
+    found = _read(kept) if kept else None
+    if found is None:
+        found = {name: [] for name in NAMES}
+        for place, name in enumerate(NAMES):
+            progress("fitting n-gram models", place, len(NAMES))
+            found[name] = _rows(population, clients, cap, order=place + 1)
+        progress("fitting n-gram models", len(NAMES), len(NAMES))
+        if kept:
+            write_atomically(kept, json.dumps(found).encode())
+    shape = (len(clients), len(COLUMNS))
+    return Baselines(
+        clients, {name: np.array(found[name], np.float64).reshape(shape) for name in NAMES}
+    )
+
+
+def _rows(population: Population, clients: Ids, cap: int | None, order: int) -> list[list[float]]:
+    unigram = np.exp(population.unigram_log_probabilities)
+    model = fitted(population, order) if order > 1 else None
+    rows = []
+    for client in clients.tolist():
+        places = np.arange(population.count(client))[:cap]
+        grams = trigrams_of(population.examples(client, places))
+        targets = grams[:, -1]
+        if model is None:
+            probabilities, likeliest = unigram[targets], np.full(len(targets), unigram.argmax())
+        else:
+            probabilities, likeliest = model.probabilities(grams), model.predictions(grams)[:, 0]
+        words = targets >= FIRST_WORD
+        rows.append(
+            [
+                float(len(targets)),
+                float(-np.log(probabilities).sum()),
+                float(words.sum()),
+                float((likeliest == targets)[words].sum()),
+            ]
+        )
+    return rows
+
+
+def _key(population: Population, clients: Ids, cap: int | None) -> str:
+    description = population.description
+    facts = (
+        f"{_FORMAT} {description.corpus_sha256} {description.content_digest} "
+        f"{description.vocabulary_size} {description.sequence_length} {cap} "
+    )
+    return sha256(facts.encode() + np.ascontiguousarray(clients).tobytes()).hexdigest()[:32]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return what was counted before; None if there is nothing, or it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: found[name] for name in NAMES}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

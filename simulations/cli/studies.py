@@ -1,0 +1,209 @@
+"""What the commands that run a study share: options, the corpus, the report."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedsi.errors import UserError
+from simulations.cli import options
+from simulations.cli.display import Display
+
+if TYPE_CHECKING:
+    from fedsi.data.population import Population
+    from fedsi.experiment import Experiment
+    from simulations.reports.study import Report
+    from simulations.studies.privacy_levels import Level
+    from simulations.studies.study import Study
+
+_Item = TypeVar("_Item")
+
+Architectures = Annotated[str, typer.Option(metavar="NAME,...", help="Architectures to compare.")]
+Seeds = Annotated[
+    int, typer.Option(min=1, max=1000, help="Seeds, counting up from the experiment's.")
+]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Runs at the same time; by default one a core.")
+]
+
+
+def parse_list(text: str, kind: Callable[[str], _Item], option: str) -> list[_Item]:
+    """Parse what stands between commas.
+
+    Raises:
+        UserError: Nothing, one thing twice, or something of another kind.
+    """
+    try:
+        items = [kind(part.strip()) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UserError(f"{option} takes numbers separated by commas, not {text!r}") from None
+    if not items or len(set(items)) < len(items):
+        raise UserError(f"{option} takes different values separated by commas, not {text!r}")
+    return items
+
+
+def parse_lengths(text: str, option: str) -> list[int]:
+    """Parse sequence lengths.
+
+    Raises:
+        UserError: As ``parse_list``, or a length below 1.
+    """
+    lengths = parse_list(text, int, option)
+    if min(lengths) < 1:
+        raise UserError(f"{option} takes lengths of 1 or more, not {min(lengths)}")
+    return lengths
+
+
+def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> None:
+    """Refuse a place that a study must not be written to.
+
+    Raises:
+        UserError: It is a file, or holds a study that is to be neither replaced nor continued, or
+            both.
+    """
+    from simulations.studies.results import RUNS
+
+    if overwrite and resume:
+        raise UserError("give either --resume or --overwrite, not both")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder with --out")
+    if (folder / RUNS).exists() and not overwrite and not resume:
+        raise UserError(
+            f"{folder} already holds a {kind}; continue it with --resume, replace it with "
+            "--overwrite, or name another folder with --out"
+        )
+
+
+@contextmanager
+def shown(console: Console, folder: Path) -> Iterator[Display]:
+    """Hold a study's folder and show its progress.
+
+    Raises:
+        UserError: Another process works in the folder.
+        StoppedError: After a Ctrl-C; it says how to go on.
+    """
+    from server.runs.lock import held
+
+    try:
+        with held(folder), Display(console) as display:
+            yield display
+    except KeyboardInterrupt:
+        raise options.StoppedError(
+            f"interrupted; continue with the same command and --resume --out {folder}"
+        ) from None
+
+
+def open_corpus(base: "Experiment", cache: Path, display: Display) -> "Population":
+    """Prepare the corpus once, and find out whether all runs can use it.
+
+    Raises:
+        UserError: There is no such corpus or trace, or too few clients.
+    """
+    from fedsi.data.prepare import open_population, prepare
+    from server.cohorts.availability import read_trace
+    from server.cohorts.sampling import check_cohort_size
+
+    population = open_population(prepare(base.data, cache, display.step))
+    display.corpus(base, population.description)
+    training_clients = population.description.training_clients
+    check_cohort_size(base, training_clients)
+    if base.devices.trace is not None:
+        read_trace(Path(base.devices.trace), population.find, training_clients)
+    return population
+
+
+def carry_out(
+    study: "Study",
+    out: Path | None,
+    *,
+    cache: Path,
+    jobs: int | None,
+    overwrite: bool,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Run a study in a folder, write its report and show it.
+
+    Args:
+        study: The study.
+        out: The folder; None makes one.
+        cache: Folder for corpora and populations.
+        jobs: Trials that run at the same time; None for one a core.
+        overwrite: Replace the study that is there.
+        resume: Continue the study that is there.
+        as_json: Print values in place of the table.
+
+    Raises:
+        UserError: The study cannot be run, or not in this folder.
+        TrialError: Some trials did not finish; all is written nevertheless.
+    """
+    from simulations.reports.study import study_report, write_report
+    from simulations.studies.run import StudyRun, located
+    from simulations.studies.runner import TrialError
+
+    study.trials()  # refuses what cannot be run before a folder is made
+    folder = out or options.default_folder(study.name)
+    check_folder(folder, study.name, overwrite=overwrite, resume=resume)
+    console = options.messages()
+    with shown(console, folder) as display:
+        population = open_corpus(study.experiment, cache, display)
+        run = StudyRun(
+            located(study),
+            folder,
+            population,
+            cache,
+            jobs,
+            fresh=overwrite,
+            on_records=display.rounds,
+            progress=display.step,
+        )
+        run.check()
+        _show_levels(run.levels().values(), console)
+        result = run.run()
+    report = study_report(result, run.failures)
+    write_report(report, result, folder)
+    _show(report, folder, study.name, as_json=as_json)
+    if run.failures:
+        raise TrialError(run.failures)
+
+
+def _show_levels(levels: Iterable["Level"], console: Console) -> None:
+    from simulations.reports.study_words import number
+
+    for level in levels:
+        console.print(
+            f"epsilon {number(level.epsilon)}: noise multiplier {number(level.noise_multiplier)}, "
+            f"noise on the mean {number(level.noise_on_mean)}",
+            highlight=False,
+        )
+
+
+def _show(report: "Report", folder: Path, name: str, *, as_json: bool) -> None:
+    """Print the result, and on the console where the rest is."""
+    from simulations.reports.study import PAGE
+
+    if as_json:
+        typer.echo(json.dumps(report.values, allow_nan=False))
+    else:
+        _print(report, options.output())
+    options.messages().print(
+        f"figure: {folder / name}.png\nreport: {folder / PAGE}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print(report: "Report", console: Console) -> None:
+    drawn = Table(title=report.table_title, title_justify="left")
+    for place, name in enumerate(report.header):
+        drawn.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
+    for row in report.rows:
+        drawn.add_row(*row)
+    console.print(drawn)
+    for sentence in report.findings:
+        console.print(f"- {sentence}", highlight=False)

@@ -1,0 +1,180 @@
+"""The figure of a study: losses over rounds, and over what was varied."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from simulations.reports.figures import STYLE, colour_of, ngram_lines
+from simulations.reports.study_words import POSITION_COLOURS, axis_words, point_words, words
+from simulations.studies.results import Place, Setting, StudyResult
+from simulations.studies.statistics import FEWEST_SEEDS, t_interval
+from simulations.studies.study import Combination
+from simulations.text import for_figure
+
+_PALETTE = ("#1f5fa8", "#c8500a", "#0a7f6e", "#7a4fb0", "#b8860b", "#c2418a", "#333333")
+_MOST_PANELS = 2
+"""Axes that get a panel."""
+_MOST_CURVES = 8
+
+
+def study_figure(result: StudyResult) -> Figure:
+    """Draw held-out loss over rounds, and over the first axes that are not compared."""
+    varied = [axis.called for axis in result.study.axes if axis.called not in result.study.compare]
+    panels = varied[:_MOST_PANELS]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.8 * (1 + len(panels)), 4.4), layout="constrained")
+        over_rounds, *others = figure.subplots(1, 1 + len(panels), squeeze=False)[0]
+        _curves(over_rounds, result, alone=not panels)
+        for axes, name in zip(others, panels, strict=True):
+            _over_axis(axes, result, name)
+        for axes in (over_rounds, *others):
+            ngram_lines(axes, result.baselines, result.reported_clients)
+        handles, labels = _one_of_each(figure)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def arm_colour(result: StudyResult, arm: Combination) -> str:
+    """Return the colour of an arm's lines: an architecture's or a position encoding's own."""
+    for point in arm:
+        if point.axis == "model.architecture" and len(arm) == 1:
+            return colour_of(str(point.value))
+        if point.axis == "model.positions" and len(arm) == 1:
+            return POSITION_COLOURS.get(str(point.value), _PALETTE[0])
+    return _PALETTE[result.arms.index(arm) % len(_PALETTE)]
+
+
+def setting_line(
+    axes: Axes,
+    result: StudyResult,
+    arm: Combination,
+    placed: Sequence[tuple[float, Setting | None]],
+    metric: str = "loss",
+) -> None:
+    """Draw an arm's settings: means and 95 % intervals, and crosses where a seed diverged.
+
+    Args:
+        axes: Where to.
+        result: The study's.
+        arm: What is drawn.
+        placed: Places on the x axis and settings, None where there is none.
+        metric: What is drawn of them.
+    """
+    colour, name = arm_colour(result, arm), for_figure(words(arm))
+    stable = [(x, setting) for x, setting in placed if setting and setting.measured]
+    values = [setting.values(metric, result.part) for _, setting in stable]
+    intervals = [t_interval(one) for one in values]
+    axes.errorbar(
+        [x for x, _ in stable],
+        [interval.estimate for interval in intervals],
+        yerr=[
+            interval.high - interval.estimate if len(one) >= FEWEST_SEEDS else 0.0
+            for interval, one in zip(intervals, values, strict=True)
+        ],
+        color=colour,
+        marker="o",
+        capsize=3,
+        label=name,
+    )
+    diverged = [x for x, setting in placed if setting and setting.diverged]
+    if diverged:
+        row = result.arms.index(arm)
+        # In axes coordinates: a diverged run has no value that could be drawn to scale.
+        axes.plot(
+            diverged,
+            [0.97 - 0.06 * row if metric == "loss" else 0.03 + 0.06 * row] * len(diverged),
+            color=colour,
+            marker="x",
+            ms=9,
+            mew=2.5,
+            linestyle="none",
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+            label=for_figure(f"{words(arm)} diverged"),
+        )
+
+
+def _curves(axes: Axes, result: StudyResult, *, alone: bool) -> None:
+    """Draw the rounds of each place's chosen setting.
+
+    Args:
+        axes: Where to.
+        result: The study's.
+        alone: Whether no other panel names the arms.
+    """
+    chosen = [(place, result.chosen(place)) for place in result.places]
+    for place, setting in chosen[:_MOST_CURVES]:
+        if setting is None:
+            continue
+        style = ("-", "--", "-.", ":")[result.levels.index(place.level) % 4]
+        name: str | None = for_figure(words(place.level + place.arm))
+        for one in setting.results:
+            evaluated = [(r.round, r.heldout["loss"]) for r in one.records if r.heldout]
+            axes.plot(
+                *zip(*evaluated, strict=True),
+                color=arm_colour(result, place.arm),
+                linestyle=style,
+                marker="o",
+                ms=3,
+                label=name if place.level or alone else None,
+            )
+            name = None
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    tuned = ", chosen settings" if result.chooses else ""
+    axes.set(xlabel="round", ylabel="held-out loss (nats per token)", title=f"Rounds{tuned}")
+
+
+def _over_axis(axes: Axes, result: StudyResult, name: str) -> None:
+    """Draw the final loss over an axis, at the best values of the other axes that are tuned."""
+    values = list(dict.fromkeys(_value(points, name) for points in result.combinations))
+    numbers = [float(v) if isinstance(v, int | float) else math.nan for v in values]
+    log = all(math.isfinite(n) and n > 0 for n in numbers) and max(numbers) >= 3 * min(numbers)
+    places = dict(zip(values, numbers if log else map(float, range(len(values))), strict=True))
+    level = name not in result.study.tune
+    for arm in result.arms:
+        placed = [(places[v], _best_at(result, arm, name, v, level=level)) for v in values]
+        setting_line(axes, result, arm, sorted(placed, key=lambda one: one[0]))
+    if log:
+        axes.set_xscale("log")
+    shown = values if len(values) <= _MOST_CURVES else values[:: len(values) // _MOST_CURVES + 1]
+    axes.set_xticks([places[v] for v in shown], [_text(result, name, v) for v in shown])
+    axes.minorticks_off()
+    axes.set(xlabel=axis_words(name), title=f"Final loss by {axis_words(name)}")
+
+
+def _best_at(
+    result: StudyResult, arm: Combination, name: str, value: object, *, level: bool
+) -> Setting | None:
+    """Return the best setting of an arm at a value of an axis, at the first level otherwise."""
+    places = result.places if level else [Place(result.levels[0], arm)]
+    settings = [
+        setting
+        for place in places
+        if place.arm == arm
+        for setting in result.settings(place)
+        if _value(setting.points, name) == value and setting.results
+    ]
+    return min(settings, key=lambda one: one.mean("loss", result.choosing), default=None)
+
+
+def _value(points: Combination, name: str) -> object:
+    return next(point.value for point in points if point.axis == name)
+
+
+def _text(result: StudyResult, name: str, value: object) -> str:
+    point = next(p for c in result.combinations for p in c if p.axis == name and p.value == value)
+    return for_figure(point_words(point).removeprefix(f"{axis_words(name)} "))
+
+
+def _one_of_each(figure: Figure) -> tuple[list[Artist], list[str]]:
+    """Return the handles of all panels' legends, each label once."""
+    found: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    return list(found.values()), list(found)

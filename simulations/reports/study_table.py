@@ -1,0 +1,202 @@
+"""The table of a study, and its result as values that JSON can hold."""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from fedsi.data.baselines import NAMES
+from fedsi.experiment import Scalar
+from simulations.reports.study_words import (
+    NO_RUN,
+    axis_words,
+    cell,
+    loss_text,
+    number,
+    share_text,
+)
+from simulations.studies.gaps import area_by_rate, gap_between, pairs, rounds_to_target
+from simulations.studies.results import Place, Setting, StudyResult
+from simulations.studies.study import Combination
+
+_MOST_COLUMNS = 8
+"""Values of a tuned axis that get a column each."""
+
+
+def study_table(result: StudyResult) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of a study's table, as text.
+
+    A row is an arm at a level; or, where nothing is compared and there are no levels, a setting.
+    Rows of n-gram models on the same targets follow.
+    """
+    whole = len(result.places) == 1 and result.chooses
+    header, rows = _of_settings(result) if whole else _of_places(result)
+    return header, [*rows, *_baselines(result, header)]
+
+
+def _of_settings(result: StudyResult) -> tuple[list[str], list[list[str]]]:
+    """Return a row for each setting of the only place, with what chooses and what reports."""
+    place, shares = result.places[0], result.metrics[1:]
+    header = [axis_words(axis.called) for axis in result.study.axes]
+    header += ["validation loss", "loss", *(result.task.curves[name] for name in shares), ""]
+    chosen = result.chosen(place)
+    rows = []
+    for setting in result.settings(place):
+        best = chosen is not None and setting.points == chosen.points
+        rows.append(
+            [
+                *(cell(point) for point in setting.points),
+                loss_text(setting, "validation"),
+                loss_text(setting, "test"),
+                *(share_text(setting, name, "test") for name in shares),
+                "chosen" if best else "",
+            ]
+        )
+    return header, rows
+
+
+def _of_places(result: StudyResult) -> tuple[list[str], list[list[str]]]:
+    columns = _single_axis(result)
+    header, rows = [], []
+    for place in result.places:
+        cells = [
+            *_level_cells(result, place.level),
+            *(
+                (axis_words(point.axis) if len(place.arm) > 1 else "", cell(point))
+                for point in place.arm
+            ),
+            *_chosen_cells(result, place),
+            *((name, loss_text(setting, result.part)) for name, setting in columns(place)),
+        ]
+        header = [name for name, _ in cells]
+        rows.append([text for _, text in cells])
+    return header, rows
+
+
+def _level_cells(result: StudyResult, level: Combination) -> list[tuple[str, str]]:
+    cost = result.privacy_levels.get(level)
+    if cost is None:
+        return [(axis_words(point.axis), cell(point)) for point in level]
+    return [
+        ("epsilon", number(cost.epsilon)),
+        ("noise multiplier", number(cost.noise_multiplier)),
+        ("noise on the mean", number(cost.noise_on_mean)),
+    ]
+
+
+def _chosen_cells(result: StudyResult, place: Place) -> list[tuple[str, str]]:
+    chosen, shares = result.chosen(place), result.metrics[1:]
+    names = [result.task.curves[name] for name in shares]
+    cells: list[tuple[str, str]] = []
+    for axis in result.study.axes if result.chooses else ():
+        if axis.called in result.study.tune:
+            values = {} if chosen is None else {point.axis: cell(point) for point in chosen.points}
+            cells.append((f"best {axis_words(axis.called)}", values.get(axis.called, "none")))
+    if chosen is None:
+        settings = result.settings(place)
+        why = loss_text(settings[0], result.part) if len(settings) == 1 else _why_none(settings)
+        cells.append(("loss", why))
+        cells += [(name, "") for name in names]
+    else:
+        cells.append(("loss", loss_text(chosen, result.part)))
+        cells += [
+            (called, share_text(chosen, name, result.part))
+            for called, name in zip(names, shares, strict=True)
+        ]
+    return cells
+
+
+def _why_none(settings: list[Setting]) -> str:
+    return "diverged" if any(setting.diverged for setting in settings) else NO_RUN
+
+
+def _single_axis(result: StudyResult) -> Any:
+    """Return what gives a place's settings with the names of their columns, if they are few."""
+    tuned = [axis for axis in result.study.axes if axis.called in result.study.tune]
+    few = len(tuned) == 1 and result.chooses and len(result.settings(result.places[0])) > 1
+    if not few or len(result.settings(result.places[0])) > _MOST_COLUMNS:
+        return lambda _: []
+    name = tuned[0].called
+
+    def columns(place: Place) -> list[tuple[str, Setting]]:
+        return [
+            (next(f"{axis_words(name)} {p.text}" for p in s.points if p.axis == name), s)
+            for s in result.settings(place)
+        ]
+
+    return columns
+
+
+def _baselines(result: StudyResult, header: list[str]) -> list[list[str]]:
+    if result.baselines is None:
+        return []
+    rows = []
+    for name in NAMES:
+        row = [name, *[""] * (len(header) - 1)]
+        row[header.index("loss")] = f"{result.baseline(name):.3f}"
+        score = result.task.curves[result.task.score]
+        row[header.index(score)] = f"{result.baseline_accuracy(name):.3f}"
+        rows.append(row)
+    return rows
+
+
+def study_json(result: StudyResult) -> dict[str, Any]:
+    """Return a study's result as values that JSON can hold; an infinite value is null."""
+    summary = result.summary
+    return {
+        "name": result.study.name,
+        "corpus": summary.corpus,
+        "corpus_sha256": summary.corpus_sha256,
+        "seeds": result.seeds,
+        "reported_on": result.part,
+        "ngrams": {
+            name: {"loss": result.baseline(name), "accuracy": result.baseline_accuracy(name)}
+            for name in (NAMES if result.baselines is not None else ())
+        },
+        "target": result.target,
+        "places": [_place_json(result, place) for place in result.places],
+        "gaps": [
+            {
+                "first": _values(first.level + first.arm),
+                "second": _values(second.level + second.arm),
+                **gap_between(result, first, second).to_json(),
+            }
+            for first, second in pairs(result)
+        ],
+        "runs": [{**_values(one.trial.points), **one.summary.to_json()} for one in result.results],
+    }
+
+
+def _place_json(result: StudyResult, place: Place) -> dict[str, Any]:
+    chosen, cost = result.chosen(place), result.privacy_levels.get(place.level)
+    reached = [] if chosen is None else rounds_to_target(result, chosen)
+    return {
+        "level": _values(place.level),
+        "arm": _values(place.arm),
+        **({} if cost is None else {name: _json(value) for name, value in asdict(cost).items()}),
+        "chosen": None if chosen is None else _setting_json(result, chosen),
+        "rounds_to_target": [
+            None if one is None else {"rounds": one[0], "client_seconds": one[1]} for one in reached
+        ],
+        "mean_over_log_learning_rate": area_by_rate(result, place),
+        "settings": [_setting_json(result, setting) for setting in result.settings(place)],
+    }
+
+
+def _setting_json(result: StudyResult, setting: Setting) -> dict[str, Any]:
+    return {
+        "values": _values(setting.points),
+        "seeds": len(setting.results),
+        "diverged": setting.diverged,
+        **{
+            part: {name: _json(setting.mean(name, part)) for name in result.metrics}
+            for part in result.parts
+        },
+    }
+
+
+def _values(points: Combination) -> dict[str, Any]:
+    return {point.axis: _json(point.value) for point in points}
+
+
+def _json(value: Scalar) -> Scalar | None:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

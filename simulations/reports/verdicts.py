@@ -1,0 +1,295 @@
+"""What a study found, in sentences: each follows from an interval or a count, and says which."""
+
+from collections.abc import Iterator
+
+from simulations.reports.study_words import (
+    enumerate_words,
+    interval_text,
+    loss_text,
+    mean_text,
+    words,
+)
+from simulations.studies.gaps import (
+    Gap,
+    Verdict,
+    area_by_rate,
+    gap,
+    gap_between,
+    is_useless,
+    pairs,
+    rounds_to_target,
+)
+from simulations.studies.results import Place, Setting, StudyResult
+from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
+
+
+def findings(result: StudyResult) -> list[str]:
+    """Return sentences that say what a study found, the verdicts first, and nothing more."""
+    return [
+        *(_verdict(result, first, second) for first, second in pairs(result)),
+        *_best_of_many(result),
+        _design(result),
+        *_claim(result),
+        *(_place(result, place) for place in result.places),
+        *_no_better_than_counting(result),
+        *_targets(result),
+        *_areas(result),
+        _caveat(result),
+    ]
+
+
+def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str]) -> str:
+    """Say what may be said of two settings.
+
+    Args:
+        first: What the first one is called.
+        second: What the second one is called.
+        found: Their differences, first minus second.
+        metrics: What the metrics beside the loss are called.
+    """
+    match found.verdict:
+        case Verdict.NOT_MEASURED:
+            return f"{first} and {second} cannot be compared: at least one of them has no loss."
+        case Verdict.USELESS:
+            return (
+                f"No ranking of {first} and {second}: at least one of them is not better than the "
+                f"unigram model ({_numbers(found, metrics)})."
+            )
+        case Verdict.FEW_SEEDS:
+            seeds = len(found.over_clients)
+            return (
+                f"No claim about {first} and {second}: {_seeds(seeds)}, "
+                f"and at least {FEWEST_SEEDS} are needed. {first} minus {second}: "
+                f"{_numbers(found, metrics)}{_within(found)}."
+            )
+        case Verdict.NONE_SHOWN:
+            return (
+                f"No difference shown between {first} and {second}: {_numbers(found, metrics)} "
+                f"({_method(found)}{_within(found)})."
+            )
+        case Verdict.LOWER | Verdict.HIGHER:
+            lower = found.verdict is Verdict.LOWER
+            return (
+                f"{first} has a {'lower' if lower else 'higher'} loss than {second}: "
+                f"{_numbers(found, metrics)} ({_method(found)}{_within(found)})."
+            )
+
+
+def _verdict(result: StudyResult, first: Place, second: Place) -> str:
+    found = gap_between(result, first, second)
+    if first.level == second.level:
+        at = f"At {words(first.level)}: " if first.level else ""
+        return at + verdict_sentence(words(first.arm), words(second.arm), found, _shares(result))
+    of = f"{words(first.arm)} " if first.arm else ""
+    one, other = f"{of}at {words(first.level)}", f"{of}at {words(second.level)}"
+    return verdict_sentence(one[:1].upper() + one[1:], other, found, _shares(result))
+
+
+def _shares(result: StudyResult) -> dict[str, str]:
+    return dict(result.task.curves)
+
+
+def _numbers(found: Gap, metrics: dict[str, str]) -> str:
+    parts = [f"{interval_text(found.over_seeds['loss'])} nats"]
+    parts += [
+        f"{called} {interval_text(found.over_seeds[name])}"
+        for name, called in metrics.items()
+        if name in found.over_seeds
+    ]
+    return ", ".join(parts)
+
+
+def _method(found: Gap) -> str:
+    return f"95 % intervals, t over {len(found.over_clients)} seeds"
+
+
+def _within(found: Gap) -> str:
+    """Say what the bootstrap over clients gives for the loss within each seed."""
+    losses = {s: one["loss"] for s, one in found.over_clients.items() if "loss" in one}
+    if not losses:
+        return ""
+    named = [f"{interval_text(one)} in seed {seed}" for seed, one in losses.items()]
+    return f"; paired bootstrap over clients: {enumerate_words(named)}"
+
+
+def _best_of_many(result: StudyResult) -> list[str]:
+    """Hold the best setting against the second, where settings are all that is varied."""
+    if not result.chooses or len(result.places) > 1:
+        return []
+    place = result.places[0]
+    chosen = result.chosen(place)
+    others = [
+        s
+        for s in result.settings(place)
+        if s.measured and s is not chosen and result.ran_to_the_end(s)
+        and chosen is not None and s.points != chosen.points
+    ]  # fmt: skip
+    if chosen is None or not others:
+        return []
+    second = min(others, key=lambda setting: setting.mean("loss", "validation"))
+    found = gap(result, chosen, second)
+    names = words(chosen.points), words(second.points)
+    return [verdict_sentence(names[0][:1].upper() + names[0][1:], names[1], found, _shares(result))]
+
+
+def _design(result: StudyResult) -> str:
+    summary = result.summary
+    lines = [
+        f"{name} {result.baseline(name):.3f}"
+        for name in ("unigram", "bigram", "trigram")
+        if result.baselines is not None
+    ]
+    counting = (
+        f"; on the same targets n-gram models have: {enumerate_words(lines)}" if lines else ""
+    )
+    return (
+        f"Corpus {summary.corpus} (SHA-256 {summary.corpus_sha256[:16]}): "
+        f"{summary.training_clients:,} training clients, {summary.heldout_clients:,} held "
+        f"out. Figures are of {_clients(result)}{counting}."
+    )
+
+
+def _clients(result: StudyResult) -> str:
+    measured = next((r.measured for r in result.results if r.measured), None)
+    if measured is None:
+        return "no client, because every run diverged"
+    test = int(measured.test.sum())
+    if result.part == "all":
+        return f"all {len(measured.test)} clients that were evaluated, because nothing was chosen"
+    return f"{test} test clients; what is best was chosen on {len(measured.test) - test} others"
+
+
+def _claim(result: StudyResult) -> Iterator[str]:
+    privacy = result.summary.privacy
+    if not privacy or not result.privacy_levels:
+        return
+    yield (
+        f"Epsilon is of all rounds for delta {privacy.delta:.2g}, by the "
+        f"{privacy.accountant} accountant for {privacy.adjacency}, with the "
+        f"{privacy.mechanism} mechanism and {privacy.sampling} sampling of "
+        f"{privacy.cohort_size:,} from {privacy.population:,} clients."
+    )
+    if privacy.extrapolated:
+        yield (
+            f"This is an extrapolation: cohorts of {privacy.simulated_cohort_size:,} from "
+            f"{result.summary.training_clients:,} clients were simulated and stand for cohorts "
+            f"of {privacy.cohort_size:,} from {privacy.population:,}, with the noise on the "
+            "mean that those would have. Epsilon is theirs; for the clients that were simulated it "
+            "is not claimed."
+        )
+
+
+def place_words(place: Place) -> str:
+    """Return what an arm at a level is called."""
+    at = f" at {words(place.level)}" if place.level else ""
+    return f"{words(place.arm)}{at}"
+
+
+def _place(result: StudyResult, place: Place) -> str:
+    """Say what an arm came to at a level."""
+    settings = result.settings(place)
+    chosen = result.chosen(place)
+    name = place_words(place)
+    name = name[:1].upper() + name[1:]
+    if chosen is None:
+        if all(setting.diverged for setting in settings):
+            return f"{name}: every run diverged."
+        return f"{name} has no loss: no run finished that did not diverge."
+    tuned = result.study.part(chosen.points, "tune") if result.chooses else ()
+    at = f" with {words(tuned)}" if tuned else ""
+    unstable = [
+        f"{words(result.study.part(s.points, 'tune'))} ({s.diverged} of {len(s.results)} seeds)"
+        for s in settings
+        if s.diverged
+    ]
+    spoiled = f"; diverged: {enumerate_words(unstable)}" if unstable else ""
+    return f"{name}{at}: held-out loss {loss_text(chosen, result.part)}{spoiled}."
+
+
+def _no_better_than_counting(result: StudyResult) -> list[str]:
+    chosen = {place_words(place): result.chosen(place) for place in result.places}
+    useless = [n for n, setting in chosen.items() if setting and is_useless(result, setting)]
+    found = []
+    if useless:
+        found.append(
+            f"Not better than the unigram model, so not useful: {enumerate_words(useless)}."
+        )
+    bigram = result.baseline("bigram")
+    weak = [
+        name
+        for name, setting in chosen.items()
+        if setting and bigram is not None and setting.mean("loss", result.part) >= bigram
+    ]
+    if weak and len(weak) > len(useless):
+        found.append(f"Not better than the bigram model: {enumerate_words(weak)}.")
+    return found
+
+
+def _targets(result: StudyResult) -> list[str]:
+    target = result.target
+    if target is None:
+        return []
+    told = []
+    for place in result.places:
+        chosen = result.chosen(place)
+        if chosen is not None:
+            told.append(f"{place_words(place)} {target_text(result, chosen)}")
+    what = "the bigram model's" if result.study.target is None else "the target"
+    return [f"Rounds to a loss of {target:.3f} ({what}): {'; '.join(told)}."] if told else []
+
+
+def target_text(result: StudyResult, setting: Setting) -> str:
+    """Return the rounds and client seconds to the target, over the seeds that reached it."""
+    reached = rounds_to_target(result, setting)
+    hits = [one for one in reached if one is not None]
+    if not hits:
+        return "never"
+    rounds = sum(number for number, _ in hits) / len(hits)
+    seconds = sum(taken for _, taken in hits) / len(hits)
+    missed = len(reached) - len(hits)
+    some = f", {missed} of {len(reached)} seeds never" if missed else ""
+    return f"{rounds:.0f} ({seconds:.0f} client seconds{some})"
+
+
+def _areas(result: StudyResult) -> list[str]:
+    """Say how tolerant of the learning rate each arm is, and hold the arms against the first."""
+    areas = {place: area_by_rate(result, place) for place in result.places}
+    told = [f"{place_words(place)} {mean_text(found)}" for place, found in areas.items() if found]
+    if not told:
+        return []
+    sentences = [
+        "Mean loss over the logarithm of the learning rate, a run that diverged or is worse than "
+        f"the unigram model counting as that: {'; '.join(told)}."
+    ]
+    for first, second in pairs(result):
+        one, other = areas[first], areas[second]
+        if first.level == second.level and len(one) == len(other) >= FEWEST_SEEDS:
+            between = t_interval([a - b for a, b in zip(one, other, strict=True)])
+            names = place_words(first), place_words(second)
+            sentences.append(_area_verdict(*names, between, len(one)))
+    return sentences
+
+
+def _area_verdict(first: str, second: str, between: Interval, seeds: int) -> str:
+    numbers = f"{interval_text(between)} nats (95 %, t over {seeds} seeds)"
+    if between.holds_zero:
+        return f"No difference in tolerance shown between {first} and {second}: {numbers}."
+    more = "more" if between.estimate < 0 else "less"
+    return f"{first} is {more} tolerant of the learning rate than {second}: {numbers}."
+
+
+def _caveat(result: StudyResult) -> str:
+    told = len(pairs(result))
+    many = (
+        f" {told} differences were looked at, and intervals are not corrected for that."
+        if told > 1
+        else ""
+    )
+    untuned = "" if result.chooses else "Nothing was tuned: each may have a better learning rate. "
+    if result.seeds < FEWEST_SEEDS:
+        return f"{untuned}{_seeds(result.seeds)}: another may change gaps, even their sign.{many}"
+    return f"{untuned}± is half of the 95 % interval over {result.seeds} seeds.{many}"
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"

@@ -1,0 +1,176 @@
+"""Axes of a study: what is varied, as data.
+
+An axis varies one key of the experiment (``key``), or several keys together (``name`` and
+``changes``), over the values that it lists or, in a study that draws, over a range.
+"""
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import FiniteFloat, model_validator
+
+from fedsi.experiment import Experiment, Scalar
+from fedsi.experiment.explanations import unknown_key
+from fedsi.experiment.field_types import Settings
+
+_UNSAFE = re.compile(r"[^\w.+:-]")
+"""Characters that stay out of names of folders."""
+_LONGEST = 60
+"""Characters of a point's part of a folder's name."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place on an axis."""
+
+    axis: str
+    """The axis's name."""
+    value: Scalar
+    changes: tuple[tuple[str, Scalar], ...]
+    """Dotted keys of the experiment and their values."""
+    short: str
+    """Its part of the name of a trial."""
+
+    @property
+    def text(self) -> str:
+        """The value as tables show it."""
+        return text_of(self.value)
+
+
+class Axis(Settings):
+    """What a study varies.
+
+    Raises:
+        ValueError: No values, one value twice, or parts that contradict each other.
+    """
+
+    key: str | None = None
+    """The key that each value is given to."""
+    name: str | None = None
+    """What an axis of several keys is called."""
+    values: tuple[Scalar, ...] = ()
+    """In the order of tables."""
+    changes: tuple[dict[str, Scalar], ...] = ()
+    """Of an axis of several keys: for each value the keys that it sets."""
+    low: FiniteFloat | None = None
+    """Least number to draw."""
+    high: FiniteFloat | None = None
+    """Largest number to draw."""
+    scale: Literal["log", "linear"] = "log"
+    """Whether a number is drawn uniformly, or its logarithm is."""
+    label: str | None = None
+    """What stands before the value in names of folders; by default the key without its section."""
+
+    @model_validator(mode="after")
+    def _is_one_axis(self) -> Self:
+        if (self.key is None) == (self.name is None):
+            raise ValueError(
+                "an axis has either a key, which its values are given to, or a name and changes"
+            )
+        if (self.name is None) != (not self.changes):
+            raise ValueError(f"the axis {self.called} needs a name and changes together, or a key")
+        if self.changes and len(self.changes) != len(self.values):
+            raise ValueError(
+                f"the axis {self.called} has {len(self.values)} values and {len(self.changes)} "
+                "changes; each value needs its own"
+            )
+        if self.is_range and self.values:
+            raise ValueError(
+                f"the axis {self.called} has values and a range; leave out the values, or low and "
+                "high"
+            )
+        if not self.is_range and not self.values:
+            raise ValueError(f"the axis {self.called} has no values; give at least one")
+        texts = [text_of(value) for value in self.values]
+        twice = next((text for text in texts if texts.count(text) > 1), None)
+        if twice is not None:
+            raise ValueError(f"the axis {self.called} has the value {twice} twice; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _range_can_be_drawn_from(self) -> Self:
+        if not self.is_range:
+            return self
+        if self.low is None or self.high is None or self.low >= self.high:
+            raise ValueError(
+                f"the axis {self.called} needs low below high, not low = {self.low} and high = "
+                f"{self.high}"
+            )
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(
+                f"the axis {self.called} starts at {self.low:g}, which has no logarithm; set scale "
+                '= "linear" or a low above 0'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_keys(self) -> Self:
+        known = sorted(Experiment().flat())
+        for key in self.keys:
+            if key == "seed":
+                raise ValueError("an axis cannot vary the seed; set seeds to how many there are")
+            if key not in known:
+                raise ValueError(unknown_key(key, known))
+        return self
+
+    @property
+    def called(self) -> str:
+        """Its name in tables: the key, or the name of an axis of several keys."""
+        return self.key or self.name or "without a name"
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """All keys that it sets."""
+        if self.key is not None:
+            return frozenset([self.key])
+        return frozenset(key for change in self.changes for key in change)
+
+    @property
+    def is_range(self) -> bool:
+        """Whether its values are drawn from a range."""
+        return self.low is not None or self.high is not None
+
+    def points(self) -> tuple[Point, ...]:
+        """Return the points of an axis that lists its values."""
+        changes = self.changes or tuple({self.key or "": value} for value in self.values)
+        return tuple(map(self._point, self.values, changes))
+
+    def drawn(self, rng: np.random.Generator) -> Point:
+        """Draw a point: one of the values, or a number of the range with three digits."""
+        if not self.is_range:
+            points = self.points()
+            return points[int(rng.integers(len(points)))]
+        low, high = self.low or 0.0, self.high or 0.0
+        number = (
+            math.exp(rng.uniform(math.log(low), math.log(high)))
+            if self.scale == "log"
+            else rng.uniform(low, high)
+        )
+        value: Scalar = float(f"{number:.3g}")
+        if isinstance(Experiment().flat()[self.key or ""], int):
+            value = round(number)
+        return self._point(value, {self.key or "": value})
+
+    def _point(self, value: Scalar, changes: dict[str, Scalar]) -> Point:
+        label = self.label if self.label is not None else self.called.rpartition(".")[2]
+        return Point(self.called, value, tuple(changes.items()), label + _file_part(value))
+
+
+def text_of(value: Scalar) -> str:
+    """Return a value as tables show it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return "∞" if value == math.inf else f"{value:g}"
+    return str(value)
+
+
+def _file_part(value: Scalar) -> str:
+    """Return a value as it can be part of a folder's name, different for different values."""
+    text = f"{value:g}" if isinstance(value, float) else text_of(value)
+    part = _UNSAFE.sub("_", text)[:_LONGEST]
+    return part if part == text else f"{part}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

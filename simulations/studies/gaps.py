@@ -1,0 +1,202 @@
+"""Differences between two arms of a study, and what may be said of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from fedsi.messages import evaluated
+from fedsi.tasks.task import Task
+from simulations.studies.results import Place, Setting, StudyResult, TrialResult
+from simulations.studies.statistics import (
+    FEWEST_SEEDS,
+    Interval,
+    area_over_logarithm,
+    bootstrap_interval,
+    first_at_most,
+    t_interval,
+)
+
+_RATIOS = {
+    "loss": ("loss", "tokens"),
+    "accuracy_no_oov_no_eos": ("hits_no_oov_no_eos", "tokens_no_oov_no_eos"),
+    "recall_at_3": ("hits_at_3", "tokens_no_oov_no_eos"),
+}
+"""Numerator and denominator of metrics that are ratios of sums over clients."""
+
+
+class Verdict(Enum):
+    """What may be said of a difference in loss."""
+
+    NOT_MEASURED = "not measured"
+    """One of the two has no loss."""
+    USELESS = "not better than the unigram model"
+    """One of the two is not better than counting words, so that no ranking is of use."""
+    FEW_SEEDS = "too few seeds"
+    NONE_SHOWN = "no difference shown"
+    """Zero is inside the interval."""
+    LOWER = "lower loss"
+    HIGHER = "higher loss"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How one setting differs from another: first minus second."""
+
+    verdict: Verdict
+    over_seeds: Mapping[str, Interval]
+    """By metric: mean paired difference and its t interval over seeds."""
+    over_clients: Mapping[int, Mapping[str, Interval]]
+    """By seed and metric: difference and its paired bootstrap interval over clients."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as values that JSON can hold."""
+        return {
+            "verdict": self.verdict.value,
+            "t_over_seeds": {name: one.to_json() for name, one in self.over_seeds.items()},
+            "bootstrap_over_clients": {
+                str(seed): {name: one.to_json() for name, one in found.items()}
+                for seed, found in self.over_clients.items()
+            },
+        }
+
+
+def pairs(result: StudyResult) -> list[tuple[Place, Place]]:
+    """Return which places are held against which.
+
+    At each level every arm is held against the first one; of each arm every level is held against
+    the first one.
+    """
+    first_level, first_arm = result.levels[0], result.arms[0]
+    between_arms = [
+        (Place(level, arm), Place(level, first_arm))
+        for level in result.levels
+        for arm in result.arms[1:]
+    ]
+    between_levels = [
+        (Place(level, arm), Place(first_level, arm))
+        for arm in result.arms
+        for level in result.levels[1:]
+    ]
+    return between_arms + between_levels
+
+
+def gap_between(result: StudyResult, first: Place, second: Place) -> Gap:
+    """Return the differences of the chosen settings of two places."""
+    one, other = (result.chosen(place) for place in (first, second))
+    return gap(result, one, other)
+
+
+def gap(result: StudyResult, one: Setting | None, other: Setting | None) -> Gap:
+    """Return the differences of two settings, seed by seed and client by client."""
+    by_seed = {} if other is None else {r.trial.seed: r for r in other.results}
+    paired = [
+        (r, by_seed[r.trial.seed])
+        for r in ([] if one is None else one.results)
+        if r.trial.seed in by_seed
+    ]
+    if one is None or other is None or not paired:
+        return Gap(Verdict.NOT_MEASURED, {}, {})
+    part = result.part
+    over_seeds = {
+        metric: t_interval([a.metric(metric, part) - b.metric(metric, part) for a, b in paired])
+        for metric in result.metrics
+    }
+    over_clients = {a.trial.seed: _within(result, a, b) for a, b in paired}
+    useless = any(is_useless(result, setting) for setting in (one, other))
+    verdict = verdict_of(over_seeds["loss"], len(paired), useless=useless)
+    return Gap(verdict, over_seeds, over_clients)
+
+
+def verdict_of(loss: Interval, seeds: int, *, useless: bool) -> Verdict:
+    """Return what may be said of a difference in loss.
+
+    Args:
+        loss: The difference and its interval over seeds.
+        seeds: Seeds that it is of.
+        useless: Whether one of the two is not better than the unigram model.
+    """
+    if useless:
+        return Verdict.USELESS
+    if seeds < FEWEST_SEEDS:
+        return Verdict.FEW_SEEDS
+    if loss.holds_zero:
+        return Verdict.NONE_SHOWN
+    return Verdict.LOWER if loss.estimate < 0 else Verdict.HIGHER
+
+
+def is_useless(result: StudyResult, setting: Setting) -> bool:
+    """Whether a setting is not better than the unigram model on the clients that are reported."""
+    unigram = result.baseline("unigram")
+    return unigram is not None and setting.mean("loss", result.part) >= unigram
+
+
+def rounds_to_target(result: StudyResult, setting: Setting) -> list[tuple[int, float] | None]:
+    """Return when each seed's loss first was at most the target.
+
+    It is looked for among the rounds that were evaluated, on all clients that were.
+
+    Returns:
+        The round, and the seconds that training clients had taken until then, as one core does it;
+        None for a seed that never was.
+    """
+    target = result.target
+    return [None if target is None else _reached(one, target) for one in setting.results]
+
+
+def _reached(result: TrialResult, target: float) -> tuple[int, float] | None:
+    seen = [record for record in result.records if record.heldout]
+    place = first_at_most([(r.heldout or {})["loss"] for r in seen], target)
+    if place is None:
+        return None
+    number = seen[place].round
+    return number, sum(r.train_seconds for r in result.records if r.round <= number)
+
+
+def area_by_rate(result: StudyResult, place: Place) -> list[float]:
+    """Return each seed's mean loss over the logarithm of the learning rate.
+
+    Where other axes are tuned too, a rate's loss is that of their best values on validation
+    clients.
+
+    Returns:
+        Of the seeds of which all runs finished; empty where no learning rate was tuned, or several.
+    """
+    axes = [name for name in result.study.tune if name.endswith("learning_rate")]
+    unigram = result.baseline("unigram")
+    if len(axes) != 1 or unigram is None:
+        return []
+    best: dict[int, dict[float, tuple[float, float]]] = {}
+    settings = result.settings(place)
+    for setting in settings:
+        rate = next(float(point.value) for point in setting.points if point.axis == axes[0])
+        for one in setting.results:
+            known = best.setdefault(one.trial.seed, {})
+            found = one.metric("loss", "validation"), one.metric("loss", result.part)
+            known[rate] = min(known.get(rate, found), found)
+    rates = sorted({float(p.value) for s in settings for p in s.points if p.axis == axes[0]})
+    whole = [losses for losses in best.values() if len(losses) == len(rates) > 1]
+    return [
+        area_over_logarithm(rates, [losses[rate][1] for rate in rates], unigram) for losses in whole
+    ]
+
+
+def _within(result: StudyResult, first: TrialResult, second: TrialResult) -> dict[str, Interval]:
+    """Return the differences of one seed with their bootstrap intervals over clients."""
+    a, b = first.rows(result.part), second.rows(result.part)
+    both = evaluated(a) & evaluated(b)
+    found = {}
+    for metric in result.metrics:
+        columns = _columns(result.task, metric)
+        if columns is not None:
+            top, bottom = columns
+            found[metric] = bootstrap_interval(
+                a[both, top], b[both, top], a[both, bottom], b[both, bottom], first.trial.seed
+            )
+    return found
+
+
+def _columns(task: Task, metric: str) -> tuple[int, int] | None:
+    names = _RATIOS.get(metric, ())
+    places = [task.columns.index(name) for name in names if name in task.columns]
+    return (places[0], places[1]) if len(places) == 2 else None

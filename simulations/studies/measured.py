@@ -1,0 +1,96 @@
+"""What a trial's model counts on each held-out client, in a file of the trial's folder."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.data.corpus import silent
+from fedsi.data.heldout import are_test_clients
+from fedsi.files import write_atomically
+from fedsi.tasks.table import task_of
+from fedsi.tasks.task import Counts
+from server.rounds import evaluated_clients
+from server.runs.folder import MEASURED
+from simulations.evaluate import evaluate_clients, evaluate_lengths, open_heldout, score_json
+from simulations.finished_run import open_run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trained model counts on the held-out clients that are evaluated."""
+
+    clients: NDArray[np.int64]
+    test: NDArray[np.bool_]
+    """Which of them are test clients; the others are validation clients."""
+    rows: Counts
+    """``[clients, columns of the task]``; NaN for a client that could not be evaluated."""
+    lengths: Mapping[int, Mapping[str, Any] | None]
+    """``score_json`` by sequence length; None for a length that the model cannot read."""
+
+
+def measure(path: Path, cache: Path, lengths: Sequence[int]) -> None:
+    """Evaluate a finished run client by client, and at sequence lengths, and keep what is found.
+
+    What was found before is not evaluated again.
+
+    Raises:
+        UserError: The run's files are damaged, or its corpus is another one now.
+    """
+    run = open_run(path, trust=True)  # its own code has just run
+    known = _read(path, run.summary.model_sha256)
+    done = {} if known is None else dict(known["lengths"])
+    missing = [length for length in lengths if str(length) not in done]
+    if known is not None and not missing:
+        return
+    population, longest = open_heldout(run, cache, silent), run.trained.model.longest
+    readable = [length for length in missing if longest is None or length <= longest]
+    done |= {str(length): None for length in missing}
+    for score in evaluate_lengths(run, population, readable, silent):
+        done[str(score.length)] = score_json(score)
+    if known is None:
+        clients = evaluated_clients(run.experiment, population.description)
+        rows = evaluate_clients(run, population, clients.tolist(), silent)
+        known = {
+            "model_sha256": run.summary.model_sha256,
+            "columns": list(task_of(run.experiment).columns),
+            "clients": clients.tolist(),
+            "test": are_test_clients(population.description, clients).tolist(),
+            "rows": rows.tolist(),
+        }
+    content = json.dumps({**known, "lengths": done})
+    write_atomically(path / MEASURED, content.encode())
+
+
+def read_measured(path: Path, model_sha256: str) -> Measured | None:
+    """Read what ``measure`` kept; None if there is nothing, or of another model."""
+    found = _read(path, model_sha256)
+    if found is None:
+        return None
+    return Measured(
+        np.array(found["clients"], np.int64),
+        np.array(found["test"], np.bool_),
+        np.array(found["rows"], np.float64).reshape(len(found["clients"]), -1),
+        {int(length): score for length, score in found["lengths"].items()},
+    )
+
+
+def is_measured(path: Path, model_sha256: str, lengths: Sequence[int]) -> bool:
+    """Whether a run has been measured, also at some lengths."""
+    found = read_measured(path, model_sha256)
+    return found is not None and all(length in found.lengths for length in lengths)
+
+
+def _read(path: Path, model_sha256: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads((path / MEASURED).read_text(encoding="utf-8"))
+        wanted = {"clients", "test", "rows", "lengths", "columns"}
+        if found["model_sha256"] != model_sha256 or not wanted <= found.keys():
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return dict(found)

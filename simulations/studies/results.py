@@ -1,0 +1,283 @@
+"""What the trials of a study came to: settings over seeds, and the chosen one of each arm."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fedsi.data.baselines import Baselines
+from fedsi.messages import evaluated
+from fedsi.tasks.table import task_of
+from fedsi.tasks.task import Counts, Task
+from server.rounds import RoundRecord
+from server.runs.folder import RunFolder
+from server.runs.summary import Summary, to_json
+from simulations.studies.measured import Measured, read_measured
+from simulations.studies.privacy_levels import Level
+from simulations.studies.study import Combination, Study, Trial
+
+RUNS = "runs"
+"""Subfolder with a run folder for each trial."""
+
+Part = Literal["validation", "test", "all"]
+"""Held-out clients that choose, those that report, or both together."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """An arm at a level."""
+
+    level: Combination
+    arm: Combination
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """A trial's finished run."""
+
+    trial: Trial
+    summary: Summary
+    records: Sequence[RoundRecord]
+    measured: Measured | None
+    """What its model counts on each held-out client; None if the run diverged."""
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.trial.name
+
+    @property
+    def task(self) -> Task:
+        """The task that was learned."""
+        return task_of(self.trial.experiment)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss left all bounds."""
+        return self.measured is None
+
+    def rows(self, part: Part) -> Counts:
+        """Return the counts of the clients of a part, ``[clients, columns of the task]``."""
+        if self.measured is None:
+            return np.zeros((0, len(self.task.columns)))
+        return self.measured.rows[kept_clients(self.measured.test, part)]
+
+    def metric(self, name: str, part: Part) -> float:
+        """Return a metric of the task on a part; a loss is infinite if the run diverged."""
+        if self.diverged:
+            return float("inf") if name == "loss" else float("nan")
+        rows = self.rows(part)
+        return self.task.metrics(rows[evaluated(rows)])[name]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One combination of values, over all seeds that finished."""
+
+    points: Combination
+    results: Sequence[TrialResult]
+
+    @property
+    def diverged(self) -> int:
+        """Number of seeds that diverged."""
+        return sum(result.diverged for result in self.results)
+
+    @property
+    def measured(self) -> bool:
+        """Whether it has a loss: a seed finished, and none of those that did diverged."""
+        return bool(self.results) and not self.diverged
+
+    def values(self, metric: str, part: Part) -> list[float]:
+        """Return a metric of each seed."""
+        return [result.metric(metric, part) for result in self.results]
+
+    def mean(self, metric: str, part: Part) -> float:
+        """Return the mean of a metric; a loss is infinite if not ``measured``, others NaN."""
+        if not self.measured:
+            return float("inf") if metric == "loss" else float("nan")
+        return fmean(self.values(metric, part))
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """All results of a study; runs that did not finish are not among them.
+
+    Of a study by halving a combination has the results of the last rounds that it was given.
+    """
+
+    study: Study
+    results: Sequence[TrialResult]
+    """At least one."""
+    baselines: Baselines | None = None
+    """What n-gram models count on the same clients; None where the task has no next word."""
+    privacy_levels: Mapping[Combination, Level] = field(default_factory=dict)
+    """What each level costs; empty where levels are not of noise."""
+
+    @property
+    def summary(self) -> Summary:
+        """The first run's summary, for what is the same in all."""
+        return self.results[0].summary
+
+    @property
+    def task(self) -> Task:
+        """The task that was learned."""
+        return self.results[0].task
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What arms are compared by: the loss, and the shares that the task's curves show."""
+        return ("loss", *self.task.curves)
+
+    @property
+    def seeds(self) -> int:
+        """Seeds of which a run finished."""
+        return len({result.trial.seed for result in self.results})
+
+    @property
+    def part(self) -> Part:
+        """Clients that figures are reported of: all where nothing was chosen on any of them."""
+        return "test" if self.chooses else "all"
+
+    @property
+    def choosing(self) -> Part:
+        """Clients that settings are chosen on."""
+        return "validation" if self.chooses else "all"
+
+    @cached_property
+    def chooses(self) -> bool:
+        """Whether an arm has more than one setting to choose from."""
+        return len({self.study.part(points, "tune") for points in self.combinations}) > 1
+
+    @cached_property
+    def combinations(self) -> list[Combination]:
+        """All combinations of values, in the study's order."""
+        return self.study.combinations()
+
+    @cached_property
+    def levels(self) -> list[Combination]:
+        """Combinations of the axes that are neither compared nor tuned; one may be empty."""
+        return list(dict.fromkeys(self.study.part(c, "level") for c in self.combinations))
+
+    @cached_property
+    def arms(self) -> list[Combination]:
+        """Combinations of the axes that are compared; one may be empty."""
+        return list(dict.fromkeys(self.study.part(c, "compare") for c in self.combinations))
+
+    @property
+    def places(self) -> list[Place]:
+        """Every arm at every level."""
+        return [Place(level, arm) for level in self.levels for arm in self.arms]
+
+    def setting(self, points: Combination) -> Setting:
+        """Return the results of a combination."""
+        return Setting(points, [r for r in self.results if r.trial.points == points])
+
+    def settings(self, place: Place) -> list[Setting]:
+        """Return all settings of a place, in the study's order."""
+        return [
+            self.setting(points)
+            for points in self.combinations
+            if self.study.part(points, "level") == place.level
+            and self.study.part(points, "compare") == place.arm
+        ]
+
+    def chosen(self, place: Place) -> Setting | None:
+        """Return the setting with the lowest mean validation loss; None if none has a loss.
+
+        Where there is one setting it is that one, and validation clients choose nothing. Settings
+        that ``halving`` stopped early are not chosen.
+        """
+        whole = [s for s in self.settings(place) if s.measured and self.ran_to_the_end(s)]
+        return min(whole, key=lambda setting: setting.mean("loss", self.choosing), default=None)
+
+    def all_seeds(self, place: Place) -> list[TrialResult]:
+        """Return the results of a place's chosen setting, or of its first where none has a loss."""
+        chosen = self.chosen(place)
+        setting = self.settings(place)[0] if chosen is None else chosen
+        return list(setting.results)
+
+    def ran_to_the_end(self, setting: Setting) -> bool:
+        """Whether a setting was given all rounds."""
+        return all(result.trial.rounds is None for result in setting.results)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Clients that choose and clients that report; or all, where nothing was chosen."""
+        return ("validation", "test") if self.chooses else ("all",)
+
+    @cached_property
+    def reported_clients(self) -> NDArray[np.bool_]:
+        """Which of the evaluated clients figures are reported of, ``[clients]``."""
+        measured = next((r.measured for r in self.results if r.measured), None)
+        if measured is None:
+            count = 0 if self.baselines is None else len(self.baselines.clients)
+            return np.ones(count, np.bool_)
+        return kept_clients(measured.test, self.part)
+
+    def baseline(self, name: str) -> float | None:
+        """Return an n-gram model's loss on the clients that are reported, if there is one."""
+        if self.baselines is None:
+            return None
+        return self.baselines.loss(name, self.reported_clients)
+
+    def baseline_accuracy(self, name: str) -> float | None:
+        """Return an n-gram model's accuracy among words on the clients that are reported."""
+        if self.baselines is None:
+            return None
+        return self.baselines.accuracy(name, self.reported_clients)
+
+    @property
+    def target(self) -> float | None:
+        """The loss up to which rounds are counted, on all clients that are evaluated."""
+        if self.study.target is not None:
+            return self.study.target
+        return None if self.baselines is None else self.baselines.loss("bigram")
+
+    def table(self) -> pd.DataFrame:
+        """Return one row for each run: its values, its metrics by part, and its whole summary."""
+        return pd.DataFrame([self._row(result) for result in self.results])
+
+    def _row(self, result: TrialResult) -> dict[str, Any]:
+        nested = {"versions", "provenance", "privacy"}
+        values = {point.axis: point.value for point in result.trial.points}
+        by_part = {
+            f"{part}_{metric}": result.metric(metric, part)
+            for part in (self.parts)
+            for metric in self.metrics
+        }
+        summary, privacy = result.summary.to_json(), result.summary.privacy
+        claim = to_json(privacy) if privacy else {}
+        return {
+            **values,
+            **{key: value for key, value in summary.items() if key not in nested},
+            **by_part,
+            **{f"privacy_{key}": value for key, value in claim.items()},
+        }
+
+
+def kept_clients(test: NDArray[np.bool_], part: Part) -> NDArray[np.bool_]:
+    """Return which clients belong to a part, ``[clients]``.
+
+    Args:
+        test: Which of them are test clients.
+        part: The part.
+    """
+    return {"validation": ~test, "test": test, "all": np.ones_like(test)}[part]
+
+
+def read_results(trials: Sequence[Trial], folder: Path) -> list[TrialResult]:
+    """Read the finished runs of a study's folder; trials without one are left out."""
+    results = []
+    for trial in trials:
+        run = RunFolder(folder / RUNS / trial.name)
+        summary = run.summary()
+        if summary is not None:
+            measured = read_measured(run.path, summary.model_sha256)
+            results.append(TrialResult(trial, summary, run.records(), measured))
+    return results

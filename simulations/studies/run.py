@@ -1,0 +1,217 @@
+"""Runs a study: all its trials, or by halving, and reads what they came to."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedsi.data.baselines import baselines
+from fedsi.data.cache import cache_folder
+from fedsi.data.corpus import Progress, silent
+from fedsi.data.population import Population
+from fedsi.errors import UserError
+from fedsi.files import make_folder, write_atomically
+from fedsi.models.build import build_model
+from fedsi.tasks.table import task_of
+from fedsi.threads import available_cores
+from server.rounds import RoundRecord, evaluated_clients
+from simulations.studies.privacy_levels import Level, level_of
+from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
+from simulations.studies.runner import TrialError, check_same, run_trials
+from simulations.studies.study import Combination, Study, Trial
+
+STUDY = "study.toml"
+"""The study's file in its folder."""
+FEWEST_VALIDATION_CLIENTS = 5
+"""Validation clients below which nothing is chosen on them."""
+
+
+@dataclass
+class StudyRun:
+    """A study that runs in a folder.
+
+    Args:
+        study: What to run; paths in it are absolute.
+        folder: Where.
+        population: The clients.
+        cache: Folder for corpora and populations.
+        jobs: Trials that run at the same time; None for one a core.
+        fresh: Start every trial anew, whatever its folder holds.
+        on_records: Told a trial's name, all its rounds so far, and how many there are to be.
+        progress: Told how far the n-gram models are.
+    """
+
+    study: Study
+    folder: Path
+    population: Population
+    cache: Path
+    jobs: int | None = None
+    fresh: bool = False
+    on_records: Callable[[str, Sequence[RoundRecord], int], None] = lambda *_: None
+    progress: Progress = silent
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why, of each trial that could not be run."""
+
+    def check(self) -> None:
+        """Refuse a study that cannot be run here, or a folder of another study.
+
+        Raises:
+            UserError: An architecture that cannot be built, too few held-out clients, or another
+                study, experiment or corpus in the folder.
+        """
+        description = self.population.description
+        trials = self.study.trials()
+        for trial in trials:
+            build_model(trial.experiment, description.vocabulary_size)
+        most = self.study.experiment.server.evaluation_clients
+        evaluated = min(most, description.heldout_clients)
+        chooses = len({self.study.part(t.points, "tune") for t in trials}) > 1
+        if chooses and evaluated // 2 < FEWEST_VALIDATION_CLIENTS:
+            raise UserError(
+                f"{evaluated} held-out clients are too few to choose on one half and report on the "
+                f"other: at least {2 * FEWEST_VALIDATION_CLIENTS} are needed; raise "
+                "server.evaluation_clients or data.heldout_fraction, or tune nothing"
+            )
+        if self.fresh:
+            return
+        _check_same_study(self.study, self.folder)
+        check_same({t.name: t.experiment for t in trials}, self._runs, description.corpus_sha256)
+
+    def run(self) -> StudyResult:
+        """Run what is not finished yet, and return what all of it came to.
+
+        Raises:
+            TrialError: No trial finished.
+        """
+        make_folder(self._runs)
+        write_atomically(self.folder / STUDY, self.study.to_toml().encode())
+        results = self._halve() if self.study.design == "halving" else self._all()
+        if not results:
+            raise TrialError(self.failures)
+        return self.result(results)
+
+    def result(self, results: Sequence[TrialResult]) -> StudyResult:
+        """Return trials' results with what they are held against."""
+        base = self.study.experiment
+        compared = None
+        if "unigram_loss" in task_of(base).columns:
+            clients = evaluated_clients(base, self.population.description)
+            cap = base.data.max_examples_per_client
+            cache = cache_folder(self.cache)
+            compared = baselines(self.population, clients, cap, cache, self.progress)
+        return StudyResult(self.study, results, compared, self.levels())
+
+    def levels(self) -> dict[Combination, Level]:
+        """Return what each level costs, if the levels are of noise."""
+        found: dict[Combination, Level] = {}
+        for points in self.study.combinations():
+            level = self.study.part(points, "level")
+            keys = {key for point in level for key, _ in point.changes}
+            if level not in found and any(key.startswith("privacy.") for key in keys):
+                experiment = self.study.trial(points, self.study.experiment.seed).experiment
+                if experiment.privacy.mechanism != "none":
+                    clients = self.population.description.training_clients
+                    found[level] = level_of(experiment, clients)
+        return found
+
+    @property
+    def _runs(self) -> Path:
+        return self.folder / RUNS
+
+    def _all(self) -> list[TrialResult]:
+        trials = self.study.trials()
+        self._run(trials)
+        return self._read(trials)
+
+    def _halve(self) -> list[TrialResult]:
+        """Run few rounds of all combinations, then more rounds of the best, and so on.
+
+        Returns:
+            Of each combination the results of the last rounds that it was given.
+        """
+        whole, rounds = self.study.experiment.server.rounds, self.study.first_rounds
+        kept = self.study.combinations()
+        found: dict[tuple[Combination, int], TrialResult] = {}
+        while kept:
+            given = rounds if rounds < whole else None
+            trials = [
+                self.study.trial(points, seed, given)
+                for seed in self.study.all_seeds
+                for points in kept
+            ]
+            self._run(trials)
+            results = self._read(trials)
+            found |= {(r.trial.points, r.trial.seed): r for r in results}
+            if given is None:
+                break
+            kept = best_combinations(StudyResult(self.study, results), kept)
+            rounds *= self.study.factor
+        return list(found.values())
+
+    def _run(self, trials: Sequence[Trial]) -> None:
+        experiments = {trial.name: trial.experiment for trial in trials}
+        self.failures |= run_trials(
+            experiments,
+            self._runs,
+            self.cache,
+            self.jobs or available_cores(),
+            fresh=self.fresh,
+            on_records=lambda name, records: self.on_records(
+                name, records, experiments[name].server.rounds
+            ),
+            lengths=self.study.lengths,
+        )
+
+    def _read(self, trials: Sequence[Trial]) -> list[TrialResult]:
+        return read_results([t for t in trials if t.name not in self.failures], self.folder)
+
+
+def best_combinations(result: StudyResult, kept: Sequence[Combination]) -> list[Combination]:
+    """Return the combinations that ``halving`` gives more rounds.
+
+    At each level and for each arm it is one in ``factor`` of those that did not diverge, rounded
+    up, by their mean validation loss.
+
+    Args:
+        result: Of the rounds so far.
+        kept: The combinations that had them.
+    """
+    best: list[Combination] = []
+    for place in result.places:
+        settings = [s for s in result.settings(place) if s.points in kept]
+        going = math.ceil(len(settings) / result.study.factor)
+        stable = [setting for setting in settings if setting.measured]
+        ranked = sorted(stable, key=lambda setting: setting.mean("loss", "validation"))
+        best += [setting.points for setting in ranked[:going]]
+    return [points for points in kept if points in best]
+
+
+def located(study: Study) -> Study:
+    """Return a study whose paths are absolute."""
+    return study.updated(experiment=study.experiment.located(Path.cwd()))
+
+
+def _check_same_study(study: Study, folder: Path) -> None:
+    """Refuse to continue a folder of another study; more values and seeds are the same study.
+
+    Raises:
+        UserError: It is another one.
+    """
+    if not (folder / STUDY).exists():
+        return
+    other = Study.from_file(folder / STUDY)
+    ours, theirs = ({axis.called for axis in one.axes} for one in (study, other))
+    if ours != theirs or study.name != other.name:
+        raise UserError(
+            f"{folder} holds another study: {other.name} varies {_words(theirs)}, and {study.name} "
+            f"varies {_words(ours)}; replace it with --overwrite, or name another folder with --out"
+        )
+    if not study.experiment.continues(other.experiment):
+        raise UserError(
+            f"{folder} holds a study of another experiment or corpus; replace all runs with "
+            "--overwrite, or name another folder with --out"
+        )
+
+
+def _words(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"

@@ -1,0 +1,111 @@
+"""Statistics of paired runs: intervals of differences, rounds to a target, areas over rates.
+
+Arms of a study share seeds, cohorts, initial draws and held-out clients, so that what they are
+compared by is the difference within a seed, or within a client.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsi.seeds import Purpose, generator
+
+LEVEL = 0.95
+"""Confidence of every interval."""
+DRAWS = 2000
+"""Resamples of a bootstrap."""
+FEWEST_SEEDS = 3
+"""Seeds below which no difference is claimed."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the ends of its 95 % interval; infinite ends for a single value."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether zero is inside."""
+        return self.low <= 0 <= self.high
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return it as values that JSON can hold."""
+        ends = {"estimate": self.estimate, "low": self.low, "high": self.high}
+        return {name: value if math.isfinite(value) else None for name, value in ends.items()}
+
+
+def t_interval(values: Sequence[float]) -> Interval:
+    """Return the mean of independent values and its Student t interval.
+
+    Args:
+        values: One for each seed, such as the differences of two arms; at least one.
+    """
+    from scipy.stats import t  # noqa: PLC0415 - it takes a second, which other commands need not
+
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return Interval(mean, -math.inf, math.inf)
+    error = float(np.std(values, ddof=1)) / math.sqrt(count)
+    half = float(t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    return Interval(mean, mean - half, mean + half)
+
+
+def bootstrap_interval(
+    first: Floats, second: Floats, first_weights: Floats, second_weights: Floats, seed: int
+) -> Interval:
+    """Return the difference of two ratios of sums and its paired bootstrap interval.
+
+    Clients are resampled with replacement, both arms' numbers of a client together; the ends
+    are percentiles (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+
+    Args:
+        first: Numerators of the first arm, such as each client's loss: ``[clients]``.
+        second: Numerators of the second arm, ``[clients]``.
+        first_weights: Denominators, such as each client's targets: ``[clients]``.
+        second_weights: Denominators of the second arm, ``[clients]``.
+        seed: The resamples are a pure function of it.
+    """
+    columns = np.stack([first, first_weights, second, second_weights], axis=1)
+    clients = len(columns)
+    rng = generator(seed, Purpose.BOOTSTRAP)
+    taken = rng.multinomial(clients, np.full(clients, 1 / clients), size=DRAWS)
+    sums = taken.astype(np.float64) @ columns
+    whole = columns.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
+        estimate = float(whole[0] / whole[1] - whole[2] / whole[3])
+    drawn = drawn[np.isfinite(drawn)]
+    if clients < 2 or not len(drawn):
+        return Interval(estimate, -math.inf, math.inf)
+    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Interval(estimate, float(low), float(high))
+
+
+def first_at_most(losses: Sequence[float], target: float) -> int | None:
+    """Return the place of the first loss that is not above a target; None if there is none."""
+    return next((place for place, loss in enumerate(losses) if loss <= target), None)
+
+
+def area_over_logarithm(rates: Sequence[float], losses: Sequence[float], unigram: float) -> float:
+    """Return the mean loss over the logarithm of a rate, by the trapezoidal rule.
+
+    A model that tolerates many rates has a small one. A loss above the unigram model's counts as
+    the unigram loss, and so does that of a run that diverged: how far a useless model went is of
+    no interest.
+
+    Args:
+        rates: Ascending, at least two.
+        losses: At each rate, in nats; infinite for a run that diverged.
+        unigram: The unigram model's loss on the same targets, in nats.
+    """
+    places = np.log(np.asarray(rates, np.float64))
+    kept = np.minimum(np.asarray(losses, np.float64), unigram)
+    return float(np.trapezoid(kept, places) / (places[-1] - places[0]))

@@ -1,0 +1,304 @@
+"""A study as data: a base experiment, what is varied, and what is compared with what.
+
+A study is one immutable object, and a TOML file: ``Study.from_toml(study.to_toml()) == study``.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import Field, PositiveInt, ValidationError, model_validator
+
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from fedsi.experiment.experiment import LARGEST_FILE
+from fedsi.experiment.explanations import explain
+from fedsi.experiment.field_types import PositiveNumber, Settings
+from fedsi.files import read_text
+from fedsi.seeds import Purpose, generator
+from simulations.presets import load_preset
+from simulations.studies.axes import Axis, Point
+
+Combination = tuple[Point, ...]
+"""A point of each of some axes, in their order."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One experiment of a study."""
+
+    points: Combination
+    """A point of each axis, in the study's order."""
+    seed: int
+    experiment: Experiment
+    rounds: int | None = None
+    """Rounds that ``halving`` gives it, if they are not all."""
+
+    @property
+    def name(self) -> str:
+        """Name of its folder and its progress bar."""
+        name = name_of(self.points, self.seed)
+        return name if self.rounds is None else f"{name}-rounds{self.rounds}"
+
+
+class Study(Settings):
+    """Several experiments that answer one question.
+
+    Raises:
+        UserError: An impossible value, or axes that do not fit together.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = "study"
+    """What its files are called."""
+    experiment: Experiment = Experiment()
+    """What every trial changes."""
+    axes: tuple[Axis, ...] = ()
+    """What the trials vary besides the seed."""
+    compare: tuple[str, ...] = ()
+    """Axes whose combinations are compared with each other, the first combination being what the
+    others are held against. Axes that are neither compared nor tuned are levels: everything is
+    said at each level."""
+    tune: tuple[str, ...] = ()
+    """Axes whose best combination is chosen, on the validation clients, for each of what is
+    compared and at each level."""
+    seeds: Annotated[PositiveInt, Field(le=1000)] = 1
+    """Seeds of each combination, counting up from the experiment's; fewer than three make no
+    claim."""
+    design: Literal["grid", "random", "halving"] = "grid"
+    """All combinations; ``draws`` combinations of the tuned axes; or the same, begun with few
+    rounds, of which the best share goes on to more."""
+    draws: PositiveInt | None = None
+    """Combinations of the tuned axes that ``random`` draws; also for ``halving``, where None takes
+    all."""
+    first_rounds: PositiveInt = 10
+    """Rounds that ``halving`` begins with."""
+    factor: Annotated[int, Field(ge=2)] = 3
+    """``halving`` keeps one in so many combinations and gives them so many times the rounds."""
+    target: PositiveNumber | None = None
+    """Held-out loss, in nats, up to which rounds are counted; None for the bigram model's."""
+    lengths: tuple[PositiveInt, ...] = ()
+    """Sequence lengths at which the trained models are evaluated besides."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(explain(error, _known_keys(values.get("axes", ())))) from None
+
+    @model_validator(mode="after")
+    def _axes_fit_together(self) -> Self:
+        names = [axis.called for axis in self.axes]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"two axes are called {twice}; put their values into one")
+        for number, axis in enumerate(self.axes):
+            for other in self.axes[:number]:
+                both = sorted(axis.keys & other.keys)
+                if both:
+                    raise ValueError(
+                        f"the axes {other.called} and {axis.called} both set {both[0]}, so that "
+                        "one would undo the other; let one axis vary it"
+                    )
+        for role, chosen in (("compare", self.compare), ("tune", self.tune)):
+            missing = next((name for name in chosen if name not in names), None)
+            if missing:
+                raise ValueError(
+                    f"{role} names {missing}, and the axes are {', '.join(names) or 'none'}"
+                )
+        shared = sorted({*self.compare} & {*self.tune})
+        if shared:
+            raise ValueError(f"{shared[0]} is both compared and tuned; it can only be one")
+        return self
+
+    @model_validator(mode="after")
+    def _design_has_its_keys(self) -> Self:
+        ranges = [axis.called for axis in self.axes if axis.is_range]
+        if ranges and (self.draws is None or self.design == "grid"):
+            raise ValueError(
+                f"the axis {ranges[0]} is a range, which needs design = random or halving, and "
+                "draws"
+            )
+        untuned = next((name for name in ranges if name not in self.tune), None)
+        if untuned:
+            raise ValueError(f"the axis {untuned} is a range and can only be tuned; add it to tune")
+        if self.design == "random" and self.draws is None:
+            raise ValueError("design = random needs draws, the number of combinations to draw")
+        if self.design == "grid" and self.draws is not None:
+            raise ValueError("draws has no effect with design = grid; set design = random")
+        if self.design != "grid" and not self.tune:
+            raise ValueError(f"design = {self.design} needs axes to tune; name them with tune")
+        given = self.model_fields_set & {"first_rounds", "factor"}
+        if self.design != "halving" and given:
+            raise ValueError(f"{min(given)} has no effect with design = {self.design}")
+        if self.design == "halving" and any("server.rounds" in a.keys for a in self.axes):
+            raise ValueError("design = halving sets server.rounds itself; no axis can vary it too")
+        if self.design == "halving" and self.first_rounds >= self.experiment.server.rounds:
+            raise ValueError(
+                f"first_rounds = {self.first_rounds} is not fewer than the experiment's "
+                f"server.rounds = {self.experiment.server.rounds}"
+            )
+        return self
+
+    @classmethod
+    def from_toml(cls, text: str, source: str = "the study", folder: Path = Path()) -> Self:
+        """Parse TOML text.
+
+        ``experiment`` is a table of keys, or the path of an experiment's file; with ``preset`` the
+        table changes that preset.
+
+        Args:
+            text: The TOML.
+            source: What errors name.
+            folder: What paths are relative to.
+
+        Raises:
+            UserError: Malformed TOML, an unknown key, or what the study refuses.
+        """
+        try:
+            values = tomllib.loads(text)
+        except ValueError as error:
+            raise UserError(f"{source} is not valid TOML: {error}") from None
+        try:
+            experiment = _experiment(values, folder)
+            return cls(**{**values, "experiment": experiment})
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read a TOML file; paths in it are relative to its folder.
+
+        Raises:
+            UserError: As ``from_toml``, and for a file that is missing or unreadable.
+        """
+        try:
+            text = read_text(path, LARGEST_FILE)
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is not UTF-8 text; a study is a TOML file") from None
+        except OSError as error:
+            raise UserError(f"cannot read the study {path}: {error.strerror}") from None
+        return cls.from_toml(text, str(path), path.parent)
+
+    def to_toml(self) -> str:
+        """Return the study as TOML text, complete; ``from_toml`` gives an equal object back."""
+        values = self.model_dump(exclude={"experiment"}, exclude_none=True, exclude_defaults=True)
+        experiment = tomllib.loads(self.experiment.to_toml())
+        return tomli_w.dumps({**values, "experiment": experiment})
+
+    def updated(self, **changes: Any) -> Self:
+        """Return a copy with other values.
+
+        Raises:
+            UserError: What the study refuses.
+        """
+        kept = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**kept, **changes})
+
+    def combinations(self) -> list[Combination]:
+        """Return a point of each axis for every experiment that a seed has, in order.
+
+        Combinations of the tuned axes that are drawn are the same for all that is compared and at
+        all levels; more ``draws`` leave the first ones as they are.
+        """
+        fixed = [axis for axis in self.axes if axis.called not in self.tune]
+        tuned = [axis for axis in self.axes if axis.called in self.tune]
+        found = []
+        for outer in product(*(axis.points() for axis in fixed)):
+            for inner in self._tuned(tuned):
+                by_name = {point.axis: point for point in (*outer, *inner)}
+                found.append(tuple(by_name[axis.called] for axis in self.axes))
+        return found
+
+    def trials(self) -> list[Trial]:
+        """Return a trial for each combination and seed, seed by seed.
+
+        Raises:
+            UserError: Values that the experiment refuses, alone or together.
+        """
+        combinations = self.combinations()
+        return [self.trial(points, seed) for seed in self.all_seeds for points in combinations]
+
+    def trial(self, points: Combination, seed: int, rounds: int | None = None) -> Trial:
+        """Return one trial.
+
+        Args:
+            points: A point of each axis.
+            seed: The seed.
+            rounds: Rounds in place of the experiment's.
+
+        Raises:
+            UserError: Values that the experiment refuses, alone or together.
+        """
+        changes = {key: value for point in points for key, value in point.changes}
+        shorter = {} if rounds is None else {"server.rounds": rounds}
+        try:
+            experiment = self.experiment.updated({**changes, **shorter, "seed": seed})
+        except UserError as error:
+            raise UserError(f"the trial {name_of(points, seed)} cannot be run: {error}") from None
+        return Trial(points, seed, experiment, rounds)
+
+    @property
+    def all_seeds(self) -> range:
+        """The seeds, counting up from the experiment's."""
+        return range(self.experiment.seed, self.experiment.seed + self.seeds)
+
+    def part(self, points: Combination, role: Literal["compare", "tune", "level"]) -> Combination:
+        """Return the points of the axes that have a role."""
+        return tuple(point for point in points if self._role(point.axis) == role)
+
+    def _role(self, axis: str) -> str:
+        if axis in self.compare:
+            return "compare"
+        return "tune" if axis in self.tune else "level"
+
+    def _tuned(self, axes: list[Axis]) -> Iterator[Combination]:
+        if self.draws is None:
+            yield from product(*(axis.points() for axis in axes))
+            return
+        seen = set()
+        for number in range(self.draws):
+            rng = generator(self.experiment.seed, Purpose.STUDY_DRAW, number)
+            drawn = tuple(axis.drawn(rng) for axis in axes)
+            if drawn not in seen:
+                seen.add(drawn)
+                yield drawn
+
+
+def _known_keys(axes: Any) -> list[str]:
+    count = len(axes) if isinstance(axes, Sequence) else 0
+    inner = [f"axes.{place}.{key}" for place in range(count) for key in Axis.model_fields]
+    return [*Study.model_fields, *inner]
+
+
+def name_of(points: Combination, seed: int) -> str:
+    """Return a trial's name."""
+    return "-".join([*(point.short for point in points), f"seed{seed}"])
+
+
+def _experiment(values: dict[str, Any], folder: Path) -> Experiment:
+    """Return a study file's experiment, and take ``preset`` out of its values."""
+    preset, given = values.pop("preset", None), values.get("experiment", {})
+    if isinstance(given, str):
+        if preset is not None:
+            raise UserError("give either preset or the file of an experiment, not both")
+        return Experiment.from_file(folder / given)
+    if not isinstance(given, Mapping):
+        raise UserError(f"experiment = {given!r} is neither a table of keys nor a path")
+    if preset is None:
+        return Experiment(**given).located(folder)
+    return load_preset(str(preset)).updated(_flat(given)).located(folder)
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{key}": value}
+        )
+    return flat

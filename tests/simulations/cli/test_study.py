@@ -1,0 +1,155 @@
+"""Sweeps and studies from the command line: what is run, what is not run again, what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from simulations.cli.main import main
+from simulations.studies.study import Study
+
+SMALL = ["--preset", "smoke", "--set", "server.rounds=2", "--set", "server.evaluate_every=1"]
+VARIED = ["--vary", "server.learning_rate=0.01,0.1", "--vary", "client.max_steps=1,2"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """Run a sweep over two keys."""
+    folder = tmp_path_factory.mktemp("study") / "out"
+    assert main(["sweep", *SMALL, *VARIED, "--out", str(folder), "--cache", str(cache)]) == 0
+    return folder
+
+
+def written(folder: Path) -> dict[str, int]:
+    """Return when each file of the runs was written."""
+    return {str(path): path.stat().st_mtime_ns for path in (folder / "runs").rglob("*.json")}
+
+
+def test_a_sweep_chooses_on_validation_clients(swept: Path) -> None:
+    values = json.loads((swept / "sweep.json").read_text())
+    (place,) = values["places"]
+    assert len(place["settings"]) == 4
+    losses = [setting["validation"]["loss"] for setting in place["settings"]]
+    assert place["chosen"]["validation"]["loss"] == min(losses)
+    assert place["chosen"]["test"]["loss"] != min(losses)
+    assert values["ngrams"]["bigram"]["loss"] < values["ngrams"]["unigram"]["loss"]
+    assert (swept / "runs" / "learning_rate0.01-max_steps1-seed0" / "summary.json").exists()
+
+
+def test_a_finished_folder_is_only_reported(
+    swept: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, page = written(swept), (swept / "report.html").read_text()
+    (swept / "report.html").unlink()
+    assert main(["study", str(swept), "--cache", str(cache), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((swept / "sweep.json").read_text())
+    assert written(swept) == before
+    assert (swept / "report.html").read_text() == page
+
+
+def test_a_study_goes_on_with_more_values(swept: Path, cache: Path) -> None:
+    before = written(swept)
+    study = Study.from_file(swept / "study.toml").updated(
+        axes=[
+            {"key": "server.learning_rate", "values": [0.01, 0.1, 0.3]},
+            {"key": "client.max_steps", "values": [1]},
+        ],
+        tune=["server.learning_rate"],
+    )
+    (swept / "more.toml").write_text(study.to_toml())
+    more = ["study", str(swept / "more.toml"), "--out", str(swept), "--resume"]
+    assert main([*more, "--cache", str(cache)]) == 0
+    after = written(swept)
+    assert {name: after[name] for name in before} == before
+    assert len(after) > len(before)
+
+
+def test_halving_gives_the_best_more_rounds(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "h.toml").write_text(
+        """
+        preset = "smoke"
+        design = "halving"
+        first_rounds = 1
+        factor = 2
+        tune = ["server.learning_rate"]
+        [experiment.server]
+        rounds = 2
+        [[axes]]
+        key = "server.learning_rate"
+        values = [1e-6, 0.1]
+        label = "lr"
+        """
+    )
+    out = tmp_path / "out"
+    command = ["study", str(tmp_path / "h.toml"), "--out", str(out), "--cache", str(cache)]
+    assert main([*command, "--json"]) == 0
+    (place,) = json.loads(capsys.readouterr().out)["places"]
+    assert place["chosen"]["values"] == {"server.learning_rate": 0.1}
+    names = {path.name for path in (out / "runs").iterdir() if path.is_dir()}
+    assert names == {"lr1e-06-seed0-rounds1", "lr0.1-seed0-rounds1", "lr0.1-seed0"}
+    assert "after 1 rounds" in (out / "study.md").read_text()
+    before = written(out)
+    assert main(["study", str(out), "--cache", str(cache)]) == 0
+    assert written(out) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--vary", "server.learnin_rate=1"], "did you mean server.learning_rate?"),
+        (["--vary", "server.learning_rate="], "has no values; give at least one"),
+        (["--vary", "server.learning_rate"], "--vary takes KEY=a,b,c"),
+        (["--vary", "server.learning_rate=1,1.0"], "has the value 1 twice"),
+        (["--vary", "client.epochs=1", "--vary", "client.epochs=2"], "two axes are called"),
+        (["--vary", "client.epochs=1,0"], "client.epochs = 0 is not allowed"),
+        (["--vary", "seed=1,2"], "set seeds to how many there are"),
+        ([], "a sweep needs something to vary"),
+        (
+            ["--vary", "client.epochs=1,2", "--set", "server.evaluation_clients=6"],
+            "6 held-out clients are too few to choose on one half",
+        ),
+    ],
+)
+def test_bad_sweeps(
+    arguments: list[str],
+    expected: str,
+    cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert main(["sweep", *SMALL, *arguments, "--out", str(out), "--cache", str(cache)]) == 2
+    captured = capsys.readouterr()
+    assert expected in captured.err
+    assert "Traceback" not in captured.err
+    assert not out.exists()
+
+
+def test_bad_studies(
+    swept: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = ["--out", str(swept), "--resume", "--cache", str(cache)]
+    other = tmp_path / "other.toml"
+    other.write_text(
+        'preset = "smoke"\nname = "sweep"\n[[axes]]\nkey = "client.epochs"\nvalues = [1]\n'
+    )
+    for command, expected in (
+        (["study", "compar"], "there is no study 'compar'"),
+        (["study", "compar"], "did you mean compare?"),
+        (["study", str(tmp_path)], "holds no study"),
+        (["study", str(tmp_path / "none.toml")], "cannot read the study"),
+        (["study", str(swept), "--set", "client.epochs=2"], "goes on as it is"),
+        (["study", str(other), *there], "holds another study: sweep varies"),
+        (["sweep", *SMALL, *VARIED, "--out", str(swept)], "already holds a sweep"),
+        (
+            ["sweep", *SMALL, *VARIED, "--set", "client.batch_size=3", *there],
+            "another experiment or corpus",
+        ),
+    ):
+        assert main(command) == 2
+        captured = capsys.readouterr()
+        assert expected in captured.err
+        assert "Traceback" not in captured.err

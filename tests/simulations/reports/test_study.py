@@ -1,0 +1,236 @@
+"""What is said of fabricated studies: verdicts, tables, figures, JSON, whatever is missing."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedsi import Experiment
+from simulations.reports.lengths import lengths_figure
+from simulations.reports.study import study_report
+from simulations.reports.study_figure import study_figure
+from simulations.reports.study_table import study_json, study_table
+from simulations.reports.tradeoff_figure import epsilon_places, noise_places, tradeoff_figure
+from simulations.reports.verdicts import findings
+from simulations.studies.privacy_levels import EPSILON, Level, noise_axis
+from simulations.studies.results import StudyResult
+from simulations.studies.study import Study
+from tests.simulations.studies.fabricated import result, study_result
+from tests.summaries import PRIVACY
+
+ARMS = {"key": "model.architecture", "values": ["cifg", "si_cifg"], "label": ""}
+RATES = {"key": "client.learning_rate", "values": [0.3, 1.0, 3.0], "label": "lr"}
+
+
+def comparison(seeds: int, *, gap: float = 0.1, noise: float = 0.0) -> StudyResult:
+    """Return a comparison in which SI-CIFG is better by a gap, and CIFG diverges at 3."""
+    study = Study(
+        name="comparison", axes=[ARMS, RATES], compare=["model.architecture"],
+        tune=["client.learning_rate"], seeds=seeds,
+    )  # fmt: skip
+    losses: dict[tuple[object, ...], list[float | None]] = {}
+    for name, better in (("cifg", 0.0), ("si_cifg", gap)):
+        for rate, loss in ((0.3, 5.3), (1.0, 5.1), (3.0, 5.2)):
+            diverges = (name, rate) == ("cifg", 3.0)
+            odd = noise if name == "cifg" else 0.0
+            by_seed = [loss + 0.2 * s - better + odd * (s % 2) for s in range(seeds)]
+            losses[name, rate] = [None if diverges else one for one in by_seed]
+    return study_result(study, losses)
+
+
+def test_the_verdict_comes_first_and_from_the_interval() -> None:
+    assert findings(comparison(3))[0].startswith(
+        "SI-CIFG has a lower loss than CIFG: -0.100 [-0.100, -0.100] nats, most likely word +0.000"
+    )
+    assert (
+        "95 % intervals, t over 3 seeds; paired bootstrap over clients: -0.100 [-0.100"
+        in (findings(comparison(3))[0])
+    )
+    unclear = findings(comparison(4, noise=-0.4))[0]
+    assert unclear.startswith("No difference shown between SI-CIFG and CIFG: +0.100 [-0.")
+    few = findings(comparison(2))[0]
+    assert few.startswith("No claim about SI-CIFG and CIFG: 2 seeds, and at least 3 are needed.")
+    useless = findings(comparison(3, gap=-2.0))
+    assert useless[0].startswith("No ranking of SI-CIFG and CIFG")
+    assert "Not better than the unigram model, so not useful: SI-CIFG." in useless
+
+
+def test_findings_say_what_was_found_and_on_whom() -> None:
+    text = " ".join(findings(comparison(3)))
+    for sentence in (
+        "Figures are of 20 test clients; what is best was chosen on 20 others",
+        "n-gram models have: unigram 6.000, bigram 5.400 and trigram 5.300.",
+        "CIFG with client lr 1: held-out loss 5.300 ± 0.497; diverged: client lr 3 (3 of 3 seeds).",
+        "Rounds to a loss of 5.400 (the bigram model's): CIFG 2 (4 client seconds",
+        "SI-CIFG is more tolerant of the learning rate than CIFG: ",
+        "± is half of the 95 % interval over 3 seeds.",
+    ):
+        assert sentence in text
+    assert "another may change gaps, even their sign" in " ".join(findings(comparison(1)))
+
+
+def test_the_table_has_a_row_for_each_arm_and_ngram_model() -> None:
+    header, rows = study_table(comparison(1))
+    assert header == [
+        "", "best client lr", "loss", "most likely word", "among three suggestions",
+        "client lr 0.3", "client lr 1", "client lr 3",
+    ]  # fmt: skip
+    assert rows[0] == ["CIFG", "1", "5.100", "0.100", "0.200", "5.300", "5.100", "diverged"]
+    assert [row[0] for row in rows[2:]] == ["unigram", "bigram", "trigram"]
+    assert rows[3][2:4] == ["5.400", "0.050"]
+
+
+def test_a_sweep_has_a_row_for_each_setting() -> None:
+    axes = [RATES, {"key": "client.epochs", "values": [1, 2]}]
+    study = Study(name="sweep", axes=axes, tune=["client.learning_rate", "client.epochs"], seeds=3)
+    losses = {
+        (rate, epochs): [5.0 + rate + epochs / 10 + s / 100 for s in range(3)]
+        for rate in (0.3, 1.0, 3.0)
+        for epochs in (1, 2)
+    }
+    found = study_result(study, losses)
+    header, rows = study_table(found)
+    assert header[:4] == ["client lr", "client.epochs", "validation loss", "loss"]
+    assert [row[-1] for row in rows] == ["chosen", "", "", "", "", "", "", "", ""]
+    assert findings(found)[0].startswith(
+        "Client lr 0.3, client.epochs 1 has a lower loss than client lr 0.3, client.epochs 2: -0.1"
+    )
+    assert len(study_figure(found).axes) == 3
+
+
+def test_a_users_model_goes_by_its_import_path() -> None:
+    axes = [{**ARMS, "values": ["cifg", "my_model:gru"]}]
+    study = Study(axes=axes, compare=["model.architecture"])
+    found = study_result(study, {("cifg",): [5.2], ("my_model:gru",): [5.1]})
+    assert study_table(found)[1][1][0] == "my_model:gru"
+    labels = study_figure(found).axes[0].get_legend_handles_labels()[1]
+    assert {"CIFG", "my_model:gru", "trigram model"} < set(labels)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3, 5])
+def test_reports_with_holes(kept: int) -> None:
+    whole = comparison(1)
+    found = StudyResult(whole.study, whole.results[:kept], whole.baselines)
+    report = study_report(found, {"si_cifg-lr3-seed0": "killed"})
+    cells = [cell for row in report.rows for cell in row[5:]]
+    assert cells.count("not finished") == 6 - kept
+    assert "Not finished, and in none of these numbers: si_cifg-lr3-seed0 (killed)." in (
+        report.findings
+    )
+    json.dumps(report.values, allow_nan=False)
+
+
+LEVELS = (Level(math.inf, 0, 0), Level(8, 0.6, 0.001), Level(1, 1.8, 0.004))
+LOSSES = {"cifg": (5.0, 5.25, 6.1), "si_cifg": (5.2, 5.2, None)}
+
+
+def tradeoff(seeds: int = 1, *, extrapolated: bool = True) -> StudyResult:
+    """Return a trade-off whose later seeds have a loss that is higher by .1 each."""
+    base = Experiment(
+        privacy={"mechanism": "gaussian", "noise_multiplier": 0.0},
+        server={"sampling": "poisson", "averaging": "uniform"},
+    )
+    axes = [ARMS, noise_axis(EPSILON, [math.inf, 8.0, 1.0]).model_dump()]
+    study = Study(experiment=base, axes=axes, compare=["model.architecture"], seeds=seeds)
+    levels = [study.part(points, "level") for points in study.combinations()][:3]
+    losses = {
+        (name, epsilon): [loss and loss + 0.1 * seed for seed in range(seeds)]
+        for name, by_level in LOSSES.items()
+        for epsilon, loss in zip((math.inf, 8.0, 1.0), by_level, strict=True)
+    }
+    costs = dict(zip(levels, LEVELS, strict=True))
+    return study_result(
+        study, losses, privacy=replace(PRIVACY, extrapolated=extrapolated), privacy_levels=costs
+    )
+
+
+def test_a_tradeoff_says_what_privacy_costs() -> None:
+    text = " ".join(findings(tradeoff(3)))
+    for sentence in (
+        "At epsilon ∞: SI-CIFG has a higher loss than CIFG: +0.200",
+        "At epsilon 8: SI-CIFG has a lower loss than CIFG: -0.050",
+        "At epsilon 1: SI-CIFG and CIFG cannot be compared",
+        "CIFG at epsilon 8 has a higher loss than CIFG at epsilon ∞: +0.250",
+        "No ranking of CIFG at epsilon 1 and CIFG at epsilon ∞",
+        "cohorts of 20 from 900 clients were simulated and stand for cohorts of 500 from 10,000",
+        "Nothing was tuned: each may have a better learning rate.",
+        "all 40 clients that were evaluated, because nothing was chosen",
+    ):
+        assert sentence in text
+    assert "extrapolation" not in " ".join(findings(tradeoff(extrapolated=False)))
+
+
+def test_a_tradeoffs_table_and_json_have_what_each_level_costs() -> None:
+    header, rows = study_table(tradeoff())
+    assert header[:4] == ["epsilon", "noise multiplier", "noise on the mean", ""]
+    assert rows[0][:5] == ["∞", "0", "0", "CIFG", "5.000"]
+    assert rows[5][:5] == ["1", "1.8", "0.004", "SI-CIFG", "diverged"]
+    values = json.loads(json.dumps(study_json(tradeoff()), allow_nan=False))
+    assert [place["epsilon"] for place in values["places"]] == [None, None, 8, 8, 1, 1]
+    assert values["places"][5]["chosen"] is None
+    assert values["runs"][0]["target_epsilon"] is None
+
+
+@pytest.mark.parametrize(
+    ("epsilons", "order"),
+    [
+        ([math.inf, 8, 1], [2, 1, 0]),
+        ([8, 1], [1, 0]),
+        ([math.inf, 8], [1, 0]),
+        ([math.inf], [0]),
+        ([1, 0.1, 0], [2, 1, 0]),
+    ],
+)
+def test_no_noise_lies_beyond_all_levels(epsilons: Sequence[float], order: list[int]) -> None:
+    places = epsilon_places(epsilons)
+    assert len(set(places)) == len(places)
+    assert sorted(range(len(places)), key=lambda i: places[i]) == order
+    noises = [1 / max(epsilon, 1e-3) for epsilon in epsilons]
+    assert noise_places(noises) == pytest.approx([-place for place in places])
+
+
+def test_a_tradeoffs_figure_shows_every_setting() -> None:
+    figure = tradeoff_figure(tradeoff(seeds=2))
+    assert "cohorts of 500 from 10,000" in figure.get_suptitle()
+    assert "cohorts of 20 were simulated" in figure.get_suptitle()
+    assert len(figure.axes) == 4
+    for axes in figure.axes:
+        ticks = [label.get_text() for label in axes.get_xticklabels()]
+        assert ticks in (["∞", "8", "1"], ["0", "0.001", "0.004"])
+        means = [np.asarray(line.get_ydata()) for line in axes.lines if line.get_marker() == "o"]
+        assert [len(values) for values in means] == [3, 2]
+        crosses = [line for line in axes.lines if line.get_marker() == "x"]
+        assert [np.asarray(line.get_xdata()) for line in crosses] == [[axes.get_xticks()[2]]]
+    losses = np.asarray(figure.axes[0].lines[0].get_ydata())
+    assert losses == pytest.approx([5.05, 5.3, 6.15])
+
+
+def test_lengths_are_told_of_each_encoding() -> None:
+    axes = [{"key": "model.positions", "values": ["none", "learned", "fire"], "label": ""}]
+    base = Experiment(model={"architecture": "transformer", "max_length": 20})
+    study = Study(
+        name="lengths", experiment=base, axes=axes, compare=["model.positions"], seeds=3,
+        lengths=[20, 40],
+    )  # fmt: skip
+    losses = {"none": (5.1, 5.5), "learned": (5.1, None), "fire": (5.0, 4.9)}
+    results = [
+        result(
+            study.trial(points, seed), losses[str(points[0].value)][0] or 0.0,
+            lengths={n: one + 0.01 * seed for n, one in zip((20, 40), losses[str(points[0].value)],
+                                                          strict=True) if one},
+        )
+        for points in study.combinations()
+        for seed in range(3)
+    ]  # fmt: skip
+    report = study_report(StudyResult(study, results), {})
+    text = " ".join(report.findings)
+    assert "no positions: 5.110 ± 0.025 at 20, 5.510 ± 0.025 at 40, a change of +0.400." in text
+    assert "At 40 FIRE has a lower loss than no positions: -0.600 [-0.600, -0.600] nats." in text
+    assert "20 rows (model.max_length), so lengths 40 are missing" in text
+    assert report.rows[1] == ["learned", "5.110 ± 0.025", "-", "-"]
+    whole, beyond = lengths_figure(StudyResult(study, results)).axes
+    assert len(whole.lines) == 3 + 1  # and the length of training
+    assert len(beyond.lines) == 3 + 1

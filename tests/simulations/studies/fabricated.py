@@ -1,0 +1,91 @@
+"""Results of studies that never ran, for tests of what is said about them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedsi.data.baselines import NAMES, Baselines
+from fedsi.tasks.table import task_of
+from server.rounds import RoundRecord
+from simulations.studies.measured import Measured
+from simulations.studies.results import StudyResult, TrialResult
+from simulations.studies.study import Study, Trial
+from tests.summaries import summary_of
+
+CLIENTS = 40
+TOKENS = 100.0
+UNIGRAM, BIGRAM, TRIGRAM = 6.0, 5.4, 5.3
+
+
+def result(
+    trial: Trial,
+    loss: float | None,
+    *,
+    accuracy: float = 0.1,
+    validation: float | None = None,
+    lengths: Mapping[int, float] | None = None,
+    **summary: Any,
+) -> TrialResult:
+    """Return the result of a trial.
+
+    Args:
+        trial: The trial.
+        loss: Of the test clients; None for a run that diverged.
+        accuracy: Of all clients.
+        validation: Loss of the validation clients, if it is another one.
+        lengths: Losses at sequence lengths.
+        summary: What is otherwise in its summary.
+    """
+    columns = task_of(trial.experiment).columns
+    facts = summary_of(loss, accuracy, CLIENTS, seed=trial.seed, **summary)
+    records = [
+        RoundRecord(n, 5.0, 1, 0, 0, 0, 1, 2.0, heldout={"loss": one})
+        for n, one in ((1, 6.5), (2, 99.0 if loss is None else loss))
+    ]
+    if loss is None:
+        return TrialResult(trial, facts, records, None)
+    test = np.arange(CLIENTS) % 2 == 1
+    rows = np.zeros((CLIENTS, len(columns)))
+    by_client = np.where(test, loss, loss if validation is None else validation)
+    # Clients differ much from each other, by the same in every run: pairing takes that out.
+    spread = np.tile([1.0, 1.0, -1.0, -1.0], CLIENTS // 4)
+    told = {
+        "examples": 10.0,
+        "tokens": TOKENS,
+        "loss": TOKENS * (by_client + spread),
+        "tokens_no_oov_no_eos": TOKENS,
+        "hits_no_oov_no_eos": TOKENS * accuracy,
+        "hits_at_3": 2 * TOKENS * accuracy,
+    }
+    for name, value in told.items():
+        rows[:, columns.index(name)] = value
+    scores = {n: {"loss": one, "beyond": {"loss": one}} for n, one in (lengths or {}).items()}
+    return TrialResult(trial, facts, records, Measured(np.arange(CLIENTS), test, rows, scores))
+
+
+def study_result(
+    study: Study, losses: Mapping[Any, Sequence[float | None]], **facts: Any
+) -> StudyResult:
+    """Return a study's result.
+
+    Args:
+        study: The study.
+        losses: Of each combination of values, the losses of the seeds that finished.
+        facts: What is in every summary; ``privacy_levels`` goes to the result.
+    """
+    levels = facts.pop("privacy_levels", {})
+    results = []
+    for points in study.combinations():
+        for seed, loss in enumerate(losses.get(tuple(p.value for p in points), ())):
+            results.append(result(study.trial(points, seed), loss, **facts))
+    return StudyResult(study, results, ngrams(), levels)
+
+
+def ngrams() -> Baselines:
+    """Return n-gram models of round losses, on the same clients."""
+    rows = {
+        name: np.tile([TOKENS, TOKENS * loss, TOKENS, 5.0], (CLIENTS, 1))
+        for name, loss in zip(NAMES, (UNIGRAM, BIGRAM, TRIGRAM), strict=True)
+    }
+    return Baselines(np.arange(CLIENTS), rows)

@@ -1,0 +1,120 @@
+"""Verdicts follow from intervals: a planted case for each."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from simulations.studies.gaps import (
+    Verdict,
+    area_by_rate,
+    gap_between,
+    pairs,
+    rounds_to_target,
+    verdict_of,
+)
+from simulations.studies.results import StudyResult
+from simulations.studies.statistics import Interval
+from simulations.studies.study import Study
+from tests.simulations.studies.fabricated import result, study_result
+
+ARMS = {"key": "model.architecture", "values": ["cifg", "si_cifg"], "label": ""}
+RATES = {"key": "client.learning_rate", "values": [0.3, 1.0, 3.0], "label": "lr"}
+
+
+def two_arms(first: Sequence[float | None], second: Sequence[float | None]) -> StudyResult:
+    """Return a study of two architectures without anything to tune."""
+    study = Study(axes=[ARMS], compare=["model.architecture"], seeds=5)
+    return study_result(study, {("cifg",): first, ("si_cifg",): second})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([5.0, 5.1, 5.2], [4.9, 5.0, 5.11], Verdict.LOWER),
+        ([5.0, 5.1, 5.2], [5.1, 5.2, 5.31], Verdict.HIGHER),
+        ([5.0, 5.1, 5.2], [4.9, 5.3, 5.1], Verdict.NONE_SHOWN),
+        ([5.0, 5.1], [4.0, 4.1], Verdict.FEW_SEEDS),
+        ([5.0], [4.0], Verdict.FEW_SEEDS),
+        ([5.0, 5.1, 5.2], [6.0, 6.1, 6.2], Verdict.USELESS),
+        ([7.0, 7.1, 7.2], [6.0, 6.1, 6.2], Verdict.USELESS),
+        ([5.0, 5.1, 5.2], [4.0, None, 4.0], Verdict.NOT_MEASURED),
+        ([5.0, 5.1, 5.2], [], Verdict.NOT_MEASURED),
+    ],
+)
+def test_planted_verdicts(
+    first: Sequence[float | None], second: Sequence[float | None], expected: Verdict
+) -> None:
+    found = two_arms(first, second)
+    ((one, other),) = pairs(found)
+    assert one.arm[0].value == "si_cifg"
+    assert gap_between(found, one, other).verdict is expected
+
+
+def test_a_gap_is_paired_by_seed_and_by_client() -> None:
+    # Seeds differ by 1 and clients by 2, arms by .1: only pairs show it.
+    found = two_arms([4.0, 5.0, 5.8], [3.9, 4.9, 5.7])
+    ((one, other),) = pairs(found)
+    gap = gap_between(found, one, other)
+    loss = gap.over_seeds["loss"]
+    assert (loss.low, loss.estimate, loss.high) == pytest.approx((-0.1, -0.1, -0.1))
+    within = gap.over_clients[1]["loss"]
+    assert (within.low, within.high) == pytest.approx((-0.1, -0.1))
+    assert set(gap.over_seeds) == {"loss", "accuracy_no_oov_no_eos", "recall_at_3"}
+    assert gap.to_json()["verdict"] == "lower loss"
+
+
+def test_a_seed_that_one_arm_lacks_is_left_out() -> None:
+    found = two_arms([5.0, 5.1, 5.2, 9.9], [4.9, 5.0, 5.1])
+    ((one, other),) = pairs(found)
+    assert len(gap_between(found, one, other).over_clients) == 3
+
+
+def test_useless_models_are_not_ranked_however_wide_the_gap() -> None:
+    clear = Interval(-1.0, -1.1, -0.9)
+    assert verdict_of(clear, 3, useless=True) is Verdict.USELESS
+    assert verdict_of(clear, 3, useless=False) is Verdict.LOWER
+    assert verdict_of(Interval(-1.0, -math.inf, math.inf), 1, useless=False) is Verdict.FEW_SEEDS
+
+
+def tuned() -> StudyResult:
+    """Return a study in which validation and test clients prefer different rates."""
+    study = Study(
+        axes=[ARMS, RATES], compare=["model.architecture"], tune=["client.learning_rate"], seeds=3
+    )
+    losses = {0.3: (5.0, 5.2), 1.0: (5.1, 5.0), 3.0: (None, None)}
+    results = [
+        result(study.trial(points, seed), losses[float(points[1].value)][1],
+               validation=losses[float(points[1].value)][0])
+        for points in study.combinations()
+        for seed in range(3)
+    ]  # fmt: skip
+    return StudyResult(study, results, study_result(study, {}).baselines)
+
+
+def test_the_best_is_chosen_on_validation_clients_and_reported_on_test_clients() -> None:
+    found = tuned()
+    chosen = found.chosen(found.places[0])
+    assert chosen is not None
+    assert chosen.points[1].value == 0.3
+    assert found.part == "test"
+    assert chosen.mean("loss", found.part) == pytest.approx(5.2)
+    assert chosen.mean("loss", "validation") == pytest.approx(5.0)
+
+
+def test_the_area_counts_diverged_runs_as_the_unigram_model() -> None:
+    found = tuned()
+    first = math.log(1 / 0.3) * (5.2 + 5.0) / 2
+    second = math.log(3) * (5.0 + 6.0) / 2
+    assert area_by_rate(found, found.places[0]) == pytest.approx(
+        3 * [(first + second) / math.log(10)]
+    )
+    assert area_by_rate(two_arms([5.0], [5.0]), found.places[0]) == []
+
+
+def test_rounds_to_the_target_are_of_evaluated_rounds() -> None:
+    found = two_arms([5.0, 5.5], [5.0, 5.0])
+    settings = [found.chosen(place) for place in found.places]
+    assert settings[0] is not None
+    # The bigram model has 5.4: the second seed never gets there. A round takes two seconds.
+    assert rounds_to_target(found, settings[0]) == [(2, 4.0), None]

@@ -1,0 +1,167 @@
+"""Studies as data: TOML and back, combinations, and what is refused."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from fedsi import UserError
+from simulations.studies.ready import ready_names, ready_study
+from simulations.studies.study import Study
+
+SWEEP = """
+preset = "smoke"
+tune = ["server.learning_rate", "privacy.clip_norm"]
+seeds = 2
+
+[experiment.privacy]
+mechanism = "gaussian"
+noise_multiplier = 1.0
+
+[experiment.server]
+sampling = "poisson"
+averaging = "uniform"
+
+[[axes]]
+key = "server.learning_rate"
+values = [0.01, 0.1]
+
+[[axes]]
+key = "privacy.clip_norm"
+values = [0.3, 1]
+"""
+
+
+@pytest.mark.parametrize("name", ready_names())
+def test_ready_studies_are_valid_and_go_through_toml(name: str) -> None:
+    study = ready_study(name)
+    assert Study.from_toml(study.to_toml()) == study
+    assert len({trial.name for trial in study.trials()}) == len(study.trials())
+
+
+def test_a_preset_is_changed_by_a_table() -> None:
+    study = Study.from_toml(SWEEP)
+    assert Study.from_toml(study.to_toml()) == study
+    trials = study.trials()
+    assert [trial.name for trial in trials[:2]] == [
+        "learning_rate0.01-clip_norm0.3-seed0", "learning_rate0.01-clip_norm1-seed0",
+    ]  # fmt: skip
+    assert len(trials) == 8
+    last = trials[-1].experiment
+    assert (last.server.learning_rate, last.privacy.clip_norm, last.seed) == (0.1, 1, 1)
+    assert last.data.population == 200  # the preset's
+
+
+def test_an_experiment_may_be_a_file_beside_the_study(tmp_path: Path) -> None:
+    (tmp_path / "e.toml").write_text("[server]\nrounds = 7\n")
+    (tmp_path / "s.toml").write_text('experiment = "e.toml"\n')
+    study = Study.from_file(tmp_path / "s.toml")
+    assert [trial.experiment.server.rounds for trial in study.trials()] == [7]
+    assert [trial.name for trial in study.trials()] == ["seed0"]
+
+
+def test_an_axis_may_set_several_keys() -> None:
+    levels = ready_study("tradeoff").updated(seeds=1).trials()
+    first, second = levels[0], levels[1]
+    assert first.points[1].value == math.inf
+    assert first.name == "cifg-epsiloninf-seed0"
+    assert first.experiment.privacy.noise_multiplier == 0
+    assert second.experiment.privacy.noise_multiplier is None
+    assert second.experiment.privacy.target_epsilon == 8
+
+
+def random(draws: int, **more: object) -> Study:
+    axes = [
+        {"key": "model.architecture", "values": ["cifg", "si_cifg"]},
+        {"key": "client.learning_rate", "low": 0.1, "high": 10},
+        {"key": "client.batch_size", "low": 4, "high": 32, "scale": "linear"},
+    ]
+    tune = ["client.learning_rate", "client.batch_size"]
+    values = {"design": "random", "draws": draws, "tune": tune, "compare": ["model.architecture"]}
+    return Study(axes=axes, **{**values, **more})
+
+
+def test_draws_are_the_same_for_all_arms_and_a_beginning_of_more() -> None:
+    few, many = random(3).combinations(), random(6).combinations()
+    assert [points[1:] for points in few[:3]] == [points[1:] for points in few[3:]]
+    assert many[:3] == few[:3]
+    values = [point.value for points in many for point in points[1:]]
+    assert all(0.1 <= float(value) <= 32 for value in values)
+    assert all(isinstance(points[2].value, int) for points in many)
+    assert random(3).combinations() == few
+
+
+@pytest.mark.parametrize(
+    ("toml", "expected"),
+    [
+        ('[[axes]]\nkey = "client.lr"\nvalues = [1]', "did you mean client.learning_rate?"),
+        ('[[axes]]\nkey = "seed"\nvalues = [1]', "set seeds to how many there are"),
+        ('[[axes]]\nkey = "client.epochs"\nvalues = []', "client.epochs has no values"),
+        ('[[axes]]\nkey = "client.epochs"\nvalues = [1, 1]', "the value 1 twice"),
+        ('[[axes]]\nkey = "client.epochs"\nvalue = [1]', "no key axes.0.value; did you mean"),
+        ('[[axes]]\nname = "a"\nvalues = [1]', "needs a name and changes together"),
+        ('[[axes]]\nname = "a"\nvalues = [1]\nchanges = [{}, {}]', "1 values and 2 changes"),
+        ('[[axes]]\nvalues = [1]', "either a key"),
+        (
+            '[[axes]]\nkey = "client.epochs"\nvalues = [1]\n[[axes]]\nname = "a"\nvalues = [1]\n'
+            'changes = [{"client.epochs" = 2}]',
+            "client.epochs and a both set client.epochs",
+        ),
+        ('tune = ["x"]', "tune names x, and the axes are none"),
+        ('[[axes]]\nkey = "client.epochs"\nlow = 1\nhigh = 2', "a range, which needs design"),
+        ("seed = 3", "did you mean seeds?"),
+        ("seeds = 0", "seeds = 0 is not allowed"),
+        ('design = "random"', "needs draws"),
+        ('draws = 2', "draws has no effect with design = grid"),
+        ("factor = 2", "factor has no effect with design = grid"),
+        ('preset = "smok"', "did you mean smoke?"),
+        ("experiment = 3", "neither a table of keys nor a path"),
+        ('experiment = "none.toml"', "cannot read the experiment none.toml"),
+        ("axes = 3", "axes = 3 is not allowed"),
+        ("seeds = ", "is not valid TOML"),
+        ('name = "a/b"', "name = 'a/b' is not allowed"),
+    ],
+)  # fmt: skip
+def test_bad_input(toml: str, expected: str) -> None:
+    with pytest.raises(UserError) as raised:
+        Study.from_toml(toml)
+    assert expected in str(raised.value)
+    assert str(raised.value).startswith("the study")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"axes": [{"key": "client.epochs", "values": [0]}]}, "client.epochs = 0 is not allowed"),
+        (
+            {"axes": [{"key": "privacy.clip_norm", "values": [1.0, 2.0]}]},
+            "privacy.clip_norm",
+        ),
+        (
+            {
+                "axes": [
+                    {"key": "model.architecture", "values": ["transformer", "cifg"]},
+                    {"key": "model.positions", "values": ["rotary"]},
+                ]
+            },
+            "model.positions=rotary has no effect with model.architecture=cifg",
+        ),
+    ],
+)
+def test_axes_that_contradict_each_other_name_the_trial(
+    changes: dict[str, object], expected: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        Study(**changes).trials()
+    assert expected in str(raised.value)
+    assert str(raised.value).startswith("the trial ")
+
+
+def test_halving_sets_the_rounds_itself() -> None:
+    halving = {"design": "halving", "tune": ["server.rounds"]}
+    axes = [{"key": "server.rounds", "values": [10, 20]}]
+    with pytest.raises(UserError, match=r"halving sets server\.rounds itself"):
+        Study(axes=axes, **halving)
+    axes = [{"key": "client.epochs", "values": [1, 2]}]
+    with pytest.raises(UserError, match="first_rounds = 100 is not fewer"):
+        Study(axes=axes, design="halving", tune=["client.epochs"], first_rounds=100)
