@@ -1,5 +1,6 @@
 """The Flower ServerApp: one experiment, from its first round or checkpoint to its summary."""
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -44,6 +45,9 @@ from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.summarise import model_file, not_private, summarise_run
 from server.runs.summary import AuditSummary, Summary
 from server.secret import cohort_seed
+from server.warm_start import WARM_START, told, warm_state, with_hash
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds after which a round gets a checkpoint even without an evaluation."""
@@ -76,7 +80,8 @@ def serve(
         NodesError: No node can serve the experiment.
         ParticipationError: Its epsilon would not hold.
     """
-    experiment = config.experiment
+    experiment = with_hash(config.experiment)
+    config = replace(config, experiment=experiment)
     facts = provenance(experiment, config.engine, config.workers)
     folder = RunFolder(config.folder) if config.folder else None
     with folder.held() if folder else nullcontext():
@@ -86,6 +91,7 @@ def serve(
         if folder and config.resume:
             facts = _continued(folder, facts, other_machine=config.other_machine)
         progress, hosts = _begin(grid, config, folder)
+        facts |= {WARM_START: progress.warm_start} if progress.warm_start else {}
         progress.provenance, progress.observers = facts, observers
         if folder:
             folder.save_provenance(facts)
@@ -106,6 +112,7 @@ def _begin(
     private = privacy_of(experiment, description.training_clients, description.content_digest)
     if private:
         _warn_of_vocabulary(description)
+        _warn_of_weights(experiment)
     state = initial_state(experiment, description, private)
     progress = _Progress(experiment, description, trace, private, state, folder)
     if folder:
@@ -113,6 +120,10 @@ def _begin(
         folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment))
         if config.resume:
             progress.resume(folder)
+    if experiment.model.init_from and not progress.records:
+        vocabulary = fetch_vocabulary(grid, nodes, experiment)
+        progress.state, progress.warm_start = warm_state(experiment, state, vocabulary)
+        log.warning(told(progress.warm_start))
     return progress, hosts
 
 
@@ -127,6 +138,16 @@ def _warn_of_vocabulary(description: Description) -> None:
         )
 
 
+def _warn_of_weights(experiment: Experiment) -> None:
+    """Warn of weights that may have been trained on the clients whom a private run protects."""
+    if experiment.model.init_from:
+        warnings.warn(
+            f"the run starts from the weights of {experiment.model.init_from}, and epsilon does "
+            "not cover what they were trained on; they should come from public text",
+            stacklevel=2,
+        )
+
+
 def _continued(folder: RunFolder, facts: dict[str, Any], *, other_machine: bool) -> dict[str, Any]:
     """Return the facts of a resumed run, with those of its earlier part if they differ.
 
@@ -136,7 +157,7 @@ def _continued(folder: RunFolder, facts: dict[str, Any], *, other_machine: bool)
     before = folder.provenance()
     if before is None:
         return facts
-    earlier = before.pop(EARLIER, [])
+    earlier, started = before.pop(EARLIER, []), before.get(WARM_START)
     different = differences(before, facts)
     if different and not other_machine:
         raise UserError(
@@ -146,7 +167,8 @@ def _continued(folder: RunFolder, facts: dict[str, Any], *, other_machine: bool)
         )
     if different:
         earlier = [*earlier, before]
-    return {**facts, EARLIER: earlier} if earlier else facts
+    kept = {EARLIER: earlier, WARM_START: started}
+    return {**facts, **{key: value for key, value in kept.items() if value}}
 
 
 def _finished(
@@ -196,6 +218,8 @@ class _Progress:
     provenance: dict[str, Any] = field(default_factory=dict)
     observers: Sequence[Observer] = ()
     best: Best | None = None
+    warm_start: dict[str, Any] = field(default_factory=dict)
+    """What became of the words of the weights that the run starts from; empty for a resumed one."""
     _best_kept: int = 0
     """The round whose model is in the file of the best one."""
     _kept_at: float = field(default_factory=time.monotonic)
@@ -308,7 +332,9 @@ class _Progress:
         if summary.privacy and self.private and SCORES in self.state.privacy:
             found = self._audit(self.private, summary.privacy.epsilon)
             summary = replace(summary, privacy=replace(summary.privacy, audit=found))
-        summary = replace(summary, provenance=self.provenance)
+        facts = dict(self.provenance)
+        started = facts.pop(WARM_START, None)
+        summary = replace(summary, provenance=facts, warm_start=started)
         if self.folder:
             summary = replace(summary, vocabulary_sha256=self.folder.vocabulary_sha256())
         if self.private:

@@ -47,6 +47,7 @@ PUBLIC = (
     "the words of the vocabulary",
     "that the run came to its end",
 )
+INITIAL = "the weights that the run started from, and all that they were trained on"
 NOT_COVERED = (
     "other runs on the same clients, such as those that its settings were chosen by",
     "everything else in the run's folder, and its log",
@@ -159,7 +160,7 @@ def statement(run: FinishedRun, files: list[str], *, heldout_is_public: bool) ->
         "noise": "from the operating system's entropy, and so is who took part",
         "covers": [name for name in files if name not in VOCABULARY_FILES],
         "trusted": TRUSTED,
-        "taken_for_public": list(PUBLIC),
+        "taken_for_public": [*PUBLIC, *([INITIAL] if run.experiment.model.init_from else [])],
         "not_covered": list(NOT_COVERED),
         "settings": _public_settings(run.experiment),
         "model_sha256": summary["model_sha256"],

@@ -24,6 +24,7 @@ from server.configuration import RunConfiguration
 from server.rounds import Observer
 from server.runs.folder import RunFolder
 from server.runs.summary import Summary
+from server.warm_start import with_hash
 from simulations.engines.table import ENGINES, USUAL
 from simulations.footprint import check_footprint
 
@@ -79,6 +80,7 @@ def simulate(
     experiment = experiment.located(Path.cwd())
     if corpus is not None:
         experiment = experiment.updated({"data.corpus": corpus.name})
+    experiment = with_hash(experiment)
     folder = RunFolder(Path(out)) if out is not None else None
     if folder:
         folder.check_free(experiment, overwrite=overwrite, resume=resume)

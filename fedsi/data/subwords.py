@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsi.data.formats.files import optional
-from fedsi.data.protocol import FIRST_WORD, OOV
+from fedsi.data.protocol import FIRST_WORD, OOV, SPECIAL_TOKENS
 from fedsi.errors import UserError
 from fedsi.files import read_text
 
@@ -124,6 +124,12 @@ class SubwordVocabulary:
         pieces = [id_ - FIRST_WORD for id_ in before if id_ >= FIRST_WORD]
         start = str(self._tokenizer.decode(pieces))
         return str(self._tokenizer.decode([*pieces, token - FIRST_WORD]))[len(start) :]
+
+    def names(self) -> Sequence[str]:
+        """Return the piece of each id, the names of the special tokens first."""
+        pieces = (self._tokenizer.id_to_token(id_) for id_ in range(len(self) - FIRST_WORD))
+        gaps = (piece or f"<no token {number}>" for number, piece in enumerate(pieces))
+        return (*SPECIAL_TOKENS, *gaps)
 
     def file_text(self) -> str:
         """Return the content of its ``tokenizer.json``."""

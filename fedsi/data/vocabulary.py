@@ -41,6 +41,10 @@ class Vocabulary(Protocol):
         """Return the text that one more id adds; it starts with a space if it begins a new word."""
         ...
 
+    def names(self) -> Sequence[str]:
+        """Return the word or piece of each id, the names of the special tokens first."""
+        ...
+
     def file_text(self) -> str:
         """Return the content of its file."""
         ...
@@ -79,6 +83,10 @@ class WordVocabulary:
         del before
         return self._names[token]
 
+    def names(self) -> Sequence[str]:
+        """Return the word of each id, the names of the special tokens first."""
+        return self._names
+
     def file_text(self) -> str:
         """Return the splitting rule, then one word per line in order of the ids."""
         return "".join(f"{line}\n" for line in (SPLITTING_LINE + self.splitting, *self.words))
@@ -108,6 +116,18 @@ class WordVocabulary:
         return {word: FIRST_WORD + rank for rank, word in enumerate(self.words)}
 
 
+def parse_vocabulary(file_name: str, text: str) -> Vocabulary:
+    """Return the vocabulary that a file of a name in ``VOCABULARY_FILES`` holds.
+
+    Raises:
+        ValueError: The text is no vocabulary.
+        UserError: The package tokenizers is needed and not installed.
+    """
+    if file_name == TOKENIZER_FILE:
+        return SubwordVocabulary.from_text(text)
+    return WordVocabulary.from_text(text)
+
+
 def load_vocabulary(folder: Path) -> Vocabulary:
     """Read the vocabulary of a population or of a run.
 
@@ -115,9 +135,8 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         UserError: It is missing or damaged.
     """
     try:
-        if (folder / TOKENIZER_FILE).exists():
-            return SubwordVocabulary.from_text(read_text(folder / TOKENIZER_FILE))
-        return WordVocabulary.from_text(read_text(folder / WORDS_FILE))
+        name = TOKENIZER_FILE if (folder / TOKENIZER_FILE).exists() else WORDS_FILE
+        return parse_vocabulary(name, read_text(folder / name))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(

@@ -8,12 +8,12 @@ from fedsi.experiment.model import ModelSettings
 from fedsi.learning.algorithms.table import ALGORITHMS, algorithm
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_keys
-from fedsi.models.table import ARCHITECTURES, architecture
+from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
 from fedsi.tables import Table
 
 
 def _of_architecture(name: str) -> set[str]:
-    return ModelSettings.model_fields.keys() - {"architecture", *architecture(name).keys}
+    return ModelSettings.model_fields.keys() - {"architecture", *OF_ALL, *architecture(name).keys}
 
 
 def _of_algorithm(name: str) -> set[str]:

@@ -6,9 +6,9 @@ from pydantic import Field, model_validator
 
 from fedsi.experiment.arguments import Arguments
 from fedsi.experiment.effects import refuse_without_effect
-from fedsi.experiment.field_types import Count, EntryOf, Flag, Name, Settings
+from fedsi.experiment.field_types import Count, EntryOf, Flag, Name, OptionalName, Settings
 from fedsi.models.positions.table import ENCODINGS
-from fedsi.models.table import ARCHITECTURES, architecture
+from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
 
 
 class ModelSettings(Settings):
@@ -52,6 +52,12 @@ class ModelSettings(Settings):
     shift and a ReLU feed-forward part, ``attention`` is ReLU instead of softmax attention, ``full``
     is both; none leaves the choice to the architecture."""
 
+    init_from: OptionalName = None
+    """Folder of a finished run, or a .safetensors file beside its vocabulary, whose weights the run
+    starts from, word by word; none for drawn ones."""
+    init_sha256: OptionalName = None
+    """SHA-256 of that file, which the run fills in; another file is refused."""
+
     @property
     def longest_sequence(self) -> int | None:
         """The largest number of tokens that a Transformer can read; None for any number."""
@@ -76,9 +82,18 @@ class ModelSettings(Settings):
         return ":" in self.architecture
 
     @model_validator(mode="after")
+    def _hash_has_a_file(self) -> Self:
+        if self.init_sha256 is not None and self.init_from is None:
+            raise ValueError(
+                "model.init_sha256 has no effect without model.init_from; name the file that it is "
+                "the hash of, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_architecture_takes_them(self) -> Self:
         entry = architecture(self.architecture)
-        refuse_without_effect(self, "model", entry.keys, "architecture")
+        refuse_without_effect(self, "model", entry.keys | OF_ALL, "architecture")
         if entry.check:
             entry.check(self)
         return self

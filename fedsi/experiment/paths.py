@@ -9,6 +9,7 @@ PATHS = {
     "data.corpus": MADE_HERE,
     "data.vocabulary": LEARNED_VOCABULARIES,
     "devices.trace": ("none",),
+    "model.init_from": ("none",),
 }
 """Keys whose value is a path, unless it is one of these words."""
 

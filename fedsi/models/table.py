@@ -12,6 +12,9 @@ from fedsi.tables import Table
 if TYPE_CHECKING:
     from fedsi.experiment.model import ModelSettings
 
+OF_ALL = frozenset({"init_from", "init_sha256"})
+"""The keys ``model.*`` that every architecture has, also a user's own."""
+
 _SHARED = {"embedding_size", "tied_output", "embedding_normalisation", "initialisation"}
 _RECURRENT = frozenset({*_SHARED, "hidden_size", "projection", "recurrent_projection"})
 _TRANSFORMER = frozenset(
@@ -37,7 +40,7 @@ class Architecture:
     user's factory.
     """
     keys: frozenset[str]
-    """The keys ``model.*`` that it uses, apart from ``architecture``."""
+    """The keys ``model.*`` that it uses, apart from ``architecture`` and ``OF_ALL``."""
     label: str
     """Its name in reports."""
     colour: str

@@ -170,6 +170,8 @@ class Summary(_Checked):
     example_privacy: ExamplePrivacySummary | None = None
     provenance: Mapping[str, Any] | None = None
     """What the bits depend on besides the experiment: ``server.runs.provenance``."""
+    warm_start: Mapping[str, Any] | None = None
+    """What became of the words of the weights that the run started from: ``server.warm_start``."""
     vocabulary_sha256: str | None = None
     """Of the vocabulary's file; None for a run without a folder."""
     not_private: tuple[str, ...] | None = None

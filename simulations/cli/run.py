@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,6 +66,14 @@ def run(
             help="Resume even if the bits differ: another processor, other versions.",
         ),
     ] = False,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--init-from",
+            metavar="RUN|FILE",
+            help="Start from a run's weights, word by word; the same as --set model.init_from=RUN.",
+        ),
+    ] = None,
     trust: options.Trust = False,
     publish: options.Publish = None,
     heldout_is_public: options.HeldoutIsPublic = False,
@@ -75,6 +84,8 @@ def run(
     from simulations.simulation import simulate
 
     options.check_publish(publish, heldout_is_public=heldout_is_public)
+    if init_from:
+        overrides = [*(overrides or []), f"model.init_from={init_from}"]
     folder = out or options.default_folder("run")
     named = experiment_file or preset or (overrides and not (folder / EXPERIMENT).exists())
     experiment = (

@@ -16,7 +16,7 @@ from fedsi.kernels.cpu.output import Update
 from fedsi.learning.predictions import predictions
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.model import Model
-from fedsi.models.table import ARCHITECTURES, architecture
+from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
 from fedsi.tables import load
 from fedsi.tasks import next_word
 from tests.built_in import build
@@ -156,7 +156,7 @@ def test_what_is_exported_is_the_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*ARCHITECTURES, "tests.own_models:Gru"])
 def test_keys_without_effect_are_refused(name: str) -> None:
-    assert set(EXAMPLE) == set(ModelSettings.model_fields) - {"architecture"}
+    assert set(EXAMPLE) == set(ModelSettings.model_fields) - {"architecture", *OF_ALL}
     for key, value in EXAMPLE.items():
         if key not in architecture(name).keys:
             with pytest.raises(UserError, match=rf"^model\.{key}=.* has no effect with .*={name}"):

@@ -1,0 +1,135 @@
+"""The weights that a run starts from: those of another run, or of a file with its words beside it.
+
+The path is ``model.init_from``. The SHA-256 of the file is part of the experiment, because the
+run's bits depend on it.
+"""
+
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from fedsi.checksums import CHECKSUMS, Checksums
+from fedsi.data.vocabulary import VOCABULARY_FILES, load_vocabulary, parse_vocabulary
+from fedsi.errors import DamagedError, UserError
+from fedsi.experiment import Experiment
+from fedsi.files import sha256_of_file
+from fedsi.models.build import build_model
+from fedsi.models.warm_start import matched, misfits, warm_started, word_axes
+from server.rounds import State
+from server.runs.folder import MODEL
+
+WARM_START = "warm_start"
+"""Key of what became of the words, among the facts of a run."""
+
+
+def with_hash(experiment: Experiment) -> Experiment:
+    """Return the experiment with the SHA-256 of the weights that it starts from, if it has any.
+
+    Raises:
+        UserError: The file is missing, or another one than the experiment names by its hash.
+    """
+    file, expected = weights_file(experiment), experiment.model.init_sha256
+    if file is None:
+        return experiment
+    try:
+        found = sha256_of_file(file)
+    except OSError as error:
+        if expected:
+            return experiment  # a run that goes on needs them no longer
+        raise UserError(
+            f"cannot read model.init_from={file}: {error.strerror}; name the folder of a finished "
+            "run, or a .safetensors file"
+        ) from None
+    if expected not in {None, found}:
+        raise UserError(
+            f"model.init_from={file} has the SHA-256 {found[:16]}..., and the experiment was "
+            f"written for {str(expected)[:16]}... (model.init_sha256); put that file back, or "
+            "leave model.init_sha256 out"
+        )
+    return experiment.updated({"model.init_sha256": found})
+
+
+def weights_file(experiment: Experiment) -> Path | None:
+    """Return the file that a run starts from; None if it starts with drawn weights."""
+    if experiment.model.init_from is None:
+        return None
+    path = Path(experiment.model.init_from)
+    return path / MODEL if path.is_dir() else path
+
+
+def warm_state(
+    experiment: Experiment, fresh: State, vocabulary: tuple[str, str]
+) -> tuple[State, dict[str, Any]]:
+    """Return the state before the first round of a run that starts from weights.
+
+    Args:
+        experiment: The configuration, ``with_hash``.
+        fresh: The state before the first round with drawn weights.
+        vocabulary: Name and text of the file of the run's own vocabulary.
+
+    Returns:
+        The state; and how many words have the other model's rows, are new, or were dropped.
+
+    Raises:
+        UserError: The weights cannot be read, do not fit the model, or have no words.
+    """
+    file = weights_file(experiment)
+    assert file is not None, "such an experiment was given"  # noqa: S101
+    here, there = parse_vocabulary(*vocabulary), _vocabulary_beside(file)
+    source, model = _read(file), build_model(experiment, len(here))
+    axes = word_axes(experiment, len(here))
+    trained = {name: value for name, value in source.items() if name not in model.frozen}
+    wrong = misfits(model.layout, axes, trained, len(there))
+    if wrong:
+        raise UserError(
+            f"the weights in {file} do not fit model.architecture={experiment.model.architecture} "
+            f"with this experiment's sizes: {'; '.join(wrong)}; set the model.* keys that they "
+            "were trained with"
+        )
+    try:
+        words = matched(here, there)
+    except UserError as error:
+        raise UserError(f"model.init_from={experiment.model.init_from}: {error}") from None
+    drawn = torch.from_numpy(fresh.parameters)
+    flat = warm_started(drawn, model.layout, axes, trained, words).numpy()
+    counts = {"words_kept": words.kept, "words_new": words.new, "words_dropped": words.dropped}
+    facts = {"from": str(file), "sha256": experiment.model.init_sha256, **counts}
+    return replace(fresh, parameters=flat), facts
+
+
+def told(facts: dict[str, Any]) -> str:
+    """Return in a sentence what became of the words."""
+    return (
+        f"started from {facts['from']}: {facts['words_kept']:,} words have the weights that they "
+        f"had there, {facts['words_new']:,} are new and drawn, and {facts['words_dropped']:,} of "
+        "its words were dropped"
+    )
+
+
+def _vocabulary_beside(file: Path) -> Any:
+    if not any((file.parent / name).exists() for name in VOCABULARY_FILES):
+        raise UserError(
+            f"{file} has no vocabulary beside it, and the rows of its embedding stand for words; "
+            f"put the {' or '.join(VOCABULARY_FILES)} that belongs to it into {file.parent}"
+        )
+    return load_vocabulary(file.parent)
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    advice = "put back the file that was written there, or name another one with model.init_from"
+    try:
+        content = file.read_bytes()
+        if (file.parent / CHECKSUMS).exists():
+            whole = Checksums.read(file.parent, advice).whole
+            if whole.get(file.name, "") not in {"", sha256(content).hexdigest()}:
+                raise DamagedError(f"{file} is damaged: its SHA-256 is another; {advice}")
+        return dict(load(content))
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}; {advice}") from None
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"cannot read {file}: {error}; {advice}") from None
