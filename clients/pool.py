@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from clients.position import position
+from fedsi.client_states import ClientStates
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
-from fedsi.learning.block import BlockTrainer
+from fedsi.learning.block import BlockTrainer, Kept
 from fedsi.messages import (
     Estimate,
     Estimated,
@@ -95,9 +96,22 @@ def train(request: Train, folder: str) -> Trained:
             request.clip_norm,
             sent=split(algorithm.sent, request.sent),
             returned=split(algorithm.returned, returned),
+            kept=_kept(request) if algorithm.kept else None,
         )
     position.leave()
     return Trained(sums=sums, rows=rows, returned=returned)
+
+
+def _kept(request: Train) -> Kept:
+    """Return what the clients of a request keep.
+
+    Raises:
+        MessageError: The request does not say where it is, or of which round for each client.
+    """
+    if not request.states or len(request.state_rounds) != len(request.clients):
+        raise MessageError("the algorithm's clients keep vectors, and the request names none")
+    rounds = zip(request.clients.tolist(), request.state_rounds.tolist(), strict=True)
+    return Kept(ClientStates(Path(request.states)), dict(rounds))
 
 
 def evaluate(request: Evaluate, folder: str) -> Evaluated:

@@ -158,6 +158,11 @@ class Train:
     """Largest L2 norm of a client's update; infinite without clipping."""
     sent: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     """The vectors that the algorithm sends, one after the other: ``[vectors * parameters]``."""
+    states: str = ""
+    """Folder of what clients keep, ``fedsi.client_states``; empty if they keep nothing."""
+    state_rounds: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The round in which each client's state was written, 0 for none: ``[clients]``, or ``[0]`` if
+    they keep nothing."""
 
 
 @dataclass(frozen=True)

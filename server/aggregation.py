@@ -8,6 +8,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from fedsi.client_states import Rounds
 from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import UPDATE, Vectors
 from fedsi.learning.algorithms.table import algorithm_of
@@ -32,6 +33,25 @@ Rows = NDArray[np.float64]
 Sums = NDArray[np.int64]
 
 _OUTCOME = TRAINING_COLUMNS.index("outcome")
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What an algorithm sends beside the parameters."""
+
+    vectors: Vectors = field(default_factory=dict)
+    """The server's vectors, in the order of ``Algorithm.sent``."""
+    states: str = ""
+    """Folder of what the clients keep; empty if they keep nothing."""
+    state_rounds: Rounds | None = None
+    """The round in which each training client's state was written; None if they keep nothing."""
+
+    def rounds_of(self, clients: Ids) -> Ids:
+        """Return the rounds of clients' states, ``[clients]``; 0 for canaries, which keep none."""
+        if self.state_rounds is None:
+            return np.zeros(0, np.int64)
+        known = clients < len(self.state_rounds)
+        return np.where(known, self.state_rounds[np.where(known, clients, 0)], 0).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -68,7 +88,7 @@ def train_cohort(
     cohort: Ids,
     round_number: int,
     clip_norm: float = math.inf,
-    vectors: Vectors | None = None,
+    extras: Extras = Extras(),
 ) -> Aggregate:
     """Train a cohort and sum its updates.
 
@@ -83,17 +103,26 @@ def train_cohort(
         cohort: The clients, ``[cohort]``.
         round_number: The round.
         clip_norm: Largest L2 norm of an update; infinite for no clipping.
-        vectors: The server's vectors that the algorithm sends; None if there are none.
+        extras: What else the algorithm sends.
 
     Raises:
         NodesError: No node replied for its clients.
     """
     toml, size, algorithm = experiment.to_toml(), len(parameters), algorithm_of(experiment)
-    sent = np.concatenate([np.zeros(0, np.float32), *(vectors or {}).values()])
+    sent = np.concatenate([np.zeros(0, np.float32), *extras.vectors.values()])
     job = Job(
         name=f"round {round_number}",
         clients=cohort,
-        request=lambda clients: Train(toml, round_number, parameters, clients, clip_norm, sent),
+        request=lambda clients: Train(
+            toml,
+            round_number,
+            parameters,
+            clients,
+            clip_norm,
+            sent,
+            extras.states,
+            extras.rounds_of(clients),
+        ),
         answer=Trained,
         check=lambda reply, clients: check_trained(reply, experiment, clients, size, clip_norm),
         timeout=experiment.server.round_timeout,

@@ -15,6 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
+from fedsi.client_states import ClientStates
 from fedsi.data.population import Description
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
@@ -24,6 +25,7 @@ from fedsi.models.parameters import Layout, Parameters
 from fedsi.privacy import canaries
 from fedsi.seeds import Seed
 from server.best import Best, better, recalled
+from server.client_states import check_size, client_states, clients_and_bytes
 from server.cohorts.availability import Trace, read_trace
 from server.cohorts.canaries import with_canaries
 from server.cohorts.sampling import check_cohort_size
@@ -90,18 +92,19 @@ def serve(
             return
         if folder and config.resume:
             facts = _continued(folder, facts, other_machine=config.other_machine)
-        progress, hosts = _begin(grid, config, folder)
-        facts |= {WARM_START: progress.warm_start} if progress.warm_start else {}
-        progress.provenance, progress.observers = facts, observers
-        if folder:
-            folder.save_provenance(facts)
-        seed = cohort_seed(experiment, folder, progress.state.round_number)
-        progress.run(grid, hosts.connected, seed)
-        progress.finish(context)
+        with client_states(experiment, folder.path if folder else None) as states:
+            progress, hosts = _begin(grid, config, folder, states)
+            facts |= {WARM_START: progress.warm_start} if progress.warm_start else {}
+            progress.provenance, progress.observers = facts, observers
+            if folder:
+                folder.save_provenance(facts)
+            seed = cohort_seed(experiment, folder, progress.state.round_number)
+            progress.run(grid, hosts.connected, seed)
+            progress.finish(context)
 
 
 def _begin(
-    grid: Grid, config: RunConfiguration, folder: RunFolder | None
+    grid: Grid, config: RunConfiguration, folder: RunFolder | None, states: ClientStates | None
 ) -> tuple["_Progress", Hosts]:
     """Find the nodes, check that they can serve the experiment, and claim the folder."""
     experiment = config.experiment
@@ -114,7 +117,8 @@ def _begin(
         _warn_of_vocabulary(description)
         _warn_of_weights(experiment)
     state = initial_state(experiment, description, private)
-    progress = _Progress(experiment, description, trace, private, state, folder)
+    check_size(experiment, description.training_clients, len(state.parameters))
+    progress = _Progress(experiment, description, trace, private, state, folder, states)
     if folder:
         folder.claim(experiment, overwrite=config.overwrite, resume=config.resume)
         folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment))
@@ -124,6 +128,8 @@ def _begin(
         vocabulary = fetch_vocabulary(grid, nodes, experiment)
         progress.state, progress.warm_start = warm_state(experiment, state, vocabulary)
         log.warning(told(progress.warm_start))
+    if states:
+        states.begin(progress.state.state_rounds)
     return progress, hosts
 
 
@@ -214,6 +220,7 @@ class _Progress:
     private: Privacy | None
     state: State
     folder: RunFolder | None
+    states: ClientStates | None = None
     records: list[RoundRecord] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     observers: Sequence[Observer] = ()
@@ -267,13 +274,16 @@ class _Progress:
             self.private,
             seed=seed,
             course=Course.of(self.records, self.experiment.server),
+            states=str(self.states.folder) if self.states else "",
         )
         try:
             for state, record in rounds:
                 self.records.append(record)
-                self.state = state
+                before, self.state = self.state.state_rounds, state
                 self.best = better(self.best, state, record)
                 self._keep(record)
+                if self.states:
+                    self.states.replace(before, state.state_rounds, lost=record.lost > 0)
                 if self._told_to_stop(record):
                     self._stop(grid, nodes())
                     return
@@ -315,7 +325,7 @@ class _Progress:
 
     def _repeatable(self, record: RoundRecord) -> bool:
         """Whether a resumed run that repeats this round gets the same bits."""
-        return not (self.experiment.privacy.secure_noise or record.lost)
+        return not (self.experiment.privacy.secure_noise or record.lost or self.states)
 
     def finish(self, context: Context) -> None:
         """Write the model and the summary, and pass both to the caller of the app."""
@@ -334,7 +344,15 @@ class _Progress:
             summary = replace(summary, privacy=replace(summary.privacy, audit=found))
         facts = dict(self.provenance)
         started = facts.pop(WARM_START, None)
-        summary = replace(summary, provenance=facts, warm_start=started)
+        clients, size = clients_and_bytes(self.experiment, self.state)
+        summary = replace(
+            summary,
+            provenance=facts,
+            warm_start=started,
+            algorithm=self.experiment.algorithm.name,
+            clients_with_state=clients,
+            kept_bytes=size,
+        )
         if self.folder:
             summary = replace(summary, vocabulary_sha256=self.folder.vocabulary_sha256())
         if self.private:
@@ -368,6 +386,8 @@ class _Progress:
         if self.folder and self.records and self.records[-1].round == number:
             if self.best and self.best.round not in {number, self._best_kept}:
                 self._save_best(self.folder, self.best)
+            if self.states:
+                self.states.sync(self.state.state_rounds, number)
             self.folder.save_checkpoint(self.state, self.records[-1], self._data_sha256())
             self._kept_at = time.monotonic()
 

@@ -9,6 +9,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from fedsi.client_states import Rounds
 from fedsi.data.heldout import heldout_sample
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
@@ -23,7 +24,7 @@ from fedsi.models.initialisation import initial_parameters
 from fedsi.privacy.participation import Participations, counted, none_yet
 from fedsi.seeds import Seed
 from fedsi.tasks.table import task_of
-from server.aggregation import Aggregate, evaluate_clients, train_cohort
+from server.aggregation import Aggregate, Extras, evaluate_clients, train_cohort
 from server.cohorts.availability import Trace
 from server.cohorts.canaries import to_train, with_canaries
 from server.cohorts.sampling import Draw, draw_cohort
@@ -48,6 +49,9 @@ class State:
     algorithm: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """The server's vectors of the algorithm, ``[parameters]`` each, in the order of
     ``Algorithm.sent``."""
+    state_rounds: Rounds | None = None
+    """The round of what each training client keeps, 0 for nothing yet; None if the algorithm's
+    clients keep nothing."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,10 @@ class RoundRecord:
     it might not fail another time.
     """
     download_bytes: int = 0
-    """What all clients that were drawn would receive: the trained parameters as float32."""
+    """What all clients that were drawn would receive: the trained parameters and the algorithm's
+    vectors, as float32."""
     upload_bytes: int = 0
-    """What those that were trained would send: as much each."""
+    """What those that were trained would send: their update and the vectors that they return."""
     ended: str = ""
     """What ended the run with this round: the name of a key or of an event (``server.endings``)."""
 
@@ -104,14 +109,15 @@ def initial_state(
     """Return the state before the first round, a pure function of the seed."""
     model = build_model(experiment, description.vocabulary_size)
     parameters = initial_parameters(model, experiment.seed).numpy()
-    size = len(parameters)
+    size, algorithm = len(parameters), algorithm_of(experiment)
     return State(
         0,
         parameters,
         optimizer_of(experiment.server).initial_state(experiment.server, size),
         private.initial_state(size) if private else {},
         _no_participations(experiment, description, private),
-        {name: np.zeros(size, np.float32) for name in algorithm_of(experiment).sent},
+        {name: np.zeros(size, np.float32) for name in algorithm.sent},
+        np.zeros(description.training_clients, np.int32) if algorithm.kept else None,
     )
 
 
@@ -146,6 +152,7 @@ def run_rounds(
     *,
     seed: Seed,
     course: Course | None = None,
+    states: str = "",
 ) -> Iterator[tuple[State, RoundRecord]]:
     """Run the remaining rounds, until the last one or until something ends the run before.
 
@@ -161,6 +168,7 @@ def run_rounds(
         private: The run's privacy, if it has any.
         seed: Seed of everything that decides who takes part: the experiment's, or a secret.
         course: The course of the rounds before.
+        states: The folder of what clients keep; empty if they keep nothing.
 
     Yields:
         After each round the new state and the round's record.
@@ -185,12 +193,21 @@ def run_rounds(
         members, canaries = to_train(experiment, description.training_clients, cohort.reporting)
         clients = np.concatenate([members, canaries])
         there = nodes()
+        extras = Extras(state.algorithm, states, state.state_rounds)
         trained = train_cohort(
-            grid, there, experiment, state.parameters, clients, number, clip_norm, state.algorithm
+            grid, there, experiment, state.parameters, clients, number, clip_norm, extras
         )
         state = _next_state(experiment, description, optimizer, private, state, trained)
+        state = replace(state, state_rounds=_state_rounds(state, members, trained))
         record = replace(
-            _record(number, cohort, len(members), trained, time.perf_counter() - started),
+            _record(
+                number,
+                cohort,
+                len(members),
+                trained,
+                time.perf_counter() - started,
+                len(state.algorithm),
+            ),
             clip_norm=clip_norm,
             epsilon=private.price(number).epsilon if private else math.inf,
         )
@@ -229,7 +246,19 @@ def _next_state(
     given = Given(state.parameters, update, number)
     with np.errstate(over="ignore", invalid="ignore"):
         parameters, kept = take_step(optimizer, experiment.server, state.optimizer, given)
-    return State(number, parameters, kept, after, state.participations, vectors)
+    return State(
+        number, parameters, kept, after, state.participations, vectors, state.state_rounds
+    )
+
+
+def _state_rounds(state: State, members: NDArray[np.int64], trained: Aggregate) -> Rounds | None:
+    """Return the rounds of what clients keep after this round: new ones for the aggregated."""
+    if state.state_rounds is None:
+        return None
+    rounds = state.state_rounds.copy()
+    accepted = trained.column("outcome")[: len(members)] == Outcome.AGGREGATED
+    rounds[members[accepted]] = state.round_number
+    return rounds
 
 
 def _contributors(experiment: Experiment, private: Privacy | None, trained: Aggregate) -> int:
@@ -240,7 +269,7 @@ def _contributors(experiment: Experiment, private: Privacy | None, trained: Aggr
 
 
 def _record(
-    number: int, cohort: Draw, members: int, trained: Aggregate, seconds: float
+    number: int, cohort: Draw, members: int, trained: Aggregate, seconds: float, sent: int
 ) -> RoundRecord:
     # Canaries come last and are not counted.
     trained = replace(trained, rows=trained.rows[:members])
@@ -269,8 +298,8 @@ def _record(
         train_seconds=seconds,
         clipped=int(trained.column("clipped").sum()),
         lost=trained.lost,
-        download_bytes=message * (members + dropped),
-        upload_bytes=message * (members - failed),
+        download_bytes=message * (1 + sent) * (members + dropped),
+        upload_bytes=message * (1 + len(trained.returned)) * (members - failed),
     )
 
 

@@ -47,6 +47,12 @@ class SlowClients:
     def start(self) -> Tensor:
         return initial_parameters(self.model, self.experiment.seed).double()
 
+    def rate(self, number: int) -> float:
+        """Return the clients' learning rate in a round."""
+        client = self.experiment.client
+        schedule, rounds = client.learning_rate_schedule, self.experiment.server.rounds
+        return client.learning_rate * schedule.factor(number, rounds)
+
     def cohort(self, number: int) -> list[int]:
         population = self.training_clients
         drawn = draw_cohort(self.experiment, population, None, number, self.experiment.seed)
@@ -76,7 +82,7 @@ class SlowClients:
             gradient = gradient + settings.weight_decay * theta
             if added:
                 gradient = gradient + added(theta)
-            theta = theta - settings.learning_rate * gradient
+            theta = theta - self.rate(number) * gradient
             steps += 1
         return theta, steps
 

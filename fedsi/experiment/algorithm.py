@@ -16,6 +16,8 @@ class AlgorithmSettings(Settings):
     """The algorithm."""
     mu: PositiveNumber = 0.01
     """Strength of the pull to the global model in every local step (fed_prox)."""
+    state_limit: PositiveNumber = 20.0
+    """Largest disk space that the clients' own vectors may take, in GB of 10^9 bytes (scaffold)."""
 
     @model_validator(mode="after")
     def _the_algorithm_takes_them(self) -> Self:

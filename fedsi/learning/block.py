@@ -6,7 +6,7 @@ number of nodes.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsi.client_states import ClientStates
 from fedsi.data.batches import evaluation_batches, poisson_batches, training_batches
 from fedsi.data.population import ClientExamples, Population
 from fedsi.errors import DamagedError
@@ -54,6 +55,15 @@ class _Part:
     spans: NDArray[np.int64]
     """Spans of the entries that may not be 0, as first and one past last, ``[spans, 2]``."""
     sums: Sums
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the clients of a block keep."""
+
+    states: ClientStates
+    rounds: Mapping[int, int]
+    """The round in which each client's state was written, 0 for none."""
 
 
 @dataclass
@@ -98,6 +108,7 @@ class BlockTrainer:
         clip_norm: float = math.inf,
         sent: Vectors = NOTHING,
         returned: Mapping[str, Sums] = NOTHING,
+        kept: Kept | None = None,
     ) -> NDArray[np.float64]:
         """Train one block.
 
@@ -109,6 +120,7 @@ class BlockTrainer:
             clip_norm: Largest L2 norm of an update; infinite without clipping.
             sent: The server's vectors that the algorithm sends.
             returned: Accumulated: the sums of the vectors that the algorithm returns, by name.
+            kept: The vectors that the clients keep; None if they keep none.
 
         Returns:
             A row for each client in the order of ``TRAINING_COLUMNS``.
@@ -124,7 +136,9 @@ class BlockTrainer:
                 result, contribution = (
                     self._play_canary(start, client - canaries.FIRST, clip_norm)
                     if client >= canaries.FIRST
-                    else self._train_client(client, round_number, given)
+                    else self._train_client(
+                        client, round_number, self._with_kept(given, kept, client)
+                    )
                 )
             except DamagedError:
                 raise  # not the client's fault: results from a damaged file would be wrong
@@ -135,6 +149,8 @@ class BlockTrainer:
             weight = self._weight(result)
             parts = self._parts(start, contribution, sums, returned)
             accepted, norm, clipped = self._add(parts, weight, clip_norm)
+            if accepted and kept and contribution.kept:
+                kept.states.write(client, round_number, dict(contribution.kept))
             row[:] = (
                 Outcome.AGGREGATED if accepted else Outcome.REJECTED,
                 weight if accepted else 0.0,
@@ -175,6 +191,13 @@ class BlockTrainer:
                 row[:] = np.nan
         self._failures.tell("could not be evaluated", len(clients))
         return rows
+
+    def _with_kept(self, given: Given, kept: Kept | None, client: int) -> Given:
+        """Return what a client is given, with the vectors that it keeps."""
+        if kept is None:
+            return given
+        names, size = self.algorithm.kept, self.model.layout.size
+        return replace(given, kept=kept.states.read(client, kept.rounds[client], names, size))
 
     def _train_client(
         self, client: int, round_number: int, given: Given

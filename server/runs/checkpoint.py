@@ -1,18 +1,10 @@
 """The checkpoint: everything that the next round needs, in one file with its own hash."""
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from fedsi.errors import DamagedError, UserError
+from fedsi.hashed_arrays import Arrays, from_bytes, to_bytes
 from fedsi.privacy.participation import Participations
 from server.rounds import State
 from server.runs.rounds_file import Seal
@@ -20,9 +12,7 @@ from server.runs.rounds_file import Seal
 CHECKPOINT = "checkpoint.safetensors"
 
 _OPTIMIZER, _PRIVACY, _PARTICIPATIONS = "optimizer.", "privacy.", "participations."
-_ALGORITHM = "algorithm."
-
-Arrays = Mapping[str, NDArray[Any]]
+_ALGORITHM, _STATE_ROUNDS = "algorithm.", "state_rounds"
 
 
 @dataclass(frozen=True)
@@ -40,14 +30,13 @@ def write_checkpoint(checkpoint: Checkpoint, data_sha256: str) -> bytes:
         checkpoint: The state after at least one round, and its rows.
         data_sha256: Hash of the corpus, and of the trace if there is one.
     """
-    arrays = _arrays(checkpoint.state)
     meta = {
         "round": str(checkpoint.state.round_number),
         "data_sha256": data_sha256,
         "row": checkpoint.seal.row,
         "rows_sha256": checkpoint.seal.sha256,
     }
-    return bytes(save(dict(arrays), metadata={**meta, "sha256": _sha256_of(arrays, meta)}))
+    return to_bytes(_arrays(checkpoint.state), meta)
 
 
 def read_checkpoint(content: bytes, path: Path, fresh: State, data_sha256: str) -> Checkpoint:
@@ -63,18 +52,11 @@ def read_checkpoint(content: bytes, path: Path, fresh: State, data_sha256: str) 
         UserError: It is damaged, or made from another corpus, trace or model.
     """
     try:
-        # Copied to be writable.
-        arrays = {name: np.array(value) for name, value in load(content).items()}
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        meta = dict(header["__metadata__"])
-        sound = meta.pop("sha256") == _sha256_of(arrays, meta)
-        reason = "its SHA-256 is not that of its content"
-    except (SafetensorError, ValueError, KeyError) as error:
-        sound, reason = False, str(error)
-    if not sound:
+        arrays, meta = from_bytes(content)
+    except ValueError as error:
         raise DamagedError(
-            f"the checkpoint {path} is damaged ({reason}); start again with --overwrite"
-        )
+            f"the checkpoint {path} is damaged ({error}); start again with --overwrite"
+        ) from None
     found, expected = _forms(arrays), _forms(_arrays(fresh))
     others = {name for name in found.keys() | expected if found.get(name) != expected.get(name)}
     same_data = meta["data_sha256"] == data_sha256
@@ -107,6 +89,7 @@ def _arrays(state: State) -> Arrays:
         **{_PRIVACY + name: array for name, array in state.privacy.items()},
         **{_PARTICIPATIONS + name: array for name, array in participations.items()},
         **{_ALGORITHM + name: array for name, array in state.algorithm.items()},
+        **({} if state.state_rounds is None else {_STATE_ROUNDS: state.state_rounds}),
     }
 
 
@@ -122,12 +105,12 @@ def _state(number: int, arrays: Arrays, fresh: State) -> State:
     participations = fresh.participations and Participations(
         **{field.name: arrays[_PARTICIPATIONS + field.name] for field in fields(Participations)}
     )
-    return State(number, arrays["parameters"], optimizer, privacy, participations, algorithm)
-
-
-def _sha256_of(arrays: Arrays, meta: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(dict(meta), sort_keys=True).encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return State(
+        number,
+        arrays["parameters"],
+        optimizer,
+        privacy,
+        participations,
+        algorithm,
+        arrays.get(_STATE_ROUNDS),
+    )

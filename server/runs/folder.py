@@ -11,6 +11,7 @@ who took part, so only their owner may read them.
 """
 
 import json
+import shutil
 from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +29,7 @@ from fedsi.errors import DamagedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.files import EVERYBODY, OWNER, cannot_write, sha256_of_file, write_atomically
 from fedsi.tasks.table import task_of
+from server.client_states import FOLDER as CLIENTS
 from server.cohorts.canaries import canaries_csv, read_canaries_csv
 from server.rounds import RoundRecord, State
 from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
@@ -119,6 +121,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in (*_FILES, *_OF_THE_MODEL):
                 (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path / CLIENTS, ignore_errors=True)
         except OSError as error:
             raise cannot_write(self.path, error) from error
         toml = experiment.to_toml().encode()
@@ -323,6 +326,7 @@ class RunFolder:
         if not keeps_checkpoint(self.experiment()):
             for name in (CHECKPOINT, COHORT_KEY):
                 (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path / CLIENTS, ignore_errors=True)
 
     def finished(self, experiment: Experiment) -> Summary | None:
         """Read the summary of a run that has ended; None if it has not, or is to go on.

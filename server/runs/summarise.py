@@ -36,6 +36,7 @@ COVERED = {
     "seed",
     "rounds",
     "model_sha256",
+    "algorithm",
     "privacy",
     "provenance",
     "versions",

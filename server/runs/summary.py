@@ -176,6 +176,11 @@ class Summary(_Checked):
     """Of the vocabulary's file; None for a run without a folder."""
     not_private: tuple[str, ...] | None = None
     """Keys that no epsilon covers; None for a run without privacy."""
+    algorithm: str = "fed_avg"
+    clients_with_state: int = 0
+    """Clients that keep vectors for their next round."""
+    kept_bytes: int = 0
+    """Disk space of those vectors."""
 
     @property
     def diverged(self) -> bool:

@@ -27,6 +27,7 @@ _SHOWN = {
     "clients_rejected": "clients rejected",
     "clients_failed": "clients failed",
     "clients_dropped": "clients dropped",
+    "kept_bytes": "bytes that clients keep",
     "tokens_trained": "tokens trained",
     "heldout_loss": "held-out loss (nats per token)",
     "unigram_loss": "unigram model's loss",

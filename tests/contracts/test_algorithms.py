@@ -33,21 +33,22 @@ from tests.slow_federated import SlowClients, relative_distance
 
 PLANTED = "planted"
 """An algorithm of this test that uses all that the interface has."""
-CHANGES: dict[str, dict[str, Any]] = {}
+CHANGES: dict[str, dict[str, Any]] = {"scaffold": {"server.averaging": "uniform"}}
 """What entries need that is not the default."""
-EXAMPLE: dict[str, Any] = {"mu": 0.3}
+EXAMPLE: dict[str, Any] = {"mu": 0.3, "state_limit": 7.0}
 """A value of each key that is not its default."""
 CLOSE = 2e-5
 """Relative distance of models trained in float32 and in float64."""
 
 
 def _pull(_settings: AlgorithmSettings, given: Given) -> Pull:
-    return Pull(0.2, 0.05 * given.sent["drift"] - 0.2 * given.start)
+    return Pull(0.2, 0.05 * given.sent["drift"] + 0.01 * given.kept["times"] - 0.2 * given.start)
 
 
 def _finish(_settings: AlgorithmSettings, given: Given, local: LocalRun) -> Contribution:
     moved = (local.trained - given.start) / np.float32(max(1, local.steps) * local.learning_rate)
-    return Contribution(0.5 * moved, {"drift": moved, "size": np.full_like(moved, local.steps)})
+    returned = {"drift": moved, "size": np.full_like(moved, local.steps)}
+    return Contribution(0.5 * moved, returned, {"times": given.kept["times"] + 1})
 
 
 def _combine(
@@ -61,7 +62,7 @@ def _combine(
 def algorithm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     module = ModuleType("planted_algorithm")
     module.ALGORITHM = Algorithm(  # type: ignore[attr-defined]
-        _pull, _finish, _combine, sent=("drift",), returned=("drift", "size")
+        _pull, _finish, _combine, sent=("drift",), returned=("drift", "size"), kept=("times",)
     )
     monkeypatch.setitem(sys.modules, "planted_algorithm", module)
     monkeypatch.setitem(ALGORITHMS.entries, PLANTED, "planted_algorithm")
@@ -78,8 +79,7 @@ def small(name: str) -> Experiment:
             "rounds": 3, "cohort_size": 4, "evaluation_clients": 4, "evaluate_every": 2,
             "optimizer": "sgd", "learning_rate": 1.0,
         },
-        algorithm={"name": name},
-    ).updated(CHANGES.get(name, {}))  # fmt: skip
+    ).updated({"algorithm.name": name, **CHANGES.get(name, {})})  # fmt: skip
 
 
 def as_numpy(vector: Tensor) -> Vector:
@@ -91,13 +91,15 @@ def slow_run(experiment: Experiment, cache: Path) -> tuple[Tensor, Tensor]:
     entry, settings = ALGORITHMS[experiment.algorithm.name], experiment.algorithm
     clients = SlowClients(experiment, cache)
     theta = first = clients.start()
+    kept: dict[int, Vectors] = {}
     state: Vectors = {name: np.zeros(len(theta), np.float32) for name in entry.sent}
     for number in range(1, experiment.server.rounds + 1):
         cohort = clients.cohort(number)
         total = {name: torch.zeros_like(theta) for name in (UPDATE, *entry.returned)}
         weights = 0.0
         for client in cohort:
-            given = Given(as_numpy(theta), state)
+            none = {name: np.zeros(len(theta), np.float32) for name in entry.kept}
+            given = Given(as_numpy(theta), state, kept.get(client, none))
             pull = entry.pull(settings, given)
 
             def added(now: Tensor, pull: Pull = pull) -> Tensor:
@@ -107,6 +109,7 @@ def slow_run(experiment: Experiment, cache: Path) -> tuple[Tensor, Tensor]:
             trained, steps = clients.train(client, number, theta, added)
             local = LocalRun(as_numpy(trained), steps, experiment.client.learning_rate)
             found = entry.finish(settings, given, local)
+            kept[client] = found.kept
             update = trained - theta if found.update is None else torch.from_numpy(found.update)
             weight = clients.weight(client, number)
             weights += weight
@@ -160,8 +163,8 @@ def test_keys_without_effect_are_refused(algorithm: str) -> None:
     for key, value in EXAMPLE.items():
         if key not in keys:
             with pytest.raises(UserError, match=rf"^algorithm\.{key}=.* has no effect with .*="):
-                Experiment(algorithm={"name": algorithm, key: value})
-    used = Experiment(algorithm={"name": "fed_prox", "mu": EXAMPLE["mu"]})
+                small(algorithm).updated({f"algorithm.{key}": value})
+    used = small("fed_prox").updated({"algorithm.mu": EXAMPLE["mu"]})
     other = used.updated({"algorithm.name": algorithm, **CHANGES.get(algorithm, {})})
     assert ("mu" in keys) == (other.algorithm.mu == EXAMPLE["mu"])
 

@@ -53,6 +53,8 @@ class Given:
     """The global parameters."""
     sent: Vectors = field(default_factory=dict)
     """The server's vectors named in ``Algorithm.sent``."""
+    kept: Vectors = field(default_factory=dict)
+    """The client's own vectors named in ``Algorithm.kept``."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Contribution:
     """None for ``trained - start``, which is then summed in one pass over memory."""
     returned: Vectors = field(default_factory=dict)
     """The vectors named in ``Algorithm.returned``, averaged with the weights of the updates."""
+    kept: Vectors = field(default_factory=dict)
+    """The client's new vectors named in ``Algorithm.kept``; they count if it is aggregated."""
 
 
 @dataclass(frozen=True)
@@ -119,5 +123,7 @@ class Algorithm:
     """Names of the server's vectors sent to every client; they are zeros before the first round."""
     returned: tuple[str, ...] = ()
     """Names of the vectors that a client returns besides its update."""
+    kept: tuple[str, ...] = ()
+    """Names of the vectors that each client keeps between its rounds; zeros before its first."""
     check: "Callable[[Experiment], None]" = _nothing
     """Raises ``ValueError`` for an experiment with which the algorithm is meaningless."""

@@ -15,6 +15,7 @@ ALGORITHMS: "Table[Algorithm]" = Table(
     {
         "fed_avg": "fedsi.learning.algorithms.fed_avg",
         "fed_prox": "fedsi.learning.algorithms.fed_prox",
+        "scaffold": "fedsi.learning.algorithms.scaffold",
     },
 )
 

@@ -1,0 +1,81 @@
+"""What the clients of a run keep: where it lies, how much disk it may take, what is reported."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedsi.client_states import ClientStates
+from fedsi.errors import UserError
+from fedsi.experiment import Experiment
+from fedsi.learning.algorithms.table import algorithm_of
+
+if TYPE_CHECKING:
+    from server.rounds import State
+
+FOLDER = "clients"
+"""Folder of the clients' states within that of a run."""
+NUMBER = 4
+"""Bytes of a float32."""
+GB = 10**9
+
+
+@contextmanager
+def client_states(experiment: Experiment, run: Path | None) -> Iterator[ClientStates | None]:
+    """Yield the states of a run's clients; None for an algorithm whose clients keep nothing.
+
+    Args:
+        experiment: The configuration.
+        run: The run's folder; without one the states lie in a temporary folder while it runs.
+    """
+    if not algorithm_of(experiment).kept:
+        yield None
+    elif run is not None:
+        yield ClientStates(run.absolute() / FOLDER)
+    else:
+        with tempfile.TemporaryDirectory(prefix="fedsi-clients-") as folder:
+            yield ClientStates(Path(folder))
+
+
+def expected_clients(experiment: Experiment, training_clients: int) -> int:
+    """Return how many clients take part at least once, about.
+
+    Of N clients, each in a round with probability m / N, ``N (1 - (1 - m/N)^rounds)``; shuffled
+    passes reach new clients until all have taken part.
+    """
+    server, clients = experiment.server, training_clients
+    if server.sampling == "shuffled":
+        return min(clients, server.rounds * server.cohort_size)
+    rate = min(1.0, server.cohort_size / clients)
+    return round(clients * (1.0 - (1.0 - rate) ** server.rounds))
+
+
+def check_size(experiment: Experiment, training_clients: int, parameters: int) -> None:
+    """Refuse a run whose clients would keep more than ``algorithm.state_limit``.
+
+    Raises:
+        UserError: They would; says how much.
+    """
+    entry, settings = algorithm_of(experiment), experiment.algorithm
+    each = NUMBER * len(entry.kept) * parameters
+    clients = expected_clients(experiment, training_clients)
+    # The states of a cohort are there twice until its round is finished.
+    whole = each * (clients + experiment.server.cohort_size)
+    if each and whole > settings.state_limit * GB:
+        raise UserError(
+            f"algorithm.name={settings.name} keeps {each / 1e6:,.3g} MB for each client that takes "
+            f"part, about {clients:,} clients in {experiment.server.rounds:,} rounds, so "
+            f"{whole / GB:,.3g} GB of disk, more than algorithm.state_limit = "
+            f"{settings.state_limit:g} GB; use fewer rounds, a smaller cohort or model, or raise "
+            "the limit"
+        )
+
+
+def clients_and_bytes(experiment: Experiment, state: "State") -> tuple[int, int]:
+    """Return how many clients keep vectors after a round, and the bytes of these."""
+    if state.state_rounds is None:
+        return 0, 0
+    clients = int((state.state_rounds > 0).sum())
+    vectors = len(algorithm_of(experiment).kept)
+    return clients, NUMBER * vectors * len(state.parameters) * clients
