@@ -246,9 +246,7 @@ def _next_state(
     given = Given(state.parameters, update, number)
     with np.errstate(over="ignore", invalid="ignore"):
         parameters, kept = take_step(optimizer, experiment.server, state.optimizer, given)
-    return State(
-        number, parameters, kept, after, state.participations, vectors, state.state_rounds
-    )
+    return State(number, parameters, kept, after, state.participations, vectors, state.state_rounds)
 
 
 def _state_rounds(state: State, members: NDArray[np.int64], trained: Aggregate) -> Rounds | None:

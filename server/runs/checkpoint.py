@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from fedsi.errors import DamagedError, UserError
 from fedsi.hashed_arrays import Arrays, from_bytes, to_bytes
