@@ -1,5 +1,7 @@
 """Loading of a finished run and its model, from the run's folder only."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from fedsi.errors import DamagedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.inference.reading import TrainedModel
 from fedsi.models.build import build_model
+from fedsi.models.given import giving, is_given, path_of
 from fedsi.trust import check_trusted
 from server.runs.folder import BEST, EXPERIMENT, MODEL, RunFolder
 from server.runs.summary import Summary
@@ -29,7 +32,13 @@ class FinishedRun:
     """All parameters, ``[parameters]``; those in ``trained`` are views of it."""
 
 
-def open_run(path: Path, *, trust: bool = False, best: bool = False) -> FinishedRun:
+def open_run(
+    path: Path,
+    *,
+    trust: bool = False,
+    best: bool = False,
+    model: Callable[..., object] | None = None,
+) -> FinishedRun:
     """Open the folder of a finished run.
 
     Args:
@@ -37,12 +46,12 @@ def open_run(path: Path, *, trust: bool = False, best: bool = False) -> Finished
         trust: Import the user's model that the run names from anywhere; otherwise only from the
             working folder or an installed package.
         best: Open the model with the lowest held-out loss instead of the last round's.
+        model: The class or function that was given to ``simulate`` as an object.
 
     Raises:
         UserError: It holds no finished run, a file of it is missing or damaged, its files do not
             belong together, another version of fedsi wrote it in another format, or it names a
-            model
-            that may not be imported.
+            model that may not be imported or that has to be given.
     """
     run = RunFolder(path)
     if not (path / EXPERIMENT).exists():
@@ -57,7 +66,8 @@ def open_run(path: Path, *, trust: bool = False, best: bool = False) -> Finished
         if not trust:
             check_trusted(experiment.import_paths, path)
         earlier = best and summary.best_round not in {None, summary.rounds}
-        trained, flat = _trained(run, BEST if earlier else MODEL, experiment, summary)
+        with _giving(model, experiment):
+            trained, flat = _trained(run, BEST if earlier else MODEL, experiment, summary)
     except DamagedError:
         raise
     except UserError as error:
@@ -69,6 +79,16 @@ def open_run(path: Path, *, trust: bool = False, best: bool = False) -> Finished
             f"which cannot use it ({error}); use that version, or train again"
         ) from None
     return FinishedRun(path, experiment, summary, trained, flat)
+
+
+def _giving(
+    model: Callable[..., object] | None, experiment: Experiment
+) -> AbstractContextManager[str]:
+    """Have the model known that a run was given; refuse one for a run that names another."""
+    named = experiment.model.architecture
+    if model is not None and not is_given(named) and path_of(model) != named:
+        raise UserError(f"the run names its model, {named}; leave model out")
+    return giving(model, named)
 
 
 def _trained(

@@ -17,6 +17,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.models.build import build_model
+from fedsi.models.given import given_factory, giving, is_given, shown
 from fedsi.models.model import all_parameters
 from fedsi.models.parameters import Parameters
 from fedsi.tasks.table import task_of
@@ -41,6 +42,7 @@ class Result:
 def simulate(
     experiment: Experiment,
     *,
+    model: Callable[..., object] | None = None,
     workers: int = 1,
     engine: str = USUAL,
     out: Path | str | None = None,
@@ -57,6 +59,9 @@ def simulate(
 
     Args:
         experiment: The experiment.
+        model: A class or function that builds a model, in place of ``model.architecture``. One that
+            only this process has, such as a notebook's, needs ``workers=1``, and to be given again
+            when the run is resumed or opened.
         workers: Number of nodes; with more than one, each is a process. The result does not depend
             on it.
         engine: Name of the engine in ``simulations.engines.table``.
@@ -77,39 +82,59 @@ def simulate(
     """
     _check_workers(workers, experiment)
     ENGINES.known(engine)
-    experiment = experiment.located(Path.cwd())
-    if corpus is not None:
-        experiment = experiment.updated({"data.corpus": corpus.name})
-    experiment = with_hash(experiment)
-    folder = RunFolder(Path(out)) if out is not None else None
-    if folder:
-        folder.check_free(experiment, overwrite=overwrite, resume=resume)
-        if resume and (summary := folder.finished(experiment)):
-            return Result(summary, folder.model())
-    Products(experiment.client)  # refuses a precision that this processor lacks
-    config = RunConfiguration(
-        experiment,
-        folder=folder.path if folder else None,
-        overwrite=overwrite,
-        resume=resume,
-        other_machine=other_machine,
-        engine=engine,
-        workers=workers,
-    )
-    with folder.held() if folder else nullcontext():
-        population = prepare(experiment.data, cache, progress, corpus)
-        description = open_population(population).description
-        if not experiment.model.is_imported:  # the size of a user's model is known to its code only
-            layout = build_model(experiment, description.vocabulary_size).layout
-            check_footprint(experiment, layout.size, workers)
-        if on_corpus:
-            on_corpus(description)
-        observers = [on_round] if on_round else []
-        trained = ENGINES[engine].run(config, population, observers)
+    changes = {"data.corpus": corpus.name} if corpus else {}
+    with giving(model) as architecture:
+        if architecture:
+            changes["model.architecture"] = architecture
+        experiment = with_hash(experiment.located(Path.cwd()).updated(changes))
+        _check_importable(experiment, workers)
+        folder = RunFolder(Path(out)) if out is not None else None
         if folder:
-            _draw_curves(folder)
-    summary = trained.summary
-    return Result(summary, _named(experiment, summary.vocabulary_size, trained.parameters))
+            folder.check_free(experiment, overwrite=overwrite, resume=resume)
+            if resume and (summary := folder.finished(experiment)):
+                return Result(summary, folder.model())
+        Products(experiment.client)  # refuses a precision that this processor lacks
+        config = RunConfiguration(
+            experiment,
+            folder=folder.path if folder else None,
+            overwrite=overwrite,
+            resume=resume,
+            other_machine=other_machine,
+            engine=engine,
+            workers=workers,
+        )
+        with folder.held() if folder else nullcontext():
+            population = prepare(experiment.data, cache, progress, corpus)
+            description = open_population(population).description
+            _check_size(experiment, description, workers)
+            if on_corpus:
+                on_corpus(description)
+            observers = [on_round] if on_round else []
+            trained = ENGINES[engine].run(config, population, observers)
+            if folder:
+                _draw_curves(folder)
+        summary = trained.summary
+        return Result(summary, _named(experiment, summary.vocabulary_size, trained.parameters))
+
+
+def _check_importable(experiment: Experiment, workers: int) -> None:
+    """Refuse processes that would have to import a model that only this one has."""
+    path = experiment.model.architecture
+    if is_given(path):
+        given_factory(path)
+        if workers > 1:
+            raise UserError(
+                f"workers = {workers} is not allowed with a model that other processes cannot "
+                f"import; use workers=1, or put {shown(path)} into a file of its own, such as "
+                f"my_model.py, and set model.architecture to my_model:{shown(path)}"
+            )
+
+
+def _check_size(experiment: Experiment, description: Description, workers: int) -> None:
+    """Refuse a built-in model for which this machine has too little memory."""
+    if not experiment.model.is_imported:  # the size of a user's model is known to its code only
+        layout = build_model(experiment, description.vocabulary_size).layout
+        check_footprint(experiment, layout.size, workers)
 
 
 def _check_workers(workers: int, experiment: Experiment) -> None:

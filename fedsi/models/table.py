@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedsi.models.given import shown
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
@@ -158,5 +159,7 @@ def architecture(name: str) -> Architecture:
         UserError: There is no such architecture.
     """
     if ARCHITECTURES.is_own(name):
-        return Architecture(build=name, keys=frozenset({"arguments"}), label=name, colour="#333333")
+        return Architecture(
+            build=name, keys=frozenset({"arguments"}), label=shown(name), colour="#333333"
+        )
     return ARCHITECTURES[name]

@@ -11,7 +11,7 @@ Parameters that the module freezes (``requires_grad = False``) and buffers are p
 every process builds them itself, under the experiment's seed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -25,13 +25,12 @@ from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
 from fedsi.import_path import check_home, load_own
 from fedsi.models.arguments import check_arguments
+from fedsi.models.given import Factory, given_factory, is_given, shown
 from fedsi.models.model import Memory, Model
 from fedsi.models.parameters import Layout, Parameters
 from fedsi.models.table import ARCHITECTURES
 from fedsi.seeds import Purpose, generator
 from fedsi.threads import torch_threads
-
-Factory = Callable[..., object]
 
 KEY = ARCHITECTURES.key
 
@@ -56,8 +55,8 @@ class UserModel:
 
     @property
     def path(self) -> str:
-        """Import path of the factory."""
-        return self.settings.architecture
+        """Import path of the factory, for messages."""
+        return shown(self.settings.architecture)
 
     @property
     def frozen(self) -> Parameters:
@@ -120,7 +119,7 @@ def load_user_model(settings: ModelSettings, vocabulary_size: int, seed: int) ->
     Raises:
         UserError: There is no such factory, or its module cannot be trained.
     """
-    path = settings.architecture
+    path = shown(settings.architecture)
     number = _torch_seed(generator(seed, Purpose.INITIALISATION))
     module = _build(settings, vocabulary_size, number)
     _check_parameters(path, module)
@@ -136,16 +135,18 @@ def load_factory(path: str) -> Factory:
     Raises:
         UserError: The module is not found, fails, or has no such function.
     """
-    factory = load_own(KEY, path)
+    factory = given_factory(path) if is_given(path) else load_own(KEY, path)
     if not callable(factory):
         raise UserError(
             f"{path} is {kind_of(factory)}, and {KEY} names a function or class that is called "
             "with the size of the vocabulary; name one"
         )
-    if not isinstance(factory, type):
+    if isinstance(factory, type) and not issubclass(factory, nn.Module):
+        raise UserError(
+            f"{shown(path)} is a class, but not one of torch.nn.Module; name such a class"
+        )
+    if not isinstance(factory, type) and not is_given(path):
         check_home(KEY, path, factory)
-    elif not issubclass(factory, nn.Module):
-        raise UserError(f"{path} is a class, but not one of torch.nn.Module; name such a class")
     return factory
 
 
@@ -155,7 +156,7 @@ def _torch_seed(rng: np.random.Generator) -> int:
 
 def _build(settings: ModelSettings, vocabulary_size: int, number: int) -> nn.Module:
     """Call a factory under a seed of torch; torch's generator is restored afterwards."""
-    path, factory = settings.architecture, load_factory(settings.architecture)
+    path, factory = shown(settings.architecture), load_factory(settings.architecture)
     check_arguments(path, factory, settings.arguments)
     with torch_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)
@@ -217,7 +218,7 @@ def blamed_call(path: str, shape: Sequence[int]) -> AbstractContextManager[None]
 def blame(model: Model, shape: Sequence[int]) -> AbstractContextManager[None]:
     """Name the module in errors if it is a user's own."""
     imported = model.settings.is_imported
-    return blamed_call(model.settings.architecture, shape) if imported else nullcontext()
+    return blamed_call(shown(model.settings.architecture), shape) if imported else nullcontext()
 
 
 def flat_parameters(module: nn.Module) -> Tensor:

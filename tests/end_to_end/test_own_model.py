@@ -152,7 +152,7 @@ def test_the_page_is_true(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Its command and its Python code, with the model in the working folder."""
-    model, script, adapter = fenced(PAGE, "python")
+    model, script, notebook, adapter = fenced(PAGE, "python")
     assert len((model + script).splitlines()) < 30
     (tmp_path / "my_model.py").write_text(model + adapter)
     monkeypatch.chdir(tmp_path)
@@ -173,3 +173,5 @@ def test_the_page_is_true(
     exec(compile(script, PAGE, "exec"), {})
     heldout, unigram = map(float, capsys.readouterr().out.split())
     assert heldout < unigram
+    exec(compile(notebook, PAGE, "exec"), {})
+    assert capsys.readouterr().out.startswith("fedsi.models.given:Bigram ")
