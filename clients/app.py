@@ -39,7 +39,7 @@ _Request = TypeVar("_Request")
 
 
 @app.query()
-def describe(message: Message, context: Context) -> Message:
+def answer_describe(message: Message, context: Context) -> Message:
     """Reply with the description of this node's population."""
     request = _read(Describe, message)
     population = pool.population_of(_folder(context), request.experiment)
@@ -54,7 +54,7 @@ def take_inventory(message: Message, context: Context) -> Message:
 
 
 @app.query("vocabulary")
-def fetch_vocabulary(message: Message, context: Context) -> Message:
+def answer_vocabulary(message: Message, context: Context) -> Message:
     """Reply with the vocabulary of this node's population."""
     request = _read(FetchVocabulary, message)
     vocabulary = pool.population_of(_folder(context), request.experiment).vocabulary()
@@ -63,7 +63,7 @@ def fetch_vocabulary(message: Message, context: Context) -> Message:
 
 
 @app.query("resolve")
-def resolve(message: Message, context: Context) -> Message:
+def answer_resolve(message: Message, context: Context) -> Message:
     """Reply with the clients of this node's population that have some ids."""
     request = _read(Resolve, message)
     population = pool.population_of(_folder(context), request.experiment)
@@ -71,21 +71,21 @@ def resolve(message: Message, context: Context) -> Message:
 
 
 @app.query("estimate")
-def estimate(message: Message, context: Context) -> Message:
+def answer_estimate(message: Message, context: Context) -> Message:
     """Reply with the work of some clients."""
-    return _reply(pool.estimate(_read(Estimate, message), _folder(context)), message)
+    return _reply(pool.estimate_block(_read(Estimate, message), _folder(context)), message)
 
 
 @app.train()
-def train(message: Message, context: Context) -> Message:
+def answer_train(message: Message, context: Context) -> Message:
     """Train the clients that the server assigned to this node."""
-    return _reply(pool.train(_read(Train, message), _folder(context)), message)
+    return _reply(pool.train_block(_read(Train, message), _folder(context)), message)
 
 
 @app.evaluate()
-def evaluate(message: Message, context: Context) -> Message:
+def answer_evaluate(message: Message, context: Context) -> Message:
     """Evaluate the clients that the server assigned to this node."""
-    return _reply(pool.evaluate(_read(Evaluate, message), _folder(context)), message)
+    return _reply(pool.evaluate_block(_read(Evaluate, message), _folder(context)), message)
 
 
 def _folder(context: Context) -> str:

@@ -60,7 +60,7 @@ def inventory_of(request: TakeInventory, folder: str) -> Inventory:
     return inventory(_trainer(folder, request.experiment).model)
 
 
-def estimate(request: Estimate, folder: str) -> Estimated:
+def estimate_block(request: Estimate, folder: str) -> Estimated:
     """Estimate the work of the clients of a request."""
     experiment = Experiment.from_toml(request.experiment)
     population = population_of(folder, request.experiment)
@@ -69,7 +69,7 @@ def estimate(request: Estimate, folder: str) -> Estimated:
     return Estimated(np.array(work, np.int64))
 
 
-def train(request: Train, folder: str) -> Trained:
+def train_block(request: Train, folder: str) -> Trained:
     """Train the block of a request.
 
     Raises:
@@ -114,7 +114,7 @@ def _kept(request: Train) -> Kept:
     return Kept(ClientStates(Path(request.states)), dict(rounds))
 
 
-def evaluate(request: Evaluate, folder: str) -> Evaluated:
+def evaluate_block(request: Evaluate, folder: str) -> Evaluated:
     """Evaluate the clients of a request.
 
     Raises:

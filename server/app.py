@@ -36,9 +36,9 @@ from server.privacy import SCORES, Privacy, privacy_of
 from server.rounds import (
     Observer,
     RoundRecord,
-    State,
+    ServerState,
     evaluate_round,
-    initial_state,
+    initial_server_state,
     rounds_to_run,
     run_rounds,
 )
@@ -116,7 +116,7 @@ def _begin(
     if private:
         _warn_of_vocabulary(description)
         _warn_of_weights(experiment)
-    state = initial_state(experiment, description, private)
+    state = initial_server_state(experiment, description, private)
     check_size(experiment, description.training_clients, len(state.parameters))
     progress = _Progress(experiment, description, trace, private, state, folder, states)
     if folder:
@@ -218,7 +218,7 @@ class _Progress:
     description: Description
     trace: Trace | None
     private: Privacy | None
-    state: State
+    state: ServerState
     folder: RunFolder | None
     states: ClientStates | None = None
     records: list[RoundRecord] = field(default_factory=list)
@@ -364,7 +364,7 @@ class _Progress:
 
     def _audit(self, private: Privacy, epsilon: float | None) -> AuditSummary:
         """Compare the claimed epsilon with the canaries' scores."""
-        from fedsi.privacy.audit import audit, distances  # noqa: PLC0415
+        from fedsi.privacy.audit import audit, canary_distances  # noqa: PLC0415
 
         rounds = self.state.round_number
         by_round = self.state.privacy[SCORES][:rounds].astype(np.float64)
@@ -372,7 +372,7 @@ class _Progress:
         likely = private.likelihood(self.state.participations, rounds)
         found = audit(by_round, included, private.plan.delta, likely)
         if self.folder:
-            self.folder.save_canaries(by_round.sum(0), distances(by_round), included)
+            self.folder.save_canaries(by_round.sum(0), canary_distances(by_round), included)
         return AuditSummary(
             **asdict(found),
             participations_fit=found.participations_fit,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from server.rounds import RoundRecord, State
+from server.rounds import RoundRecord, ServerState
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Best:
     """``[parameters]``."""
 
 
-def better(best: Best | None, state: State, record: RoundRecord) -> Best | None:
+def better(best: Best | None, state: ServerState, record: RoundRecord) -> Best | None:
     """Return the best model after a round; of equal ones the earlier."""
     loss = record.heldout["loss"] if record.heldout else math.nan
     if loss < (best.loss if best else math.inf):
@@ -34,7 +34,7 @@ def better(best: Best | None, state: State, record: RoundRecord) -> Best | None:
 
 
 def recalled(
-    records: Sequence[RoundRecord], state: State, read: Callable[[], NDArray[np.float32]]
+    records: Sequence[RoundRecord], state: ServerState, read: Callable[[], NDArray[np.float32]]
 ) -> Best | None:
     """Return the best model of a run that goes on.
 

@@ -12,7 +12,7 @@ from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.table import algorithm_of
 
 if TYPE_CHECKING:
-    from server.rounds import State
+    from server.rounds import ServerState
 
 FOLDER = "clients"
 """Folder of the clients' states within that of a run."""
@@ -72,7 +72,7 @@ def check_size(experiment: Experiment, training_clients: int, parameters: int) -
         )
 
 
-def clients_and_bytes(experiment: Experiment, state: "State") -> tuple[int, int]:
+def clients_and_bytes(experiment: Experiment, state: "ServerState") -> tuple[int, int]:
     """Return how many clients keep vectors after a round, and the bytes of these."""
     if state.state_rounds is None:
         return 0, 0

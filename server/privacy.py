@@ -202,7 +202,7 @@ class Privacy:
             return secure.discrete_gaussian(grid, size)
 
         def fresh(_: int) -> NDArray[np.float64]:
-            return secure.standard_normal(size)
+            return secure.secure_normal(size)
 
         noise = self.mechanism.noise(state, round_number, fresh)
         return np.rint(grid * noise).astype(np.int64)
@@ -258,7 +258,7 @@ def privacy_of(
         accounted_plan,
         simulated_noise_multiplier,
     )
-    from fedsi.privacy.mechanisms.table import build  # noqa: PLC0415
+    from fedsi.privacy.mechanisms.table import build_mechanism  # noqa: PLC0415
 
     settings = experiment.privacy
     if settings.canaries and (settings.population or settings.cohort_size):
@@ -278,7 +278,7 @@ def privacy_of(
         multiplier = share * update_noise_multiplier(plan.noise_multiplier, plan.cohort_size)
     simulated = replace(plan, population=clients, cohort_size=experiment.server.cohort_size)
     key = noise_key(experiment, content_digest)
-    private = Privacy(experiment, plan, multiplier, build(plan), key, simulated)
+    private = Privacy(experiment, plan, multiplier, build_mechanism(plan), key, simulated)
     # Plans that cannot be accounted for, or not paid for even once, are refused before training.
     private.price(1)
     private.affordable_rounds()

@@ -50,7 +50,7 @@ _PART = 1 << 14
 _CLOSE = 1e-9
 """Relative error that exceeds by far that of a sum of squares in floats."""
 
-Columns = dict[str, NDArray[np.float64]]
+ReplyColumns = dict[str, NDArray[np.float64]]
 
 
 class ReplyError(Exception):
@@ -196,7 +196,7 @@ def checked_work(answer: Estimated, *, clients: int) -> NDArray[np.int64]:
     return answer.work
 
 
-def _check_outcomes(columns: Columns, *, by_examples: bool) -> None:
+def _check_outcomes(columns: ReplyColumns, *, by_examples: bool) -> None:
     outcome = columns["outcome"]
     _demand("outcome", outcome, np.isin(outcome, [float(known) for known in Outcome]))
     weight = columns["examples"] if by_examples else 1.0
@@ -206,7 +206,7 @@ def _check_outcomes(columns: Columns, *, by_examples: bool) -> None:
         _demand(name, columns[name], (outcome != Outcome.FAILED) | (columns[name] == 0))
 
 
-def _check_amounts(columns: Columns, experiment: Experiment) -> None:
+def _check_amounts(columns: ReplyColumns, experiment: Experiment) -> None:
     client, examples, tokens = experiment.client, columns["examples"], columns["tokens"]
     most = MOST
     if client.example_noise_multiplier is None:  # otherwise each example is included by chance
@@ -218,7 +218,7 @@ def _check_amounts(columns: Columns, experiment: Experiment) -> None:
     _demand("loss", columns["loss"], _is_loss(columns["loss"], tokens))
 
 
-def _check_clipping(columns: Columns, *, clips: bool) -> None:
+def _check_clipping(columns: ReplyColumns, *, clips: bool) -> None:
     norm, clipped = columns["norm"], columns["clipped"]
     _demand("norm", norm, (norm >= 0) & (norm < math.inf) & (clips | (norm == 0)))
     possible = clips & (columns["outcome"] == Outcome.AGGREGATED)

@@ -15,7 +15,7 @@ from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import UPDATE, Cohort
 from fedsi.learning.algorithms.table import algorithm_of
-from fedsi.learning.server_optimizers.optimizer import Given, ServerOptimizer, take_step
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, take_step
 from fedsi.learning.server_optimizers.optimizer import State as OptimizerState
 from fedsi.learning.server_optimizers.table import optimizer_of
 from fedsi.messages import Outcome
@@ -34,7 +34,7 @@ from server.privacy import Privacy, PrivacyState, clip_norm_of
 
 
 @dataclass(frozen=True)
-class State:
+class ServerState:
     """Everything that a round needs from the rounds before it. Replaced whole, never modified."""
 
     round_number: int
@@ -103,14 +103,14 @@ Observer = Callable[[Experiment, RoundRecord], bool | None]
 """Told of each round when it has ended; the run stops if it returns True."""
 
 
-def initial_state(
+def initial_server_state(
     experiment: Experiment, description: Description, private: Privacy | None = None
-) -> State:
+) -> ServerState:
     """Return the state before the first round, a pure function of the seed."""
     model = build_model(experiment, description.vocabulary_size)
     parameters = initial_parameters(model, experiment.seed).numpy()
     size, algorithm = len(parameters), algorithm_of(experiment)
-    return State(
+    return ServerState(
         0,
         parameters,
         optimizer_of(experiment.server).initial_state(experiment.server, size),
@@ -147,13 +147,13 @@ def run_rounds(
     experiment: Experiment,
     description: Description,
     trace: Trace | None,
-    state: State,
+    state: ServerState,
     private: Privacy | None = None,
     *,
     seed: Seed,
     course: Course | None = None,
     states: str = "",
-) -> Iterator[tuple[State, RoundRecord]]:
+) -> Iterator[tuple[ServerState, RoundRecord]]:
     """Run the remaining rounds, until the last one or until something ends the run before.
 
     A round with an empty cohort steps the server optimizer with a zero update, or with noise.
@@ -228,9 +228,9 @@ def _next_state(
     description: Description,
     optimizer: ServerOptimizer,
     private: Privacy | None,
-    state: State,
+    state: ServerState,
     trained: Aggregate,
-) -> State:
+) -> ServerState:
     number = state.round_number + 1
     if private:
         released, after = private.release(state.privacy, trained, number)
@@ -243,13 +243,17 @@ def _next_state(
     update, vectors = algorithm_of(experiment).combine(
         experiment.algorithm, state.algorithm, means, cohort
     )
-    given = Given(state.parameters, update, number)
+    given = RoundUpdate(state.parameters, update, number)
     with np.errstate(over="ignore", invalid="ignore"):
         parameters, kept = take_step(optimizer, experiment.server, state.optimizer, given)
-    return State(number, parameters, kept, after, state.participations, vectors, state.state_rounds)
+    return ServerState(
+        number, parameters, kept, after, state.participations, vectors, state.state_rounds
+    )
 
 
-def _state_rounds(state: State, members: NDArray[np.int64], trained: Aggregate) -> Rounds | None:
+def _state_rounds(
+    state: ServerState, members: NDArray[np.int64], trained: Aggregate
+) -> Rounds | None:
     """Return the rounds of what clients keep after this round: new ones for the aggregated."""
     if state.state_rounds is None:
         return None
@@ -307,7 +311,7 @@ def evaluate_round(
     nodes: Sequence[int],
     experiment: Experiment,
     description: Description,
-    state: State,
+    state: ServerState,
 ) -> RoundRecord:
     """Return a round's record with the metrics of the model that it left.
 

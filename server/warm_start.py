@@ -20,7 +20,7 @@ from fedsi.experiment import Experiment
 from fedsi.files import sha256_of_file
 from fedsi.models.build import build_model
 from fedsi.models.warm_start import matched, misfits, warm_started, word_axes
-from server.rounds import State
+from server.rounds import ServerState
 from server.runs.folder import MODEL
 
 WARM_START = "warm_start"
@@ -63,8 +63,8 @@ def weights_file(experiment: Experiment) -> Path | None:
 
 
 def warm_state(
-    experiment: Experiment, fresh: State, vocabulary: tuple[str, str]
-) -> tuple[State, dict[str, Any]]:
+    experiment: Experiment, fresh: ServerState, vocabulary: tuple[str, str]
+) -> tuple[ServerState, dict[str, Any]]:
     """Return the state before the first round of a run that starts from weights.
 
     Args:

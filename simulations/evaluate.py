@@ -78,7 +78,7 @@ def evaluate_sentences(run: FinishedRun, population: Population, progress: Progr
         UserError: No client can be evaluated.
     """
     clients = evaluated_clients(run.experiment, population.description)
-    rows = evaluate_clients(run, population, clients.tolist(), progress)
+    rows = count_clients(run, population, clients.tolist(), progress)
     kept = rows[evaluated(rows)]
     if len(rows) and not len(kept):
         raise UserError(
@@ -88,7 +88,7 @@ def evaluate_sentences(run: FinishedRun, population: Population, progress: Progr
     return _score(task_of(run.experiment), kept)
 
 
-def evaluate_clients(
+def count_clients(
     run: FinishedRun, population: Population, clients: Sequence[int], progress: Progress
 ) -> Counts:
     """Count a run's model on clients, sentence by sentence.

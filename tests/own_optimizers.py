@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fedsi.experiment import ServerSettings
-from fedsi.learning.server_optimizers.optimizer import Given, ServerOptimizer, State, Vector
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, State, Vector
 
 _calls: list[int] = []
 
@@ -20,65 +20,65 @@ def first(_settings: ServerSettings, size: int) -> State:
     return {"first": np.zeros(size, np.float32)}
 
 
-def _plain(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def _plain(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     return given.update, state
 
 
-def _raises(_settings: ServerSettings, _state: State, _given: Given) -> tuple[Vector, State]:
+def _raises(_settings: ServerSettings, _state: State, _given: RoundUpdate) -> tuple[Vector, State]:
     raise KeyError("nonsense")
 
 
-def _late(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def _late(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     if given.round_number > 1:
         raise KeyError("nonsense")
     return given.update, state
 
 
-def _short(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def _short(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     return given.update[1:], state
 
 
-def _wide(_settings: ServerSettings, state: State, given: Given) -> tuple[Any, State]:
+def _wide(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Any, State]:
     return given.update.astype(np.float64), state
 
 
-def _alone(_settings: ServerSettings, _state: State, given: Given) -> Any:
+def _alone(_settings: ServerSettings, _state: State, given: RoundUpdate) -> Any:
     return given.update
 
 
-def _writes(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def _writes(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     given.parameters[0] = 0.0
     return given.update, state
 
 
-def _forgets(_settings: ServerSettings, _state: State, given: Given) -> tuple[Vector, State]:
+def _forgets(_settings: ServerSettings, _state: State, given: RoundUpdate) -> tuple[Vector, State]:
     return given.update, {}
 
 
-def _widens(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def _widens(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     return given.update, {"first": state["first"].astype(np.float64)}
 
 
-def _numpy(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def _numpy(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     np.random.standard_normal()  # noqa: NPY002 - what must not be done
     return given.update, state
 
 
-def _python(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def _python(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     random.random()
     return given.update, state
 
 
-def _torch(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def _torch(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     torch.rand(1)
     return given.update, state
 
 
-def _unseeded(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def _unseeded(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     return given.update * np.random.default_rng().random(dtype=np.float32), state
 
 
-def _remembers(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def _remembers(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     _calls.append(1)
     return given.update * np.float32(len(_calls)), state
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedsi.data.ingest import Assignment
 from fedsi.data.protocol import FIRST_WORD, OOV
-from fedsi.data.spool import Chunk, Ints, Rows
+from fedsi.data.spool import Chunk, Ints, SpooledRows
 from fedsi.data.vocabulary import Vocabulary, WordVocabulary
 from fedsi.data.word_ids import WordIds
 from fedsi.data.word_list import read_word_list
@@ -38,7 +38,9 @@ class Chosen:
         return numbers + np.int32(0) if self.lookup is None else self.lookup[numbers]
 
 
-def choose_words(encoder: WordIds, rows: Rows, assigned: Assignment, data: DataSettings) -> Chosen:
+def choose_words(
+    encoder: WordIds, rows: SpooledRows, assigned: Assignment, data: DataSettings
+) -> Chosen:
     """Choose words by the training clients' texts, or use those of a list.
 
     Args:
@@ -72,7 +74,7 @@ def choose_words(encoder: WordIds, rows: Rows, assigned: Assignment, data: DataS
     return Chosen(WordVocabulary(words, data.words), id_of_rank[ranks], ranks, _coverage(counts))
 
 
-def _word_counts(rows: Rows, assigned: Assignment, ranks: Ids, *, users: bool) -> Ints:
+def _word_counts(rows: SpooledRows, assigned: Assignment, ranks: Ids, *, users: bool) -> Ints:
     """Count the training clients' words or, for each word, the training clients that use it.
 
     Returns:
@@ -89,7 +91,7 @@ def _word_counts(rows: Rows, assigned: Assignment, ranks: Ids, *, users: bool) -
     return counts
 
 
-def _training_chunks(rows: Rows, assigned: Assignment) -> Iterator[Chunk]:
+def _training_chunks(rows: SpooledRows, assigned: Assignment) -> Iterator[Chunk]:
     training = assigned.training_clients
     for chunk in rows.by_client(assigned.clients, len(assigned.names)):
         mine = int(np.searchsorted(chunk.clients, training))

@@ -20,7 +20,7 @@ GENERATED_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Facts:
+class PopulationFacts:
     """Facts about a population."""
 
     values: dict[str, Any]
@@ -29,7 +29,7 @@ class Facts:
     """Words of each client, or of a sample of synthetic clients, ``[clients]``."""
 
 
-def describe(folder: Path, progress: Progress) -> Facts:
+def population_facts(folder: Path, progress: Progress) -> PopulationFacts:
     """Describe a population that ``prepare`` made.
 
     Args:
@@ -50,13 +50,13 @@ def describe(folder: Path, progress: Progress) -> Facts:
     values["ngram_training_tokens"] = scores.training_tokens
     values["ngram_heldout_tokens"] = scores.heldout_tokens
     if not isinstance(population, SyntheticPopulation):
-        return Facts(values, load_array(folder, "client_words")[:])
+        return PopulationFacts(values, load_array(folder, "client_words")[:])
     first = description.training_clients
     heldout = range(first, first + min(description.heldout_clients, SAMPLED_CLIENTS))
     values["best_possible_loss"] = population.best_loss(heldout)
     sampled = range(min(description.training_clients, SAMPLED_CLIENTS))
     words = [int((population.examples(client) >= FIRST_WORD).sum()) for client in sampled]
-    return Facts(values, np.array(words))
+    return PopulationFacts(values, np.array(words))
 
 
 def _finite(value: float) -> float | None:

@@ -11,7 +11,7 @@ from fedsi.data.corpus import Corpus, Progress
 from fedsi.data.ingest import assign, read_rows, survey, training_texts
 from fedsi.data.population import Description, write_meta
 from fedsi.data.protocol import FIRST_WORD
-from fedsi.data.spool import Ints, Rows, Spool
+from fedsi.data.spool import Ints, Spool, SpooledRows
 from fedsi.data.store import KIND, NAMES, write_folder
 from fedsi.data.subwords import SubwordVocabulary
 from fedsi.data.token_writer import write_tokens
@@ -47,7 +47,7 @@ def _write_store(
     encoder = _encoder(corpus, data, scratch)
     with Spool(scratch) as spool:
         entries = read_rows(corpus, data, encoder, spool, progress)
-    rows = Rows.of(scratch)
+    rows = SpooledRows.of(scratch)
     assigned = assign(corpus, data, entries, rows)
     if isinstance(encoder, WordIds):
         chosen = choose_words(encoder, rows, assigned, data)

@@ -18,7 +18,7 @@ from fedsi.data.left_out import NO_TEXT, NO_WORDS
 from fedsi.data.not_words import Sample
 from fedsi.data.partition import partition
 from fedsi.data.splits import hash_order, heldout_groups, is_heldout_sentence
-from fedsi.data.spool import Rows, Spool
+from fedsi.data.spool import Spool, SpooledRows
 from fedsi.errors import UserError
 from fedsi.experiment import DataSettings
 
@@ -168,7 +168,7 @@ def held_out(entries: Entries, data: DataSettings) -> list[bool]:
     return [group in chosen for group in groups]
 
 
-def assign(corpus: Corpus, data: DataSettings, entries: Entries, rows: Rows) -> Assignment:
+def assign(corpus: Corpus, data: DataSettings, entries: Entries, rows: SpooledRows) -> Assignment:
     """Order the clients: training clients by name, then held-out clients by hash.
 
     Raises:
@@ -191,7 +191,7 @@ def assign(corpus: Corpus, data: DataSettings, entries: Entries, rows: Rows) -> 
     return _partitioned(Assignment(names, len(training), clients), data, rows)
 
 
-def _partitioned(natural: Assignment, data: DataSettings, rows: Rows) -> Assignment:
+def _partitioned(natural: Assignment, data: DataSettings, rows: SpooledRows) -> Assignment:
     """Re-partition the training rows and number the clients that received some."""
     before = natural.training_clients
     training = natural.clients < before

@@ -135,7 +135,7 @@ def _module(path: Path, root: Path, package: str | None) -> Module:
 def _new_sentences(path: Path, seen: set[tuple[str, ...]]) -> Iterator[str]:
     """Yield the sentences of a file's docstrings that were not seen before."""
     for docstring in _docstrings(path):
-        for sentence in sentences(docstring):
+        for sentence in docstring_sentences(docstring):
             key = tuple(split_words(sentence, "letters"))
             if key not in seen:
                 seen.add(key)
@@ -163,7 +163,7 @@ def _docstrings(path: Path) -> Iterator[str]:
                 waiting += reversed(children)
 
 
-def sentences(docstring: str) -> Iterator[str]:
+def docstring_sentences(docstring: str) -> Iterator[str]:
     """Yield the sentences of prose in a docstring, each on one line, without markup."""
     for paragraph in re.split(r"\n\s*\n", docstring):
         lines = paragraph.splitlines()

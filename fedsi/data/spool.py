@@ -35,7 +35,7 @@ class Chunk:
 
 
 class Spool:
-    """A writer of rows, which ``Rows`` reads back. A context manager.
+    """A writer of rows, which ``SpooledRows`` reads back. A context manager.
 
     Args:
         folder: The folder for its files.
@@ -66,7 +66,7 @@ class Spool:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SpooledRows:
     """All rows of a corpus in order of arrival, memory-mapped."""
 
     tokens: NDArray[np.int32]

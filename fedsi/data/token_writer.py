@@ -14,12 +14,12 @@ from fedsi.data.corpus import Progress
 from fedsi.data.ingest import Assignment
 from fedsi.data.protocol import EOS, OOV
 from fedsi.data.repeated import Repeated
-from fedsi.data.spool import Chunk, Ints, Rows, pieces
+from fedsi.data.spool import Chunk, Ints, SpooledRows, pieces
 from fedsi.experiment import DataSettings
 
 
 @dataclass
-class Written:
+class TokenCounts:
     """Counts collected while tokens are written."""
 
     clients: InitVar[int]
@@ -61,12 +61,12 @@ class Written:
 
 def write_tokens(
     into: Path,
-    rows: Rows,
+    rows: SpooledRows,
     assigned: Assignment,
     chosen: Chosen,
     data: DataSettings,
     progress: Progress,
-) -> Written:
+) -> TokenCounts:
     """Write the sentences of all clients as token ids, client by client.
 
     Args:
@@ -79,7 +79,7 @@ def write_tokens(
         progress: Called with the number of rows written.
     """
     clients, size = len(assigned.names), len(chosen.vocabulary)
-    written = Written(clients, size, len(rows.lengths))
+    written = TokenCounts(clients, size, len(rows.lengths))
     length, done = data.sequence_length, 0
     dtype = np.uint16 if size <= np.iinfo(np.uint16).max else np.int32
     with ExitStack() as stack:
@@ -103,7 +103,7 @@ def write_tokens(
 
 
 def _count_chunk(
-    written: Written, chunk: Chunk, chosen: Chosen, training: int, length: int
+    written: TokenCounts, chunk: Chunk, chosen: Chosen, training: int, length: int
 ) -> tuple[Ids, Ints]:
     """Encode a chunk, truncate its sentences, and add it to the counts."""
     ids = chosen.ids(chunk.tokens)

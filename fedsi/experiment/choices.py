@@ -33,7 +33,7 @@ _UNUSED: dict[str, tuple[Callable[[str], Collection[str]], Table[Any]]] = {
 """For each key that chooses from a table: the keys of its section that an entry does not use."""
 
 
-def without_effect(values: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+def keys_losing_effect(values: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
     """Return the keys that lose their effect by changes, and are not among them.
 
     Args:

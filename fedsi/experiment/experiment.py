@@ -15,7 +15,7 @@ from pydantic import Field, Strict, ValidationError, model_validator
 
 from fedsi.errors import UserError
 from fedsi.experiment.algorithm import AlgorithmSettings
-from fedsi.experiment.choices import without_effect
+from fedsi.experiment.choices import keys_losing_effect
 from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
@@ -275,7 +275,7 @@ class Experiment(Settings):
             if not isinstance(table, dict):
                 raise UserError(unknown_key(path, _known_keys()))
             table[key] = value
-        for path in without_effect(values, changes):
+        for path in keys_losing_effect(values, changes):
             section, _, key = path.partition(".")
             del values[section][key]
         return type(self)(**values)

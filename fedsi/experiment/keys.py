@@ -79,10 +79,10 @@ def keys_of(name: str) -> list[Section]:
 
 def page() -> str:
     """Return the page ``docs/keys.md``: all keys, in Markdown."""
-    return f"{_INTRODUCTION}\n{markdown(sections())}"
+    return f"{_INTRODUCTION}\n{keys_markdown(sections())}"
 
 
-def markdown(chosen: Iterable[Section]) -> str:
+def keys_markdown(chosen: Iterable[Section]) -> str:
     """Return tables of sections and their keys in Markdown, each below a heading."""
     return "\n".join(line for section in chosen for line in _table(section))
 

@@ -52,7 +52,7 @@ def begin(trained: TrainedModel) -> Reading:
     return _read(trained, (), [], (BOS,))
 
 
-def read_text(trained: TrainedModel, text: str) -> Reading:
+def read_prompt(trained: TrainedModel, text: str) -> Reading:
     """Read the beginning of a text.
 
     Raises:

@@ -10,7 +10,7 @@ from fedsi.seeds import Purpose, generator
 
 
 @dataclass(frozen=True)
-class Written:
+class GeneratedText:
     """A generated continuation."""
 
     tokens: tuple[int, ...]
@@ -27,7 +27,7 @@ def write_on(
     temperature: float,
     most: int | None,
     seed: int,
-) -> Written:
+) -> GeneratedText:
     """Draw the words that follow; a pure function of the arguments.
 
     Probabilities are raised to the power 1/temperature. ``pad``, ``bos`` and ``oov`` are never
@@ -48,13 +48,13 @@ def write_on(
         scores = reading.log_probabilities.numpy() / temperature
         token = _draw(scores, most, uniform.random())
         if token == EOS:
-            return Written(tuple(words), ended=True)
+            return GeneratedText(tuple(words), ended=True)
         words.append(token)
         if len(reading.tokens) == trained.model.longest:
             break
         if len(words) < length:  # the prediction after the last word is not needed
             reading = read_more(trained, reading, [token])
-    return Written(tuple(words), ended=False)
+    return GeneratedText(tuple(words), ended=False)
 
 
 def _draw(scores: np.ndarray[tuple[int], np.dtype[np.float64]], most: int | None, at: float) -> int:

@@ -21,9 +21,9 @@ from fedsi.data.batches import evaluation_batches, poisson_batches, training_bat
 from fedsi.data.population import ClientExamples, Population
 from fedsi.errors import DamagedError
 from fedsi.experiment import Experiment
-from fedsi.learning.algorithms.algorithm import Contribution, Given, LocalRun, Pull, Vectors
+from fedsi.learning.algorithms.algorithm import Broadcast, Contribution, LocalRun, Pull, Vectors
 from fedsi.learning.algorithms.table import algorithm_of
-from fedsi.learning.client import LocalResult, LocalTrainer, evaluate
+from fedsi.learning.client import LocalResult, LocalTrainer, evaluate_client
 from fedsi.learning.example_private import ExamplePrivateTrainer
 from fedsi.learning.failures import FailureLog
 from fedsi.limits import largest_contribution
@@ -129,7 +129,7 @@ class BlockTrainer:
         schedule = self.experiment.client.learning_rate_schedule
         rounds = self.experiment.server.rounds
         self._trainer.begin(start, schedule.factor(round_number, rounds))
-        given = Given(start.numpy(), sent)
+        given = Broadcast(start.numpy(), sent)
         for row, client in zip(rows, clients, strict=True):
             self.at(client)
             try:
@@ -183,7 +183,7 @@ class BlockTrainer:
                 cap = self.experiment.data.max_examples_per_client
                 drawn = evaluation_batches(examples, EVALUATION_BATCH, cap)
                 batches = map(self.task.batch, drawn)
-                row[:] = evaluate(self.task, self.model, views, batches, self._unigram)
+                row[:] = evaluate_client(self.task, self.model, views, batches, self._unigram)
             except DamagedError:
                 raise  # not the client's fault: results from a damaged file would be wrong
             except (Exception, SystemExit) as error:
@@ -192,7 +192,7 @@ class BlockTrainer:
         self._failures.tell("could not be evaluated", len(clients))
         return rows
 
-    def _with_kept(self, given: Given, kept: Kept | None, client: int) -> Given:
+    def _with_kept(self, given: Broadcast, kept: Kept | None, client: int) -> Broadcast:
         """Return what a client is given, with the vectors that it keeps."""
         if kept is None:
             return given
@@ -200,7 +200,7 @@ class BlockTrainer:
         return replace(given, kept=kept.states.read(client, kept.rounds[client], names, size))
 
     def _train_client(
-        self, client: int, round_number: int, given: Given
+        self, client: int, round_number: int, given: Broadcast
     ) -> tuple[LocalResult, Contribution]:
         """Train a client and return its contribution."""
         settings = self.experiment.algorithm

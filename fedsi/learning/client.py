@@ -115,7 +115,7 @@ class LocalTrainer:
         return spans
 
 
-def evaluate(
+def evaluate_client(
     task: Task, model: Model, parameters: Parameters, batches: Iterable[Batch], unigram: Tensor
 ) -> Counts:
     """Compute a task's counts on a client's examples, ``[columns]``.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu.matrix_products import Products
-from fedsi.kernels.cpu.output import Update
+from fedsi.kernels.cpu.output import UpdateRule
 from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
 from fedsi.learning.optimizers.optimizer import build_optimizer
 from fedsi.learning.optimizers.table import OPTIMIZERS
@@ -61,11 +61,13 @@ class FusedSgd:
         rate = self.optimizer.learning_rate
         if self._gradient is None:
             keep = 1.0 - rate * (self._settings.weight_decay + pull.strength)
-            loss = self._pass.run(batch, self._into, Update(self._products, keep, -rate / targets))
+            loss = self._pass.run(
+                batch, self._into, UpdateRule(self._products, keep, -rate / targets)
+            )
             add_vector(self._flat, pull, -rate)
             return loss, targets
         self._gradient.zero_()
-        loss = self._pass.run(batch, self._into, Update(self._products, 1.0, 1.0 / targets))
+        loss = self._pass.run(batch, self._into, UpdateRule(self._products, 1.0, 1.0 / targets))
         scale = step_scale(self._settings, rate, self._gradient, self._flat)
         self.optimizer.step(self._gradient, add_pull(self._gradient, scale, self._flat, pull))
         return loss, targets

@@ -37,7 +37,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return result
 
 
-def embed(settings: ModelSettings, parameters: Parameters, inputs: Tensor) -> Tensor:
+def embed_tokens(settings: ModelSettings, parameters: Parameters, inputs: Tensor) -> Tensor:
     """Return word vectors, ``[*, batch, time, embedding]``, for ids ``[*, batch, time]``."""
     vectors = _look_up(parameters["embedding"], inputs)
     return rms_normalise(vectors) if settings.embedding_normalisation == "rms" else vectors

@@ -40,7 +40,7 @@ from fedsi.models.layers import (
     EMBEDDING_RANGE,
     Array,
     dense,
-    embed,
+    embed_tokens,
     glorot_uniform,
     output_logits,
 )
@@ -301,7 +301,7 @@ class Recurrent:
         """
         states, last = recurrence(
             self.cell,
-            embed(self.settings, parameters, inputs),
+            embed_tokens(self.settings, parameters, inputs),
             *self._weights(parameters),
             before=memory[0] if memory else None,
         )
@@ -337,7 +337,7 @@ class Recurrent:
         """Return the function from tokens to logits as a module for export."""
 
         def logits(named: Parameters, tokens: Tensor) -> Tensor:
-            vectors = embed(self.settings, named, tokens)
+            vectors = embed_tokens(self.settings, named, tokens)
             states = exportable_recurrence(self.cell, vectors, *self._weights(named))
             return self.logits(named, states)
 

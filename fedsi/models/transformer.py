@@ -63,7 +63,7 @@ from fedsi.models.layers import (
     EMBEDDING_RANGE,
     Array,
     dense,
-    embed,
+    embed_tokens,
     glorot_uniform,
     output_logits,
     rms_normalise,
@@ -178,7 +178,7 @@ class Transformer:
         keys = torch.arange(past + inputs.shape[-1], device=inputs.device)
         positions = keys[past:]
         encoding = ENCODINGS[self.settings.positions]
-        stream = embed(self.settings, parameters, inputs)
+        stream = embed_tokens(self.settings, parameters, inputs)
         if encoding.embed:
             stream = encoding.embed(parameters, stream, positions)
         # All blocks share the encoding, so the bias is computed once.

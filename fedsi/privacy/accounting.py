@@ -28,7 +28,7 @@ from fedsi.plan import LARGEST_NOISE_MULTIPLIER, Plan, usual_delta
 from fedsi.privacy import sampled, zcdp
 from fedsi.privacy.mechanisms.kind import Accounting
 from fedsi.privacy.mechanisms.mechanism import Mechanism
-from fedsi.privacy.mechanisms.table import build
+from fedsi.privacy.mechanisms.table import build_mechanism
 
 LEAST_NOISE_MULTIPLIER = 1e-3
 """Least noise multiplier with a finite epsilon; below it epsilon would be in the hundreds of
@@ -292,7 +292,7 @@ def _mean_row_norm(plan: Plan) -> float:
 
 @lru_cache(maxsize=8)
 def _built(plan: Plan) -> Mechanism:
-    return build(plan)
+    return build_mechanism(plan)
 
 
 def _least_noise(plan: Plan, target_epsilon: float) -> float:

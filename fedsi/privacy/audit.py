@@ -45,7 +45,7 @@ class Audit:
     gaussian_epsilon: float
     """Lower bound from means and deviations; it assumes normally distributed scores."""
     rounds_correct: int
-    """Correct guesses by ``distances``, which look at each round, out of as many guesses."""
+    """Correct guesses by ``canary_distances``, which look at each round, out of as many guesses."""
     rounds_epsilon: float
     """Lower bound from these guesses; it assumes nothing about the scores."""
     participations_likelihood: float
@@ -81,7 +81,7 @@ def audit(by_round: Scores, included: Included, delta: float, likelihood: float 
     """
     scores = by_round.sum(0)
     guesses, correct = guess(scores, included)
-    _, rounds_correct = guess(distances(by_round), included)
+    _, rounds_correct = guess(canary_distances(by_round), included)
     inside, outside = scores[included], scores[~included]
     return Audit(
         canaries=len(scores),
@@ -99,7 +99,7 @@ def audit(by_round: Scores, included: Included, delta: float, likelihood: float 
     )
 
 
-def distances(by_round: Scores) -> Scores:
+def canary_distances(by_round: Scores) -> Scores:
     """Return how far each canary's scores are from what noise alone would produce.
 
     This is the squared Mahalanobis norm of a canary's scores, with the covariance between rounds

@@ -7,7 +7,7 @@ from typing import Any
 from fedsi.errors import DamagedError, UserError
 from fedsi.hashed_arrays import Arrays, from_bytes, to_bytes
 from fedsi.privacy.participation import Participations
-from server.rounds import State
+from server.rounds import ServerState
 from server.runs.rounds_file import Seal
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -20,7 +20,7 @@ _ALGORITHM, _STATE_ROUNDS = "algorithm.", "state_rounds"
 class Checkpoint:
     """The state after a round, and a seal of the rows up to it."""
 
-    state: State
+    state: ServerState
     seal: Seal
 
 
@@ -40,7 +40,7 @@ def write_checkpoint(checkpoint: Checkpoint, data_sha256: str) -> bytes:
     return to_bytes(_arrays(checkpoint.state), meta)
 
 
-def read_checkpoint(content: bytes, path: Path, fresh: State, data_sha256: str) -> Checkpoint:
+def read_checkpoint(content: bytes, path: Path, fresh: ServerState, data_sha256: str) -> Checkpoint:
     """Return the checkpoint in the bytes of a file.
 
     Args:
@@ -81,7 +81,7 @@ def _forms(arrays: Arrays) -> dict[str, tuple[Any, ...]]:
     return {name: (array.dtype, array.shape) for name, array in arrays.items()}
 
 
-def _arrays(state: State) -> Arrays:
+def _arrays(state: ServerState) -> Arrays:
     """Return the arrays of a state that a checkpoint keeps, by name."""
     participations = vars(state.participations) if state.participations else {}
     return {
@@ -94,7 +94,7 @@ def _arrays(state: State) -> Arrays:
     }
 
 
-def _state(number: int, arrays: Arrays, fresh: State) -> State:
+def _state(number: int, arrays: Arrays, fresh: ServerState) -> ServerState:
     optimizer, privacy, algorithm = (
         {name: arrays[prefix + name] for name in part}
         for prefix, part in (
@@ -106,7 +106,7 @@ def _state(number: int, arrays: Arrays, fresh: State) -> State:
     participations = fresh.participations and Participations(
         **{field.name: arrays[_PARTICIPATIONS + field.name] for field in fields(Participations)}
     )
-    return State(
+    return ServerState(
         number,
         arrays["parameters"],
         optimizer,

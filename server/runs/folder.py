@@ -31,7 +31,7 @@ from fedsi.files import EVERYBODY, OWNER, cannot_write, sha256_of_file, write_at
 from fedsi.tasks.table import task_of
 from server.client_states import FOLDER as CLIENTS
 from server.cohorts.canaries import canaries_csv, read_canaries_csv
-from server.rounds import RoundRecord, State
+from server.rounds import RoundRecord, ServerState
 from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 from server.runs.extension import check_extension, extends, keeps_checkpoint
 from server.runs.killed import unlisted_experiment
@@ -269,7 +269,7 @@ class RunFolder:
             return parse_rows(content, self._rounds.path, self._metrics())
         return self._rounds.read()
 
-    def save_checkpoint(self, state: State, record: RoundRecord, data_sha256: str) -> None:
+    def save_checkpoint(self, state: ServerState, record: RoundRecord, data_sha256: str) -> None:
         """Save everything that the next round needs; an older checkpoint is replaced atomically.
 
         The rows of earlier rounds are flushed to disk first; the row of this round may be written
@@ -285,7 +285,7 @@ class RunFolder:
         content = write_checkpoint(checkpoint, data_sha256)
         write_atomically(self.path / CHECKPOINT, content, OWNER)
 
-    def load_checkpoint(self, fresh: State, data_sha256: str) -> State:
+    def load_checkpoint(self, fresh: ServerState, data_sha256: str) -> ServerState:
         """Return the state to continue from, and truncate ``rounds.csv`` to its round.
 
         Args:

@@ -22,7 +22,7 @@ from fedsi.privacy.participation import Participations
 from server.best import Best
 from server.endings import EPSILON_BUDGET, ROUNDS, STATUS, STOPPED
 from server.privacy import Privacy
-from server.rounds import RoundRecord, State
+from server.rounds import RoundRecord, ServerState
 from server.runs.summary import (
     ExamplePrivacySummary,
     ParticipationSummary,
@@ -63,7 +63,7 @@ COVERED_OF_CLAIM = {
 """The same keys of its part ``privacy``."""
 
 
-def model_file(experiment: Experiment, description: Description, state: State) -> bytes:
+def model_file(experiment: Experiment, description: Description, state: ServerState) -> bytes:
     """Return the named parameters as the bytes of a safetensors file."""
     model = build_model(experiment, description.vocabulary_size)
     named = all_parameters(model, torch.from_numpy(state.parameters))

@@ -56,7 +56,7 @@ def measure_ingestion(
     }
 
 
-def build(corpus: str, cache: str) -> dict[str, Any]:
+def time_ingestion(corpus: str, cache: str) -> dict[str, Any]:
     """Build a store in this process and return its measurements."""
     data = DataSettings(corpus=corpus, words="spaces", vocabulary="users", vocabulary_size=10_000)
     began = time.perf_counter()
@@ -77,4 +77,4 @@ def build(corpus: str, cache: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(build(*sys.argv[1:])))
+    sys.stdout.write(json.dumps(time_ingestion(*sys.argv[1:])))

@@ -47,7 +47,9 @@ def measure_population(clients: int, cohort: int, rounds: int) -> dict[str, Any]
     return {**found, "targets": TARGETS, "reached": reached, **machine()}
 
 
-def measure(clients: int, cohort: int, rounds: int, cache: Path, started: float) -> dict[str, Any]:
+def time_population(
+    clients: int, cohort: int, rounds: int, cache: Path, started: float
+) -> dict[str, Any]:
     """Measure in this process; ``started`` is the wall-clock time of its start."""
     import_seconds = time.time() - started
     experiment = Experiment().updated(
@@ -109,5 +111,5 @@ def _draw_times(
 if __name__ == "__main__":
     clients, cohort, rounds = (int(number) for number in sys.argv[1:4])
     sys.stdout.write(
-        json.dumps(measure(clients, cohort, rounds, Path(sys.argv[4]), float(sys.argv[5])))
+        json.dumps(time_population(clients, cohort, rounds, Path(sys.argv[4]), float(sys.argv[5])))
     )

@@ -24,7 +24,7 @@ from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
 from server.privacy import privacy_of
-from server.rounds import initial_state, run_rounds
+from server.rounds import initial_server_state, run_rounds
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.report import Measurements
 from simulations.engines.in_process import FIRST_NODE, InProcessGrid
@@ -107,7 +107,7 @@ def contestants(experiment: Experiment, mechanism: str) -> tuple[Experiment, Exp
     return plain, plain.updated(private)
 
 
-def measure(experiment: Experiment, population: Path) -> list[dict[str, Any]]:
+def time_privacy(experiment: Experiment, population: Path) -> list[dict[str, Any]]:
     """Measure in this process; return the fields of ``Overhead`` that the experiment lacks."""
     description = open_population(population).description
     found = []
@@ -122,7 +122,7 @@ def measure(experiment: Experiment, population: Path) -> list[dict[str, Any]]:
             found.append(
                 {
                     "mechanism": mechanism,
-                    "parameters": len(initial_state(experiment, description).parameters),
+                    "parameters": len(initial_server_state(experiment, description).parameters),
                     "plain_seconds": statistics.median(of_plain),
                     "private_seconds": statistics.median(of_private),
                     "overhead": statistics.median(ratios) - 1,
@@ -135,7 +135,7 @@ def _rounds(
     grid: InProcessGrid, experiment: Experiment, description: Description
 ) -> Iterator[object]:
     private = privacy_of(experiment, description.training_clients, description.content_digest)
-    state = initial_state(experiment, description, private)
+    state = initial_server_state(experiment, description, private)
     return run_rounds(
         grid,
         lambda: [FIRST_NODE],
@@ -198,5 +198,5 @@ def _figure(measured: Sequence[Overhead]) -> Figure:
 
 if __name__ == "__main__":
     sys.stdout.write(
-        json.dumps(measure(Experiment.from_file(Path(sys.argv[1])), Path(sys.argv[2])))
+        json.dumps(time_privacy(Experiment.from_file(Path(sys.argv[1])), Path(sys.argv[2])))
     )

@@ -31,7 +31,7 @@ class Measurements:
     figure: Figure
 
 
-def write_report(report: Measurements, folder: Path) -> None:
+def write_measurements(report: Measurements, folder: Path) -> None:
     """Write the report's ``.csv``, ``.md``, ``.png`` and ``.svg``.
 
     Raises:

@@ -117,7 +117,7 @@ def measure_roofline(experiment: Experiment, size: str, cache: Path, tell: Progr
     return Roofline(experiment.model.architecture, size, **found)
 
 
-def measure(experiment: Experiment, population: Population) -> dict[str, Any]:
+def time_roofline(experiment: Experiment, population: Population) -> dict[str, Any]:
     """Measure in this process; return the fields of ``Roofline`` except its names."""
     torch.set_num_threads(1)
     model = build_model(experiment, population.description.vocabulary_size)
@@ -256,7 +256,7 @@ def _figure(measured: Sequence[Roofline]) -> Figure:
 
 
 if __name__ == "__main__":
-    found = measure(
+    found = time_roofline(
         Experiment.from_file(Path(sys.argv[1])),
         open_population(Path(sys.argv[2])),
     )

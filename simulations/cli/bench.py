@@ -286,10 +286,10 @@ def _compare(
 
 def _report(report: "Measurements", result: Any, out: Path | None, *, as_json: bool) -> None:
     """Write a report, and print its table or the result as JSON."""
-    from simulations.benchmarks.report import write_report
+    from simulations.benchmarks.report import write_measurements
 
     folder = out or options.default_folder(f"bench-{report.name}")
-    write_report(report, folder)
+    write_measurements(report, folder)
     if as_json:
         typer.echo(json.dumps(result))
     else:

@@ -41,7 +41,7 @@ def describe(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Count clients, sentences and words, and score n-gram models on the corpus."""
-    from fedsi.data.describe import describe as describe_population
+    from fedsi.data.describe import population_facts as describe_population
     from fedsi.data.prepare import open_population, prepare
     from simulations.reports.figures import clients_histogram, save_figure
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from simulations.finished_run import FinishedRun
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """Export formats; the keys of ``fedsi.inference.export.FORMATS``."""
 
     ONNX = "onnx"
@@ -29,7 +29,7 @@ class Format(StrEnum):
 def export(
     run: options.RunFolderArgument,
     form: Annotated[
-        Format | None,
+        ExportFormat | None,
         typer.Option("--format", help="What to write; needed unless the run is published."),
     ] = None,
     out: Annotated[
@@ -58,7 +58,7 @@ def export(
             "clients' text, which epsilon does not cover"
         )
     if not form and not publish:
-        choices = " or ".join(Format)
+        choices = " or ".join(ExportFormat)
         raise UserError(
             f"choose what to write with --format {choices}, or a folder with --publish DIR"
         )

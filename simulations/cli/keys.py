@@ -23,18 +23,18 @@ def keys(
         ),
     ] = None,
     as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print Markdown, as in docs/keys.md.")
+        bool, typer.Option("--keys_markdown", help="Print Markdown, as in docs/keys.md.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
     """List the keys of an experiment with defaults, allowed values and meanings."""
-    from fedsi.experiment.keys import keys_of, markdown, page, sections
+    from fedsi.experiment.keys import keys_markdown, keys_of, page, sections
 
     chosen = keys_of(name) if name else sections()
     if as_json:
         typer.echo(json.dumps([asdict(key) for section in chosen for key in section.keys]))
     elif as_markdown:
-        typer.echo((markdown(chosen) if name else page()).rstrip("\n"))
+        typer.echo((keys_markdown(chosen) if name else page()).rstrip("\n"))
     else:
         for section in chosen:
             options.output().print(_table(section))

@@ -28,13 +28,13 @@ def predict(
 ) -> None:
     """Show the next words that a trained model predicts."""
     from fedsi.data.protocol import EOS, OOV
-    from fedsi.inference.reading import candidates, read_text
+    from fedsi.inference.reading import candidates, read_prompt
     from fedsi.threads import torch_threads
     from simulations.finished_run import open_run
 
     with redirect_stdout(sys.stderr), torch_threads(1):  # a user's model may print
         trained = open_run(run, trust=trust, best=best).trained
-        reading = read_text(trained, text)
+        reading = read_prompt(trained, text)
     found = candidates(trained, reading, top)
     if as_json:
         typer.echo(json.dumps(_to_json(trained, reading, found), allow_nan=False))
@@ -93,7 +93,7 @@ def generate(
     best: options.Best = False,
 ) -> None:
     """Generate text with a trained model."""
-    from fedsi.inference.reading import begin, read_text
+    from fedsi.inference.reading import begin, read_prompt
     from fedsi.inference.sampling import write_on
     from fedsi.threads import torch_threads
     from simulations.finished_run import open_run
@@ -102,7 +102,7 @@ def generate(
         raise UserError(f"--temperature {temperature:g} is not allowed: give a number above 0")
     with redirect_stdout(sys.stderr), torch_threads(1):
         trained = open_run(run, trust=trust, best=best).trained
-        reading = begin(trained) if prompt is None else read_text(trained, prompt)
+        reading = begin(trained) if prompt is None else read_prompt(trained, prompt)
         written = write_on(
             trained, reading, length=length, temperature=temperature, most=top, seed=seed
         )

@@ -98,7 +98,7 @@ def shown(console: Console, folder: Path) -> Iterator[Display]:
         ) from None
 
 
-def open_corpus(base: "Experiment", cache: Path, display: Display) -> "Population":
+def prepare_corpus(base: "Experiment", cache: Path, display: Display) -> "Population":
     """Prepare the corpus once, and find out whether all runs can use it.
 
     Raises:
@@ -142,7 +142,7 @@ def carry_out(
         UserError: The study cannot be run, or not in this folder.
         TrialError: Some trials did not finish; all is written nevertheless.
     """
-    from simulations.reports.study import study_report, write_report
+    from simulations.reports.study import study_report, write_study
     from simulations.studies.run import StudyRun, located
     from simulations.studies.runner import TrialError
 
@@ -151,7 +151,7 @@ def carry_out(
     check_folder(folder, study.name, overwrite=overwrite, resume=resume)
     console = options.messages()
     with shown(console, folder) as display:
-        population = open_corpus(study.experiment, cache, display)
+        population = prepare_corpus(study.experiment, cache, display)
         run = StudyRun(
             located(study),
             folder,
@@ -166,7 +166,7 @@ def carry_out(
         _show_levels(run.levels().values(), console)
         result = run.run()
     report = study_report(result, run.failures)
-    write_report(report, result, folder)
+    write_study(report, result, folder)
     _show(report, folder, study.name, as_json=as_json)
     if run.failures:
         raise TrialError(run.failures)

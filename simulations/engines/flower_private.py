@@ -9,7 +9,7 @@ from flwr.common.constant import ErrorCode
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["CLIENT_APP_FAILED", "NODE_DIED", "Run", "identify", "number"]
+__all__ = ["CLIENT_APP_FAILED", "NODE_DIED", "Run", "give_id", "identify"]
 
 CLIENT_APP_FAILED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 NODE_DIED: int = ErrorCode.NODE_UNAVAILABLE
@@ -22,6 +22,6 @@ def identify(run_id: int, node_id: int) -> None:
     TaskIdentity.task_id = 0
 
 
-def number(message: Message, message_id: str) -> None:
+def give_id(message: Message, message_id: str) -> None:
     """Give a message its id, as a SuperLink would."""
     message.metadata.__dict__["_message_id"] = message_id

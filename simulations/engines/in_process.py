@@ -22,13 +22,13 @@ from simulations.engines.flower_private import (
     CLIENT_APP_FAILED,
     NODE_DIED,
     Run,
+    give_id,
     identify,
-    number,
 )
 from simulations.engines.local_node import LocalNode
 from simulations.engines.node import RUN_ID, node_context
 from simulations.engines.serving import SERVER_NODE, served
-from simulations.engines.table import Engine, Trained
+from simulations.engines.table import Engine, EngineResult
 from simulations.engines.wire import Frame
 from simulations.engines.worker_node import GRACE_SECONDS, WorkerNode
 
@@ -119,7 +119,7 @@ class InProcessGrid(Grid):
         ids = []
         for message in messages:
             serial = next(self._numbers)
-            number(message, str(serial))
+            give_id(message, str(serial))
             self._sent[str(serial)] = message
             frame = Frame(message.metadata.message_type, serial, message.content)
             self._nodes[message.metadata.dst_node_id].send(frame)
@@ -174,15 +174,17 @@ class InProcessGrid(Grid):
         else:
             code = NODE_DIED if frame.kind == "died" else CLIENT_APP_FAILED
             reply = Message(Error(code, frame.reason), reply_to=message)
-        number(reply, str(next(self._numbers)))
+        give_id(reply, str(next(self._numbers)))
         return reply
 
 
-def run(config: RunConfiguration, population: Path, observers: Sequence[Observer]) -> Trained:
+def run_in_process(
+    config: RunConfiguration, population: Path, observers: Sequence[Observer]
+) -> EngineResult:
     """Run the server over nodes on this machine, one per worker."""
     longest = config.experiment.server.round_timeout
     with InProcessGrid(population, config.workers or 1, longest) as grid:
         return served(grid, config, observers)
 
 
-ENGINE = Engine(run)
+ENGINE = Engine(run_in_process)

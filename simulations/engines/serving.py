@@ -10,12 +10,14 @@ from server.configuration import RunConfiguration
 from server.rounds import Observer
 from server.runs.summary import Summary
 from simulations.engines.node import RUN_ID
-from simulations.engines.table import Trained
+from simulations.engines.table import EngineResult
 
 SERVER_NODE = 1
 
 
-def served(grid: Grid, config: RunConfiguration, observers: Sequence[Observer] = ()) -> Trained:
+def served(
+    grid: Grid, config: RunConfiguration, observers: Sequence[Observer] = ()
+) -> EngineResult:
     """Run the server over a grid with connected nodes.
 
     Args:
@@ -37,4 +39,4 @@ def served(grid: Grid, config: RunConfiguration, observers: Sequence[Observer] =
     serve(grid, context, config, observers)
     text = str(context.state.config_records[RESULT][SUMMARY])
     summary = Summary.from_text(text, "the result of the server")
-    return Trained(summary, context.state.array_records[PARAMETERS][PARAMETERS].numpy())
+    return EngineResult(summary, context.state.array_records[PARAMETERS][PARAMETERS].numpy())

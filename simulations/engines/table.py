@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trained:
+class EngineResult:
     """The result of a run."""
 
     summary: "Summary"
@@ -34,7 +34,7 @@ class Engine:
     nodes.
     """
 
-    run: "Callable[[RunConfiguration, Path, Sequence[Observer]], Trained]"
+    run: "Callable[[RunConfiguration, Path, Sequence[Observer]], EngineResult]"
 
 
 ENGINES: Table[Engine] = Table(

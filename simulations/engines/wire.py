@@ -33,7 +33,7 @@ class Frame:
 
 def send(connection: Connection, frame: Frame) -> None:
     """Write a frame to a connection."""
-    for piece in encode(frame):
+    for piece in to_pieces(frame):
         connection.send_bytes(piece)
 
 
@@ -43,10 +43,10 @@ def receive(connection: Connection) -> Frame:
     Raises:
         EOFError: The other end closed.
     """
-    return decode(iter(connection.recv_bytes, None))
+    return from_pieces(iter(connection.recv_bytes, None))
 
 
-def encode(frame: Frame) -> Iterator[bytes]:
+def to_pieces(frame: Frame) -> Iterator[bytes]:
     """Yield the pieces of a frame."""
     records = frame.content.array_records
     header = {
@@ -65,7 +65,7 @@ def encode(frame: Frame) -> Iterator[bytes]:
             yield array.data
 
 
-def decode(pieces: Iterable[bytes]) -> Frame:
+def from_pieces(pieces: Iterable[bytes]) -> Frame:
     """Return the frame of some pieces, reading no more pieces than it has."""
     remaining = iter(pieces)
     header: dict[str, Any] = json.loads(next(remaining))

@@ -33,7 +33,7 @@ READY = b"ready"
 """Message of the process when it accepts requests."""
 
 
-def serve(connection: Connection, client_app: ClientApp, context: Context) -> None:
+def answer_requests(connection: Connection, client_app: ClientApp, context: Context) -> None:
     """Report readiness, and answer requests one by one until the other end closes."""
     try:
         connection.send_bytes(READY)
@@ -72,7 +72,7 @@ def main(descriptor: str, place: str, node_id: str, population: str) -> None:
     threading.Thread(target=_end_with, args=[int(descriptor)], daemon=True).start()
     position.publish_in(mmap.mmap(int(place), POSITION_BYTES))
     identify(RUN_ID, int(node_id))
-    serve(Connection(int(descriptor)), app, node_context(int(node_id), Path(population)))
+    answer_requests(Connection(int(descriptor)), app, node_context(int(node_id), Path(population)))
 
 
 if __name__ == "__main__":

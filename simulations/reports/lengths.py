@@ -11,7 +11,7 @@ from simulations.reports.figures import STYLE
 from simulations.reports.study_figure import arm_colour
 from simulations.reports.study_words import enumerate_words, mean_text, words
 from simulations.reports.verdicts import place_words
-from simulations.studies.results import Place, StudyResult
+from simulations.studies.results import GridPoint, StudyResult
 from simulations.studies.statistics import t_interval
 from simulations.text import for_figure, for_markdown
 
@@ -22,7 +22,7 @@ PACKING = (
 
 
 def losses_at(
-    result: StudyResult, place: Place, length: int, *, beyond: bool = False
+    result: StudyResult, place: GridPoint, length: int, *, beyond: bool = False
 ) -> list[float]:
     """Return the loss of each seed of a place's chosen setting at a sequence length.
 
@@ -60,7 +60,7 @@ def lengths_table(result: StudyResult) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[str]],
+def lengths_markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[str]],
              findings: Sequence[str]) -> str:  # fmt: skip
     """Return a table and findings in Markdown."""
     lines = ["| " + " | ".join(map(for_markdown, row)) + " |"
@@ -107,7 +107,7 @@ def _trained(result: StudyResult) -> int:
 
 
 def _curve(
-    axes: Axes, result: StudyResult, place: Place, points: Sequence[tuple[int, Sequence[float]]]
+    axes: Axes, result: StudyResult, place: GridPoint, points: Sequence[tuple[int, Sequence[float]]]
 ) -> None:
     points = [(length, losses) for length, losses in points if losses]
     if not points:
@@ -121,7 +121,7 @@ def _curve(
     axes.fill_between(lengths, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _change(result: StudyResult, place: Place) -> str:
+def _change(result: StudyResult, place: GridPoint) -> str:
     """Say how a place's loss changes from the shortest length that it reads to the longest."""
     losses = [(n, losses_at(result, place, n)) for n in sorted(result.study.lengths)]
     known = [(length, found) for length, found in losses if found]

@@ -14,8 +14,8 @@ from simulations.reports.figures import save_figure, svg
 from simulations.reports.lengths import (
     lengths_figure,
     lengths_findings,
+    lengths_markdown,
     lengths_table,
-    markdown,
 )
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import study_json, study_table
@@ -78,14 +78,14 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
     )
 
 
-def write_report(report: Report, result: StudyResult, folder: Path) -> None:
+def write_study(report: Report, result: StudyResult, folder: Path) -> None:
     """Write the study's ``.csv``, ``.json``, ``.png``, ``.svg`` and ``report.html``."""
     path = folder / result.study.name
     table = result.table().map(for_spreadsheet)
     write_atomically(path.with_suffix(".csv"), table.to_csv(index=False).encode())
     text = json.dumps(report.values, indent=1, allow_nan=False)
     write_atomically(path.with_suffix(".json"), text.encode())
-    table_text = markdown(report.title, report.header, report.rows, report.findings)
+    table_text = lengths_markdown(report.title, report.header, report.rows, report.findings)
     write_atomically(path.with_suffix(".md"), table_text.encode())
     save_figure(report.figure, path)
     write_atomically(folder / PAGE, _page(report, result).encode())

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from simulations.reports.figures import STYLE, colour_of, ngram_lines
 from simulations.reports.study_words import POSITION_COLOURS, axis_words, point_words, words
-from simulations.studies.results import Place, Setting, StudyResult
+from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS, t_interval
 from simulations.studies.study import Combination
 from simulations.text import for_figure
@@ -151,7 +151,7 @@ def _best_at(
     result: StudyResult, arm: Combination, name: str, value: object, *, level: bool
 ) -> Setting | None:
     """Return the best setting of an arm at a value of an axis, at the first level otherwise."""
-    places = result.places if level else [Place(result.levels[0], arm)]
+    places = result.places if level else [GridPoint(result.levels[0], arm)]
     settings = [
         setting
         for place in places

@@ -15,7 +15,7 @@ from simulations.reports.study_words import (
     share_text,
 )
 from simulations.studies.gaps import area_by_rate, gap_between, pairs, rounds_to_target
-from simulations.studies.results import Place, Setting, StudyResult
+from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.study import Combination
 
 _MOST_COLUMNS = 8
@@ -83,7 +83,7 @@ def _level_cells(result: StudyResult, level: Combination) -> list[tuple[str, str
     ]
 
 
-def _chosen_cells(result: StudyResult, place: Place) -> list[tuple[str, str]]:
+def _chosen_cells(result: StudyResult, place: GridPoint) -> list[tuple[str, str]]:
     chosen, shares = result.chosen(place), result.metrics[1:]
     names = [result.task.curves[name] for name in shares]
     cells: list[tuple[str, str]] = []
@@ -117,7 +117,7 @@ def _single_axis(result: StudyResult) -> Any:
         return lambda _: []
     name = tuned[0].called
 
-    def columns(place: Place) -> list[tuple[str, Setting]]:
+    def columns(place: GridPoint) -> list[tuple[str, Setting]]:
         return [
             (next(f"{axis_words(name)} {p.text}" for p in s.points if p.axis == name), s)
             for s in result.settings(place)
@@ -166,7 +166,7 @@ def study_json(result: StudyResult) -> dict[str, Any]:
     }
 
 
-def _place_json(result: StudyResult, place: Place) -> dict[str, Any]:
+def _place_json(result: StudyResult, place: GridPoint) -> dict[str, Any]:
     chosen, cost = result.chosen(place), result.privacy_levels.get(place.level)
     reached = [] if chosen is None else rounds_to_target(result, chosen)
     return {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from simulations.reports.figures import label
 from simulations.studies.axes import Point
-from simulations.studies.results import Part, Setting
+from simulations.studies.results import HeldoutPart, Setting
 from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
 from simulations.studies.study import Combination
 
@@ -70,7 +70,7 @@ def interval_text(interval: Interval) -> str:
     return f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
-def loss_text(setting: Setting, part: Part) -> str:
+def loss_text(setting: Setting, part: HeldoutPart) -> str:
     """Return a setting's mean loss and its 95 % interval over seeds, or why there is none."""
     seeds = len(setting.results)
     if not seeds:
@@ -91,7 +91,7 @@ def mean_text(values: Sequence[float]) -> str:
     return f"{interval.estimate:.3f}{half}"
 
 
-def share_text(setting: Setting, metric: str, part: Part) -> str:
+def share_text(setting: Setting, metric: str, part: HeldoutPart) -> str:
     """Return the mean of a share; nothing where there is none."""
     return f"{setting.mean(metric, part):.3f}" if setting.measured else ""
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from simulations.reports.figures import STYLE, ngram_lines
 from simulations.reports.study_figure import setting_line
 from simulations.reports.study_words import number
-from simulations.studies.results import Place, Setting, StudyResult
+from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.study import Combination
 from simulations.text import for_figure
 
@@ -38,7 +38,7 @@ def tradeoff_figure(result: StudyResult) -> Figure:
         for column, (places, labels, name) in enumerate(columns):
             loss, score = (figure.add_subplot(2, 2, 1 + column + 2 * place) for place in (0, 1))
             for arm in result.arms:
-                chosen = [result.chosen(Place(level, arm)) or _spoiled(result, level, arm)
+                chosen = [result.chosen(GridPoint(level, arm)) or _spoiled(result, level, arm)
                           for level in result.levels]  # fmt: skip
                 placed = list(zip(places, chosen, strict=True))
                 setting_line(loss, result, arm, placed)
@@ -56,7 +56,7 @@ def tradeoff_figure(result: StudyResult) -> Figure:
 
 def _spoiled(result: StudyResult, level: Combination, arm: Combination) -> Setting | None:
     """Return a setting that diverged, for its cross, where nothing can be chosen."""
-    settings = result.settings(Place(level, arm))
+    settings = result.settings(GridPoint(level, arm))
     return next((setting for setting in settings if setting.diverged), None)
 
 

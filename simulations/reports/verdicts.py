@@ -19,7 +19,7 @@ from simulations.studies.gaps import (
     pairs,
     rounds_to_target,
 )
-from simulations.studies.results import Place, Setting, StudyResult
+from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
 
 
@@ -75,7 +75,7 @@ def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str
             )
 
 
-def _verdict(result: StudyResult, first: Place, second: Place) -> str:
+def _verdict(result: StudyResult, first: GridPoint, second: GridPoint) -> str:
     found = gap_between(result, first, second)
     if first.level == second.level:
         at = f"At {words(first.level)}: " if first.level else ""
@@ -179,13 +179,13 @@ def _claim(result: StudyResult) -> Iterator[str]:
         )
 
 
-def place_words(place: Place) -> str:
+def place_words(place: GridPoint) -> str:
     """Return what an arm at a level is called."""
     at = f" at {words(place.level)}" if place.level else ""
     return f"{words(place.arm)}{at}"
 
 
-def _place(result: StudyResult, place: Place) -> str:
+def _place(result: StudyResult, place: GridPoint) -> str:
     """Say what an arm came to at a level."""
     settings = result.settings(place)
     chosen = result.chosen(place)

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedsi.messages import evaluated
 from fedsi.tasks.task import Task
-from simulations.studies.results import Place, Setting, StudyResult, TrialResult
+from simulations.studies.results import GridPoint, Setting, StudyResult, TrialResult
 from simulations.studies.statistics import (
     FEWEST_SEEDS,
     Interval,
@@ -61,7 +61,7 @@ class Gap:
         }
 
 
-def pairs(result: StudyResult) -> list[tuple[Place, Place]]:
+def pairs(result: StudyResult) -> list[tuple[GridPoint, GridPoint]]:
     """Return which places are held against which.
 
     At each level every arm is held against the first one; of each arm every level is held against
@@ -69,19 +69,19 @@ def pairs(result: StudyResult) -> list[tuple[Place, Place]]:
     """
     first_level, first_arm = result.levels[0], result.arms[0]
     between_arms = [
-        (Place(level, arm), Place(level, first_arm))
+        (GridPoint(level, arm), GridPoint(level, first_arm))
         for level in result.levels
         for arm in result.arms[1:]
     ]
     between_levels = [
-        (Place(level, arm), Place(first_level, arm))
+        (GridPoint(level, arm), GridPoint(first_level, arm))
         for arm in result.arms
         for level in result.levels[1:]
     ]
     return between_arms + between_levels
 
 
-def gap_between(result: StudyResult, first: Place, second: Place) -> Gap:
+def gap_between(result: StudyResult, first: GridPoint, second: GridPoint) -> Gap:
     """Return the differences of the chosen settings of two places."""
     one, other = (result.chosen(place) for place in (first, second))
     return gap(result, one, other)
@@ -153,7 +153,7 @@ def _reached(result: TrialResult, target: float) -> tuple[int, float] | None:
     return number, sum(r.train_seconds for r in result.records if r.round <= number)
 
 
-def area_by_rate(result: StudyResult, place: Place) -> list[float]:
+def area_by_rate(result: StudyResult, place: GridPoint) -> list[float]:
     """Return each seed's mean loss over the logarithm of the learning rate.
 
     Where other axes are tuned too, a rate's loss is that of their best values on validation

@@ -16,7 +16,7 @@ from fedsi.tasks.table import task_of
 from fedsi.tasks.task import Counts
 from server.rounds import evaluated_clients
 from server.runs.folder import MEASURED
-from simulations.evaluate import evaluate_clients, evaluate_lengths, open_heldout, score_json
+from simulations.evaluate import count_clients, evaluate_lengths, open_heldout, score_json
 from simulations.finished_run import open_run
 
 
@@ -54,7 +54,7 @@ def measure(path: Path, cache: Path, lengths: Sequence[int]) -> None:
         done[str(score.length)] = score_json(score)
     if known is None:
         clients = evaluated_clients(run.experiment, population.description)
-        rows = evaluate_clients(run, population, clients.tolist(), silent)
+        rows = count_clients(run, population, clients.tolist(), silent)
         known = {
             "model_sha256": run.summary.model_sha256,
             "columns": list(task_of(run.experiment).columns),

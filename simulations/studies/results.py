@@ -25,12 +25,12 @@ from simulations.studies.study import Combination, Study, Trial
 RUNS = "runs"
 """Subfolder with a run folder for each trial."""
 
-Part = Literal["validation", "test", "all"]
+HeldoutPart = Literal["validation", "test", "all"]
 """Held-out clients that choose, those that report, or both together."""
 
 
 @dataclass(frozen=True)
-class Place:
+class GridPoint:
     """An arm at a level."""
 
     level: Combination
@@ -62,13 +62,13 @@ class TrialResult:
         """Whether its loss left all bounds."""
         return self.measured is None
 
-    def rows(self, part: Part) -> Counts:
+    def rows(self, part: HeldoutPart) -> Counts:
         """Return the counts of the clients of a part, ``[clients, columns of the task]``."""
         if self.measured is None:
             return np.zeros((0, len(self.task.columns)))
         return self.measured.rows[kept_clients(self.measured.test, part)]
 
-    def metric(self, name: str, part: Part) -> float:
+    def metric(self, name: str, part: HeldoutPart) -> float:
         """Return a metric of the task on a part; a loss is infinite if the run diverged."""
         if self.diverged:
             return float("inf") if name == "loss" else float("nan")
@@ -93,11 +93,11 @@ class Setting:
         """Whether it has a loss: a seed finished, and none of those that did diverged."""
         return bool(self.results) and not self.diverged
 
-    def values(self, metric: str, part: Part) -> list[float]:
+    def values(self, metric: str, part: HeldoutPart) -> list[float]:
         """Return a metric of each seed."""
         return [result.metric(metric, part) for result in self.results]
 
-    def mean(self, metric: str, part: Part) -> float:
+    def mean(self, metric: str, part: HeldoutPart) -> float:
         """Return the mean of a metric; a loss is infinite if not ``measured``, others NaN."""
         if not self.measured:
             return float("inf") if metric == "loss" else float("nan")
@@ -140,12 +140,12 @@ class StudyResult:
         return len({result.trial.seed for result in self.results})
 
     @property
-    def part(self) -> Part:
+    def part(self) -> HeldoutPart:
         """Clients that figures are reported of: all where nothing was chosen on any of them."""
         return "test" if self.chooses else "all"
 
     @property
-    def choosing(self) -> Part:
+    def choosing(self) -> HeldoutPart:
         """Clients that settings are chosen on."""
         return "validation" if self.chooses else "all"
 
@@ -170,15 +170,15 @@ class StudyResult:
         return list(dict.fromkeys(self.study.part(c, "compare") for c in self.combinations))
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[GridPoint]:
         """Every arm at every level."""
-        return [Place(level, arm) for level in self.levels for arm in self.arms]
+        return [GridPoint(level, arm) for level in self.levels for arm in self.arms]
 
     def setting(self, points: Combination) -> Setting:
         """Return the results of a combination."""
         return Setting(points, [r for r in self.results if r.trial.points == points])
 
-    def settings(self, place: Place) -> list[Setting]:
+    def settings(self, place: GridPoint) -> list[Setting]:
         """Return all settings of a place, in the study's order."""
         return [
             self.setting(points)
@@ -187,7 +187,7 @@ class StudyResult:
             and self.study.part(points, "compare") == place.arm
         ]
 
-    def chosen(self, place: Place) -> Setting | None:
+    def chosen(self, place: GridPoint) -> Setting | None:
         """Return the setting with the lowest mean validation loss; None if none has a loss.
 
         Where there is one setting it is that one, and validation clients choose nothing. Settings
@@ -196,7 +196,7 @@ class StudyResult:
         whole = [s for s in self.settings(place) if s.measured and self.ran_to_the_end(s)]
         return min(whole, key=lambda setting: setting.mean("loss", self.choosing), default=None)
 
-    def all_seeds(self, place: Place) -> list[TrialResult]:
+    def all_seeds(self, place: GridPoint) -> list[TrialResult]:
         """Return the results of a place's chosen setting, or of its first where none has a loss."""
         chosen = self.chosen(place)
         setting = self.settings(place)[0] if chosen is None else chosen
@@ -207,7 +207,7 @@ class StudyResult:
         return all(result.trial.rounds is None for result in setting.results)
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[HeldoutPart, ...]:
         """Clients that choose and clients that report; or all, where nothing was chosen."""
         return ("validation", "test") if self.chooses else ("all",)
 
@@ -261,7 +261,7 @@ class StudyResult:
         }
 
 
-def kept_clients(test: NDArray[np.bool_], part: Part) -> NDArray[np.bool_]:
+def kept_clients(test: NDArray[np.bool_], part: HeldoutPart) -> NDArray[np.bool_]:
     """Return which clients belong to a part, ``[clients]``.
 
     Args:

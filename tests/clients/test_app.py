@@ -34,7 +34,7 @@ from fedsi.messages import (
     Trained,
 )
 from server.exchange import Failure, exchange
-from server.rounds import initial_state
+from server.rounds import initial_server_state
 from simulations.engines.in_process import InProcessGrid
 from tests.server.fake_grid import FakeGrid
 
@@ -72,7 +72,7 @@ def ask(grid: InProcessGrid, request: Any, kind: type[Any]) -> Any:
 
 
 def start_of(experiment: Experiment, population: Population) -> NDArray[np.float32]:
-    return initial_state(experiment, population.description).parameters
+    return initial_server_state(experiment, population.description).parameters
 
 
 def test_a_node_says_what_it_hosts(

@@ -16,9 +16,9 @@ from fedsi.experiment import AlgorithmSettings
 from fedsi.learning.algorithms.algorithm import (
     UPDATE,
     Algorithm,
+    Broadcast,
     Cohort,
     Contribution,
-    Given,
     LocalRun,
     Pull,
     Vector,
@@ -41,11 +41,11 @@ CLOSE = 2e-5
 """Relative distance of models trained in float32 and in float64."""
 
 
-def _pull(_settings: AlgorithmSettings, given: Given) -> Pull:
+def _pull(_settings: AlgorithmSettings, given: Broadcast) -> Pull:
     return Pull(0.2, 0.05 * given.sent["drift"] + 0.01 * given.kept["times"] - 0.2 * given.start)
 
 
-def _finish(_settings: AlgorithmSettings, given: Given, local: LocalRun) -> Contribution:
+def _finish(_settings: AlgorithmSettings, given: Broadcast, local: LocalRun) -> Contribution:
     moved = (local.trained - given.start) / np.float32(max(1, local.steps) * local.learning_rate)
     returned = {"drift": moved, "size": np.full_like(moved, local.steps)}
     return Contribution(0.5 * moved, returned, {"times": given.kept["times"] + 1})
@@ -99,7 +99,7 @@ def slow_run(experiment: Experiment, cache: Path) -> tuple[Tensor, Tensor]:
         weights = 0.0
         for client in cohort:
             none = {name: np.zeros(len(theta), np.float32) for name in entry.kept}
-            given = Given(as_numpy(theta), state, kept.get(client, none))
+            given = Broadcast(as_numpy(theta), state, kept.get(client, none))
             pull = entry.pull(settings, given)
 
             def added(now: Tensor, pull: Pull = pull) -> Tensor:

@@ -12,7 +12,7 @@ from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.inference.export import FORMATS
 from fedsi.inference.reading import TrainedModel
 from fedsi.kernels.cpu.matrix_products import Products
-from fedsi.kernels.cpu.output import Update
+from fedsi.kernels.cpu.output import UpdateRule
 from fedsi.learning.predictions import predictions
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.model import Model
@@ -134,7 +134,7 @@ def test_the_gradient_by_hand_is_that_of_autograd(name: str) -> None:
     (expected,) = torch.autograd.grad(loss, leaf)
     gradient = torch.zeros_like(flat)
     by_hand = load(str(architecture(name).by_hand))(model, model.layout.views(flat))
-    update = Update(Products(ClientSettings()), 1.0, 1.0)
+    update = UpdateRule(Products(ClientSettings()), 1.0, 1.0)
     found = by_hand.run(batch, model.layout.views(gradient), update)
     assert found == pytest.approx(loss.item(), rel=1e-10)
     torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-10)

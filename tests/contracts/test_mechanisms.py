@@ -25,7 +25,7 @@ from fedsi.messages import TRAINING_COLUMNS
 from fedsi.plan import Plan
 from fedsi.privacy.accounting import epsilon
 from fedsi.privacy.mechanisms.kind import Accounting
-from fedsi.privacy.mechanisms.mechanism import Fresh, State
+from fedsi.privacy.mechanisms.mechanism import Fresh, NoiseState
 from fedsi.privacy.mechanisms.table import MECHANISMS, accounting_of
 from server.aggregation import Aggregate
 from server.privacy import Privacy, privacy_of
@@ -38,7 +38,7 @@ ROUNDS, SEPARATION, COHORT = 8, 3, 20
 SIZE = 20_000
 CLIP_NORM, NOISE = 0.5, 0.8
 
-Change = Callable[[State, int, NDArray[np.float32]], NDArray[np.float32]]
+Change = Callable[[NoiseState, int, NDArray[np.float32]], NDArray[np.float32]]
 """What a fault makes of a round's noise."""
 Rows = NDArray[np.float64]
 """Noise of each round in units of noise multiplier times clip norm: ``[ROUNDS, SIZE]``."""
@@ -133,16 +133,16 @@ class Faulty:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.honest, name)
 
-    def initial_state(self, size: int) -> State:
+    def initial_state(self, size: int) -> NoiseState:
         return {**self.honest.initial_state(size), "kept": np.zeros(size, np.float32)}
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[np.float32]:
+    def noise(self, state: NoiseState, round_number: int, fresh: Fresh) -> NDArray[np.float32]:
         noise = self.honest.noise(state, round_number, fresh)
         return self.change(state, round_number, noise)
 
 
 def every_two_rounds(
-    state: State, round_number: int, noise: NDArray[np.float32]
+    state: NoiseState, round_number: int, noise: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     if round_number % 2:
         state["kept"] = noise.copy()

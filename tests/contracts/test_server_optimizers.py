@@ -5,20 +5,20 @@ import pytest
 
 from fedsi import Experiment, UserError
 from fedsi.experiment import ServerSettings
-from fedsi.learning.server_optimizers.optimizer import Given, take_step
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, take_step
 from fedsi.learning.server_optimizers.table import KEYS, SERVER_OPTIMIZERS, optimizer_of
 
 every = pytest.mark.parametrize("name", SERVER_OPTIMIZERS)
 OTHERS = {"momentum": 0.3, "second_moment_decay": 0.4, "adaptivity": 0.5}
 """Values of ``KEYS`` that are not the defaults."""
-GIVEN = Given(np.ones(7, np.float32), np.linspace(-1, 1, 7, dtype=np.float32), 3)
+GIVEN = RoundUpdate(np.ones(7, np.float32), np.linspace(-1, 1, 7, dtype=np.float32), 3)
 
 
 def after_two(settings: ServerSettings) -> bytes:
     optimizer = optimizer_of(settings)
     state, parameters = optimizer.initial_state(settings, 7), GIVEN.parameters
     for number in (1, 2):
-        given = Given(parameters, GIVEN.update * np.float32(number), number)
+        given = RoundUpdate(parameters, GIVEN.update * np.float32(number), number)
         parameters, state = take_step(optimizer, settings, state, given)
     return parameters.tobytes()
 

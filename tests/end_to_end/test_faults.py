@@ -21,7 +21,7 @@ from fedsi.messages import Outcome, Train
 from server.aggregation import train_cohort
 from server.exchange import _records
 from server.nodes import NodesError
-from server.rounds import Observer, RoundRecord, initial_state
+from server.rounds import Observer, RoundRecord, initial_server_state
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import RunFolder
 from server.runs.summary import Summary
@@ -178,7 +178,7 @@ def test_a_worker_that_stops_costs_its_clients_and_one_that_finds_no_population_
 ) -> None:
     population = shutil.copytree(prepare(smoke.data, cache), tmp_path / "population")
     description = open_population(population).description
-    parameters = initial_state(smoke, description).parameters
+    parameters = initial_server_state(smoke, description).parameters
     cohort = np.arange(8)
 
     def lost() -> int:
@@ -205,7 +205,7 @@ def test_a_worker_in_the_middle_of_a_block_ends_with_its_parent(
 ) -> None:
     corpus = faulty_models.corpus("hang", good=0)
     population = prepare(faulty.data, tmp_path, corpus=corpus)
-    parameters = initial_state(faulty, open_population(population).description).parameters
+    parameters = initial_server_state(faulty, open_population(population).description).parameters
     request = Train(faulty.to_toml(), 1, parameters, np.zeros(1, np.int64), math.inf)
     ours, theirs = socket.socketpair()
     with tempfile.TemporaryFile() as file, theirs:

@@ -18,7 +18,7 @@ from fedsi.messages import (
     from_parts,
     to_parts,
 )
-from simulations.engines.wire import Frame, decode, encode
+from simulations.engines.wire import Frame, from_pieces, to_pieces
 
 requests = st.builds(
     Train,
@@ -41,7 +41,7 @@ def records(message: Any) -> RecordDict:
 
 @given(requests, st.text())
 def test_messages_survive_flowers_records_and_the_wire(request: Train, reason: str) -> None:
-    frame = decode(encode(Frame("train", 7, records(request), reason)))
+    frame = from_pieces(to_pieces(Frame("train", 7, records(request), reason)))
     assert (frame.kind, frame.number, frame.reason) == ("train", 7, reason)
     named = {k: array.numpy() for k, array in frame.content.array_records["arrays"].items()}
     received = from_parts(Train, named, frame.content.config_records["values"])
@@ -99,7 +99,7 @@ def test_bytes_that_are_no_array_of_numbers_are_refused(data: bytes) -> None:
 
 
 def test_an_empty_frame_survives() -> None:
-    frame = decode(encode(Frame("error", 1, RecordDict(), "broken")))
+    frame = from_pieces(to_pieces(Frame("error", 1, RecordDict(), "broken")))
     assert len(frame.content) == 0
     assert frame.reason == "broken"
 

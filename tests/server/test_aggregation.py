@@ -17,7 +17,7 @@ from server.aggregation import Aggregate, evaluate_clients, train_cohort
 from server.blocks import balanced
 from server.exchange import _records
 from server.nodes import Hosts, NodesError, wait_for_nodes
-from server.rounds import initial_state
+from server.rounds import initial_server_state
 from simulations.engines.node import node_context
 from tests.server.fake_grid import FakeGrid, Node, nonsense, raising, silent
 
@@ -42,7 +42,7 @@ def described(text: str) -> Node:
 def train(
     smoke: Experiment, population: Path, nodes: dict[int, Node], *, backwards: bool = False
 ) -> Aggregate:
-    state = initial_state(smoke, open_population(population).description)
+    state = initial_server_state(smoke, open_population(population).description)
     grid = FakeGrid(nodes, backwards=backwards)
     return train_cohort(grid, sorted(nodes), smoke, state.parameters, COHORT, 1)
 
@@ -87,7 +87,7 @@ def test_a_failed_node_costs_its_own_clients_only(
     assert min(len(kept), len(lost)) > 0
     assert {outcomes[place] for place in kept} == {Outcome.AGGREGATED}
     assert {outcomes[place] for place in lost} == {Outcome.FAILED}
-    state = initial_state(smoke, opened.description)
+    state = initial_server_state(smoke, opened.description)
     alone = train_cohort(
         FakeGrid({2: honest(population)}), [2], smoke, state.parameters, COHORT[kept], 1
     )
@@ -113,7 +113,7 @@ def test_all_nodes_failing_is_an_error(smoke: Experiment, population: Path) -> N
 
 
 def test_evaluation_keeps_the_order_of_clients(smoke: Experiment, population: Path) -> None:
-    state = initial_state(smoke, open_population(population).description)
+    state = initial_server_state(smoke, open_population(population).description)
     clients = np.arange(180, 200)
     node = honest(population)
     one, two = (
@@ -129,7 +129,7 @@ def test_evaluation_keeps_the_order_of_clients(smoke: Experiment, population: Pa
 def test_clients_of_a_node_that_fails_are_not_evaluated(
     smoke: Experiment, population: Path
 ) -> None:
-    state = initial_state(smoke, open_population(population).description)
+    state = initial_server_state(smoke, open_population(population).description)
     clients = np.arange(180, 200)
     node = honest(population)
 

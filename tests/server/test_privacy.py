@@ -103,7 +103,7 @@ def test_secure_correlated_noise_is_the_matrix_s(
     mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, size, rounds = private(mechanism=mechanism, secure_noise=True), 50, 16
-    fresh = [secure.standard_normal(size) for _ in range(rounds)]
+    fresh = [secure.secure_normal(size) for _ in range(rounds)]
     left = iter(fresh)
     monkeypatch.setattr(secure, "standard_normal", lambda _: next(left))
     state = run.initial_state(size)

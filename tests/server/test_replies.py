@@ -50,7 +50,7 @@ from server.replies import (
     checked_vocabulary,
     checked_work,
 )
-from server.rounds import initial_state
+from server.rounds import initial_server_state
 from simulations.engines.node import node_context
 from simulations.presets import load_preset
 from tests.server.fake_grid import FakeGrid, Node
@@ -133,7 +133,7 @@ def message_of(arrays: Arrays, values: Any, request: Message) -> Message:
 def world(cache: Path) -> World:
     population = prepare(PLAIN.data, cache)
     description = open_population(population).description
-    return World(population, description, initial_state(PLAIN, description).parameters)
+    return World(population, description, initial_server_state(PLAIN, description).parameters)
 
 
 def silent(_message: Message) -> None:

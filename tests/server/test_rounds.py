@@ -11,7 +11,7 @@ from fedsi.data.prepare import open_population, prepare
 from server.cohorts.availability import Trace
 from server.endings import has_diverged
 from server.nodes import NodesError
-from server.rounds import initial_state, run_rounds
+from server.rounds import initial_server_state, run_rounds
 from tests.server.fake_grid import FakeGrid, raising
 
 DESCRIPTION = Description(
@@ -34,7 +34,7 @@ def test_a_round_in_which_nobody_could_be_trained_ends_the_run(
 ) -> None:
     description = open_population(prepare(smoke.data, cache)).description
     grid = FakeGrid({2: raising})
-    start = initial_state(smoke, description)
+    start = initial_server_state(smoke, description)
     rounds = run_rounds(grid, lambda: [2], smoke, description, None, start, seed=0)
     with pytest.raises(NodesError, match="no node could train in round 1"):
         next(rounds)
@@ -43,7 +43,7 @@ def test_a_round_in_which_nobody_could_be_trained_ends_the_run(
 def test_a_round_without_a_cohort_asks_nobody_and_moves_nothing(smoke: Experiment) -> None:
     nobody = Trace(np.array([0]), np.array([1e5]), np.array([2e5]), 2e5)
     plain = smoke.updated({"server.optimizer": "sgd", "server.cohort_size": 2})
-    start = initial_state(plain, DESCRIPTION)
+    start = initial_server_state(plain, DESCRIPTION)
     state, record = next(
         run_rounds(FakeGrid({}), lambda: [2], plain, DESCRIPTION, nobody, start, seed=0)
     )
@@ -57,7 +57,7 @@ def test_a_round_without_a_cohort_asks_nobody_and_moves_nothing(smoke: Experimen
 def test_an_empty_update_steps_the_server_optimizer(smoke: Experiment) -> None:
     nobody = Trace(np.array([0]), np.array([1e5]), np.array([2e5]), 2e5)
     momentum = smoke.updated({"server.optimizer": "sgdm", "server.momentum": 0.5})
-    start = initial_state(momentum, DESCRIPTION)
+    start = initial_server_state(momentum, DESCRIPTION)
     moving = replace(start, optimizer={"first": np.ones_like(start.parameters)})
     state, _ = next(
         run_rounds(FakeGrid({}), lambda: [2], momentum, DESCRIPTION, nobody, moving, seed=0)
@@ -68,7 +68,7 @@ def test_an_empty_update_steps_the_server_optimizer(smoke: Experiment) -> None:
 
 
 def test_the_initial_state_follows_from_the_seed(smoke: Experiment) -> None:
-    one, two = (initial_state(smoke, DESCRIPTION) for _ in range(2))
-    other = initial_state(smoke.updated({"seed": 1}), DESCRIPTION)
+    one, two = (initial_server_state(smoke, DESCRIPTION) for _ in range(2))
+    other = initial_server_state(smoke.updated({"seed": 1}), DESCRIPTION)
     assert np.array_equal(one.parameters, two.parameters)
     assert not np.array_equal(one.parameters, other.parameters)

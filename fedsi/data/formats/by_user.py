@@ -15,7 +15,7 @@ _OF_LEAF = {"users", "num_samples", "user_data", "hierarchies"}
 _COLUMNS = {*USER_COLUMNS, *TEXT_COLUMNS}
 
 
-def begins(head: str) -> bool:
+def is_by_user(head: str) -> bool:
     """Whether a file begins with a key and a list of texts, or of lists."""
     found = _BEGINNING.match(head)
     return found is not None and found["key"] not in _OF_LEAF

@@ -44,7 +44,7 @@ _MESSAGES = re.compile(r'"messages"\s*:\s*\[')
 _SENDER = re.compile(rf'"({"|".join(_FROM)})"\s*:')
 
 
-def begins(head: str) -> bool:
+def is_chat(head: str) -> bool:
     """Whether a file begins like an exported chat."""
     if head.lstrip().startswith("{"):
         return bool(_MESSAGES.search(head) and _SENDER.search(head))

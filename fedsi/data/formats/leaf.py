@@ -15,7 +15,7 @@ from fedsi.data.corpus import Row
 from fedsi.data.formats.cells import id_of
 from fedsi.data.formats.files import Columns, Part, Place, faults, open_text
 from fedsi.data.formats.tabular import distinct
-from fedsi.data.formats.text import sentences
+from fedsi.data.formats.text import split_sentences
 from fedsi.errors import UserError
 
 _FEW = 8
@@ -66,9 +66,9 @@ def _examples(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield a user's (text, label) pairs."""
     x, y = data.get("x", []), data.get("y", [])
     if isinstance(data.get("raw"), str):
-        yield from ((sentence, "") for sentence in sentences(data["raw"]))
+        yield from ((sentence, "") for sentence in split_sentences(data["raw"]))
     elif _is_windows(x, y):
-        yield from ((sentence, "") for text in _unwind(x, y) for sentence in sentences(text))
+        yield from ((sentence, "") for text in _unwind(x, y) for sentence in split_sentences(text))
     elif x and isinstance(x[0], list) and _is_tweet(x[0]):
         yield from ((str(row[-1]), id_of(label)) for row, label in zip(x, y, strict=True))
     else:

@@ -57,9 +57,9 @@ FORMATS = {
     "fedjax_sqlite": Format(
         _DATABASES, fedjax_sqlite.read_fedjax_sqlite, random_access=True, table=fedjax_sqlite.TABLE
     ),
-    "text": Format(text.SUFFIXES, text.read_text),
-    "chat": Format((), chat.read_chat, also=(*text.SUFFIXES, *_JSON), begins=chat.begins),
-    "by_user": Format((), by_user.read_by_user, also=_JSON, begins=by_user.begins),
+    "text": Format(text.SUFFIXES, text.read_text_file),
+    "chat": Format((), chat.read_chat, also=(*text.SUFFIXES, *_JSON), begins=chat.is_chat),
+    "by_user": Format((), by_user.read_by_user, also=_JSON, begins=by_user.is_by_user),
     "hugging_face": Format((), hugging_face.read_hugging_face),
 }
 """A new format is a module with a reader, and one line here."""

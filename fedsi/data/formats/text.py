@@ -15,13 +15,13 @@ SUFFIXES = (".txt",)
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 
 
-def sentences(text: str) -> Iterator[str]:
+def split_sentences(text: str) -> Iterator[str]:
     """Split text at line ends and after full stops, question marks and exclamation marks."""
     for line in text.splitlines():
         yield from filter(None, _SENTENCE_END.split(line))
 
 
-def read_text(part: Part, _columns: Columns) -> Iterator[Row]:
+def read_text_file(part: Part, _columns: Columns) -> Iterator[Row]:
     """Read one text file line by line; files of one sub-folder form a group.
 
     Below a folder called ``user=ann`` all files belong to that client.
@@ -33,7 +33,7 @@ def read_text(part: Part, _columns: Columns) -> Iterator[Row]:
     place = Place()
     with faults(part, place), closing(lines_of(part, place)) as lines:
         for line in lines:
-            for sentence in sentences(line):
+            for sentence in split_sentences(line):
                 if client:
                     yield Row(client=client, group=group, text=sentence)
                 else:

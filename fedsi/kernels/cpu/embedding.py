@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fedsi.experiment import ModelSettings
-from fedsi.kernels.cpu.output import Update
+from fedsi.kernels.cpu.output import UpdateRule
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.layers import SMALLEST_SQUARE
 from fedsi.models.parameters import Parameters
@@ -29,7 +29,7 @@ def train_embedding(
     inputs: Tensor,
     looked_up: tuple[Tensor, Tensor | None],
     grad: Tensor,
-    update: Update,
+    update: UpdateRule,
 ) -> None:
     """Update the embeddings; if the output is tied, call this after the output layer's update.
 

@@ -84,7 +84,7 @@ class Products:
             pack_pairs(source, pairs)
             return pairs
         panels: Array = space.take(f"panels of {name}", count, depth, COLUMNS).numpy()
-        pack(source, panels)
+        pack_panels(source, panels)
         return panels
 
     def rows(self, matrix: Tensor, space: Workspace, name: str) -> Array:
@@ -156,7 +156,7 @@ def inner_of_pairs(out: Array, left: Array, right: Array) -> None:
 
 
 @compiled
-def pack(matrix: Array, panels: Array) -> None:
+def pack_panels(matrix: Array, panels: Array) -> None:
     """Copy a matrix into panels of ``COLUMNS`` columns; the last one is padded with zeros."""
     for k in range(len(panels)):
         _pack_panel(matrix[:, k * COLUMNS : (k + 1) * COLUMNS], panels[k])
@@ -164,7 +164,7 @@ def pack(matrix: Array, panels: Array) -> None:
 
 @compiled
 def pack_pairs(matrix: Array, panels: Array) -> None:
-    """Do the same as ``pack`` with pairs of neighbours in a column."""
+    """Do the same as ``pack_panels`` with pairs of neighbours in a column."""
     for k in range(len(panels)):
         _pair_panel(matrix[:, k * COLUMNS : (k + 1) * COLUMNS], panels[k])
 

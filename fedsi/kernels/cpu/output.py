@@ -26,7 +26,7 @@ SMALLEST_FACTOR = 1e-30
 
 
 @dataclass(frozen=True)
-class Update:
+class UpdateRule:
     """The update rule of a parameter: ``parameter <- keep * parameter + rate * gradient``."""
 
     products: Products
@@ -58,7 +58,7 @@ def train_model_output(
     states: Tensor,
     asked: Asked,
     into: Parameters,
-    update: Update,
+    update: UpdateRule,
     space: Workspace,
 ) -> tuple[float, Tensor]:
     """Run ``train_output`` with the model's parameters, tied or not, at the positions with targets.
@@ -97,7 +97,7 @@ def train_output(
     bias: Tensor,
     targets: Tensor,
     into: tuple[Tensor, Tensor],
-    update: Update,
+    update: UpdateRule,
     space: Workspace,
 ) -> tuple[float, Tensor]:
     """Compute the cross-entropy of all positions and its gradient, and update the layer.
@@ -192,7 +192,7 @@ def _back(products: Products, grad: Tensor, piece: Tensor, weight: Tensor) -> No
         products.update(grad, piece, weight.t())
 
 
-def _apply(update: Update, weight: Tensor, states: Tensor, piece: Tensor) -> None:
+def _apply(update: UpdateRule, weight: Tensor, states: Tensor, piece: Tensor) -> None:
     """Apply the gradient ``states.T @ piece``."""
     if weight.stride(1) == 1:
         update.product(weight, states.t(), piece)

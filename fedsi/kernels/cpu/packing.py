@@ -42,7 +42,7 @@ class PackedBatch:
     """
 
 
-def pack(batch: Batch) -> PackedBatch:
+def pack_batch(batch: Batch) -> PackedBatch:
     """Pack a batch; sequences of equal length keep their order.
 
     Args:

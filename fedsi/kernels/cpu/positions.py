@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedsi.experiment import ModelSettings
-from fedsi.kernels.cpu.output import Update
+from fedsi.kernels.cpu.output import UpdateRule
 from fedsi.models.parameters import Parameters
 from fedsi.models.positions.learned import check_length
 from fedsi.models.positions.table import ENCODINGS
@@ -75,7 +75,7 @@ def train_positions(
     grad_added: Tensor | None,
     grad_bias: Tensor | None,
     into: Parameters,
-    update: Update,
+    update: UpdateRule,
 ) -> None:
     """Update an encoding's parameters.
 

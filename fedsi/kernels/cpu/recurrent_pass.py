@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from fedsi.kernels.cpu.embedding import look_up, train_embedding
-from fedsi.kernels.cpu.output import Update, train_model_output
-from fedsi.kernels.cpu.packing import PackedBatch, pack
+from fedsi.kernels.cpu.output import UpdateRule, train_model_output
+from fedsi.kernels.cpu.packing import PackedBatch, pack_batch
 from fedsi.kernels.cpu.recurrent_layer import run_backward, run_forward
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
@@ -34,7 +34,7 @@ class RecurrentPass:
         with a projection, else H). The initial state of a sentence is zero, so nothing is
         multiplied with it.
         """
-        packed = pack(batch)
+        packed = pack_batch(batch)
         positions, first = len(packed.asked.targets), int(packed.sizes[0])
         embedding, hidden = model.settings.embedding_size, model.settings.hidden_size
         features = embedding if model.settings.projection else hidden
@@ -44,10 +44,10 @@ class RecurrentPass:
             products += positions * hidden * embedding
         return products
 
-    def run(self, batch: Batch, into: Parameters, update: Update) -> float:
+    def run(self, batch: Batch, into: Parameters, update: UpdateRule) -> float:
         """Run forwards and backwards, apply gradients to ``into``, return the summed losses."""
         named, space, settings = self._named, self._space, self._settings
-        packed = pack(batch)
+        packed = pack_batch(batch)
         recurrent = named["cell.recurrent"]
         projection = named["projection.weight"] if settings.recurrent_projection else None
         looked_up = look_up(settings, named, packed.inputs, space)
@@ -72,7 +72,7 @@ class RecurrentPass:
         return loss
 
     def _head(
-        self, packed: PackedBatch, state: Tensor, into: Parameters, update: Update
+        self, packed: PackedBatch, state: Tensor, into: Parameters, update: UpdateRule
     ) -> tuple[float, Tensor]:
         """Return the sum of the losses and its gradient with respect to the state."""
         named, space, settings = self._named, self._space, self._settings

@@ -13,7 +13,7 @@ from torch.nn import functional
 from fedsi.kernels.cpu.attention_loops import attend_backward, attend_forward, turn
 from fedsi.kernels.cpu.embedding import look_up, train_embedding
 from fedsi.kernels.cpu.layer_norm import normalise, undo_normalise
-from fedsi.kernels.cpu.output import Update, train_model_output
+from fedsi.kernels.cpu.output import UpdateRule, train_model_output
 from fedsi.kernels.cpu.packing import PackedSentences, pack_sentences
 from fedsi.kernels.cpu.positions import PositionTrace, trace_positions, train_positions
 from fedsi.kernels.cpu.tiles import COLUMNS
@@ -88,7 +88,7 @@ class TransformerPass:
         block = positions * size * (4 * size + 2 * inner) + 2 * pairs * size
         return settings.layers * block + positions * size * model.vocabulary_size
 
-    def run(self, batch: Batch, into: Parameters, update: Update) -> float:
+    def run(self, batch: Batch, into: Parameters, update: UpdateRule) -> float:
         """Run forwards and backwards, apply gradients to ``into``, return the summed losses."""
         settings, space = self._settings, self._space
         packed = pack_sentences(batch)
@@ -129,7 +129,7 @@ class TransformerPass:
         stream: Tensor,
         packed: PackedSentences,
         positions: PositionTrace,
-        update: Update,
+        update: UpdateRule,
     ) -> BlockTrace:
         """Run a block, adding its parts to the stream ``[positions, size]``."""
         named, space, products = self._named, self._space, update.products
@@ -163,7 +163,7 @@ class TransformerPass:
         return BlockTrace(norm, projected, weights, sums, gathered, second, inner, active)
 
     def _undo_feedforward(
-        self, name: str, trace: BlockTrace, grad: Tensor, into: Parameters, update: Update
+        self, name: str, trace: BlockTrace, grad: Tensor, into: Parameters, update: UpdateRule
     ) -> None:
         """Backpropagate through the feed-forward part, updating the stream's gradient in place."""
         inner, outer = f"{name}.feedforward.inner", f"{name}.feedforward.outer"
@@ -191,7 +191,7 @@ class TransformerPass:
         grad: Tensor,
         grad_bias: Tensor,
         into: Parameters,
-        update: Update,
+        update: UpdateRule,
     ) -> None:
         """Backpropagate through the attention part, updating the stream's gradient in place."""
         space, products, size = self._space, update.products, grad.shape[1]
@@ -249,7 +249,7 @@ class TransformerPass:
         grad_out: Tensor,
         grad: Tensor,
         into: Parameters,
-        update: Update,
+        update: UpdateRule,
     ) -> None:
         """Backpropagate through a norm, adding to ``grad``; ``grad_out`` is overwritten."""
         scale, _ = self._affine(name)

@@ -46,7 +46,7 @@ NO_PULL = Pull()
 
 
 @dataclass(frozen=True)
-class Given:
+class Broadcast:
     """What a client receives at the start of a round. It must not be modified."""
 
     start: Vector
@@ -109,9 +109,9 @@ class Algorithm:
     its functions see only a client's noisy steps.
     """
 
-    pull: "Callable[[AlgorithmSettings, Given], Pull]"
+    pull: "Callable[[AlgorithmSettings, Broadcast], Pull]"
     """Returns the gradient that is added to a client's every step."""
-    finish: "Callable[[AlgorithmSettings, Given, LocalRun], Contribution]"
+    finish: "Callable[[AlgorithmSettings, Broadcast, LocalRun], Contribution]"
     """Returns a client's contribution."""
     combine: "Callable[[AlgorithmSettings, Vectors, Vectors, Cohort], tuple[Vector, Vectors]]"
     """``combine(settings, state, means, cohort)`` returns the round's update, and the server's

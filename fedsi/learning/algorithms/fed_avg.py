@@ -11,9 +11,9 @@ from fedsi.learning.algorithms.algorithm import (
     NO_PULL,
     UPDATE,
     Algorithm,
+    Broadcast,
     Cohort,
     Contribution,
-    Given,
     LocalRun,
     Pull,
     Vector,
@@ -21,12 +21,12 @@ from fedsi.learning.algorithms.algorithm import (
 )
 
 
-def pull(_settings: AlgorithmSettings, _given: Given) -> Pull:
+def pull(_settings: AlgorithmSettings, _given: Broadcast) -> Pull:
     """Return no pull."""
     return NO_PULL
 
 
-def finish(_settings: AlgorithmSettings, _given: Given, _local: LocalRun) -> Contribution:
+def finish(_settings: AlgorithmSettings, _given: Broadcast, _local: LocalRun) -> Contribution:
     """Return the plain update, ``trained - start``."""
     return Contribution()
 

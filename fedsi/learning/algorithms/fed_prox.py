@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsi.experiment.algorithm import AlgorithmSettings
-from fedsi.learning.algorithms.algorithm import Algorithm, Given, Pull
+from fedsi.learning.algorithms.algorithm import Algorithm, Broadcast, Pull
 from fedsi.learning.algorithms.fed_avg import combine, finish
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
 
 
-def pull(settings: AlgorithmSettings, given: Given) -> Pull:
+def pull(settings: AlgorithmSettings, given: Broadcast) -> Pull:
     """Return ``mu (theta - start)``."""
     return Pull(settings.mu, np.float32(-settings.mu) * given.start)
 

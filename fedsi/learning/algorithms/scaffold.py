@@ -22,9 +22,9 @@ from fedsi.experiment.algorithm import AlgorithmSettings
 from fedsi.learning.algorithms.algorithm import (
     UPDATE,
     Algorithm,
+    Broadcast,
     Cohort,
     Contribution,
-    Given,
     LocalRun,
     Pull,
     Vector,
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 CONTROL, CHANGE = "control", "control_change"
 
 
-def pull(_settings: AlgorithmSettings, given: Given) -> Pull:
+def pull(_settings: AlgorithmSettings, given: Broadcast) -> Pull:
     """Return ``c - c_i``."""
     return Pull(vector=given.sent[CONTROL] - given.kept[CONTROL])
 
 
-def finish(_settings: AlgorithmSettings, given: Given, local: LocalRun) -> Contribution:
+def finish(_settings: AlgorithmSettings, given: Broadcast, local: LocalRun) -> Contribution:
     """Return the plain update, the change of the client's control variate, and the new one."""
     old = given.kept[CONTROL]
     moved_by = np.float32(local.steps * local.learning_rate)

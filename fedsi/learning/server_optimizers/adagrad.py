@@ -2,10 +2,10 @@
 
 from fedsi.experiment.server import ServerSettings
 from fedsi.learning.server_optimizers.moments import initial_second, scaled
-from fedsi.learning.server_optimizers.optimizer import Given, ServerOptimizer, State, Vector
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, State, Vector
 
 
-def step(settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def step(settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     """Return the direction, and the state with the next v."""
     state["second"] += given.update**2
     return scaled(settings, state, given.update), state

@@ -22,7 +22,7 @@ State = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Given:
+class RoundUpdate:
     """What a round gives the optimizer. Nothing of it may be changed."""
 
     parameters: Vector
@@ -39,7 +39,7 @@ class ServerOptimizer:
 
     initial_state: Callable[[ServerSettings, int], State]
     """Returns the state before the first round for so many parameters."""
-    step: Callable[[ServerSettings, State, Given], tuple[Vector, State]]
+    step: Callable[[ServerSettings, State, RoundUpdate], tuple[Vector, State]]
     """Returns the direction, ``[parameters]``, and the next state, which has the same names, shapes
     and types. The state that it is given is a copy, which it may change."""
     keys: frozenset[str] = frozenset()
@@ -47,7 +47,7 @@ class ServerOptimizer:
 
 
 def take_step(
-    optimizer: ServerOptimizer, settings: ServerSettings, state: State, given: Given
+    optimizer: ServerOptimizer, settings: ServerSettings, state: State, given: RoundUpdate
 ) -> tuple[Vector, State]:
     """Return the next global parameters and the next state.
 

@@ -13,7 +13,7 @@ from fedsi.blame import blamed, kind_of, place_of, without_global_draws
 from fedsi.errors import UserError
 from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.server import ServerSettings
-from fedsi.learning.server_optimizers.optimizer import Given, ServerOptimizer, State, Vector
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, State, Vector
 from fedsi.learning.server_optimizers.table import KEYS
 
 _KINDS = "biuf"
@@ -42,7 +42,7 @@ def checked(own: ServerOptimizer, settings: ServerSettings) -> ServerOptimizer:
         _try_out(path, own, settings, size, state)
         return state
 
-    def step(settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+    def step(settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
         return _step(path, own, settings, state, given)
 
     return ServerOptimizer(initial_state, step, own.keys)
@@ -65,7 +65,7 @@ def _initial_state(path: str, own: ServerOptimizer, settings: ServerSettings, si
 
 
 def _step(
-    path: str, own: ServerOptimizer, settings: ServerSettings, state: State, given: Given
+    path: str, own: ServerOptimizer, settings: ServerSettings, state: State, given: RoundUpdate
 ) -> tuple[Vector, State]:
     called = f"step of {path}{place_of(own.step)}"
     expected = {name: _form(array) for name, array in state.items()}
@@ -95,7 +95,7 @@ def _try_out(
 ) -> None:
     """Refuse functions that return something else when they are called again."""
     drawn = np.random.default_rng(0).standard_normal((2, size), np.float32)
-    given = Given(drawn[0], drawn[1], 1)
+    given = RoundUpdate(drawn[0], drawn[1], 1)
     ends = []
     for first in (state, _initial_state(path, own, settings, size)):
         copies = {name: array.copy() for name, array in first.items()}
@@ -114,11 +114,11 @@ def _differ(one: Any, other: Any) -> bool:
     return bool(one.shape != other.shape or one.tobytes() != other.tobytes())
 
 
-def _read_only(given: Given) -> Given:
+def _read_only(given: RoundUpdate) -> RoundUpdate:
     """Return what writing to is an error."""
     parameters, update = given.parameters.view(), given.update.view()
     parameters.flags.writeable = update.flags.writeable = False
-    return Given(parameters, update, given.round_number)
+    return RoundUpdate(parameters, update, given.round_number)
 
 
 def _form(array: object) -> str:

@@ -4,7 +4,7 @@ With a learning rate of 1 the next model is the mean of the clients' models.
 """
 
 from fedsi.experiment.server import ServerSettings
-from fedsi.learning.server_optimizers.optimizer import Given, ServerOptimizer, State, Vector
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, State, Vector
 
 
 def initial_state(_settings: ServerSettings, _size: int) -> State:
@@ -12,7 +12,7 @@ def initial_state(_settings: ServerSettings, _size: int) -> State:
     return {}
 
 
-def step(_settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def step(_settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     """Return D."""
     return given.update, state
 

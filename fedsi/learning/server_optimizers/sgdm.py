@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedsi.experiment.server import ServerSettings
-from fedsi.learning.server_optimizers.optimizer import Given, ServerOptimizer, State, Vector
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, State, Vector
 
 
 def initial_state(_settings: ServerSettings, size: int) -> State:
@@ -11,7 +11,7 @@ def initial_state(_settings: ServerSettings, size: int) -> State:
     return {"first": np.zeros(size, np.float32)}
 
 
-def step(settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def step(settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     """Return m, and the state with it."""
     state["first"] *= np.float32(settings.momentum)
     state["first"] += given.update

@@ -7,11 +7,11 @@ import numpy as np
 
 from fedsi.experiment.server import ServerSettings
 from fedsi.learning.server_optimizers.moments import first_moment, initial_moments, scaled
-from fedsi.learning.server_optimizers.optimizer import Given, ServerOptimizer, State, Vector
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, State, Vector
 from fedsi.learning.server_optimizers.table import KEYS
 
 
-def step(settings: ServerSettings, state: State, given: Given) -> tuple[Vector, State]:
+def step(settings: ServerSettings, state: State, given: RoundUpdate) -> tuple[Vector, State]:
     """Return the direction, and the state with the next moments."""
     decay = np.float32(settings.second_moment_decay)
     square = given.update**2

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from fedsi.models.parameters import Parameters
-from fedsi.models.positions.encoding import Encoding, distances
+from fedsi.models.positions.encoding import Encoding, key_distances
 
 
 def bias(_parameters: Parameters, queries: Tensor, keys: Tensor, heads: int) -> Tensor:
     """Return ``[heads, m, n]``, float64."""
     exponents = torch.arange(1, heads + 1, dtype=torch.float64, device=queries.device)
     slopes = torch.exp2(-8.0 / heads * exponents)
-    return -slopes[:, None, None] * distances(queries, keys)
+    return -slopes[:, None, None] * key_distances(queries, keys)
 
 
 ENCODING = Encoding(bias=bias)

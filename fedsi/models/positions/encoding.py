@@ -46,7 +46,7 @@ class Encoding:
     """
 
 
-def distances(queries: Tensor, keys: Tensor) -> Tensor:
+def key_distances(queries: Tensor, keys: Tensor) -> Tensor:
     """Return the distance of each key before each query, ``[m, n]``; 0 for keys after it."""
     return (queries[:, None] - keys).clamp_min(0)
 

@@ -21,8 +21,8 @@ from fedsi.models.positions.encoding import (
     Array,
     Encoding,
     Shapes,
-    distances,
     inverse_softplus,
+    key_distances,
 )
 
 WIDTH = 32
@@ -55,7 +55,7 @@ def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> 
     c = functional.softplus(parameters[CURVATURE]).unsqueeze(-1)
     threshold = functional.softplus(parameters[THRESHOLD]).unsqueeze(-1)
     longest = torch.maximum(threshold, queries[:, None].to(threshold.dtype))
-    relative = (c * distances(queries, keys)).log1p() / (c * longest).log1p()
+    relative = (c * key_distances(queries, keys)).log1p() / (c * longest).log1p()
     values = relative.unsqueeze(-1)
     for layer in LAYERS:
         values = dense(values, parameters[f"{layer}.weight"], parameters[f"{layer}.bias"])

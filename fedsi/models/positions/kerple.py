@@ -16,8 +16,8 @@ from fedsi.models.positions.encoding import (
     Array,
     Encoding,
     Shapes,
-    distances,
     inverse_softplus,
+    key_distances,
 )
 
 STRENGTH = "positions.strength"
@@ -42,7 +42,7 @@ def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> 
     strength, rate = (
         functional.softplus(parameters[name])[..., None, None] for name in (STRENGTH, RATE)
     )
-    return -strength * (rate * distances(queries, keys)).log1p()
+    return -strength * (rate * key_distances(queries, keys)).log1p()
 
 
 ENCODING = Encoding(shapes=_shapes, draw=_draw, bias=bias)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fedsi.experiment import ModelSettings
 from fedsi.models.parameters import Parameters
-from fedsi.models.positions.encoding import Encoding, Shapes, distances
+from fedsi.models.positions.encoding import Encoding, Shapes, key_distances
 
 TABLE = "positions.table"
 BUCKETS = 32
@@ -39,7 +39,7 @@ def buckets(distance: Tensor) -> Tensor:
 
 def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> Tensor:
     """Return ``[*, heads, m, n]``."""
-    chosen = parameters[TABLE][..., buckets(distances(queries, keys)), :]
+    chosen = parameters[TABLE][..., buckets(key_distances(queries, keys)), :]
     return chosen.movedim(-1, -3)
 
 

@@ -31,7 +31,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.plan import Plan
 from fedsi.privacy.mechanisms.kind import APART, Accounting, Kind
-from fedsi.privacy.mechanisms.mechanism import Fresh, State
+from fedsi.privacy.mechanisms.mechanism import Fresh, NoiseState
 from fedsi.privacy.mechanisms.workload import (
     Workload,
     coefficients,
@@ -72,12 +72,12 @@ class Banded:
         """Return the sensitivity of the first rounds."""
         return float(self.sensitivities[rounds - 1])
 
-    def initial_state(self, size: int) -> State:
+    def initial_state(self, size: int) -> NoiseState:
         """Return zeros, ``[bands - 1, size]``; no array for one band."""
         earlier = self.diagonals.shape[1] - 1
         return {"earlier": np.zeros((earlier, size), np.float32)} if earlier else {}
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:
+    def noise(self, state: NoiseState, round_number: int, fresh: Fresh) -> NDArray[Any]:
         """Return ``y_t = (z_t - sum_j C[t, t - j] y_(t-j)) / C[t, t]``, where y is the noise.
 
         The noise of round t replaces the oldest, in row ``t mod (bands - 1)``.
@@ -120,11 +120,11 @@ def build(plan: Plan) -> Banded:
             f"privacy.bands={bands} is more than server.min_separation={plan.min_separation}, "
             "which its accounting rests on; lower the one or raise the other"
         )
-    diagonals = optimised(workload_of(plan), min(bands, plan.rounds))
-    return Banded(prefix_sensitivities(plan, diagonals), diagonals)
+    diagonals = optimised_diagonals(workload_of(plan), min(bands, plan.rounds))
+    return Banded(banded_sensitivities(plan, diagonals), diagonals)
 
 
-def prefix_sensitivities(plan: Plan, diagonals: NDArray[np.float64]) -> NDArray[np.float64]:
+def banded_sensitivities(plan: Plan, diagonals: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the largest norms of C x over the first 1, 2, ... rounds, ``[rounds]``.
 
     A client's participations share no row, so the squared norms of their columns add up. All
@@ -148,7 +148,7 @@ def prefix_sensitivities(plan: Plan, diagonals: NDArray[np.float64]) -> NDArray[
 
 
 @lru_cache(maxsize=16)
-def optimised(workload: Workload, bands: int) -> NDArray[np.float64]:
+def optimised_diagonals(workload: Workload, bands: int) -> NDArray[np.float64]:
     """Return the diagonals of the best C, ``[rounds, bands]``."""
     rounds = workload.rounds
     first = toeplitz_column(rounds, bands, workload.momentum)

@@ -23,7 +23,7 @@ from scipy.special import expit, logit
 from fedsi.experiment import Experiment
 from fedsi.plan import Plan
 from fedsi.privacy.mechanisms.kind import APART, Accounting, Kind
-from fedsi.privacy.mechanisms.mechanism import Fresh, State
+from fedsi.privacy.mechanisms.mechanism import Fresh, NoiseState
 from fedsi.privacy.mechanisms.workload import Workload, workload_of
 
 SMALLEST_GAIN = 0.01
@@ -51,11 +51,11 @@ class BufferedToeplitz:
         """Return the sensitivity of the first rounds."""
         return float(self.sensitivities[rounds - 1])
 
-    def initial_state(self, size: int) -> State:
+    def initial_state(self, size: int) -> NoiseState:
         """Return zeros, ``[buffers, size]``."""
         return {"buffers": np.zeros((len(self.decays), size), np.float32)}
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:  # noqa: ARG002
+    def noise(self, state: NoiseState, round_number: int, fresh: Fresh) -> NDArray[Any]:  # noqa: ARG002
         """Return the next row of C^-1 Z."""
         buffers = state["buffers"]
         value = fresh(0).copy()
@@ -74,12 +74,12 @@ class BufferedToeplitz:
 def build(plan: Plan) -> BufferedToeplitz:
     """Return the mechanism optimised for the plan's rounds, participations and learning rates."""
     shape = _Shape(workload_of(plan), plan.most_participations, plan.min_separation)
-    decays, weights = optimised(shape, plan.buffers)
-    sensitivities = prefix_sensitivities(plan, column(decays, weights, plan.rounds))
+    decays, weights = optimised_buffers(shape, plan.buffers)
+    sensitivities = toeplitz_sensitivities(plan, column(decays, weights, plan.rounds))
     return BufferedToeplitz(sensitivities, tuple(decays.tolist()), tuple(weights.tolist()))
 
 
-def prefix_sensitivities(plan: Plan, first: NDArray[np.float64]) -> NDArray[np.float64]:
+def toeplitz_sensitivities(plan: Plan, first: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the largest norms of C x over the first 1, 2, ... rounds, ``[rounds]``.
 
     The first rows and columns of C form a matrix of the same kind, with the same worst
@@ -130,7 +130,7 @@ class _Shape:
 
 
 @lru_cache(maxsize=64)
-def optimised(
+def optimised_buffers(
     shape: _Shape, buffers: int | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return decays and weights, each ``[buffers]``, of the best mechanism.

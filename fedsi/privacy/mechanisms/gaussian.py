@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fedsi.plan import Plan
 from fedsi.privacy.mechanisms.kind import Accounting, Kind
-from fedsi.privacy.mechanisms.mechanism import Fresh, State
+from fedsi.privacy.mechanisms.mechanism import Fresh, NoiseState
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Gaussian:
         """Return 1."""
         return 1.0
 
-    def initial_state(self, size: int) -> State:  # noqa: ARG002
+    def initial_state(self, size: int) -> NoiseState:  # noqa: ARG002
         """Return no arrays."""
         return {}
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:  # noqa: ARG002
+    def noise(self, state: NoiseState, round_number: int, fresh: Fresh) -> NDArray[Any]:  # noqa: ARG002
         """Return the round's first independent vector."""
         return fresh(0)
 

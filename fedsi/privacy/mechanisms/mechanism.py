@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-State = dict[str, NDArray[Any]]
+NoiseState = dict[str, NDArray[Any]]
 """Arrays that a mechanism keeps between rounds; may be empty. They keep their shapes during a run
 and have the precision of its noise, float32 or float64.
 """
@@ -43,11 +43,11 @@ class Mechanism(Protocol):
         """
         ...
 
-    def initial_state(self, size: int) -> State:
+    def initial_state(self, size: int) -> NoiseState:
         """Return the state before the first round, for sums of ``size`` entries."""
         ...
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:
+    def noise(self, state: NoiseState, round_number: int, fresh: Fresh) -> NDArray[Any]:
         """Return the noise ``[size]`` of a round's sum, in units of z * clip norm.
 
         Args:

@@ -7,7 +7,7 @@ they are closer than ``DOUBT``, exact fractions and more bits of the same unifor
 entry has exactly the distribution ``P(y) ~ exp(-y^2 / (2 sigma^2))`` and is independent of the
 others, if the operating system's bits are uniform and independent.
 
-``standard_normal``, used for correlated noise, is not exact: it evaluates the inverse of the normal
+``secure_normal``, used for correlated noise, is not exact: it evaluates the inverse of the normal
 distribution in float64.
 
 Not covered: the time taken depends on the values drawn, and the caller must convert updates to
@@ -160,7 +160,7 @@ def _words(count: int) -> NDArray[np.uint64]:
     return np.frombuffer(os.urandom(8 * count), np.uint64)
 
 
-def standard_normal(size: int) -> _Floats:
+def secure_normal(size: int) -> _Floats:
     """Return independent standard normal numbers, ``[size]``, in float64 precision.
 
     They are the inverse of the normal distribution at uniforms of 63 bits, with an independent

@@ -23,7 +23,7 @@ MECHANISMS: "Table[Kind]" = Table(
 )
 
 
-def build(plan: "Plan") -> "Mechanism":
+def build_mechanism(plan: "Plan") -> "Mechanism":
     """Return the plan's mechanism, optimised for the plan if it can be.
 
     Raises:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from fedsi.experiment import Experiment
 from fedsi.plan import Plan
 from fedsi.privacy.mechanisms.kind import APART, Accounting, Kind
-from fedsi.privacy.mechanisms.mechanism import Fresh, State
+from fedsi.privacy.mechanisms.mechanism import Fresh, NoiseState
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ class Tree:
         separation = min(separation, self.plan.rounds)
         return sensitivity(rounds, self.plan.restart_every, most, separation)
 
-    def initial_state(self, size: int) -> State:
+    def initial_state(self, size: int) -> NoiseState:
         """Return zeros, ``[heights, size]``: at most one node of each height is pending."""
         return {"nodes": np.zeros((self.tree_rounds.bit_length(), size), np.float32)}
 
-    def noise(self, state: State, round_number: int, fresh: Fresh) -> NDArray[Any]:
+    def noise(self, state: NoiseState, round_number: int, fresh: Fresh) -> NDArray[Any]:
         """Return the change of the prefix sum's noise.
 
         Row h holds the pending node of height h, which exists if bit h of the number of finished

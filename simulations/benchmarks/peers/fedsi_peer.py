@@ -14,7 +14,7 @@ import numpy as np
 from fedsi.data.prepare import open_population
 from fedsi.experiment import Experiment
 from server.nodes import Hosts
-from server.rounds import State, initial_state, run_rounds
+from server.rounds import ServerState, initial_server_state, run_rounds
 from simulations.benchmarks.machine import peak_memory
 from simulations.engines.in_process import InProcessGrid
 
@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     experiment = Experiment.from_toml(settings["experiment"])
     population = Path(settings["population"])
     description = open_population(population).description
-    state: State = initial_state(experiment, description)
+    state: ServerState = initial_server_state(experiment, description)
     with InProcessGrid(population, settings["workers"]) as grid:
         hosts = Hosts(grid, experiment)
         rounds = run_rounds(

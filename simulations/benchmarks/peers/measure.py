@@ -18,7 +18,7 @@ from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
 from server.cohorts.sampling import draw_cohort
-from server.rounds import initial_state
+from server.rounds import initial_server_state
 from simulations.benchmarks.lockstep import contestant
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.engines.processes import own_command
@@ -56,7 +56,7 @@ SCRIPTS = {peer: Path(__file__).with_name(f"{peer}_peer.py") for peer in ("pfl",
 
 
 @dataclass(frozen=True)
-class Measured:
+class PeerMeasurement:
     """One model trained by fedsi and by a peer."""
 
     peer: str
@@ -123,7 +123,7 @@ def measure_peers(
     folder: Path,
     cache: Path,
     tell: Progress,
-) -> Measured:
+) -> PeerMeasurement:
     """Train one model with both and compare times and weights.
 
     Args:
@@ -151,7 +151,7 @@ def measure_peers(
     if compared and not difference <= LARGEST_DIFFERENCE:
         raise BenchmarkError(f"the weights differ by {difference:.1e} of their change in training")
     ratios = [b / a for a, b in zip(seconds[FEDSI], seconds[peer], strict=True)]
-    return Measured(
+    return PeerMeasurement(
         peer,
         experiment.model.architecture,
         size,
@@ -183,7 +183,7 @@ def _write_task(experiment: Experiment, folder: Path, cache: Path, tell: Progres
     ]
     np.save(folder / "rows.npy", np.concatenate(visits))
     np.save(folder / "starts.npy", np.cumsum([0, *map(len, visits)]))
-    np.save(folder / "start.npy", initial_state(experiment, description).parameters)
+    np.save(folder / "start.npy", initial_server_state(experiment, description).parameters)
     settings = {
         "experiment": experiment.to_toml(),
         "population": str(place),

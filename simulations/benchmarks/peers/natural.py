@@ -29,7 +29,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tens
 }
 
 
-class Recurrent(nn.Module):
+class NaturalRecurrent(nn.Module):
     """A recurrent cell and its projection."""
 
     def __init__(self, parameters: Parameters, architecture: str) -> None:
@@ -142,7 +142,7 @@ class NaturalModel(nn.Module):
         vocabulary, size = parameters["embedding"].shape
         self.embedding = nn.Embedding(vocabulary, size)
         self.body = (
-            Recurrent(parameters, architecture)
+            NaturalRecurrent(parameters, architecture)
             if architecture in ACTIVATIONS
             else Blocks(parameters, architecture, heads)
         )

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from simulations.benchmarks.peers.measure import Measured
+from simulations.benchmarks.peers.measure import PeerMeasurement
 from simulations.benchmarks.report import Measurements, grouped_bars
 from simulations.reports.figures import STYLE, label
 
@@ -14,7 +14,7 @@ PROJECTS = {"pfl": "pfl-research", "flower": "Flower's simulation"}
 """Names of the peers' projects."""
 
 
-def peers_report(measured: Sequence[Measured], files: str) -> Measurements:
+def peers_report(measured: Sequence[PeerMeasurement], files: str) -> Measurements:
     """Return the comparison with one peer.
 
     Args:
@@ -49,7 +49,7 @@ def peers_report(measured: Sequence[Measured], files: str) -> Measurements:
     )
 
 
-def _figure(measured: Sequence[Measured], name: str) -> Figure:
+def _figure(measured: Sequence[PeerMeasurement], name: str) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.subplots()

@@ -13,7 +13,7 @@ from fedsi.data.prepare import open_population
 from fedsi.experiment import Experiment
 from fedsi.learning.block import BlockTrainer
 from fedsi.learning.step_by_hand import FusedSgd
-from server.rounds import initial_state, run_rounds
+from server.rounds import initial_server_state, run_rounds
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.scaling.finding import Finding
 from simulations.benchmarks.stopwatch import timed
@@ -50,13 +50,13 @@ def measure_overhead(experiment: Experiment, population: Path, folder: Path) -> 
     ]
 
 
-def measure(experiment: Experiment, population: Path) -> dict[str, float]:
+def time_overhead(experiment: Experiment, population: Path) -> dict[str, float]:
     """Measure in this process; return the number of parameters and the seconds."""
     description = open_population(population).description
     warm = experiment.updated({"server.rounds": 1, "server.cohort_size": 2})
     measured = experiment.updated({"server.rounds": 2, "server.evaluate_every": 2})
     with InProcessGrid(population, 1) as grid:
-        state = initial_state(warm, description)
+        state = initial_server_state(warm, description)
         list(run_rounds(grid, lambda: [FIRST_NODE], warm, description, None, state, seed=warm.seed))
         rounds = run_rounds(
             grid, lambda: [FIRST_NODE], measured, description, None, state, seed=measured.seed
@@ -75,5 +75,5 @@ def measure(experiment: Experiment, population: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    found = measure(Experiment.from_file(Path(sys.argv[1])), Path(sys.argv[2]))
+    found = time_overhead(Experiment.from_file(Path(sys.argv[1])), Path(sys.argv[2]))
     sys.stdout.write(json.dumps(found))

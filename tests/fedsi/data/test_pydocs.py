@@ -32,7 +32,7 @@ It also works for :class:`~a.Gadget` objects!"""
 
 
 def test_prose_is_kept_and_the_rest_dropped() -> None:
-    assert list(pydocs.sentences(DOCSTRING)) == [
+    assert list(pydocs.docstring_sentences(DOCSTRING)) == [
         "Return the widget.",
         "It is never None, unless asked.",
         "It also works for a.Gadget objects!",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsi.data import spool
-from fedsi.data.spool import Chunk, Rows, Spool
+from fedsi.data.spool import Chunk, Spool, SpooledRows
 
 CLIENTS = 5
 
@@ -36,14 +36,14 @@ ROWS = st.lists(
 )
 
 
-def spooled(folder: Path, rows: Sequence[SpooledRow], at_a_time: int) -> Rows:
+def spooled(folder: Path, rows: Sequence[SpooledRow], at_a_time: int) -> SpooledRows:
     with Spool(folder) as writer:
         for first in range(0, len(rows), at_a_time):
             part = rows[first : first + at_a_time]
             writer.append(
                 [r.tokens for r in part], [r.entry for r in part], [r.label for r in part]
             )
-    return Rows.of(folder)
+    return SpooledRows.of(folder)
 
 
 def rows_in(chunk: Chunk) -> list[tuple[int, list[int]]]:

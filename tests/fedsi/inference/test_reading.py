@@ -13,7 +13,7 @@ from fedsi import Experiment
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV
 from fedsi.data.vocabulary import WordVocabulary
 from fedsi.errors import UserError
-from fedsi.inference.reading import TrainedModel, begin, candidates, read_more, read_text
+from fedsi.inference.reading import TrainedModel, begin, candidates, read_more, read_prompt
 from fedsi.inference.sampling import _draw, write_on
 from fedsi.models.build import build_model
 from fedsi.models.table import ARCHITECTURES
@@ -58,14 +58,14 @@ def test_one_more_word_is_the_whole_text(architecture: str, text: list[str]) -> 
     torch.testing.assert_close(
         reading.log_probabilities, expected.double().log_softmax(-1), rtol=0, atol=1e-9
     )
-    whole = read_text(trained, " ".join(text))
+    whole = read_prompt(trained, " ".join(text))
     assert whole.tokens == reading.tokens
     torch.testing.assert_close(whole.log_probabilities, reading.log_probabilities)
 
 
 def test_candidates_are_the_likeliest_words() -> None:
     trained = trained_model("transformer")
-    reading = read_text(trained, "a b")
+    reading = read_prompt(trained, "a b")
     shares = reading.log_probabilities.exp()
     words = shares[FIRST_WORD:]
     found = candidates(trained, reading, 3)
@@ -80,7 +80,7 @@ def test_candidates_are_the_likeliest_words() -> None:
 
 def test_a_text_without_words_is_refused() -> None:
     with pytest.raises(UserError, match="no word in the text '12 !'"):
-        read_text(trained_model("cifg"), "12 !")
+        read_prompt(trained_model("cifg"), "12 !")
 
 
 def test_predictions_that_are_not_numbers_are_refused() -> None:
@@ -132,6 +132,6 @@ def test_draws_have_the_models_shares(temperature: float, most: int | None) -> N
 def test_learned_positions_end_a_text() -> None:
     trained = trained_model("transformer", positions="learned", max_length=20)
     assert trained.model.longest == 20
-    read_text(trained, "a " * 19)
+    read_prompt(trained, "a " * 19)
     with pytest.raises(UserError, match="21 tokens is longer than the 20 learned"):
-        read_text(trained, "a " * 20)
+        read_prompt(trained, "a " * 20)

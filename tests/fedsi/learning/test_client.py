@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fedsi.data.protocol import PAD
 from fedsi.experiment import ClientSettings, ModelSettings
-from fedsi.learning.client import LocalTrainer, evaluate
+from fedsi.learning.client import LocalTrainer, evaluate_client
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.tasks import next_word
@@ -117,7 +117,8 @@ def test_evaluation_does_not_depend_on_how_examples_are_batched() -> None:
         for inputs, targets in zip(batch.inputs, batch.targets, strict=True)
     ]
     one, other = (
-        evaluate(TASK, MODEL, parameters, iter(b), UNIFORM).tolist() for b in (together, apart)
+        evaluate_client(TASK, MODEL, parameters, iter(b), UNIFORM).tolist()
+        for b in (together, apart)
     )
     assert one == pytest.approx(other, rel=1e-6)
     assert one[0] == 20
@@ -125,5 +126,5 @@ def test_evaluation_does_not_depend_on_how_examples_are_batched() -> None:
 
 def test_an_untrained_model_is_near_the_uniform_loss() -> None:
     parameters = MODEL.layout.views(initial_parameters(MODEL, 0))
-    _, tokens, loss, *_ = evaluate(TASK, MODEL, parameters, batches(), UNIFORM)
+    _, tokens, loss, *_ = evaluate_client(TASK, MODEL, parameters, batches(), UNIFORM)
     assert loss / tokens == pytest.approx(math.log(12), abs=0.5)

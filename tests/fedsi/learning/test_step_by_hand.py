@@ -17,7 +17,7 @@ from fedsi.data.protocol import EOS, PAD
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.kernels.cpu import output, tiles
 from fedsi.kernels.cpu.matrix_products import Products
-from fedsi.kernels.cpu.packing import pack
+from fedsi.kernels.cpu.packing import pack_batch
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.initialisation import initial_parameters
@@ -278,7 +278,7 @@ def check_gaps(model: Recurrent | Transformer, start: Tensor) -> None:
 @given(LENGTHS)
 def test_packing_keeps_every_target_behind_its_own_history(lengths: list[int]) -> None:
     batch = batch_of(lengths, 3)
-    packed = pack(batch)
+    packed = pack_batch(batch)
     assert (np.diff(packed.sizes) <= 0).all()
     assert sum(packed.sizes) == len(packed.inputs) == len(packed.asked.targets) == sum(lengths)
     histories: list[tuple[int, ...]] = []
@@ -308,7 +308,7 @@ def test_the_output_layers_loss_survives_large_logits(positions: int, vocabulary
         bias,
         targets,
         (torch.zeros_like(weight), torch.zeros_like(bias)),
-        output.Update(Products(ClientSettings()), keep=1.0, rate=1.0),
+        output.UpdateRule(Products(ClientSettings()), keep=1.0, rate=1.0),
         Workspace(torch.float32),
     )
     assert loss == pytest.approx(expected.item(), rel=1e-5)

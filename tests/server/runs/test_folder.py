@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from fedsi import Experiment, UserError
 from fedsi.privacy.participation import Participations
 from fedsi.tasks.next_word import TASK
-from server.rounds import RoundRecord, State
+from server.rounds import RoundRecord, ServerState
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import RunFolder
 from server.runs.rounds_file import ROUNDS, columns_of
@@ -86,13 +86,13 @@ def test_places_that_cannot_be_a_run(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file" / "below").claim(Experiment(), overwrite=False, resume=False)
 
 
-def state(number: int) -> State:
+def state(number: int) -> ServerState:
     rng = np.random.default_rng(number)
     draw = {name: rng.normal(size=5).astype(np.float32) for name in ("p", "first", "second")}
     participations = Participations(
         np.array([0, number], np.int32), np.array([0, 1], np.int32), np.array([number], np.int32)
     )
-    return State(number, draw.pop("p"), draw, participations=participations)
+    return ServerState(number, draw.pop("p"), draw, participations=participations)
 
 
 def test_checkpoints_come_back_and_cut_later_rows(tmp_path: Path) -> None:

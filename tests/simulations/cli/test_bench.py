@@ -27,9 +27,9 @@ from server.cohorts.sampling import draw_cohort
 from simulations.benchmarks import presets, privacy, roofline
 from simulations.benchmarks.peers import measure
 from simulations.benchmarks.peers.natural import NaturalModel
-from simulations.benchmarks.report import write_report
+from simulations.benchmarks.report import write_measurements
 from simulations.benchmarks.scaling.finding import Finding
-from simulations.benchmarks.scaling.overhead import measure as measure_overhead
+from simulations.benchmarks.scaling.overhead import time_overhead
 from simulations.benchmarks.scaling.report import scaling_report
 from simulations.benchmarks.scaling.start import measure_start
 from simulations.benchmarks.scaling.workers import measure_memory, measure_workers
@@ -308,7 +308,7 @@ def test_workers_are_compared_and_give_the_same_bits(
 def test_a_round_is_cut_into_steps_passes_and_the_rest(cache: Path, small: Experiment) -> None:
     place = prepare(small.data, cache)
     before = FusedSgd.step, BlockTrainer.train
-    found = measure_overhead(small, place)
+    found = time_overhead(small, place)
     assert 0 < found["steps"] < found["block"] < found["round"]
     assert (FusedSgd.step, BlockTrainer.train) == before
 
@@ -329,7 +329,7 @@ def test_findings_become_a_table_and_a_figure(tmp_path: Path) -> None:
         Finding("peak memory of a worker over the model, cohort 20", 4.0, ""),
         Finding("fedsi run to its first round", 3.2, "s", "< 4"),
     ]
-    write_report(scaling_report(findings), tmp_path)
+    write_measurements(scaling_report(findings), tmp_path)
     table = (tmp_path / "scaling.md").read_text().splitlines()
     assert table[2:4] == [
         "| 2 workers over 1 | 1.90 | >= 1.8 |",

@@ -18,7 +18,7 @@ from server.aggregation import train_cohort
 from server.cohorts.sampling import draw_cohort
 from server.exchange import exchange
 from server.nodes import Hosts, find_clients
-from server.rounds import initial_state
+from server.rounds import initial_server_state
 from simulations import simulate
 from simulations.engines import flower_private, in_process
 from simulations.engines.in_process import InProcessGrid
@@ -29,7 +29,7 @@ def test_the_private_names_are_those_of_the_version_we_pinned() -> None:
     assert metadata.version("flwr").startswith("1.41."), "look at flower_private.py again"
     flower_private.identify(run_id=5, node_id=6)
     message = Message(RecordDict(), dst_node_id=7, message_type="train")
-    flower_private.number(message, "m1")
+    flower_private.give_id(message, "m1")
     assert (message.metadata.run_id, message.metadata.src_node_id) == (5, 6)
     assert message.metadata.message_id == "m1"
 
@@ -62,7 +62,7 @@ def test_a_dead_worker_costs_its_clients_and_is_replaced(
 ) -> None:
     nodes = sorted(grid.get_node_ids())
     description = Hosts(grid, smoke).description
-    parameters = initial_state(smoke, description).parameters
+    parameters = initial_server_state(smoke, description).parameters
     experiment = smoke.updated({"server.cohort_size": 8})
     cohort = draw_cohort(experiment, description.training_clients, None, 1, 0).reporting
     whole = train_cohort(grid, nodes, smoke, parameters, cohort, 1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fedsi import UserError
-from fedsi.data.formats.chat import begins
+from fedsi.data.formats.chat import is_chat
 from fedsi.data.formats.opening import open_corpus
 
 STAMPS = [
@@ -75,7 +75,7 @@ def test_lines_of_date_time_name_and_text(tmp_path: Path, stamp: str, end: str) 
     ],
 )
 def test_other_texts_are_no_chats(tmp_path: Path, text: str) -> None:
-    assert not begins(text)
+    assert not is_chat(text)
     (tmp_path / "diaries").mkdir()
     path = write(tmp_path / "diaries" / "ann.txt", text)
     assert {client for client, _ in read(path.parent)[0]} <= {"ann"}

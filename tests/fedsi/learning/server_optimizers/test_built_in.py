@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsi.experiment import ServerSettings
-from fedsi.learning.server_optimizers.optimizer import Given, State, Vector, take_step
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, State, Vector, take_step
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, optimizer_of
 
 NAMES = list(SERVER_OPTIMIZERS)
@@ -20,7 +20,7 @@ updates = st.lists(
 def stepped(
     settings: ServerSettings, state: State, parameters: Vector, update: Vector, number: int
 ) -> tuple[Vector, State]:
-    given = Given(parameters, update, number)
+    given = RoundUpdate(parameters, update, number)
     return take_step(optimizer_of(settings), settings, state, given)
 
 

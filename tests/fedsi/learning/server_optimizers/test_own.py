@@ -8,7 +8,7 @@ import pytest
 
 from fedsi import Experiment, UserError
 from fedsi.experiment import ServerSettings
-from fedsi.learning.server_optimizers.optimizer import Given, take_step
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, take_step
 from fedsi.learning.server_optimizers.table import optimizer_of
 from server.runs.folder import RunFolder
 from simulations import simulate
@@ -60,7 +60,7 @@ def test_later_rounds_are_checked_too() -> None:
     state = optimizer.initial_state(settings, 2)
     zeros = np.zeros(2, np.float32)
     with pytest.raises(UserError, match=r"late failed in round 2: KeyError: 'nonsense' \(.*line"):
-        take_step(optimizer, settings, state, Given(zeros, zeros, 2))
+        take_step(optimizer, settings, state, RoundUpdate(zeros, zeros, 2))
 
 
 def test_keys_that_it_does_not_use_are_refused() -> None:

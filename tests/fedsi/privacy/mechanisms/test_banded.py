@@ -12,11 +12,11 @@ from fedsi.privacy.mechanisms import banded as module
 from fedsi.privacy.mechanisms.banded import (
     Banded,
     factorised,
-    optimised,
+    optimised_diagonals,
     optimised_square,
     toeplitz_column,
 )
-from fedsi.privacy.mechanisms.table import build
+from fedsi.privacy.mechanisms.table import build_mechanism
 from fedsi.privacy.mechanisms.workload import Workload
 from fedsi.schedule import Schedule
 from tests.fedsi.privacy.mechanisms.matrices import (
@@ -67,7 +67,7 @@ def error(matrix: Matrix, momentum: float = 0.0, schedule: Schedule | None = Non
 def test_streamed_noise_is_that_of_the_matrix(
     rounds: int, bands: int, momentum: float, schedule: Schedule
 ) -> None:
-    mechanism = build(
+    mechanism = build_mechanism(
         plan("banded", rounds, min_separation=bands, momentum=momentum, schedule=schedule)
     )
     assert isinstance(mechanism, Banded)
@@ -81,7 +81,7 @@ def test_streamed_noise_is_that_of_the_matrix(
 
 @pytest.mark.parametrize("bands", [1, 2, 7, 30])
 def test_columns_have_norm_one(bands: int) -> None:
-    matrix = dense(optimised(constant(30, 0.0), bands))
+    matrix = dense(optimised_diagonals(constant(30, 0.0), bands))
     np.testing.assert_allclose(np.linalg.norm(matrix, axis=0), 1.0, rtol=1e-12)
 
 
@@ -93,7 +93,7 @@ def test_the_factor_is_lower_triangular_with_the_given_square() -> None:
 
 def test_sensitivity_is_that_of_a_search() -> None:
     for separation, participations in [(3, 4), (4, 2), (5, 9)]:
-        mechanism = build(
+        mechanism = build_mechanism(
             plan("banded", 12, min_separation=separation, participations=participations)
         )
         assert isinstance(mechanism, Banded)
@@ -105,19 +105,19 @@ def test_sensitivity_is_that_of_a_search() -> None:
 
 def test_separation_counts_from_round_to_round() -> None:
     """Participations x and x + b share no row of b bands, x and x + b - 1 do."""
-    matrix = np.abs(dense(optimised(constant(12, 0.0), 4)))
+    matrix = np.abs(dense(optimised_diagonals(constant(12, 0.0), 4)))
     assert searched_sensitivity(matrix, 3, 4) == pytest.approx(math.sqrt(3))
     assert searched_sensitivity(matrix, 3, 4 - 1) > 1.1 * math.sqrt(3)
 
 
 def test_more_bands_than_separation_are_refused() -> None:
     with pytest.raises(UserError, match=r"privacy.bands=5 is more than server.min_separation=4"):
-        build(plan("banded", 12, min_separation=4, bands=5))
-    build(plan("banded", 12, min_separation=4, bands=4))
+        build_mechanism(plan("banded", 12, min_separation=4, bands=5))
+    build_mechanism(plan("banded", 12, min_separation=4, bands=4))
 
 
 def test_one_band_is_independent_noise() -> None:
-    mechanism = build(plan("banded", 12, min_separation=4, bands=1))
+    mechanism = build_mechanism(plan("banded", 12, min_separation=4, bands=1))
     assert mechanism.initial_state(3) == {}
     others = {"what else a run remembers": np.zeros(1, np.float32)}
     assert mechanism.noise(others, 1, lambda _: np.ones(3, np.float32)).tolist() == [1.0] * 3
@@ -146,7 +146,10 @@ def test_gradients() -> None:
 
 
 def test_all_entries_do_better_than_toeplitz() -> None:
-    every_entry, of_toeplitz = error(dense(optimised(constant(60), 15))), toeplitz_matrix(60, 15)
+    every_entry, of_toeplitz = (
+        error(dense(optimised_diagonals(constant(60), 15))),
+        toeplitz_matrix(60, 15),
+    )
     assert 0.95 * error(of_toeplitz) < every_entry < 0.99 * error(of_toeplitz)
 
 
@@ -154,11 +157,11 @@ def test_all_entries_do_better_than_toeplitz() -> None:
 def test_interpolated_entries_do_nearly_as_well(
     bands: int, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directly = dense(optimised(constant(200), bands))
+    directly = dense(optimised_diagonals(constant(200), bands))
     monkeypatch.setattr(module, "MOST_OPTIMISED_ROUNDS", 70)
-    optimised.cache_clear()
-    interpolated = dense(optimised(constant(200), bands))
-    optimised.cache_clear()
+    optimised_diagonals.cache_clear()
+    interpolated = dense(optimised_diagonals(constant(200), bands))
+    optimised_diagonals.cache_clear()
     np.testing.assert_allclose(np.linalg.norm(interpolated, axis=0), 1.0, rtol=1e-12)
     assert error(interpolated) < most * error(toeplitz_matrix(200, bands))
     assert error(interpolated) < 1.003 * error(directly)
@@ -171,7 +174,7 @@ def test_reference_losses(bands: int, of_cut_root: float, most: float) -> None:
     root = np.concatenate([[1.0], np.cumprod((2 * k - 1) / (2 * k))])
     cut = dense(np.broadcast_to(root / np.linalg.norm(root), (1000, bands)))
     assert 2.0 * error(cut) == pytest.approx(of_cut_root, rel=1e-3)
-    mechanism = build(plan("banded", 1000, min_separation=250, bands=bands))
+    mechanism = build_mechanism(plan("banded", 1000, min_separation=250, bands=bands))
     assert mechanism.sensitivity == pytest.approx(2.0, rel=1e-12)
     assert isinstance(mechanism, Banded)
     assert 2.0 * error(dense(mechanism.diagonals)) < most
@@ -189,16 +192,16 @@ def test_a_search_that_explodes_goes_on() -> None:
 
 
 def test_momentum_is_optimised_for() -> None:
-    with_it = dense(optimised(constant(50, 0.9), 10))
-    without = dense(optimised(constant(50), 10))
+    with_it = dense(optimised_diagonals(constant(50, 0.9), 10))
+    without = dense(optimised_diagonals(constant(50), 10))
     assert error(with_it, 0.9) < 0.95 * error(without, 0.9)
     assert error(without) < error(with_it)
 
 
 def test_the_learning_rates_are_optimised_for() -> None:
     schedule = Schedule("cosine", 15)
-    with_it = dense(optimised(Workload(tuple(schedule.factors(60)), 0.9), 15))
-    without = dense(optimised(constant(60, 0.9), 15))
+    with_it = dense(optimised_diagonals(Workload(tuple(schedule.factors(60)), 0.9), 15))
+    without = dense(optimised_diagonals(constant(60, 0.9), 15))
     assert error(with_it, 0.9, schedule) < 0.985 * error(without, 0.9, schedule)
     assert error(without, 0.9) < error(with_it, 0.9)
 
@@ -209,8 +212,8 @@ def test_the_optimum_does_not_depend_on_threads() -> None:
         found = []
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            optimised.cache_clear()
-            found.append(optimised(constant(80, 0.0), 20))
+            optimised_diagonals.cache_clear()
+            found.append(optimised_diagonals(constant(80, 0.0), 20))
         assert np.array_equal(found[0], found[1])
         assert torch.get_num_threads() == 2
     finally:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.linalg import toeplitz
 
 from fedsi.privacy.mechanisms.blt import BufferedToeplitz, column, residues
-from fedsi.privacy.mechanisms.table import build
+from fedsi.privacy.mechanisms.table import build_mechanism
 from fedsi.schedule import Schedule
 from tests.fedsi.privacy.mechanisms.matrices import (
     Matrix,
@@ -28,7 +28,9 @@ def dense(mechanism: BufferedToeplitz, rounds: int) -> Matrix:
 
 
 def blt(rounds: int, separation: int, buffers: int | None = None, **more: Any) -> BufferedToeplitz:
-    mechanism = build(plan("blt", rounds, min_separation=separation, buffers=buffers, **more))
+    mechanism = build_mechanism(
+        plan("blt", rounds, min_separation=separation, buffers=buffers, **more)
+    )
     assert isinstance(mechanism, BufferedToeplitz)
     return mechanism
 

@@ -9,7 +9,7 @@ from scipy.stats import chi2
 
 from fedsi.plan import Plan
 from fedsi.privacy.mechanisms.mechanism import Mechanism
-from fedsi.privacy.mechanisms.table import MECHANISMS, build
+from fedsi.privacy.mechanisms.table import MECHANISMS, build_mechanism
 from tests.fedsi.privacy.mechanisms.matrices import (
     draws,
     inverse,
@@ -23,7 +23,7 @@ ROUNDS = 24
 
 def mechanism_of(name: str) -> Mechanism:
     if name == "gaussian":
-        return build(
+        return build_mechanism(
             Plan(
                 mechanism=name,
                 sampling="poisson",
@@ -34,7 +34,7 @@ def mechanism_of(name: str) -> Mechanism:
                 delta=1e-6,
             )
         )
-    return build(plan(name, ROUNDS, min_separation=8, restart_every=10))
+    return build_mechanism(plan(name, ROUNDS, min_separation=8, restart_every=10))
 
 
 @pytest.fixture(params=[*MECHANISMS])
@@ -112,7 +112,7 @@ def test_sensitivity_of_the_first_rounds(name: str, limit: dict[str, Any]) -> No
     """That of the first rows of C, found by going through all ways of taking part."""
     limit = limit if name == "banded" else {k: v for k, v in limit.items() if k != "bands"}
     priced = replace(plan(name, 14, min_separation=4), **limit)
-    mechanism = build(priced)
+    mechanism = build_mechanism(priced)
     matrix = np.abs(np.linalg.inv(inverse(mechanism, 14)))
     for rounds in range(1, 15):
         most = priced.participations_within(rounds)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, kstest
 
 from fedsi.privacy.mechanisms import secure
-from fedsi.privacy.mechanisms.secure import discrete_gaussian, standard_normal
+from fedsi.privacy.mechanisms.secure import discrete_gaussian, secure_normal
 
 
 def is_distributed(samples: NDArray[np.int64], sigma: float) -> bool:
@@ -113,12 +113,12 @@ def test_impossible_sigmas_are_refused(sigma: float) -> None:
 
 
 def test_normal_numbers_are_normal_and_fine() -> None:
-    samples = standard_normal(200_000)
+    samples = secure_normal(200_000)
     assert samples.dtype == np.float64
     assert kstest(samples, "norm").pvalue > 1e-8
     for factor in (2 / 3, 3 / 2):
         assert kstest(samples[:20_000] * factor, "norm").pvalue < 1e-8
-    for first, second in ((samples[:-1], samples[1:]), (samples, standard_normal(200_000))):
+    for first, second in ((samples[:-1], samples[1:]), (samples, secure_normal(200_000))):
         assert abs(np.corrcoef(first, second)[0, 1]) < 5.7 / math.sqrt(200_000)
     # Every bit down to the grid of sums varies, also far out, where 53 bits alone leave gaps.
     far = np.sort(np.abs(samples))[-2000:]
@@ -130,4 +130,4 @@ def test_normal_numbers_are_normal_and_fine() -> None:
 def test_the_ends_of_normal_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     words = np.array([0, 1, 2**64 - 2, 2**64 - 1], np.uint64)
     monkeypatch.setattr(secure, "_words", lambda _: words)
-    assert standard_normal(4) == pytest.approx([9.155, -9.155, 0, 0], abs=1e-3)
+    assert secure_normal(4) == pytest.approx([9.155, -9.155, 0, 0], abs=1e-3)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsi.privacy.mechanisms.table import build
+from fedsi.privacy.mechanisms.table import build_mechanism
 from fedsi.privacy.mechanisms.tree import Tree, sensitivity
 from tests.fedsi.privacy.mechanisms.matrices import (
     Matrix,
@@ -59,7 +59,7 @@ def test_noise_is_the_change_of_the_printed_estimate(rounds: int) -> None:
     for t in range(1, rounds + 1):
         printed.push(0, fresh(t)(0), fresh(t))
         estimates.append(printed.estimate())
-    noise = streamed(build(plan("tree", rounds)), rounds, fresh, 3)
+    noise = streamed(build_mechanism(plan("tree", rounds)), rounds, fresh, 3)
     np.testing.assert_allclose(noise, np.diff(estimates, axis=0), atol=1e-12)
 
 
@@ -68,7 +68,7 @@ def test_it_is_dp_ftrl_with_momentum() -> None:
     fresh, sums = draws(1, size), np.random.default_rng(2).standard_normal((rounds, size))
     printed = PrintedTree()
     s = v = np.zeros(size)
-    noise = streamed(build(plan("tree", rounds)), rounds, fresh, size)
+    noise = streamed(build_mechanism(plan("tree", rounds)), rounds, fresh, size)
     theta, velocity = np.ones(size), np.zeros(size)
     for t in range(1, rounds + 1):
         printed.push(0, fresh(t)(0), fresh(t))
@@ -94,7 +94,7 @@ def unrolled(mechanism: Tree, rounds: int) -> Matrix:
 
 @given(st.integers(1, 30), st.none() | st.integers(1, 12))
 def test_row_norms(rounds: int, restart_every: int | None) -> None:
-    mechanism = build(plan("tree", rounds, restart_every=restart_every))
+    mechanism = build_mechanism(plan("tree", rounds, restart_every=restart_every))
     assert isinstance(mechanism, Tree)
     norms = np.linalg.norm(unrolled(mechanism, rounds), axis=1)
     np.testing.assert_allclose(mechanism.row_norms(rounds), norms, rtol=1e-12)
@@ -105,7 +105,7 @@ def test_prefix_noise_is_the_best_estimate_from_the_nodes_below(
     rounds: int, restart_every: int | None
 ) -> None:
     """Variances of prefix sums: finished trees have that of a root, others of their stack."""
-    mechanism = build(plan("tree", rounds, restart_every=restart_every))
+    mechanism = build_mechanism(plan("tree", rounds, restart_every=restart_every))
     assert isinstance(mechanism, Tree)
     variances = np.sum(np.cumsum(unrolled(mechanism, rounds), axis=0) ** 2, axis=1)
     for t in range(1, rounds + 1):
@@ -124,7 +124,7 @@ def test_completion_equals_rounds_of_zero_updates_in_distribution() -> None:
         printed.push(0, fresh(0), fresh)
         estimates.append(printed.estimate())
     expected = np.diff(np.array(estimates)[[0, 1, 2, 3, 4, 8]], axis=0)
-    mechanism = build(plan("tree", 5, restart_every=5))
+    mechanism = build_mechanism(plan("tree", 5, restart_every=5))
     assert isinstance(mechanism, Tree)
     found = unrolled(mechanism, 5)
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-12)
@@ -168,5 +168,7 @@ def test_large_runs_are_quick() -> None:
 
 
 def test_the_state_is_one_vector_per_height() -> None:
-    assert build(plan("tree", 1000)).initial_state(3)["nodes"].shape == (10, 3)
-    assert build(plan("tree", 1000, restart_every=64)).initial_state(3)["nodes"].shape == (7, 3)
+    assert build_mechanism(plan("tree", 1000)).initial_state(3)["nodes"].shape == (10, 3)
+    assert build_mechanism(plan("tree", 1000, restart_every=64)).initial_state(3)[
+        "nodes"
+    ].shape == (7, 3)
