@@ -38,7 +38,7 @@ def blamed(failed: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an exit would end the command without a word
         raise UserError(f"{failed}: {reason(error)}") from error
 
 
@@ -83,7 +83,7 @@ def place_of(function: object) -> str:
     return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return an error's type, its first line, and the line of the user's code that raised it."""
     first = (str(error).splitlines() or [""])[0]
     others = _not_the_users()

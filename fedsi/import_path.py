@@ -57,7 +57,7 @@ def load_own(key: str, path: str) -> object:
             f"there is no module {error.name}, which {key} = {path!r} names; start "
             "from the folder that it lies in, or add that folder to PYTHONPATH"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _import_error(key, path, error) from error
     found: object = getattr(module, name, None)
     if found is None:
@@ -84,7 +84,7 @@ def check_home(key: str, path: str, function: Any) -> None:
         )
 
 
-def _import_error(key: str, path: str, error: Exception) -> UserError:
+def _import_error(key: str, path: str, error: BaseException) -> UserError:
     return UserError(f"{key} = {path!r} cannot be imported: {reason(error)}")
 
 

@@ -19,7 +19,7 @@ from fedsi.experiment.choices import keys_losing_effect
 from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
-from fedsi.experiment.explanations import explain, unknown_key
+from fedsi.experiment.explanations import explain, not_toml, unknown_key
 from fedsi.experiment.field_types import Scalar, Settings
 from fedsi.experiment.model import ModelSettings
 from fedsi.experiment.paths import PATHS, absolute
@@ -198,7 +198,7 @@ class Experiment(Settings):
         try:
             values = tomllib.loads(text)
         except ValueError as error:  # also for numbers with too many digits for Python
-            raise UserError(f"{source} is not valid TOML: {error}") from None
+            raise UserError(f"{source} is not valid TOML: {not_toml(error, text)}") from None
         except RecursionError:
             raise UserError(f"{source} nests brackets too deeply; no key of it does") from None
         try:

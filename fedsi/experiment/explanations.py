@@ -1,6 +1,7 @@
 """Explanations of invalid keys and values, one sentence each."""
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from pydantic import ValidationError
@@ -96,17 +97,41 @@ def explain(error: ValidationError, known: Sequence[str]) -> str:
         sentence = unknown_key(path, known)
     elif first["type"] == "value_error":
         sentence = first["msg"].removeprefix("Value error, ")
+    elif first["type"] == "model_type":
+        one = next(key for key in known if key.startswith(f"{path}."))
+        sentence = f"{path} is a section of keys, not a key; give one of them, such as {one}"
     else:
-        sentence = f"{path} = {_short(first['input'])} is not allowed: {_lower(first['msg'])}"
+        expected = _EXPECTED.get(first["type"], _lower(first["msg"]))
+        sentence = f"{path} = {_short(first['input'])} is not allowed: {expected}"
     # A union reports each of its members, but they are a single mistake.
     others = {_place(detail) for detail in details} - {place}
     return sentence + (f" (and {len(others)} more)" if others else "")
 
 
+_EXPECTED = {
+    "bool_type": "expected true or false",
+    "string_type": "expected text, which TOML has in quotes",
+}
+"""What is expected, by the type of an error, where Pydantic's words are not a person's."""
 _LONGEST_VALUE = 200
 _TYPE_TAGS = {
     "constrained-int", "constrained-float", "constrained-str", "none", "int", "float", "str",
 }  # fmt: skip
+
+
+def not_toml(error: ValueError, text: str) -> str:
+    """Describe why a text is not TOML, with the line where it is not.
+
+    Args:
+        error: Of the parser.
+        text: What it parsed.
+    """
+    found = re.search(r"\(at line (\d+), column \d+\)", str(error))
+    if not found:
+        return str(error)
+    line = text.splitlines()[int(found[1]) - 1].strip()
+    values = ' (values are as 0.3, true, "text")' if "Invalid value" in str(error) else ""
+    return f"{error}: {_short(line)}{values}"
 
 
 def _place(detail: ErrorDetails) -> tuple[str, ...]:

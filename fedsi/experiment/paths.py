@@ -1,6 +1,7 @@
 """Values of an experiment that are paths."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from fedsi.experiment.data import LEARNED_VOCABULARIES, MADE_HERE
@@ -20,9 +21,17 @@ def is_path(key: str, value: object) -> bool:
 
 
 def absolute(key: str, value: str, folder: Path) -> str:
-    """Return a key's value, made absolute if it is the path of an existing file in a folder."""
+    """Return a key's value, made absolute if it is the path of an existing file in a folder.
+
+    A path that begins with ``~`` lies in the home folder, because after ``KEY=`` no shell says so.
+    """
+    if not is_path(key, value):
+        return value
+    if value.startswith("~"):
+        with suppress(RuntimeError):  # there is no home folder
+            return str(Path(value).expanduser())
     place = folder.absolute() / value
-    if not is_path(key, value) or Path(value).is_absolute() or not place.exists():
+    if Path(value).is_absolute() or not place.exists():
         return value
     # The normalised path is kept if it is the same place, because it remains valid without the
     # folder.

@@ -1,8 +1,6 @@
 """``fedsi audit``: test the privacy claim of a run."""
 
 import json
-import sys
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,7 +12,9 @@ from rich.table import Table
 from fedsi.errors import UserError
 from simulations.cli import options
 from simulations.cli.display import Display
+from simulations.cli.others import others_to_stderr
 from simulations.cli.run import shown_on
+from simulations.text import one_line
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -62,7 +62,7 @@ def audit(
     claim, audited = _claim(folder)
     if run:
         options.experiment_of_run(run, trust=trust)
-    with redirect_stdout(sys.stderr):  # a user's model may print
+    with others_to_stderr():  # a user's model may print
         membership = membership_of(RunFolder(folder), cache)
     write_audit(claim.epsilon, audited, folder)
     if as_json:
@@ -70,7 +70,9 @@ def audit(
         typer.echo(json.dumps(found, allow_nan=False))
     else:
         options.output().print(_table(claim, audited, membership))
-    options.messages().print(f"figure: {folder / FIGURE}.png", highlight=False, soft_wrap=True)
+    options.messages().print(
+        f"figure: {one_line(str(folder / FIGURE))}.png", highlight=False, soft_wrap=True
+    )
     if audited.refuted:
         raise options.StoppedError("the claimed epsilon is refuted: the run is less private")
 

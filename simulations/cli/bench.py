@@ -13,7 +13,7 @@ from rich.table import Table
 from fedsi.files import make_folder
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.text import visible
+from simulations.text import one_line, visible
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -295,7 +295,7 @@ def _report(report: "Measurements", result: Any, out: Path | None, *, as_json: b
     else:
         typer.echo(visible((folder / f"{report.name}.md").read_text(encoding="utf-8")))
     figure = folder / f"{report.name}.png"
-    options.messages().print(f"figure: {figure}", highlight=False, soft_wrap=True)
+    options.messages().print(f"figure: {one_line(str(figure))}", highlight=False, soft_wrap=True)
 
 
 def _show(result: Mapping[str, Any], *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from fedsi.files import make_folder, write_atomically
 from simulations.cli import options
 from simulations.cli.display import Display
+from simulations.text import one_line
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -60,7 +61,9 @@ def describe(
     save_figure(clients_histogram(facts.words_per_client), folder / PICTURE)
     text = json.dumps(facts.values, indent=1, allow_nan=False) + "\n"
     write_atomically(folder / FACTS, text.encode())
-    console.print(f"picture: {folder / PICTURE}.png", highlight=False, soft_wrap=True)
+    console.print(
+        f"picture: {one_line(str(folder / PICTURE))}.png", highlight=False, soft_wrap=True
+    )
 
 
 @data.command("prepare")
@@ -97,7 +100,7 @@ def prepare_command(
         typer.echo(json.dumps({**facts, "folder": str(folder)}))
     else:
         _print_rows("Ready", _told(facts) | {"seconds": facts["seconds"]})
-    console.print(f"store: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"store: {one_line(str(folder))}", highlight=False, soft_wrap=True)
 
 
 def _experiment(corpus: str, overrides: list[str] | None) -> "Experiment":

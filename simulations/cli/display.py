@@ -1,9 +1,8 @@
 """Progress on standard error: bars on a terminal, occasional lines elsewhere."""
 
 import math
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -17,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from simulations.cli.others import others_to_stderr
 from simulations.text import one_line
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Display:
         self._seen: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        self._others.enter_context(redirect_stdout(sys.stderr))
+        self._others.enter_context(others_to_stderr())
         self._bars.start()
         return self
 

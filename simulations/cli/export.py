@@ -1,8 +1,6 @@
 """``fedsi export``: export of a trained model to a file for other programs."""
 
 import json
-import sys
-from contextlib import redirect_stdout
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +11,7 @@ import typer
 from fedsi.errors import UserError
 from fedsi.files import make_folder, write_atomically
 from simulations.cli import options
+from simulations.cli.others import others_to_stderr
 from simulations.text import one_line
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def export(
         raise UserError(
             f"choose what to write with --format {choices}, or a folder with --publish DIR"
         )
-    with redirect_stdout(sys.stderr):  # a user's model may print
+    with others_to_stderr():  # a user's model may print
         finished = open_run(run, trust=trust, best=best)
         made = {EXPORTED[form.value]: FORMATS[form.value](finished.trained)} if form else {}
     if publish:

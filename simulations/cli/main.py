@@ -43,6 +43,7 @@ _INTERRUPTED = 130
 app = typer.Typer(
     help="Simulate federated learning of small on-device language models.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -126,8 +127,7 @@ def _failure(error: Exception) -> tuple[str, int] | None:
         case UserError():
             return str(error), 2
         case click.ClickException():
-            # Click and typer both make the same suggestion.
-            return re.sub(r"( Did you mean [^?]+\?)\1", r"\1", error.format_message()), 2
+            return _usage(error), 2
         case ModuleNotFoundError(name="fcntl" | "resource"):
             return (
                 f"this system has no {error.name}: fedsi runs on Linux and macOS; on Windows use "
@@ -142,6 +142,23 @@ def _failure(error: Exception) -> tuple[str, int] | None:
             "sequence length or batch size"
         ), 1
     return _system_failure(error) if isinstance(error, OSError) else None
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return what is wrong with the words of a command, and what would be right."""
+    # Click and typer both make the same suggestion.
+    sentence = re.sub(r"( Did you mean [^?]+\?)\1", r"\1", error.format_message())
+    if isinstance(error, click.NoSuchOption):
+        from fedsi.experiment import Experiment
+        from fedsi.experiment.explanations import nearest_keys
+
+        name = error.option_name.lstrip("-").replace("-", "_")
+        if keys := nearest_keys(name, sorted(Experiment().flat())):
+            what, _, _ = sentence.partition(" Did you mean")
+            return f"{what} Keys are given with --set, as in --set {keys[0]}=VALUE"
+    if isinstance(error, click.UsageError) and error.ctx:
+        return f"{sentence} See {error.ctx.command_path} --help"
+    return sentence
 
 
 def _system_failure(error: OSError) -> tuple[str, int] | None:

@@ -1,5 +1,6 @@
 """Options shared by several commands, and the experiment that they describe."""
 
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.errors import UnfinishedError, UserError
-from fedsi.files import cannot_write, make_folder
+from fedsi.files import cannot_write, make_folder, read_text
 from simulations.presets import load_preset, preset_names
 from simulations.text import visible
 
@@ -100,15 +101,20 @@ class PlainConsole(Console):
         return super().render_str(visible(text), **options)
 
 
-def named(file: Path | None, preset: str | None) -> "Experiment":
+def named(file: Path | None, preset: str | None, *, format_is_named: bool = False) -> "Experiment":
     """Return the named experiment, or the default one, on the named corpus.
+
+    Args:
+        file: Of an experiment or a corpus.
+        preset: Its name.
+        format_is_named: Whether the overrides say of which format the corpus is.
 
     Raises:
         UserError: Both a file and a preset are given, or one cannot be read.
     """
     from fedsi.experiment import Experiment
 
-    corpus = file if file and _is_corpus(file) else None
+    corpus = file if file and _is_corpus(file, format_is_named=format_is_named) else None
     if file and preset and not corpus:
         raise UserError(f"give either a file ({file}) or --preset {preset}, not both")
     if file and not corpus:
@@ -117,11 +123,14 @@ def named(file: Path | None, preset: str | None) -> "Experiment":
     return base.updated({"data.corpus": str(corpus)}) if corpus else base
 
 
-def _is_corpus(path: Path) -> bool:
+_TOML = ".toml"
+
+
+def _is_corpus(path: Path, *, format_is_named: bool) -> bool:
     """Whether a path is a corpus rather than an experiment.
 
     Raises:
-        UserError: It is the folder of a run.
+        UserError: It is the folder of a run; or there is nothing, or neither of the two.
     """
     from fedsi.data.formats.listing import parts_of
     from fedsi.data.formats.recognition import recognise
@@ -133,9 +142,34 @@ def _is_corpus(path: Path) -> bool:
         raise UserError(f"{path} holds a run; continue it with: fedsi run --resume --out {path}")
     if path.is_dir() or (str(path) in MADE_HERE and not path.exists()):
         return True
+    if path.suffix.lower() == _TOML:
+        return False
+    if not path.exists():
+        known = {name.lower(): f"--preset {name}" for name in preset_names()} | {
+            name: name for name in MADE_HERE
+        }
+        meant = known.get(str(path).lower())
+        asked = f"; did you mean {meant}?" if meant else ""
+        raise UserError(f"there is no file {path}: name an experiment (.toml) or a corpus{asked}")
+    if not path.is_file():
+        return False
     try:
-        return bool(path.is_file() and recognise(path, parts_of(path, LeftOut())))
-    except UserError:  # not the suffix of a corpus
+        return format_is_named or bool(recognise(path, parts_of(path, LeftOut())))
+    except UserError as problem:
+        if _is_toml(path):
+            return False
+        raise UserError(
+            f"{path} is neither an experiment, which is TOML, nor a corpus that is recognised: "
+            f"{problem}"
+        ) from None
+
+
+def _is_toml(path: Path) -> bool:
+    from fedsi.experiment.experiment import LARGEST_FILE
+
+    try:
+        return tomllib.loads(read_text(path, LARGEST_FILE)) is not None
+    except (OSError, ValueError, RecursionError):
         return False
 
 
@@ -152,7 +186,7 @@ def chosen_experiment(
     from fedsi.trust import check_trusted
 
     changes = parse_overrides(overrides or [])
-    experiment = named(file, preset).updated(changes)
+    experiment = named(file, preset, format_is_named="data.format" in changes).updated(changes)
     if file and not trust:
         check_trusted(_read(experiment, changes), file)
     return experiment

@@ -1,8 +1,6 @@
 """``fedsi predict`` and ``fedsi generate``: next words and texts from a trained model."""
 
 import json
-import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +8,7 @@ from rich.table import Table
 
 from fedsi.errors import UserError
 from simulations.cli import options
+from simulations.cli.others import others_to_stderr
 from simulations.text import visible
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def predict(
     from fedsi.threads import torch_threads
     from simulations.finished_run import open_run
 
-    with redirect_stdout(sys.stderr), torch_threads(1):  # a user's model may print
+    with others_to_stderr(), torch_threads(1):  # a user's model may print
         trained = open_run(run, trust=trust, best=best).trained
         reading = read_prompt(trained, text)
     found = candidates(trained, reading, top)
@@ -100,7 +99,7 @@ def generate(
 
     if not 0 < temperature < float("inf"):
         raise UserError(f"--temperature {temperature:g} is not allowed: give a number above 0")
-    with redirect_stdout(sys.stderr), torch_threads(1):
+    with others_to_stderr(), torch_threads(1):
         trained = open_run(run, trust=trust, best=best).trained
         reading = begin(trained) if prompt is None else read_prompt(trained, prompt)
         written = write_on(

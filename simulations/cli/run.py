@@ -11,6 +11,7 @@ from rich.table import Table
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.engines.table import ENGINES, USUAL
+from simulations.text import one_line
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -126,14 +127,14 @@ def run(
         typer.echo(json.dumps(result.summary.to_json(), allow_nan=False))
     else:
         options.output().print(_table(result.summary))
-    console.print(f"results are in {folder}", highlight=False, soft_wrap=True)
+    console.print(f"results are in {one_line(str(folder))}", highlight=False, soft_wrap=True)
     if publish:
         from simulations.finished_run import open_run
         from simulations.publish import publish as publish_run
 
         run = open_run(folder, trust=True)  # its own code has just run
         publish_run(run, publish, {}, heldout_is_public=heldout_is_public)
-        console.print(f"published to {publish}", highlight=False, soft_wrap=True)
+        console.print(f"published to {one_line(str(publish))}", highlight=False, soft_wrap=True)
 
 
 def shown_on(display: Display) -> "Observer":

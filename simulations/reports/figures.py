@@ -1,7 +1,9 @@
 """Figures. They are drawn without pyplot, so that no window system or global state is touched."""
 
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +46,20 @@ STYLE: Any = {
 }
 
 
+@contextmanager
+def _any_sign() -> Iterator[None]:
+    """Draw what the font lacks, in names of others, as boxes and without a word."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=r"Glyph \d+ .* missing from", category=UserWarning
+        )
+        yield
+
+
 def svg(figure: Figure) -> str:
     """Return a figure as SVG text; the same figure gives the same text."""
     buffer = io.StringIO()
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), _any_sign():
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
@@ -60,7 +72,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         path: Where, without suffix.
     """
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), _any_sign():
         figure.savefig(buffer, format="png", dpi=150)
     write_atomically(path.with_suffix(".png"), buffer.getvalue())
     write_atomically(path.with_suffix(".svg"), svg(figure).encode())

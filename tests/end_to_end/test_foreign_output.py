@@ -7,9 +7,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 import fedsi
 from simulations.cli.main import main
+from simulations.reports.figures import save_figure
 from simulations.text import is_of_a_library, log_to_stderr
 
 LIBRARY = f"{sysconfig.get_path('purelib')}/some_library/module.py"
@@ -35,6 +37,7 @@ def test_a_model_that_prints_leaves_json_alone(
         json.loads(captured.out)
         assert captured.out.count("\n") == 1
         assert "called on" in captured.err
+        assert "without Python" in captured.err
 
 
 def test_a_librarys_warnings_are_not_a_persons(
@@ -73,3 +76,19 @@ def test_a_librarys_log_is_kept_back_unless_something_failed(
 def test_fedsi_is_no_library_wherever_it_is_installed() -> None:
     assert not is_of_a_library(fedsi.__file__)
     assert is_of_a_library(LIBRARY)
+
+
+def test_a_figure_with_signs_that_its_font_lacks_is_no_warning(tmp_path: Path) -> None:
+    figure = Figure()
+    figure.suptitle("日本語 नमस्ते")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_figure(figure, tmp_path / "figure")
+
+
+def test_folders_are_named_on_one_line(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a\nb"
+    main(["data", "describe", "synthetic", "--cache", str(cache), "--out", str(folder)])
+    assert f"picture: {tmp_path}/a\\nb/clients.png\n" in capsys.readouterr().err

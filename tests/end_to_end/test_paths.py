@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedsi import Experiment, UserError
+from fedsi.experiment import parse_overrides
 from server.runs.folder import RunFolder
 from simulations.cli import options
 from simulations.cli.main import main
@@ -84,6 +85,22 @@ def test_a_corpus_can_be_named_in_place_of_an_experiment(
     assert RunFolder(Path("run")).experiment().data.corpus == str(work / "posts.jsonl")
 
 
+def test_a_corpus_without_an_ending_can_be_named_with_its_format(work: Path) -> None:
+    Path("posts").write_bytes((work / "posts.jsonl").read_bytes())
+    named = options.chosen_experiment(Path("posts"), None, ["data.format=jsonl"])
+    assert named.data.corpus == "posts"
+    with pytest.raises(UserError, match="posts is neither an experiment, which is TOML, nor a cor"):
+        options.chosen_experiment(Path("posts"), None, [])
+
+
+def test_a_tilde_is_the_home_folder(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(work))
+    typed = parse_overrides(["data.corpus=~/posts.jsonl", "data.vocabulary=~/words.txt"])
+    located = Experiment().updated(typed).located(Path("/"))
+    assert located.data.corpus == str(work / "posts.jsonl")
+    assert located.data.vocabulary == str(work / "words.txt")
+
+
 def test_a_folder_and_a_corpus_of_fedsi_can_be_named_too(work: Path) -> None:
     assert options.named(work, None).data.corpus == str(work)
     assert options.named(Path("synthetic"), "smoke").data.corpus == "synthetic"
@@ -95,7 +112,7 @@ def test_what_is_no_corpus_is_read_as_an_experiment() -> None:
     assert options.named(Path("mine"), None).seed == 3
     with pytest.raises(UserError, match="not both"):
         options.named(Path("mine"), "smoke")
-    with pytest.raises(UserError, match=r"cannot read the experiment missing\.csv"):
+    with pytest.raises(UserError, match=r"there is no file missing\.csv"):
         options.named(Path("missing.csv"), None)
 
 

@@ -19,6 +19,9 @@ from fedsi.errors import UserError
 _SPLIT = re.compile(r"(?<![a-z])(train|test|heldout|validation|valid|dev)(?![a-z])")
 """Words in a file's path that name a split, as in ``train/part-0.json`` or ``x_train.h5``."""
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+"""How ``https://`` and ``s3://`` begin; a path has lost the second slash."""
+
 _FOLDER_COLUMN = re.compile(r"(?<![^/])(?!split=)[^/=]+=[^/]*/")
 
 
@@ -45,6 +48,10 @@ def open_corpus(
         UserError: The path is missing, unreadable or of no known format. Bad content is reported
             while the rows are read, with its place.
     """
+    if _ADDRESS.match(str(path)):
+        raise UserError(
+            f"{path} is an address, and corpora are files; fetch it and name the file or folder"
+        )
     if not path.exists():
         raise UserError(
             f"there is no corpus {path}; name a file or folder, or one of the corpora that come "

@@ -74,6 +74,7 @@ def test_a_module_that_draws_from_elsewhere_has_no_initial_parameters() -> None:
         ),
         ("not_a_function", "is an int, and model.architecture names a function or class"),
         ("raises", r"raises\(11\) failed: RuntimeError: no luck \(.*own_models.py, line \d+\)$"),
+        ("leaves", r"leaves\(11\) failed: SystemExit: 0 \(.*own_models.py, line \d+\)$"),
         ("no_arguments", r"no_arguments\(11\) failed: TypeError: .* 1 was given$"),
         ("nothing", "returned None; return a torch.nn.Module"),
         ("dict", "has no dict"),
@@ -112,6 +113,7 @@ def test_refuses_in_one_sentence(name: str, expected: str) -> None:
     [
         ("def gru(:", "cannot be imported: SyntaxError: .*line 1"),
         ("1 / 0", r"cannot be imported: ZeroDivisionError: division by zero \(.*py, line 1\)$"),
+        ("raise SystemExit(0)", r"cannot be imported: SystemExit: 0 \(.*py, line 1\)$"),
         ("import surely_missing", "cannot be imported: ModuleNotFoundError: .*surely_missing"),
         ("", "has no gru"),
     ],

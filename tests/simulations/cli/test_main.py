@@ -89,6 +89,26 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
         "zero": (["--set", "server.cohort_size=0"], "server.cohort_size = 0"),
         "workers": (["--workers", "0"], "Invalid value for '--workers'"),
         "unknown option": (["--wrokers", "2"], "No such option"),
+        "key as an option": (
+            ["--rounds", "2"],
+            "with --set, as in --set server.rounds=VALUE",
+        ),
+        "help": (["--preset", "smoke", "x", "y"], "run --help"),
+        "missing data": (["none.csv"], "there is no file none.csv: name an experiment (.toml) or"),
+        "preset as a file": (["Smoke"], "did you mean --preset smoke?"),
+        "another file": (["text.doc"], "neither an experiment, which is TOML, nor a corpus"),
+        "archive": (["a.tar.gz"], "an archive of a kind that is not read"),
+        "section": (["--set", "model=lstm"], "model is a section of keys, not a key; give one of"),
+        "yes": (["--set", "model.tied_output=yes"], "'yes' is not allowed: expected true or false"),
+        "line of TOML": (["line.toml"], "column 5): 'seed: 1'"),
+        "value of TOML": (
+            ["none-value.toml"],
+            "'seed = None' (values are as 0.3, true",
+        ),
+        "address": (
+            ["--set", corpus + "https://a.b/c.csv"],
+            "is an address, and corpora are",
+        ),
         "cohort": (
             ["--preset", "smoke", "--set", "server.cohort_size=181"],
             "server.cohort_size = 181 is more than the 180 training clients",
@@ -125,7 +145,10 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
             "there is no corpus none.jsonl",
         ),
         "format": (["--set", corpus + "text.doc"], "text.doc (no known ending"),
-        "no usable client": (["--set", corpus + "empty.jsonl"], "has no usable client: 0 row(s)"),
+        "no usable client": (
+            ["--set", corpus + "empty.jsonl"],
+            "is empty: there is no row to",
+        ),
         "empty text": (
             ["--set", corpus + "blank.jsonl"],
             "no usable client: 2 row(s) read, all left out (2 without text",
@@ -140,7 +163,10 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
             ["--preset", "smoke", "--resume", "--overwrite", "--out", "none"],
             "give either --resume or --overwrite, not both",
         ),
-        "unknown section": (["--set", "foo=1"], "allowed are client.*, data.*, devices.*, model.*"),
+        "unknown section": (
+            ["--set", "foo=1"],
+            "allowed are algorithm.*, client.*, data.*, devices.*",
+        ),
         "nothing to resume": (["--resume", "--out", "none"], "holds no run to resume"),
         "out is a file": (["--preset", "smoke", "--out", "bad.toml"], "bad.toml is a file"),
     }
@@ -154,7 +180,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     Path("binary.toml").write_bytes(b"\xff\x00")
     Path("key.toml").write_text("[server]\nround = 3\n")
     Path("empty.jsonl").write_text("")
+    Path("line.toml").write_text("[server]\nseed: 1\n")
+    Path("none-value.toml").write_text("seed = None\n")
     Path("text.doc").write_text("text")
+    Path("a.tar.gz").write_text("text")
     Path("trace.csv").write_text("client,start,end\n3,9,1\n")
     jsonl("blank.jsonl", {"user": "a", "text": ""}, {"user": "b", "text": None})
     jsonl("cols.jsonl", {"name": "a", "text": "b"})
