@@ -99,7 +99,7 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
         (["data.heldout_fraction=1"], "data.heldout_fraction = 1 .* less than 1"),
         (["seed=-1"], "seed = -1 .* greater than or equal to 0"),
         (["client.max_steps=0"], "client.max_steps = 0"),
-        (["server=3"], "server = 3 is not allowed"),
+        (["server=3"], "server is a section of keys, not a key; give one"),
         (["server.rounds=0", "server.cohort_size=x"], "server.rounds = 0 .*and 1 more"),
         (["model.tied_output=true", "model.projection=false"], "set model.projection=true"),
         (["server.sampling=random"], "server.sampling = 'random' .* 'shuffled'"),
