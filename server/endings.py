@@ -1,4 +1,4 @@
-"""Why a run ends: after its last round, or before because of what its rounds came to."""
+"""Reasons for the end of a run: its last round, or a condition met before."""
 
 import math
 from collections.abc import Iterable
@@ -21,29 +21,29 @@ STATUS: dict[str, Status] = {
     EPSILON_BUDGET: "budget spent",
     DIVERGENCE: "diverged",
 }
-"""The status of a run by why it ended; that of any other is ``STOPPED``."""
+"""The status of a run by the reason for its end; any other reason gives ``STOPPED``."""
 STOPPED: Status = "stopped"
 
 
 @dataclass(frozen=True)
 class Course:
-    """What a run's rounds so far came to, as far as its end depends on it."""
+    """The totals of a run's rounds so far that its end depends on."""
 
     tokens: int = 0
     bytes: int = 0
-    """To and from the clients."""
+    """Bytes to and from the clients."""
     seconds: float = 0.0
-    """Of training and evaluation."""
+    """Seconds of training and evaluation."""
     lowest: float = math.inf
     """Lowest held-out loss of the evaluations that were due, in nats per target token."""
     waited: int = 0
-    """Evaluations since."""
+    """Evaluations since the lowest loss."""
 
     def after(self, record: "RoundRecord", settings: ServerSettings) -> "Course":
-        """Return the course with a round more.
+        """Return the course with one more round.
 
-        An evaluation that is not due, of what was a run's last round before it was continued, does
-        not count: the run ends where one ends that was never stopped.
+        An evaluation that is not due, after the last round of a run that was later continued, does
+        not count. So the run ends where one that was never stopped would end.
         """
         due = record.heldout if record.round % settings.evaluate_every == 0 else None
         lower = due is not None and due["loss"] < self.lowest
@@ -71,14 +71,14 @@ def ending(
     record: "RoundRecord",
     rounds: int,
 ) -> str:
-    """Return what ends a run with a round: the name of a key or of an event; empty if nothing does.
+    """Return what ends a run with a round: the name of a key or of an event, or an empty text.
 
     Args:
         experiment: The configuration.
-        description: Of the population.
-        course: Of all rounds so far.
-        record: Of the last one.
-        rounds: How many rounds the budget of epsilon allows.
+        description: The population's description.
+        course: The course of all rounds so far.
+        record: The record of the last round.
+        rounds: Number of rounds that the budget of epsilon allows.
     """
     reasons = {
         DIVERGENCE: has_diverged(record, experiment, description),
@@ -90,7 +90,7 @@ def ending(
 
 
 def ended_by_course(settings: ServerSettings, course: Course, record: "RoundRecord") -> str:
-    """Return the key that ends a run with a round because of what its rounds came to, if any."""
+    """Return the key that ends a run with a round because of its course, or an empty text."""
     loss = record.heldout["loss"] if record.heldout else math.inf
     reasons = {
         "server.target_loss": loss <= (settings.target_loss or -math.inf),

@@ -1,7 +1,7 @@
-"""Going on with a run beyond its last round, or beyond what ended it before.
+"""Continuation of a run beyond its last round, or beyond the condition that ended it.
 
-A run whose rounds would have been the same if it had been meant to be longer from the beginning
-may go on; any other is refused, with the key that its rounds depend on.
+A run may be continued if its rounds would have been the same in a run planned longer from the
+beginning. Otherwise it is refused, with the key that its rounds depend on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,16 +18,16 @@ _MAY_CHANGE = (ROUNDS, *ENDING, *WAITING)
 
 
 def extends(before: Experiment, after: Experiment) -> bool:
-    """Whether an experiment is another one only in when its run ends."""
+    """Whether two experiments differ only in when a run ends."""
     old, new = before.flat(), after.flat()
     different = {key for key in new if new[key] != old[key]}
     return different <= {*_MAY_CHANGE} and not different <= {*WAITING}
 
 
 def keeps_checkpoint(experiment: Experiment) -> bool:
-    """Whether a finished run keeps its checkpoint, to go on from.
+    """Whether a finished run keeps its checkpoint, so that it can be continued.
 
-    That of a private run tells what privacy hides: past noise, and who took part.
+    The checkpoint of a private run would reveal what privacy hides: past noise, and who took part.
     """
     return (
         experiment.privacy.mechanism == "none"
@@ -38,16 +38,16 @@ def keeps_checkpoint(experiment: Experiment) -> bool:
 def check_extension(
     folder: Path, before: Experiment, after: Experiment, records: Sequence[RoundRecord]
 ) -> None:
-    """Refuse to go on with a run where the whole would not be one run's.
+    """Refuse to continue a run if the result would differ from a single longer run.
 
     Args:
         folder: The run's folder.
-        before: The experiment that it was run with.
-        after: The one that it is to go on with; it ``extends`` the other.
-        records: The rounds that it has had.
+        before: The experiment of the run so far.
+        after: The experiment of the continuation; it ``extends`` the other.
+        records: The rounds so far.
 
     Raises:
-        UserError: The rounds would have been others; or there is none to run.
+        UserError: The rounds would have been different, or no round is left to run.
     """
     done, rounds = len(records), after.server.rounds
     if before.privacy.mechanism != "none":
@@ -75,8 +75,8 @@ def check_extension(
         if old != new:
             raise UserError(
                 f"the run in {folder} cannot go on to server.rounds={rounds}: with {key} its "
-                f"learning rates would have been others from the beginning, because they depend on "
-                f"the number of rounds; start another run, with --out"
+                f"learning rates would have been different from the beginning, because they depend "
+                f"on the number of rounds; start another run, with --out"
             )
     _check_not_ended(folder, after, records)
 
@@ -97,7 +97,7 @@ def _check_not_ended(folder: Path, after: Experiment, records: Sequence[RoundRec
 def _schedules(
     before: Experiment, after: Experiment, done: int
 ) -> Iterator[tuple[str, list[float], list[float]]]:
-    """Yield each key that learning rates follow, and their factors in the rounds that are done."""
+    """Yield each key of a schedule, and the factors of the finished rounds before and after."""
     for section in ("server", "client"):
         courses = [
             getattr(experiment, section).learning_rate_schedule.factors(experiment.server.rounds)

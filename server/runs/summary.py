@@ -14,11 +14,11 @@ from fedsi.errors import UserError
 from server.endings import Status
 
 _HELDOUT = "heldout_"
-"""Begins the key of each held-out metric in the JSON."""
+"""Prefix of the held-out metrics' keys in the JSON."""
 
 
 class _Checked:
-    """A part of the summary. Read from JSON it has all its fields, no others, of their types."""
+    """A part of the summary. In JSON it must have all its fields, no others, with their types."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False
@@ -34,12 +34,12 @@ class ParticipationSummary(_Checked):
     most: int
     """Participations of the client that took part most often."""
     closest: int | None
-    """Least rounds from one participation of a client to its next; None if nobody came twice."""
+    """Smallest distance of two participations of a client in rounds; None if there are none."""
     most_allowed: int | None
-    """What the accounting assumes of ``most``; None if it assumes nothing."""
+    """Bound on ``most`` assumed by the accounting; None if there is none."""
     closest_allowed: int | None
     checked: str
-    """Whose participations were checked, in words."""
+    """Which clients' participations were checked, in words."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ class PrivacySummary(_Checked):
     sampling: str
     noise_multiplier: float
     population: int
-    """Clients that are accounted for."""
+    """Accounted number of clients."""
     cohort_size: int
-    """Cohort that is accounted for."""
+    """Accounted cohort size."""
     simulated_cohort_size: int
     extrapolated: bool
-    """Whether the accounted population or cohort is not the simulated one."""
+    """Whether the accounted population or cohort differs from the simulated one."""
     clipping: str
     clip_norm: float | None
-    """Of the last round; None if it is infinite."""
+    """Clip norm of the last round; None if it is infinite."""
     clipped_share: float
     noise_on_mean: float
     """Standard deviation of the noise on the mean update of the last round."""
@@ -99,7 +99,7 @@ class ExamplePrivacySummary(_Checked):
     """The privacy claim of DP-SGD on the clients, for single examples."""
 
     epsilon: float | None
-    """Of the client that took part most often; None if it is infinite."""
+    """Epsilon of the client that took part most often; None if it is infinite."""
     delta: float
     accountant: str
     adjacency: str
@@ -109,7 +109,7 @@ class ExamplePrivacySummary(_Checked):
     sampling_rate: float
     """Probability that an example is in a batch."""
     steps: int
-    """Steps of a round."""
+    """Steps per round."""
     most_participations: int
 
 
@@ -137,10 +137,11 @@ class Summary(_Checked):
     download_bytes: int
     upload_bytes: int
     train_loss: float | None
-    """Of the last round's cohort, in nats per target; None if it is not finite."""
+    """Loss of the last round's cohort, in nats per target; None if it is not finite."""
     heldout: Mapping[str, float | None]
-    """The task's metrics on the held-out clients after the last round, ``loss`` among them; None
-    for one that is not finite. In the JSON each is a key of its own, ``heldout_<name>``."""
+    """The task's metrics on the held-out clients after the last round, including ``loss``; None for
+    one that is not finite. In the JSON each is a separate key, ``heldout_<name>``.
+    """
     unigram_loss: float | None
     """Held-out loss of the training clients' unigram model; None if it is not finite."""
     best_round: int | None
@@ -169,13 +170,13 @@ class Summary(_Checked):
     """Versions that results may depend on, by package."""
     example_privacy: ExamplePrivacySummary | None = None
     provenance: Mapping[str, Any] | None = None
-    """What the bits depend on besides the experiment: ``server.runs.provenance``."""
+    """Facts that the bits depend on besides the experiment: ``server.runs.provenance``."""
     warm_start: Mapping[str, Any] | None = None
     """What became of the words of the weights that the run started from: ``server.warm_start``."""
     vocabulary_sha256: str | None = None
-    """Of the vocabulary's file; None for a run without a folder."""
+    """Hash of the vocabulary's file; None for a run without a folder."""
     not_private: tuple[str, ...] | None = None
-    """Keys that no epsilon covers; None for a run without privacy."""
+    """Keys that epsilon does not cover; None for a run without privacy."""
     algorithm: str = "fed_avg"
     clients_with_state: int = 0
     """Clients that keep vectors for their next round."""
@@ -184,7 +185,7 @@ class Summary(_Checked):
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss left all bounds."""
+        """Whether the run diverged."""
         return self.status == "diverged"
 
     @property
@@ -213,7 +214,7 @@ class Summary(_Checked):
 
     @classmethod
     def from_text(cls, text: str | bytes, source: Path | str) -> "Summary":
-        """Read what ``text`` gave.
+        """Read the result of ``text``.
 
         Args:
             text: JSON.
@@ -236,13 +237,13 @@ class Summary(_Checked):
 
 
 def to_json(part: Summary | PrivacySummary) -> dict[str, Any]:
-    """Return the fields as JSON has them: optional ones are left out where they are None."""
+    """Return the fields as in JSON; optional fields are omitted if they are None."""
     adapter = TypeAdapter(type(part))
     return dict(adapter.dump_python(part, mode="json", exclude_defaults=True))
 
 
 def _gathered(values: object) -> object:
-    """Return a summary's JSON with the held-out metrics in one object, as ``Summary`` has them."""
+    """Return a summary's JSON with the held-out metrics in one object, as in ``Summary``."""
     if not isinstance(values, dict):
         return values
     own = {field.name for field in fields(Summary)} - {"heldout"}
@@ -253,7 +254,7 @@ def _gathered(values: object) -> object:
 
 
 def _reason(error: ValidationError) -> str:
-    """Say what is wrong with the first field that is."""
+    """Describe what is wrong with the first invalid field."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     place = _HELDOUT + path[1] if path[:1] == ["heldout"] and len(path) > 1 else ".".join(path)
@@ -267,7 +268,7 @@ def _reason(error: ValidationError) -> str:
 
 
 def _advice(values: object) -> str:
-    """Say what to do about a summary that cannot be read."""
+    """Return what to do about a summary that cannot be read."""
     versions = values.get("versions") if isinstance(values, dict) else None
     version = versions.get("fedsi") if isinstance(versions, dict) else None
     if isinstance(version, str) and version != fedsi.__version__:

@@ -1,4 +1,4 @@
-"""The figure of an audit: what canaries that took part score, and those that did not."""
+"""The figure of an audit: scores of canaries that took part and of those that did not."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ def write_audit(claimed: float | None, found: AuditSummary, folder: Path) -> Non
 
     Args:
         claimed: The claimed epsilon; None if it is infinite.
-        found: What the canaries showed.
+        found: The result of the audit.
         folder: The run's folder.
 
     Raises:
-        UserError: They cannot be read.
+        UserError: The canaries cannot be read.
     """
     save_figure(audit_figure(*RunFolder(folder).canaries(), claimed, found), folder / FIGURE)
 
@@ -45,7 +45,7 @@ def audit_figure(
             ("took part", True, "#c8500a"),
         ):
             half = scores[included == inside]
-            # Outlines, because two fills on top of one another look like a third group.
+            # Outlines, because two overlapping fills look like a third group.
             axes.hist(half, bins, histtype="stepfilled", color=colour, alpha=0.2)
             axes.hist(
                 half,

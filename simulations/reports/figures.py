@@ -1,4 +1,4 @@
-"""Figures. They are drawn without pyplot, so that no window system or global state is touched."""
+"""Figures, drawn without pyplot to avoid window systems and global state."""
 
 import io
 import warnings
@@ -24,7 +24,7 @@ from simulations.text import for_figure
 
 
 def label(name: str) -> str:
-    """Return what tables and pages call an architecture; a user's own by its import path."""
+    """Return the name of an architecture in tables and pages; a user's own is its import path."""
     return architecture(name).label
 
 
@@ -69,7 +69,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
     Args:
         figure: The figure.
-        path: Where, without suffix.
+        path: The path without suffix.
     """
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE), _any_sign():
@@ -121,13 +121,13 @@ def _epsilon_so_far(axes: Axes, records: Sequence[RoundRecord], claim: PrivacySu
 
 
 def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
-    """Draw how many words clients have, and mark the median and the 90 % quantile.
+    """Draw a histogram of the words per client, with the median and the 90 % quantile.
 
     Args:
         words_per_client: Words of each client, at least one; not empty.
     """
     median, most = np.quantile(words_per_client, (0.5, 0.9))
-    # From the power of two at or below the smallest client to one above the largest.
+    # From the power of two at or below the smallest client to the one above the largest.
     lowest = int(np.log2(words_per_client.min()))
     highest = int(np.log2(words_per_client.max())) + 1
     with mpl.rc_context(STYLE):
@@ -164,7 +164,7 @@ def _curve(
 
 
 def unigram_line(axes: Axes, loss: float | None) -> None:
-    """Draw the loss of a model that knows only how frequent words are, if it has one."""
+    """Draw the loss of the unigram model, if there is one."""
     if loss is None:
         return
     axes.axhline(loss, color=_GREY, linestyle=":", linewidth=1.2, label="unigram model")
@@ -174,9 +174,9 @@ def ngram_lines(axes: Axes, baselines: Baselines | None, kept: NDArray[np.bool_]
     """Draw the losses of the unigram, the bigram and the trigram model on some clients.
 
     Args:
-        axes: Where to.
-        baselines: What the models count; None draws nothing.
-        kept: Which clients; None for all.
+        axes: The axes to draw on.
+        baselines: Counts of the models; None draws nothing.
+        kept: The clients; None for all.
     """
     if baselines is None:
         return

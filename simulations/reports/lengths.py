@@ -1,4 +1,4 @@
-"""What a study that evaluates its models at several sequence lengths says about them."""
+"""Reports of a study that evaluates its models at several sequence lengths."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -16,8 +16,8 @@ from simulations.studies.statistics import t_interval
 from simulations.text import for_figure, for_markdown
 
 PACKING = (
-    "At each length the same targets are asked for: a client's sentences are packed whole, one "
-    "after the other, into sequences of that length, so a longer sequence adds earlier sentences."
+    "Each length has the same targets: a client's sentences are packed whole, one after the other, "
+    "into sequences of that length, so a longer sequence adds earlier sentences."
 )
 
 
@@ -27,10 +27,10 @@ def losses_at(
     """Return the loss of each seed of a place's chosen setting at a sequence length.
 
     Args:
-        result: The study's.
+        result: The study's results.
         place: An arm at a level.
         length: One of the study's lengths.
-        beyond: At positions beyond those of training only.
+        beyond: Whether to use only positions beyond those of training.
 
     Returns:
         Empty if the models cannot read that length, or all of them diverged.
@@ -70,7 +70,7 @@ def lengths_markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[
 
 
 def lengths_figure(result: StudyResult) -> Figure:
-    """Draw loss against length, of all targets and of those beyond the length of training."""
+    """Draw loss against length, over all targets and over those beyond the training length."""
     lengths, trained = sorted(result.study.lengths), _trained(result)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.4), layout="constrained")
@@ -86,13 +86,13 @@ def lengths_figure(result: StudyResult) -> Figure:
             axes.set_xscale("log", base=2)
             axes.set_xticks(lengths, [str(length) for length in lengths])
             axes.minorticks_off()
-            axes.set_xlabel("sequence length (dashed: that of training)")
+            axes.set_xlabel("sequence length (dashed: training length)")
         figure.legend(*whole.get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 
 def lengths_findings(result: StudyResult) -> list[str]:
-    """Return sentences that say how losses change with the length."""
+    """Return sentences on how losses change with the length."""
     return [
         PACKING,
         *(_change(result, place) for place in result.places),
@@ -122,7 +122,7 @@ def _curve(
 
 
 def _change(result: StudyResult, place: GridPoint) -> str:
-    """Say how a place's loss changes from the shortest length that it reads to the longest."""
+    """Describe the change of a place's loss from its shortest readable length to its longest."""
     losses = [(n, losses_at(result, place, n)) for n in sorted(result.study.lengths)]
     known = [(length, found) for length, found in losses if found]
     runs = result.all_seeds(place)
@@ -142,7 +142,7 @@ def _change(result: StudyResult, place: GridPoint) -> str:
 
 
 def _verdicts(result: StudyResult) -> list[str]:
-    """Hold each arm at the longest length against the first arm that can read it."""
+    """Compare each arm at the longest length with the first arm that can read it."""
     longest = max(result.study.lengths)
     places = [p for p in result.places if len(losses_at(result, p, longest)) >= 3]
     told = []

@@ -1,4 +1,4 @@
-"""Writes what a study leaves: table, figure, page."""
+"""Writing of a study's report: table, figure, page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ PAGE = "report.html"
 
 @dataclass(frozen=True)
 class Report:
-    """What is told about a study."""
+    """The report of a study."""
 
     title: str
     table_title: str
@@ -40,17 +40,17 @@ class Report:
     caption: str
     findings: Sequence[str]
     changes: str
-    """What its runs change of the experiment, in words."""
+    """The keys that its runs vary, in words."""
     values: dict[str, Any]
-    """The result as values that JSON can hold."""
+    """The result in values that JSON can represent."""
 
 
 def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
-    """Return what is told about a study.
+    """Return the report of a study.
 
     Args:
-        result: Of the trials that finished.
-        failures: Why others did not, by trial.
+        result: The finished trials.
+        failures: Reasons of the trials that did not finish.
     """
     told, values = findings(result), study_json(result)
     header, rows = study_table(result)

@@ -1,4 +1,4 @@
-"""The figure of a study: losses over rounds, and over what was varied."""
+"""The figure of a study: losses over rounds, and over the varied axes."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from simulations.text import for_figure
 
 _PALETTE = ("#1f5fa8", "#c8500a", "#0a7f6e", "#7a4fb0", "#b8860b", "#c2418a", "#333333")
 _MOST_PANELS = 2
-"""Axes that get a panel."""
+"""Number of axes with a panel."""
 _MOST_CURVES = 8
 
 
@@ -40,7 +40,7 @@ def study_figure(result: StudyResult) -> Figure:
 
 
 def arm_colour(result: StudyResult, arm: Combination) -> str:
-    """Return the colour of an arm's lines: an architecture's or a position encoding's own."""
+    """Return the colour of an arm's lines: that of an architecture or a position encoding."""
     for point in arm:
         if point.axis == "model.architecture" and len(arm) == 1:
             return colour_of(str(point.value))
@@ -59,11 +59,11 @@ def setting_line(
     """Draw an arm's settings: means and 95 % intervals, and crosses where a seed diverged.
 
     Args:
-        axes: Where to.
-        result: The study's.
-        arm: What is drawn.
-        placed: Places on the x axis and settings, None where there is none.
-        metric: What is drawn of them.
+        axes: The axes to draw on.
+        result: The study's results.
+        arm: The arm.
+        placed: Places on the x axis and settings, None for missing ones.
+        metric: The metric to draw.
     """
     colour, name = arm_colour(result, arm), for_figure(words(arm))
     stable = [(x, setting) for x, setting in placed if setting and setting.measured]
@@ -84,7 +84,7 @@ def setting_line(
     diverged = [x for x, setting in placed if setting and setting.diverged]
     if diverged:
         row = result.arms.index(arm)
-        # In axes coordinates: a diverged run has no value that could be drawn to scale.
+        # In axes coordinates, because a diverged run has no value to draw to scale.
         axes.plot(
             diverged,
             [0.97 - 0.06 * row if metric == "loss" else 0.03 + 0.06 * row] * len(diverged),
@@ -103,8 +103,8 @@ def _curves(axes: Axes, result: StudyResult, *, alone: bool) -> None:
     """Draw the rounds of each place's chosen setting.
 
     Args:
-        axes: Where to.
-        result: The study's.
+        axes: The axes to draw on.
+        result: The study's results.
         alone: Whether no other panel names the arms.
     """
     chosen = [(place, result.chosen(place)) for place in result.places]
@@ -130,7 +130,7 @@ def _curves(axes: Axes, result: StudyResult, *, alone: bool) -> None:
 
 
 def _over_axis(axes: Axes, result: StudyResult, name: str) -> None:
-    """Draw the final loss over an axis, at the best values of the other axes that are tuned."""
+    """Draw the final loss over an axis, at the best values of the other tuned axes."""
     values = list(dict.fromkeys(_value(points, name) for points in result.combinations))
     numbers = [float(v) if isinstance(v, int | float) else math.nan for v in values]
     log = all(math.isfinite(n) and n > 0 for n in numbers) and max(numbers) >= 3 * min(numbers)
@@ -150,7 +150,7 @@ def _over_axis(axes: Axes, result: StudyResult, name: str) -> None:
 def _best_at(
     result: StudyResult, arm: Combination, name: str, value: object, *, level: bool
 ) -> Setting | None:
-    """Return the best setting of an arm at a value of an axis, at the first level otherwise."""
+    """Return the best setting of an arm at an axis value, at the first level unless ``level``."""
     places = result.places if level else [GridPoint(result.levels[0], arm)]
     settings = [
         setting

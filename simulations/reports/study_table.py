@@ -1,4 +1,4 @@
-"""The table of a study, and its result as values that JSON can hold."""
+"""The table of a study, and its result in values that JSON can represent."""
 
 import math
 from dataclasses import asdict
@@ -19,14 +19,14 @@ from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.study import Combination
 
 _MOST_COLUMNS = 8
-"""Values of a tuned axis that get a column each."""
+"""Number of a tuned axis's values that get a column each."""
 
 
 def study_table(result: StudyResult) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of a study's table, as text.
 
-    A row is an arm at a level; or, where nothing is compared and there are no levels, a setting.
-    Rows of n-gram models on the same targets follow.
+    A row is an arm at a level or, if nothing is compared and there are no levels, a setting. Rows
+    of n-gram models on the same targets follow.
     """
     whole = len(result.places) == 1 and result.chooses
     header, rows = _of_settings(result) if whole else _of_places(result)
@@ -34,7 +34,7 @@ def study_table(result: StudyResult) -> tuple[list[str], list[list[str]]]:
 
 
 def _of_settings(result: StudyResult) -> tuple[list[str], list[list[str]]]:
-    """Return a row for each setting of the only place, with what chooses and what reports."""
+    """Return a row for each setting of the only place, with validation and test metrics."""
     place, shares = result.places[0], result.metrics[1:]
     header = [axis_words(axis.called) for axis in result.study.axes]
     header += ["validation loss", "loss", *(result.task.curves[name] for name in shares), ""]
@@ -110,7 +110,7 @@ def _why_none(settings: list[Setting]) -> str:
 
 
 def _single_axis(result: StudyResult) -> Any:
-    """Return what gives a place's settings with the names of their columns, if they are few."""
+    """Return a function from a place to its settings with column names, if they are few."""
     tuned = [axis for axis in result.study.axes if axis.called in result.study.tune]
     few = len(tuned) == 1 and result.chooses and len(result.settings(result.places[0])) > 1
     if not few or len(result.settings(result.places[0])) > _MOST_COLUMNS:
@@ -140,7 +140,7 @@ def _baselines(result: StudyResult, header: list[str]) -> list[list[str]]:
 
 
 def study_json(result: StudyResult) -> dict[str, Any]:
-    """Return a study's result as values that JSON can hold; an infinite value is null."""
+    """Return a study's result in values that JSON can represent; infinite values are null."""
     summary = result.summary
     return {
         "name": result.study.name,

@@ -1,4 +1,4 @@
-"""What a study's places, settings and gaps are called, in sentences and tables."""
+"""Names of a study's places, settings and gaps in sentences and tables."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
 from simulations.studies.study import Combination
 
 NO_RUN = "not finished"
-"""What stands in tables where no run of a setting finished."""
+"""Text in tables if no run of a setting finished."""
 
 POSITIONS = {
     "none": "no positions",
@@ -37,7 +37,7 @@ POSITION_COLOURS = {
 
 
 def point_words(point: Point) -> str:
-    """Return a point as it stands in a sentence."""
+    """Return a point's text in a sentence."""
     if point.axis == "model.architecture":
         return label(str(point.value))
     if point.axis == "model.positions":
@@ -46,20 +46,20 @@ def point_words(point: Point) -> str:
 
 
 def cell(point: Point) -> str:
-    """Return a point as it stands in a table below the name of its axis."""
+    """Return a point's text in a table below the name of its axis."""
     words = point_words(point)
     return words.removeprefix(f"{axis_words(point.axis)} ")
 
 
 def axis_words(name: str) -> str:
-    """Return the name of an axis as it stands in a table's header."""
+    """Return an axis's name in a table's header."""
     named = {"target_epsilon": "epsilon", "client.learning_rate": "client lr"}
     named |= {"server.learning_rate": "server lr", "model.architecture": "architecture"}
     return named.get(name, name.replace("_", " ") if "." not in name else name)
 
 
 def words(points: Combination) -> str:
-    """Return a combination as it stands in a sentence; "the experiment" for an empty one."""
+    """Return a combination's text in a sentence; "the experiment" for an empty one."""
     return ", ".join(map(point_words, points)) or "the experiment"
 
 
@@ -83,7 +83,7 @@ def loss_text(setting: Setting, part: HeldoutPart) -> str:
 
 
 def mean_text(values: Sequence[float]) -> str:
-    """Return a mean, and half of its 95 % interval if there are enough seeds for one."""
+    """Return a mean, with half of its 95 % interval if there are enough seeds."""
     if not values:
         return "-"
     interval = t_interval(values)
@@ -92,15 +92,15 @@ def mean_text(values: Sequence[float]) -> str:
 
 
 def share_text(setting: Setting, metric: str, part: HeldoutPart) -> str:
-    """Return the mean of a share; nothing where there is none."""
+    """Return the mean of a share, or an empty text if there is none."""
     return f"{setting.mean(metric, part):.3f}" if setting.measured else ""
 
 
 def enumerate_words(items: Sequence[str]) -> str:
-    """Return "a", "a and b", "a, b and c"; not of nothing."""
+    """Return "a", "a and b" or "a, b and c"; items must not be empty."""
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
 def number(value: float) -> str:
-    """Return a level's number as it stands on an axis and in a table."""
+    """Return a level's number as on an axis and in a table."""
     return "∞" if value == math.inf else f"{value:.3g}"

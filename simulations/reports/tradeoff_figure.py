@@ -15,7 +15,8 @@ from simulations.studies.study import Combination
 from simulations.text import for_figure
 
 _GAP = 0.25
-"""Between the outermost level and that without noise, as a share of the other levels' span."""
+"""Gap between the outermost level and the one without noise, as a share of the other levels' span.
+"""
 
 _LEAST = 1e-3
 
@@ -55,7 +56,7 @@ def tradeoff_figure(result: StudyResult) -> Figure:
 
 
 def _spoiled(result: StudyResult, level: Combination, arm: Combination) -> Setting | None:
-    """Return a setting that diverged, for its cross, where nothing can be chosen."""
+    """Return a diverged setting, for its cross, if none can be chosen."""
     settings = result.settings(GridPoint(level, arm))
     return next((setting for setting in settings if setting.diverged), None)
 
@@ -76,7 +77,7 @@ def _title(result: StudyResult) -> str:
 def epsilon_places(epsilons: Sequence[float]) -> list[float]:
     """Return places on a logarithmic axis, with infinity beyond the right end of the others.
 
-    Much noise may cost nothing beyond delta: an epsilon of 0 is placed at ``_LEAST``.
+    With much noise epsilon may be 0, which is placed at ``_LEAST``.
     """
     return _places([max(epsilon, _LEAST) for epsilon in epsilons], math.inf, 1)
 

@@ -1,4 +1,4 @@
-"""What a study found, in sentences: each follows from an interval or a count, and says which."""
+"""Findings of a study in sentences, each based on an interval or a count that it states."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
 
 
 def findings(result: StudyResult) -> list[str]:
-    """Return sentences that say what a study found, the verdicts first, and nothing more."""
+    """Return the findings of a study in sentences, verdicts first."""
     return [
         *(_verdict(result, first, second) for first, second in pairs(result)),
         *_best_of_many(result),
@@ -39,13 +39,13 @@ def findings(result: StudyResult) -> list[str]:
 
 
 def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str]) -> str:
-    """Say what may be said of two settings.
+    """Return the sentence on the comparison of two settings.
 
     Args:
-        first: What the first one is called.
-        second: What the second one is called.
+        first: Name of the first setting.
+        second: Name of the second setting.
         found: Their differences, first minus second.
-        metrics: What the metrics beside the loss are called.
+        metrics: Names of the metrics besides the loss.
     """
     match found.verdict:
         case Verdict.NOT_MEASURED:
@@ -104,7 +104,7 @@ def _method(found: Gap) -> str:
 
 
 def _within(found: Gap) -> str:
-    """Say what the bootstrap over clients gives for the loss within each seed."""
+    """Describe the bootstrap intervals over clients of the loss within each seed."""
     losses = {s: one["loss"] for s, one in found.over_clients.items() if "loss" in one}
     if not losses:
         return ""
@@ -113,7 +113,7 @@ def _within(found: Gap) -> str:
 
 
 def _best_of_many(result: StudyResult) -> list[str]:
-    """Hold the best setting against the second, where settings are all that is varied."""
+    """Compare the best setting with the second, if only tuned settings are varied."""
     if not result.chooses or len(result.places) > 1:
         return []
     place = result.places[0]
@@ -144,8 +144,8 @@ def _design(result: StudyResult) -> str:
     )
     return (
         f"Corpus {summary.corpus} (SHA-256 {summary.corpus_sha256[:16]}): "
-        f"{summary.training_clients:,} training clients, {summary.heldout_clients:,} held "
-        f"out. Figures are of {_clients(result)}{counting}."
+        f"{summary.training_clients:,} training clients, {summary.heldout_clients:,} held out. "
+        f"Results are over {_clients(result)}{counting}."
     )
 
 
@@ -155,8 +155,10 @@ def _clients(result: StudyResult) -> str:
         return "no client, because every run diverged"
     test = int(measured.test.sum())
     if result.part == "all":
-        return f"all {len(measured.test)} clients that were evaluated, because nothing was chosen"
-    return f"{test} test clients; what is best was chosen on {len(measured.test) - test} others"
+        return f"all {len(measured.test)} evaluated clients, because nothing was chosen"
+    return (
+        f"{test} test clients; the best settings were chosen on {len(measured.test) - test} others"
+    )
 
 
 def _claim(result: StudyResult) -> Iterator[str]:
@@ -164,7 +166,7 @@ def _claim(result: StudyResult) -> Iterator[str]:
     if not privacy or not result.privacy_levels:
         return
     yield (
-        f"Epsilon is of all rounds for delta {privacy.delta:.2g}, by the "
+        f"Epsilon covers all rounds at delta {privacy.delta:.2g}, by the "
         f"{privacy.accountant} accountant for {privacy.adjacency}, with the "
         f"{privacy.mechanism} mechanism and {privacy.sampling} sampling of "
         f"{privacy.cohort_size:,} from {privacy.population:,} clients."
@@ -174,19 +176,19 @@ def _claim(result: StudyResult) -> Iterator[str]:
             f"This is an extrapolation: cohorts of {privacy.simulated_cohort_size:,} from "
             f"{result.summary.training_clients:,} clients were simulated and stand for cohorts "
             f"of {privacy.cohort_size:,} from {privacy.population:,}, with the noise on the "
-            "mean that those would have. Epsilon is theirs; for the clients that were simulated it "
-            "is not claimed."
+            "mean that those would have. Epsilon applies to those and is not claimed for the "
+            "simulated clients."
         )
 
 
 def place_words(place: GridPoint) -> str:
-    """Return what an arm at a level is called."""
+    """Return the name of an arm at a level."""
     at = f" at {words(place.level)}" if place.level else ""
     return f"{words(place.arm)}{at}"
 
 
 def _place(result: StudyResult, place: GridPoint) -> str:
-    """Say what an arm came to at a level."""
+    """Describe the result of an arm at a level."""
     settings = result.settings(place)
     chosen = result.chosen(place)
     name = place_words(place)
@@ -194,7 +196,7 @@ def _place(result: StudyResult, place: GridPoint) -> str:
     if chosen is None:
         if all(setting.diverged for setting in settings):
             return f"{name}: every run diverged."
-        return f"{name} has no loss: no run finished that did not diverge."
+        return f"{name} has no loss: no run finished without diverging."
     tuned = result.study.part(chosen.points, "tune") if result.chooses else ()
     at = f" with {words(tuned)}" if tuned else ""
     unstable = [
@@ -252,14 +254,14 @@ def target_text(result: StudyResult, setting: Setting) -> str:
 
 
 def _areas(result: StudyResult) -> list[str]:
-    """Say how tolerant of the learning rate each arm is, and hold the arms against the first."""
+    """Describe each arm's tolerance of the learning rate, and compare the arms with the first."""
     areas = {place: area_by_rate(result, place) for place in result.places}
     told = [f"{place_words(place)} {mean_text(found)}" for place, found in areas.items() if found]
     if not told:
         return []
     sentences = [
-        "Mean loss over the logarithm of the learning rate, a run that diverged or is worse than "
-        f"the unigram model counting as that: {'; '.join(told)}."
+        "Mean loss over the logarithm of the learning rate, where a run that diverged or is worse "
+        f"than the unigram model counts as the unigram model: {'; '.join(told)}."
     ]
     for first, second in pairs(result):
         one, other = areas[first], areas[second]
@@ -281,7 +283,7 @@ def _area_verdict(first: str, second: str, between: Interval, seeds: int) -> str
 def _caveat(result: StudyResult) -> str:
     told = len(pairs(result))
     many = (
-        f" {told} differences were looked at, and intervals are not corrected for that."
+        f" {told} differences were tested, and intervals are not corrected for that."
         if told > 1
         else ""
     )

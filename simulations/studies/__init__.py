@@ -1,1 +1,1 @@
-"""Several experiments that answer one question."""
+"""Studies: several experiments that answer one question."""

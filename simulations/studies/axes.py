@@ -1,4 +1,4 @@
-"""Axes of a study: what is varied, as data.
+"""Axes of a study: the varied keys and their values, as data.
 
 An axis varies one key of the experiment (``key``), or several keys together (``name`` and
 ``changes``), over the values that it lists or, in a study that draws, over a range.
@@ -18,14 +18,14 @@ from fedsi.experiment.explanations import unknown_key
 from fedsi.experiment.field_types import Settings
 
 _UNSAFE = re.compile(r"[^\w.+:-]")
-"""Characters that stay out of names of folders."""
+"""Characters that are replaced in folder names."""
 _LONGEST = 60
-"""Characters of a point's part of a folder's name."""
+"""Most characters of a point in a folder's name."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One place on an axis."""
+    """One point of an axis."""
 
     axis: str
     """The axis's name."""
@@ -33,43 +33,43 @@ class Point:
     changes: tuple[tuple[str, Scalar], ...]
     """Dotted keys of the experiment and their values."""
     short: str
-    """Its part of the name of a trial."""
+    """Its part of a trial's name."""
 
     @property
     def text(self) -> str:
-        """The value as tables show it."""
+        """The value's text in tables."""
         return text_of(self.value)
 
 
 class Axis(Settings):
-    """What a study varies.
+    """An axis of a study.
 
     Raises:
-        ValueError: No values, one value twice, or parts that contradict each other.
+        ValueError: The axis has no values, a value twice, or contradictory parts.
     """
 
     key: str | None = None
-    """The key that each value is given to."""
+    """The key that takes the values."""
     name: str | None = None
-    """What an axis of several keys is called."""
+    """Name of an axis of several keys."""
     values: tuple[Scalar, ...] = ()
-    """In the order of tables."""
+    """The values, in the order of tables."""
     changes: tuple[dict[str, Scalar], ...] = ()
-    """Of an axis of several keys: for each value the keys that it sets."""
+    """For an axis of several keys: the keys that each value sets."""
     low: FiniteFloat | None = None
-    """Least number to draw."""
+    """Smallest number to draw."""
     high: FiniteFloat | None = None
     """Largest number to draw."""
     scale: Literal["log", "linear"] = "log"
-    """Whether a number is drawn uniformly, or its logarithm is."""
+    """Distribution of drawn numbers: uniform, or uniform in the logarithm."""
     label: str | None = None
-    """What stands before the value in names of folders; by default the key without its section."""
+    """Prefix of the value in folder names; by default the key without its section."""
 
     @model_validator(mode="after")
     def _is_one_axis(self) -> Self:
         if (self.key is None) == (self.name is None):
             raise ValueError(
-                "an axis has either a key, which its values are given to, or a name and changes"
+                "an axis has either a key, which takes its values, or a name and changes"
             )
         if (self.name is None) != (not self.changes):
             raise ValueError(f"the axis {self.called} needs a name and changes together, or a key")
@@ -112,7 +112,7 @@ class Axis(Settings):
         known = sorted(Experiment().flat())
         for key in self.keys:
             if key == "seed":
-                raise ValueError("an axis cannot vary the seed; set seeds to how many there are")
+                raise ValueError("an axis cannot vary the seed; set seeds to their number")
             if key not in known:
                 raise ValueError(unknown_key(key, known))
         return self
@@ -161,7 +161,7 @@ class Axis(Settings):
 
 
 def text_of(value: Scalar) -> str:
-    """Return a value as tables show it."""
+    """Return a value's text in tables."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -170,7 +170,7 @@ def text_of(value: Scalar) -> str:
 
 
 def _file_part(value: Scalar) -> str:
-    """Return a value as it can be part of a folder's name, different for different values."""
+    """Return a value in a form for folder names, different for different values."""
     text = f"{value:g}" if isinstance(value, float) else text_of(value)
     part = _UNSAFE.sub("_", text)[:_LONGEST]
     return part if part == text else f"{part}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

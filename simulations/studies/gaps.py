@@ -1,4 +1,4 @@
-"""Differences between two arms of a study, and what may be said of them."""
+"""Differences between two arms of a study, and the conclusions they allow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,22 +26,22 @@ _RATIOS = {
 
 
 class Verdict(Enum):
-    """What may be said of a difference in loss."""
+    """The conclusion from a difference in loss."""
 
     NOT_MEASURED = "not measured"
     """One of the two has no loss."""
     USELESS = "not better than the unigram model"
-    """One of the two is not better than counting words, so that no ranking is of use."""
+    """One of the two is not better than the unigram model, so a ranking is meaningless."""
     FEW_SEEDS = "too few seeds"
     NONE_SHOWN = "no difference shown"
-    """Zero is inside the interval."""
+    """The interval contains zero."""
     LOWER = "lower loss"
     HIGHER = "higher loss"
 
 
 @dataclass(frozen=True)
 class Gap:
-    """How one setting differs from another: first minus second."""
+    """The difference of two settings, first minus second."""
 
     verdict: Verdict
     over_seeds: Mapping[str, Interval]
@@ -50,7 +50,7 @@ class Gap:
     """By seed and metric: difference and its paired bootstrap interval over clients."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as values that JSON can hold."""
+        """Return values that JSON can represent."""
         return {
             "verdict": self.verdict.value,
             "t_over_seeds": {name: one.to_json() for name, one in self.over_seeds.items()},
@@ -62,10 +62,10 @@ class Gap:
 
 
 def pairs(result: StudyResult) -> list[tuple[GridPoint, GridPoint]]:
-    """Return which places are held against which.
+    """Return the pairs of places that are compared.
 
-    At each level every arm is held against the first one; of each arm every level is held against
-    the first one.
+    At each level every arm is compared with the first one; for each arm every level is compared
+    with the first one.
     """
     first_level, first_arm = result.levels[0], result.arms[0]
     between_arms = [
@@ -109,11 +109,11 @@ def gap(result: StudyResult, one: Setting | None, other: Setting | None) -> Gap:
 
 
 def verdict_of(loss: Interval, seeds: int, *, useless: bool) -> Verdict:
-    """Return what may be said of a difference in loss.
+    """Return the conclusion from a difference in loss.
 
     Args:
         loss: The difference and its interval over seeds.
-        seeds: Seeds that it is of.
+        seeds: Number of seeds.
         useless: Whether one of the two is not better than the unigram model.
     """
     if useless:
@@ -126,19 +126,19 @@ def verdict_of(loss: Interval, seeds: int, *, useless: bool) -> Verdict:
 
 
 def is_useless(result: StudyResult, setting: Setting) -> bool:
-    """Whether a setting is not better than the unigram model on the clients that are reported."""
+    """Whether a setting is not better than the unigram model on the reported clients."""
     unigram = result.baseline("unigram")
     return unigram is not None and setting.mean("loss", result.part) >= unigram
 
 
 def rounds_to_target(result: StudyResult, setting: Setting) -> list[tuple[int, float] | None]:
-    """Return when each seed's loss first was at most the target.
+    """Return when each seed's loss first reached the target.
 
-    It is looked for among the rounds that were evaluated, on all clients that were.
+    Only evaluated rounds count, with all evaluated clients.
 
     Returns:
-        The round, and the seconds that training clients had taken until then, as one core does it;
-        None for a seed that never was.
+        The round, and the seconds of training clients until then on one core; None for a seed that
+        never reached it.
     """
     target = result.target
     return [None if target is None else _reached(one, target) for one in setting.results]
@@ -156,11 +156,11 @@ def _reached(result: TrialResult, target: float) -> tuple[int, float] | None:
 def area_by_rate(result: StudyResult, place: GridPoint) -> list[float]:
     """Return each seed's mean loss over the logarithm of the learning rate.
 
-    Where other axes are tuned too, a rate's loss is that of their best values on validation
-    clients.
+    If other axes are tuned too, a rate's loss is that of their best values on validation clients.
 
     Returns:
-        Of the seeds of which all runs finished; empty where no learning rate was tuned, or several.
+        One value per seed whose runs all finished; empty unless exactly one learning rate was
+        tuned.
     """
     axes = [name for name in result.study.tune if name.endswith("learning_rate")]
     unigram = result.baseline("unigram")

@@ -1,4 +1,4 @@
-"""What a trial's model counts on each held-out client, in a file of the trial's folder."""
+"""A trained model's counts on each held-out client, in a file of the trial's folder."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from simulations.finished_run import open_run
 
 @dataclass(frozen=True)
 class Measured:
-    """What a trained model counts on the held-out clients that are evaluated."""
+    """A trained model's counts on the evaluated held-out clients."""
 
     clients: NDArray[np.int64]
     test: NDArray[np.bool_]
@@ -34,12 +34,12 @@ class Measured:
 
 
 def measure(path: Path, cache: Path, lengths: Sequence[int]) -> None:
-    """Evaluate a finished run client by client, and at sequence lengths, and keep what is found.
+    """Evaluate a finished run client by client, and at sequence lengths, and save the results.
 
-    What was found before is not evaluated again.
+    Saved results are not computed again.
 
     Raises:
-        UserError: The run's files are damaged, or its corpus is another one now.
+        UserError: The run's files are damaged, or its corpus has changed.
     """
     run = open_run(path, trust=True)  # its own code has just run
     known = _read(path, run.summary.model_sha256)
@@ -67,7 +67,7 @@ def measure(path: Path, cache: Path, lengths: Sequence[int]) -> None:
 
 
 def read_measured(path: Path, model_sha256: str) -> Measured | None:
-    """Read what ``measure`` kept; None if there is nothing, or of another model."""
+    """Read the results of ``measure``; None if there are none, or they are of another model."""
     found = _read(path, model_sha256)
     if found is None:
         return None
@@ -80,7 +80,7 @@ def read_measured(path: Path, model_sha256: str) -> Measured | None:
 
 
 def is_measured(path: Path, model_sha256: str, lengths: Sequence[int]) -> bool:
-    """Whether a run has been measured, also at some lengths."""
+    """Whether a run has been measured, including some lengths."""
     found = read_measured(path, model_sha256)
     return found is not None and all(length in found.lengths for length in lengths)
 

@@ -1,4 +1,4 @@
-"""Levels of noise: the axis of a trade-off, and what each level costs before anything runs."""
+"""Levels of noise: the axis of a trade-off, and each level's privacy cost, known in advance."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,29 +10,30 @@ from server.privacy import privacy_of
 from simulations.studies.axes import Axis
 
 EPSILON, NOISE = "target_epsilon", "noise_multiplier"
-"""Names of the two axes: what the whole run may cost, infinite without noise; and noise multipliers
-of the accounted cohort, 0 without noise."""
+"""Names of the two axes: epsilon of the whole run, infinite without noise; and noise multipliers of
+the accounted cohort, 0 without noise.
+"""
 _NOISE_KEYS = ("privacy.noise_multiplier", "privacy.target_epsilon")
 
 
 @dataclass(frozen=True)
 class Level:
-    """An amount of noise, and what all rounds cost with it."""
+    """A level of noise, and the privacy cost of all rounds with it."""
 
     epsilon: float
     """Infinite without noise."""
     noise_multiplier: float
-    """Of the accounted cohort."""
+    """Noise multiplier of the accounted cohort."""
     noise_on_mean: float
     """Standard deviation of the noise on the mean update at the experiment's clip norm."""
 
 
 def noise_axis(name: str, values: Sequence[float]) -> Axis:
-    """Return an axis of levels of noise.
+    """Return an axis of noise levels.
 
     Args:
         name: ``EPSILON`` or ``NOISE``.
-        values: The levels, the least noise first.
+        values: The levels, least noise first.
     """
     multiplier, target = _NOISE_KEYS
     label = "epsilon" if name == EPSILON else "noise"
@@ -49,12 +50,12 @@ def without_noise(base: Experiment, changes: Mapping[str, Scalar]) -> Experiment
     """Return the experiment with changes, clipped but without noise; each level adds its own.
 
     Raises:
-        UserError: It has no privacy, a change sets the noise, or a budget would cut runs short.
+        UserError: It has no privacy, a change sets the noise, or a budget would end runs early.
     """
     for key in _NOISE_KEYS:
         if key in changes:
             raise UserError(
-                f"{key} is what a trade-off varies; name its levels with --noise-multipliers or "
+                f"{key} is varied by a trade-off; name its levels with --noise-multipliers or "
                 "--target-epsilons"
             )
     if changes.get("privacy.mechanism", base.privacy.mechanism) == "none":
@@ -74,7 +75,7 @@ def without_noise(base: Experiment, changes: Mapping[str, Scalar]) -> Experiment
 
 
 def level_of(experiment: Experiment, training_clients: int) -> Level:
-    """Return what a run costs, before it runs.
+    """Return the level of a run, before it runs.
 
     Raises:
         UserError: No noise reaches its target, or its numbers have no accounting.

@@ -1,4 +1,4 @@
-"""What the trials of a study came to: settings over seeds, and the chosen one of each arm."""
+"""Results of a study's trials: settings over seeds, and the chosen setting of each arm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ RUNS = "runs"
 """Subfolder with a run folder for each trial."""
 
 HeldoutPart = Literal["validation", "test", "all"]
-"""Held-out clients that choose, those that report, or both together."""
+"""Held-out clients used for choosing, for reporting, or both together."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class TrialResult:
     summary: Summary
     records: Sequence[RoundRecord]
     measured: Measured | None
-    """What its model counts on each held-out client; None if the run diverged."""
+    """The model's counts on each held-out client; None if the run diverged."""
 
     @property
     def name(self) -> str:
-        """Name of its folder."""
+        """Name of the trial's folder."""
         return self.trial.name
 
     @property
@@ -59,7 +59,7 @@ class TrialResult:
 
     @property
     def diverged(self) -> bool:
-        """Whether its loss left all bounds."""
+        """Whether the run diverged."""
         return self.measured is None
 
     def rows(self, part: HeldoutPart) -> Counts:
@@ -90,7 +90,7 @@ class Setting:
 
     @property
     def measured(self) -> bool:
-        """Whether it has a loss: a seed finished, and none of those that did diverged."""
+        """Whether it has a loss: at least one seed finished, and none diverged."""
         return bool(self.results) and not self.diverged
 
     def values(self, metric: str, part: HeldoutPart) -> list[float]:
@@ -106,22 +106,22 @@ class Setting:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """All results of a study; runs that did not finish are not among them.
+    """All results of a study; unfinished runs are not included.
 
-    Of a study by halving a combination has the results of the last rounds that it was given.
+    With halving, a combination has the results of its last and longest runs.
     """
 
     study: Study
     results: Sequence[TrialResult]
     """At least one."""
     baselines: Baselines | None = None
-    """What n-gram models count on the same clients; None where the task has no next word."""
+    """Counts of n-gram models on the same clients; None if the task is not next word."""
     privacy_levels: Mapping[Combination, Level] = field(default_factory=dict)
-    """What each level costs; empty where levels are not of noise."""
+    """The privacy cost of each level; empty if levels are not of noise."""
 
     @property
     def summary(self) -> Summary:
-        """The first run's summary, for what is the same in all."""
+        """The first run's summary, for values common to all."""
         return self.results[0].summary
 
     @property
@@ -131,22 +131,22 @@ class StudyResult:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What arms are compared by: the loss, and the shares that the task's curves show."""
+        """Metrics by which arms are compared: the loss, and the shares in the task's curves."""
         return ("loss", *self.task.curves)
 
     @property
     def seeds(self) -> int:
-        """Seeds of which a run finished."""
+        """Number of seeds with a finished run."""
         return len({result.trial.seed for result in self.results})
 
     @property
     def part(self) -> HeldoutPart:
-        """Clients that figures are reported of: all where nothing was chosen on any of them."""
+        """The clients that results are reported on: all if nothing was chosen on any of them."""
         return "test" if self.chooses else "all"
 
     @property
     def choosing(self) -> HeldoutPart:
-        """Clients that settings are chosen on."""
+        """The clients that settings are chosen on."""
         return "validation" if self.chooses else "all"
 
     @cached_property
@@ -166,7 +166,7 @@ class StudyResult:
 
     @cached_property
     def arms(self) -> list[Combination]:
-        """Combinations of the axes that are compared; one may be empty."""
+        """Combinations of the compared axes; one may be empty."""
         return list(dict.fromkeys(self.study.part(c, "compare") for c in self.combinations))
 
     @property
@@ -190,30 +190,30 @@ class StudyResult:
     def chosen(self, place: GridPoint) -> Setting | None:
         """Return the setting with the lowest mean validation loss; None if none has a loss.
 
-        Where there is one setting it is that one, and validation clients choose nothing. Settings
-        that ``halving`` stopped early are not chosen.
+        A single setting needs no validation clients. Settings that ``halving`` stopped early are
+        not chosen.
         """
         whole = [s for s in self.settings(place) if s.measured and self.ran_to_the_end(s)]
         return min(whole, key=lambda setting: setting.mean("loss", self.choosing), default=None)
 
     def all_seeds(self, place: GridPoint) -> list[TrialResult]:
-        """Return the results of a place's chosen setting, or of its first where none has a loss."""
+        """Return the results of a place's chosen setting, or of its first if none has a loss."""
         chosen = self.chosen(place)
         setting = self.settings(place)[0] if chosen is None else chosen
         return list(setting.results)
 
     def ran_to_the_end(self, setting: Setting) -> bool:
-        """Whether a setting was given all rounds."""
+        """Whether a setting was run for all rounds."""
         return all(result.trial.rounds is None for result in setting.results)
 
     @property
     def parts(self) -> tuple[HeldoutPart, ...]:
-        """Clients that choose and clients that report; or all, where nothing was chosen."""
+        """Parts for choosing and for reporting; or all clients, if nothing was chosen."""
         return ("validation", "test") if self.chooses else ("all",)
 
     @cached_property
     def reported_clients(self) -> NDArray[np.bool_]:
-        """Which of the evaluated clients figures are reported of, ``[clients]``."""
+        """Which of the evaluated clients results are reported on, ``[clients]``."""
         measured = next((r.measured for r in self.results if r.measured), None)
         if measured is None:
             count = 0 if self.baselines is None else len(self.baselines.clients)
@@ -221,26 +221,26 @@ class StudyResult:
         return kept_clients(measured.test, self.part)
 
     def baseline(self, name: str) -> float | None:
-        """Return an n-gram model's loss on the clients that are reported, if there is one."""
+        """Return an n-gram model's loss on the reported clients, if there is one."""
         if self.baselines is None:
             return None
         return self.baselines.loss(name, self.reported_clients)
 
     def baseline_accuracy(self, name: str) -> float | None:
-        """Return an n-gram model's accuracy among words on the clients that are reported."""
+        """Return an n-gram model's accuracy among words on the reported clients."""
         if self.baselines is None:
             return None
         return self.baselines.accuracy(name, self.reported_clients)
 
     @property
     def target(self) -> float | None:
-        """The loss up to which rounds are counted, on all clients that are evaluated."""
+        """The loss up to which rounds are counted, on all evaluated clients."""
         if self.study.target is not None:
             return self.study.target
         return None if self.baselines is None else self.baselines.loss("bigram")
 
     def table(self) -> pd.DataFrame:
-        """Return one row for each run: its values, its metrics by part, and its whole summary."""
+        """Return one row per run: its values, its metrics by part, and its whole summary."""
         return pd.DataFrame([self._row(result) for result in self.results])
 
     def _row(self, result: TrialResult) -> dict[str, Any]:
@@ -265,7 +265,7 @@ def kept_clients(test: NDArray[np.bool_], part: HeldoutPart) -> NDArray[np.bool_
     """Return which clients belong to a part, ``[clients]``.
 
     Args:
-        test: Which of them are test clients.
+        test: Which clients are test clients.
         part: The part.
     """
     return {"validation": ~test, "test": test, "all": np.ones_like(test)}[part]

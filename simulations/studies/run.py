@@ -1,4 +1,4 @@
-"""Runs a study: all its trials, or by halving, and reads what they came to."""
+"""Execution of a study: all its trials, or by halving."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,22 +23,22 @@ from simulations.studies.study import Combination, Study, Trial
 STUDY = "study.toml"
 """The study's file in its folder."""
 FEWEST_VALIDATION_CLIENTS = 5
-"""Validation clients below which nothing is chosen on them."""
+"""Fewest validation clients on which settings are chosen."""
 
 
 @dataclass
 class StudyRun:
-    """A study that runs in a folder.
+    """The execution of a study in a folder.
 
     Args:
-        study: What to run; paths in it are absolute.
-        folder: Where.
+        study: The study; its paths are absolute.
+        folder: Its folder.
         population: The clients.
         cache: Folder for corpora and populations.
-        jobs: Trials that run at the same time; None for one a core.
-        fresh: Start every trial anew, whatever its folder holds.
-        on_records: Told a trial's name, all its rounds so far, and how many there are to be.
-        progress: Told how far the n-gram models are.
+        jobs: Trials that run at the same time; None for one per core.
+        fresh: Restart every trial, whatever its folder holds.
+        on_records: Called with a trial's name, its rounds so far, and their planned number.
+        progress: Called with the progress of the n-gram models.
     """
 
     study: Study
@@ -50,14 +50,15 @@ class StudyRun:
     on_records: Callable[[str, Sequence[RoundRecord], int], None] = lambda *_: None
     progress: Progress = silent
     failures: dict[str, str] = field(default_factory=dict)
-    """Why, of each trial that could not be run."""
+    """Reasons of trials that could not be run."""
 
     def check(self) -> None:
         """Refuse a study that cannot be run here, or a folder of another study.
 
         Raises:
-            UserError: An architecture that cannot be built, too few held-out clients, or another
-                study, experiment or corpus in the folder.
+            UserError: An architecture cannot be built, there are too few held-out clients, or the
+                folder
+                holds another study, experiment or corpus.
         """
         description = self.population.description
         trials = self.study.trials()
@@ -78,7 +79,7 @@ class StudyRun:
         check_same({t.name: t.experiment for t in trials}, self._runs, description.corpus_sha256)
 
     def run(self) -> StudyResult:
-        """Run what is not finished yet, and return what all of it came to.
+        """Run unfinished trials, and return the results of all.
 
         Raises:
             TrialError: No trial finished.
@@ -91,7 +92,7 @@ class StudyRun:
         return self.result(results)
 
     def result(self, results: Sequence[TrialResult]) -> StudyResult:
-        """Return trials' results with what they are held against."""
+        """Return trials' results with the baselines."""
         base = self.study.experiment
         compared = None
         if "unigram_loss" in task_of(base).columns:
@@ -102,7 +103,7 @@ class StudyRun:
         return StudyResult(self.study, results, compared, self.levels())
 
     def levels(self) -> dict[Combination, Level]:
-        """Return what each level costs, if the levels are of noise."""
+        """Return the privacy cost of each level, if the levels are of noise."""
         found: dict[Combination, Level] = {}
         for points in self.study.combinations():
             level = self.study.part(points, "level")
@@ -124,10 +125,10 @@ class StudyRun:
         return self._read(trials)
 
     def _halve(self) -> list[TrialResult]:
-        """Run few rounds of all combinations, then more rounds of the best, and so on.
+        """Run all combinations for few rounds, then the best ones for more rounds, and so on.
 
         Returns:
-            Of each combination the results of the last rounds that it was given.
+            The results of each combination's last and longest runs.
         """
         whole, rounds = self.study.experiment.server.rounds, self.study.first_rounds
         kept = self.study.combinations()
@@ -167,14 +168,14 @@ class StudyRun:
 
 
 def best_combinations(result: StudyResult, kept: Sequence[Combination]) -> list[Combination]:
-    """Return the combinations that ``halving`` gives more rounds.
+    """Return the combinations that ``halving`` continues.
 
-    At each level and for each arm it is one in ``factor`` of those that did not diverge, rounded
-    up, by their mean validation loss.
+    At each level and for each arm, one in ``factor`` of those that did not diverge is kept, rounded
+    up, by mean validation loss.
 
     Args:
-        result: Of the rounds so far.
-        kept: The combinations that had them.
+        result: The results so far.
+        kept: The combinations run so far.
     """
     best: list[Combination] = []
     for place in result.places:
@@ -192,10 +193,10 @@ def located(study: Study) -> Study:
 
 
 def _check_same_study(study: Study, folder: Path) -> None:
-    """Refuse to continue a folder of another study; more values and seeds are the same study.
+    """Refuse to continue a folder of another study; more values and seeds are allowed.
 
     Raises:
-        UserError: It is another one.
+        UserError: It is another study.
     """
     if not (folder / STUDY).exists():
         return

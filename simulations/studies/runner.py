@@ -1,4 +1,4 @@
-"""Runs the experiments of a study, several at a time, each in a process of its own."""
+"""Execution of a study's experiments, several at a time, each in a separate process."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ class TrialError(UnfinishedError):
     """Experiments of a study could not be run; the others are not affected.
 
     Args:
-        failures: Why, by trial.
+        failures: The reason of each trial.
     """
 
     def __init__(self, failures: Mapping[str, str]) -> None:
@@ -47,7 +47,7 @@ class _Running:
     errors: IO[bytes]
 
     def close(self) -> None:
-        """Let go of a process that has ended."""
+        """Release the resources of a finished process."""
         self.errors.close()
         if self.process.stdin:
             with contextlib.suppress(BrokenPipeError):
@@ -69,19 +69,19 @@ def run_trials(
     on_records: OnRecords,
     lengths: Sequence[int] = (),
 ) -> dict[str, str]:
-    """Run what is not finished yet; whatever is interrupted leaves a checkpoint.
+    """Run unfinished trials; interrupted ones keep a checkpoint.
 
     Args:
         trials: Experiments by name.
-        folder: A folder for each trial is made in here, or continued where it is.
+        folder: Parent folder of the trials' folders.
         cache: Folder for corpora and populations.
         jobs: Experiments that run at the same time.
-        fresh: Start every trial anew, whatever its folder holds.
-        on_records: Told about rounds as they end.
-        lengths: Sequence lengths at which the models are evaluated besides.
+        fresh: Restart every trial, whatever its folder holds.
+        on_records: Called when rounds end.
+        lengths: Sequence lengths at which the models are evaluated in addition.
 
     Returns:
-        Why, of each trial that could not be run; all the others have been.
+        The reason of each trial that could not be run; all others have been run.
     """
     waiting = list(trials.items())
     running: list[_Running] = []
@@ -156,20 +156,20 @@ def _start(name: str, run: RunFolder, cache: Path, mode: str, line: str) -> _Run
     )
     if process.stdin:
         with contextlib.suppress(BrokenPipeError):
-            # It stays open: when this process ends, however it ends, the other one sees it close.
+            # It stays open: the other process sees it close when this one ends, however it ends.
             process.stdin.write(line.encode() + b"\n")
             process.stdin.flush()
     return _Running(name, run, process, errors)
 
 
 def _report(trial: _Running, on_records: OnRecords) -> None:
-    with contextlib.suppress(UserError):  # the folder is not there yet, or a row is being written
+    with contextlib.suppress(UserError):  # the folder does not exist yet, or a row is being written
         on_records(trial.name, trial.folder.records())
 
 
 def _stop(running: list[_Running]) -> None:
     for trial in running:
-        trial.process.send_signal(signal.SIGTERM)  # a SIGINT may be ignored, where a shell says so
+        trial.process.send_signal(signal.SIGTERM)  # a shell may make processes ignore SIGINT
     for trial in running:
         try:
             trial.process.wait(GRACE_SECONDS)

@@ -1,7 +1,7 @@
 """Statistics of paired runs: intervals of differences, rounds to a target, areas over rates.
 
-Arms of a study share seeds, cohorts, initial draws and held-out clients, so that what they are
-compared by is the difference within a seed, or within a client.
+Arms of a study share seeds, cohorts, initial draws and held-out clients, so they are compared by
+differences within a seed or within a client.
 """
 
 import math
@@ -16,9 +16,9 @@ from fedsi.seeds import Purpose, generator
 LEVEL = 0.95
 """Confidence of every interval."""
 DRAWS = 2000
-"""Resamples of a bootstrap."""
+"""Number of resamples of a bootstrap."""
 FEWEST_SEEDS = 3
-"""Seeds below which no difference is claimed."""
+"""Fewest seeds for which a difference is claimed."""
 
 Floats = NDArray[np.float64]
 
@@ -33,11 +33,11 @@ class Interval:
 
     @property
     def holds_zero(self) -> bool:
-        """Whether zero is inside."""
+        """Whether the interval contains zero."""
         return self.low <= 0 <= self.high
 
     def to_json(self) -> dict[str, float | None]:
-        """Return it as values that JSON can hold."""
+        """Return values that JSON can represent."""
         ends = {"estimate": self.estimate, "low": self.low, "high": self.high}
         return {name: value if math.isfinite(value) else None for name, value in ends.items()}
 
@@ -46,7 +46,7 @@ def t_interval(values: Sequence[float]) -> Interval:
     """Return the mean of independent values and its Student t interval.
 
     Args:
-        values: One for each seed, such as the differences of two arms; at least one.
+        values: One value per seed, such as the differences of two arms; at least one.
     """
     from scipy.stats import t  # noqa: PLC0415 - it takes a second, which other commands need not
 
@@ -63,15 +63,16 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the difference of two ratios of sums and its paired bootstrap interval.
 
-    Clients are resampled with replacement, both arms' numbers of a client together; the ends
-    are percentiles (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+    Clients are resampled with replacement, keeping both arms' numbers of a client together; the
+    ends are percentiles (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter
+    13).
 
     Args:
         first: Numerators of the first arm, such as each client's loss: ``[clients]``.
         second: Numerators of the second arm, ``[clients]``.
         first_weights: Denominators, such as each client's targets: ``[clients]``.
         second_weights: Denominators of the second arm, ``[clients]``.
-        seed: The resamples are a pure function of it.
+        seed: The seed of the resamples.
     """
     columns = np.stack([first, first_weights, second, second_weights], axis=1)
     clients = len(columns)
@@ -90,20 +91,20 @@ def bootstrap_interval(
 
 
 def first_at_most(losses: Sequence[float], target: float) -> int | None:
-    """Return the place of the first loss that is not above a target; None if there is none."""
+    """Return the place of the first loss not above a target, or None."""
     return next((place for place, loss in enumerate(losses) if loss <= target), None)
 
 
 def area_over_logarithm(rates: Sequence[float], losses: Sequence[float], unigram: float) -> float:
     """Return the mean loss over the logarithm of a rate, by the trapezoidal rule.
 
-    A model that tolerates many rates has a small one. A loss above the unigram model's counts as
-    the unigram loss, and so does that of a run that diverged: how far a useless model went is of
-    no interest.
+    It is small for a model that tolerates many rates. A loss above the unigram model's, or of a run
+    that diverged, counts as the unigram loss, because differences between useless models do not
+    matter.
 
     Args:
         rates: Ascending, at least two.
-        losses: At each rate, in nats; infinite for a run that diverged.
+        losses: The loss at each rate, in nats; infinite for a run that diverged.
         unigram: The unigram model's loss on the same targets, in nats.
     """
     places = np.log(np.asarray(rates, np.float64))

@@ -1,4 +1,4 @@
-"""A study as data: a base experiment, what is varied, and what is compared with what.
+"""A study as data: a base experiment, the varied axes, and their comparison.
 
 A study is one immutable object, and a TOML file: ``Study.from_toml(study.to_toml()) == study``.
 """
@@ -24,7 +24,7 @@ from simulations.presets import load_preset
 from simulations.studies.axes import Axis, Point
 
 Combination = tuple[Point, ...]
-"""A point of each of some axes, in their order."""
+"""One point of each of some axes, in their order."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Trial:
     seed: int
     experiment: Experiment
     rounds: int | None = None
-    """Rounds that ``halving`` gives it, if they are not all."""
+    """Number of rounds under ``halving``, if fewer than all."""
 
     @property
     def name(self) -> str:
@@ -53,35 +53,41 @@ class Study(Settings):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = "study"
-    """What its files are called."""
+    """Base name of its files."""
     experiment: Experiment = Experiment()
-    """What every trial changes."""
+    """The experiment that every trial changes."""
     axes: tuple[Axis, ...] = ()
-    """What the trials vary besides the seed."""
+    """The axes varied by the trials, besides the seed."""
     compare: tuple[str, ...] = ()
-    """Axes whose combinations are compared with each other, the first combination being what the
-    others are held against. Axes that are neither compared nor tuned are levels: everything is
-    said at each level."""
+    """Axes whose combinations are compared; the others are compared with the first combination.
+    Axes that are neither compared nor tuned are levels: results are given at each level.
+    """
     tune: tuple[str, ...] = ()
-    """Axes whose best combination is chosen, on the validation clients, for each of what is
-    compared and at each level."""
+    """Axes whose best combination is chosen on the validation clients, separately for each compared
+    combination and level.
+    """
     seeds: Annotated[PositiveInt, Field(le=1000)] = 1
-    """Seeds of each combination, counting up from the experiment's; fewer than three make no
-    claim."""
+    """Seeds of each combination, counting up from the experiment's; fewer than three allow no
+    claim.
+    """
     design: Literal["grid", "random", "halving"] = "grid"
-    """All combinations; ``draws`` combinations of the tuned axes; or the same, begun with few
-    rounds, of which the best share goes on to more."""
+    """All combinations (``grid``); ``draws`` random combinations of the tuned axes (``random``); or
+    the same, started with few rounds, of which the best share is continued (``halving``).
+    """
     draws: PositiveInt | None = None
-    """Combinations of the tuned axes that ``random`` draws; also for ``halving``, where None takes
-    all."""
+    """Combinations of the tuned axes drawn by ``random`` and ``halving``; None, for ``halving``
+    only, takes all.
+    """
     first_rounds: PositiveInt = 10
-    """Rounds that ``halving`` begins with."""
+    """Rounds of the first stage of ``halving``."""
     factor: Annotated[int, Field(ge=2)] = 3
-    """``halving`` keeps one in so many combinations and gives them so many times the rounds."""
+    """Factor of ``halving``: one in ``factor`` combinations is kept, for ``factor`` times the
+    rounds.
+    """
     target: PositiveNumber | None = None
     """Held-out loss, in nats, up to which rounds are counted; None for the bigram model's."""
     lengths: tuple[PositiveInt, ...] = ()
-    """Sequence lengths at which the trained models are evaluated besides."""
+    """Sequence lengths at which the trained models are evaluated in addition."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -100,8 +106,8 @@ class Study(Settings):
                 both = sorted(axis.keys & other.keys)
                 if both:
                     raise ValueError(
-                        f"the axes {other.called} and {axis.called} both set {both[0]}, so that "
-                        "one would undo the other; let one axis vary it"
+                        f"the axes {other.called} and {axis.called} both set {both[0]}, so one "
+                        "would override the other; let one axis vary it"
                     )
         for role, chosen in (("compare", self.compare), ("tune", self.tune)):
             missing = next((name for name in chosen if name not in names), None)
@@ -152,11 +158,11 @@ class Study(Settings):
 
         Args:
             text: The TOML.
-            source: What errors name.
-            folder: What paths are relative to.
+            source: Name of the source in errors.
+            folder: The folder that paths are relative to.
 
         Raises:
-            UserError: Malformed TOML, an unknown key, or what the study refuses.
+            UserError: Malformed TOML, an unknown key, or an invalid study.
         """
         try:
             values = tomllib.loads(text)
@@ -173,7 +179,7 @@ class Study(Settings):
         """Read a TOML file; paths in it are relative to its folder.
 
         Raises:
-            UserError: As ``from_toml``, and for a file that is missing or unreadable.
+            UserError: Same as ``from_toml``, or the file is missing or unreadable.
         """
         try:
             text = read_text(path, LARGEST_FILE)
@@ -184,7 +190,7 @@ class Study(Settings):
         return cls.from_toml(text, str(path), path.parent)
 
     def to_toml(self) -> str:
-        """Return the study as TOML text, complete; ``from_toml`` gives an equal object back."""
+        """Return the complete study as TOML text; ``from_toml`` is the inverse."""
         values = self.model_dump(exclude={"experiment"}, exclude_none=True, exclude_defaults=True)
         experiment = tomllib.loads(self.experiment.to_toml())
         return tomli_w.dumps({**values, "experiment": experiment})
@@ -193,16 +199,16 @@ class Study(Settings):
         """Return a copy with other values.
 
         Raises:
-            UserError: What the study refuses.
+            UserError: The values are invalid.
         """
         kept = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self)(**{**kept, **changes})
 
     def combinations(self) -> list[Combination]:
-        """Return a point of each axis for every experiment that a seed has, in order.
+        """Return the combinations of all axes, in order.
 
-        Combinations of the tuned axes that are drawn are the same for all that is compared and at
-        all levels; more ``draws`` leave the first ones as they are.
+        Drawn combinations of the tuned axes are the same for all compared combinations and levels;
+        increasing ``draws`` keeps the first ones.
         """
         fixed = [axis for axis in self.axes if axis.called not in self.tune]
         tuned = [axis for axis in self.axes if axis.called in self.tune]
@@ -217,7 +223,7 @@ class Study(Settings):
         """Return a trial for each combination and seed, seed by seed.
 
         Raises:
-            UserError: Values that the experiment refuses, alone or together.
+            UserError: The experiment refuses some values, alone or together.
         """
         combinations = self.combinations()
         return [self.trial(points, seed) for seed in self.all_seeds for points in combinations]
@@ -228,10 +234,10 @@ class Study(Settings):
         Args:
             points: A point of each axis.
             seed: The seed.
-            rounds: Rounds in place of the experiment's.
+            rounds: Number of rounds, or None for the experiment's.
 
         Raises:
-            UserError: Values that the experiment refuses, alone or together.
+            UserError: The experiment refuses some values, alone or together.
         """
         changes = {key: value for point in points for key, value in point.changes}
         shorter = {} if rounds is None else {"server.rounds": rounds}
@@ -280,7 +286,7 @@ def name_of(points: Combination, seed: int) -> str:
 
 
 def _experiment(values: dict[str, Any], folder: Path) -> Experiment:
-    """Return a study file's experiment, and take ``preset`` out of its values."""
+    """Return a study file's experiment, removing ``preset`` from its values."""
     preset, given = values.pop("preset", None), values.get("experiment", {})
     if isinstance(given, str):
         if preset is not None:

@@ -2,8 +2,8 @@
 
 Started by ``own_command("simulations.studies.trial", FOLDER, CACHE, "new" or "resume")`` with a
 line of JSON on standard input: the experiment's TOML, and sequence lengths to evaluate at. Standard
-input stays open: when it closes, the study's process has ended, and this one stops too. What it
-finds lies in the folder; errors are one line on standard error.
+input stays open; when it closes, the study's process has ended, and this one stops too. Results are
+in the folder; errors are one line on standard error.
 """
 
 import json
@@ -22,7 +22,7 @@ from simulations.simulation import simulate
 from simulations.studies.measured import measure
 
 GRACE_SECONDS = 10.0
-"""How long a process may take to leave a checkpoint when it is told to stop."""
+"""Time that a process has to write a checkpoint when it is stopped."""
 
 
 def main(folder: str, cache: str, mode: str) -> int:
@@ -33,7 +33,7 @@ def main(folder: str, cache: str, mode: str) -> int:
         experiment = Experiment.from_toml(asked["experiment"])
         threading.Thread(target=_end_with_the_study, daemon=True).start()
         resume = mode == "resume"
-        # The process of a study that was killed may still be leaving its checkpoint here.
+        # The process of a killed study may still be writing its checkpoint here.
         with held(Path(folder), wait=2 * GRACE_SECONDS), own_process():
             result = simulate(
                 experiment, out=Path(folder), cache=Path(cache), resume=resume, overwrite=not resume
@@ -50,11 +50,11 @@ def main(folder: str, cache: str, mode: str) -> int:
 
 
 def _end_with_the_study() -> None:
-    """Wait until the study's process has ended, and then stop as if it had said so."""
-    # Not sys.stdin: Python could not end while this thread reads from it.
+    """Wait until the study's process has ended, and then stop as if it had requested it."""
+    # Not sys.stdin, because Python could not exit while this thread reads from it.
     while os.read(0, 1):
         pass
-    # To the main thread, so that it also wakes from a wait.
+    # Sent to the main thread, so that it also wakes from a wait.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os._exit(1)

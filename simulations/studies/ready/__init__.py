@@ -1,4 +1,4 @@
-"""Studies that come with fedsi, one TOML file each."""
+"""Studies included with fedsi, one TOML file each."""
 
 import difflib
 from importlib import resources
@@ -18,7 +18,7 @@ def ready_study(name: str) -> Study:
     """Return a ready study.
 
     Raises:
-        UserError: There is none of that name.
+        UserError: There is no study with this name.
     """
     names = ready_names()
     if name not in names:

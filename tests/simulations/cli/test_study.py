@@ -105,7 +105,7 @@ def test_halving_gives_the_best_more_rounds(
         (["--vary", "server.learning_rate=1,1.0"], "has the value 1 twice"),
         (["--vary", "client.epochs=1", "--vary", "client.epochs=2"], "two axes are called"),
         (["--vary", "client.epochs=1,0"], "client.epochs = 0 is not allowed"),
-        (["--vary", "seed=1,2"], "set seeds to how many there are"),
+        (["--vary", "seed=1,2"], "set seeds to their number"),
         ([], "a sweep needs something to vary"),
         (
             ["--vary", "client.epochs=1,2", "--set", "server.evaluation_clients=6"],

@@ -61,7 +61,7 @@ def test_the_verdict_comes_first_and_from_the_interval() -> None:
 def test_findings_say_what_was_found_and_on_whom() -> None:
     text = " ".join(findings(comparison(3)))
     for sentence in (
-        "Figures are of 20 test clients; what is best was chosen on 20 others",
+        "Results are over 20 test clients; the best settings were chosen on 20 others",
         "n-gram models have: unigram 6.000, bigram 5.400 and trigram 5.300.",
         "CIFG with client lr 1: held-out loss 5.300 ± 0.497; diverged: client lr 3 (3 of 3 seeds).",
         "Rounds to a loss of 5.400 (the bigram model's): CIFG 2 (4 client seconds",
@@ -157,7 +157,7 @@ def test_a_tradeoff_says_what_privacy_costs() -> None:
         "No ranking of CIFG at epsilon 1 and CIFG at epsilon ∞",
         "cohorts of 20 from 900 clients were simulated and stand for cohorts of 500 from 10,000",
         "Nothing was tuned: each may have a better learning rate.",
-        "all 40 clients that were evaluated, because nothing was chosen",
+        "all 40 evaluated clients, because nothing was chosen",
     ):
         assert sentence in text
     assert "extrapolation" not in " ".join(findings(tradeoff(extrapolated=False)))

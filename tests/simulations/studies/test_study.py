@@ -95,7 +95,7 @@ def test_draws_are_the_same_for_all_arms_and_a_beginning_of_more() -> None:
     ("toml", "expected"),
     [
         ('[[axes]]\nkey = "client.lr"\nvalues = [1]', "did you mean client.learning_rate?"),
-        ('[[axes]]\nkey = "seed"\nvalues = [1]', "set seeds to how many there are"),
+        ('[[axes]]\nkey = "seed"\nvalues = [1]', "set seeds to their number"),
         ('[[axes]]\nkey = "client.epochs"\nvalues = []', "client.epochs has no values"),
         ('[[axes]]\nkey = "client.epochs"\nvalues = [1, 1]', "the value 1 twice"),
         ('[[axes]]\nkey = "client.epochs"\nvalue = [1]', "no key axes.0.value; did you mean"),
