@@ -24,6 +24,7 @@ from fedsi.models.build import build_model
 from fedsi.models.parameters import Layout, Parameters
 from fedsi.privacy import canaries
 from fedsi.seeds import Seed
+from fedsi.tasks.table import task_of
 from server.best import Best, better, recalled
 from server.client_states import check_size, client_states, clients_and_bytes
 from server.cohorts.availability import Trace, read_trace
@@ -44,6 +45,7 @@ from server.rounds import (
 )
 from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
+from server.runs.rounds_file import rows_text
 from server.runs.summarise import model_file, not_private, summarise_run
 from server.runs.summary import AuditSummary, Summary
 from server.secret import cohort_seed
@@ -54,7 +56,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0
 """Seconds after which a round gets a checkpoint even without an evaluation."""
 
-RESULT, SUMMARY, PARAMETERS = "result", "summary", "parameters"
+RESULT, SUMMARY, ROWS, PARAMETERS = "result", "summary", "rows", "parameters"
 """Keys of the result in the context's state: a ConfigRecord and an ArrayRecord."""
 
 app = ServerApp()
@@ -88,7 +90,7 @@ def serve(
     folder = RunFolder(config.folder) if config.folder else None
     with folder.held() if folder else nullcontext():
         if folder and config.resume and (finished := _finished(folder, experiment)):
-            _hand_over(context, *finished)
+            _hand_over(context, *finished, rows_text(folder.records(), task_of(experiment).names))
             return
         if folder and config.resume:
             facts = _continued(folder, facts, other_machine=config.other_machine)
@@ -194,8 +196,10 @@ def _flat(named: Parameters, layout: Layout) -> NDArray[np.float32]:
     return np.concatenate([named[name].numpy().ravel() for name in layout.shapes])
 
 
-def _hand_over(context: Context, summary: Summary, parameters: NDArray[np.float32]) -> None:
-    context.state[RESULT] = ConfigRecord({SUMMARY: summary.text()})
+def _hand_over(
+    context: Context, summary: Summary, parameters: NDArray[np.float32], rows: str
+) -> None:
+    context.state[RESULT] = ConfigRecord({SUMMARY: summary.text(), ROWS: rows})
     context.state[PARAMETERS] = ArrayRecord({PARAMETERS: Array(parameters)})
 
 
@@ -360,7 +364,8 @@ class _Progress:
         if self.folder:
             self._finish_best(self.folder)
             self.folder.finish(summary, model)
-        _hand_over(context, summary, self.state.parameters)
+        rows = rows_text(self.records, task_of(self.experiment).names)
+        _hand_over(context, summary, self.state.parameters, rows)
 
     def _audit(self, private: Privacy, epsilon: float | None) -> AuditSummary:
         """Compare the claimed epsilon with the canaries' scores."""

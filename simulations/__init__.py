@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulations.simulation import Result, simulate
+    from simulations.result import Result
+    from simulations.simulation import simulate
 
 __all__ = ["Result", "simulate"]
 

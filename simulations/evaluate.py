@@ -13,6 +13,7 @@ from fedsi.data.corpus import Progress
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
+from fedsi.experiment import Experiment
 from fedsi.inference.lengths import evaluate_sequences, fill_sequences
 from fedsi.learning.block import BlockTrainer
 from fedsi.messages import evaluated
@@ -69,16 +70,28 @@ def open_heldout(run: FinishedRun, cache: Path, progress: Progress) -> Populatio
     return population
 
 
-def evaluate_sentences(run: FinishedRun, population: Population, progress: Progress) -> Score:
+def evaluate_sentences(
+    run: FinishedRun,
+    population: Population,
+    progress: Progress,
+    clients: Sequence[int] | None = None,
+) -> Score:
     """Evaluate sentence by sentence, with the same bits as the run in its last round.
 
     Clients that cannot be evaluated are left out and logged.
 
+    Args:
+        run: The finished run.
+        population: Its population.
+        progress: Called with the progress.
+        clients: Indices of held-out clients; None for those that the run evaluates.
+
     Raises:
         UserError: No client can be evaluated.
     """
-    clients = evaluated_clients(run.experiment, population.description)
-    rows = count_clients(run, population, clients.tolist(), progress)
+    if clients is None:
+        clients = evaluated_clients(run.experiment, population.description).tolist()
+    rows = count_clients(run, population, clients, progress)
     kept = rows[evaluated(rows)]
     if len(rows) and not len(kept):
         raise UserError(
@@ -96,12 +109,23 @@ def count_clients(
     Returns:
         ``[clients, columns of the task]``; all NaN, and logged, for one that cannot be evaluated.
     """
-    trainer = BlockTrainer(run.experiment, population)
+    return count_model(run.experiment, run.flat, population, clients, progress)
+
+
+def count_model(
+    experiment: Experiment,
+    flat: torch.Tensor,
+    population: Population,
+    clients: Sequence[int],
+    progress: Progress,
+) -> Counts:
+    """Count parameters ``[parameters]`` on clients, as ``count_clients`` does."""
+    trainer = BlockTrainer(experiment, population)
     rows = np.zeros((0, len(trainer.task.columns)))
     with torch_threads(1):
         for first in range(0, len(clients), _AT_ONCE):
             block = clients[first : first + _AT_ONCE]
-            rows = np.concatenate([rows, trainer.evaluate(run.flat, block)])
+            rows = np.concatenate([rows, trainer.evaluate(flat, block)])
             progress("evaluating sentences", len(rows), len(clients))
     return rows
 

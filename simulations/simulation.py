@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.data.corpus import Corpus, Progress, silent
-from fedsi.data.population import Description
+from fedsi.data.population import Description, Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
@@ -24,19 +24,11 @@ from fedsi.tasks.table import task_of
 from server.configuration import RunConfiguration
 from server.rounds import Observer
 from server.runs.folder import RunFolder
-from server.runs.summary import Summary
+from server.runs.rounds_file import rows_text
 from server.warm_start import with_hash
 from simulations.engines.table import ENGINES, USUAL
 from simulations.footprint import check_footprint
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of a simulation."""
-
-    summary: Summary
-    parameters: Parameters
-    """The trained model's named parameters."""
+from simulations.result import Result
 
 
 def simulate(
@@ -89,10 +81,12 @@ def simulate(
         experiment = with_hash(experiment.located(Path.cwd()).updated(changes))
         _check_importable(experiment, workers)
         folder = RunFolder(Path(out)) if out is not None else None
+        opened = partial(_opened, experiment, cache, corpus)
         if folder:
             folder.check_free(experiment, overwrite=overwrite, resume=resume)
             if resume and (summary := folder.finished(experiment)):
-                return Result(summary, folder.model())
+                rows = rows_text(folder.records(), task_of(experiment).names)
+                return Result(summary, folder.model(), rows, experiment, opened, model)
         Products(experiment.client)  # refuses a precision that this processor lacks
         config = RunConfiguration(
             experiment,
@@ -114,7 +108,12 @@ def simulate(
             if folder:
                 _draw_curves(folder)
         summary = trained.summary
-        return Result(summary, _named(experiment, summary.vocabulary_size, trained.parameters))
+        parameters = _named(experiment, summary.vocabulary_size, trained.parameters)
+        return Result(summary, parameters, trained.rows, experiment, opened, model)
+
+
+def _opened(experiment: Experiment, cache: Path, corpus: Corpus | None) -> Population:
+    return open_population(prepare(experiment.data, cache, silent, corpus))
 
 
 def _check_importable(experiment: Experiment, workers: int) -> None:

@@ -106,6 +106,10 @@ class Population(Protocol):
         """Return the vocabulary of the token ids."""
         ...
 
+    def names(self) -> Sequence[str]:
+        """Return the ids of all clients in the corpus, in the order of their indices."""
+        ...
+
     def find(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Return the index of each client, -1 for unknown ids."""
         ...

@@ -93,9 +93,13 @@ class StoredPopulation:
         """Return the index of each client, -1 for unknown ids."""
         return np.array([self._index_of.get(name, -1) for name in names], dtype=np.int64)
 
+    def names(self) -> list[str]:
+        """Return the ids of all clients, in the order of their indices."""
+        return list(json.loads(read_file(self._folder, NAMES)))
+
     @cached_property
     def _index_of(self) -> dict[str, int]:
-        names = json.loads(read_file(self._folder, NAMES))
+        names = self.names()
         # Iterate backwards so that a client with both training and held-out text resolves to its
         # training entry.
         return {name: len(names) - 1 - place for place, name in enumerate(reversed(names))}

@@ -143,6 +143,11 @@ class SyntheticPopulation:
         clients = self.description.training_clients + self.description.heldout_clients
         return np.array([_index(name, clients) for name in names], dtype=np.int64)
 
+    def names(self) -> list[str]:
+        """Return the names of all clients, which are their indices."""
+        clients = self.description.training_clients + self.description.heldout_clients
+        return [str(client) for client in range(clients)]
+
     def best_loss(self, clients: range) -> float:
         """Return the loss of the true generator on some clients, in nats per token.
 

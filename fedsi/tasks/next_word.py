@@ -96,6 +96,10 @@ class Metrics:
     """10 % quantile over clients of ``accuracy_no_oov_no_eos``; the next two are 50 % and 90 %."""
     client_accuracy_p50: float
     client_accuracy_p90: float
+    client_loss_mean: float
+    """Mean over clients of ``loss``, in which each client weighs the same."""
+    client_accuracy_mean: float
+    """Mean over clients of ``accuracy_no_oov_no_eos``."""
     unigram_loss: float
     """Loss of the training clients' unigram model on the same targets."""
 
@@ -110,6 +114,8 @@ def metrics(rows: Counts) -> dict[str, float]:
     words = rows[:, COLUMNS.index("tokens_no_oov_no_eos")]
     hits = rows[:, COLUMNS.index("hits_no_oov_no_eos")]
     per_client = hits[words > 0] / words[words > 0]
+    tokens, losses = (rows[:, COLUMNS.index(name)] for name in ("tokens", "loss"))
+    client_losses = losses[tokens > 0] / tokens[tokens > 0]
     quantiles = np.quantile(per_client, (0.1, 0.5, 0.9)) if len(per_client) else [math.nan] * 3
 
     def ratio(numerator: str, denominator: str) -> float:
@@ -128,6 +134,8 @@ def metrics(rows: Counts) -> dict[str, float]:
             client_accuracy_p10=float(quantiles[0]),
             client_accuracy_p50=float(quantiles[1]),
             client_accuracy_p90=float(quantiles[2]),
+            client_loss_mean=float(client_losses.mean()) if len(client_losses) else math.nan,
+            client_accuracy_mean=float(per_client.mean()) if len(per_client) else math.nan,
             unigram_loss=ratio("unigram_loss", "tokens"),
         )
     )

@@ -74,9 +74,7 @@ class RoundsFile:
     def replace(self, records: Sequence[RoundRecord]) -> None:
         """Rewrite the file with some rows, numbered from 1."""
         self.__dict__.pop("_metrics", None)  # the run that is replaced may have had another task
-        header = ",".join(columns_of(self._metrics)).encode() + _LINE_END
-        lines = (_line(record, self._metrics) for record in records)
-        self._write(header + b"".join(lines), len(records))
+        self._write(rows_text(records, self._metrics).encode(), len(records))
 
     def append(self, record: RoundRecord) -> None:
         """Add a row.
@@ -182,6 +180,12 @@ def parse_rows(content: bytes, path: Path, metrics: Sequence[str]) -> list[Round
         return [_record(row, metrics) for row in rows]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}; start again with --overwrite") from None
+
+
+def rows_text(records: Sequence[RoundRecord], metrics: Sequence[str]) -> str:
+    """Return the content of ``rounds.csv``: the columns' names, and a line for each round."""
+    header = ",".join(columns_of(metrics)).encode() + _LINE_END
+    return (header + b"".join(_line(record, metrics) for record in records)).decode()
 
 
 def _line(record: RoundRecord, metrics: Sequence[str]) -> bytes:

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from fedsi.errors import UserError
 from simulations.cli import options, studies
 from simulations.cli.display import Display
 
 if TYPE_CHECKING:
+    from fedsi.data.population import Population
     from simulations.evaluate import LengthScore, Score
+    from simulations.finished_run import FinishedRun
 
 
 def evaluate(
@@ -19,6 +22,11 @@ def evaluate(
         str | None,
         typer.Option(metavar="LENGTH,...", help="Pack each client's sentences into these lengths."),
     ] = None,
+    clients: Annotated[
+        str | None,
+        typer.Option(metavar="all", help="All held-out clients, not the run's sample of them."),
+    ] = None,
+    per_client: options.PerClient = None,
     as_json: options.Json = False,
     trust: options.Trust = False,
     best: options.Best = False,
@@ -33,13 +41,25 @@ def evaluate(
         score_json,
     )
     from simulations.finished_run import open_run
+    from simulations.per_client import check_file, write_table
+    from simulations.per_client import per_client as clients_table
 
+    if clients not in {None, "all"}:
+        raise UserError(f"--clients {clients} is not allowed: give all, or leave it out")
+    if per_client:
+        check_file(per_client)
     lengths = studies.parse_lengths(sequence_length, "--sequence-length") if sequence_length else []
     with Display(options.messages()) as display:
         finished = open_run(run, trust=trust, best=best)
         population = open_heldout(finished, cache, display.step)
         scores = evaluate_lengths(finished, population, lengths, display.step)
-        sentences = evaluate_sentences(finished, population, display.step)
+        chosen = _chosen(clients, finished, population)
+        sentences = evaluate_sentences(finished, population, display.step, chosen)
+        if per_client:
+            table = clients_table(
+                finished.experiment, finished.flat, population, chosen, display.step
+            )
+            write_table(table, per_client)
     if as_json:
         found = {
             "run": str(run),
@@ -50,6 +70,17 @@ def evaluate(
         typer.echo(json.dumps(found, allow_nan=False))
     else:
         _show(sentences, scores, finished.experiment.data.sequence_length)
+
+
+def _chosen(clients: str | None, run: "FinishedRun", population: "Population") -> list[int]:
+    """Return the clients to evaluate: all held-out ones, or those that the run evaluates."""
+    from fedsi.data.heldout import heldout_sample
+    from server.rounds import evaluated_clients
+
+    description = population.description
+    if clients == "all":
+        return list(heldout_sample(description, description.heldout_clients).tolist())
+    return list(evaluated_clients(run.experiment, description).tolist())
 
 
 def _show(sentences: "Score", scores: list["LengthScore"], trained: int) -> None:

@@ -77,6 +77,14 @@ Best = Annotated[
     bool,
     typer.Option("--best", help="The model of the lowest held-out loss, not of the last round."),
 ]
+PerClient = Annotated[
+    Path | None,
+    typer.Option(
+        "--per-client",
+        metavar="FILE",
+        help="Write the metrics of each held-out client to a .csv or .parquet file.",
+    ),
+]
 RunFolderArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
 CACHE = DEFAULT_CACHE

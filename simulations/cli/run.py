@@ -58,6 +58,7 @@ def run(
         str, typer.Option(metavar="|".join(ENGINES), help="Where the nodes run.")
     ] = USUAL,
     out: options.Out = None,
+    per_client: options.PerClient = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
@@ -95,6 +96,10 @@ def run(
         if resume and not named
         else options.chosen_experiment(experiment_file, preset, overrides, trust=trust)
     )
+    if per_client:
+        from simulations.per_client import check_file
+
+        check_file(per_client)
     if publish:
         from simulations.publish import check_publishable
 
@@ -123,6 +128,10 @@ def run(
             else "nothing has run yet"
         )
         raise options.StoppedError(f"interrupted; {go_on}") from None
+    if per_client:
+        from simulations.per_client import write_table
+
+        write_table(result.clients, per_client)
     if as_json:
         typer.echo(json.dumps(result.summary.to_json(), allow_nan=False))
     else:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid
 
-from server.app import PARAMETERS, RESULT, SUMMARY, serve
+from server.app import PARAMETERS, RESULT, ROWS, SUMMARY, serve
 from server.configuration import RunConfiguration
 from server.rounds import Observer
 from server.runs.summary import Summary
@@ -39,4 +39,5 @@ def served(
     serve(grid, context, config, observers)
     text = str(context.state.config_records[RESULT][SUMMARY])
     summary = Summary.from_text(text, "the result of the server")
-    return EngineResult(summary, context.state.array_records[PARAMETERS][PARAMETERS].numpy())
+    rows = str(context.state.config_records[RESULT][ROWS])
+    return EngineResult(summary, context.state.array_records[PARAMETERS][PARAMETERS].numpy(), rows)

@@ -23,6 +23,8 @@ class EngineResult:
     summary: "Summary"
     parameters: "NDArray[np.float32]"
     """All parameters as one flat vector."""
+    rows: str
+    """The content of ``rounds.csv``."""
 
 
 @dataclass(frozen=True)
