@@ -54,6 +54,7 @@ def _write_store(
     else:
         chosen = Chosen(encoder, lookup=None, words=None, coverage={})
     written = write_tokens(into, rows, assigned, chosen, data, progress)
+    statistics = written.statistics(assigned.training_clients) | chosen.coverage
     unigram = unigram_log_probabilities(written.training_targets)
     description = Description(
         corpus=corpus.name,
@@ -70,12 +71,12 @@ def _write_store(
         rows=entries.rows,
         rows_left_out=dict(entries.left_out),
         words_cut=written.words_cut / int(written.words.sum()),
+        unknown_words=statistics["oov_rate_training"],
         heldout_in_training=written.repeated.share(),
         without_spaces=_without_spaces(chosen.vocabulary, written.training_targets),
         not_words=entries.sample.shares(data.words) if isinstance(encoder, WordIds) else {},
         clients_without_examples=assigned.clients_without_examples,
     )
-    statistics = written.statistics(assigned.training_clients) | chosen.coverage
     (into / NAMES).write_text(json.dumps(assigned.names), encoding="utf-8")
     (into / chosen.vocabulary.file_name).write_text(
         chosen.vocabulary.file_text(), encoding="utf-8", newline="\n"

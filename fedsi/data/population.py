@@ -19,7 +19,7 @@ from fedsi.data.protocol import Tokens
 from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
 
-FORMAT = 6
+FORMAT = 7
 """Version of the folder's layout."""
 
 _META = "meta.json"
@@ -53,6 +53,8 @@ class Description:
     """Unused rows among them, by reason."""
     words_cut: float = 0.0
     """Share of words that are not used because their text is longer than a sequence."""
+    unknown_words: float = 0.0
+    """Share of the training words that are not in the vocabulary."""
     heldout_in_training: float = 0.0
     """Share of held-out sentences that are training sentences too."""
     without_spaces: float = 0.0

@@ -5,6 +5,9 @@ from fedsi.data.population import Description
 MUCH = 0.05
 """Share from which a sentence is a warning."""
 
+MANY_UNKNOWN = 0.5
+"""Share of training words that the vocabulary lacks from which it is reported; usual is a tenth."""
+
 MANY_WITHOUT_SPACES = 0.2
 """Share of characters of scripts without spaces from which it is reported."""
 
@@ -29,6 +32,7 @@ def shortfall(description: Description) -> list[str]:
         for share, sentence in (
             _rows(description),
             _words(description),
+            _unknown(description),
             _known(description),
             _clients(description),
             _scripts(description),
@@ -55,6 +59,15 @@ def _words(description: Description) -> tuple[float, str]:
         f"{description.corpus}: {100 * share:.1f} % of the words are not used, because they come "
         f"after the first {description.sequence_length} of their text (data.sequence_length); "
         "data.long_texts=split makes further examples of them"
+    )
+
+
+def _unknown(description: Description) -> tuple[float, str]:
+    share = description.unknown_words
+    return share if share > MANY_UNKNOWN else 0.0, (
+        f"{description.corpus}: {100 * share:.0f} % of the words to train on are not in the "
+        f"vocabulary of {description.vocabulary_size:,} ids; raise data.vocabulary_size, or take "
+        "a list of words in the language and spelling of the corpus"
     )
 
 

@@ -86,6 +86,8 @@ def prepare_command(
     facts = {
         "corpus": description.corpus,
         "clients": description.training_clients + description.heldout_clients,
+        "training_clients": description.training_clients,
+        "heldout_clients": description.heldout_clients,
         "clients_without_examples": description.clients_without_examples,
         "examples": description.training_examples + description.heldout_examples,
         "rows": description.rows,

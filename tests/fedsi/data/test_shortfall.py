@@ -58,6 +58,16 @@ def test_a_corpus_of_which_nothing_is_usable_says_why(tmp_path: Path) -> None:
         described(tmp_path, [Row("a", "a", "12"), Row("b", "b", "--")])
 
 
+def test_a_vocabulary_without_the_corpus_s_words_is_told(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("wordb\nandere\nwörter\n")
+    description = described(tmp_path, essays(), vocabulary=str(words), sequence_length=20)
+    assert description.unknown_words == pytest.approx(19 / 20)
+    (sentence,) = (s for s in shortfall(description) if "vocabulary" in s)
+    assert sentence.startswith("warning: test: 95 % of the words to train on are not in the vocabu")
+    assert described(tmp_path / "counted", essays(), sequence_length=20).unknown_words == 0
+
+
 def test_words_beyond_the_sequence_length_are_counted(tmp_path: Path) -> None:
     description = described(tmp_path, essays())
     assert description.words_cut == pytest.approx(12 / 20)

@@ -113,7 +113,7 @@ def test_unigram_loss_by_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
-        ({}, r"no usable client: 0 row"),
+        ({}, r"is empty: there is no row to read"),
         ({"a": ["", "12 !"]}, r"no usable client: 2 row\(s\) read, all left out"),
         ({"a": ["one"]}, r"has 1 client\(s\) with text; at least 2"),
     ],
