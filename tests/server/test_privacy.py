@@ -105,7 +105,7 @@ def test_secure_correlated_noise_is_the_matrix_s(
     run, size, rounds = private(mechanism=mechanism, secure_noise=True), 50, 16
     fresh = [secure.secure_normal(size) for _ in range(rounds)]
     left = iter(fresh)
-    monkeypatch.setattr(secure, "standard_normal", lambda _: next(left))
+    monkeypatch.setattr(secure, "secure_normal", lambda _: next(left))
     state = run.initial_state(size)
     noise = [
         run._noisy_total(state, np.zeros(size, np.int64), 0.5, number, b"")

@@ -53,7 +53,7 @@ class Stub:
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounting, "build", Stub)
+    monkeypatch.setattr(accounting, "build_mechanism", Stub)
     for name in ("_built", "_mean_row_norm"):
         monkeypatch.setattr(accounting, name, lru_cache(getattr(accounting, name).__wrapped__))
 
