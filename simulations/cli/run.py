@@ -163,6 +163,8 @@ def _table(summary: "Summary") -> Table:
     table.add_column()
     table.add_column(overflow="fold")
     for key, label in _SHOWN.items():
+        if key not in values:  # what the run has nothing of
+            continue
         value = values[key]
         text = "not a number" if value is None else value
         if isinstance(value, float):
