@@ -19,6 +19,7 @@ from fedsi.messages import (
     Evaluate,
     FetchedVocabulary,
     FetchVocabulary,
+    Personalise,
     Resolve,
     Resolved,
     TakeInventory,
@@ -86,6 +87,12 @@ def answer_train(message: Message, context: Context) -> Message:
 def answer_evaluate(message: Message, context: Context) -> Message:
     """Evaluate the clients that the server assigned to this node."""
     return _reply(pool.evaluate_block(_read(Evaluate, message), _folder(context)), message)
+
+
+@app.evaluate("personalise")
+def personalise(message: Message, context: Context) -> Message:
+    """Fine-tune and evaluate the clients that the server assigned to this node."""
+    return _reply(pool.personalise_block(_read(Personalise, message), _folder(context)), message)
 
 
 def _folder(context: Context) -> str:

@@ -19,6 +19,7 @@ from fedsi.messages import (
     Evaluate,
     Evaluated,
     MessageError,
+    Personalise,
     TakeInventory,
     Train,
     Trained,
@@ -112,6 +113,20 @@ def _kept(request: Train) -> Kept:
         raise MessageError("the algorithm's clients keep vectors, and the request names none")
     rounds = zip(request.clients.tolist(), request.state_rounds.tolist(), strict=True)
     return Kept(ClientStates(Path(request.states)), dict(rounds))
+
+
+def personalise_block(request: Personalise, folder: str) -> Evaluated:
+    """Fine-tune and evaluate the clients of a request.
+
+    Raises:
+        MessageError: The parameters do not fit the experiment's model.
+    """
+    trainer = _trainer(folder, request.experiment)
+    parameters = _aligned(request.parameters, trainer)
+    with torch_threads(THREADS):
+        rows = trainer.personalise(parameters, request.clients.tolist())
+    position.leave()
+    return Evaluated(rows=rows)
 
 
 def evaluate_block(request: Evaluate, folder: str) -> Evaluated:

@@ -188,12 +188,21 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Personalise:
+    """Request to fine-tune the global parameters on each of some clients, and to evaluate them."""
+
+    experiment: str
+    parameters: NDArray[np.float32]
+    clients: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """Reply: each client's counts."""
 
     rows: NDArray[np.float64]
     """``[clients, columns of the task]``, in the order requested; all NaN for a client that could
-    not be evaluated.
+    not be evaluated. In reply to ``Personalise`` the columns before and then those after it.
     """
 
 

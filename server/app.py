@@ -33,12 +33,14 @@ from server.cohorts.sampling import check_cohort_size
 from server.configuration import RunConfiguration
 from server.endings import OBSERVER, Course, ending
 from server.nodes import Hosts, fetch_vocabulary, find_clients
+from server.personalisation import personalise_clients
 from server.privacy import SCORES, Privacy, privacy_of
 from server.rounds import (
     Observer,
     RoundRecord,
     ServerState,
     evaluate_round,
+    evaluated_clients,
     initial_server_state,
     rounds_to_run,
     run_rounds,
@@ -47,7 +49,7 @@ from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.rounds_file import rows_text
 from server.runs.summarise import model_file, not_private, summarise_run
-from server.runs.summary import AuditSummary, Summary
+from server.runs.summary import AuditSummary, PersonalisationSummary, Summary
 from server.secret import cohort_seed
 from server.warm_start import WARM_START, told, warm_state, with_hash
 
@@ -102,6 +104,7 @@ def serve(
                 folder.save_provenance(facts)
             seed = cohort_seed(experiment, folder, progress.state.round_number)
             progress.run(grid, hosts.connected, seed)
+            progress.personalise(grid, hosts.connected())
             progress.finish(context)
 
 
@@ -231,6 +234,7 @@ class _Progress:
     best: Best | None = None
     warm_start: dict[str, Any] = field(default_factory=dict)
     """What became of the words of the weights that the run starts from; empty for a resumed one."""
+    personalisation: PersonalisationSummary | None = None
     _best_kept: int = 0
     """The round whose model is in the file of the best one."""
     _kept_at: float = field(default_factory=time.monotonic)
@@ -295,6 +299,14 @@ class _Progress:
             self._save_checkpoint()
             raise
 
+    def personalise(self, grid: Grid, nodes: Sequence[int]) -> None:
+        """Fine-tune the final model on the held-out clients if that was asked for."""
+        if self.experiment.personalisation.epochs is not None:
+            clients = evaluated_clients(self.experiment, self.description)
+            self.personalisation = personalise_clients(
+                grid, nodes, self.experiment, self.state.parameters, clients
+            )
+
     def _told_to_stop(self, record: RoundRecord) -> bool:
         """Tell each observer of a round, and return whether one of them ends the run with it."""
         answers = [observer(self.experiment, record) for observer in self.observers]
@@ -356,6 +368,7 @@ class _Progress:
             algorithm=self.experiment.algorithm.name,
             clients_with_state=clients,
             kept_bytes=size,
+            personalisation=self.personalisation,
         )
         if self.folder:
             summary = replace(summary, vocabulary_sha256=self.folder.vocabulary_sha256())

@@ -18,6 +18,7 @@ from fedsi.messages import (
     Evaluate,
     FetchVocabulary,
     MessageError,
+    Personalise,
     Resolve,
     TakeInventory,
     Train,
@@ -36,6 +37,7 @@ _MESSAGE_TYPES: dict[type, str] = {
     Estimate: f"{MessageType.QUERY}.estimate",
     Train: MessageType.TRAIN,
     Evaluate: MessageType.EVALUATE,
+    Personalise: f"{MessageType.EVALUATE}.personalise",
 }
 
 _Answer = TypeVar("_Answer")

@@ -102,9 +102,28 @@ def check_evaluated(reply: Evaluated, experiment: Experiment, clients: int) -> N
     Raises:
         ReplyError: No honest node sends it.
     """
+    _check_shape("rows", reply.rows, (clients, len(task_of(experiment).columns)))
+    _check_counts(reply.rows[evaluated(reply.rows)], experiment)
+
+
+def check_personalised(reply: Evaluated, experiment: Experiment, clients: int) -> None:
+    """Check the reply to ``Personalise``; losses may be infinite or NaN.
+
+    Raises:
+        ReplyError: No honest node sends it.
+    """
+    _check_shape("rows", reply.rows, (clients, 2 * len(task_of(experiment).columns)))
+    before, after = np.hsplit(reply.rows[evaluated(reply.rows)], 2)
+    for rows in (before, after):
+        _check_counts(rows, experiment)
+    _demand("examples", after[:, 0], after[:, 0] == before[:, 0])
+    _demand("tokens", after[:, 1], after[:, 1] == before[:, 1])
+
+
+def _check_counts(rows: NDArray[np.float64], experiment: Experiment) -> None:
+    """Check counts of clients that were evaluated, ``[clients, columns of the task]``."""
     task = task_of(experiment)
-    _check_shape("rows", reply.rows, (clients, len(task.columns)))
-    columns = dict(zip(task.columns, reply.rows[evaluated(reply.rows)].T, strict=True))
+    columns = dict(zip(task.columns, rows.T, strict=True))
     examples, tokens, _ = (columns[name] for name in FIRST_COLUMNS)
     most = experiment.data.max_examples_per_client or MOST
     with np.errstate(all="ignore"):

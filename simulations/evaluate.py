@@ -22,7 +22,9 @@ from fedsi.models.user_model import blame
 from fedsi.tasks.table import task_of
 from fedsi.tasks.task import FIRST_COLUMNS, Counts, Task
 from fedsi.threads import torch_threads
+from server.personalisation import summarise
 from server.rounds import evaluated_clients
+from server.runs.summary import PersonalisationSummary
 from simulations.finished_run import FinishedRun
 
 _AT_ONCE = 20
@@ -128,6 +130,23 @@ def count_model(
             rows = np.concatenate([rows, trainer.evaluate(flat, block)])
             progress("evaluating sentences", len(rows), len(clients))
     return rows
+
+
+def evaluate_personalised(
+    run: FinishedRun, population: Population, clients: Sequence[int], progress: Progress
+) -> PersonalisationSummary:
+    """Fine-tune the run's model on each of some held-out clients, with the bits of the run itself.
+
+    Clients that fail are logged and counted.
+    """
+    trainer = BlockTrainer(run.experiment, population)
+    rows = np.zeros((0, 2 * len(trainer.task.columns)))
+    with torch_threads(1):
+        for first in range(0, len(clients), _AT_ONCE):
+            block = clients[first : first + _AT_ONCE]
+            rows = np.concatenate([rows, trainer.personalise(run.flat, block)])
+            progress("fine-tuning clients", len(rows), len(clients))
+    return summarise(run.experiment, rows)
 
 
 def evaluate_lengths(

@@ -23,6 +23,7 @@ from fedsi.experiment.explanations import explain, not_toml, unknown_key
 from fedsi.experiment.field_types import Scalar, Settings
 from fedsi.experiment.model import ModelSettings
 from fedsi.experiment.paths import PATHS, absolute
+from fedsi.experiment.personalisation import PersonalisationSettings
 from fedsi.experiment.privacy import PrivacySettings
 from fedsi.experiment.scheduled import check_rounds
 from fedsi.experiment.server import ServerSettings
@@ -64,6 +65,7 @@ class Experiment(Settings):
     devices: DeviceSettings = DeviceSettings()
     server: ServerSettings = ServerSettings()
     privacy: PrivacySettings = PrivacySettings()
+    personalisation: PersonalisationSettings = PersonalisationSettings()
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -84,6 +86,16 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _the_clients_schedule_fits_the_rounds(self) -> Self:
         check_rounds("client", self.client.learning_rate_schedule, self.server.rounds)
+        return self
+
+    @model_validator(mode="after")
+    def _fine_tuning_leaves_something(self) -> Self:
+        rate, decay = self.personalisation.learning_rate, self.client.weight_decay
+        if rate is not None and rate * decay >= 1:
+            raise ValueError(
+                f"client.weight_decay = {decay} times personalisation.learning_rate = {rate} "
+                "leaves nothing of the parameters; their product must be less than 1"
+            )
         return self
 
     @model_validator(mode="after")

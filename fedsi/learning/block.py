@@ -19,6 +19,7 @@ from torch import Tensor
 from fedsi.client_states import ClientStates
 from fedsi.data.batches import evaluation_batches, poisson_batches, training_batches
 from fedsi.data.population import ClientExamples, Population
+from fedsi.data.protocol import Tokens
 from fedsi.errors import DamagedError
 from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import Broadcast, Contribution, LocalRun, Pull, Vectors
@@ -26,6 +27,7 @@ from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.learning.client import LocalResult, LocalTrainer, evaluate_client
 from fedsi.learning.example_private import ExamplePrivateTrainer
 from fedsi.learning.failures import FailureLog
+from fedsi.learning.personal import Personaliser
 from fedsi.limits import largest_contribution
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import build_model
@@ -34,6 +36,7 @@ from fedsi.privacy.streams import noise_key, normal_for_examples
 from fedsi.sums.clipping import add_clipped, layer_ends
 from fedsi.sums.updates import add_update
 from fedsi.tasks.table import task_of
+from fedsi.tasks.task import Counts
 
 EVALUATION_BATCH = 64
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -98,6 +101,7 @@ class BlockTrainer:
         self._zeros = np.zeros(self.model.layout.size, np.float32)
         self._noise_key = noise_key(self.experiment, self.population.description.content_digest)
         self._failures = FailureLog()
+        self._personaliser: Personaliser | None = None
 
     def train(
         self,
@@ -175,15 +179,51 @@ class BlockTrainer:
             failed.
         """
         views = self.model.layout.views(parameters)
-        rows = np.zeros((len(clients), len(self.task.columns)))
+
+        def counts(client: int) -> Counts:
+            drawn = evaluation_batches(self._evaluated(client), EVALUATION_BATCH, None)
+            return evaluate_client(
+                self.task, self.model, views, map(self.task.batch, drawn), self._unigram
+            )
+
+        return self._rows(clients, len(self.task.columns), counts)
+
+    def personalise(self, parameters: Tensor, clients: Sequence[int]) -> NDArray[np.float64]:
+        """Fine-tune the global parameters on clients one by one, and evaluate both.
+
+        Args:
+            parameters: The global parameters, ``[parameters]``.
+            clients: Indices in the population.
+
+        Returns:
+            A row for each client, ``[2 * columns of the task]`` as ``Personaliser.scores`` returns;
+            all NaN for a client that failed.
+        """
+        if self._personaliser is None:
+            parts = self.experiment, self.model, self.task, self._unigram, EVALUATION_BATCH
+            self._personaliser = Personaliser(*parts)
+        personaliser = self._personaliser
+        personaliser.begin(parameters)
+
+        def counts(client: int) -> Counts:
+            return personaliser.scores(self._evaluated(client), client)
+
+        return self._rows(clients, 2 * len(self.task.columns), counts)
+
+    def _evaluated(self, client: int) -> Tokens:
+        """Return the examples of a client that are evaluated, ``[examples, time + 1]``."""
+        examples = ClientExamples(self.population, client)
+        return examples[np.arange(len(examples))[: self.experiment.data.max_examples_per_client]]
+
+    def _rows(
+        self, clients: Sequence[int], columns: int, counts: Callable[[int], Counts]
+    ) -> NDArray[np.float64]:
+        """Return each client's counts, ``[clients, columns]``; NaN for those that fail."""
+        rows = np.zeros((len(clients), columns))
         for row, client in zip(rows, clients, strict=True):
             self.at(client)
             try:
-                examples = ClientExamples(self.population, client)
-                cap = self.experiment.data.max_examples_per_client
-                drawn = evaluation_batches(examples, EVALUATION_BATCH, cap)
-                batches = map(self.task.batch, drawn)
-                row[:] = evaluate_client(self.task, self.model, views, batches, self._unigram)
+                row[:] = counts(client)
             except DamagedError:
                 raise  # not the client's fault: results from a damaged file would be wrong
             except (Exception, SystemExit) as error:

@@ -114,6 +114,28 @@ class ExamplePrivacySummary(_Checked):
 
 
 @dataclass(frozen=True)
+class PersonalisationSummary(_Checked):
+    """What fine-tuning the final model gained on held-out clients."""
+
+    epochs: int
+    learning_rate: float
+    clients: int
+    """Clients that were fine-tuned and scored."""
+    clients_too_small: int
+    """Clients without two different examples, one to tune and one to score."""
+    clients_unevaluated: int
+    """Clients that failed."""
+    before: Mapping[str, float | None]
+    """The task's metrics of the global model on the halves that are scored; None for one that is
+    not finite."""
+    after: Mapping[str, float | None]
+    """The same of the fine-tuned models."""
+    quantiles: Mapping[str, Mapping[str, float | None]]
+    """Quantiles over the clients, each of which counts alike: of their loss and of their score
+    before and after, and of what each gained, where more is better."""
+
+
+@dataclass(frozen=True)
 class Summary(_Checked):
     """The result of a run. Its fields are the keys of ``summary.json``."""
 
@@ -169,6 +191,8 @@ class Summary(_Checked):
     versions: Mapping[str, str]
     """Versions that results may depend on, by package."""
     example_privacy: ExamplePrivacySummary | None = None
+    personalisation: PersonalisationSummary | None = None
+    """None for a run without ``personalisation.epochs``."""
     provenance: Mapping[str, Any] | None = None
     """Facts that the bits depend on besides the experiment: ``server.runs.provenance``."""
     warm_start: Mapping[str, Any] | None = None
@@ -236,7 +260,7 @@ class Summary(_Checked):
         return summary
 
 
-def to_json(part: Summary | PrivacySummary) -> dict[str, Any]:
+def to_json(part: Summary | PrivacySummary | PersonalisationSummary) -> dict[str, Any]:
     """Return the fields as in JSON; optional fields are omitted if they are None."""
     adapter = TypeAdapter(type(part))
     return dict(adapter.dump_python(part, mode="json", exclude_defaults=True))

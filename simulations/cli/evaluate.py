@@ -12,6 +12,7 @@ from simulations.cli.display import Display
 
 if TYPE_CHECKING:
     from fedsi.data.population import Population
+    from server.runs.summary import PersonalisationSummary
     from simulations.evaluate import LengthScore, Score
     from simulations.finished_run import FinishedRun
 
@@ -27,14 +28,20 @@ def evaluate(
         typer.Option(metavar="all", help="All held-out clients, not the run's sample of them."),
     ] = None,
     per_client: options.PerClient = None,
+    personalise: Annotated[
+        bool,
+        typer.Option(help="Also fine-tune the model on half of each client's examples."),
+    ] = False,
     as_json: options.Json = False,
     trust: options.Trust = False,
     best: options.Best = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Evaluate a trained model on the held-out clients of its corpus."""
+    from server.runs.summary import to_json
     from simulations.evaluate import (
         evaluate_lengths,
+        evaluate_personalised,
         evaluate_sentences,
         metrics_json,
         open_heldout,
@@ -60,16 +67,23 @@ def evaluate(
                 finished.experiment, finished.flat, population, chosen, display.step
             )
             write_table(table, per_client)
+        tuned = (
+            evaluate_personalised(finished, population, chosen, display.step)
+            if personalise
+            else None
+        )
     if as_json:
         found = {
             "run": str(run),
             **{f"heldout_{name}": value for name, value in metrics_json(sentences).items()},
             "trained_length": finished.experiment.data.sequence_length,
             "lengths": [score_json(score) for score in scores],
+            **({"personalisation": to_json(tuned)} if tuned else {}),
         }
         typer.echo(json.dumps(found, allow_nan=False))
     else:
         _show(sentences, scores, finished.experiment.data.sequence_length)
+        _show_personalisation(tuned)
 
 
 def _chosen(clients: str | None, run: "FinishedRun", population: "Population") -> list[int]:
@@ -90,6 +104,25 @@ def _show(sentences: "Score", scores: list["LengthScore"], trained: int) -> None
     if scores:
         far = {str(score.length): score.beyond for score in scores if score.beyond.tokens}
         console.print(_table(f"At positions beyond the {trained} of training", far))
+
+
+def _show_personalisation(tuned: "PersonalisationSummary | None") -> None:
+    if tuned is None:
+        return
+    title = f"Fine-tuned on half of a client's examples, epochs {tuned.epochs}; over clients"
+    table = Table(title=title, title_justify="left")
+    quantiles = list(next(iter(tuned.quantiles.values())))
+    for place, name in enumerate(("", *quantiles)):
+        table.add_column(name, justify="right" if place else "left")
+    for name, values in tuned.quantiles.items():
+        words = ("-" if value is None else f"{value:.4f}" for value in values.values())
+        table.add_row(name.replace("_", " "), *words)
+    console = options.output()
+    console.print(table)
+    console.print(
+        f"{tuned.clients} clients; {tuned.clients_too_small} are too small to have examples on "
+        f"both sides, {tuned.clients_unevaluated} failed"
+    )
 
 
 def _table(title: str, scores: dict[str, "Score"]) -> Table:

@@ -16,7 +16,7 @@ from simulations.text import one_line
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
     from server.rounds import Observer, RoundRecord
-    from server.runs.summary import PrivacySummary, Summary
+    from server.runs.summary import PersonalisationSummary, PrivacySummary, Summary
 
 _SHOWN = {
     "status": "status",
@@ -174,7 +174,16 @@ def _table(summary: "Summary") -> Table:
         table.add_row(label, str(text))
     for label, words in _privacy(summary.privacy).items():
         table.add_row(label, words)
+    if summary.personalisation:
+        table.add_row("fine-tuned on held-out clients", _gain(summary.personalisation))
     return table
+
+
+def _gain(tuned: "PersonalisationSummary") -> str:
+    """Return the loss before and after fine-tuning, and of how many clients."""
+    losses = (tuned.before["loss"], tuned.after["loss"])
+    words = ("not a number" if loss is None else f"{loss:.4f}" for loss in losses)
+    return f"loss {' -> '.join(words)} of {tuned.clients} clients ({tuned.clients_too_small} small)"
 
 
 def _privacy(claim: "PrivacySummary | None") -> dict[str, str]:

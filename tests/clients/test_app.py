@@ -28,12 +28,14 @@ from fedsi.messages import (
     FetchedVocabulary,
     FetchVocabulary,
     Outcome,
+    Personalise,
     Resolve,
     Resolved,
     Train,
     Trained,
 )
 from server.exchange import Failure, exchange
+from server.replies import ReplyError, check_personalised
 from server.rounds import initial_server_state
 from simulations.engines.in_process import InProcessGrid
 from tests.server.fake_grid import FakeGrid
@@ -117,13 +119,24 @@ def test_evaluation_is_that_of_the_population(
     trainer = BlockTrainer(experiment, population)
     expected = trainer.evaluate(torch.from_numpy(start), [28, 29])
     assert np.array_equal(answer.rows, expected)
+    tuned = ask(grid, Personalise(experiment.to_toml(), start, np.array([28, 29])), Evaluated)
+    assert np.array_equal(tuned.rows, trainer.personalise(torch.from_numpy(start), [28, 29]))
+    check_personalised(tuned, experiment, 2)
+    columns = expected.shape[1]
+    for place, lie in ((0, -1.0), (columns, 1e9), (columns + 1, 0.0), (2, -5.0)):
+        rows = tuned.rows.copy()
+        rows[0, place] = lie
+        with pytest.raises(ReplyError):
+            check_personalised(Evaluated(rows), experiment, 2)
+    with pytest.raises(ReplyError, match="rows has the shape"):
+        check_personalised(answer, experiment, 2)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"clip_norm": 0.0}, "a clip norm is positive, received 0.0"),
-        ({"clip_norm": math.nan}, "a clip norm is positive, received nan"),
+        ({"clip_norm": 0.0}, "a clip norm must be positive, received 0.0"),
+        ({"clip_norm": math.nan}, "a clip norm must be positive, received nan"),
         ({"parameters": np.zeros(7, np.float32)}, "parameters, received 7"),
         ({"experiment": "server.rounds = 'many'"}, "server.rounds"),
         ({"parameters": np.zeros(7)}, "part parameters of Train is not"),

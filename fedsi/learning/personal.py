@@ -1,0 +1,110 @@
+"""Personalisation: the global model fine-tuned on one client, scored before and after.
+
+Half of the client's examples tune the model by the experiment's local training, without an
+algorithm's pull and without noise, as nothing leaves the client. The other half is scored before
+and after (the protocol of FedAvg with fine-tuning, as in arXiv 1909.12488, section 4).
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedsi.data.batches import evaluation_batches, training_batches
+from fedsi.data.protocol import Tokens, lengths_of
+from fedsi.experiment import ClientSettings, Experiment
+from fedsi.learning.client import LocalTrainer, evaluate_client
+from fedsi.models.model import Model
+from fedsi.tasks.task import Counts, Task
+
+USUAL_EPOCHS = 1
+"""Epochs of fine-tuning of a run whose settings have none."""
+
+
+def tuning_settings(experiment: Experiment) -> ClientSettings:
+    """Return the settings of local training with those of fine-tuning in their places."""
+    given, client = experiment.personalisation, experiment.client
+    changes = {
+        "epochs": given.epochs or USUAL_EPOCHS,
+        "learning_rate": given.learning_rate or client.learning_rate,
+        "max_steps": None,
+        "example_noise_multiplier": None,
+    }
+    return client.model_copy(update=changes)
+
+
+def halves(examples: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide a client's examples by the order of their hashes.
+
+    An example's side follows from the client's examples alone, whatever their order, and examples
+    that are equal are on one side.
+
+    Args:
+        examples: ``[examples, time + 1]``, padded at their ends.
+
+    Returns:
+        The places of those that tune and of those that are scored, about half each. Either is empty
+        if there are not two different examples.
+    """
+    lengths = lengths_of(examples)
+    hashes = [
+        hashlib.blake2b(row[:length].astype("<i4").tobytes(), digest_size=16).digest()
+        for row, length in zip(examples, lengths, strict=True)
+    ]
+    order = sorted(range(len(hashes)), key=lambda place: (hashes[place], place))
+    cut = len(order) // 2
+    while 0 < cut < len(order) and hashes[order[cut]] == hashes[order[cut - 1]]:
+        cut += 1
+    return np.array(sorted(order[:cut]), np.int64), np.array(sorted(order[cut:]), np.int64)
+
+
+class Personaliser:
+    """Fine-tunes the global model on one client after another.
+
+    Args:
+        experiment: The configuration.
+        model: The model's functions.
+        task: The task.
+        unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
+        batch_size: Examples of a batch that is scored.
+    """
+
+    def __init__(
+        self, experiment: Experiment, model: Model, task: Task, unigram: Tensor, batch_size: int
+    ) -> None:
+        self._experiment = experiment
+        self._model, self._task, self._unigram = model, task, unigram
+        self._settings = tuning_settings(experiment)
+        self._trainer = LocalTrainer(model, self._settings, task.losses)
+        self._batch_size = batch_size
+
+    def begin(self, parameters: Tensor) -> None:
+        """Set the global parameters that the next clients start from."""
+        self._start = parameters
+        self._trainer.begin(parameters)
+
+    def scores(self, examples: Tokens, client: int) -> Counts:
+        """Return a client's counts before and after fine-tuning, ``[2 * columns of the task]``.
+
+        They are zeros for a client that is too small to have examples on both sides.
+
+        Args:
+            examples: The client's, ``[examples, time + 1]``.
+            client: Its index in the population.
+        """
+        tune, score = (examples[places] for places in halves(examples))
+        columns = len(self._task.columns)
+        if not len(tune) or not len(score):
+            return np.zeros(2 * columns)
+        before = self._counts(self._start, score)
+        batches = training_batches(
+            tune, self._settings, None, seed=self._experiment.seed, round_number=0, client=client
+        )
+        self._trainer.train(map(self._task.batch, batches))
+        return np.concatenate([before, self._counts(self._trainer.parameters, score)])
+
+    def _counts(self, parameters: Tensor, examples: Tokens) -> Counts:
+        named = self._model.layout.views(parameters)
+        batches = map(self._task.batch, evaluation_batches(examples, self._batch_size, None))
+        return evaluate_client(self._task, self._model, named, batches, self._unigram)
