@@ -23,7 +23,7 @@ def keys(
         ),
     ] = None,
     as_markdown: Annotated[
-        bool, typer.Option("--keys_markdown", help="Print Markdown, as in docs/keys.md.")
+        bool, typer.Option("--markdown", help="Print Markdown, as in docs/keys.md.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
