@@ -1,10 +1,10 @@
-"""Vectors that clients keep between their rounds: a file for each client and round.
+"""Client states: vectors that clients keep between rounds, in a file for each client and round.
 
-A node writes the state of a client under the client and the round, and never over an older one.
-Which file is a client's state the server says, which remembers in its checkpoint in which round
-each client was aggregated last. So a state counts once the round's checkpoint is written. Files of
-rounds that a killed run had not finished, and of clients that were lost, are never asked for. The
-server removes them, and states that newer ones have replaced.
+A node writes a client's state under the client and the round, and never overwrites an older one.
+The server decides which file is a client's state: its checkpoint records the round in which each
+client was last aggregated. So a state becomes valid when the round's checkpoint is written. Files
+of rounds that a killed run did not finish, and of lost clients, are never read. The server removes
+them, and states that newer ones have replaced.
 """
 
 import os
@@ -26,10 +26,10 @@ _ENDING = ".safetensors"
 
 
 class ClientStates:
-    """The folder of the clients' states; every process of the machine may use it.
+    """The folder of the clients' states, shared by all processes on the machine.
 
     Args:
-        folder: The folder; it exists.
+        folder: The folder, which must exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,7 +71,7 @@ class ClientStates:
         try:
             vectors, meta = from_bytes(path.read_bytes())
             if meta != _identity(client, round_number):
-                raise ValueError("it is another client's or another round's")
+                raise ValueError("it belongs to another client or another round")
             if {name: len(vector) for name, vector in vectors.items()} != dict.fromkeys(
                 names, size
             ):
@@ -79,26 +79,27 @@ class ClientStates:
         except (OSError, ValueError) as error:
             reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else error
             raise DamagedError(
-                f"the state {path} of client {client} is damaged or missing ({reason}); put the "
-                "file back that the run wrote, or start again with --overwrite"
+                f"the state {path} of client {client} is damaged or missing ({reason}); put back "
+                "the file that the run wrote, or start again with --overwrite"
             ) from None
         return vectors
 
     def begin(self, rounds: Rounds | None) -> None:
-        """Make the folder, with nothing in it but the states of these rounds.
+        """Create the folder, and remove everything in it except the states of these rounds.
 
         Raises:
-            UserError: The place cannot be written.
+            UserError: The folder cannot be written.
         """
         make_folder(self.folder)
         self.folder.chmod(OWNER | 0o100)
         self._sweep(rounds)
 
     def sync(self, rounds: Rounds | None, round_number: int) -> None:
-        """Bring the states that were written in a round to the disk.
+        """Flush the states of a round to disk.
 
         Raises:
-            UserError: One is not there, as after training on a machine that does not share it.
+            UserError: A state is missing, as after training on a machine that does not share the
+                folder.
         """
         for client in np.flatnonzero(_given(rounds) == round_number).tolist():
             path = self.path(client, round_number)
@@ -113,12 +114,12 @@ class ClientStates:
                 ) from None
 
     def replace(self, before: Rounds | None, after: Rounds | None, *, lost: bool) -> None:
-        """Remove the states of a round that newer ones replace, once its checkpoint is written.
+        """Remove the states replaced in a round, after its checkpoint was written.
 
         Args:
             before: The rounds of the states before the round.
-            after: Those after it.
-            lost: Whether clients were lost, whose states may lie there all the same.
+            after: The rounds of the states after it.
+            lost: Whether clients were lost, whose states may have been written anyway.
         """
         if lost:
             self._sweep(after)
@@ -128,7 +129,7 @@ class ClientStates:
             self.path(client, int(old[client])).unlink(missing_ok=True)
 
     def _sweep(self, rounds: Rounds | None) -> None:
-        """Remove every file that is not a client's state."""
+        """Remove every file that is not a current state."""
         for entry in os.scandir(self.folder):
             client, _, number = entry.name.removesuffix(_ENDING).partition("-")
             current = False

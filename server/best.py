@@ -1,7 +1,7 @@
-"""The best model of a run: that of the evaluation with the lowest held-out loss.
+"""The best model of a run, which is that of the evaluation with the lowest held-out loss.
 
-While it is the last model that a checkpoint was written of, it is in the checkpoint; before a later
-checkpoint is written, it gets a file of its own.
+If it is the last model with a checkpoint, it is in the checkpoint; before a later checkpoint is
+written, it is saved to its own file.
 """
 
 import math
@@ -20,13 +20,13 @@ class Best:
 
     round: int
     loss: float
-    """Held-out, in nats per target token."""
+    """Held-out loss in nats per target token."""
     parameters: NDArray[np.float32]
     """``[parameters]``."""
 
 
 def better(best: Best | None, state: ServerState, record: RoundRecord) -> Best | None:
-    """Return the best model after a round; of equal ones the earlier."""
+    """Return the best model after a round; ties go to the earlier one."""
     loss = record.heldout["loss"] if record.heldout else math.nan
     if loss < (best.loss if best else math.inf):
         return Best(record.round, loss, state.parameters)
@@ -36,12 +36,12 @@ def better(best: Best | None, state: ServerState, record: RoundRecord) -> Best |
 def recalled(
     records: Sequence[RoundRecord], state: ServerState, read: Callable[[], NDArray[np.float32]]
 ) -> Best | None:
-    """Return the best model of a run that goes on.
+    """Return the best model of a resumed run.
 
     Args:
-        records: Of the rounds before.
-        state: After the last of them.
-        read: Returns the parameters that have a file of their own.
+        records: The records of earlier rounds.
+        state: The state after the last of them.
+        read: Returns the parameters saved in a separate file.
     """
     losses = [(r.heldout["loss"], r.round) for r in records if r.heldout]
     loss, number = min((pair for pair in losses if pair[0] < math.inf), default=(math.inf, 0))

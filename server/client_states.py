@@ -1,4 +1,4 @@
-"""What the clients of a run keep: where it lies, how much disk it may take, what is reported."""
+"""The clients' states of a run: their folder, limit of disk space, and reported numbers."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from server.rounds import ServerState
 
 FOLDER = "clients"
-"""Folder of the clients' states within that of a run."""
+"""Folder of the clients' states in a run's folder."""
 NUMBER = 4
 """Bytes of a float32."""
 GB = 10**9
@@ -27,7 +27,7 @@ def client_states(experiment: Experiment, run: Path | None) -> Iterator[ClientSt
 
     Args:
         experiment: The configuration.
-        run: The run's folder; without one the states lie in a temporary folder while it runs.
+        run: The run's folder; without one the states are in a temporary folder.
     """
     if not algorithm_of(experiment).kept:
         yield None
@@ -39,10 +39,10 @@ def client_states(experiment: Experiment, run: Path | None) -> Iterator[ClientSt
 
 
 def expected_clients(experiment: Experiment, training_clients: int) -> int:
-    """Return how many clients take part at least once, about.
+    """Return the approximate number of clients that take part at least once.
 
-    Of N clients, each in a round with probability m / N, ``N (1 - (1 - m/N)^rounds)``; shuffled
-    passes reach new clients until all have taken part.
+    For N clients, each in a round with probability m / N, it is ``N (1 - (1 - m/N)^rounds)``;
+    shuffled passes reach new clients until all have taken part.
     """
     server, clients = experiment.server, training_clients
     if server.sampling == "shuffled":
@@ -55,12 +55,12 @@ def check_size(experiment: Experiment, training_clients: int, parameters: int) -
     """Refuse a run whose clients would keep more than ``algorithm.state_limit``.
 
     Raises:
-        UserError: They would; says how much.
+        UserError: The limit would be exceeded; says by how much.
     """
     entry, settings = algorithm_of(experiment), experiment.algorithm
     each = NUMBER * len(entry.kept) * parameters
     clients = expected_clients(experiment, training_clients)
-    # The states of a cohort are there twice until its round is finished.
+    # The states of a cohort exist twice until its round is finished.
     whole = each * (clients + experiment.server.cohort_size)
     if each and whole > settings.state_limit * GB:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The weights that a run starts from: those of another run, or of a file with its words beside it.
+"""Initial weights of a run: from another run, or from a file with its vocabulary beside it.
 
 The path is ``model.init_from``. The SHA-256 of the file is part of the experiment, because the
 run's bits depend on it.
@@ -24,14 +24,14 @@ from server.rounds import ServerState
 from server.runs.folder import MODEL
 
 WARM_START = "warm_start"
-"""Key of what became of the words, among the facts of a run."""
+"""Key of the word counts of a warm start among the facts of a run."""
 
 
 def with_hash(experiment: Experiment) -> Experiment:
-    """Return the experiment with the SHA-256 of the weights that it starts from, if it has any.
+    """Return the experiment with the SHA-256 of its initial weights, if it has any.
 
     Raises:
-        UserError: The file is missing, or another one than the experiment names by its hash.
+        UserError: The file is missing, or does not match the experiment's hash.
     """
     file, expected = weights_file(experiment), experiment.model.init_sha256
     if file is None:
@@ -40,7 +40,7 @@ def with_hash(experiment: Experiment) -> Experiment:
         found = sha256_of_file(file)
     except OSError as error:
         if expected:
-            return experiment  # a run that goes on needs them no longer
+            return experiment  # a resumed run no longer needs them
         raise UserError(
             f"cannot read model.init_from={file}: {error.strerror}; name the folder of a finished "
             "run, or a .safetensors file"
@@ -55,7 +55,7 @@ def with_hash(experiment: Experiment) -> Experiment:
 
 
 def weights_file(experiment: Experiment) -> Path | None:
-    """Return the file that a run starts from; None if it starts with drawn weights."""
+    """Return the file of the initial weights, or None if they are drawn."""
     if experiment.model.init_from is None:
         return None
     path = Path(experiment.model.init_from)
@@ -65,7 +65,7 @@ def weights_file(experiment: Experiment) -> Path | None:
 def warm_state(
     experiment: Experiment, fresh: ServerState, vocabulary: tuple[str, str]
 ) -> tuple[ServerState, dict[str, Any]]:
-    """Return the state before the first round of a run that starts from weights.
+    """Return the state before the first round of a run with given initial weights.
 
     Args:
         experiment: The configuration, ``with_hash``.
@@ -73,10 +73,11 @@ def warm_state(
         vocabulary: Name and text of the file of the run's own vocabulary.
 
     Returns:
-        The state; and how many words have the other model's rows, are new, or were dropped.
+        The state; and the numbers of words that have the source model's rows, are new, or were
+        dropped.
 
     Raises:
-        UserError: The weights cannot be read, do not fit the model, or have no words.
+        UserError: The weights cannot be read, do not fit the model, or have no vocabulary.
     """
     file = weights_file(experiment)
     assert file is not None, "such an experiment was given"  # noqa: S101
@@ -103,11 +104,11 @@ def warm_state(
 
 
 def told(facts: dict[str, Any]) -> str:
-    """Return in a sentence what became of the words."""
+    """Return a sentence with the numbers of words kept, new and dropped."""
     return (
-        f"started from {facts['from']}: {facts['words_kept']:,} words have the weights that they "
-        f"had there, {facts['words_new']:,} are new and drawn, and {facts['words_dropped']:,} of "
-        "its words were dropped"
+        f"started from {facts['from']}: {facts['words_kept']:,} words keep their weights, "
+        f"{facts['words_new']:,} are new and drawn, and {facts['words_dropped']:,} of its words "
+        "were dropped"
     )
 
 

@@ -1,8 +1,8 @@
-"""What of a private run may be given to anybody: the model, a public vocabulary, and the claim.
+"""Publication of a private run: the model, a public vocabulary, and the claim.
 
-Epsilon covers the models that a run releases, and nothing else of its folder: losses, counts and
-norms are the simulator's view, and a checkpoint has past noise in it. What is published here is
-written anew from what is covered, and a run of which nothing is covered is refused.
+Epsilon covers the models that a run releases, and nothing else in its folder: losses, counts and
+norms are the simulator's view, and a checkpoint contains past noise. The published files are newly
+written from what is covered; a run of which nothing is covered is refused.
 """
 
 import json
@@ -21,7 +21,7 @@ from simulations.finished_run import FinishedRun
 
 STATEMENT = "privacy.json"
 COMPLETE = ("finished", "budget spent")
-"""How a run may have ended: not by anything that its clients' data did."""
+"""Status of runs whose end does not depend on their clients' data."""
 
 CLAIM = (
     "epsilon",
@@ -35,7 +35,7 @@ CLAIM = (
     "population",
     "cohort_size",
 )
-"""What of the summary's part ``privacy`` is stated."""
+"""Keys of the summary's part ``privacy`` that are stated."""
 
 TRUSTED = (
     "the server and the devices, which follow the protocol and keep to themselves what they see, "
@@ -45,27 +45,28 @@ PUBLIC = (
     "the settings below",
     "the number of training clients (the sampling rate is the cohort's size over it)",
     "the words of the vocabulary",
-    "that the run came to its end",
+    "that the run was completed",
 )
 INITIAL = "the weights that the run started from, and all that they were trained on"
 NOT_COVERED = (
-    "other runs on the same clients, such as those that its settings were chosen by",
+    "other runs on the same clients, such as those used to choose its settings",
     "everything else in the run's folder, and its log",
 )
 _SEEDS = {"seed", "data.population_seed"}
 
 
 def check_publishable(experiment: Experiment, place: Path, *, heldout_is_public: bool) -> None:
-    """Refuse to publish what no epsilon covers, before anything is trained.
+    """Refuse to publish what epsilon does not cover, before anything is trained.
 
     Args:
-        experiment: The run's.
+        experiment: The run's experiment.
         place: The folder to publish to.
-        heldout_is_public: Whether the held-out metrics are to be stated.
+        heldout_is_public: Whether the held-out metrics are included.
 
     Raises:
-        UserError: Epsilon covers nothing of the run, or not its vocabulary; what is called public
-            are sentences of training clients; or the folder holds something already.
+        UserError: Epsilon covers nothing of the run, or not its vocabulary; the metrics are those
+            of
+            training clients' sentences; or the folder is not empty.
     """
     reason = _not_covered(experiment)
     if reason:
@@ -118,16 +119,17 @@ def publish(
 
     Args:
         run: The finished run.
-        place: The folder; it need not exist yet.
-        more: Further files that are made of nothing but the model, by name.
-        heldout_is_public: State the held-out metrics too.
+        place: The folder; it may not exist yet.
+        more: Further files made from the model only, by name.
+        heldout_is_public: Whether to include the held-out metrics.
 
     Returns:
         The names of the files.
 
     Raises:
-        UserError: As ``check_publishable``; or the run ended early because of its clients' data;
-            or the place cannot be written.
+        UserError: Same as ``check_publishable``; or the run ended early because of its clients'
+            data;
+            or the folder cannot be written.
     """
     check_publishable(run.experiment, place, heldout_is_public=heldout_is_public)
     if run.summary.status not in COMPLETE:
@@ -150,7 +152,7 @@ def publish(
 
 
 def statement(run: FinishedRun, files: list[str], *, heldout_is_public: bool) -> dict[str, Any]:
-    """Return what is promised of the published files, to whom, and by what it is computed."""
+    """Return the guarantee for the published files, whom it assumes, and how it is computed."""
     summary = run.summary.to_json()
     heldout = {k: v for k, v in summary.items() if k.startswith("heldout_")}
     return {

@@ -1,7 +1,7 @@
-"""What n-gram models count on held-out clients: on the clients and the targets of an evaluation.
+"""Counts of n-gram models on held-out clients, over the clients and targets of an evaluation.
 
-A loss says little alone. Beside the loss that a bigram model has on the same targets it says
-whether a model is a language model.
+A loss alone says little. Comparing it with a bigram model's loss on the same targets shows whether
+a model is a useful language model.
 """
 
 import json
@@ -22,8 +22,9 @@ from fedsi.files import write_atomically
 
 NAMES = ("unigram", "bigram", "trigram")
 COLUMNS = ("tokens", "loss", "words", "hits")
-"""Per client: targets, the sum of their losses in nats, targets that are words (no oov, no eos),
-and those of them that were likeliest of all ids."""
+"""Columns per client: targets, the sum of their losses in nats, word targets (no oov, no eos), and
+the number of those predicted as the most likely of all ids.
+"""
 _FORMAT = 1
 
 Ids = NDArray[np.int64]
@@ -31,14 +32,14 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Baselines:
-    """What the three models count on some held-out clients."""
+    """Counts of the three models on some held-out clients."""
 
     clients: Ids
     rows: Mapping[str, NDArray[np.float64]]
-    """By name, ``[clients, COLUMNS]``."""
+    """Counts by name of the model, ``[clients, COLUMNS]``."""
 
     def loss(self, name: str, kept: NDArray[np.bool_] | None = None) -> float:
-        """Return a model's loss in nats per target on all clients, or on those that are kept."""
+        """Return a model's loss in nats per target, on all clients or on some."""
         return self._ratio(name, "loss", "tokens", kept)
 
     def accuracy(self, name: str, kept: NDArray[np.bool_] | None = None) -> float:
@@ -58,14 +59,14 @@ def baselines(
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Baselines:
-    """Fit the models to the training clients and count them on held-out ones.
+    """Fit the models to the training clients and compute their counts on held-out ones.
 
     Args:
         population: The clients.
-        clients: Held-out clients, as they are evaluated.
-        cap: Examples of a client that are evaluated; None for all.
-        cache: A folder that keeps what was counted before.
-        progress: Told which model is fitted.
+        clients: The evaluated held-out clients.
+        cap: Most examples of a client to evaluate; None for all.
+        cache: A folder that caches results.
+        progress: Called with the model being fitted.
     """
     kept = cache / f"ngrams-{_key(population, clients, cap)}.json" if cache else None
     found = _read(kept) if kept else None
@@ -117,7 +118,7 @@ def _key(population: Population, clients: Ids, cap: int | None) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return what was counted before; None if there is nothing, or it is damaged."""
+    """Return cached counts; None if there are none, or they are damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {name: found[name] for name in NAMES}

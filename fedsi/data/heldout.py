@@ -1,7 +1,7 @@
-"""Which held-out clients a model is evaluated on, which of them choose and which report.
+"""Selection of held-out clients for evaluation, and their split into validation and test clients.
 
-Held-out clients are taken in the order of a hash, so that fewer are a sample of more. In that
-order they are validation and test clients by turns: a client is the one or the other however many
+Held-out clients are ordered by a hash, so a smaller selection is a sample of a larger one. In this
+order they are validation and test clients in turn, so a client's role does not depend on how many
 are evaluated.
 """
 
@@ -15,11 +15,11 @@ Ids = NDArray[np.int64]
 
 
 def heldout_sample(description: Description, most: int) -> Ids:
-    """Return held-out clients, ascending: all, or a sample that is always the same.
+    """Return held-out clients, ascending: all, or a fixed sample.
 
     Args:
-        description: Of the population.
-        most: How many at most.
+        description: The population's description.
+        most: Largest number of clients.
     """
     return np.sort(_in_order(description)[:most])
 

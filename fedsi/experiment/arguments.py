@@ -1,4 +1,4 @@
-"""The table ``model.arguments``: keyword arguments of a user's own factory."""
+"""The table ``model.arguments``: keyword arguments of a user's factory."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,13 @@ KEY = "model.arguments"
 
 
 class Arguments(Mapping[str, Any]):
-    """Immutable names and values, as TOML types them: 1 and 1.0 differ.
+    """Immutable names and values, typed as in TOML: 1 and 1.0 differ.
 
     Args:
-        values: Truth values, whole numbers, finite numbers, texts, and lists of them.
+        values: Booleans, integers, finite numbers, texts, and lists of them.
 
     Raises:
-        ValueError: A name is no name of an argument, or a value is anything else.
+        ValueError: A name is not a valid argument name, or a value has another type.
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
@@ -69,10 +69,10 @@ class Arguments(Mapping[str, Any]):
 
 
 def frozen_value(name: str, value: Any) -> Any:
-    """Return the value of an argument, lists as tuples.
+    """Return the value of an argument, with lists as tuples.
 
     Raises:
-        ValueError: It is not one that TOML and every process can hold.
+        ValueError: The value cannot be represented in TOML.
     """
     if isinstance(value, list | tuple):
         return tuple(frozen_value(name, each) for each in value)

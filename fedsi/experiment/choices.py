@@ -1,4 +1,4 @@
-"""Keys that choose an entry of a table, and the keys of the same section that the entry uses."""
+"""Keys that choose a table entry, and the keys of their section that the entry uses."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any

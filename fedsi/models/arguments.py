@@ -1,4 +1,4 @@
-"""Checks that a user's factory takes the arguments that ``model.arguments`` has for it."""
+"""Checks of the arguments in ``model.arguments`` against a user's factory."""
 
 import difflib
 import inspect
@@ -11,7 +11,7 @@ from fedsi.experiment.arguments import KEY
 
 
 def check_arguments(path: str, factory: Callable[..., object], given: Collection[str]) -> None:
-    """Refuse arguments that a factory does not take, and the lack of one that it needs.
+    """Refuse arguments that a factory does not accept, and missing ones that it needs.
 
     Args:
         path: The factory's import path, for the message.
@@ -19,7 +19,8 @@ def check_arguments(path: str, factory: Callable[..., object], given: Collection
         given: Names of the arguments.
 
     Raises:
-        UserError: It takes others; gives its names and the line where it is defined.
+        UserError: The arguments do not match; gives the factory's names and the line of its
+            definition.
     """
     try:
         _, *parameters = inspect.signature(factory).parameters.values()
@@ -44,7 +45,7 @@ def check_arguments(path: str, factory: Callable[..., object], given: Collection
 
 def _nearest(name: str, taken: list[str]) -> str:
     if not taken:
-        return "it takes none besides the size of the vocabulary"
+        return "it takes none except the size of the vocabulary"
     near = difflib.get_close_matches(name, taken, n=1)
     return f"{f'did you mean {near[0]}? ' if near else ''}it takes {', '.join(taken)}"
 

@@ -1,7 +1,7 @@
-"""Models given as objects: a class or function of this process that no other one can import.
+"""Models given as objects: classes or functions of this process that others cannot import.
 
 The experiment records such a model as ``fedsi.models.given:Name``. The object itself is known while
-the run lasts; whoever goes on with the run or opens it has to give it again.
+the run lasts; it must be given again to resume or open the run.
 """
 
 import sys
@@ -16,26 +16,26 @@ Factory = Callable[..., object]
 
 _MODULE = __name__
 _given: dict[str, Factory] = {}
-"""The objects that are known at the moment, by the paths that stand for them."""
+"""The objects currently known, by their architecture names."""
 
 
 def is_given(path: str) -> bool:
-    """Whether an architecture stands for an object that was given."""
+    """Whether an architecture stands for a given object."""
     return path.startswith(f"{_MODULE}:")
 
 
 def shown(path: str) -> str:
-    """Return what messages call an architecture: the name alone of a model that was given."""
+    """Return an architecture's name in messages; for a given object its name alone."""
     return path.partition(":")[2] if is_given(path) else path
 
 
 @contextmanager
 def giving(model: Factory | None, path: str | None = None) -> Iterator[str]:
-    """Have a model known within this context.
+    """Within this context a model is known.
 
     Args:
         model: A class or a function that builds a module; None for a model that is imported.
-        path: The architecture that stands for it; None to choose one.
+        path: The architecture name; None to choose one.
 
     Yields:
         The architecture: an import path if the object can be imported, empty without a model.
@@ -58,7 +58,7 @@ def giving(model: Factory | None, path: str | None = None) -> Iterator[str]:
 
 
 def path_of(model: object) -> str:
-    """Return the architecture for an object: its import path, if that leads to it everywhere.
+    """Return the architecture name of an object: its import path, if it can be imported anywhere.
 
     Raises:
         UserError: It is neither a class nor a function.
@@ -82,15 +82,15 @@ def path_of(model: object) -> str:
 
 
 def given_factory(path: str) -> Factory:
-    """Return the object that an architecture stands for.
+    """Return the object of an architecture name.
 
     Raises:
         UserError: It is not known in this process.
     """
     if path not in _given:
         raise UserError(
-            f"the model {shown(path)} was an object of the program that ran this, and is kept "
-            "nowhere; in Python give it again, as in simulate(..., model=...) and "
+            f"the model {shown(path)} was an object of the program that ran this and is not "
+            "stored; in Python give it again, as in simulate(..., model=...) and "
             "open_run(..., model=...), or put it into a file and name it with model.architecture"
         )
     return _given[path]

@@ -1,8 +1,8 @@
-"""Parameters that start from those of another model, word by word.
+"""Warm start: initial parameters from another model, matched word by word.
 
-Rows of the embedding and of the output stand for words, and two vocabularies of one size may have
-other words or another order. So each row goes to the word that it was trained for; a word that the
-other model does not know keeps its drawn row.
+Rows of the embedding and of the output stand for words, and two vocabularies of the same size may
+have other words or another order. So each row is copied for the word that it was trained for; words
+unknown to the other model keep their drawn rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,20 +22,20 @@ from fedsi.models.parameters import Layout
 
 @dataclass(frozen=True)
 class Words:
-    """Token ids of two vocabularies that stand for the same words."""
+    """Token ids of the same words in two vocabularies."""
 
     here: Sequence[int]
-    """Ids in the model that starts, special tokens first."""
+    """Ids in the new model, special tokens first."""
     there: Sequence[int]
-    """Their ids in the model that it starts from."""
+    """Their ids in the source model."""
     new: int
-    """Words that only the model that starts has."""
+    """Number of words that only the new model has."""
     dropped: int
-    """Words that only the other one has."""
+    """Number of words that only the source model has."""
 
     @property
     def kept(self) -> int:
-        """Words that both have."""
+        """Number of words that both have."""
         return len(self.here) - len(SPECIAL_TOKENS)
 
 
@@ -43,7 +43,7 @@ def matched(here: Vocabulary, there: Vocabulary) -> Words:
     """Match two vocabularies by word.
 
     Raises:
-        UserError: One has words and the other pieces of words, or they have no word in common.
+        UserError: One has words and the other sub-words, or they have no word in common.
     """
     if here.file_name != there.file_name:
         raise UserError(
@@ -69,9 +69,9 @@ def matched(here: Vocabulary, there: Vocabulary) -> Words:
 
 
 def word_axes(experiment: Experiment, vocabulary_size: int) -> dict[str, tuple[int, ...]]:
-    """Return the axes of each trained parameter along which it has one entry per token id.
+    """Return the axes of each trained parameter with one entry per token id.
 
-    They are those that grow with the vocabulary, whatever the architecture is.
+    These are the axes that grow with the vocabulary, for any architecture.
     """
     shapes, wider = (
         build_model(experiment, size).layout.shapes
@@ -93,11 +93,11 @@ def warm_started(
     """Return initial parameters, float32 ``[parameters]``.
 
     Args:
-        drawn: Those that the model would start with otherwise, ``[parameters]``.
-        layout: The model's.
-        axes: From ``word_axes``.
-        source: The other model's named parameters, which ``misfits`` has nothing against.
-        words: From ``matched``.
+        drawn: Drawn initial parameters, ``[parameters]``.
+        layout: The model's layout.
+        axes: The result of ``word_axes``.
+        source: The source model's named parameters, for which ``misfits`` is empty.
+        words: The result of ``matched``.
     """
     flat = drawn.clone()
     for name, view in layout.views(flat).items():
@@ -115,13 +115,13 @@ def misfits(
     source: Mapping[str, Tensor],
     vocabulary_size: int,
 ) -> list[str]:
-    """Return what of another model's parameters does not fit, tensor by tensor.
+    """Return the mismatches of the source model's parameters, tensor by tensor.
 
     Args:
-        layout: The model's.
-        axes: From ``word_axes``.
-        source: The other model's named parameters.
-        vocabulary_size: The other model's.
+        layout: The model's layout.
+        axes: The result of ``word_axes``.
+        source: The source model's named parameters.
+        vocabulary_size: The source model's vocabulary size.
     """
     found = []
     for name, shape in layout.shapes.items():

@@ -1,4 +1,4 @@
-"""Builds the summary of a finished run."""
+"""Construction of a finished run's summary."""
 
 import hashlib
 import math
@@ -178,8 +178,8 @@ def _privacy(
 ) -> PrivacySummary:
     """Return a run's privacy claim, and its unit.
 
-    What stops a run before its last round may follow from what it released. That the rounds until
-    then cost no more is not proven, so that the claim is of all rounds that were planned.
+    An early end may depend on what the run released. It is not proven that the rounds until then
+    cost no more, so the claim covers all planned rounds.
     """
     planned = records[-1].ended in {ROUNDS, EPSILON_BUDGET}
     rounds = records[-1].round if planned else private.affordable_rounds()

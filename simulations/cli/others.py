@@ -1,4 +1,4 @@
-"""What others print goes to standard error: a user's model, a library, a program they start."""
+"""Redirection of other code's output to standard error: user models, libraries, subprocesses."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ _OUTPUT, _ERRORS = 1, 2
 
 @contextmanager
 def others_to_stderr() -> Iterator[None]:
-    """Let standard output be standard error inside, also for what does not print through Python."""
+    """Within this context standard output is standard error, including output not from Python."""
     sys.stdout.flush()
     kept = os.dup(_OUTPUT)
     os.dup2(_ERRORS, _OUTPUT)

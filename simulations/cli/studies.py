@@ -1,4 +1,4 @@
-"""What the commands that run a study share: options, the corpus, the report."""
+"""Code shared by the commands that run a study: options, the corpus, the report."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -28,15 +28,15 @@ Seeds = Annotated[
     int, typer.Option(min=1, max=1000, help="Seeds, counting up from the experiment's.")
 ]
 Jobs = Annotated[
-    int | None, typer.Option(min=1, help="Runs at the same time; by default one a core.")
+    int | None, typer.Option(min=1, help="Runs at the same time; by default one per core.")
 ]
 
 
 def parse_list(text: str, kind: Callable[[str], _Item], option: str) -> list[_Item]:
-    """Parse what stands between commas.
+    """Parse a list separated by commas.
 
     Raises:
-        UserError: Nothing, one thing twice, or something of another kind.
+        UserError: The list is empty, or has a duplicate or an item of another kind.
     """
     try:
         items = [kind(part.strip()) for part in text.split(",") if part.strip()]
@@ -51,7 +51,7 @@ def parse_lengths(text: str, option: str) -> list[int]:
     """Parse sequence lengths.
 
     Raises:
-        UserError: As ``parse_list``, or a length below 1.
+        UserError: Same as ``parse_list``; or a length is below 1.
     """
     lengths = parse_list(text, int, option)
     if min(lengths) < 1:
@@ -60,11 +60,12 @@ def parse_lengths(text: str, option: str) -> list[int]:
 
 
 def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> None:
-    """Refuse a place that a study must not be written to.
+    """Refuse a folder that a study must not be written to.
 
     Raises:
-        UserError: It is a file, or holds a study that is to be neither replaced nor continued, or
-            both.
+        UserError: It is a file, or holds a study and neither or both of ``overwrite`` and
+            ``resume``
+            are set.
     """
     from simulations.studies.results import RUNS
 
@@ -81,11 +82,11 @@ def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> N
 
 @contextmanager
 def shown(console: Console, folder: Path) -> Iterator[Display]:
-    """Hold a study's folder and show its progress.
+    """Lock a study's folder and show its progress.
 
     Raises:
         UserError: Another process works in the folder.
-        StoppedError: After a Ctrl-C; it says how to go on.
+        StoppedError: After a Ctrl-C; says how to continue.
     """
     from server.runs.lock import held
 
@@ -99,10 +100,10 @@ def shown(console: Console, folder: Path) -> Iterator[Display]:
 
 
 def prepare_corpus(base: "Experiment", cache: Path, display: Display) -> "Population":
-    """Prepare the corpus once, and find out whether all runs can use it.
+    """Prepare the corpus once, and check that all runs can use it.
 
     Raises:
-        UserError: There is no such corpus or trace, or too few clients.
+        UserError: There is no such corpus or trace, or there are too few clients.
     """
     from fedsi.data.prepare import open_population, prepare
     from server.cohorts.availability import read_trace
@@ -131,22 +132,22 @@ def carry_out(
 
     Args:
         study: The study.
-        out: The folder; None makes one.
+        out: The folder; None creates one.
         cache: Folder for corpora and populations.
-        jobs: Trials that run at the same time; None for one a core.
-        overwrite: Replace the study that is there.
-        resume: Continue the study that is there.
-        as_json: Print values in place of the table.
+        jobs: Trials that run at the same time; None for one per core.
+        overwrite: Replace an existing study.
+        resume: Continue an existing study.
+        as_json: Print values instead of the table.
 
     Raises:
         UserError: The study cannot be run, or not in this folder.
-        TrialError: Some trials did not finish; all is written nevertheless.
+        TrialError: Some trials did not finish; the report is written nevertheless.
     """
     from simulations.reports.study import study_report, write_study
     from simulations.studies.run import StudyRun, located
     from simulations.studies.runner import TrialError
 
-    study.trials()  # refuses what cannot be run before a folder is made
+    study.trials()  # refuses an invalid study before a folder is created
     folder = out or options.default_folder(study.name)
     check_folder(folder, study.name, overwrite=overwrite, resume=resume)
     console = options.messages()

@@ -1,4 +1,4 @@
-"""AdamW's step, compiled: one pass over parameters, gradient and moments."""
+"""AdamW's step, compiled: a single pass over parameters, gradient and moments."""
 
 from typing import Any
 
@@ -18,18 +18,19 @@ def adamw_step(
     second: Array,
     scalars: Array,
 ) -> None:
-    """Move parameters and moments in place.
+    """Update parameters and moments in place.
 
-    ``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g^2``, and then
-    ``theta <- keep theta - rate m / (root sqrt(v) + tau)``.
+    ``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g^2``, and then ``theta <- keep theta - rate
+    m / (root sqrt(v) + tau)``.
 
     Args:
-        parameters: theta, ``[parameters]``; all arrays have one type.
+        parameters: theta, ``[parameters]``; all arrays have the same type.
         gradient: g, ``[parameters]``.
         first: m, ``[parameters]``.
         second: v, ``[parameters]``.
-        scalars: b1, 1 - b1, b2, 1 - b2; what weight decay keeps of the parameters; the learning
-            rate over the first moment's bias; one over the root of the second one's; tau.
+        scalars: b1, 1 - b1, b2, 1 - b2; keep (from weight decay); rate (the learning rate divided
+            by
+            the bias correction of m); root (the inverse root of the bias correction of v); tau.
     """
     b1, new1, b2, new2 = scalars[0], scalars[1], scalars[2], scalars[3]
     keep, rate, root, adaptivity = scalars[4], scalars[5], scalars[6], scalars[7]

@@ -1,17 +1,17 @@
-"""SCAFFOLD: control variates that undo the drift of clients with unlike data.
+"""SCAFFOLD: control variates that correct the drift of clients with different data.
 
 Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning" (arXiv
-1910.06378), algorithm 1 with option II. The server has a control variate c, and each client i one
-of its own, c_i; all are zeros at first. A client with K steps of rate eta from x to y
+1910.06378), algorithm 1 with option II. The server has a control variate c, and each client i has
+its own, c_i; all are initially zero. A client with K steps of rate eta from x to y
 
     steps by      g - c_i + c
     keeps         c_i' = c_i - c + (x - y) / (K eta)
     contributes   y - x  and  c_i' - c_i
 
-and the server adds the sum of ``c_i' - c_i`` over N, the number of all clients, to c. So c is
-always the mean of the c_i over all clients, those included that have never taken part.
+and the server adds the sum of ``c_i' - c_i``, divided by the number N of all clients, to c. So c is
+always the mean of c_i over all clients, including those that have never taken part.
 
-With weight decay, ``(x - y) / (K eta)`` has the decay too, which c then corrects as well.
+With weight decay, ``(x - y) / (K eta)`` includes the decay, which c then corrects too.
 """
 
 from typing import TYPE_CHECKING

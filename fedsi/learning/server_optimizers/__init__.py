@@ -1,1 +1,1 @@
-"""Server optimizers: how the average update moves the global parameters."""
+"""Server optimizers, which apply the average update to the global parameters."""

@@ -1,4 +1,4 @@
-"""What Adam, Adagrad and Yogi share: moments, and directions scaled by the second one.
+"""Moments shared by Adam, Adagrad and Yogi, and directions scaled by the second moment.
 
 Reddi et al., "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2. There is no bias
 correction; the second moment starts at tau^2.
@@ -21,7 +21,7 @@ def initial_moments(settings: ServerSettings, size: int) -> State:
 
 
 def first_moment(settings: ServerSettings, state: State, update: Vector) -> Vector:
-    """Do ``m <- b1 m + (1 - b1) D`` in place and return m."""
+    """Update ``m <- b1 m + (1 - b1) D`` in place and return m."""
     decay = np.float32(settings.momentum)
     first: Vector = state["first"]
     first *= decay

@@ -1,9 +1,8 @@
 """The interface of a server optimizer: two functions.
 
-The learning rate eta, its schedule and the weight decay lambda are the program's:
-``x <- (1 - eta lambda) x + eta direction``, so weight decay is decoupled from the moments
-(Loshchilov and Hutter, arXiv 1711.05101). An entry ends its module:
-``OPTIMIZER = ServerOptimizer(...)``.
+The program itself applies the learning rate eta, its schedule and the weight decay lambda: ``x <-
+(1 - eta lambda) x + eta direction``. So weight decay is decoupled from the moments (Loshchilov and
+Hutter, arXiv 1711.05101). A module ends with its entry: ``OPTIMIZER = ServerOptimizer(...)``.
 """
 
 from collections.abc import Callable
@@ -18,30 +17,31 @@ from fedsi.experiment.server import ServerSettings
 Vector = NDArray[np.float32]
 """``[parameters]``."""
 State = dict[str, NDArray[Any]]
-"""What an optimizer keeps between rounds, in checkpoints too: arrays by name."""
+"""Arrays by name that an optimizer keeps between rounds and in checkpoints."""
 
 
 @dataclass(frozen=True)
 class RoundUpdate:
-    """What a round gives the optimizer. Nothing of it may be changed."""
+    """The inputs of an optimizer in one round. They must not be modified."""
 
     parameters: Vector
     """x, the global parameters."""
     update: Vector
     """D, the average of the clients' updates; with noise in a private run."""
     round_number: int
-    """From 1."""
+    """The round, from 1."""
 
 
 @dataclass(frozen=True)
 class ServerOptimizer:
-    """A server optimizer. Its functions remember nothing but the state that they are given."""
+    """A server optimizer. Its functions keep no state except the one passed to them."""
 
     initial_state: Callable[[ServerSettings, int], State]
-    """Returns the state before the first round for so many parameters."""
+    """Returns the state before the first round for a number of parameters."""
     step: Callable[[ServerSettings, State, RoundUpdate], tuple[Vector, State]]
-    """Returns the direction, ``[parameters]``, and the next state, which has the same names, shapes
-    and types. The state that it is given is a copy, which it may change."""
+    """Returns the direction, ``[parameters]``, and the next state, with the same names, shapes and
+    types. The state passed in is a copy that may be modified.
+    """
     keys: frozenset[str] = frozenset()
     """The keys among ``momentum``, ``second_moment_decay`` and ``adaptivity`` that it reads."""
 
@@ -52,10 +52,10 @@ def take_step(
     """Return the next global parameters and the next state.
 
     Args:
-        optimizer: As ``optimizer_of`` returned it.
+        optimizer: The result of ``optimizer_of``.
         settings: Learning rate, schedule, weight decay, and the optimizer's constants.
-        state: From ``initial_state`` or an earlier step; it is left as it is.
-        given: The round's update and what it is applied to.
+        state: The result of ``initial_state`` or an earlier step; it is not modified.
+        given: The round's update, and the parameters that it is applied to.
     """
     copies = {name: array.copy() for name, array in state.items()}
     direction, after = optimizer.step(settings, copies, given)

@@ -1,8 +1,8 @@
-"""Server optimizers of the user's own, named by their import path, ``my_module:my_optimizer``.
+"""Custom server optimizers, named by their import path, ``my_module:my_optimizer``.
 
-What they return is checked in every round, and what they raise is blamed on the user's file and
-line. A run has the same bits wherever and whenever it goes on only if an optimizer is a function of
-what it is given, so one that is not is refused before the first round.
+Their results are checked in every round, and their errors name the user's file and line. A run has
+the same bits after resuming only if an optimizer is a function of its arguments, so others are
+refused before the first round.
 """
 
 from typing import Any
@@ -17,18 +17,18 @@ from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimi
 from fedsi.learning.server_optimizers.table import KEYS
 
 _KINDS = "biuf"
-"""Kinds of numbers that a checkpoint can hold."""
+"""Kinds of numbers that a checkpoint can store."""
 
 
 def checked(own: ServerOptimizer, settings: ServerSettings) -> ServerOptimizer:
     """Return a user's optimizer with functions that are checked at each call.
 
     Args:
-        own: The user's.
-        settings: They name it by its import path.
+        own: The user's optimizer.
+        settings: Settings with its import path.
 
     Raises:
-        UserError: It does not use a key that was set.
+        UserError: A key that it does not use was set.
     """
     path = settings.optimizer
     used = ServerSettings.model_fields.keys() - (KEYS - own.keys)
@@ -77,14 +77,14 @@ def _step(
     direction, after = returned
     if _form(direction) != _form(given.update):
         raise UserError(
-            f"{called} returned the direction {_form(direction)} in place of {_form(given.update)}"
+            f"{called} returned the direction {_form(direction)} instead of {_form(given.update)}"
         )
     found = (
         {name: _form(array) for name, array in after.items()} if isinstance(after, dict) else after
     )
     if found != expected:
         raise UserError(
-            f"{called} returned the state {found} in place of {expected}; a state keeps the names, "
+            f"{called} returned the state {found} instead of {expected}; a state keeps the names, "
             "shapes and types of initial_state"
         )
     return direction, after
@@ -93,7 +93,7 @@ def _step(
 def _try_out(
     path: str, own: ServerOptimizer, settings: ServerSettings, size: int, state: State
 ) -> None:
-    """Refuse functions that return something else when they are called again."""
+    """Refuse functions whose results differ when they are called again."""
     drawn = np.random.default_rng(0).standard_normal((2, size), np.float32)
     given = RoundUpdate(drawn[0], drawn[1], 1)
     ends = []
@@ -105,8 +105,8 @@ def _try_out(
     one, other = ends
     if one.keys() != other.keys() or any(_differ(one[name], other[name]) for name in one):
         raise UserError(
-            f"step of {path}{place_of(own.step)} or initial_state returns something else when it "
-            "is called again with the same; it must draw no random numbers and remember nothing"
+            f"step of {path}{place_of(own.step)} or initial_state returns something else when "
+            "called again with the same arguments; it must draw no random numbers and keep no state"
         )
 
 
@@ -115,14 +115,14 @@ def _differ(one: Any, other: Any) -> bool:
 
 
 def _read_only(given: RoundUpdate) -> RoundUpdate:
-    """Return what writing to is an error."""
+    """Return the same inputs as read-only arrays."""
     parameters, update = given.parameters.view(), given.update.view()
     parameters.flags.writeable = update.flags.writeable = False
     return RoundUpdate(parameters, update, given.round_number)
 
 
 def _form(array: object) -> str:
-    """Return an array's type and shape, for a sentence; of anything else, what it is."""
+    """Return an array's type and shape, or the kind of another value, for a sentence."""
     if not isinstance(array, np.ndarray):
         return kind_of(array)
     return f"{array.dtype} {list(array.shape)}"

@@ -1,4 +1,4 @@
-"""The table of server optimizers, each of which is a module that ends with its ``OPTIMIZER``."""
+"""The table of server optimizers. Each is a module that ends with its ``OPTIMIZER``."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fedsi.learning.server_optimizers.optimizer import ServerOptimizer
 
 KEYS = frozenset({"momentum", "second_moment_decay", "adaptivity"})
-"""The keys ``server.*`` that only some optimizers use."""
+"""The keys ``server.*`` that some optimizers use and others do not."""
 
 SERVER_OPTIMIZERS: "Table[ServerOptimizer]" = Table(
     "server.optimizer",
@@ -27,12 +27,12 @@ SERVER_OPTIMIZERS: "Table[ServerOptimizer]" = Table(
 
 
 def unused_keys(name: str) -> frozenset[str]:
-    """Return the keys that an optimizer does not use; none of an own one, which is not imported."""
+    """Return the keys that an optimizer does not use; none for a custom one, not imported here."""
     return frozenset() if SERVER_OPTIMIZERS.is_own(name) else KEYS - SERVER_OPTIMIZERS[name].keys
 
 
 def optimizer_of(settings: "ServerSettings") -> "ServerOptimizer":
-    """Return the optimizer that the settings name.
+    """Return the optimizer in the settings.
 
     Raises:
         UserError: It is the user's own and cannot be used.
