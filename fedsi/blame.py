@@ -98,7 +98,9 @@ def reason(error: BaseException) -> str:
 
 def kind_of(value: object) -> str:
     """Return a description of a value's type, for a sentence."""
-    if value is None:
-        return "None"
-    name = type(value).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    return "None" if value is None else with_article(type(value))
+
+
+def with_article(kind: type) -> str:
+    """Return the name of a class after "a" or "an"."""
+    return f"{'an' if kind.__name__[0].lower() in 'aeiou' else 'a'} {kind.__name__}"

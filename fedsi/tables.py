@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from fedsi.blame import kind_of
+from fedsi.blame import kind_of, with_article
 from fedsi.errors import UserError
 from fedsi.import_path import EXAMPLE, check_import_path, load_own
 
@@ -58,7 +58,7 @@ class Table(Generic[Entry]):
             entry = load_own(self.key, name)
             if not isinstance(entry, kind):
                 raise UserError(
-                    f"{name} is {kind_of(entry)}, and {self.key} takes a {kind.__name__} of "
+                    f"{name} is {kind_of(entry)}, and {self.key} takes {with_article(kind)} of "
                     f"{kind.__module__}; name one"
                 )
             return entry

@@ -14,7 +14,8 @@ from fedsi.data.heldout import heldout_sample
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import UPDATE, Cohort
-from fedsi.learning.algorithms.table import algorithm_of
+from fedsi.learning.algorithms.own import try_out
+from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_of
 from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, take_step
 from fedsi.learning.server_optimizers.optimizer import State as OptimizerState
 from fedsi.learning.server_optimizers.table import optimizer_of
@@ -110,6 +111,8 @@ def initial_server_state(
     model = build_model(experiment, description.vocabulary_size)
     parameters = initial_parameters(model, experiment.seed).numpy()
     size, algorithm = len(parameters), algorithm_of(experiment)
+    if ALGORITHMS.is_own(experiment.algorithm.name):
+        try_out(experiment, size)
     return ServerState(
         0,
         parameters,

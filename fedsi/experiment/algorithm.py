@@ -6,14 +6,14 @@ from pydantic import model_validator
 
 from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import EntryOf, Name, PositiveNumber, Settings
-from fedsi.learning.algorithms.table import ALGORITHMS
+from fedsi.learning.algorithms.table import ALGORITHMS, keys_of
 
 
 class AlgorithmSettings(Settings):
     """The federated algorithm: what clients and the server do with the model."""
 
     name: Annotated[Name, EntryOf(ALGORITHMS)] = "fed_avg"
-    """The algorithm."""
+    """The algorithm, or the import path of one of your own, ``my_module:my_algorithm``."""
     mu: PositiveNumber = 0.01
     """Strength of the pull to the global model in every local step (fed_prox)."""
     state_limit: PositiveNumber = 20.0
@@ -21,5 +21,5 @@ class AlgorithmSettings(Settings):
 
     @model_validator(mode="after")
     def _the_algorithm_takes_them(self) -> Self:
-        refuse_without_effect(self, "algorithm", ALGORITHMS[self.name].keys, "name")
+        refuse_without_effect(self, "algorithm", keys_of(self.name), "name")
         return self

@@ -29,7 +29,7 @@ from fedsi.experiment.scheduled import check_rounds
 from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
 from fedsi.files import read_text
-from fedsi.learning.algorithms.table import algorithm, check_privacy
+from fedsi.learning.algorithms.table import check_algorithm
 from fedsi.limits import largest_contribution
 from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.privacy.mechanisms.table import accounting_of
@@ -138,9 +138,7 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _algorithm_has_a_meaning(self) -> Self:
-        entry = algorithm(self.algorithm.name)
-        entry.check(self)
-        check_privacy(self, entry)
+        check_algorithm(self)
         return self
 
     @model_validator(mode="after")

@@ -24,13 +24,16 @@ from fedsi.learning.algorithms.algorithm import (
     Vector,
     Vectors,
 )
-from fedsi.learning.algorithms.table import ALGORITHMS
+from fedsi.learning.algorithms.table import ALGORITHMS, KEYS, keys_of
 from fedsi.learning.block import BlockTrainer
 from fedsi.models.initialisation import initial_parameters
 from fedsi.sums.fixed_point import decode
 from simulations import simulate
 from tests.slow_federated import SlowClients, relative_distance
+from tests.test_docs import fenced
 
+OWN = "page_of_algorithms:ALGORITHM"
+"""The algorithm of the documentation, as a user's own."""
 PLANTED = "planted"
 """An algorithm of this test that uses all that the interface has."""
 CHANGES: dict[str, dict[str, Any]] = {"scaffold": {"server.averaging": "uniform"}}
@@ -58,8 +61,20 @@ def _combine(
     return means[UPDATE] + 0.01 * means["size"], {"drift": state["drift"] + share * means["drift"]}
 
 
-@pytest.fixture(params=[*ALGORITHMS, PLANTED])
-def algorithm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Write the file of the page, as the page says."""
+    (code,) = fenced("docs/add-an-algorithm.md", "python")
+    assert len(code.splitlines()) < 40
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "page_of_algorithms.py").write_text(code)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "page_of_algorithms", raising=False)
+    return OWN
+
+
+@pytest.fixture(params=[*ALGORITHMS, PLANTED, OWN])
+def algorithm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, own: str) -> str:
     module = ModuleType("planted_algorithm")
     module.ALGORITHM = Algorithm(  # type: ignore[attr-defined]
         _pull, _finish, _combine, sent=("drift",), returned=("drift", "size"), kept=("times",)
@@ -139,7 +154,8 @@ def test_a_run_does_what_the_functions_say(
     assert relative_distance(found, expected, start) < CLOSE
 
 
-@pytest.mark.parametrize("name", [*ALGORITHMS])
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("name", [*ALGORITHMS, OWN])
 def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
     name: str, cache: Path, tmp_path: Path
 ) -> None:
@@ -158,7 +174,8 @@ def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
 
 
 def test_keys_without_effect_are_refused(algorithm: str) -> None:
-    keys = ALGORITHMS[algorithm].keys
+    keys = keys_of(algorithm)
+    assert set(EXAMPLE) == KEYS
     assert set(EXAMPLE) == set(AlgorithmSettings.model_fields) - {"name"}
     for key, value in EXAMPLE.items():
         if key not in keys:
@@ -192,7 +209,10 @@ def test_a_mechanism_is_refused_unless_the_clip_norm_is_the_sensitivity(
 
 
 def test_an_unknown_algorithm_is_refused_with_the_nearest() -> None:
-    sentence = r"algorithm.name = 'fedavg' is not allowed: did you mean fed_avg\? expected one of"
+    sentence = (
+        r"algorithm.name = 'fedavg' is not allowed: did you mean fed_avg\? expected one of "
+        r".*scaffold, or the import path of an Algorithm of yours"
+    )
     with pytest.raises(UserError, match=sentence):
         Experiment(algorithm={"name": "fedavg"})
 

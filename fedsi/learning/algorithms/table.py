@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from fedsi.experiment import Experiment
     from fedsi.learning.algorithms.algorithm import Algorithm
 
+KEYS = frozenset({"mu", "state_limit"})
+"""The keys ``algorithm.*`` that only some algorithms use."""
+
 ALGORITHMS: "Table[Algorithm]" = Table(
     "algorithm.name",
     "fedsi.learning.algorithms.algorithm:Algorithm",
@@ -17,17 +20,41 @@ ALGORITHMS: "Table[Algorithm]" = Table(
         "fed_prox": "fedsi.learning.algorithms.fed_prox",
         "scaffold": "fedsi.learning.algorithms.scaffold",
     },
+    own="an Algorithm of yours",
 )
 
 
-def algorithm(name: str) -> "Algorithm":
-    """Return the entry of a name."""
-    return ALGORITHMS[name]
+def keys_of(name: str) -> frozenset[str]:
+    """Return the keys ``algorithm.*`` that an algorithm may use, apart from ``name``.
+
+    All of them for the user's own, which is not imported for that.
+    """
+    return KEYS if ALGORITHMS.is_own(name) else ALGORITHMS[name].keys
 
 
 def algorithm_of(experiment: "Experiment") -> "Algorithm":
-    """Return the algorithm of an experiment."""
-    return algorithm(experiment.algorithm.name)
+    """Return the algorithm of an experiment.
+
+    Raises:
+        UserError: It is the user's own and cannot be used.
+    """
+    if ALGORITHMS.is_own(experiment.algorithm.name):
+        from fedsi.learning.algorithms.own import checked  # noqa: PLC0415 - only for these
+
+        return checked(experiment)
+    return ALGORITHMS[experiment.algorithm.name]
+
+
+def check_algorithm(experiment: "Experiment") -> None:
+    """Refuse an experiment that goes against its algorithm; the user's own is asked later.
+
+    Raises:
+        ValueError: It does; says why.
+    """
+    if not ALGORITHMS.is_own(experiment.algorithm.name):
+        entry = ALGORITHMS[experiment.algorithm.name]
+        entry.check(experiment)
+        check_privacy(experiment, entry)
 
 
 def check_privacy(experiment: "Experiment", entry: "Algorithm") -> None:

@@ -1,0 +1,186 @@
+"""Algorithms of the user's own, named by their import path, ``my_module:my_algorithm``.
+
+What they return is checked at every call, and what they raise is blamed on the user's file and
+line. A run has the same bits on any worker and after an interruption only if an algorithm is a
+function of what it is given, so one that is not is refused before the first round.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fedsi.blame import blamed, kind_of, place_of, without_global_draws
+from fedsi.errors import UserError
+from fedsi.experiment import AlgorithmSettings, Experiment
+from fedsi.experiment.effects import refuse_without_effect
+from fedsi.learning.algorithms.algorithm import (
+    UPDATE,
+    Algorithm,
+    Cohort,
+    Contribution,
+    Given,
+    LocalRun,
+    Pull,
+    Vector,
+    Vectors,
+)
+from fedsi.learning.algorithms.table import ALGORITHMS, check_privacy
+
+
+def checked(experiment: Experiment) -> Algorithm:
+    """Return the user's algorithm with functions that are checked at each call.
+
+    Raises:
+        UserError: It is not found, does not use a key that was set, or does not go with the
+            experiment.
+    """
+    path = experiment.algorithm.name
+    own = ALGORITHMS[path]
+    _check_names(path, own)
+    used = own.keys | ({"state_limit"} if own.kept else set())
+    try:
+        refuse_without_effect(experiment.algorithm, "algorithm", used, "name")
+        check_privacy(experiment, own)
+        with blamed(f"check of {path} refuses the experiment"):
+            own.check(experiment)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+    def pull(settings: AlgorithmSettings, given: Given) -> Pull:
+        with _called(path, "pull", own.pull) as called:
+            found: Any = own.pull(settings, _read_only(given))
+        _check_pull(called, found, given.start)
+        return found  # type: ignore[no-any-return]
+
+    def finish(settings: AlgorithmSettings, given: Given, local: LocalRun) -> Contribution:
+        with _called(path, "finish", own.finish) as called:
+            trained = replace(local, trained=_locked(local.trained))
+            found: Any = own.finish(settings, _read_only(given), trained)
+        _check_contribution(called, found, own, given.start)
+        return found  # type: ignore[no-any-return]
+
+    def combine(
+        settings: AlgorithmSettings, state: Vectors, means: Vectors, cohort: Cohort
+    ) -> tuple[Vector, Vectors]:
+        with _called(path, "combine", own.combine) as called:
+            found: Any = own.combine(settings, _all_locked(state), _all_locked(means), cohort)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise UserError(f"{called} returned {kind_of(found)}; return (update, vectors)")
+        _check_vector(called, "the update", found[0], means[UPDATE])
+        _check_vectors(called, found[1], own.sent, means[UPDATE])
+        return found[0], {name: found[1][name] for name in own.sent}
+
+    return replace(own, pull=pull, finish=finish, combine=combine)
+
+
+def try_out(experiment: Experiment, size: int) -> None:
+    """Refuse an algorithm whose functions fail, or return something else when called again.
+
+    Args:
+        experiment: Its algorithm is the user's own.
+        size: Number of parameters.
+
+    Raises:
+        UserError: It is so.
+    """
+    own, settings = checked(experiment), experiment.algorithm
+    drawn = iter(np.random.default_rng(0).standard_normal((4, size), np.float32))
+    start, trained = next(drawn), next(drawn)
+    given = Given(start, *(dict.fromkeys(names, start / 2) for names in (own.sent, own.kept)))
+    local = LocalRun(trained, 3, experiment.client.learning_rate)
+    means = dict.fromkeys((UPDATE, *own.returned), trained)
+    calls: dict[str, Callable[[], object]] = {
+        "pull": lambda: vars(own.pull(settings, given)),
+        "finish": lambda: vars(own.finish(settings, given, local)),
+        "combine": lambda: own.combine(settings, given.sent, means, Cohort(1, 2, 10)),
+    }
+    for name, call in calls.items():
+        if _bytes_of(call()) != _bytes_of(call()):
+            function = getattr(ALGORITHMS[settings.name], name)
+            raise UserError(
+                f"{name} of {settings.name}{place_of(function)} returns something else when it is "
+                "called again with the same; it must draw no random numbers and remember nothing"
+            )
+
+
+@contextmanager
+def _called(path: str, name: str, function: object) -> Iterator[str]:
+    """Blame what a function raises or draws; yields what it is called in sentences."""
+    called = f"{name} of {path}{place_of(function)}"
+    with without_global_draws(called), blamed(f"{name} of {path} failed"):
+        yield called
+
+
+def _check_names(path: str, own: Algorithm) -> None:
+    for field in ("sent", "returned", "kept"):
+        names = getattr(own, field)
+        if not isinstance(names, tuple) or not all(str(name).isidentifier() for name in names):
+            raise UserError(
+                f"{field} of {path} is {names!r}; give a tuple of names as of variables, such as "
+                "('control',)"
+            )
+
+
+def _check_pull(called: str, found: object, start: Vector) -> None:
+    if not isinstance(found, Pull):
+        raise UserError(f"{called} returned {kind_of(found)}; return a Pull")
+    if not isinstance(found.strength, float) or not math.isfinite(found.strength):
+        raise UserError(f"{called} returned the strength {found.strength!r}; return a finite float")
+    if found.vector is not None:
+        _check_vector(called, "the vector", found.vector, start)
+
+
+def _check_contribution(called: str, found: object, own: Algorithm, start: Vector) -> None:
+    if not isinstance(found, Contribution):
+        raise UserError(f"{called} returned {kind_of(found)}; return a Contribution")
+    if found.update is not None:
+        _check_vector(called, "the update", found.update, start)
+    _check_vectors(called, found.returned, own.returned, start)
+    _check_vectors(called, found.kept, own.kept, start)
+
+
+def _check_vectors(called: str, found: object, names: tuple[str, ...], like: Vector) -> None:
+    if not isinstance(found, Mapping) or set(found) != set(names):
+        what = (
+            f"the vectors {sorted(map(str, found))}"
+            if isinstance(found, Mapping)
+            else kind_of(found)
+        )
+        raise UserError(f"{called} returned {what} in place of {sorted(names)}")
+    for name in names:
+        _check_vector(called, name, found[name], like)
+
+
+def _check_vector(called: str, what: str, found: object, like: Vector) -> None:
+    form = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else kind_of(found)
+    right = f"{like.dtype} {list(like.shape)}"
+    if form != right:
+        raise UserError(f"{called} returned {what} as {form} in place of {right}")
+
+
+def _read_only(given: Given) -> Given:
+    """Return what writing to is an error."""
+    return Given(_locked(given.start), _all_locked(given.sent), _all_locked(given.kept))
+
+
+def _all_locked(vectors: Vectors) -> dict[str, Vector]:
+    return {name: _locked(vector) for name, vector in vectors.items()}
+
+
+def _locked(vector: Vector) -> Vector:
+    view = vector.view()
+    view.flags.writeable = False
+    return view
+
+
+def _bytes_of(value: object) -> object:
+    """Return something that is equal for equal bits."""
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    if isinstance(value, Mapping):
+        return {name: _bytes_of(one) for name, one in value.items()}
+    return [_bytes_of(one) for one in value] if isinstance(value, tuple) else value

@@ -1,0 +1,61 @@
+"""Algorithms as a user would write them wrongly, for tests to name by their import path."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedsi.learning.algorithms.algorithm import Algorithm, Contribution, Given, LocalRun, Pull
+from fedsi.learning.algorithms.fed_avg import ALGORITHM as PLAIN
+
+calls: list[int] = []
+
+
+def _pull(result: Any) -> Algorithm:
+    def pull(_settings: Any, given: Given) -> Pull:
+        found: Pull = result(given)
+        return found
+
+    return replace(PLAIN, pull=pull)
+
+
+def _finish(result: Any, **names: Any) -> Algorithm:
+    def finish(_settings: Any, given: Given, local: LocalRun) -> Contribution:
+        found: Contribution = result(given, local)
+        return found
+
+    return replace(PLAIN, finish=finish, **names)
+
+
+def _broken(_given: Given) -> Pull:
+    raise RuntimeError("no luck\nat all")
+
+
+def _counting(_given: Given) -> Pull:
+    calls.append(1)
+    return Pull(0.001 * len(calls))
+
+
+def _writing(given: Given) -> Pull:
+    given.start[0] = 1
+    return Pull()
+
+
+raises = _pull(_broken)
+no_pull = _pull(lambda _: None)
+double = _pull(lambda given: Pull(vector=given.start.astype(np.float64)))
+short = _finish(lambda given, local: Contribution(local.trained[1:]))
+unnamed = _finish(lambda given, local: Contribution(), returned=("control",))
+not_names = _finish(lambda given, local: Contribution(), returned="control")
+numpy_draws = _pull(lambda given: Pull(float(np.random.rand())))  # noqa: NPY002
+torch_draws = _pull(lambda given: Pull(float(torch.rand(()))))
+python_draws = _pull(lambda given: Pull(random.random()))
+remembers = _pull(_counting)
+writes = _pull(_writing)
+combines = replace(PLAIN, combine=lambda *arguments: arguments[1])
+returns_more = _finish(
+    lambda given, local: Contribution(None, {"control": local.trained}), returned=("control",)
+)
+nothing = 3
