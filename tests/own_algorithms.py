@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedsi.learning.algorithms.algorithm import Algorithm, Contribution, Given, LocalRun, Pull
+from fedsi.learning.algorithms.algorithm import Algorithm, Broadcast, Contribution, LocalRun, Pull
 from fedsi.learning.algorithms.fed_avg import ALGORITHM as PLAIN
 
 calls: list[int] = []
 
 
 def _pull(result: Any) -> Algorithm:
-    def pull(_settings: Any, given: Given) -> Pull:
+    def pull(_settings: Any, given: Broadcast) -> Pull:
         found: Pull = result(given)
         return found
 
@@ -22,23 +22,23 @@ def _pull(result: Any) -> Algorithm:
 
 
 def _finish(result: Any, **names: Any) -> Algorithm:
-    def finish(_settings: Any, given: Given, local: LocalRun) -> Contribution:
+    def finish(_settings: Any, given: Broadcast, local: LocalRun) -> Contribution:
         found: Contribution = result(given, local)
         return found
 
     return replace(PLAIN, finish=finish, **names)
 
 
-def _broken(_given: Given) -> Pull:
+def _broken(_given: Broadcast) -> Pull:
     raise RuntimeError("no luck\nat all")
 
 
-def _counting(_given: Given) -> Pull:
+def _counting(_given: Broadcast) -> Pull:
     calls.append(1)
     return Pull(0.001 * len(calls))
 
 
-def _writing(given: Given) -> Pull:
+def _writing(given: Broadcast) -> Pull:
     given.start[0] = 1
     return Pull()
 

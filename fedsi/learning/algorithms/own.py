@@ -20,9 +20,9 @@ from fedsi.experiment.effects import refuse_without_effect
 from fedsi.learning.algorithms.algorithm import (
     UPDATE,
     Algorithm,
+    Broadcast,
     Cohort,
     Contribution,
-    Given,
     LocalRun,
     Pull,
     Vector,
@@ -50,13 +50,13 @@ def checked(experiment: Experiment) -> Algorithm:
     except ValueError as error:
         raise UserError(str(error)) from None
 
-    def pull(settings: AlgorithmSettings, given: Given) -> Pull:
+    def pull(settings: AlgorithmSettings, given: Broadcast) -> Pull:
         with _called(path, "pull", own.pull) as called:
             found: Any = own.pull(settings, _read_only(given))
         _check_pull(called, found, given.start)
         return found  # type: ignore[no-any-return]
 
-    def finish(settings: AlgorithmSettings, given: Given, local: LocalRun) -> Contribution:
+    def finish(settings: AlgorithmSettings, given: Broadcast, local: LocalRun) -> Contribution:
         with _called(path, "finish", own.finish) as called:
             trained = replace(local, trained=_locked(local.trained))
             found: Any = own.finish(settings, _read_only(given), trained)
@@ -90,7 +90,7 @@ def try_out(experiment: Experiment, size: int) -> None:
     own, settings = checked(experiment), experiment.algorithm
     drawn = iter(np.random.default_rng(0).standard_normal((4, size), np.float32))
     start, trained = next(drawn), next(drawn)
-    given = Given(start, *(dict.fromkeys(names, start / 2) for names in (own.sent, own.kept)))
+    given = Broadcast(start, *(dict.fromkeys(names, start / 2) for names in (own.sent, own.kept)))
     local = LocalRun(trained, 3, experiment.client.learning_rate)
     means = dict.fromkeys((UPDATE, *own.returned), trained)
     calls: dict[str, Callable[[], object]] = {
@@ -162,9 +162,9 @@ def _check_vector(called: str, what: str, found: object, like: Vector) -> None:
         raise UserError(f"{called} returned {what} as {form} in place of {right}")
 
 
-def _read_only(given: Given) -> Given:
+def _read_only(given: Broadcast) -> Broadcast:
     """Return what writing to is an error."""
-    return Given(_locked(given.start), _all_locked(given.sent), _all_locked(given.kept))
+    return Broadcast(_locked(given.start), _all_locked(given.sent), _all_locked(given.kept))
 
 
 def _all_locked(vectors: Vectors) -> dict[str, Vector]:
