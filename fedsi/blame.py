@@ -1,6 +1,7 @@
 """Errors in the user's own code, reported in one sentence with the user's file and line."""
 
 import importlib
+import inspect
 import random
 import traceback
 from collections.abc import Iterator
@@ -76,9 +77,11 @@ def _global_generators() -> dict[str, object]:
 
 
 def place_of(function: object) -> str:
-    """Return where a function is defined, in brackets; empty if that is unknown."""
+    """Return where a function or a class is defined, in brackets; empty if that is unknown."""
     while isinstance(function, partial):
         function = function.func
+    if isinstance(function, type):
+        function = inspect.getattr_static(function, "__init__")
     code = getattr(function, "__code__", None)
     return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
 

@@ -24,7 +24,7 @@ from fedsi.models.build import build_model
 from fedsi.models.parameters import Layout, Parameters
 from fedsi.privacy import canaries
 from fedsi.seeds import Seed
-from fedsi.tasks.table import task_of
+from fedsi.tasks.table import check_task, task_of
 from server.best import Best, better, recalled
 from server.client_states import check_size, client_states, clients_and_bytes
 from server.cohorts.availability import Trace, read_trace
@@ -115,6 +115,7 @@ def _begin(
     experiment = config.experiment
     hosts = Hosts(grid, experiment)
     nodes, description = hosts.connected(), hosts.description
+    check_task(experiment, description.vocabulary_size)
     check_cohort_size(experiment, with_canaries(experiment, description.training_clients))
     trace = _trace(grid, nodes, experiment, description)
     private = privacy_of(experiment, description.training_clients, description.content_digest)

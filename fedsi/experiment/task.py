@@ -10,4 +10,4 @@ class TaskSettings(Settings):
     """The learning task."""
 
     name: Annotated[Name, EntryOf(TASKS)] = "next_word"
-    """The task."""
+    """The task, or one of your own: the import path of a ``Task``."""

@@ -3,9 +3,8 @@
 import difflib
 import inspect
 from collections.abc import Callable, Collection
-from functools import partial
-from typing import Any
 
+from fedsi.blame import place_of
 from fedsi.errors import UserError
 from fedsi.experiment.arguments import KEY
 
@@ -34,12 +33,12 @@ def check_arguments(path: str, factory: Callable[..., object], given: Collection
         if name not in taken:
             raise UserError(
                 f"{path} takes no argument {name}, which {KEY} has for it; "
-                f"{_nearest(name, list(taken))} ({_line(factory)})"
+                f"{_nearest(name, list(taken))}{place_of(factory)}"
             )
     for name, needed in taken.items():
         if needed and name not in given:
             raise UserError(
-                f"{path} needs the argument {name}; set {KEY}.{name} ({_line(factory)})"
+                f"{path} needs the argument {name}; set {KEY}.{name}{place_of(factory)}"
             )
 
 
@@ -48,13 +47,3 @@ def _nearest(name: str, taken: list[str]) -> str:
         return "it takes none except the size of the vocabulary"
     near = difflib.get_close_matches(name, taken, n=1)
     return f"{f'did you mean {near[0]}? ' if near else ''}it takes {', '.join(taken)}"
-
-
-def _line(factory: Any) -> str:
-    """Return the file and line where a function or a class's ``__init__`` is defined."""
-    while isinstance(factory, partial):
-        factory = factory.func
-    if isinstance(factory, type):
-        factory = inspect.getattr_static(factory, "__init__")
-    code = getattr(inspect.unwrap(factory), "__code__", None)
-    return f"{code.co_filename}, line {code.co_firstlineno}" if code else "a callable object"

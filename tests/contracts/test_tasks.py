@@ -1,7 +1,10 @@
 """What every task of the table keeps to, and a task that only the page on tasks knows."""
 
+import json
 import math
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +18,32 @@ from fedsi.tasks.table import TASKS, task_of
 from fedsi.tasks.task import FIRST_COLUMNS, Batch, Task
 from server.runs.folder import RunFolder
 from simulations import simulate
+from simulations.cli.main import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
 VOCABULARY = 11
 UNIGRAM = torch.full((VOCABULARY,), -math.log(VOCABULARY), dtype=torch.float64)
 
 
-@pytest.fixture(params=[*TASKS, "parity"])
+OWN = "my_task:TASK"
+
+
+@pytest.fixture(params=[*TASKS, "parity", OWN])
 def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Return the name of a task; that of the page is put into the table as the page says."""
+    """Return the name of a task; that of the page is used in both of the page's ways."""
     if request.param not in TASKS:
-        (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-        (tmp_path / "task_of_the_page.py").write_text(code, encoding="utf-8")
-        monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setitem(TASKS.entries, request.param, "task_of_the_page")
+        write_page(tmp_path, monkeypatch)
+    if request.param == "parity":
+        monkeypatch.setitem(TASKS.entries, "parity", "my_task")
     return str(request.param)
+
+
+def write_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the page's task into a folder from which it is imported."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (folder / "my_task.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "my_task", raising=False)
 
 
 @pytest.fixture
@@ -104,7 +118,7 @@ def test_the_table_is_all_that_a_run_needs(
     experiment = smoke.updated(
         {
             "task.name": name,
-            "server.rounds": 20 if name == "parity" else 6,
+            "server.rounds": 6 if name in TASKS.entries and name != "parity" else 20,
             "client.learning_rate": 1.0,
         }
     )
@@ -115,8 +129,45 @@ def test_the_table_is_all_that_a_run_needs(
     assert folder.experiment() == experiment
     losses = [one.heldout["loss"] for one in folder.records() if one.heldout]
     assert losses[-1] < losses[0]
-    if name == "parity":
+    if name in {"parity", OWN}:
         assert found.summary.metric("accuracy") > 0.9
+
+
+def test_the_pages_command_on_two_workers_has_the_bits_of_one(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_page(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (command,) = re.findall(r"^fedsi run .*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    less = ["--set", "server.rounds=2", "--cache", str(cache), "--json"]
+    found = []
+    for more in (["--workers", "1"], ["--workers", "2"]):
+        assert main([*shlex.split(command)[1:], *less, *more]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["model_sha256"] == found[1]["model_sha256"]
+    assert "heldout_accuracy" in found[0]
+
+
+def test_an_own_task_that_fails_is_one_sentence(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_page(tmp_path, monkeypatch)
+    with (tmp_path / "my_task.py").open("a") as file:
+        file.write("\n\ndef fails(rows):\n    return rows.nothing\n\n\n")
+        file.write("from dataclasses import replace\nFAILS = replace(TASK, batch=fails)\n")
+    command = ["run", "--preset", "smoke", "--set", "task.name=my_task:FAILS"]
+    assert main([*command, "--cache", str(cache), "--out", str(tmp_path / "run")]) == 2
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    assert re.search(
+        r"batch of my_task:FAILS failed: AttributeError: .*my_task\.py, line \d+\)$", line
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_task_is_refused() -> None:

@@ -1,0 +1,190 @@
+"""Tasks of the user's own, named by their import path, ``my_module:TASK``.
+
+What they return is checked at each call, and what they raise is blamed on the user's file and line.
+Clients must have the same bits wherever they train, so a task that is not a function of what it is
+given is refused before the first round.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsi.blame import blamed, kind_of, place_of, without_global_draws
+from fedsi.data.protocol import PAD, Tokens
+from fedsi.errors import UserError
+from fedsi.tasks.task import FIRST_COLUMNS, Batch, Counts, Task, cross_entropy
+
+_TRIAL_LENGTHS = (8, 4, 2)
+"""Tokens of the rows of a trial."""
+
+
+def checked(path: str, own: Task) -> Task:
+    """Return a user's task with functions that are checked at each call.
+
+    Args:
+        path: Its import path, for messages.
+        own: The user's.
+
+    Raises:
+        UserError: Its names contradict each other.
+    """
+    _check_names(path, own)
+
+    def batch(rows: Tokens) -> Batch:
+        return _batch(path, own, rows)
+
+    def counts(outputs: Tensor, asked: Batch, unigram: Tensor) -> Counts:
+        return _counts(path, own, outputs, asked, unigram)
+
+    def metrics(rows: Counts) -> Mapping[str, float]:
+        return _metrics(path, own, rows)
+
+    def losses(outputs: Tensor, targets: Tensor) -> Tensor:
+        return _losses(path, own, outputs, targets)
+
+    def highest_loss(vocabulary_size: int) -> float:
+        with blamed(f"highest_loss of {path} failed"):
+            return float(own.highest_loss(vocabulary_size))
+
+    by_entropy = own.losses is cross_entropy  # which has passes by hand
+    return replace(
+        own,
+        batch=batch,
+        counts=counts,
+        metrics=metrics,
+        losses=cross_entropy if by_entropy else losses,
+        highest_loss=highest_loss,
+    )
+
+
+def try_out(path: str, task: Task, vocabulary_size: int) -> None:
+    """Refuse a task that draws random numbers, remembers calls, or returns what cannot be used.
+
+    Args:
+        path: Its import path, for messages.
+        task: From ``checked``.
+        vocabulary_size: Number of token ids, special tokens included.
+
+    Raises:
+        UserError: The function, what is wrong with it, and where it is defined.
+    """
+    first, second = (_trial(path, task, vocabulary_size) for _ in range(2))
+    for name, value in first.items():
+        if not np.array_equal(value, second[name], equal_nan=True):
+            raise UserError(
+                f"{name} of {path} returns something else when it is called again with the same; "
+                "it must draw no random numbers and remember nothing"
+            )
+
+
+def _trial(path: str, task: Task, vocabulary_size: int) -> dict[str, Any]:
+    """Call every function of a task once, and return what they returned as arrays."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(1, vocabulary_size, (len(_TRIAL_LENGTHS), max(_TRIAL_LENGTHS)), np.int32)
+    for row, length in zip(rows, _TRIAL_LENGTHS, strict=True):
+        row[length:] = PAD
+    batch = task.batch(rows)
+    targets = torch.from_numpy(batch.targets[batch.asked]).long()
+    if not batch.count:
+        raise UserError(f"batch of {path} asks for nothing; give some positions a target")
+    if targets.max() >= vocabulary_size:
+        raise UserError(
+            f"batch of {path} has the target {int(targets.max())}, and a model has outputs for the "
+            f"{vocabulary_size} ids of the vocabulary; keep targets below it"
+        )
+    outputs = torch.from_numpy(rng.standard_normal((batch.count, vocabulary_size), np.float32))
+    unigram = torch.full((vocabulary_size,), -math.log(vocabulary_size), dtype=torch.float64)
+    losses = task.losses(outputs.requires_grad_(), targets)
+    with blamed(f"losses of {path} cannot be differentiated"):
+        torch.autograd.grad(losses.sum(), outputs)
+    counts = task.counts(outputs.detach(), batch, unigram)
+    return {
+        "batch": np.stack([batch.inputs, batch.targets]),
+        "losses": losses.detach().numpy(),
+        "counts": counts,
+        "metrics": np.array(list(task.metrics(counts[None]).values())),
+        "highest_loss": task.highest_loss(vocabulary_size),
+    }
+
+
+def _check_names(path: str, own: Task) -> None:
+    wrong = {
+        f"columns must begin with {', '.join(FIRST_COLUMNS)}": own.columns[:3] != FIRST_COLUMNS,
+        "the first of names must be loss": own.names[:1] != ("loss",),
+        f"score {own.score} must be one of names": own.score not in own.names,
+        "curves must be among names": not set(own.curves) <= set(own.names),
+        "at_most must be of columns": not set(own.at_most) <= set(own.columns[3:]),
+    }
+    for sentence, is_wrong in wrong.items():
+        if is_wrong:
+            raise UserError(f"the task {path} contradicts itself: {sentence}")
+
+
+def _called(path: str, name: str, function: Callable[..., object], *given: Any) -> tuple[Any, str]:
+    """Call a function of the user's; return its result, and what messages call the function."""
+    called = f"{name} of {path}{place_of(function)}"
+    with without_global_draws(called), blamed(f"{name} of {path} failed"):
+        return function(*given), called
+
+
+def _batch(path: str, own: Task, rows: Tokens) -> Batch:
+    found, called = _called(path, "batch", own.batch, rows)
+    if not isinstance(found, Batch):
+        raise UserError(f"{called} returned {kind_of(found)}; return a Batch of fedsi.tasks.task")
+    arrays = (found.inputs, found.targets)
+    forms = [_form(array) for array in arrays]
+    fits = all(isinstance(array, np.ndarray) and array.dtype == np.int32 for array in arrays)
+    if not fits or forms[0] != forms[1] or len(found) != len(rows) or found.inputs.ndim != 2:
+        raise UserError(
+            f"{called} returned inputs {forms[0]} and targets {forms[1]} for rows {_form(rows)}; "
+            "return two int32 arrays of one shape, [rows, time]"
+        )
+    return found
+
+
+def _counts(path: str, own: Task, outputs: Tensor, asked: Batch, unigram: Tensor) -> Counts:
+    found, called = _called(path, "counts", own.counts, outputs, asked, unigram)
+    if _form(found) != f"float64 [{len(own.columns)}]":
+        raise UserError(
+            f"{called} returned {_form(found)}; return a float64 array with one number for each of "
+            f"columns, [{len(own.columns)}]"
+        )
+    if (found[0], found[1]) != (len(asked), asked.count):
+        raise UserError(
+            f"{called} counted {found[0]:g} examples and {found[1]:g} tokens; a batch has "
+            f"{len(asked)} rows and {asked.count} targets, which come first"
+        )
+    return np.asarray(found)
+
+
+def _metrics(path: str, own: Task, rows: Counts) -> Mapping[str, float]:
+    found, called = _called(path, "metrics", own.metrics, rows)
+    if not isinstance(found, Mapping) or tuple(found) != own.names:
+        raise UserError(
+            f"{called} returned {list(found) if isinstance(found, Mapping) else kind_of(found)}; "
+            f"return a dict of numbers with the names of the task, {list(own.names)}"
+        )
+    with blamed(f"{called} returned what is no number"):
+        return {name: float(value) for name, value in found.items()}
+
+
+def _losses(path: str, own: Task, outputs: Tensor, targets: Tensor) -> Tensor:
+    found, called = _called(path, "losses", own.losses, outputs, targets)
+    if not isinstance(found, Tensor) or found.shape != targets.shape:
+        raise UserError(
+            f"{called} returned {_form(found)} for {len(targets)} targets; return a tensor with "
+            f"the loss of each, [{len(targets)}]"
+        )
+    return found
+
+
+def _form(array: object) -> str:
+    """Return the type and shape of an array or a tensor; the kind of anything else."""
+    if not isinstance(array, np.ndarray | Tensor):
+        return kind_of(array)
+    return f"{array.dtype} {list(array.shape)}"
