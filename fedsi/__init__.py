@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsi.errors import UserError
-from fedsi.hidden import check_not_hidden
+from fedsi.hidden_packages import check_not_hidden
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment

@@ -25,16 +25,17 @@ from fedsi.models.parameters import Layout, Parameters
 from fedsi.privacy import canaries
 from fedsi.seeds import Seed
 from fedsi.tasks.table import check_task, task_of
-from server.best import Best, better, recalled
-from server.client_states import check_size, client_states, clients_and_bytes
+from server.best_model import Best, better, recalled
+from server.client_state_disk import check_size, client_states, clients_and_bytes
+from server.cohort_secret import cohort_seed
 from server.cohorts.availability import Trace, read_trace
 from server.cohorts.canaries import with_canaries
 from server.cohorts.sampling import check_cohort_size
 from server.configuration import RunConfiguration
+from server.differential_privacy import SCORES, Privacy, privacy_of
 from server.endings import OBSERVER, Course, ending
 from server.nodes import Hosts, fetch_vocabulary, find_clients
 from server.personalisation import personalise_clients
-from server.privacy import SCORES, Privacy, privacy_of
 from server.rounds import (
     Observer,
     RoundRecord,
@@ -50,7 +51,6 @@ from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.rounds_file import rows_text
 from server.runs.summarise import model_file, not_private, summarise_run
 from server.runs.summary import AuditSummary, PersonalisationSummary, Summary
-from server.secret import cohort_seed
 from server.warm_start import WARM_START, told, warm_state, with_hash
 
 log = logging.getLogger(__name__)

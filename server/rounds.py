@@ -29,9 +29,9 @@ from server.aggregation import Aggregate, Extras, evaluate_clients, train_cohort
 from server.cohorts.availability import Trace
 from server.cohorts.canaries import to_train, with_canaries
 from server.cohorts.sampling import Draw, draw_cohort
+from server.differential_privacy import Privacy, PrivacyState, clip_norm_of
 from server.endings import Course, ending
 from server.nodes import NodesError
-from server.privacy import Privacy, PrivacyState, clip_norm_of
 
 
 @dataclass(frozen=True)

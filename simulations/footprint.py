@@ -1,9 +1,9 @@
 """Lower bound of a run's memory, compared with the machine's before it starts."""
 
 from fedsi.experiment import Experiment
+from fedsi.host_memory import check_memory
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS
-from fedsi.memory import check_memory
 from fedsi.privacy.mechanisms.table import MECHANISMS
 
 PROCESS = 200 << 20

@@ -17,8 +17,8 @@ from fedsi.files import cannot_write, make_folder
 from fedsi.messages import evaluated
 from fedsi.tasks.table import task_of
 from fedsi.tasks.task import FIRST_COLUMNS
-from simulations.evaluate import count_model
-from simulations.text import for_spreadsheet
+from simulations.evaluation import count_model
+from simulations.safe_text import for_spreadsheet
 
 if TYPE_CHECKING:
     import pandas as pd

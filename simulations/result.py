@@ -12,7 +12,7 @@ from fedsi.data.corpus import silent
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
-from fedsi.models.given import giving
+from fedsi.models.model_objects import giving
 from fedsi.models.parameters import Parameters
 from server.rounds import evaluated_clients
 from server.runs.summary import Summary

@@ -17,8 +17,8 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.models.build import build_model
-from fedsi.models.given import given_factory, giving, is_given, shown
 from fedsi.models.model import all_parameters
+from fedsi.models.model_objects import given_factory, giving, is_given, shown
 from fedsi.models.parameters import Parameters
 from fedsi.tasks.table import task_of
 from server.configuration import RunConfiguration
@@ -63,8 +63,8 @@ def simulate(
             or ends later by ``server.patience``, ``target_loss`` or a budget.
         other_machine: Continue it even if its bits may differ from those of a run never stopped.
         cache: Folder for corpora and populations.
-        corpus: A corpus in memory (``fedsi.data.memory``) instead of the one that the experiment
-            names; the run records its name.
+        corpus: A corpus in memory (``fedsi.data.corpora_in_memory``) instead of the one that the
+            experiment names; the run records its name.
         on_corpus: Called before the first round with the population's description.
         on_round: Called after each round.
         progress: Called with the progress of preparing the corpus.

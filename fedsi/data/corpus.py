@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fedsi.data.left_out import LeftOut
+from fedsi.data.left_out_rows import LeftOut
 
 
 class Row(NamedTuple):

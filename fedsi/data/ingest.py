@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.data.corpus import Corpus, Progress, Row
-from fedsi.data.left_out import NO_TEXT, NO_WORDS
+from fedsi.data.left_out_rows import NO_TEXT, NO_WORDS
 from fedsi.data.not_words import Sample
 from fedsi.data.partition import partition
 from fedsi.data.splits import hash_order, heldout_groups, is_heldout_sentence

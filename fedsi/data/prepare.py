@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fedsi.data import pydocs, store, synthetic
+from fedsi.data import pydocs, synthetic, token_store
+from fedsi.data.build_store import build_store
 from fedsi.data.cache import DEFAULT_CACHE, cache_folder
 from fedsi.data.corpus import Corpus, Progress, silent
-from fedsi.data.encode import build_store
 from fedsi.data.formats.files import Columns
 from fedsi.data.formats.opening import open_corpus
 from fedsi.data.population import FORMAT, Population, read_meta
@@ -29,7 +29,7 @@ _SYNTHETIC = _SYNTHETIC_ONLY | {
 """The settings that a synthetic population depends on; the first four affect no other one."""
 
 _OPENERS: dict[str, Callable[[Path], Population]] = {
-    store.KIND: store.StoredPopulation,
+    token_store.KIND: token_store.StoredPopulation,
     synthetic.KIND: synthetic.open_synthetic,
 }
 
@@ -126,7 +126,7 @@ def _prepare_synthetic(data: DataSettings, cache: Path) -> Path:
     folder = cache / "populations" / _key(data, _SYNTHETIC, [synthetic.KIND])
     if not folder.exists():
         population = synthetic.make_synthetic(data)
-        store.write_folder(folder, lambda into: synthetic.write_synthetic(into, population))
+        token_store.write_folder(folder, lambda into: synthetic.write_synthetic(into, population))
     return folder
 
 

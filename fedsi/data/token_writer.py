@@ -13,7 +13,7 @@ from fedsi.data.content_hash import ContentDigest
 from fedsi.data.corpus import Progress
 from fedsi.data.ingest import Assignment
 from fedsi.data.protocol import EOS, OOV
-from fedsi.data.repeated import Repeated
+from fedsi.data.repeated_sentences import Repeated
 from fedsi.data.spool import Chunk, Ints, SpooledRows, pieces
 from fedsi.experiment import DataSettings
 

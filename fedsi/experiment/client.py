@@ -17,7 +17,7 @@ from fedsi.experiment.field_types import (
     PositiveNumber,
     Settings,
 )
-from fedsi.experiment.scheduled import ScheduleName, check_schedule
+from fedsi.experiment.schedule_checks import ScheduleName, check_schedule
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.schedule import Schedule
 

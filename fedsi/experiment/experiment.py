@@ -25,7 +25,7 @@ from fedsi.experiment.model import ModelSettings
 from fedsi.experiment.paths import PATHS, absolute
 from fedsi.experiment.personalisation import PersonalisationSettings
 from fedsi.experiment.privacy import PrivacySettings
-from fedsi.experiment.scheduled import check_rounds
+from fedsi.experiment.schedule_checks import check_rounds
 from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
 from fedsi.files import read_text

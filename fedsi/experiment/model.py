@@ -4,9 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedsi.experiment.arguments import Arguments
 from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import Count, EntryOf, Flag, Name, OptionalName, Settings
+from fedsi.experiment.model_arguments import Arguments
 from fedsi.models.positions.table import ENCODINGS
 from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
 

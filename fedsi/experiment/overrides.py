@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, TypeAdapter, ValidationError
 
 from fedsi.errors import UserError
-from fedsi.experiment.arguments import KEY as ARGUMENTS
-from fedsi.experiment.arguments import frozen_value
 from fedsi.experiment.experiment import Experiment
+from fedsi.experiment.model_arguments import KEY as ARGUMENTS
+from fedsi.experiment.model_arguments import frozen_value
 
 _NOTHING = {"~", "none", "null"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)

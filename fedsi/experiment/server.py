@@ -17,7 +17,7 @@ from fedsi.experiment.field_types import (
     PositiveNumber,
     Settings,
 )
-from fedsi.experiment.scheduled import ScheduleName, check_rounds, check_schedule
+from fedsi.experiment.schedule_checks import ScheduleName, check_rounds, check_schedule
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_keys
 from fedsi.plan import Sampling
 from fedsi.schedule import Schedule

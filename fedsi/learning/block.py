@@ -25,14 +25,14 @@ from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import Broadcast, Contribution, LocalRun, Pull, Vectors
 from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.learning.client import LocalResult, LocalTrainer, evaluate_client
-from fedsi.learning.example_private import ExamplePrivateTrainer
+from fedsi.learning.dp_sgd import ExamplePrivateTrainer
 from fedsi.learning.failures import FailureLog
 from fedsi.learning.personal import Personaliser
 from fedsi.limits import largest_contribution
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import build_model
 from fedsi.privacy import canaries
-from fedsi.privacy.streams import noise_key, normal_for_examples
+from fedsi.privacy.noise_streams import noise_key, normal_for_examples
 from fedsi.sums.clipping import add_clipped, layer_ends
 from fedsi.sums.updates import add_update
 from fedsi.tasks.table import task_of

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from fedsi.experiment import ClientSettings
 from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
+from fedsi.learning.gradient_clipping import step_scale
 from fedsi.learning.optimizers.optimizer import build_optimizer
 from fedsi.learning.predictions import predictions
 from fedsi.learning.pulled import add_pull
-from fedsi.learning.step_scale import step_scale
 from fedsi.models.model import Model
 from fedsi.tasks.task import Batch, Losses, cross_entropy
 

@@ -12,10 +12,10 @@ from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import UpdateRule
 from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
+from fedsi.learning.gradient_clipping import is_clipped, step_scale
 from fedsi.learning.optimizers.optimizer import build_optimizer
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.pulled import add_pull, add_vector
-from fedsi.learning.step_scale import is_clipped, step_scale
 from fedsi.models.model import Model
 from fedsi.models.table import architecture
 from fedsi.tables import load

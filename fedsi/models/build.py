@@ -3,8 +3,8 @@
 from fedsi.experiment import Experiment
 from fedsi.models.model import Model
 from fedsi.models.table import architecture
-from fedsi.models.trial import try_out
 from fedsi.models.user_model import load_user_model
+from fedsi.models.user_model_check import try_out
 from fedsi.tables import load
 
 

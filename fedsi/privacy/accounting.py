@@ -25,7 +25,7 @@ from scipy import optimize
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.plan import LARGEST_NOISE_MULTIPLIER, Plan, usual_delta
-from fedsi.privacy import sampled, zcdp
+from fedsi.privacy import sampled_accounting, zcdp
 from fedsi.privacy.mechanisms.kind import Accounting
 from fedsi.privacy.mechanisms.mechanism import Mechanism
 from fedsi.privacy.mechanisms.table import build_mechanism
@@ -220,7 +220,7 @@ def _by_gaussian(plan: Plan, rounds: int) -> Price:
 
 
 def _by_losses(plan: Plan, rounds: int) -> Price:
-    cost = _sampled(sampled.pld_epsilon, plan, rounds)
+    cost = _sampled(sampled_accounting.pld_epsilon, plan, rounds)
     note = "" if plan.cohort_cap is None else f"Poisson sampling truncated at {plan.cohort_cap}"
     return Price(cost, "PLD", _ADD_OR_REMOVE, sensitivity=1.0, note=note)
 
@@ -228,18 +228,18 @@ def _by_losses(plan: Plan, rounds: int) -> Price:
 def _by_prv(plan: Plan, rounds: int) -> Price | None:
     if rounds == 0 or plan.noise_multiplier < LEAST_NOISE_MULTIPLIER:
         return None
-    cost = sampled.prv_epsilon(plan, rounds)
+    cost = sampled_accounting.prv_epsilon(plan, rounds)
     note = "within .01 from above"
     return None if cost is None else Price(cost, "PRV", _ADD_OR_REMOVE, sensitivity=1.0, note=note)
 
 
 def _by_rdp(plan: Plan, rounds: int) -> Price:
-    cost = _sampled(sampled.poisson_rdp_epsilon, plan, rounds)
+    cost = _sampled(sampled_accounting.poisson_rdp_epsilon, plan, rounds)
     return Price(cost, "RDP", _ADD_OR_REMOVE, sensitivity=1.0, note="loose")
 
 
 def _by_replacing(plan: Plan, rounds: int) -> Price:
-    cost = _sampled(sampled.fixed_size_rdp_epsilon, plan, rounds)
+    cost = _sampled(sampled_accounting.fixed_size_rdp_epsilon, plan, rounds)
     name = "RDP, replace-one, half the multiplier (loose)"
     note = "replacing a client moves the sum by twice the clip norm"
     return Price(cost, name, _REPLACE, sensitivity=2.0, note=note)
@@ -253,7 +253,7 @@ def _by_rdp_of_zcdp(plan: Plan, rounds: int) -> Price:
     exact = _by_zcdp(plan, rounds)
     cost = exact.epsilon
     if exact.rho and cost < math.inf:
-        cost = sampled.zcdp_rdp_epsilon(exact.rho, plan.delta)
+        cost = sampled_accounting.zcdp_rdp_epsilon(exact.rho, plan.delta)
     return replace(exact, epsilon=cost, accountant="RDP of the zCDP", note="loose")
 
 

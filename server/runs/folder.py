@@ -29,7 +29,7 @@ from fedsi.errors import DamagedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.files import EVERYBODY, OWNER, cannot_write, sha256_of_file, write_atomically
 from fedsi.tasks.table import task_of
-from server.client_states import FOLDER as CLIENTS
+from server.client_state_disk import FOLDER as CLIENTS
 from server.cohorts.canaries import canaries_csv, read_canaries_csv
 from server.rounds import RoundRecord, ServerState
 from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint

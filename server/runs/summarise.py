@@ -19,9 +19,9 @@ from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters, count_parameters
 from fedsi.privacy.example_level import example_epsilon
 from fedsi.privacy.participation import Participations
-from server.best import Best
+from server.best_model import Best
+from server.differential_privacy import Privacy
 from server.endings import EPSILON_BUDGET, ROUNDS, STATUS, STOPPED
-from server.privacy import Privacy
 from server.rounds import RoundRecord, ServerState
 from server.runs.summary import (
     ExamplePrivacySummary,

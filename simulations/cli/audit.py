@@ -12,9 +12,9 @@ from rich.table import Table
 from fedsi.errors import UserError
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.cli.others import others_to_stderr
+from simulations.cli.foreign_output import others_to_stderr
 from simulations.cli.run import shown_on
-from simulations.text import one_line
+from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment

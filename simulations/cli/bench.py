@@ -13,7 +13,7 @@ from rich.table import Table
 from fedsi.files import make_folder
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.text import one_line, visible
+from simulations.safe_text import one_line, visible
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -54,7 +54,7 @@ def population(
     as_json: options.Json = False,
 ) -> None:
     """Open a large synthetic population, draw cohorts of it and train some."""
-    from simulations.benchmarks.population import measure_population
+    from simulations.benchmarks.large_population import measure_population
 
     if cohort > clients // 2:
         raise typer.BadParameter(f"a cohort of {cohort} is too large for {clients} clients")
@@ -155,7 +155,7 @@ def privacy(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Measure the time that clipping and noise add to a round."""
-    from simulations.benchmarks import privacy as program
+    from simulations.benchmarks import clipping_and_noise as program
 
     measured = []
     with Display(options.messages()) as display:
@@ -206,7 +206,7 @@ def presets(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run a round of each preset of a published size, on one corpus."""
-    from simulations.benchmarks import presets as program
+    from simulations.benchmarks import published_sizes as program
 
     with tempfile.TemporaryDirectory() as place, Display(options.messages()) as display:
         rounds = [

@@ -12,7 +12,7 @@ from rich.table import Table
 from fedsi.files import make_folder, write_atomically
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.text import one_line
+from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -42,7 +42,7 @@ def describe(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Count clients, sentences and words, and score n-gram models on the corpus."""
-    from fedsi.data.describe import population_facts as describe_population
+    from fedsi.data.population_facts import population_facts as describe_population
     from fedsi.data.prepare import open_population, prepare
     from simulations.reports.figures import clients_histogram, save_figure
 

@@ -16,8 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from simulations.cli.others import others_to_stderr
-from simulations.text import one_line
+from simulations.cli.foreign_output import others_to_stderr
+from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
     from fedsi.data.population import Description

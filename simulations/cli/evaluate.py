@@ -13,7 +13,7 @@ from simulations.cli.display import Display
 if TYPE_CHECKING:
     from fedsi.data.population import Population
     from server.runs.summary import PersonalisationSummary
-    from simulations.evaluate import LengthScore, Score
+    from simulations.evaluation import LengthScore, Score
     from simulations.finished_run import FinishedRun
 
 
@@ -39,7 +39,7 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model on the held-out clients of its corpus."""
     from server.runs.summary import to_json
-    from simulations.evaluate import (
+    from simulations.evaluation import (
         evaluate_lengths,
         evaluate_personalised,
         evaluate_sentences,

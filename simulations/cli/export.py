@@ -11,8 +11,8 @@ import typer
 from fedsi.errors import UserError
 from fedsi.files import make_folder, write_atomically
 from simulations.cli import options
-from simulations.cli.others import others_to_stderr
-from simulations.text import one_line
+from simulations.cli.foreign_output import others_to_stderr
+from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
     from simulations.finished_run import FinishedRun

@@ -18,7 +18,7 @@ from click.exceptions import NoArgsIsHelpError
 
 import fedsi
 from fedsi.errors import UnfinishedError, UserError
-from fedsi.memory import is_out_of_memory
+from fedsi.host_memory import is_out_of_memory
 from simulations.cli import options
 from simulations.cli.audit import audit
 from simulations.cli.bench import bench
@@ -36,7 +36,7 @@ from simulations.cli.signals import terminated_like_interrupted
 from simulations.cli.study import study, sweep
 from simulations.cli.tradeoff import tradeoff
 from simulations.engines.alarm import own_process
-from simulations.text import is_of_a_library, log_to_stderr, one_line
+from simulations.safe_text import is_of_a_library, log_to_stderr, one_line
 
 _INTERRUPTED = 130
 

@@ -16,7 +16,7 @@ from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.files import cannot_write, make_folder, read_text
 from simulations.presets import load_preset, preset_names
-from simulations.text import visible
+from simulations.safe_text import visible
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -142,7 +142,7 @@ def _is_corpus(path: Path, *, format_is_named: bool) -> bool:
     """
     from fedsi.data.formats.listing import parts_of
     from fedsi.data.formats.recognition import recognise
-    from fedsi.data.left_out import LeftOut
+    from fedsi.data.left_out_rows import LeftOut
     from fedsi.experiment.data import MADE_HERE
     from server.runs.folder import EXPERIMENT
 

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from fedsi.errors import UserError
 from simulations.cli import options
-from simulations.cli.others import others_to_stderr
-from simulations.text import visible
+from simulations.cli.foreign_output import others_to_stderr
+from simulations.safe_text import visible
 
 if TYPE_CHECKING:
     from fedsi.inference.reading import Candidate, Reading, TrainedModel

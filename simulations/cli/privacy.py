@@ -88,7 +88,7 @@ def privacy(
 ) -> None:
     """Print epsilon of a run by every valid accountant, and of other noise multipliers."""
     from fedsi.experiment import Experiment
-    from simulations.cli.prices import show
+    from simulations.cli.privacy_cost import show
 
     if noise_multiplier is not None and target_epsilon is not None:
         raise UserError("give either --noise-multiplier or --target-epsilon, not both")

@@ -11,7 +11,7 @@ from rich.table import Table
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.engines.table import ENGINES, USUAL
-from simulations.text import one_line
+from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment

@@ -24,7 +24,7 @@ from fedsi.messages import at_client
 from simulations.engines.flower_private import identify
 from simulations.engines.node import RUN_ID, answer, node_context
 from simulations.engines.wire import Frame, receive, send
-from simulations.text import log_to_stderr
+from simulations.safe_text import log_to_stderr
 
 GRACE_SECONDS = 1.0
 """Time that the process has to end by itself after the other end closed."""

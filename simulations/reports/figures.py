@@ -20,7 +20,7 @@ from fedsi.models.table import architecture
 from fedsi.tasks.task import Task
 from server.rounds import RoundRecord
 from server.runs.summary import PrivacySummary, Summary
-from simulations.text import for_figure
+from simulations.safe_text import for_figure
 
 
 def label(name: str) -> str:

@@ -11,9 +11,9 @@ from simulations.reports.figures import STYLE
 from simulations.reports.study_figure import arm_colour
 from simulations.reports.study_words import enumerate_words, mean_text, words
 from simulations.reports.verdicts import place_words
+from simulations.safe_text import for_figure, for_markdown
 from simulations.studies.results import GridPoint, StudyResult
 from simulations.studies.statistics import t_interval
-from simulations.text import for_figure, for_markdown
 
 PACKING = (
     "Each length has the same targets: a client's sentences are packed whole, one after the other, "

@@ -22,8 +22,8 @@ from simulations.reports.study_table import study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, words
 from simulations.reports.tradeoff_figure import tradeoff_figure
 from simulations.reports.verdicts import findings
+from simulations.safe_text import for_spreadsheet
 from simulations.studies.results import StudyResult, TrialResult
-from simulations.text import for_spreadsheet
 
 PAGE = "report.html"
 

@@ -11,10 +11,10 @@ from matplotlib.ticker import MaxNLocator
 
 from simulations.reports.figures import STYLE, colour_of, ngram_lines
 from simulations.reports.study_words import POSITION_COLOURS, axis_words, point_words, words
+from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS, t_interval
 from simulations.studies.study import Combination
-from simulations.text import for_figure
 
 _PALETTE = ("#1f5fa8", "#c8500a", "#0a7f6e", "#7a4fb0", "#b8860b", "#c2418a", "#333333")
 _MOST_PANELS = 2

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from simulations.reports.figures import STYLE, ngram_lines
 from simulations.reports.study_figure import setting_line
 from simulations.reports.study_words import number
+from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.study import Combination
-from simulations.text import for_figure
 
 _GAP = 0.25
 """Gap between the outermost level and the one without noise, as a share of the other levels' span.

@@ -16,7 +16,7 @@ from fedsi.tasks.table import task_of
 from fedsi.tasks.task import Counts
 from server.rounds import evaluated_clients
 from server.runs.folder import MEASURED
-from simulations.evaluate import count_clients, evaluate_lengths, open_heldout, score_json
+from simulations.evaluation import count_clients, evaluate_lengths, open_heldout, score_json
 from simulations.finished_run import open_run
 
 

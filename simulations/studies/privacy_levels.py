@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
-from server.privacy import privacy_of
+from server.differential_privacy import privacy_of
 from simulations.studies.axes import Axis
 
 EPSILON, NOISE = "target_epsilon", "noise_multiplier"

@@ -28,7 +28,7 @@ from fedsi.privacy.mechanisms.kind import Accounting
 from fedsi.privacy.mechanisms.mechanism import Fresh, NoiseState
 from fedsi.privacy.mechanisms.table import MECHANISMS, accounting_of
 from server.aggregation import Aggregate
-from server.privacy import Privacy, privacy_of
+from server.differential_privacy import Privacy, privacy_of
 from simulations import simulate
 from simulations.presets import load_preset
 from tests.test_docs import ROOT, fenced

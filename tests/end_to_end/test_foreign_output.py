@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 import fedsi
 from simulations.cli.main import main
 from simulations.reports.figures import save_figure
-from simulations.text import is_of_a_library, log_to_stderr
+from simulations.safe_text import is_of_a_library, log_to_stderr
 
 LIBRARY = f"{sysconfig.get_path('purelib')}/some_library/module.py"
 LOUD = ["--preset", "smoke", "--set", "model.architecture=tests.own_models:Loud"]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fedsi import Experiment
-from server.privacy import privacy_of
+from server.differential_privacy import privacy_of
 from server.rounds import RoundRecord
 from simulations import simulate
 from tests.end_to_end.test_privacy import ADAPTIVE, POISSON, SHUFFLED

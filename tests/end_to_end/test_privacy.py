@@ -22,7 +22,7 @@ from fedsi.sums.clipping import add_clipped
 from fedsi.threads import torch_threads
 from server.cohorts.canaries import to_train, with_canaries
 from server.cohorts.sampling import Draw, draw_cohort, poisson_cohort, shuffled_cohort
-from server.privacy import Privacy, privacy_of
+from server.differential_privacy import Privacy, privacy_of
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedsi import Experiment
-from fedsi.hidden import check_not_hidden
+from fedsi.hidden_packages import check_not_hidden
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.engines.processes import inherited_environment, own_command
@@ -48,7 +48,7 @@ def test_the_packages_are_found_where_only_a_finder_at_the_end_knows_them(folder
     assert str(folder) not in paths
     environment["PYTHONPATH"] = ":".join(p for p in paths if Path(p).resolve() != REPOSITORY)
     done = subprocess.run(
-        own_command("server.secret"), env=environment, capture_output=True, check=False
+        own_command("server.cohort_secret"), env=environment, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

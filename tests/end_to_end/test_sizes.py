@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsi import Experiment, UserError, memory
+from fedsi import Experiment, UserError, host_memory
 from fedsi.data.synthetic import LONGEST_SENTENCE
-from fedsi.memory import GIB, check_memory, is_out_of_memory, machine_memory
+from fedsi.host_memory import GIB, check_memory, is_out_of_memory, machine_memory
 from simulations import simulate, simulation
 from simulations.cli.main import main
 from simulations.footprint import check_footprint
@@ -141,12 +141,12 @@ def test_a_run_that_cannot_fit_says_both_numbers(
 ) -> None:
     # (28 + 4 * 2) bytes on the server and 28 on each of two nodes, and three processes.
     needed = (28 + 8 + 2 * 28) * 10**8 + 3 * (200 << 20)
-    monkeypatch.setattr(memory, "machine_memory", lambda: needed)
+    monkeypatch.setattr(host_memory, "machine_memory", lambda: needed)
     check_footprint(smoke, 10**8, 2)
-    monkeypatch.setattr(memory, "machine_memory", lambda: needed - 1)
+    monkeypatch.setattr(host_memory, "machine_memory", lambda: needed - 1)
     with pytest.raises(UserError, match=r"at least 9\.2 GiB of memory and this machine has 9\.2;"):
         check_footprint(smoke, 10**8, 2)
-    monkeypatch.setattr(memory, "machine_memory", lambda: 100 << 20)
+    monkeypatch.setattr(host_memory, "machine_memory", lambda: 100 << 20)
     with pytest.raises(UserError, match=r"parameters on 1 worker\(s\) needs at least 0\.2 GiB"):
         simulate(smoke, cache=cache)
 

@@ -14,7 +14,7 @@ from typing import Any
 from fedsi.data.corpus import Row
 from fedsi.data.formats.cells import id_of
 from fedsi.data.formats.files import Columns, Part, Place, faults, head_of, lines_of, open_text
-from fedsi.data.left_out import NO_MESSAGE, NO_USER
+from fedsi.data.left_out_rows import NO_MESSAGE, NO_USER
 from fedsi.errors import UserError
 
 _MESSAGE = re.compile(

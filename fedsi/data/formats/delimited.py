@@ -11,7 +11,7 @@ from typing import Any
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import Columns, Part, Place, faults, lines_of
 from fedsi.data.formats.rows import RowMaker
-from fedsi.data.left_out import BAD_CSV, TOO_FEW, TOO_MANY
+from fedsi.data.left_out_rows import BAD_CSV, TOO_FEW, TOO_MANY
 from fedsi.errors import UserError
 
 TAB = "tab"

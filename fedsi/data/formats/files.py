@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import IO, Any
 
-from fedsi.data.left_out import BAD_TEXT, LeftOut
+from fedsi.data.left_out_rows import BAD_TEXT, LeftOut
 from fedsi.errors import UserError
 from fedsi.files import LOOKED_AT, encoding_of
 

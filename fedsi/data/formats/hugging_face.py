@@ -7,7 +7,7 @@ from typing import Any
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import Columns, Part, Place, faults, optional
 from fedsi.data.formats.rows import RowMaker
-from fedsi.data.left_out import LeftOut
+from fedsi.data.left_out_rows import LeftOut
 
 MARKERS = ("dataset_dict.json", "state.json")
 """Files of a ``save_to_disk`` folder: one with several splits, or one with a single split."""

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from fedsi.data.formats.files import Part, Place, faults
-from fedsi.data.left_out import LeftOut
+from fedsi.data.left_out_rows import LeftOut
 from fedsi.errors import UserError
 
 _LEFT_BY_PROGRAMS = re.compile(

@@ -13,7 +13,7 @@ from fedsi.data.formats.listing import parts_of
 from fedsi.data.formats.recognition import AUTO, known_formats, parts_of_kind, recognise
 from fedsi.data.formats.table import FORMATS, Format
 from fedsi.data.formats.tff_sqlite import logs_of
-from fedsi.data.left_out import LeftOut
+from fedsi.data.left_out_rows import LeftOut
 from fedsi.errors import UserError
 
 _SPLIT = re.compile(r"(?<![a-z])(train|test|heldout|validation|valid|dev)(?![a-z])")

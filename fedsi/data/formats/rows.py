@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from fedsi.data.corpus import Row
 from fedsi.data.formats.cells import CellError, id_of, inside, texts_of
 from fedsi.data.formats.files import Columns, Part, Place
-from fedsi.data.left_out import BAD_TEXT, BAD_VALUE, NO_COLUMN, NO_USER
+from fedsi.data.left_out_rows import BAD_TEXT, BAD_VALUE, NO_COLUMN, NO_USER
 from fedsi.errors import UserError
 
 GROUP_COLUMN, SPLIT_COLUMN = "group", "split"

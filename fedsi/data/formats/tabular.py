@@ -9,7 +9,7 @@ from typing import IO, Any
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import Columns, Part, Place, faults, lines_of, open_text, optional
 from fedsi.data.formats.rows import RowMaker
-from fedsi.data.left_out import BAD_JSON
+from fedsi.data.left_out_rows import BAD_JSON
 from fedsi.errors import UserError
 
 _BATCH = 4096

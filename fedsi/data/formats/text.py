@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from fedsi.data.corpus import Row
 from fedsi.data.formats.files import COMPRESSIONS, Columns, Part, Place, faults, lines_of
 from fedsi.data.formats.rows import USER_COLUMNS, folder_columns
-from fedsi.data.left_out import NO_USER
+from fedsi.data.left_out_rows import NO_USER
 
 SUFFIXES = (".txt",)
 

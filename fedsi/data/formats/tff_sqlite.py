@@ -17,7 +17,7 @@ from fedsi.data.formats.cells import id_of
 from fedsi.data.formats.files import Columns, Part, Place, faults
 from fedsi.data.formats.rows import TEXT_COLUMNS
 from fedsi.data.formats.tf_example import read_features
-from fedsi.data.left_out import NO_USER
+from fedsi.data.left_out_rows import NO_USER
 from fedsi.errors import UserError
 
 EXAMPLES = "examples"

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedsi.data.build_store import build_store
 from fedsi.data.corpus import Corpus, Row, silent
-from fedsi.data.encode import build_store
 from fedsi.data.protocol import EOS
-from fedsi.data.store import NAMES, StoredPopulation
+from fedsi.data.token_store import NAMES, StoredPopulation
 from fedsi.experiment import DataSettings
 
 SMALL: dict[str, Any] = {"vocabulary_size": 1000, "sequence_length": 8, "heldout_fraction": 0.3}

@@ -15,8 +15,8 @@ from fedsi.data.corpus import Row, silent
 from fedsi.data.ingest import held_out, read_rows, survey
 from fedsi.data.protocol import PAD
 from fedsi.data.spool import Spool
-from fedsi.data.store import StoredPopulation
 from fedsi.data.subwords import SubwordVocabulary
+from fedsi.data.token_store import StoredPopulation
 from fedsi.data.vocabulary import WordVocabulary
 from fedsi.experiment import DataSettings
 from tests.fedsi.data.corpora import (

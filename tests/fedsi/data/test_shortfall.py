@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fedsi import UserError
-from fedsi.data import repeated
+from fedsi.data import repeated_sentences
 from fedsi.data.corpus import Row
 from fedsi.data.population import Description
-from fedsi.data.repeated import Repeated, sentence_hashes
+from fedsi.data.repeated_sentences import Repeated, sentence_hashes
 from fedsi.data.shortfall import shortfall
 from tests.fedsi.data.corpora import built, content_of, letters, own_words, rows_of
 
@@ -128,7 +128,7 @@ def test_held_out_sentences_differ_if_any_word_or_its_place_does(tmp_path: Path)
 def test_of_many_sentences_an_equal_share_of_both_sides_is_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(repeated, "MOST_SENTENCES", 2000)
+    monkeypatch.setattr(repeated_sentences, "MOST_SENTENCES", 2000)
     rng = np.random.default_rng(0)
     words = rng.integers(0, 2**20, 30_000, dtype=np.int32)
     lengths = np.full(10_000, 3)

@@ -15,8 +15,8 @@ import pytest
 
 from fedsi import UserError
 from fedsi.checksums import CHECKSUMS, Checksums, checksums_of
-from fedsi.data import store
-from fedsi.data.store import write_folder
+from fedsi.data import token_store
+from fedsi.data.token_store import write_folder
 from tests.fedsi.data.corpora import built, files_of, own_words, rows_of
 
 ROOT = Path(__file__).parents[3]
@@ -92,7 +92,7 @@ def test_a_killed_build_is_swept_away_by_the_next(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [part.name]
     built(folder, rows_of(own_words(40)))
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
-    assert store.StoredPopulation(folder).description.training_clients == 28
+    assert token_store.StoredPopulation(folder).description.training_clients == 28
 
 
 def test_the_folder_of_a_living_writer_is_left_to_it(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_two_processes_may_build_the_same_store(tmp_path: Path) -> None:
 RACER = """
 import sys
 from pathlib import Path
-from fedsi.data.store import write_folder
+from fedsi.data.token_store import write_folder
 
 def write(into):
     (into / "content").write_text("whole")
@@ -207,7 +207,7 @@ def test_abandoned_folders_are_removed_and_locked_ones_kept(tmp_path: Path) -> N
 
 def test_a_writer_killed_when_all_is_written_is_swept_away(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys; from pathlib import Path; from fedsi.data.store import "
+        "import os, signal, sys; from pathlib import Path; from fedsi.data.token_store import "
         "write_folder; Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
         "write_folder(Path(sys.argv[1]), lambda into: (into / 'x').touch())"
     )

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fedsi import UserError
 from fedsi.data.corpus import Row
 from fedsi.data.protocol import FIRST_WORD, OOV
-from fedsi.data.store import StoredPopulation
 from fedsi.data.subwords import BYTES, TOKENIZER_FILE, SubwordVocabulary
+from fedsi.data.token_store import StoredPopulation
 from tests.fedsi.data.corpora import built, content_of, letters, own_words, rows_of
 
 BPE: dict[str, Any] = {"vocabulary": "bpe", "vocabulary_size": 300, "sequence_length": 40}

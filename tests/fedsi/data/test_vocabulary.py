@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fedsi import UserError
 from fedsi.data.corpus import Row
 from fedsi.data.protocol import FIRST_WORD, OOV
-from fedsi.data.store import StoredPopulation
+from fedsi.data.token_store import StoredPopulation
 from fedsi.data.vocabulary import WORDS_FILE, WordVocabulary, load_vocabulary
 from fedsi.data.word_list import read_word_list
 from fedsi.data.words import SPACE, Splitting, split_words

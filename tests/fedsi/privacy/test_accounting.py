@@ -282,7 +282,7 @@ def test_what_correlated_noise_is_optimised_for(optimizer: str, momentum: float)
         server__sampling="shuffled",
         server__min_separation=5,
         server__optimizer=optimizer,
-        server__momentum=0.7,
+        **({} if optimizer == "sgd" else {"server__momentum": 0.7}),
         server__schedule="cooldown",
         server__warm_up_rounds=4,
         server__final_fraction=0.1,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsi.privacy.sampled import zcdp_rdp_epsilon
+from fedsi.privacy.sampled_accounting import zcdp_rdp_epsilon
 from fedsi.privacy.zcdp import epsilon_of, log_delta_of, rho_of
 
 RHOS = st.floats(-25, 12).map(math.exp)

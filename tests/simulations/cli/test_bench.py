@@ -24,7 +24,7 @@ from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.tasks import next_word
 from server.cohorts.sampling import draw_cohort
-from simulations.benchmarks import presets, privacy, roofline
+from simulations.benchmarks import clipping_and_noise, published_sizes, roofline
 from simulations.benchmarks.peers import measure
 from simulations.benchmarks.peers.natural import NaturalModel
 from simulations.benchmarks.report import write_measurements
@@ -64,8 +64,8 @@ def test_presets_train_what_they_name(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(presets, "load_preset", lambda _name: smoke)
-    monkeypatch.setattr(presets, "PRESETS", ("smoke",))
+    monkeypatch.setattr(published_sizes, "load_preset", lambda _name: smoke)
+    monkeypatch.setattr(published_sizes, "PRESETS", ("smoke",))
     arguments = ["--corpus", smoke.data.corpus, "--cohort", "3", "--out", str(tmp_path)]
     assert main(["bench", "presets", *arguments, "--cache", str(cache), "--json"]) == 0
     (row,) = json.loads(capfd.readouterr().out)
@@ -271,8 +271,8 @@ def test_the_overhead_of_privacy_is_measured_and_drawn(
 
 def test_both_runs_of_a_mechanism_draw_the_same_cohorts() -> None:
     base = Experiment().updated({"server.cohort_size": 5, "server.rounds": 3})
-    for mechanism in privacy.SAMPLINGS:
-        plain, private = privacy.contestants(base, mechanism)
+    for mechanism in clipping_and_noise.SAMPLINGS:
+        plain, private = clipping_and_noise.contestants(base, mechanism)
         assert (plain.privacy.mechanism, private.privacy.mechanism) == ("none", mechanism)
         for number in (1, 2, 3):
             draws = [

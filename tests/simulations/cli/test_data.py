@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fedsi import Experiment, UserError
-from fedsi.data.memory import corpus_from_mapping
+from fedsi.data.corpora_in_memory import corpus_from_mapping
 from fedsi.data.vocabulary import load_vocabulary
 from simulations import simulate
 from simulations.cli.main import main

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedsi import Experiment, UserError
-from server.privacy import privacy_of
+from server.differential_privacy import privacy_of
 from simulations.cli.main import main
 
 

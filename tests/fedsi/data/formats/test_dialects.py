@@ -17,7 +17,7 @@ from fedsi.data.corpus import Row
 from fedsi.data.formats import tabular as tables
 from fedsi.data.formats.files import Columns
 from fedsi.data.formats.opening import open_corpus
-from fedsi.data.left_out import LeftOut
+from fedsi.data.left_out_rows import LeftOut
 
 TWO = [Row("ann", "ann", "so it begins"), Row("bob", "bob", "so, it; ends")]
 

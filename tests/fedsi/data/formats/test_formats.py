@@ -24,7 +24,7 @@ from fedsi.data.formats.listing import parts_of
 from fedsi.data.formats.opening import open_corpus
 from fedsi.data.formats.recognition import recognise
 from fedsi.data.formats.table import FORMATS
-from fedsi.data.left_out import LeftOut
+from fedsi.data.left_out_rows import LeftOut
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.words import split_words
 from fedsi.experiment import DataSettings

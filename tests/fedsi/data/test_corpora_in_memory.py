@@ -12,12 +12,12 @@ import torch
 from flwr_datasets.partitioner import IidPartitioner, NaturalIdPartitioner
 
 from fedsi import UserError
-from fedsi.data.corpus import Corpus, Row
-from fedsi.data.memory import (
+from fedsi.data.corpora_in_memory import (
     corpus_from_dataset,
     corpus_from_mapping,
     corpus_from_partitioner,
 )
+from fedsi.data.corpus import Corpus, Row
 from fedsi.data.prepare import prepare
 from fedsi.experiment import DataSettings
 from tests.fedsi.data.corpora import content_of

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from fedsi import Experiment, UserError
 from fedsi.limits import FRACTION_BITS
 from fedsi.messages import TRAINING_COLUMNS, Outcome
-from fedsi.privacy.adaptive import LEARNING_RATE
-from fedsi.privacy.mechanisms import secure
+from fedsi.privacy.adaptive_clipping import LEARNING_RATE
+from fedsi.privacy.mechanisms import secure_noise
 from server.aggregation import Aggregate
-from server.privacy import (
+from server.differential_privacy import (
     CLIP_NORM,
     SCORES,
     ParticipationError,
@@ -103,9 +103,9 @@ def test_secure_correlated_noise_is_the_matrix_s(
     mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, size, rounds = private(mechanism=mechanism, secure_noise=True), 50, 16
-    fresh = [secure.secure_normal(size) for _ in range(rounds)]
+    fresh = [secure_noise.secure_normal(size) for _ in range(rounds)]
     left = iter(fresh)
-    monkeypatch.setattr(secure, "secure_normal", lambda _: next(left))
+    monkeypatch.setattr(secure_noise, "secure_normal", lambda _: next(left))
     state = run.initial_state(size)
     noise = [
         run._noisy_total(state, np.zeros(size, np.int64), 0.5, number, b"")

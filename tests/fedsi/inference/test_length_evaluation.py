@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, PAD, Tokens, pad_examples
 from fedsi.errors import UserError
-from fedsi.inference.lengths import evaluate_sequences, fill_sequences
+from fedsi.inference.length_evaluation import evaluate_sequences, fill_sequences
 from fedsi.models.model import Model
 from fedsi.tasks.next_word import COLUMNS, TASK
 from tests.built_in import build

@@ -11,7 +11,7 @@ from scipy import fft
 
 from fedsi.errors import UserError
 from fedsi.plan import Plan
-from fedsi.privacy import sampled, zcdp
+from fedsi.privacy import sampled_accounting, zcdp
 from fedsi.privacy.accounting import all_prices, epsilon
 
 
@@ -25,8 +25,8 @@ def test_convolution_is_never_below_the_closed_form(rounds: int) -> None:
     rng = np.random.default_rng(rounds)
     for _ in range(12):
         mu, delta = 10 ** rng.uniform(-0.5, 1), 10 ** rng.uniform(-11, -8)
-        plan = everyone(rounds, mu, max(delta, sampled.least_delta(rounds)))
-        found = sampled.pld_epsilon(plan, rounds)
+        plan = everyone(rounds, mu, max(delta, sampled_accounting.least_delta(rounds)))
+        found = sampled_accounting.pld_epsilon(plan, rounds)
         exact = zcdp.epsilon_of(mu**2 / 2, plan.delta)
         assert exact <= found < 1.05 * exact + 0.01
 
@@ -65,10 +65,10 @@ def test_rounding_is_covered_where_clients_are_sampled(
     rate: float, noise: float, rounds: int
 ) -> None:
     plan = Plan("gaussian", "poisson", 10**6, round(rate * 10**6), rounds, noise, 0.5)
-    plan = replace(plan, delta=sampled.least_delta(rounds))
-    found = sampled.pld_epsilon(plan, rounds)
-    one = sampled._losses_of_a_round(
-        plan.population, plan.cohort_size, None, noise, sampled._interval(plan)
+    plan = replace(plan, delta=sampled_accounting.least_delta(rounds))
+    found = sampled_accounting.pld_epsilon(plan, rounds)
+    one = sampled_accounting._losses_of_a_round(
+        plan.population, plan.cohort_size, None, noise, sampled_accounting._interval(plan)
     )
     for losses in (one._pmf_remove, one._pmf_add):
         assert long_delta(losses, rounds, found) <= plan.delta
@@ -83,7 +83,7 @@ def test_a_delta_that_rounding_would_hide_is_refused() -> None:
 def test_what_a_library_leaves_out_is_not_said_line_by_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    sampled._rdp_of_a_round.cache_clear()
+    sampled_accounting._rdp_of_a_round.cache_clear()
     prices = all_prices(Plan("gaussian", "poisson", 1000, 500, 10, 1.0, 1e-5))
     assert prices[0].epsilon < prices[-1].epsilon < math.inf
     assert not caplog.records

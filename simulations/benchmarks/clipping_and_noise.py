@@ -1,9 +1,9 @@
 """Time that clipping and noise add to a round.
 
-Everything is measured in a separate process, started as ``python -m simulations.benchmarks.privacy
-EXPERIMENT.toml POPULATION``. For each mechanism, a private run and one without privacy train the
-same cohorts on one thread, taking turns by round. Times are CPU seconds, so other load does not
-distort them.
+Everything is measured in a separate process, started as
+``python -m simulations.benchmarks.clipping_and_noise EXPERIMENT.toml POPULATION``. For each
+mechanism, a private run and one without privacy train the same cohorts on one thread, taking turns
+by round. Times are CPU seconds, so other load does not distort them.
 """
 
 import json
@@ -23,7 +23,7 @@ from fedsi.data.corpus import Progress
 from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
-from server.privacy import privacy_of
+from server.differential_privacy import privacy_of
 from server.rounds import initial_server_state, run_rounds
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.report import Measurements
@@ -74,7 +74,7 @@ def measure_privacy(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "experiment.toml"
         file.write_text(experiment.to_toml(), encoding="utf-8")
-        found = measured_by("simulations.benchmarks.privacy", file, place)
+        found = measured_by("simulations.benchmarks.clipping_and_noise", file, place)
     tell(name, 1, 1)
     return [
         Overhead(

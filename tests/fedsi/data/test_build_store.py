@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsi import UserError
-from fedsi.data import chosen_words, encode, ingest, spool
+from fedsi.data import build_store, chosen_words, ingest, spool
 from fedsi.data.corpus import Row
 from fedsi.data.population import read_meta
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV, PAD
 from fedsi.data.splits import hash_order, heldout_groups, is_heldout_sentence
-from fedsi.data.store import NAMES, StoredPopulation
+from fedsi.data.token_store import NAMES, StoredPopulation
 from fedsi.data.vocabulary import WordVocabulary
 from fedsi.data.word_ids import WordIds
 from fedsi.data.words import Splitting, split_words
@@ -43,7 +43,7 @@ def make_chunks_tiny(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(spool, "TOKENS_AT_A_TIME", 5)
     patch.setattr(ingest, "_BATCH_ROWS", 2)
     patch.setattr(ingest, "_BATCH_CHARACTERS", 12)
-    patch.setattr(encode, "WordIds", TinyWordIds)
+    patch.setattr(build_store, "WordIds", TinyWordIds)
     patch.setattr(chosen_words, "COVERAGE_SIZES", (1, 2, 4))
 
 
@@ -252,7 +252,7 @@ def test_tiny_chunks_and_large_ones_give_the_same_bytes(
     monkeypatch.setattr(spool, "ROWS_AT_A_TIME", 37)
     monkeypatch.setattr(spool, "TOKENS_AT_A_TIME", 500)
     monkeypatch.setattr(ingest, "_BATCH_ROWS", 7)
-    monkeypatch.setattr(encode, "WordIds", TinyWordIds)
+    monkeypatch.setattr(build_store, "WordIds", TinyWordIds)
     built(tmp_path / "tiny", MANY, **options)
     assert files_of(tmp_path / "large") == files_of(tmp_path / "tiny")
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from fedsi import UserError
 from fedsi.data.batches import training_batches
+from fedsi.data.build_store import build_store
 from fedsi.data.corpus import Corpus, Row, silent
-from fedsi.data.encode import build_store
 from fedsi.data.population import FORMAT, ClientExamples, Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV, PAD
-from fedsi.data.store import StoredPopulation
+from fedsi.data.token_store import StoredPopulation
 from fedsi.data.words import split_words
 from fedsi.experiment import ClientSettings, DataSettings
 from tests.conftest import shared_file

@@ -17,11 +17,11 @@ from fedsi.experiment import Experiment
 from fedsi.limits import FRACTION_BITS, largest_contribution
 from fedsi.messages import Outcome
 from fedsi.plan import Plan
-from fedsi.privacy.adaptive import count_noise, next_clip_norm, update_noise_multiplier
+from fedsi.privacy.adaptive_clipping import count_noise, next_clip_norm, update_noise_multiplier
 from fedsi.privacy.canaries import scores
 from fedsi.privacy.mechanisms.kind import Accounting
+from fedsi.privacy.noise_streams import noise_key, normal_for_count, round_key, standard_normal
 from fedsi.privacy.participation import Participations, none_yet, record
-from fedsi.privacy.streams import noise_key, normal_for_count, round_key, standard_normal
 from fedsi.sums.fixed_point import decode
 from server.aggregation import Aggregate
 from server.cohorts.canaries import with_canaries
@@ -195,14 +195,14 @@ class Privacy:
         noise is the same as rounding the noisy sum, which costs no privacy. Unlike for independent
         noise, it is not proven that the lowest bits of the normal numbers are exact.
         """
-        from fedsi.privacy.mechanisms import secure  # noqa: PLC0415
+        from fedsi.privacy.mechanisms import secure_noise  # noqa: PLC0415
 
         grid = scale * 2.0**FRACTION_BITS
         if self.plan.accounting is not Accounting.KEPT_APART:
-            return secure.discrete_gaussian(grid, size)
+            return secure_noise.discrete_gaussian(grid, size)
 
         def fresh(_: int) -> NDArray[np.float64]:
-            return secure.secure_normal(size)
+            return secure_noise.secure_normal(size)
 
         noise = self.mechanism.noise(state, round_number, fresh)
         return np.rint(grid * noise).astype(np.int64)
@@ -231,7 +231,7 @@ class Privacy:
             return 0.0
         scale = count_noise(self.experiment.server.cohort_size)
         if self.experiment.privacy.secure_noise:
-            from fedsi.privacy.mechanisms.secure import discrete_gaussian  # noqa: PLC0415
+            from fedsi.privacy.mechanisms.secure_noise import discrete_gaussian  # noqa: PLC0415
 
             grid = 2.0**FRACTION_BITS
             return float(discrete_gaussian(scale * grid, 1)[0]) / grid
@@ -292,7 +292,7 @@ def _check_secure_noise(private: Privacy) -> None:
     deviation = private.noise_multiplier * settings.clip_norm
     if not settings.secure_noise or not deviation:
         return
-    from fedsi.privacy.mechanisms.secure import LARGEST_SIGMA, SMALLEST_SIGMA  # noqa: PLC0415
+    from fedsi.privacy.mechanisms.secure_noise import LARGEST_SIGMA, SMALLEST_SIGMA  # noqa: PLC0415
 
     least, most = (sigma / 2.0**FRACTION_BITS for sigma in (SMALLEST_SIGMA, LARGEST_SIGMA))
     if not least <= deviation <= most:

@@ -14,11 +14,11 @@ from fedsi.data.batches import poisson_batches, poisson_rate, poisson_steps
 from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.learning.client import LocalTrainer
-from fedsi.learning.example_private import ExamplePrivateTrainer, clipped_sum
+from fedsi.learning.dp_sgd import ExamplePrivateTrainer, clipped_sum
 from fedsi.models.initialisation import initial_parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.privacy.example_level import example_epsilon
-from fedsi.privacy.streams import normal_for_examples
+from fedsi.privacy.noise_streams import normal_for_examples
 from fedsi.tasks import next_word
 
 MODEL = Recurrent(ModelSettings(embedding_size=6, hidden_size=8), 12)

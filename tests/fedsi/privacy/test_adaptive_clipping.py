@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsi import UserError
-from fedsi.privacy.adaptive import count_noise, next_clip_norm, update_noise_multiplier
+from fedsi.privacy.adaptive_clipping import count_noise, next_clip_norm, update_noise_multiplier
 
 
 @given(st.floats(0.1, 5), st.floats(60, 1e6))

@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 
 from fedsi import Experiment, UserError
-from fedsi.models.arguments import check_arguments
 from fedsi.models.build import build_model
+from fedsi.models.factory_arguments import check_arguments
 from tests.own_models import Gru
 
 

@@ -8,7 +8,7 @@ from fedsi.data.corpus import Corpus, Row
 from fedsi.data.formats.cells import CellError, id_of
 from fedsi.data.formats.files import Columns
 from fedsi.data.formats.hugging_face import dataset_rows, in_memory
-from fedsi.data.left_out import LeftOut
+from fedsi.data.left_out_rows import LeftOut
 from fedsi.errors import UserError
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from simulations.cli.main import main
 from simulations.cli.options import PlainConsole
-from simulations.text import PlainFormatter, for_figure, for_markdown, for_spreadsheet, visible
+from simulations.safe_text import PlainFormatter, for_figure, for_markdown, for_spreadsheet, visible
 
 NASTY = "[/b] <script>alert(1)</script> =cmd [bold] \x1b[31mred\x1b[0m \x07 \u202ecod $x_1$ :smile:"
 CORPUS = "=cmd[bold]$x_1$\x1b[31m<script>.jsonl"

@@ -12,8 +12,8 @@ from fedsi.data.ingest import assign, read_rows, survey, training_texts
 from fedsi.data.population import Description, write_meta
 from fedsi.data.protocol import FIRST_WORD
 from fedsi.data.spool import Ints, Spool, SpooledRows
-from fedsi.data.store import KIND, NAMES, write_folder
 from fedsi.data.subwords import SubwordVocabulary
+from fedsi.data.token_store import KIND, NAMES, write_folder
 from fedsi.data.token_writer import write_tokens
 from fedsi.data.unigram import unigram_log_probabilities, unigram_loss
 from fedsi.data.vocabulary import Vocabulary, WordVocabulary

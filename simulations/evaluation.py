@@ -14,7 +14,7 @@ from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from fedsi.inference.lengths import evaluate_sequences, fill_sequences
+from fedsi.inference.length_evaluation import evaluate_sequences, fill_sequences
 from fedsi.learning.block import BlockTrainer
 from fedsi.messages import evaluated
 from fedsi.models.positions.learned import check_length

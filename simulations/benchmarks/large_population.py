@@ -1,7 +1,7 @@
 """Cost of a population of a million clients: it depends on the cohorts, not on the population.
 
 Everything is measured in a separate process, started as ``python -m
-simulations.benchmarks.population CLIENTS COHORT ROUNDS CACHE STARTED``.
+simulations.benchmarks.large_population CLIENTS COHORT ROUNDS CACHE STARTED``.
 """
 
 import json
@@ -39,7 +39,7 @@ def measure_population(clients: int, cohort: int, rounds: int) -> dict[str, Any]
         BenchmarkError: The measuring process failed.
     """
     with tempfile.TemporaryDirectory() as cache:
-        module = "simulations.benchmarks.population"
+        module = "simulations.benchmarks.large_population"
         found = measured_by(module, clients, cohort, rounds, cache, time.time())
     slowest = max(draw["median"] for draw in found["draw_milliseconds"].values())
     measured = {**found, "draw_milliseconds": slowest}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedsi import Experiment
-from fedsi.privacy.streams import (
+from fedsi.privacy.noise_streams import (
     NO_INPUT,
     noise_key,
     normal_for_count,

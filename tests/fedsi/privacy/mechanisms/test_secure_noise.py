@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import chi2, kstest
 
-from fedsi.privacy.mechanisms import secure
-from fedsi.privacy.mechanisms.secure import discrete_gaussian, secure_normal
+from fedsi.privacy.mechanisms import secure_noise
+from fedsi.privacy.mechanisms.secure_noise import discrete_gaussian, secure_normal
 
 
 def is_distributed(samples: NDArray[np.int64], sigma: float) -> bool:
@@ -49,14 +49,14 @@ def test_all_bits_of_large_samples_vary() -> None:
 def test_the_exact_path_has_the_same_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     """With every comparison in doubt, all of them are made with fractions."""
     calls = []
-    is_below = secure._is_below
+    is_below = secure_noise._is_below
 
     def counted(bits: int, count: int, probability: Fraction) -> bool:
         calls.append(count)
         return is_below(bits, count, probability)
 
-    monkeypatch.setattr(secure, "DOUBT", 2.0)
-    monkeypatch.setattr(secure, "_is_below", counted)
+    monkeypatch.setattr(secure_noise, "DOUBT", 2.0)
+    monkeypatch.setattr(secure_noise, "_is_below", counted)
     samples = discrete_gaussian(2.5, 2_000)
     assert len(calls) > 10_000
     assert is_distributed(samples, 2.5)
@@ -70,27 +70,27 @@ def test_exact_comparisons_agree_with_floats_where_these_are_sure() -> None:
         ((1 << 53) - 1, Fraction(1), True),
         (0, Fraction(0), False),
     ]:
-        assert secure._is_below(bits, 53, probability) is below
+        assert secure_noise._is_below(bits, 53, probability) is below
 
 
 def test_a_tie_goes_on_with_more_bits() -> None:
     """A uniform that starts like the probability is below it as often as the rest says."""
     half = Fraction(1, 2) + Fraction(1, 2**54)
-    below = sum(secure._is_below(1 << 52, 53, half) for _ in range(2_000))
+    below = sum(secure_noise._is_below(1 << 52, 53, half) for _ in range(2_000))
     assert 850 < below < 1150
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.4, 1.0, 2.0, 3.7])
 def test_bernoulli_exp(exponent: float) -> None:
     size = 20_000
-    mean = secure._bernoulli_exp(np.full(size, exponent), lambda _: Fraction(exponent)).mean()
+    mean = secure_noise._bernoulli_exp(np.full(size, exponent), lambda _: Fraction(exponent)).mean()
     expected = math.exp(-exponent)
     assert abs(mean - expected) <= 6 * math.sqrt(expected * (1 - expected) / size)
 
 
 @pytest.mark.parametrize("bound", [1, 2, 3, 1000, 2**53 + 1])
 def test_uniform_integers(bound: int) -> None:
-    drawn = secure._uniform_integers(bound, 10_000)
+    drawn = secure_noise._uniform_integers(bound, 10_000)
     assert drawn.min() >= 0
     assert drawn.max() < bound
     assert abs(drawn.mean() - (bound - 1) / 2) <= 6 * bound / math.sqrt(12 * 10_000)
@@ -129,5 +129,5 @@ def test_normal_numbers_are_normal_and_fine() -> None:
 
 def test_the_ends_of_normal_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     words = np.array([0, 1, 2**64 - 2, 2**64 - 1], np.uint64)
-    monkeypatch.setattr(secure, "_words", lambda _: words)
+    monkeypatch.setattr(secure_noise, "_words", lambda _: words)
     assert secure_normal(4) == pytest.approx([9.155, -9.155, 0, 0], abs=1e-3)

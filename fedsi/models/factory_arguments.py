@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from fedsi.blame import place_of
 from fedsi.errors import UserError
-from fedsi.experiment.arguments import KEY
+from fedsi.experiment.model_arguments import KEY
 
 
 def check_arguments(path: str, factory: Callable[..., object], given: Collection[str]) -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fedsi import Experiment, UserError
 from fedsi.experiment import parse_overrides
-from fedsi.experiment.arguments import Arguments
-from fedsi.privacy.streams import noise_key
+from fedsi.experiment.model_arguments import Arguments
+from fedsi.privacy.noise_streams import noise_key
 
 OWN = {"architecture": "my_model:Gru"}
 VALUES = st.recursive(
