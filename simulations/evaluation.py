@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fedsi.data.baselines import Baselines, baselines
+from fedsi.data.cache import cache_folder
 from fedsi.data.corpus import Progress
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
@@ -147,6 +149,27 @@ def evaluate_personalised(
             rows = np.concatenate([rows, trainer.personalise(run.flat, block)])
             progress("fine-tuning clients", len(rows), len(clients))
     return summarise(run.experiment, rows)
+
+
+def baselines_of(
+    experiment: Experiment, population: Population, cache: Path, progress: Progress
+) -> Baselines | None:
+    """Score n-gram models on the clients and targets that an experiment is evaluated on.
+
+    Args:
+        experiment: The experiment.
+        population: The clients.
+        cache: Folder that keeps the scores.
+        progress: Called with the progress of fitting the models.
+
+    Returns:
+        None if the task does not count the unigram model's loss.
+    """
+    if "unigram_loss" not in task_of(experiment).columns:
+        return None
+    clients = evaluated_clients(experiment, population.description)
+    cap = experiment.data.max_examples_per_client
+    return baselines(population, clients, cap, cache_folder(cache), progress)
 
 
 def evaluate_lengths(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fedsi.data.baselines import Baselines
 from fedsi.data.corpus import silent
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
@@ -35,6 +36,9 @@ class Result:
     """Opens the clients' population."""
     model: Callable[..., object] | None = None
     """The class or function that was given to ``simulate``."""
+    baselines: Baselines | None = None
+    """N-gram models on the same held-out targets; None without a folder, for a run that had
+    finished before, and for a task without a unigram model."""
 
     @cached_property
     def rounds(self) -> "pd.DataFrame":

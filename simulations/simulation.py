@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedsi.data.baselines import Baselines
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.population import Description, Population
@@ -27,6 +28,7 @@ from server.runs.folder import RunFolder
 from server.runs.rounds_file import rows_text
 from server.warm_start import with_hash
 from simulations.engines.table import ENGINES, USUAL
+from simulations.evaluate import baselines_of
 from simulations.footprint import check_footprint
 from simulations.result import Result
 
@@ -99,17 +101,19 @@ def simulate(
         )
         with folder.held() if folder else nullcontext():
             population = prepare(experiment.data, cache, progress, corpus)
-            description = open_population(population).description
+            clients = open_population(population)
+            description = clients.description
             _check_size(experiment, description, workers)
             if on_corpus:
                 on_corpus(description)
             observers = [on_round] if on_round else []
             trained = ENGINES[engine].run(config, population, observers)
+            counted = baselines_of(experiment, clients, cache, progress) if folder else None
             if folder:
-                _draw_curves(folder)
+                _draw_curves(folder, counted)
         summary = trained.summary
         parameters = _named(experiment, summary.vocabulary_size, trained.parameters)
-        return Result(summary, parameters, trained.rows, experiment, opened, model)
+        return Result(summary, parameters, trained.rows, experiment, opened, model, counted)
 
 
 def _opened(experiment: Experiment, cache: Path, corpus: Corpus | None) -> Population:
@@ -145,15 +149,14 @@ def _check_workers(workers: int, experiment: Experiment) -> None:
         )
 
 
-def _draw_curves(run: RunFolder) -> None:
+def _draw_curves(run: RunFolder, counted: Baselines | None) -> None:
     # Matplotlib takes a second to import, which a run without a folder can avoid.
     from simulations.reports.figures import run_curves, save_figure  # noqa: PLC0415
 
     summary = run.summary()
     if summary:
-        save_figure(
-            run_curves(run.records(), summary, task_of(run.experiment())), run.path / "curves"
-        )
+        task = task_of(run.experiment())
+        save_figure(run_curves(run.records(), summary, task, counted), run.path / "curves")
 
 
 def _named(experiment: Experiment, vocabulary: int, flat: NDArray[np.float32]) -> Parameters:

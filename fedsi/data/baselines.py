@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.data.corpus import Progress, silent
-from fedsi.data.ngrams import fitted, trigrams_of
+from fedsi.data.ngrams import KneserNey, training_trigrams, trigrams_of
 from fedsi.data.population import Population
-from fedsi.data.protocol import FIRST_WORD
+from fedsi.data.protocol import FIRST_WORD, Tokens
+from fedsi.data.synthetic import SyntheticPopulation
 from fedsi.files import write_atomically
 
 NAMES = ("unigram", "bigram", "trigram")
@@ -25,6 +26,10 @@ COLUMNS = ("tokens", "loss", "words", "hits")
 """Columns per client: targets, the sum of their losses in nats, word targets (no oov, no eos), and
 the number of those predicted as the most likely of all ids.
 """
+MOST_TOKENS = 5_000_000
+"""Training targets that are counted at most: they bound the memory to about 1 GB."""
+MOST_GENERATED_TOKENS = 1_000_000
+"""The same for synthetic clients, which are generated while reading."""
 _FORMAT = 1
 
 Ids = NDArray[np.int64]
@@ -45,6 +50,24 @@ class Baselines:
     def accuracy(self, name: str, kept: NDArray[np.bool_] | None = None) -> float:
         """Return the share of the words that a model predicts."""
         return self._ratio(name, "hits", "words", kept)
+
+    def to_json(self) -> dict[str, dict[str, float]]:
+        """Return what each model reaches on all clients as values that JSON can hold."""
+        return {name: {"loss": self.loss(name), "accuracy": self.accuracy(name)} for name in NAMES}
+
+    def better_than(self, loss: float | None) -> str:
+        """Say which of the models a loss on all clients is better than.
+
+        Args:
+            loss: In nats per target; None for a run that diverged.
+        """
+        beaten = [name for name in NAMES if loss is not None and loss < self.loss(name)]
+        missed = [name for name in NAMES if name not in beaten]
+        if not missed:
+            return "better than the unigram, the bigram and the trigram model"
+        return f"not better than the {missed[0]} model" + (
+            f", better than the {beaten[-1]} model" if beaten else ""
+        )
 
     def _ratio(self, name: str, top: str, bottom: str, kept: NDArray[np.bool_] | None) -> float:
         rows = self.rows[name] if kept is None else self.rows[name][kept]
@@ -71,11 +94,15 @@ def baselines(
     kept = cache / f"ngrams-{_key(population, clients, cap)}.json" if cache else None
     found = _read(kept) if kept else None
     if found is None:
-        found = {name: [] for name in NAMES}
+        progress("fitting n-gram models", 0, len(NAMES))
+        generated = isinstance(population, SyntheticPopulation)
+        training = training_trigrams(
+            population, MOST_GENERATED_TOKENS if generated else MOST_TOKENS
+        )
+        found = {}
         for place, name in enumerate(NAMES):
-            progress("fitting n-gram models", place, len(NAMES))
-            found[name] = _rows(population, clients, cap, order=place + 1)
-        progress("fitting n-gram models", len(NAMES), len(NAMES))
+            found[name] = _rows(population, clients, cap, training, order=place + 1)
+            progress("fitting n-gram models", place + 1, len(NAMES))
         if kept:
             write_atomically(kept, json.dumps(found).encode())
     shape = (len(clients), len(COLUMNS))
@@ -84,9 +111,12 @@ def baselines(
     )
 
 
-def _rows(population: Population, clients: Ids, cap: int | None, order: int) -> list[list[float]]:
+def _rows(
+    population: Population, clients: Ids, cap: int | None, training: Tokens, order: int
+) -> list[list[float]]:
     unigram = np.exp(population.unigram_log_probabilities)
-    model = fitted(population, order) if order > 1 else None
+    size = population.description.vocabulary_size
+    model = KneserNey(training, order, size) if order > 1 else None
     rows = []
     for client in clients.tolist():
         places = np.arange(population.count(client))[:cap]

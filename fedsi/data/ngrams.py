@@ -92,17 +92,9 @@ def ngram_scores(
     return NgramScores(len(training), len(heldout), tuple(scores))
 
 
-def fitted(population: Population, order: int, most_tokens: int = MOST_TOKENS) -> "KneserNey":
-    """Return a model that is fitted to the training clients.
-
-    Args:
-        population: The clients.
-        order: Words in an n-gram: 2 or 3.
-        most_tokens: Targets to count; as in ``ngram_scores``.
-    """
-    description = population.description
-    training = _read(population, range(description.training_clients), most_tokens)
-    return KneserNey(training, order, description.vocabulary_size)
+def training_trigrams(population: Population, most_tokens: int = MOST_TOKENS) -> Tokens:
+    """Return the training clients' trigrams, ``[targets, 3]``, as ``ngram_scores`` counts them."""
+    return _read(population, range(population.description.training_clients), most_tokens)
 
 
 def trigrams_of(examples: Tokens) -> Tokens:

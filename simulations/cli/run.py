@@ -14,6 +14,7 @@ from simulations.engines.table import ENGINES, USUAL
 from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
+    from fedsi.data.baselines import Baselines
     from fedsi.experiment import Experiment
     from server.rounds import Observer, RoundRecord
     from server.runs.summary import PersonalisationSummary, PrivacySummary, Summary
@@ -135,7 +136,7 @@ def run(
     if as_json:
         typer.echo(json.dumps(result.summary.to_json(), allow_nan=False))
     else:
-        options.output().print(_table(result.summary))
+        options.output().print(_table(result.summary, result.baselines))
     console.print(f"results are in {one_line(str(folder))}", highlight=False, soft_wrap=True)
     if publish:
         from simulations.finished_run import open_run
@@ -157,7 +158,7 @@ def shown_on(display: Display) -> "Observer":
     return on_round
 
 
-def _table(summary: "Summary") -> Table:
+def _table(summary: "Summary", baselines: "Baselines | None") -> Table:
     values = summary.to_json()
     table = Table(show_header=False, title="Summary", title_justify="left")
     table.add_column()
@@ -172,6 +173,11 @@ def _table(summary: "Summary") -> Table:
         elif isinstance(value, int):
             text = f"{value:,}"
         table.add_row(label, str(text))
+    if baselines is not None:
+        for name in ("bigram", "trigram"):
+            scores = f"{baselines.loss(name):.4f}, word accuracy {baselines.accuracy(name):.4f}"
+            table.add_row(f"{name} model's loss", scores)
+        table.add_row("verdict", baselines.better_than(summary.heldout_loss))
     for label, words in _privacy(summary.privacy).items():
         table.add_row(label, words)
     if summary.personalisation:

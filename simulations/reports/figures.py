@@ -78,8 +78,21 @@ def save_figure(figure: Figure, path: Path) -> None:
     write_atomically(path.with_suffix(".svg"), svg(figure).encode())
 
 
-def run_curves(records: Sequence[RoundRecord], summary: Summary, task: Task) -> Figure:
-    """Draw a run's losses, its held-out accuracy, and epsilon so far if it is finite."""
+def run_curves(
+    records: Sequence[RoundRecord],
+    summary: Summary,
+    task: Task,
+    baselines: Baselines | None = None,
+) -> Figure:
+    """Draw a run's losses, its held-out accuracy, and epsilon so far if it is finite.
+
+    Args:
+        records: The rounds.
+        summary: The run's summary.
+        task: The task.
+        baselines: N-gram models on the same targets, drawn as lines; None draws the unigram
+            model's loss only.
+    """
     claim = summary.privacy if summary.privacy and summary.privacy.epsilon is not None else None
     panels = 3 if claim else 2
     with mpl.rc_context(STYLE):
@@ -93,7 +106,9 @@ def run_curves(records: Sequence[RoundRecord], summary: Summary, task: Task) -> 
             rounds, [r.train_loss for r in records], color=colour, alpha=0.35, label="cohort"
         )
         _curve(losses, evaluated, "loss", colour, "held-out clients")
-        unigram_line(losses, summary.unigram_loss)
+        if baselines is None:
+            unigram_line(losses, summary.unigram_loss)
+        ngram_lines(losses, baselines, None)
         losses.set(xlabel="round", ylabel="loss (nats per token)", title="Loss")
         losses.legend()
         for metric, called in task.curves.items():

@@ -5,16 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedsi.data.baselines import baselines
-from fedsi.data.cache import cache_folder
 from fedsi.data.corpus import Progress, silent
 from fedsi.data.population import Population
 from fedsi.errors import UserError
 from fedsi.files import make_folder, write_atomically
 from fedsi.models.build import build_model
-from fedsi.tasks.table import task_of
 from fedsi.threads import available_cores
-from server.rounds import RoundRecord, evaluated_clients
+from server.rounds import RoundRecord
+from simulations.evaluate import baselines_of
 from simulations.studies.privacy_levels import Level, level_of
 from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
 from simulations.studies.runner import TrialError, check_same, run_trials
@@ -86,6 +84,8 @@ class StudyRun:
         """
         make_folder(self._runs)
         write_atomically(self.folder / STUDY, self.study.to_toml().encode())
+        # Before the trials, which then find them in the cache.
+        baselines_of(self.study.experiment, self.population, self.cache, self.progress)
         results = self._halve() if self.study.design == "halving" else self._all()
         if not results:
             raise TrialError(self.failures)
@@ -94,12 +94,7 @@ class StudyRun:
     def result(self, results: Sequence[TrialResult]) -> StudyResult:
         """Return trials' results with the baselines."""
         base = self.study.experiment
-        compared = None
-        if "unigram_loss" in task_of(base).columns:
-            clients = evaluated_clients(base, self.population.description)
-            cap = base.data.max_examples_per_client
-            cache = cache_folder(self.cache)
-            compared = baselines(self.population, clients, cap, cache, self.progress)
+        compared = baselines_of(base, self.population, self.cache, self.progress)
         return StudyResult(self.study, results, compared, self.levels())
 
     def levels(self) -> dict[Combination, Level]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsi.data.baselines import NAMES, baselines
+from fedsi.data.baselines import NAMES, Baselines, baselines
 from fedsi.data.ngrams import ngram_scores
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
@@ -40,3 +40,17 @@ def test_fewer_examples_and_some_clients_are_other_targets(smoke: Experiment, ca
     only = baselines(population, clients[:1], 3)
     assert found.loss("trigram", some) == only.loss("trigram")
     assert found.rows["bigram"][:, 0].max() <= 3 * (population.description.sequence_length + 1)
+
+
+def test_they_say_which_of_them_a_loss_is_better_than() -> None:
+    rows = {
+        name: np.array([[1.0, loss, 1.0, 0.0]]) for name, loss in zip(NAMES, (6, 5, 4), strict=True)
+    }
+    found = Baselines(np.array([0]), rows)
+    assert found.better_than(3.9) == "better than the unigram, the bigram and the trigram model"
+    assert (
+        found.better_than(4.5) == "not better than the trigram model, better than the bigram model"
+    )
+    assert found.better_than(6.0) == "not better than the unigram model"
+    assert found.better_than(None) == "not better than the unigram model"
+    assert found.to_json()["bigram"] == {"loss": 5.0, "accuracy": 0.0}
