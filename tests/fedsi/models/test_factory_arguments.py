@@ -56,7 +56,7 @@ def test_they_reach_the_factory(name: str) -> None:
             Gru,
             {"width": 3},
             "my:Wide takes no argument width, which model.arguments has for it; it takes none "
-            "besides the size of the vocabulary (",
+            "except the size of the vocabulary (",
         ),
         (
             partial(Wide, width=3),
