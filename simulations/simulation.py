@@ -28,7 +28,7 @@ from server.runs.folder import RunFolder
 from server.runs.rounds_file import rows_text
 from server.warm_start import with_hash
 from simulations.engines.table import ENGINES, USUAL
-from simulations.evaluate import baselines_of
+from simulations.evaluation import baselines_of
 from simulations.footprint import check_footprint
 from simulations.result import Result
 

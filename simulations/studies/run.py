@@ -12,7 +12,7 @@ from fedsi.files import make_folder, write_atomically
 from fedsi.models.build import build_model
 from fedsi.threads import available_cores
 from server.rounds import RoundRecord
-from simulations.evaluate import baselines_of
+from simulations.evaluation import baselines_of
 from simulations.studies.privacy_levels import Level, level_of
 from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
 from simulations.studies.runner import TrialError, check_same, run_trials
