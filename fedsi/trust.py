@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fedsi.errors import UserError
-from fedsi.models.model_objects import is_given
+from fedsi.model_objects import is_given
 
 
 def check_trusted(paths: Mapping[str, str], file: Path, allow: str = "--trust") -> None:

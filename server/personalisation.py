@@ -8,7 +8,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedsi.experiment import Experiment
-from fedsi.learning.personal import tuning_settings
+from fedsi.experiment.personalisation import tuning_settings
 from fedsi.messages import Evaluated, Personalise, evaluated
 from fedsi.tasks.table import task_of
 from fedsi.tasks.task import Task

@@ -13,8 +13,8 @@ from fedsi.data.vocabulary import load_vocabulary
 from fedsi.errors import DamagedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.inference.reading import TrainedModel
+from fedsi.model_objects import giving, is_given, path_of
 from fedsi.models.build import build_model
-from fedsi.models.model_objects import giving, is_given, path_of
 from fedsi.trust import check_trusted
 from server.runs.folder import BEST, EXPERIMENT, MODEL, RunFolder
 from server.runs.summary import Summary

@@ -12,8 +12,8 @@ from fedsi.data.baselines import Baselines
 from fedsi.data.corpus import silent
 from fedsi.data.population import Population
 from fedsi.experiment import Experiment
+from fedsi.model_objects import giving
 from fedsi.models.build import build_model
-from fedsi.models.model_objects import giving
 from fedsi.models.parameters import Parameters
 from server.rounds import evaluated_clients
 from server.runs.summary import Summary

@@ -17,9 +17,9 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.kernels.cpu.matrix_products import Products
+from fedsi.model_objects import given_factory, giving, is_given, shown
 from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters
-from fedsi.models.model_objects import given_factory, giving, is_given, shown
 from fedsi.models.parameters import Parameters
 from fedsi.tasks.table import task_of
 from server.configuration import RunConfiguration

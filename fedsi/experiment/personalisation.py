@@ -1,10 +1,17 @@
 """The keys ``personalisation.*``: fine-tuning of the final model on held-out clients."""
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
 
+from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.field_types import OptionalCount, OptionalNumber, Settings
+
+if TYPE_CHECKING:
+    from fedsi.experiment.experiment import Experiment
+
+USUAL_EPOCHS = 1
+"""Epochs of fine-tuning of a run whose settings have none."""
 
 
 class PersonalisationSettings(Settings):
@@ -24,3 +31,15 @@ class PersonalisationSettings(Settings):
                 "the epochs or leave it out"
             )
         return self
+
+
+def tuning_settings(experiment: "Experiment") -> ClientSettings:
+    """Return the settings of local training with those of fine-tuning in their places."""
+    given, client = experiment.personalisation, experiment.client
+    changes = {
+        "epochs": given.epochs or USUAL_EPOCHS,
+        "learning_rate": given.learning_rate or client.learning_rate,
+        "max_steps": None,
+        "example_noise_multiplier": None,
+    }
+    return client.model_copy(update=changes)

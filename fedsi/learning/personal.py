@@ -13,25 +13,11 @@ from torch import Tensor
 
 from fedsi.data.batches import evaluation_batches, training_batches
 from fedsi.data.protocol import Tokens, lengths_of
-from fedsi.experiment import ClientSettings, Experiment
+from fedsi.experiment import Experiment
+from fedsi.experiment.personalisation import tuning_settings
 from fedsi.learning.client import LocalTrainer, evaluate_client
 from fedsi.models.model import Model
 from fedsi.tasks.task import Counts, Task
-
-USUAL_EPOCHS = 1
-"""Epochs of fine-tuning of a run whose settings have none."""
-
-
-def tuning_settings(experiment: Experiment) -> ClientSettings:
-    """Return the settings of local training with those of fine-tuning in their places."""
-    given, client = experiment.personalisation, experiment.client
-    changes = {
-        "epochs": given.epochs or USUAL_EPOCHS,
-        "learning_rate": given.learning_rate or client.learning_rate,
-        "max_steps": None,
-        "example_noise_multiplier": None,
-    }
-    return client.model_copy(update=changes)
 
 
 def halves(examples: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

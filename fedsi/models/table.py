@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fedsi.models.model_objects import shown
+from fedsi.model_objects import shown
 from fedsi.tables import Table
 
 if TYPE_CHECKING:

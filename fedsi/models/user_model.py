@@ -24,9 +24,9 @@ from fedsi.blame import blamed, kind_of
 from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
 from fedsi.import_path import check_home, load_own
+from fedsi.model_objects import Factory, given_factory, is_given, shown
 from fedsi.models.factory_arguments import check_arguments
 from fedsi.models.model import Memory, Model
-from fedsi.models.model_objects import Factory, given_factory, is_given, shown
 from fedsi.models.parameters import Layout, Parameters
 from fedsi.models.table import ARCHITECTURES
 from fedsi.seeds import Purpose, generator

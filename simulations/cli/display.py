@@ -76,7 +76,7 @@ class Display:
 
     def corpus(self, experiment: "Experiment", description: "Description") -> None:
         """Report unused parts of a corpus and unusual settings, if there are any."""
-        from fedsi.cautions import cautions
+        from fedsi.data.cautions import cautions
         from fedsi.data.shortfall import shortfall
 
         warnings = [f"warning: {caution}" for caution in cautions(experiment, description)]

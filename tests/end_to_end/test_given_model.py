@@ -76,7 +76,7 @@ def short(smoke: Experiment) -> Experiment:
 
 
 def check(found: dict[str, str | bool], file: str) -> None:
-    assert found["architecture"] == "fedsi.models.model_objects:Bigram"
+    assert found["architecture"] == "fedsi.model_objects:Bigram"
     assert found["same"]
     assert found["opened"]
     assert found["two workers"] == (

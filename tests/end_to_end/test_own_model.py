@@ -174,4 +174,4 @@ def test_the_page_is_true(
     heldout, unigram = map(float, capsys.readouterr().out.split())
     assert heldout < unigram
     exec(compile(notebook, PAGE, "exec"), {})
-    assert capsys.readouterr().out.startswith("fedsi.models.model_objects:Bigram ")
+    assert capsys.readouterr().out.startswith("fedsi.model_objects:Bigram ")

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from fedsi import Experiment
 from fedsi.data.batches import training_batches
+from fedsi.experiment.personalisation import tuning_settings
 from fedsi.learning.block import BlockTrainer
-from fedsi.learning.personal import halves, tuning_settings
+from fedsi.learning.personal import halves
 from fedsi.models.initialisation import initial_parameters
 from fedsi.tasks import next_word
 from fedsi.tasks.task import Batch

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from fedsi import UserError
-from fedsi.models.model_objects import giving, is_given, path_of, shown
+from fedsi.model_objects import giving, is_given, path_of, shown
 from fedsi.models.table import architecture
 from fedsi.models.user_model import load_factory
 from tests import own_models
@@ -25,9 +25,9 @@ def test_what_can_be_imported_has_its_import_path() -> None:
 
 
 def test_anything_else_has_a_path_that_stands_for_it() -> None:
-    assert path_of(local(1)) == "fedsi.models.model_objects:Inner"
-    assert path_of(lambda size: nn.Embedding(size, size)) == "fedsi.models.model_objects:model"
-    assert path_of(partial(own_models.Gru)) == "fedsi.models.model_objects:model"
+    assert path_of(local(1)) == "fedsi.model_objects:Inner"
+    assert path_of(lambda size: nn.Embedding(size, size)) == "fedsi.model_objects:model"
+    assert path_of(partial(own_models.Gru)) == "fedsi.model_objects:model"
     assert is_given(path_of(local(1)))
     assert not is_given("tests.own_models:Gru")
     assert shown(path_of(local(1))) == architecture(path_of(local(1))).label == "Inner"

@@ -1,6 +1,6 @@
 """Models given as objects: classes or functions of this process that others cannot import.
 
-The experiment records such a model as ``fedsi.models.model_objects:Name``. The object itself is
+The experiment records such a model as ``fedsi.model_objects:Name``. The object itself is
 known while the run lasts; it must be given again to resume or open the run.
 """
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fedsi import Experiment
-from fedsi.cautions import cautions
+from fedsi.data.cautions import cautions
 from fedsi.data.population import Description
 from fedsi.plan import large_delta, usual_delta
 
