@@ -14,8 +14,8 @@ from fedsi.data.heldout import heldout_sample
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import UPDATE, Cohort
-from fedsi.learning.algorithms.own import try_out
 from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_of
+from fedsi.learning.algorithms.user_algorithm import try_algorithm
 from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, take_step
 from fedsi.learning.server_optimizers.optimizer import State as OptimizerState
 from fedsi.learning.server_optimizers.table import optimizer_of
@@ -112,7 +112,7 @@ def initial_server_state(
     parameters = initial_parameters(model, experiment.seed).numpy()
     size, algorithm = len(parameters), algorithm_of(experiment)
     if ALGORITHMS.is_own(experiment.algorithm.name):
-        try_out(experiment, size)
+        try_algorithm(experiment, size)
     return ServerState(
         0,
         parameters,

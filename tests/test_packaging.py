@@ -66,24 +66,3 @@ def test_the_wheel_holds_the_four_packages_only(tmp_path: Path) -> None:
     for package in sorted(top):
         modules = {str(p.relative_to(source)) for p in (source / package).rglob("*.py")}
         assert modules <= set(files)
-
-
-def imports(package: str) -> set[str]:
-    """Return the lines of a package that import something."""
-    lines = set()
-    for path in (REPOSITORY / package).rglob("*.py"):
-        lines |= {line.strip() for line in path.read_text().splitlines() if "import" in line}
-    return {line for line in lines if line.startswith(("import ", "from "))}
-
-
-@pytest.mark.parametrize(
-    ("package", "forbidden"),
-    [
-        ("fedsi", ("flwr", "server", "clients", "simulations")),
-        ("server", ("clients", "simulations")),
-        ("clients", ("server", "simulations")),
-    ],
-)
-def test_imports_go_one_way(package: str, forbidden: tuple[str, ...]) -> None:
-    for line in imports(package):
-        assert line.split()[1].split(".")[0] not in forbidden, line

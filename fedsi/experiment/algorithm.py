@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import EntryOf, Name, PositiveNumber, Settings
-from fedsi.learning.algorithms.table import ALGORITHMS, keys_of
+from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_keys
 
 
 class AlgorithmSettings(Settings):
@@ -21,5 +21,5 @@ class AlgorithmSettings(Settings):
 
     @model_validator(mode="after")
     def _the_algorithm_takes_them(self) -> Self:
-        refuse_without_effect(self, "algorithm", keys_of(self.name), "name")
+        refuse_without_effect(self, "algorithm", algorithm_keys(self.name), "name")
         return self

@@ -5,7 +5,7 @@ from typing import Any
 
 from fedsi.experiment.algorithm import AlgorithmSettings
 from fedsi.experiment.model import ModelSettings
-from fedsi.learning.algorithms.table import ALGORITHMS, keys_of
+from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_keys
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_keys
 from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
@@ -17,7 +17,7 @@ def _of_architecture(name: str) -> set[str]:
 
 
 def _of_algorithm(name: str) -> set[str]:
-    return AlgorithmSettings.model_fields.keys() - {"name", *keys_of(name)}
+    return AlgorithmSettings.model_fields.keys() - {"name", *algorithm_keys(name)}
 
 
 def _of_client_optimizer(name: str) -> set[str]:

@@ -4,7 +4,7 @@ from fedsi.experiment import Experiment
 from fedsi.models.model import Model
 from fedsi.models.table import architecture
 from fedsi.models.user_model import load_user_model
-from fedsi.models.user_model_check import try_out
+from fedsi.models.user_model_check import try_model
 from fedsi.tables import load
 
 
@@ -22,7 +22,7 @@ def build_model(experiment: Experiment, vocabulary_size: int) -> Model:
     settings = experiment.model
     if settings.is_imported:
         user_model = load_user_model(settings, vocabulary_size, experiment.seed)
-        try_out(user_model, experiment.data.sequence_length)
+        try_model(user_model, experiment.data.sequence_length)
         return user_model
     model: Model = load(architecture(settings.architecture).build)(settings, vocabulary_size)
     return model

@@ -18,7 +18,7 @@ CAUSAL_TOLERANCE = 1e-3
 """
 
 
-def try_out(model: UserModel, sequence_length: int) -> None:
+def try_model(model: UserModel, sequence_length: int) -> None:
     """Refuse a module whose logits depend on more than the parameters and earlier tokens.
 
     Args:

@@ -27,9 +27,9 @@ def task_of(experiment: "Experiment") -> "Task":
     task = TASKS[name]
     if TASKS.is_own(name):
         # What checks it needs PyTorch, which looking at the names must not load.
-        from fedsi.tasks.own import checked  # noqa: PLC0415
+        from fedsi.tasks.user_task import checked_task  # noqa: PLC0415
 
-        return checked(name, task)
+        return checked_task(name, task)
     return task
 
 
@@ -41,6 +41,6 @@ def check_task(experiment: "Experiment", vocabulary_size: int) -> None:
     """
     name = experiment.task.name
     if TASKS.is_own(name):
-        from fedsi.tasks.own import try_out  # noqa: PLC0415
+        from fedsi.tasks.user_task import try_task  # noqa: PLC0415
 
-        try_out(name, task_of(experiment), vocabulary_size)
+        try_task(name, task_of(experiment), vocabulary_size)

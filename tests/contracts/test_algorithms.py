@@ -24,7 +24,7 @@ from fedsi.learning.algorithms.algorithm import (
     Vector,
     Vectors,
 )
-from fedsi.learning.algorithms.table import ALGORITHMS, KEYS, keys_of
+from fedsi.learning.algorithms.table import ALGORITHMS, KEYS, algorithm_keys
 from fedsi.learning.block import BlockTrainer
 from fedsi.models.initialisation import initial_parameters
 from fedsi.sums.fixed_point import decode
@@ -174,7 +174,7 @@ def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
 
 
 def test_keys_without_effect_are_refused(algorithm: str) -> None:
-    keys = keys_of(algorithm)
+    keys = algorithm_keys(algorithm)
     assert set(EXAMPLE) == KEYS
     assert set(EXAMPLE) == set(AlgorithmSettings.model_fields) - {"name"}
     for key, value in EXAMPLE.items():

@@ -24,7 +24,7 @@ ALGORITHMS: "Table[Algorithm]" = Table(
 )
 
 
-def keys_of(name: str) -> frozenset[str]:
+def algorithm_keys(name: str) -> frozenset[str]:
     """Return the keys ``algorithm.*`` that an algorithm may use, apart from ``name``.
 
     All of them for the user's own, which is not imported for that.
@@ -39,9 +39,9 @@ def algorithm_of(experiment: "Experiment") -> "Algorithm":
         UserError: It is the user's own and cannot be used.
     """
     if ALGORITHMS.is_own(experiment.algorithm.name):
-        from fedsi.learning.algorithms.own import checked  # noqa: PLC0415 - only for these
+        from fedsi.learning.algorithms.user_algorithm import checked_algorithm  # noqa: PLC0415 - only for these
 
-        return checked(experiment)
+        return checked_algorithm(experiment)
     return ALGORITHMS[experiment.algorithm.name]
 
 

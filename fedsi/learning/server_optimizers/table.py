@@ -38,7 +38,7 @@ def optimizer_of(settings: "ServerSettings") -> "ServerOptimizer":
         UserError: It is the user's own and cannot be used.
     """
     if SERVER_OPTIMIZERS.is_own(settings.optimizer):
-        from fedsi.learning.server_optimizers.user_optimizer import checked  # noqa: PLC0415 - only for these
+        from fedsi.learning.server_optimizers.user_optimizer import checked_optimizer  # noqa: PLC0415 - only for these
 
-        return checked(SERVER_OPTIMIZERS[settings.optimizer], settings)
+        return checked_optimizer(SERVER_OPTIMIZERS[settings.optimizer], settings)
     return SERVER_OPTIMIZERS[settings.optimizer]

@@ -20,7 +20,7 @@ _KINDS = "biuf"
 """Kinds of numbers that a checkpoint can store."""
 
 
-def checked(own: ServerOptimizer, settings: ServerSettings) -> ServerOptimizer:
+def checked_optimizer(own: ServerOptimizer, settings: ServerSettings) -> ServerOptimizer:
     """Return a user's optimizer with functions that are checked at each call.
 
     Args:

@@ -15,9 +15,9 @@ from torch import Tensor
 from fedsi import Experiment, UserError
 from fedsi.data.protocol import Tokens
 from fedsi.tasks.next_word import TASK as NEXT_WORD
-from fedsi.tasks.own import checked, try_out
 from fedsi.tasks.table import TASKS, check_task, task_of
 from fedsi.tasks.task import Batch, Counts, Task, cross_entropy
+from fedsi.tasks.user_task import checked_task, try_task
 from fedsi.trust import check_trusted
 
 PATH = "my_task:TASK"
@@ -117,7 +117,7 @@ def test_faults_are_one_sentence_with_file_and_line(
 ) -> None:
     own: Task = replace(NEXT_WORD, **{name: function})  # type: ignore[arg-type]
     with pytest.raises(UserError) as error:
-        try_out(PATH, checked(PATH, own), 11)
+        try_task(PATH, checked_task(PATH, own), 11)
     line = function.__code__.co_firstlineno + (function is raises)
     place = f"{__file__}, line {line}".replace(".", r"\.")
     assert re.search(sentence.replace("@", place), str(error.value))
@@ -138,12 +138,12 @@ def test_names_that_contradict_each_other_are_refused(
     changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=f"^the task my_task:TASK contradicts itself: {sentence}"):
-        checked(PATH, replace(NEXT_WORD, **changes))
+        checked_task(PATH, replace(NEXT_WORD, **changes))
 
 
 def test_a_good_one_is_as_it_was() -> None:
-    task = checked(PATH, NEXT_WORD)
-    try_out(PATH, task, 11)
+    task = checked_task(PATH, NEXT_WORD)
+    try_task(PATH, task, 11)
     rows = np.array([[1, 5, 6, 2], [1, 7, 2, 0]], np.int32)
     assert task.losses is cross_entropy
     batch = task.batch(rows)

@@ -23,7 +23,7 @@ _TRIAL_LENGTHS = (8, 4, 2)
 """Tokens of the rows of a trial."""
 
 
-def checked(path: str, own: Task) -> Task:
+def checked_task(path: str, own: Task) -> Task:
     """Return a user's task with functions that are checked at each call.
 
     Args:
@@ -62,12 +62,12 @@ def checked(path: str, own: Task) -> Task:
     )
 
 
-def try_out(path: str, task: Task, vocabulary_size: int) -> None:
+def try_task(path: str, task: Task, vocabulary_size: int) -> None:
     """Refuse a task that draws random numbers, remembers calls, or returns what cannot be used.
 
     Args:
         path: Its import path, for messages.
-        task: From ``checked``.
+        task: From ``checked_task``.
         vocabulary_size: Number of token ids, special tokens included.
 
     Raises:

@@ -31,7 +31,7 @@ from fedsi.learning.algorithms.algorithm import (
 from fedsi.learning.algorithms.table import ALGORITHMS, check_privacy
 
 
-def checked(experiment: Experiment) -> Algorithm:
+def checked_algorithm(experiment: Experiment) -> Algorithm:
     """Return the user's algorithm with functions that are checked at each call.
 
     Raises:
@@ -77,7 +77,7 @@ def checked(experiment: Experiment) -> Algorithm:
     return replace(own, pull=pull, finish=finish, combine=combine)
 
 
-def try_out(experiment: Experiment, size: int) -> None:
+def try_algorithm(experiment: Experiment, size: int) -> None:
     """Refuse an algorithm whose functions fail, or return something else when called again.
 
     Args:
@@ -87,7 +87,7 @@ def try_out(experiment: Experiment, size: int) -> None:
     Raises:
         UserError: It is so.
     """
-    own, settings = checked(experiment), experiment.algorithm
+    own, settings = checked_algorithm(experiment), experiment.algorithm
     drawn = iter(np.random.default_rng(0).standard_normal((4, size), np.float32))
     start, trained = next(drawn), next(drawn)
     given = Broadcast(start, *(dict.fromkeys(names, start / 2) for names in (own.sent, own.kept)))
