@@ -119,6 +119,9 @@ def _check_names(path: str, own: Task) -> None:
         f"score {own.score} must be one of names": own.score not in own.names,
         "curves must be among names": not set(own.curves) <= set(own.names),
         "at_most must be of columns": not set(own.at_most) <= set(own.columns[3:]),
+        "labels must be of names": not set(own.labels) <= set(own.names),
+        "ratios must be of columns": not {c for pair in own.ratios.values() for c in pair}
+        <= set(own.columns),
     }
     for sentence, is_wrong in wrong.items():
         if is_wrong:

@@ -19,6 +19,7 @@ from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters, count_parameters
 from fedsi.privacy.example_level import example_epsilon
 from fedsi.privacy.participation import Participations
+from fedsi.tasks.table import task_of
 from server.best_model import Best
 from server.differential_privacy import Privacy
 from server.endings import EPSILON_BUDGET, ROUNDS, STATUS, STOPPED
@@ -92,7 +93,8 @@ def summarise_run(
     """
     last = records[-1]
     heldout = dict(last.heldout or {})
-    unigram_loss = heldout.pop("unigram_loss", description.unigram_loss)
+    asked = "unigram_loss" in task_of(experiment).names
+    unigram_loss = heldout.pop("unigram_loss", description.unigram_loss if asked else math.nan)
     trained = build_model(experiment, description.vocabulary_size)
     return Summary(
         status=STATUS.get(last.ended, STOPPED),

@@ -35,7 +35,7 @@ from fedsi.models.initialisation import initial_parameters
 from fedsi.models.model import Model
 from fedsi.models.table import architecture
 from fedsi.tables import load
-from fedsi.tasks import next_word
+from fedsi.tasks.table import task_of
 from fedsi.tasks.task import Batch
 from server.cohorts.sampling import draw_cohort
 from simulations.benchmarks.own_process import measured_by
@@ -181,10 +181,10 @@ def roofline_report(measured: Sequence[Roofline]) -> Measurements:
 
 
 def _batches(experiment: Experiment, population: Population) -> list[Batch]:
-    size = population.description.training_clients
+    size, task = population.description.training_clients, task_of(experiment)
     clients = draw_cohort(experiment, size, None, 1, experiment.seed).reporting
     return [
-        next_word.batch(rows)
+        task.batch(rows)
         for client in clients.tolist()
         for rows in training_batches(
             population.examples(client),

@@ -12,6 +12,7 @@ from simulations.cli.display import Display
 
 if TYPE_CHECKING:
     from fedsi.data.population import Population
+    from fedsi.tasks.task import Task
     from server.runs.summary import PersonalisationSummary
     from simulations.evaluation import LengthScore, Score
     from simulations.finished_run import FinishedRun
@@ -38,6 +39,7 @@ def evaluate(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Evaluate a trained model on the held-out clients of its corpus."""
+    from fedsi.tasks.table import task_of
     from server.runs.summary import to_json
     from simulations.evaluation import (
         evaluate_lengths,
@@ -82,7 +84,7 @@ def evaluate(
         }
         typer.echo(json.dumps(found, allow_nan=False))
     else:
-        _show(sentences, scores, finished.experiment.data.sequence_length)
+        _show(task_of(finished.experiment), sentences, scores, finished)
         _show_personalisation(tuned)
 
 
@@ -97,13 +99,15 @@ def _chosen(clients: str | None, run: "FinishedRun", population: "Population") -
     return list(evaluated_clients(run.experiment, description).tolist())
 
 
-def _show(sentences: "Score", scores: list["LengthScore"], trained: int) -> None:
-    console = options.output()
+def _show(
+    task: "Task", sentences: "Score", scores: list["LengthScore"], run: "FinishedRun"
+) -> None:
+    console, trained = options.output(), run.experiment.data.sequence_length
     rows = {str(score.length): score.whole for score in scores}
-    console.print(_table("On held-out clients", {"sentence": sentences, **rows}))
+    console.print(_table(task, "On held-out clients", {"sentence": sentences, **rows}))
     if scores:
         far = {str(score.length): score.beyond for score in scores if score.beyond.tokens}
-        console.print(_table(f"At positions beyond the {trained} of training", far))
+        console.print(_table(task, f"At positions beyond the {trained} of training", far))
 
 
 def _show_personalisation(tuned: "PersonalisationSummary | None") -> None:
@@ -125,20 +129,15 @@ def _show_personalisation(tuned: "PersonalisationSummary | None") -> None:
     )
 
 
-def _table(title: str, scores: dict[str, "Score"]) -> Table:
+def _table(task: "Task", title: str, scores: dict[str, "Score"]) -> Table:
     table = Table(title=title, title_justify="left")
-    header = ("length", "tokens", "loss", "perplexity", "accuracy", "word accuracy", "unigram loss")
-    for place, name in enumerate(header):
-        table.add_column(name, justify="left" if place == 0 else "right")
+    for place, heading in enumerate(("length", "tokens", *task.shown.values())):
+        table.add_column(heading, justify="left" if place == 0 else "right")
     for name, score in scores.items():
-        metrics = score.metrics
-        table.add_row(
-            name,
-            f"{score.tokens:,}",
-            f"{metrics['loss']:.4f}",
-            f"{metrics['perplexity']:,.1f}",
-            f"{metrics['accuracy']:.4f}",
-            f"{metrics['accuracy_no_oov_no_eos']:.4f}",
-            f"{metrics['unigram_loss']:.4f}",
-        )
+        values = (score.metrics[metric] for metric in task.shown)
+        table.add_row(name, f"{score.tokens:,}", *map(_number, values))
     return table
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"

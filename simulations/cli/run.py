@@ -16,10 +16,11 @@ from simulations.safe_text import one_line
 if TYPE_CHECKING:
     from fedsi.data.baselines import Baselines
     from fedsi.experiment import Experiment
+    from fedsi.tasks.task import Task
     from server.rounds import Observer, RoundRecord
     from server.runs.summary import PersonalisationSummary, PrivacySummary, Summary
 
-_SHOWN = {
+_BEFORE = {
     "status": "status",
     "architecture": "architecture",
     "parameters": "parameters",
@@ -31,11 +32,9 @@ _SHOWN = {
     "clients_dropped": "clients dropped",
     "kept_bytes": "bytes that clients keep",
     "tokens_trained": "tokens trained",
-    "heldout_loss": "held-out loss (nats per token)",
-    "unigram_loss": "unigram model's loss",
-    "heldout_perplexity": "held-out perplexity",
-    "heldout_accuracy_no_oov_no_eos": "held-out word accuracy",
-    "heldout_recall_at_3": "word among three suggestions",
+}
+"""Labels of what is shown before the metrics."""
+_AFTER = {
     "corpus": "corpus",
     "corpus_sha256": "corpus SHA-256",
     "vocabulary_size": "vocabulary",
@@ -84,6 +83,7 @@ def run(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run one federated training and write its folder."""
+    from fedsi.tasks.table import task_of
     from server.runs.folder import EXPERIMENT
     from simulations.simulation import simulate
 
@@ -136,7 +136,7 @@ def run(
     if as_json:
         typer.echo(json.dumps(result.summary.to_json(), allow_nan=False))
     else:
-        options.output().print(_table(result.summary, result.baselines))
+        options.output().print(_table(result.summary, task_of(experiment), result.baselines))
     console.print(f"results are in {one_line(str(folder))}", highlight=False, soft_wrap=True)
     if publish:
         from simulations.finished_run import open_run
@@ -158,12 +158,16 @@ def shown_on(display: Display) -> "Observer":
     return on_round
 
 
-def _table(summary: "Summary", baselines: "Baselines | None") -> Table:
+def _table(summary: "Summary", task: "Task", baselines: "Baselines | None") -> Table:
     values = summary.to_json()
+    metrics = {
+        name if name in values else f"heldout_{name}": f"held-out {label}"
+        for name, label in task.shown.items()
+    }
     table = Table(show_header=False, title="Summary", title_justify="left")
     table.add_column()
     table.add_column(overflow="fold")
-    for key, label in _SHOWN.items():
+    for key, label in {**_BEFORE, **metrics, **_AFTER}.items():
         if key not in values:  # what the run has nothing of
             continue
         value = values[key]

@@ -133,6 +133,7 @@ def _page(report: Report, result: StudyResult) -> str:
     return environment.get_template("report.html.jinja").render(
         report=report,
         figure=figure[figure.index("<svg") :],
+        score=result.task.shown[result.task.score],
         runs=[_run(one) for one in result.results],
         experiment=result.study.experiment.to_toml(),
         corpus=summary.corpus,
@@ -149,7 +150,7 @@ def _run(result: TrialResult) -> dict[str, Any]:
         "status": summary.status,
         "rounds": summary.rounds,
         "loss": "" if result.diverged else f"{summary.heldout_loss:.3f}",
-        "accuracy": "" if result.diverged or score is None else f"{score:.3f}",
+        "score": "" if result.diverged or score is None else f"{score:.3f}",
         "speed": f"{summary.clients_per_second:.1f}",
         "sha256": summary.model_sha256[:16],
     }

@@ -6,7 +6,6 @@ from enum import Enum
 from typing import Any
 
 from fedsi.messages import evaluated
-from fedsi.tasks.task import Task
 from simulations.studies.results import GridPoint, Setting, StudyResult, TrialResult
 from simulations.studies.statistics import (
     FEWEST_SEEDS,
@@ -16,13 +15,6 @@ from simulations.studies.statistics import (
     first_at_most,
     t_interval,
 )
-
-_RATIOS = {
-    "loss": ("loss", "tokens"),
-    "accuracy_no_oov_no_eos": ("hits_no_oov_no_eos", "tokens_no_oov_no_eos"),
-    "recall_at_3": ("hits_at_3", "tokens_no_oov_no_eos"),
-}
-"""Numerator and denominator of metrics that are ratios of sums over clients."""
 
 
 class Verdict(Enum):
@@ -187,16 +179,10 @@ def _within(result: StudyResult, first: TrialResult, second: TrialResult) -> dic
     both = evaluated(a) & evaluated(b)
     found = {}
     for metric in result.metrics:
-        columns = _columns(result.task, metric)
+        columns = result.task.columns_of(metric)
         if columns is not None:
             top, bottom = columns
             found[metric] = bootstrap_interval(
                 a[both, top], b[both, top], a[both, bottom], b[both, bottom], first.trial.seed
             )
     return found
-
-
-def _columns(task: Task, metric: str) -> tuple[int, int] | None:
-    names = _RATIOS.get(metric, ())
-    places = [task.columns.index(name) for name in names if name in task.columns]
-    return (places[0], places[1]) if len(places) == 2 else None

@@ -106,7 +106,14 @@ def test_metrics_are_those_that_are_named(task: Task, rows: Tokens) -> None:
     assert all(math.isfinite(value) for value in found.values())
     assert found["loss"] < task.highest_loss(VOCABULARY) * 10
     assert task.names[0] == "loss"
-    assert task.score in task.names
+    assert task.score in task.shown
+    assert set(task.shown) <= set(task.names)
+    assert set(task.ratios) <= set(task.names)
+    for metric in ("loss", *task.ratios):
+        places = task.columns_of(metric)
+        assert places is not None
+        counted = task.counts(outputs_on(batch), batch, UNIGRAM)
+        assert found[metric] == pytest.approx(counted[places[0]] / counted[places[1]])
     nothing = task.metrics(np.zeros((2, len(task.columns))))
     assert tuple(nothing) == task.names
     assert math.isnan(nothing["loss"])
@@ -149,6 +156,26 @@ def test_the_pages_command_on_two_workers_has_the_bits_of_one(
         found.append(json.loads(capsys.readouterr().out))
     assert found[0]["model_sha256"] == found[1]["model_sha256"]
     assert "heldout_accuracy" in found[0]
+
+
+def test_tables_have_the_tasks_own_names(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_page(tmp_path, monkeypatch)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setitem(TASKS.entries, "parity", "my_task")
+    places = ["--out", str(tmp_path / "run"), "--cache", str(cache)]
+    sets = ["--set", "task.name=parity", "--set", "server.rounds=2"]
+    assert main(["run", "--preset", "smoke", *sets, *places]) == 0
+    shown = capsys.readouterr().out
+    assert re.findall(r"held-out ([a-z ]+?) +│", shown) == ["loss", "accuracy"]
+    assert "unigram" not in shown
+    assert main(["evaluate", str(tmp_path / "run"), "--cache", str(cache)]) == 0
+    header = capsys.readouterr().out.splitlines()[2]
+    assert re.findall(r"\w+", header) == ["length", "tokens", "loss", "accuracy"]
 
 
 def test_an_own_task_that_fails_is_one_sentence(
