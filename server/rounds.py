@@ -20,8 +20,7 @@ from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimi
 from fedsi.learning.server_optimizers.optimizer import State as OptimizerState
 from fedsi.learning.server_optimizers.table import optimizer_of
 from fedsi.messages import Outcome
-from fedsi.models.build import build_model
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import build_model, initial_parameters
 from fedsi.privacy.participation import Participations, counted, none_yet
 from fedsi.seeds import Seed
 from fedsi.tasks.table import task_of

@@ -18,8 +18,7 @@ from fedsi.data.batches import training_batches
 from fedsi.data.population import ClientExamples, Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import PAD
-from fedsi.models.build import build_model
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import build_model, initial_parameters
 from server.cohorts.sampling import draw_cohort
 
 Added = Callable[[Tensor], Tensor]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.data.splitmix import splitmix64
+from fedsi.seeds import splitmix64
 
 MOST_SENTENCES = 4_000_000
 """Sentences whose hashes are kept, 8 bytes each; from larger corpora the same share of both sides.

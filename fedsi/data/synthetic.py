@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 
 from fedsi.data.population import Description, load_array, read_meta, write_meta
 from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens, inputs_and_targets, pad_examples
-from fedsi.data.splitmix import splitmix64
 from fedsi.data.unigram import Counts, target_counts, unigram_log_probabilities, unigram_loss
 from fedsi.data.vocabulary import WordVocabulary
 from fedsi.experiment import DataSettings
-from fedsi.seeds import Purpose, generator
+from fedsi.seeds import Purpose, generator, splitmix64
 
 KIND = "synthetic"
 

@@ -1,11 +1,17 @@
-"""Construction of the model that an experiment names."""
+"""Construction of the model that an experiment names, and its initial parameters."""
 
+from torch import Tensor
+
+from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.models.model import Model
 from fedsi.models.table import architecture
 from fedsi.models.user_model import load_user_model
 from fedsi.models.user_model_check import try_model
+from fedsi.seeds import Purpose, generator
 from fedsi.tables import load
+
+MOST_PARAMETERS = 10**9
 
 
 def build_model(experiment: Experiment, vocabulary_size: int) -> Model:
@@ -26,3 +32,21 @@ def build_model(experiment: Experiment, vocabulary_size: int) -> Model:
         return user_model
     model: Model = load(architecture(settings.architecture).build)(settings, vocabulary_size)
     return model
+
+
+def initial_parameters(model: Model, seed: int) -> Tensor:
+    """Draw the initial parameters, a pure function of the seed.
+
+    Returns:
+        The flat vector, float32 ``[parameters]``.
+
+    Raises:
+        UserError: The model is too large for any device, or a user's model does not draw the same
+            parameters again.
+    """
+    if model.layout.size > MOST_PARAMETERS:
+        raise UserError(
+            f"the model would have {model.layout.size:,} parameters, at most {MOST_PARAMETERS:,} "
+            "are allowed; reduce model.hidden_size, model.embedding_size or data.vocabulary_size"
+        )
+    return model.draw(generator(seed, Purpose.INITIALISATION))

@@ -30,8 +30,7 @@ from fedsi.kernels.cpu import recurrent_pass, transformer_pass
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.step_by_hand import FusedSgd
-from fedsi.models.build import build_model
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import build_model, initial_parameters
 from fedsi.models.model import Model
 from fedsi.models.table import architecture
 from fedsi.tables import load

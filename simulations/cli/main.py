@@ -32,7 +32,7 @@ from simulations.cli.predict import generate, predict
 from simulations.cli.presets import presets
 from simulations.cli.privacy import privacy
 from simulations.cli.run import run
-from simulations.cli.signals import terminated_like_interrupted
+from simulations.cli.start import terminated_like_interrupted
 from simulations.cli.study import study, sweep
 from simulations.cli.tradeoff import tradeoff
 from simulations.engines.alarm import own_process

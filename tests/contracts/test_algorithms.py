@@ -26,7 +26,7 @@ from fedsi.learning.algorithms.algorithm import (
 )
 from fedsi.learning.algorithms.table import ALGORITHMS, KEYS, algorithm_keys
 from fedsi.learning.block import BlockTrainer
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.sums.fixed_point import decode
 from simulations import simulate
 from tests.slow_federated import SlowClients, relative_distance

@@ -14,7 +14,7 @@ from fedsi.inference.reading import TrainedModel
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import UpdateRule
 from fedsi.learning.predictions import predictions
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.models.model import Model
 from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
 from fedsi.tables import load

@@ -14,7 +14,7 @@ from fedsi.learning.client import LocalTrainer
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.step_by_autograd import GeneralSgd
 from fedsi.learning.step_by_hand import FusedSgd
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.models.model import Model
 from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.tasks.task import Batch

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from fedsi import Experiment, UserError
-from fedsi.models.build import build_model
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import build_model, initial_parameters
 from fedsi.models.user_model import UserModel
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder

@@ -10,8 +10,7 @@ from torch.nn import functional
 from fedsi import Experiment
 from fedsi.experiment import ClientSettings
 from fedsi.learning.client import LocalTrainer
-from fedsi.models.build import build_model
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import build_model, initial_parameters
 from fedsi.tasks import next_word
 from tests.built_in import used
 

@@ -12,7 +12,7 @@ from fedsi.data.synthetic import SyntheticPopulation, make_synthetic
 from fedsi.experiment import DataSettings
 from fedsi.learning.block import BlockTrainer
 from fedsi.messages import TRAINING_COLUMNS, Outcome
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.sums.fixed_point import decode
 
 EXPERIMENT = Experiment(

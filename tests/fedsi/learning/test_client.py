@@ -11,7 +11,7 @@ from torch.nn import functional
 from fedsi.data.protocol import PAD
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.learning.client import LocalTrainer, evaluate_client
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.tasks import next_word
 from fedsi.tasks.next_word import TASK

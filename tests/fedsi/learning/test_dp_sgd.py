@@ -15,7 +15,7 @@ from fedsi.data.protocol import PAD, Tokens
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.dp_sgd import ExamplePrivateTrainer, clipped_sum
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.privacy.example_level import example_epsilon
 from fedsi.privacy.noise_streams import normal_for_examples

@@ -11,7 +11,7 @@ from fedsi.data.batches import training_batches
 from fedsi.experiment.personalisation import tuning_settings
 from fedsi.learning.block import BlockTrainer
 from fedsi.learning.personal import halves
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.tasks import next_word
 from fedsi.tasks.task import Batch
 from tests.fedsi.learning.test_block import EXPERIMENT, HEALTHY, Faulty

@@ -11,8 +11,7 @@ from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.step_by_autograd import GeneralSgd
 from fedsi.learning.step_by_hand import FusedSgd
-from fedsi.models.build import build_model
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import build_model, initial_parameters
 from fedsi.models.recurrent import Recurrent
 from tests.fedsi.learning.test_step_by_hand import VOCABULARY, batch_of
 from tests.own_models import Gru, Tied

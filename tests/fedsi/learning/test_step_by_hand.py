@@ -20,7 +20,7 @@ from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.packing import pack_batch
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.learning.step_by_hand import FusedSgd
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.models.model import Model
 from fedsi.models.recurrent import GATES, Recurrent
 from fedsi.models.transformer import Transformer

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedsi.experiment import ModelSettings
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.models.recurrent import Recurrent
 
 

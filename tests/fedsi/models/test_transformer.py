@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, ModelSettings
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.models.parameters import Parameters
 from fedsi.models.positions.table import ENCODINGS
 from fedsi.models.transformer import Transformer

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from fedsi import Experiment, UserError
-from fedsi.models.build import build_model
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import build_model, initial_parameters
 from fedsi.models.model import all_parameters, count_parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.models.user_model import UserModel

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from fedsi import Experiment, UserError
 from fedsi.data.protocol import SPECIAL_TOKENS
 from fedsi.data.vocabulary import WordVocabulary
-from fedsi.models.build import build_model
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import build_model, initial_parameters
 from fedsi.models.warm_start import matched, misfits, warm_started, word_axes
 
 words = st.lists(st.sampled_from("abcdefghij"), unique=True, min_size=1, max_size=8)

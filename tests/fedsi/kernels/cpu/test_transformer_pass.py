@@ -15,7 +15,7 @@ from fedsi.kernels.cpu import tiles
 from fedsi.kernels.cpu.packing import pack_sentences
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.step_by_hand import FusedSgd
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.models.positions.table import ENCODINGS
 from fedsi.models.transformer import Transformer
 from fedsi.tasks import next_word
