@@ -21,7 +21,10 @@ from fedsi.files import sha256_of_file
 from fedsi.models.build import build_model
 from fedsi.models.warm_start import matched, misfits, warm_started, word_axes
 from server.rounds import ServerState
-from server.runs.folder import MODEL
+from server.runs.folder import EXPERIMENT, MODEL, RunFolder
+
+_DRAWING = {"model.init_from", "model.init_sha256", "model.initialisation"}
+"""Keys ``model.*`` that say how weights begin, and not what is computed with them."""
 
 WARM_START = "warm_start"
 """Key of the word counts of a warm start among the facts of a run."""
@@ -82,6 +85,7 @@ def warm_state(
     file = weights_file(experiment)
     assert file is not None, "such an experiment was given"  # noqa: S101
     here, there = parse_vocabulary(*vocabulary), _vocabulary_beside(file)
+    _check_settings(experiment, file)
     source, model = _read(file), build_model(experiment, len(here))
     axes = word_axes(experiment, len(here))
     trained = {name: value for name, value in source.items() if name not in model.frozen}
@@ -110,6 +114,27 @@ def told(facts: dict[str, Any]) -> str:
         f"{facts['words_new']:,} are new and drawn, and {facts['words_dropped']:,} of its words "
         "were dropped"
     )
+
+
+def _check_settings(experiment: Experiment, file: Path) -> None:
+    """Refuse weights that were trained with other settings, which their shapes need not show.
+
+    Raises:
+        UserError: The run beside them had another value of a key ``model.*``.
+    """
+    if not (file.parent / EXPERIMENT).exists():
+        return
+    trained, wanted = RunFolder(file.parent).experiment().flat(), experiment.flat()
+    different = [
+        f"{key}={trained[key]}"
+        for key in wanted
+        if key.startswith("model.") and key not in _DRAWING and trained[key] != wanted[key]
+    ]
+    if different:
+        raise UserError(
+            f"the weights in {file} were trained with {', '.join(different)}; set the same, or "
+            "another run with model.init_from"
+        )
 
 
 def _vocabulary_beside(file: Path) -> Any:

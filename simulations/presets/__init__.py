@@ -21,6 +21,7 @@ SECONDS: dict[str, float | None] = {
     "cifg_4_7m": 2 * 60,
     "length": 25,
     "privacy_quickstart": 20,
+    "private_tuning": 20,
     "quickstart": 20,
     "smoke": 5,
     "stackoverflow_cifg": None,

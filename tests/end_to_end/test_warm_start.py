@@ -107,7 +107,15 @@ def test_weights_that_do_not_fit_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run, other = base
-    wide = other.updated({"model.init_from": str(run), "model.hidden_size": 9})
+    for key, value in {"hidden_size": 9, "embedding_normalisation": "none"}.items():
+        changed = other.updated({"model.init_from": str(run), f"model.{key}": value})
+        with pytest.raises(UserError, match=rf"were trained with model\.{key}="):
+            simulate(changed, cache=cache)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("model.safetensors", "vocabulary.txt"):
+        (alone / name).write_bytes((run / name).read_bytes())
+    wide = other.updated({"model.init_from": str(alone), "model.hidden_size": 9})
     with pytest.raises(UserError, match=r"cell\.recurrent is \[8, 24\] and should be \[9, 27\]; "):
         simulate(wide, cache=cache)
     bare = tmp_path / "bare.safetensors"

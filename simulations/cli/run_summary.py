@@ -1,0 +1,167 @@
+"""What ``fedsi run`` prints at its end: six lines, or a table of the whole summary."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from simulations.safe_text import one_line
+
+if TYPE_CHECKING:
+    from fedsi.data.baselines import Baselines
+    from fedsi.tasks.task import Task
+    from server.runs.summary import PersonalisationSummary, PrivacySummary, Summary
+
+_BEFORE = {
+    "status": "status",
+    "architecture": "architecture",
+    "parameters": "parameters",
+    "trained_parameters": "parameters trained",
+    "rounds": "rounds",
+    "clients_trained": "clients trained",
+    "clients_rejected": "clients rejected",
+    "clients_failed": "clients failed",
+    "clients_dropped": "clients dropped",
+    "kept_bytes": "bytes that clients keep",
+    "tokens_trained": "tokens trained",
+}
+"""Labels of what is shown before the metrics."""
+_AFTER = {
+    "corpus": "corpus",
+    "corpus_sha256": "corpus SHA-256",
+    "vocabulary_size": "vocabulary",
+    "vocabulary_source": "vocabulary chosen by",
+    "population": "population",
+    "train_seconds": "training seconds",
+    "clients_per_second": "clients per second",
+    "tokens_per_second": "tokens per second",
+    "model_sha256": "model SHA-256",
+}
+
+
+def lines(
+    summary: "Summary", task: "Task", rounds: int, baselines: "Baselines | None" = None
+) -> Iterator[str]:
+    """Yield the result of a run: how it ended, on what, how good, the best round, and its cost.
+
+    Args:
+        summary: The run's.
+        task: Its task.
+        rounds: How many rounds its experiment has.
+        baselines: N-gram models on the same held-out targets, if they were counted.
+    """
+    ended = "" if summary.status == "finished" else f" by {summary.ended_by}"
+    yield (
+        f"{summary.status}{ended}: {summary.rounds:,} of {rounds:,} rounds, "
+        f"{summary.clients_trained:,} clients, {summary.tokens_trained:,} targets in "
+        f"{summary.train_seconds:.1f} s"
+    )
+    yield (
+        f"{summary.architecture}: {summary.parameters:,} parameters, on {summary.corpus} "
+        f"({summary.population:,} clients, vocabulary {summary.vocabulary_size:,})"
+    )
+    loss, unigram = _number(summary.heldout_loss), _number(summary.unigram_loss)
+    yield f"held-out loss {loss} nats per target; " + (
+        f"{baselines.better_than(summary.heldout_loss)} (unigram {unigram}, bigram "
+        f"{_number(baselines.loss('bigram'))}, trigram {_number(baselines.loss('trigram'))})"
+        if baselines
+        else f"the unigram model has {unigram}"
+    )
+    scores = {task.score: task.title, **task.curves}
+    yield ", ".join(
+        f"{label} {_percent(summary.heldout.get(name))}" for name, label in scores.items()
+    )
+    if summary.best_round in {None, summary.rounds}:
+        best = "the last model is the best"
+    else:
+        best = f"the best is of round {summary.best_round}: {_number(summary.best_heldout_loss)}"
+    traffic = (summary.download_bytes, summary.upload_bytes)
+    received, sent = (f"{amount / 1e6:,.1f} MB" for amount in traffic)
+    yield f"{best}; clients would receive {received} and send {sent}"
+    claim = _privacy(summary.privacy).get("epsilon")
+    yield f"epsilon {claim}" if claim else "no privacy: the model may tell of its clients"
+
+
+def next_commands(summary: "Summary", folder: Path) -> Iterator[str]:
+    """Yield what to type next."""
+    place = one_line(str(folder))
+    best = " --best" if summary.best_round not in {None, summary.rounds} else ""
+    yield f"next: fedsi evaluate {place}{best}"
+    kept = folder / "checkpoint.safetensors"
+    if kept.exists():
+        yield (
+            f"or more rounds: fedsi run --resume --out {place} "
+            f"--set server.rounds={2 * summary.rounds} "
+            f"(its checkpoint has {kept.stat().st_size / 1e6:,.1f} MB)"
+        )
+
+
+def _number(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "not a number" if value is None else f"{100 * value:.1f} %"
+
+
+def table(summary: "Summary", task: "Task", baselines: "Baselines | None") -> Table:
+    """Return a run's summary as a table."""
+    values = summary.to_json()
+    metrics = {
+        name if name in values else f"heldout_{name}": f"held-out {label}"
+        for name, label in task.shown.items()
+    }
+    table = Table(show_header=False, title="Summary", title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
+    for key, label in {**_BEFORE, **metrics, **_AFTER}.items():
+        if key not in values:  # what the run has nothing of
+            continue
+        value = values[key]
+        text = "not a number" if value is None else value
+        if isinstance(value, float):
+            text = f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
+        elif isinstance(value, int):
+            text = f"{value:,}"
+        table.add_row(label, str(text))
+    if baselines is not None:
+        for name in ("bigram", "trigram"):
+            scores = f"{baselines.loss(name):.4f}, word accuracy {baselines.accuracy(name):.4f}"
+            table.add_row(f"{name} model's loss", scores)
+        table.add_row("verdict", baselines.better_than(summary.heldout_loss))
+    for label, words in _privacy(summary.privacy).items():
+        table.add_row(label, words)
+    if summary.personalisation:
+        table.add_row("fine-tuned on held-out clients", _gain(summary.personalisation))
+    return table
+
+
+def _gain(tuned: "PersonalisationSummary") -> str:
+    """Return the loss before and after fine-tuning, and of how many clients."""
+    losses = (tuned.before["loss"], tuned.after["loss"])
+    words = ("not a number" if loss is None else f"{loss:.4f}" for loss in losses)
+    return f"loss {' -> '.join(words)} of {tuned.clients} clients ({tuned.clients_too_small} small)"
+
+
+def _privacy(claim: "PrivacySummary | None") -> dict[str, str]:
+    """Return the claim of a private run, and which participations were checked."""
+    if claim is None:
+        return {}
+    epsilon = "infinite" if claim.epsilon is None else f"{claim.epsilon:.4g}"
+    rows = {
+        "epsilon": f"{epsilon} at delta {claim.delta:.3g}, {claim.adjacency} ({claim.accountant})"
+    }
+    found = claim.participations
+    if found is None:
+        return rows
+    happened = f"at most {found.most}"
+    if found.closest:
+        happened += f", at least {found.closest} rounds apart"
+    if found.most_allowed:
+        happened += f" (allowed: {found.most_allowed}, {found.closest_allowed} rounds apart)"
+    return {
+        **rows,
+        "participations of a client": happened,
+        "participations checked for": found.checked,
+    }

@@ -1,0 +1,51 @@
+"""The end of ``fedsi run``: six lines and the next command, or a table of all."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedsi.tasks.next_word import TASK
+from simulations.cli.main import main
+from simulations.cli.run_summary import lines, next_commands
+from tests.summaries import PRIVACY, SUMMARY
+
+
+def test_six_lines_say_how_a_run_ended(tmp_path: Path) -> None:
+    stopped = replace(
+        SUMMARY,
+        status="stopped",
+        ended_by="server.patience",
+        rounds=7,
+        best_round=5,
+        best_heldout_loss=4.125,
+        heldout={"loss": None, "accuracy_no_oov_no_eos": 0.125},
+        upload_bytes=1_500_000,
+        privacy=PRIVACY,
+    )
+    found = list(lines(stopped, TASK, 50))
+    assert len(found) == 6
+    assert found[0].startswith("stopped by server.patience: 7 of 50 rounds")
+    assert found[2].startswith("held-out loss not a number nats per target")
+    assert found[3] == "most likely word 12.5 %, among three suggestions not a number"
+    assert found[4].startswith("the best is of round 5: 4.125; ")
+    assert found[4].endswith("and send 1.5 MB")
+    assert found[5].startswith(f"epsilon {PRIVACY.epsilon:.4g} at delta")
+    assert list(next_commands(stopped, tmp_path)) == [f"next: fedsi evaluate {tmp_path} --best"]
+
+
+def test_a_run_ends_with_them(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["run", "--preset", "smoke", "--set", "server.rounds=1", "--cache", str(cache)]
+    place = ["--out", str(tmp_path / "r")]
+    assert main([*small, *place]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 6
+    assert out.startswith("finished: 1 of 1 rounds, 10 clients, ")
+    assert out.endswith("no privacy: the model may tell of its clients\n")
+    assert f"--resume --out {tmp_path / 'r'} --set server.rounds=2 (its checkpoint has" in err
+    assert main(["run", "--resume", *place, "--verbose"]) == 0
+    out = capsys.readouterr().out
+    assert "model SHA-256" in out
+    assert len(out.splitlines()) > 20
