@@ -92,8 +92,8 @@ def generate(
     best: options.Best = False,
 ) -> None:
     """Generate text with a trained model."""
+    from fedsi.inference.generation import write_on
     from fedsi.inference.reading import begin, read_prompt
-    from fedsi.inference.sampling import write_on
     from fedsi.threads import torch_threads
     from simulations.finished_run import open_run
 

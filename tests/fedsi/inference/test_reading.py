@@ -13,8 +13,8 @@ from fedsi import Experiment
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV
 from fedsi.data.vocabulary import WordVocabulary
 from fedsi.errors import UserError
+from fedsi.inference.generation import _draw, write_on
 from fedsi.inference.reading import TrainedModel, begin, candidates, read_more, read_prompt
-from fedsi.inference.sampling import _draw, write_on
 from fedsi.models.build import build_model
 from fedsi.models.table import ARCHITECTURES
 from tests.built_in import used
