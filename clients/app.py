@@ -49,7 +49,7 @@ def answer_describe(message: Message, context: Context) -> Message:
 
 @app.query("inventory")
 def take_inventory(message: Message, context: Context) -> Message:
-    """Answer what the parameters of this node's model are."""
+    """Reply with the inventory of this node's model."""
     found = pool.inventory_of(_read(TakeInventory, message), _folder(context))
     return _reply(TakenInventory(json.dumps(asdict(found))), message)
 

@@ -57,7 +57,7 @@ def forget() -> None:
 
 
 def inventory_of(request: TakeInventory, folder: str) -> Inventory:
-    """Return what the parameters of the experiment's model are, as this node has built it."""
+    """Return the inventory of the experiment's model as this node has built it."""
     return inventory(_trainer(folder, request.experiment).model)
 
 
@@ -104,13 +104,13 @@ def train_block(request: Train, folder: str) -> Trained:
 
 
 def _kept(request: Train) -> Kept:
-    """Return what the clients of a request keep.
+    """Return the vectors that a request's clients keep.
 
     Raises:
-        MessageError: The request does not say where it is, or of which round for each client.
+        MessageError: The request lacks their folder, or the round of each client's.
     """
     if not request.states or len(request.state_rounds) != len(request.clients):
-        raise MessageError("the algorithm's clients keep vectors, and the request names none")
+        raise MessageError("the algorithm's clients keep vectors, but the request names none")
     rounds = zip(request.clients.tolist(), request.state_rounds.tolist(), strict=True)
     return Kept(ClientStates(Path(request.states)), dict(rounds))
 

@@ -45,13 +45,13 @@ def blamed(failed: str) -> Iterator[None]:
 
 @contextmanager
 def without_global_draws(called: str) -> Iterator[None]:
-    """Refuse that the user's code draws from a generator that the whole process shares.
+    """Refuse user code that draws from a generator shared by the whole process.
 
     Args:
-        called: What was called, and where it is defined.
+        called: The function that is called, and where it is defined.
 
     Raises:
-        UserError: It drew numbers of ``random``, ``numpy.random`` or ``torch``.
+        UserError: It drew numbers from ``random``, ``numpy.random`` or ``torch``.
     """
     before = _global_generators()
     yield

@@ -22,8 +22,8 @@ from fedsi.files import write_atomically
 
 CHECKSUMS = "checksums.json"
 CHUNK = 1 << 16
-"""Bytes per checksum; small enough that a client's few kilobytes do not require reading a megabyte.
-"""
+"""Bytes per checksum; small enough that a client's few kilobytes do not require reading a
+megabyte."""
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def encoding_of(first_bytes: bytes) -> str:
     """Return the encoding of a text: UTF-32 or UTF-16 by its first bytes, otherwise UTF-8.
 
     Each encoding strips the byte order mark, which Windows programs write in UTF-8 too. Without
-    one, UTF-16 is told by the zero byte beside a text's first character, if that is ASCII.
+    one, UTF-16 is recognised by the zero byte beside the first character, if that is ASCII.
 
     Args:
         first_bytes: The first ``LOOKED_AT`` bytes, or more.

@@ -28,7 +28,7 @@ def check_import_path(key: str, path: str) -> None:
     if module == "__main__":
         raise UserError(
             f"{key} = {path!r} names the script that is running, which other processes cannot "
-            f"import; put {name} into a file of its own"
+            f"import; put {name} into a separate file"
         )
     if module.partition(".")[0] in sys.stdlib_module_names:
         raise UserError(

@@ -33,8 +33,7 @@ class Outcome(IntEnum):
 
 TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss", "norm", "clipped")
 """Columns of the per-client rows that training returns. ``norm`` is the norm of the update before
-clipping and ``clipped`` whether it was clipped; both are 0 in a run without clipping.
-"""
+clipping and ``clipped`` whether it was clipped; both are 0 in a run without clipping."""
 
 
 _HEADER = re.compile(
@@ -159,10 +158,11 @@ class Train:
     sent: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     """The vectors that the algorithm sends, one after the other: ``[vectors * parameters]``."""
     states: str = ""
-    """Folder of what clients keep, ``fedsi.client_states``; empty if they keep nothing."""
+    """Folder of the vectors that clients keep (``fedsi.client_states``); empty if they keep
+    none."""
     state_rounds: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """The round in which each client's state was written, 0 for none: ``[clients]``, or ``[0]`` if
-    they keep nothing."""
+    """The round in which each client's vectors were written, 0 for none: ``[clients]``, or ``[0]``
+    if they keep none."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Personalise:
-    """Request to fine-tune the global parameters on each of some clients, and to evaluate them."""
+    """Request to fine-tune the global parameters on some clients, and to evaluate the results."""
 
     experiment: str
     parameters: NDArray[np.float32]
@@ -202,8 +202,7 @@ class Evaluated:
 
     rows: NDArray[np.float64]
     """``[clients, columns of the task]``, in the order requested; all NaN for a client that could
-    not be evaluated. In reply to ``Personalise`` the columns before and then those after it.
-    """
+    not be evaluated. In reply to ``Personalise`` the columns before and then those after it."""
 
 
 def evaluated(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -215,7 +214,7 @@ def split(names: Sequence[str], joined: NDArray[Any]) -> dict[str, NDArray[Any]]
     """Return views of vectors that stand one after the other, by name.
 
     Args:
-        names: Of the vectors, in their order.
+        names: Names of the vectors, in their order.
         joined: ``[vectors * parameters]``.
     """
     return dict(zip(names, np.split(joined, len(names)), strict=True)) if names else {}

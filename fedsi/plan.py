@@ -134,7 +134,7 @@ class Plan:
 
     @property
     def accounting(self) -> Accounting:
-        """How the rounds are accounted for."""
+        """The accounting of the rounds."""
         return accounting_of(self.mechanism, self.sampling)
 
     @property

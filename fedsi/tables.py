@@ -1,4 +1,4 @@
-"""Tables of what a user may add: each name stands for an entry, or for the module that holds it.
+"""Tables of named entries that users may extend: each name has an entry, or the entry's module.
 
 A module is imported when its entry is looked up, so that choosing one does not load the others. A
 table is the only list of its names; experiment sections, commands and reports use it.
@@ -31,10 +31,10 @@ class Table(Generic[Entry]):
     attribute: str
     """Name of the entry in its module."""
     entries: dict[str, str | Entry]
-    """The module of each name, or the entry itself where it loads nothing."""
+    """The module of each name, or the entry itself if it imports nothing more."""
     own: str = ""
-    """The kind of object of the user's own that an import path may name in place of an entry, such
-    as "a Task of yours"; empty where import paths are not allowed."""
+    """Custom object that an import path may name instead of an entry, in words, such as "a Task of
+    yours"; empty if import paths are not allowed."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -46,7 +46,7 @@ class Table(Generic[Entry]):
         return name in self.entries
 
     def __getitem__(self, name: str) -> Entry:
-        """Return the entry of a name, or the user's own object that an import path names.
+        """Return the entry of a name, or the custom object that an import path names.
 
         Raises:
             UserError: The table has no such name, or the user's object is not found or of another
@@ -70,11 +70,11 @@ class Table(Generic[Entry]):
         return entry
 
     def is_own(self, name: str) -> bool:
-        """Whether a name is the import path of an object of the user's own."""
+        """Whether a name is the import path of a custom object."""
         return bool(self.own) and ":" in name
 
     def known(self, name: str, besides: Sequence[str] = ()) -> str:
-        """Return a name if the table has it, or an import path where those are allowed.
+        """Return a name if the table has it or it is an allowed import path.
 
         Args:
             name: The name given by the user.
@@ -97,10 +97,10 @@ def known_name(key: str, names: Sequence[str], name: str, more: str = "") -> str
         key: The key or option that has the name as its value.
         names: All names.
         name: The name given by the user.
-        more: What else is allowed, as the end of the sentence.
+        more: Other allowed values, as the end of the error's sentence.
 
     Raises:
-        UserError: It is not; the nearest name if any is near, and all names.
+        UserError: It is not known; suggests a similar name and lists all.
     """
     if name in names:
         return name

@@ -37,17 +37,17 @@ _OUTCOME = TRAINING_COLUMNS.index("outcome")
 
 @dataclass(frozen=True)
 class Extras:
-    """What an algorithm sends beside the parameters."""
+    """The vectors of an algorithm besides the parameters."""
 
     vectors: Vectors = field(default_factory=dict)
     """The server's vectors, in the order of ``Algorithm.sent``."""
     states: str = ""
-    """Folder of what the clients keep; empty if they keep nothing."""
+    """Folder of the vectors that the clients keep; empty if they keep none."""
     state_rounds: Rounds | None = None
-    """The round in which each training client's state was written; None if they keep nothing."""
+    """The round in which each training client's vectors were written; None if they keep none."""
 
     def rounds_of(self, clients: Ids) -> Ids:
-        """Return the rounds of clients' states, ``[clients]``; 0 for canaries, which keep none."""
+        """Return the rounds of clients' vectors, ``[clients]``; 0 for canaries, which keep none."""
         if self.state_rounds is None:
             return np.zeros(0, np.int64)
         known = clients < len(self.state_rounds)

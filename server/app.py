@@ -234,7 +234,7 @@ class _Progress:
     observers: Sequence[Observer] = ()
     best: Best | None = None
     warm_start: dict[str, Any] = field(default_factory=dict)
-    """What became of the words of the weights that the run starts from; empty for a resumed one."""
+    """Counts of kept, new and dropped words of the initial weights; empty for a resumed run."""
     personalisation: PersonalisationSummary | None = None
     _best_kept: int = 0
     """The round whose model is in the file of the best one."""
@@ -252,7 +252,7 @@ class _Progress:
         self._look_again(folder)
 
     def _look_again(self, folder: RunFolder) -> None:
-        """Correct the last row if what ended the run there does so no longer."""
+        """Correct the last row if its reason to end the run no longer applies."""
         if not self.records:
             return
         last, course = self.records[-1], Course.of(self.records, self.experiment.server)
@@ -301,7 +301,7 @@ class _Progress:
             raise
 
     def personalise(self, grid: Grid, nodes: Sequence[int]) -> None:
-        """Fine-tune the final model on the held-out clients if that was asked for."""
+        """Fine-tune the final model on the held-out clients if the experiment says so."""
         if self.experiment.personalisation.epochs is not None:
             clients = evaluated_clients(self.experiment, self.description)
             self.personalisation = personalise_clients(
@@ -309,7 +309,7 @@ class _Progress:
             )
 
     def _told_to_stop(self, record: RoundRecord) -> bool:
-        """Tell each observer of a round, and return whether one of them ends the run with it."""
+        """Call each observer with a round, and return whether one of them ends the run."""
         answers = [observer(self.experiment, record) for observer in self.observers]
         return not record.ended and any(answer is True for answer in answers)
 
@@ -411,14 +411,14 @@ class _Progress:
             self._kept_at = time.monotonic()
 
     def _save_best(self, folder: RunFolder, best: Best) -> None:
-        """Keep a model that the next checkpoint no longer has."""
+        """Save a model that the next checkpoint will not contain."""
         state = replace(self.state, parameters=best.parameters)
         content = model_file(self.experiment, self.description, state)
         folder.save_best(content)
         self._best_kept = best.round
 
     def _finish_best(self, folder: RunFolder) -> None:
-        """Leave a file of the best model, unless that is the last one."""
+        """Save the best model, unless it is the last one."""
         if self.best and self.best.round < self.state.round_number:
             if self.best.round != self._best_kept:
                 self._save_best(folder, self.best)

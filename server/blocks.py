@@ -20,8 +20,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 3
 """Time limit for all replies of a job, including those of retried nodes, in multiples of the limit
-for one reply.
-"""
+for one reply."""
 
 Ids = NDArray[np.int64]
 _Answer = TypeVar("_Answer")

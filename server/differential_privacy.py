@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 PrivacyState = dict[str, NDArray[Any]]
 """The clip norm, ``[1]``; for an audit, the canaries' scores in each release, in clip norms,
-``[rounds, canaries]``, both float32; and the mechanism's state, in float64 for secure noise.
-"""
+``[rounds, canaries]``, both float32; and the mechanism's state, in float64 for secure noise."""
 
 Update = NDArray[np.float32]
 CLIP_NORM, SCORES = "clip_norm", "scores"
@@ -60,8 +59,7 @@ class Privacy:
     """Key of the seeded noise: a hash of the settings and the population, 32 bytes."""
     simulated: Plan
     """The plan that the simulated participations must satisfy: ``plan`` or, in an extrapolation,
-    its counterpart for the simulated population and cohorts.
-    """
+    its counterpart for the simulated population and cohorts."""
 
     def no_participations(self) -> Participations:
         """Return the participations before the first round."""

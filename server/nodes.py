@@ -44,8 +44,7 @@ NODES_TIMEOUT = 60.0
 """Seconds to wait for the first node."""
 PREPARING_TIMEOUT = 6 * 3600.0
 """Seconds to wait for the first nodes to open their population, which they may have to build from a
-corpus of any size. An engine whose nodes are given a built population waits less.
-"""
+corpus of any size. An engine whose nodes are given a built population waits less."""
 
 _Answer = TypeVar("_Answer")
 _Checked = TypeVar("_Checked")

@@ -1,4 +1,4 @@
-"""Personalisation of the final model: what fine-tuning gains on held-out clients."""
+"""Personalisation of the final model: the gain of fine-tuning on held-out clients."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ def personalise_clients(
     parameters: NDArray[np.float32],
     clients: NDArray[np.int64],
 ) -> PersonalisationSummary:
-    """Fine-tune the global parameters on each of some clients, and say what that gained.
+    """Fine-tune the global parameters on some clients, and return the gain.
 
-    Clients that no node replied for count as not evaluated.
+    Clients without a reply count as not evaluated.
     """
     toml = experiment.to_toml()
     job = Job(
@@ -73,7 +73,7 @@ def summarise(experiment: Experiment, rows: NDArray[np.float64]) -> Personalisat
 def _quantiles(
     task: Task, before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> dict[str, dict[str, float | None]]:
-    """Return quantiles over clients of each client's loss and score, and of what they gained."""
+    """Return quantiles over clients of loss and score before and after, and of the gains."""
     found = {}
     for name, higher_is_better in (("loss", False), (task.score, task.higher_is_better)):
         first, second = (

@@ -163,15 +163,15 @@ def checked_description(answer: Described) -> Description:
 
 
 def checked_inventory(answer: TakenInventory) -> Inventory:
-    """Return what the parameters of a node's model are.
+    """Return the inventory of a node's model.
 
     Raises:
-        ReplyError: There is no such model.
+        ReplyError: It is malformed.
     """
     try:
         return _INVENTORY.validate_json(answer.inventory)
     except ValidationError:
-        raise ReplyError("it described its model by nonsense") from None
+        raise ReplyError("it sent an invalid description of its model") from None
 
 
 def checked_vocabulary(answer: FetchedVocabulary) -> tuple[str, str]:

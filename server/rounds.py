@@ -44,8 +44,7 @@ class ServerState:
     """Empty for a run without privacy."""
     participations: Participations | None = None
     """Participations of the training clients; None for a run without privacy of clients or
-    examples.
-    """
+    examples."""
     algorithm: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """The server's vectors of the algorithm, ``[parameters]`` each, in the order of
     ``Algorithm.sent``."""
@@ -61,8 +60,7 @@ class RoundRecord:
     round: int
     train_loss: float
     """Mean loss in nats per target token, over the aggregated clients with finite loss, before the
-    local step that used it; NaN if there are none.
-    """
+    local step that used it; NaN if there are none."""
     clients: int
     """Clients whose update was aggregated."""
     rejected: int
@@ -80,27 +78,25 @@ class RoundRecord:
     """Clients whose update was clipped."""
     epsilon: float = math.inf
     """Privacy cost of all rounds so far; infinite without privacy. The other columns are the
-    simulator's view: they are not private and not covered by epsilon.
-    """
+    simulator's view: they are not private and not covered by epsilon."""
     heldout: Mapping[str, float] | None = None
     """Metrics of the held-out clients; None in rounds without evaluation."""
     unevaluated: int = 0
     """Held-out clients missing from the metrics because they or their node failed."""
     lost: int = 0
     """Clients of the cohort, including canaries, without a reply: each counts as failed, although
-    it might not fail another time.
-    """
+    it might not fail another time."""
     download_bytes: int = 0
-    """What all clients that were drawn would receive: the trained parameters and the algorithm's
+    """Bytes that all drawn clients would receive: the trained parameters and the algorithm's
     vectors, as float32."""
     upload_bytes: int = 0
-    """What those that were trained would send: their update and the vectors that they return."""
+    """Bytes that the trained clients would send: their update and the vectors that they return."""
     ended: str = ""
-    """What ended the run with this round: the name of a key or of an event (``server.endings``)."""
+    """Reason why the run ended with this round: a key or an event of ``server.endings``."""
 
 
 Observer = Callable[[Experiment, RoundRecord], bool | None]
-"""Told of each round when it has ended; the run stops if it returns True."""
+"""Called after each round; the run stops if it returns True."""
 
 
 def initial_server_state(
@@ -139,7 +135,7 @@ def evaluated_clients(experiment: Experiment, description: Description) -> NDArr
 
 
 def rounds_to_run(experiment: Experiment, private: Privacy | None) -> int:
-    """Return how many rounds a run has at most, whose budget of epsilon may allow fewer."""
+    """Return the largest number of rounds of a run, which a budget of epsilon may reduce."""
     return private.affordable_rounds() if private else experiment.server.rounds
 
 
@@ -256,7 +252,7 @@ def _next_state(
 def _state_rounds(
     state: ServerState, members: NDArray[np.int64], trained: Aggregate
 ) -> Rounds | None:
-    """Return the rounds of what clients keep after this round: new ones for the aggregated."""
+    """Return the rounds of the clients' vectors after this round, new for aggregated clients."""
     if state.state_rounds is None:
         return None
     rounds = state.state_rounds.copy()
@@ -266,7 +262,7 @@ def _state_rounds(
 
 
 def _contributors(experiment: Experiment, private: Privacy | None, trained: Aggregate) -> int:
-    """Return how many clients the algorithm is told of; how many they were is not private."""
+    """Return the number of clients for the algorithm; in private runs the true one is secret."""
     if private:
         return experiment.server.cohort_size
     return int((trained.column("outcome") == Outcome.AGGREGATED).sum())

@@ -137,7 +137,7 @@ def count_model(
 def evaluate_personalised(
     run: FinishedRun, population: Population, clients: Sequence[int], progress: Progress
 ) -> PersonalisationSummary:
-    """Fine-tune the run's model on each of some held-out clients, with the bits of the run itself.
+    """Fine-tune the run's model on some held-out clients, with the bits of the run itself.
 
     Clients that fail are logged and counted.
     """

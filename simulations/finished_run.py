@@ -84,7 +84,7 @@ def open_run(
 def _giving(
     model: Callable[..., object] | None, experiment: Experiment
 ) -> AbstractContextManager[str]:
-    """Have the model known that a run was given; refuse one for a run that names another."""
+    """Make a run's model object known; refuse one if the run names its model."""
     named = experiment.model.architecture
     if model is not None and not is_given(named) and path_of(model) != named:
         raise UserError(f"the run names its model, {named}; leave model out")

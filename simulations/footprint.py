@@ -10,12 +10,10 @@ PROCESS = 200 << 20
 """Bytes of Python with its libraries."""
 ON_SERVER = 28
 """Bytes per parameter: the model (4), two integer sums (16), the mean and the next model (8). The
-optimizer's moments and the mechanism's state are added to these.
-"""
+optimizer's moments and the mechanism's state are added to these."""
 ON_NODE = 28
 """Bytes per parameter: the model, its trained copy and the gradient (12), two integer sums. The
-client optimizer's moments are added to these.
-"""
+client optimizer's moments are added to these."""
 NUMBER = 4
 """Bytes of a float32."""
 
@@ -47,7 +45,7 @@ def check_footprint(experiment: Experiment, parameters: int, workers: int) -> No
 def _moments(experiment: Experiment) -> int:
     """Return how many vectors the server optimizer keeps."""
     if SERVER_OPTIMIZERS.is_own(experiment.server.optimizer):
-        return 0  # how many the user's own keeps, only its code knows
+        return 0  # only its own code knows what a custom optimizer keeps
     optimizer = SERVER_OPTIMIZERS[experiment.server.optimizer]
     return len(optimizer.initial_state(experiment.server, 1))
 

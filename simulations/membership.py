@@ -34,7 +34,7 @@ Losses = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Membership:
-    """How well the attack separates the two kinds of clients."""
+    """Success of an attack at separating the two kinds of clients."""
 
     members: int
     """Number of evaluated clients that took part in training."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".csv", ".parquet")
 _OF_MANY = "client_"
-"""How the names of metrics begin that compare clients with each other."""
+"""Beginning of the names of metrics that compare clients with each other."""
 
 
 def per_client(
@@ -41,13 +41,13 @@ def per_client(
         experiment: The configuration.
         flat: The model's trained parameters, ``[parameters]``.
         population: The clients' population.
-        clients: Indices in it.
+        clients: Indices in the population.
         progress: Called with the progress.
 
     Returns:
         A row for each client: its id in the corpus, its index, whether it is a validation or a
-        test client, the numbers of its examples and targets, and the task's metrics. One that
-        cannot be evaluated has NaN.
+        test client, the numbers of its examples and targets, and the task's metrics, which are NaN
+        if it cannot be evaluated.
     """
     import pandas as pd  # noqa: PLC0415 - half a second, for those who ask for a table
 
@@ -83,7 +83,7 @@ def check_file(path: Path) -> None:
     """
     if path.suffix not in ENDINGS:
         raise UserError(
-            f"{path} says not how to write the clients' metrics; name a file that ends in "
+            f"{path} has no known ending for the clients' metrics; name a file that ends in "
             f"{' or '.join(ENDINGS)}"
         )
     if path.suffix == ".parquet":
@@ -94,7 +94,7 @@ def write_table(table: "pd.DataFrame", path: Path) -> None:
     """Write a table as CSV or Parquet, by the file's ending.
 
     Raises:
-        UserError: As ``check_file``; or the file cannot be written.
+        UserError: Same as ``check_file``, or the file cannot be written.
     """
     check_file(path)
     make_folder(path.parent)

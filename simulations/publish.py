@@ -47,7 +47,7 @@ PUBLIC = (
     "the words of the vocabulary",
     "that the run was completed",
 )
-INITIAL = "the weights that the run started from, and all that they were trained on"
+INITIAL = "the weights that the run started from, and all data that they were trained on"
 NOT_COVERED = (
     "other runs on the same clients, such as those used to choose its settings",
     "everything else in the run's folder, and its log",

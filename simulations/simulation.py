@@ -128,7 +128,7 @@ def _check_importable(experiment: Experiment, workers: int) -> None:
         if workers > 1:
             raise UserError(
                 f"workers = {workers} is not allowed with a model that other processes cannot "
-                f"import; use workers=1, or put {shown(path)} into a file of its own, such as "
+                f"import; use workers=1, or put {shown(path)} into a separate file, such as "
                 f"my_model.py, and set model.architecture to my_model:{shown(path)}"
             )
 

@@ -9,7 +9,7 @@ from fedsi.models.table import architecture
 
 
 def build(vocabulary_size: int, **values: Any) -> Model:
-    """Return a model; keys that its architecture does not use are left out."""
+    """Return a model; keys that its architecture does not use are ignored."""
     experiment = Experiment(model=used(**values), data={"sequence_length": 1})
     return build_model(experiment, vocabulary_size)
 

@@ -1,4 +1,4 @@
-"""What many tests need: a small experiment, a shared cache, the corpora that may be beside us."""
+"""Shared fixtures: a small experiment, a shared cache, and real corpora if they are present."""
 
 import os
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for populations that the tests share, those of pytest's other workers too."""
+    """Return the folder for populations, shared by all tests and pytest workers."""
     folder = tmp_path_factory.getbasetemp()
-    # Each worker has a folder of its own in that of the whole run. Two that build the same
-    # population at the same time are what stores are made for.
+    # Each worker has its own folder inside that of the whole test run. Stores support two workers
+    # that build the same population at the same time.
     folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
     folder.mkdir(exist_ok=True)
     return folder

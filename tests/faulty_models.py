@@ -1,4 +1,4 @@
-"""Models that a client's words make hang, die or raise, and a corpus of such clients."""
+"""Models that hang, crash or raise on some clients' words, and a corpus of such clients."""
 
 import ctypes
 import time
@@ -52,24 +52,24 @@ def faulty(vocabulary_size: int) -> nn.Module:
 
 
 def harmless(vocabulary_size: int) -> nn.Module:
-    """The same clients fail, but all by an exception."""
+    """A model for which the same clients fail, all with an exception."""
     return Faulty(vocabulary_size, harmless=True)
 
 
 def word_list(folder: Path) -> Path:
-    """Write the vocabulary, in the order that the faults' token ids follow from."""
+    """Write the vocabulary in the order that gives the faults their token ids."""
     path = folder / "words.txt"
     path.write_text("\n".join([*FAULTS, "fine", "well"]) + "\n")
     return path
 
 
 def corpus(*faults: str, good: int = TRAINING, unevaluated: int = 0) -> Corpus:
-    """Return a corpus with a training client for each fault among others.
+    """Return a corpus with a training client for each fault, among other clients.
 
     Args:
-        faults: Of ``FAULTS``.
+        faults: Members of ``FAULTS``.
         good: Training clients without a fault.
-        unevaluated: Held-out clients, of ``HELDOUT``, that cannot be evaluated.
+        unevaluated: Number of the ``HELDOUT`` clients that cannot be evaluated.
     """
 
     def rows() -> Iterator[Row]:

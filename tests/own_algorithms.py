@@ -1,4 +1,4 @@
-"""Algorithms as a user would write them wrongly, for tests to name by their import path."""
+"""Algorithms with a user's mistakes, named by tests by their import path."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Models as a user would write them, good and bad, for tests to name by their import path."""
+"""Models as a user might write them, right and wrong, named by tests by their import path."""
 
 import os
 import random
@@ -54,7 +54,7 @@ class Between(Gru):
 
 
 class Wrong(Gru):
-    """A GRU whose logits something is done to."""
+    """A GRU with changed logits."""
 
     def __init__(self, vocabulary_size: int, how: str) -> None:
         super().__init__(vocabulary_size)

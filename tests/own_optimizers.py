@@ -1,4 +1,4 @@
-"""Server optimizers of a user's that must not be used, and one that may."""
+"""Custom server optimizers: faulty ones, and a valid one."""
 
 import random
 from typing import Any

@@ -1,7 +1,7 @@
-"""Slow, obvious twins of federated training: autograd in float64, a client after the other.
+"""Slow, simple references for federated training: autograd in float64, client by client.
 
-They share with the program what is tested elsewhere: which clients a round has, which batches a
-client sees, the model's functions and its initial parameters.
+They use parts of the program that are tested elsewhere: the clients of a round, the batches of a
+client, the model's functions and its initial parameters.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,8 +29,8 @@ class SlowClients:
     """The clients of an experiment without privacy, whose server optimizer is plain SGD of rate 1.
 
     Args:
-        experiment: What is run.
-        cache: Where its population is.
+        experiment: The experiment.
+        cache: Folder of its population.
     """
 
     def __init__(self, experiment: Experiment, cache: Path) -> None:
@@ -98,5 +98,5 @@ class SlowClients:
 
 
 def relative_distance(found: Tensor, expected: Tensor, start: Tensor) -> float:
-    """Return the distance of two models relative to how far training has moved."""
+    """Return the distance of two models relative to the distance covered by training."""
     return float((found - expected).norm() / (expected - start).norm())

@@ -1,4 +1,4 @@
-"""The documentation says what is there: keys, formats, commands that parse, code that runs."""
+"""The documentation matches the program: keys, formats, valid commands, working code."""
 
 import json
 import re

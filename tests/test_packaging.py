@@ -1,4 +1,4 @@
-"""What is installed, and what Flower finds."""
+"""Contents of the installed package, and the apps that Flower finds."""
 
 import importlib
 import subprocess
@@ -40,7 +40,7 @@ def test_flower_finds_both_apps() -> None:
 def test_flowers_configuration_lists_no_key_of_an_experiment() -> None:
     config = flatten_dict(PROJECT["tool"]["flwr"]["app"]["config"])
     assert RunConfiguration.from_flower(config) == RunConfiguration(Experiment())
-    # Flower refuses to override a key that does not stand there.
+    # Flower refuses to override a key that is not listed there.
     assert list(config) == [EXPERIMENT, SEED, FOLDER, OVERWRITE, RESUME, TRUST]
 
 

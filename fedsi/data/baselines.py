@@ -24,8 +24,7 @@ from fedsi.files import write_atomically
 NAMES = ("unigram", "bigram", "trigram")
 COLUMNS = ("tokens", "loss", "words", "hits")
 """Columns per client: targets, the sum of their losses in nats, word targets (no oov, no eos), and
-the number of those predicted as the most likely of all ids.
-"""
+the number of those predicted as the most likely of all ids."""
 MOST_TOKENS = 5_000_000
 """Training targets that are counted at most: they bound the memory to about 1 GB."""
 MOST_GENERATED_TOKENS = 1_000_000

@@ -35,8 +35,8 @@ def _still_rounds(experiment: Experiment, section: str, schedule: Schedule) -> s
     costs = " but costs privacy" if experiment.privacy.mechanism != "none" else ""
     return (
         f"round {still[0]} of {rounds} has the {section} learning rate 0 "
-        f"({section}.schedule={schedule.kind}) and changes nothing{costs}; usual is a small share "
-        f"that is left, as {section}.final_fraction=0.01"
+        f"({section}.schedule={schedule.kind}) and changes nothing{costs}; it is usual to end at a "
+        f"small share of the rate, such as {section}.final_fraction=0.01"
     )
 
 
@@ -53,7 +53,7 @@ def _heldout(experiment: Experiment, description: Description) -> str | None:
     share = held / max(1, held + trained)
     if not held or data.heldout_fraction / FAR < share < data.heldout_fraction * FAR:
         return None
-    # One client is the least that can be held out, in whatever groups.
+    # At least one client is held out, whatever the groups.
     by = "clients" if held == 1 and data.heldout_by == "groups" else data.heldout_by
     why = {
         "groups": "groups are held out whole, which data.heldout_by=clients changes",

@@ -22,8 +22,7 @@ _REMEMBERED = 1 << 26
 
 _SETTLED_SECONDS = 2.0
 """Age in seconds of a change below which a file may change again within its time stamp's
-resolution.
-"""
+resolution."""
 
 
 @dataclass

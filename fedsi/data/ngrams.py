@@ -46,8 +46,7 @@ class NgramScore:
     """Perplexity over all targets, including ends of sentences and unknown words."""
     accuracy: float
     """Share of word targets (no oov, no eos) that were the most likely of all ids:
-    ``accuracy_no_oov_no_eos`` of ``fedsi.tasks.next_word``. NaN without such targets.
-    """
+    ``accuracy_no_oov_no_eos`` of ``fedsi.tasks.next_word``. NaN without such targets."""
     word_accuracy: float
     """The same for a model that may only suggest words."""
 

@@ -33,8 +33,7 @@ class Description:
     corpus_sha256: str
     content_digest: str
     """Order-independent digest of the training clients' names and tokens. It is equal for equal
-    training data, whatever its file is called and however it is distributed over nodes.
-    """
+    training data, whatever its file is called and however it is distributed over nodes."""
     training_clients: int
     heldout_clients: int
     training_examples: int
@@ -42,8 +41,8 @@ class Description:
     vocabulary_size: int
     """Number of token ids, special tokens included."""
     vocabulary_source: str
-    """``count``, ``users``, ``bpe`` (all learned from training clients), ``file`` or ``synthetic``.
-    """
+    """``count``, ``users``, ``bpe`` (all learned from training clients), ``file`` or
+    ``synthetic``."""
     sequence_length: int
     unigram_loss: float
     """Loss of the training clients' unigram model over all held-out examples, in nats per token."""
@@ -59,16 +58,13 @@ class Description:
     """Share of held-out sentences that are training sentences too."""
     without_spaces: float = 0.0
     """Share of the characters of known training words whose scripts put no spaces between words; 0
-    if tokens are characters or sub-words.
-    """
+    if tokens are characters or sub-words."""
     not_words: dict[str, float] = field(default_factory=dict)
     """Shares of a sample's tokens by kind: left out by the word rule (``numbers``, ``punctuation``,
-    ``emoji``), or words of ``markup``; empty if tokens are sub-words.
-    """
+    ``emoji``), or words of ``markup``; empty if tokens are sub-words."""
     clients_without_examples: int = 0
     """Clients that a partition gave no rows to or, without one, of which no row is used. They are
-    not counted elsewhere.
-    """
+    not counted elsewhere."""
 
 
 class Population(Protocol):

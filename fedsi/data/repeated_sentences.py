@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from fedsi.seeds import splitmix64
 
 MOST_SENTENCES = 4_000_000
-"""Sentences whose hashes are kept, 8 bytes each; from larger corpora the same share of both sides.
-"""
+"""Sentences whose hashes are kept, 8 bytes each; from larger corpora the same share of both
+sides."""
 
 Hashes = NDArray[np.uint64]
 

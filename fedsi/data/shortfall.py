@@ -3,22 +3,23 @@
 from fedsi.data.population import Description
 
 MUCH = 0.05
-"""Share from which a sentence is a warning."""
+"""Share above which a report is a warning."""
 
 MANY_UNKNOWN = 0.5
-"""Share of training words that the vocabulary lacks from which it is reported; usual is a tenth."""
+"""Share of training words missing from the vocabulary above which it is reported; a tenth is
+usual."""
 
 MANY_WITHOUT_SPACES = 0.2
-"""Share of characters of scripts without spaces from which it is reported."""
+"""Share of characters of scripts without spaces above which it is reported."""
 
 MANY_SIGNS = 0.25
-"""Share of tokens that are not words from which it is reported; about a fifth in prose."""
+"""Share of tokens that are not words above which it is reported; about a fifth in prose."""
 
 MUCH_MARKUP = 0.05
-"""Share of tokens that are markup from which it is reported."""
+"""Share of tokens that are markup above which it is reported."""
 
 MANY_KNOWN = 0.25
-"""Share of held-out sentences that are also trained on from which it is reported."""
+"""Share of held-out sentences that also occur in training above which it is reported."""
 
 
 def shortfall(description: Description) -> list[str]:
@@ -93,8 +94,8 @@ def _scripts(description: Description) -> tuple[float, str]:
     share = description.without_spaces
     return share if share > MANY_WITHOUT_SPACES else 0.0, (
         f"{description.corpus}: {100 * share:.0f} % of the characters belong to scripts without "
-        "spaces, in which words cannot be told apart; take single characters with "
-        "data.words=characters, or pieces of words with data.vocabulary=bpe"
+        "spaces, in which words cannot be separated; use single characters with "
+        "data.words=characters, or parts of words with data.vocabulary=bpe"
     )
 
 
@@ -104,7 +105,7 @@ def _signs(description: Description) -> tuple[float, str]:
     kinds = ", ".join(f"{kind} {100 * part:.1f} %" for kind, part in left_out.items())
     return share if share > MANY_SIGNS else 0.0, (
         f"{description.corpus}: {100 * share:.0f} % of the text's tokens are left out, because "
-        f"they are no words ({kinds}; of a sample); data.words=punctuation keeps them"
+        f"they are not words ({kinds}; of a sample); data.words=punctuation keeps them"
     )
 
 

@@ -30,15 +30,15 @@ _UNUSED: dict[str, tuple[Callable[[str], Collection[str]], Table[Any]]] = {
     "client.optimizer": (_of_client_optimizer, OPTIMIZERS),
     "server.optimizer": (unused_keys, SERVER_OPTIMIZERS),
 }
-"""For each key that chooses from a table: the keys of its section that an entry does not use."""
+"""By key that chooses from a table: the function that returns the keys unused by an entry."""
 
 
 def keys_losing_effect(values: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
-    """Return the keys that lose their effect by changes, and are not among them.
+    """Return the keys that lose their effect through changes to other keys.
 
     Args:
-        values: The sections of an experiment after the changes, which may be impossible.
-        changes: By dotted key.
+        values: The sections of an experiment after the changes; they may be invalid.
+        changes: The changes by dotted key.
     """
     lost = []
     for chooser, (unused, table) in _UNUSED.items():

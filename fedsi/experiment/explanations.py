@@ -112,7 +112,7 @@ _EXPECTED = {
     "bool_type": "expected true or false",
     "string_type": "expected text, which TOML has in quotes",
 }
-"""What is expected, by the type of an error, where Pydantic's words are not a person's."""
+"""Plain words for the expected value by type of error, where Pydantic's are too technical."""
 _LONGEST_VALUE = 200
 _TYPE_TAGS = {
     "constrained-int", "constrained-float", "constrained-str", "none", "int", "float", "str",
@@ -120,11 +120,11 @@ _TYPE_TAGS = {
 
 
 def not_toml(error: ValueError, text: str) -> str:
-    """Describe why a text is not TOML, with the line where it is not.
+    """Describe a syntax error in TOML, with its line.
 
     Args:
-        error: Of the parser.
-        text: What it parsed.
+        error: The parser's error.
+        text: The parsed text.
     """
     found = re.search(r"\(at line (\d+), column \d+\)", str(error))
     if not found:

@@ -57,7 +57,7 @@ class EntryOf:
 
     table: Table[Any]
     besides: tuple[str, ...] = ()
-    """Names that mean something without being in the table."""
+    """Names with a meaning of their own that are not in the table."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler

@@ -53,10 +53,10 @@ class ModelSettings(Settings):
     is both; none leaves the choice to the architecture."""
 
     init_from: OptionalName = None
-    """Folder of a finished run, or a .safetensors file beside its vocabulary, whose weights the run
-    starts from, word by word; none for drawn ones."""
+    """Folder of a finished run, or a .safetensors file beside its vocabulary, with the weights that
+    the run starts from, word by word; none for random weights."""
     init_sha256: OptionalName = None
-    """SHA-256 of that file, which the run fills in; another file is refused."""
+    """SHA-256 of that file, set by the run; another file is refused."""
 
     @property
     def longest_sequence(self) -> int | None:

@@ -23,7 +23,7 @@ def is_path(key: str, value: object) -> bool:
 def absolute(key: str, value: str, folder: Path) -> str:
     """Return a key's value, made absolute if it is the path of an existing file in a folder.
 
-    A path that begins with ``~`` lies in the home folder, because after ``KEY=`` no shell says so.
+    A leading ``~`` is expanded here, because shells do not expand it after ``KEY=``.
     """
     if not is_path(key, value):
         return value

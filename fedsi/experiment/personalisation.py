@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from fedsi.experiment.experiment import Experiment
 
 USUAL_EPOCHS = 1
-"""Epochs of fine-tuning of a run whose settings have none."""
+"""Epochs of fine-tuning if the settings of a run have none."""
 
 
 class PersonalisationSettings(Settings):
-    """Fine-tuning of the final model on each held-out client, which leaves the model as it is."""
+    """Fine-tuning of the final model on each held-out client; the run's model does not change."""
 
     epochs: OptionalCount = None
-    """Passes over half of a held-out client's examples before the other half is scored again; none
-    for no fine-tuning."""
+    """Passes over half of a held-out client's examples; the other half is evaluated before and
+    after. None for no fine-tuning."""
     learning_rate: OptionalNumber = None
     """Step size of fine-tuning; none for ``client.learning_rate``, without its schedule."""
 
@@ -34,7 +34,7 @@ class PersonalisationSettings(Settings):
 
 
 def tuning_settings(experiment: "Experiment") -> ClientSettings:
-    """Return the settings of local training with those of fine-tuning in their places."""
+    """Return the settings of local training, changed to those of fine-tuning."""
     given, client = experiment.personalisation, experiment.client
     changes = {
         "epochs": given.epochs or USUAL_EPOCHS,

@@ -62,7 +62,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class Kept:
-    """What the clients of a block keep."""
+    """The vectors that the clients of a block keep."""
 
     states: ClientStates
     rounds: Mapping[int, int]
@@ -211,7 +211,7 @@ class BlockTrainer:
         return self._rows(clients, 2 * len(self.task.columns), counts)
 
     def _evaluated(self, client: int) -> Tokens:
-        """Return the examples of a client that are evaluated, ``[examples, time + 1]``."""
+        """Return the evaluated examples of a client, ``[examples, time + 1]``."""
         examples = ClientExamples(self.population, client)
         return examples[np.arange(len(examples))[: self.experiment.data.max_examples_per_client]]
 
@@ -233,7 +233,7 @@ class BlockTrainer:
         return rows
 
     def _with_kept(self, given: Broadcast, kept: Kept | None, client: int) -> Broadcast:
-        """Return what a client is given, with the vectors that it keeps."""
+        """Return a client's broadcast with the vectors that it keeps."""
         if kept is None:
             return given
         names, size = self.algorithm.kept, self.model.layout.size

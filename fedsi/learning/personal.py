@@ -1,8 +1,8 @@
-"""Personalisation: the global model fine-tuned on one client, scored before and after.
+"""Personalisation: the global model fine-tuned on one client, and evaluated before and after.
 
-Half of the client's examples tune the model by the experiment's local training, without an
-algorithm's pull and without noise, as nothing leaves the client. The other half is scored before
-and after (the protocol of FedAvg with fine-tuning, as in arXiv 1909.12488, section 4).
+Half of the client's examples fine-tune the model by the experiment's local training, without an
+algorithm's pull, and without noise because nothing leaves the client. The other half is evaluated
+before and after (the protocol of FedAvg with fine-tuning, as in arXiv 1909.12488, section 4).
 """
 
 import hashlib
@@ -23,15 +23,15 @@ from fedsi.tasks.task import Counts, Task
 def halves(examples: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divide a client's examples by the order of their hashes.
 
-    An example's side follows from the client's examples alone, whatever their order, and examples
-    that are equal are on one side.
+    The division depends only on the examples, not on their order, and equal examples are in the
+    same half.
 
     Args:
         examples: ``[examples, time + 1]``, padded at their ends.
 
     Returns:
-        The places of those that tune and of those that are scored, about half each. Either is empty
-        if there are not two different examples.
+        Positions of the examples for fine-tuning and of those for evaluation, about half each. One
+        of them is empty if there are not two different examples.
     """
     lengths = lengths_of(examples)
     hashes = [
@@ -53,7 +53,7 @@ class Personaliser:
         model: The model's functions.
         task: The task.
         unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
-        batch_size: Examples of a batch that is scored.
+        batch_size: Examples in a batch of the evaluation.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Personaliser:
     def scores(self, examples: Tokens, client: int) -> Counts:
         """Return a client's counts before and after fine-tuning, ``[2 * columns of the task]``.
 
-        They are zeros for a client that is too small to have examples on both sides.
+        They are zeros for a client that is too small to have examples in both halves.
 
         Args:
-            examples: The client's, ``[examples, time + 1]``.
+            examples: The client's examples, ``[examples, time + 1]``.
             client: Its index in the population.
         """
         tune, score = (examples[places] for places in halves(examples))

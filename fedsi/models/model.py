@@ -10,8 +10,7 @@ from fedsi.models.parameters import Layout, Parameters
 
 Memory = list[tuple[Tensor, ...]]
 """A model's memory of the words before: state and cell, keys and values of each block, or the words
-themselves. Empty before the first word.
-"""
+themselves. Empty before the first word."""
 
 
 class Model(Protocol):

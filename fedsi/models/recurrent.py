@@ -49,8 +49,7 @@ from fedsi.models.parameters import Layout, Parameters, drawn
 
 GATES = 3
 """Gates of a coupled cell, side by side in its weights: forget, output, candidate. The LSTM's input
-gate follows.
-"""
+gate follows."""
 
 SMALLEST_MAXIMUM = 1e-12
 FORGET_BIAS = {"default": 1.0, "paper": 0.0}

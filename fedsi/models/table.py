@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fedsi.experiment.model import ModelSettings
 
 OF_ALL = frozenset({"init_from", "init_sha256"})
-"""The keys ``model.*`` that every architecture has, also a user's own."""
+"""The keys ``model.*`` that every architecture uses, including custom models."""
 
 _SHARED = {"embedding_size", "tied_output", "embedding_normalisation", "initialisation"}
 _RECURRENT = frozenset({*_SHARED, "hidden_size", "projection", "recurrent_projection"})
@@ -38,8 +38,7 @@ class Architecture:
 
     build: str
     """Import path of a function that returns a ``Model`` for settings and vocabulary size, or of a
-    user's factory.
-    """
+    user's factory."""
     keys: frozenset[str]
     """The keys ``model.*`` that it uses, apart from ``architecture`` and ``OF_ALL``."""
     label: str

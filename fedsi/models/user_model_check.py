@@ -11,11 +11,10 @@ from fedsi.threads import torch_threads
 TRIAL_BATCH = 2
 TRIAL_NOISE = 0.1
 """Standard deviation of noise added to the parameters in a trial; without it, layers that start at
-zero would hide the layers behind them.
-"""
+zero would hide the layers behind them."""
 CAUSAL_TOLERANCE = 1e-3
-"""Largest change of a logit by a later token, relative to the largest logit; allows for rounding.
-"""
+"""Largest change of a logit by a later token, relative to the largest logit; allows for
+rounding."""
 
 
 def try_model(model: UserModel, sequence_length: int) -> None:

@@ -32,8 +32,7 @@ from fedsi.privacy.mechanisms.table import build_mechanism
 
 LEAST_NOISE_MULTIPLIER = 1e-3
 """Least noise multiplier with a finite epsilon; below it epsilon would be in the hundreds of
-thousands and is reported as infinite.
-"""
+thousands and is reported as infinite."""
 
 LARGEST_TARGET = 1e3
 """Largest target epsilon accepted for calibration; larger ones promise nothing."""
@@ -56,7 +55,7 @@ class Price:
     accountant: str
     """The library or theorem that epsilon comes from."""
     adjacency: str
-    """How two neighbouring populations differ."""
+    """The neighbouring populations that epsilon compares."""
     sensitivity: float
     """Largest change that one client makes to what the noise is added to, in clip norms."""
     rho: float | None = None

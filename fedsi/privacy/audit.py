@@ -23,8 +23,8 @@ ERROR = (1 - CONFIDENCE) / CHECKS
 CANARIES_PER_ROUND = 8
 """Canaries per round of a window, from which the covariance of the rounds is estimated."""
 GUESSED_SHARE = 0.1
-"""Share of canaries with the largest scores, and of those with the smallest, that are guessed on.
-"""
+"""Share of canaries with the largest scores, and of those with the smallest, that are guessed
+on."""
 
 
 @dataclass(frozen=True)

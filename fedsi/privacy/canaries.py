@@ -15,8 +15,7 @@ from fedsi.seeds import Purpose, generator
 
 RAW_NORM = 10.0
 """Norm of a canary's update before clipping, in clip norms. Clipping reduces it to 1, so a run that
-does not clip is detected.
-"""
+does not clip is detected."""
 
 FIRST = 1 << 40
 """Index of the first canary among the clients, above any population size."""

@@ -22,19 +22,18 @@ from fedsi.errors import UserError
 from fedsi.plan import Plan
 
 LEAST_DELTA = 1e-11
-"""Smallest accountable delta: distributions are convolved in float64, which resolves nothing below.
-"""
+"""Smallest accountable delta: distributions are convolved in float64, which resolves nothing
+below."""
 
 _ROUNDING = 2.0**-51
 """Bound on the error that each round adds to the tail of a convolved distribution, as a
 probability: the Fourier transform's unit roundoff, raised to the power of the rounds. Over 2,000
 random plans, compared with the closed form and with convolution in extended precision, the error
-was at most 0.4 times this bound.
-"""
+was at most 0.4 times this bound."""
 
 _LARGEST_PRV_EPSILON = 50.0
-"""Largest epsilon for opacus' PRV accountant, whose grid has a fixed step and the width of epsilon.
-"""
+"""Largest epsilon for opacus' PRV accountant, whose grid has a fixed step and the width of
+epsilon."""
 
 
 def pld_epsilon(plan: Plan, rounds: int) -> float:

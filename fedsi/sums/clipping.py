@@ -20,8 +20,8 @@ from fedsi.compiler import compiled
 from fedsi.limits import FRACTION_BITS
 
 MARGIN = 1e-9
-"""Relative margin; larger than the rounding error of a sum of up to 10^9 squares, summed in parts.
-"""
+"""Relative margin; larger than the rounding error of a sum of up to 10^9 squares, summed in
+parts."""
 
 _PART = 1 << 13
 

@@ -88,27 +88,25 @@ class Task:
     """Held-out loss beyond which a run has diverged, given the size of the vocabulary."""
     at_most: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Further columns that are whole numbers, each with the columns that it cannot exceed. The
-    remaining columns are sums of losses over targets.
-    """
+    remaining columns are sums of losses over targets."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Names in tables of the metrics that are shown there, in their order; by default all of them.
-    """
+    """Metrics shown in tables, in order, and their names there; empty for all metrics."""
     ratios: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Metrics beside the loss that are one column's sum over another's, for intervals over clients.
-    """
+    """Metrics besides the loss that are ratios of sums of columns: numerator and denominator.
+    Studies give intervals over clients for them."""
     higher_is_better: bool = True
     """Whether a higher score is better."""
     losses: Losses = cross_entropy
-    """Returns the loss in nats of each output ``[targets, vocabulary]`` and target ``[targets]``.
-    """
+    """Returns the loss in nats of each output ``[targets, vocabulary]`` and target
+    ``[targets]``."""
 
     @property
     def shown(self) -> Mapping[str, str]:
-        """The metrics that tables show, each with its name there."""
+        """Metrics shown in tables, and their names there."""
         return self.labels or {name: name.replace("_", " ") for name in self.names}
 
     def columns_of(self, metric: str) -> tuple[int, int] | None:
-        """Return numerator and denominator among the columns of a metric that is a ratio."""
+        """Return the numerator's and the denominator's column of a metric that is a ratio."""
         ratios = {"loss": ("loss", "tokens"), **self.ratios}
         if metric not in ratios:
             return None

@@ -63,8 +63,8 @@ def read_checkpoint(content: bytes, path: Path, fresh: ServerState, data_sha256:
     same_data = meta["data_sha256"] == data_sha256
     if same_data and others and all(name.startswith(_OPTIMIZER) for name in others):
         raise UserError(
-            f"the checkpoint {path} does not hold what the server optimizer keeps between rounds; "
-            "its code has changed: put back what the run began with, or start again with "
+            f"the checkpoint {path} does not hold what the server optimizer keeps between rounds: "
+            "its code has changed; restore the code that the run began with, or start again with "
             "--overwrite"
         )
     if not same_data or others:

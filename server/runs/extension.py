@@ -52,29 +52,29 @@ def check_extension(
     done, rounds = len(records), after.server.rounds
     if before.privacy.mechanism != "none":
         raise UserError(
-            f"the run in {folder} cannot go on with other keys than it was planned with: the noise "
+            f"the run in {folder} cannot be continued with other keys than planned: the noise "
             f"of privacy.mechanism={before.privacy.mechanism} and its epsilon are those of "
             f"server.rounds={before.server.rounds}; start another run, with --out"
         )
     if not keeps_checkpoint(before) and records and records[-1].ended:
         raise UserError(
-            f"the run in {folder} cannot go on, because with client.example_noise_multiplier a "
-            "finished run keeps nothing that tells who took part; start another run, with --out"
+            f"the run in {folder} cannot be continued: with client.example_noise_multiplier a "
+            "finished run keeps no record of who took part; start another run, with --out"
         )
     if records and records[-1].ended == DIVERGENCE:
         raise UserError(
-            f"the run in {folder} diverged in round {done}, so that nothing can go on from there; "
+            f"the run in {folder} diverged in round {done} and cannot be continued; "
             "start another run, with --out"
         )
     if rounds <= done:
         raise UserError(
-            f"server.rounds={rounds} leaves nothing to run: the run in {folder} has had {done} "
+            f"server.rounds={rounds} leaves nothing to run: the run in {folder} has {done} "
             "rounds; give more, or name another folder with --out for a shorter run"
         )
     for key, old, new in _schedules(before, after, done):
         if old != new:
             raise UserError(
-                f"the run in {folder} cannot go on to server.rounds={rounds}: with {key} its "
+                f"the run in {folder} cannot be continued to {rounds} rounds: with {key} its "
                 f"learning rates would have been different from the beginning, because they depend "
                 f"on the number of rounds; start another run, with --out"
             )
@@ -89,7 +89,7 @@ def _check_not_ended(folder: Path, after: Experiment, records: Sequence[RoundRec
         if ended:
             raise UserError(
                 f"with {ended}={after.flat()[ended]} the run in {folder} would have ended after "
-                f"round {record.round}, and it has had {len(records)}; leave that key as it was, "
+                f"round {record.round}, and it has {len(records)}; leave that key as it was, "
                 "raise it, or set it to none"
             )
 

@@ -130,17 +130,17 @@ class RunFolder:
         self._list({EXPERIMENT: sha256(toml).hexdigest()})
 
     def _check_kept(self) -> None:
-        """Refuse to go on with a finished run that has kept nothing to go on from."""
+        """Refuse to continue a finished run without a checkpoint."""
         if self.summary() is not None and not (self.path / CHECKPOINT).exists():
             raise UserError(
-                f"{self.path / CHECKPOINT} is missing, without which a finished run cannot go on; "
-                "put it back, or start again with --overwrite"
+                f"{self.path / CHECKPOINT} is missing, without which a finished run cannot be "
+                "continued; restore it, or start again with --overwrite"
             )
 
     def _extend(self, experiment: Experiment) -> None:
-        """Make a run one that ends later; it is not finished any more.
+        """Turn a finished run into an unfinished one that ends later.
 
-        A kill in between leaves a run that ends where it had ended, or that goes on.
+        If the process is killed meanwhile, the run is still finished or can be continued.
         """
         sums = self._checksums()
         if not sums or not extends(self.experiment(), experiment):
@@ -319,9 +319,9 @@ class RunFolder:
         self.forget()
 
     def forget(self) -> None:
-        """Remove files that a finished private run does not need and that nobody else may see.
+        """Remove the files of a finished private run that must stay secret.
 
-        Any other run keeps its checkpoint, so that it can go on.
+        Other runs keep their checkpoint, so that they can be continued.
         """
         if not keeps_checkpoint(self.experiment()):
             for name in (CHECKPOINT, COHORT_KEY):
@@ -329,7 +329,7 @@ class RunFolder:
             shutil.rmtree(self.path / CLIENTS, ignore_errors=True)
 
     def finished(self, experiment: Experiment) -> Summary | None:
-        """Read the summary of a run that has ended; None if it has not, or is to go on.
+        """Read the summary of a finished run; None if it is unfinished or is to be continued.
 
         Raises:
             DamagedError: It is damaged, or missing though the run is finished.
@@ -374,7 +374,7 @@ class RunFolder:
         self._keep(BEST, model)
 
     def remove_best(self) -> None:
-        """Remove what ``save_best`` kept."""
+        """Remove the model that ``save_best`` wrote."""
         sums = self._checksums()
         if sums and BEST in sums.whole:
             sums.without(BEST).write(self.path)

@@ -27,7 +27,7 @@ class _Checked:
 
 @dataclass(frozen=True)
 class ParticipationSummary(_Checked):
-    """How the simulated clients took part, as checked in every round."""
+    """Participations of the simulated clients, as checked in every round."""
 
     clients: int
     """Training clients that took part at least once."""
@@ -39,7 +39,7 @@ class ParticipationSummary(_Checked):
     """Bound on ``most`` assumed by the accounting; None if there is none."""
     closest_allowed: int | None
     checked: str
-    """Which clients' participations were checked, in words."""
+    """Clients whose participations were checked, in words."""
 
 
 @dataclass(frozen=True)
@@ -115,24 +115,24 @@ class ExamplePrivacySummary(_Checked):
 
 @dataclass(frozen=True)
 class PersonalisationSummary(_Checked):
-    """What fine-tuning the final model gained on held-out clients."""
+    """Gain of fine-tuning the final model on held-out clients."""
 
     epochs: int
     learning_rate: float
     clients: int
-    """Clients that were fine-tuned and scored."""
+    """Clients that were fine-tuned and evaluated."""
     clients_too_small: int
-    """Clients without two different examples, one to tune and one to score."""
+    """Clients without two different examples, one to tune on and one to evaluate on."""
     clients_unevaluated: int
     """Clients that failed."""
     before: Mapping[str, float | None]
-    """The task's metrics of the global model on the halves that are scored; None for one that is
-    not finite."""
+    """The task's metrics of the global model on the evaluated halves; None for one that is not
+    finite."""
     after: Mapping[str, float | None]
-    """The same of the fine-tuned models."""
+    """The same metrics of the fine-tuned models."""
     quantiles: Mapping[str, Mapping[str, float | None]]
-    """Quantiles over the clients, each of which counts alike: of their loss and of their score
-    before and after, and of what each gained, where more is better."""
+    """Quantiles over clients, with equal weights, of loss and score before and after, and of the
+    gain in each (a larger gain is better)."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,7 @@ class Summary(_Checked):
     """Loss of the last round's cohort, in nats per target; None if it is not finite."""
     heldout: Mapping[str, float | None]
     """The task's metrics on the held-out clients after the last round, including ``loss``; None for
-    one that is not finite. In the JSON each is a separate key, ``heldout_<name>``.
-    """
+    one that is not finite. In the JSON each is a separate key, ``heldout_<name>``."""
     unigram_loss: float | None
     """Held-out loss of the training clients' unigram model; None if it is not finite."""
     best_round: int | None
@@ -196,7 +195,7 @@ class Summary(_Checked):
     provenance: Mapping[str, Any] | None = None
     """Facts that the bits depend on besides the experiment: ``server.runs.provenance``."""
     warm_start: Mapping[str, Any] | None = None
-    """What became of the words of the weights that the run started from: ``server.warm_start``."""
+    """Counts of kept, new and dropped words of the initial weights: ``server.warm_start``."""
     vocabulary_sha256: str | None = None
     """Hash of the vocabulary's file; None for a run without a folder."""
     not_private: tuple[str, ...] | None = None

@@ -27,7 +27,7 @@ class Measurements:
     """Names of the table's columns."""
     table: Sequence[Sequence[str]]
     note: str
-    """How it was measured: the beginning of a sentence that ends with the machine's description."""
+    """The method: the beginning of a sentence that ends with the machine's description."""
     figure: Figure
 
 

@@ -51,8 +51,7 @@ SHAPES = (
     (128, 256, 512),
 )
 """Rows, inner size and columns of the products. The fastest product of PyTorch's library or fedsi's
-own is the reference; a slower one would flatter the steps.
-"""
+own is the reference; a slower one would flatter the steps."""
 
 PRODUCT_SECONDS = 0.1
 """Shortest time for which each shape is measured, in each repeat."""
@@ -79,8 +78,7 @@ class Roofline:
     """Share of a step's time spent in the output layer, including loss and update."""
     sequence: float
     """Share of a step's time spent from word to word, forwards and backwards: the recurrence
-    without its kernel's gradient, or the attention.
-    """
+    without its kernel's gradient, or the attention."""
 
 
 def useful_flops(model: Model, batch: Batch) -> int:

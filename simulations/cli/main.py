@@ -145,7 +145,7 @@ def _failure(error: Exception) -> tuple[str, int] | None:
 
 
 def _usage(error: click.ClickException) -> str:
-    """Return what is wrong with the words of a command, and what would be right."""
+    """Describe a usage error and its correction."""
     # Click and typer both make the same suggestion.
     sentence = re.sub(r"( Did you mean [^?]+\?)\1", r"\1", error.format_message())
     if isinstance(error, click.NoSuchOption):

@@ -113,9 +113,9 @@ def named(file: Path | None, preset: str | None, *, format_is_named: bool = Fals
     """Return the named experiment, or the default one, on the named corpus.
 
     Args:
-        file: Of an experiment or a corpus.
-        preset: Its name.
-        format_is_named: Whether the overrides say of which format the corpus is.
+        file: An experiment's file or a corpus.
+        preset: Name of a preset.
+        format_is_named: Whether the overrides name the corpus's format.
 
     Raises:
         UserError: Both a file and a preset are given, or one cannot be read.
@@ -138,7 +138,7 @@ def _is_corpus(path: Path, *, format_is_named: bool) -> bool:
     """Whether a path is a corpus rather than an experiment.
 
     Raises:
-        UserError: It is the folder of a run; or there is nothing, or neither of the two.
+        UserError: It is the folder of a run, does not exist, or is neither of the two.
     """
     from fedsi.data.formats.listing import parts_of
     from fedsi.data.formats.recognition import recognise

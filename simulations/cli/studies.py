@@ -64,8 +64,7 @@ def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> N
 
     Raises:
         UserError: It is a file, or holds a study and neither or both of ``overwrite`` and
-            ``resume``
-            are set.
+            ``resume`` are set.
     """
     from simulations.studies.results import RUNS
 
@@ -185,7 +184,7 @@ def _show_levels(levels: Iterable["Level"], console: Console) -> None:
 
 
 def _show(report: "Report", folder: Path, name: str, *, as_json: bool) -> None:
-    """Print the result, and on the console where the rest is."""
+    """Print the result, and show the paths of the files on the console."""
     from simulations.reports.study import PAGE
 
     if as_json:

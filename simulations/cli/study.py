@@ -35,7 +35,7 @@ def study(
     resume: options.Resume = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
-    """Run a study: what is not finished of it; a finished folder is only reported.
+    """Run the unfinished runs of a study, and report it.
 
     A folder holds its study, so that DIR alone continues it.
     """
@@ -49,8 +49,8 @@ def study(
             raise UserError(f"{place} holds no study; name a folder that has a {STUDY}")
         if out is not None or overrides:
             raise UserError(
-                f"{place} is the folder of a study, which goes on as it is; leave out --out and "
-                "--set, or name the study's file"
+                f"{place} is the folder of a study, which is continued unchanged; leave out --out "
+                "and --set, or name the study's file"
             )
         chosen, out, resume = Study.from_file(place / STUDY), place, not overwrite
     else:

@@ -29,8 +29,7 @@ SECONDS: dict[str, float | None] = {
     "transformer_21m": 7 * 60,
 }
 """Approximate seconds of ``fedsi run --workers 2`` on two cores with a prepared corpus: half of the
-CPU seconds of some rounds, times the number of rounds. None for a corpus that is not included.
-"""
+CPU seconds of some rounds, times the number of rounds. None for a corpus that is not included."""
 
 
 def what_it_is(name: str) -> str:

@@ -48,7 +48,7 @@ STYLE: Any = {
 
 @contextmanager
 def _any_sign() -> Iterator[None]:
-    """Draw what the font lacks, in names of others, as boxes and without a word."""
+    """Draw characters that the font lacks as boxes, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=r"Glyph \d+ .* missing from", category=UserWarning

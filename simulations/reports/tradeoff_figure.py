@@ -15,8 +15,8 @@ from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.study import Combination
 
 _GAP = 0.25
-"""Gap between the outermost level and the one without noise, as a share of the other levels' span.
-"""
+"""Gap between the outermost level and the one without noise, as a share of the other levels'
+span."""
 
 _LEAST = 1e-3
 

@@ -26,7 +26,7 @@ class Measured:
 
     clients: NDArray[np.int64]
     test: NDArray[np.bool_]
-    """Which of them are test clients; the others are validation clients."""
+    """Mask of the test clients; the others are validation clients."""
     rows: Counts
     """``[clients, columns of the task]``; NaN for a client that could not be evaluated."""
     lengths: Mapping[int, Mapping[str, Any] | None]

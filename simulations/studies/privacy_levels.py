@@ -11,8 +11,7 @@ from simulations.studies.axes import Axis
 
 EPSILON, NOISE = "target_epsilon", "noise_multiplier"
 """Names of the two axes: epsilon of the whole run, infinite without noise; and noise multipliers of
-the accounted cohort, 0 without noise.
-"""
+the accounted cohort, 0 without noise."""
 _NOISE_KEYS = ("privacy.noise_multiplier", "privacy.target_epsilon")
 
 

@@ -213,7 +213,7 @@ class StudyResult:
 
     @cached_property
     def reported_clients(self) -> NDArray[np.bool_]:
-        """Which of the evaluated clients results are reported on, ``[clients]``."""
+        """Mask of the evaluated clients that results are reported on, ``[clients]``."""
         measured = next((r.measured for r in self.results if r.measured), None)
         if measured is None:
             count = 0 if self.baselines is None else len(self.baselines.clients)
@@ -262,10 +262,10 @@ class StudyResult:
 
 
 def kept_clients(test: NDArray[np.bool_], part: HeldoutPart) -> NDArray[np.bool_]:
-    """Return which clients belong to a part, ``[clients]``.
+    """Return the mask of the clients of a part, ``[clients]``.
 
     Args:
-        test: Which clients are test clients.
+        test: Mask of the test clients.
         part: The part.
     """
     return {"validation": ~test, "test": test, "all": np.ones_like(test)}[part]

@@ -55,8 +55,7 @@ class StudyRun:
 
         Raises:
             UserError: An architecture cannot be built, there are too few held-out clients, or the
-                folder
-                holds another study, experiment or corpus.
+                folder holds another study, experiment or corpus.
         """
         description = self.population.description
         trials = self.study.trials()

@@ -60,30 +60,24 @@ class Study(Settings):
     """The axes varied by the trials, besides the seed."""
     compare: tuple[str, ...] = ()
     """Axes whose combinations are compared; the others are compared with the first combination.
-    Axes that are neither compared nor tuned are levels: results are given at each level.
-    """
+    Axes that are neither compared nor tuned are levels: results are given at each level."""
     tune: tuple[str, ...] = ()
     """Axes whose best combination is chosen on the validation clients, separately for each compared
-    combination and level.
-    """
+    combination and level."""
     seeds: Annotated[PositiveInt, Field(le=1000)] = 1
     """Seeds of each combination, counting up from the experiment's; fewer than three allow no
-    claim.
-    """
+    claim."""
     design: Literal["grid", "random", "halving"] = "grid"
     """All combinations (``grid``); ``draws`` random combinations of the tuned axes (``random``); or
-    the same, started with few rounds, of which the best share is continued (``halving``).
-    """
+    the same, started with few rounds, of which the best share is continued (``halving``)."""
     draws: PositiveInt | None = None
     """Combinations of the tuned axes drawn by ``random`` and ``halving``; None, for ``halving``
-    only, takes all.
-    """
+    only, takes all."""
     first_rounds: PositiveInt = 10
     """Rounds of the first stage of ``halving``."""
     factor: Annotated[int, Field(ge=2)] = 3
     """Factor of ``halving``: one in ``factor`` combinations is kept, for ``factor`` times the
-    rounds.
-    """
+    rounds."""
     target: PositiveNumber | None = None
     """Held-out loss, in nats, up to which rounds are counted; None for the bigram model's."""
     lengths: tuple[PositiveInt, ...] = ()

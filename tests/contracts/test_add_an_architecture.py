@@ -1,4 +1,4 @@
-"""The page that shows how to add an architecture is executed, and its model meets the contract."""
+"""The page on adding an architecture is executed, and its model meets the contract."""
 
 import re
 import sys

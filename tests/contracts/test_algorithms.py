@@ -1,4 +1,4 @@
-"""One suite over all entries of the table of algorithms: a new one is tested by being there."""
+"""Contract of all algorithms in the table; a new entry is tested automatically."""
 
 import math
 import sys
@@ -63,7 +63,7 @@ def _combine(
 
 @pytest.fixture
 def own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Write the file of the page, as the page says."""
+    """Write the file of the page on algorithms."""
     (code,) = fenced("docs/add-an-algorithm.md", "python")
     assert len(code.splitlines()) < 40
     folder = tmp_path_factory.mktemp("own")
@@ -85,7 +85,7 @@ def algorithm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, o
 
 
 def small(name: str) -> Experiment:
-    """Return an experiment of an entry that trains in a moment."""
+    """Return a small experiment with an algorithm."""
     return Experiment(
         data={"corpus": "synthetic", "population": 60, "vocabulary_size": 100},
         model={"embedding_size": 8, "hidden_size": 12},
@@ -102,7 +102,7 @@ def as_numpy(vector: Tensor) -> Vector:
 
 
 def slow_run(experiment: Experiment, cache: Path) -> tuple[Tensor, Tensor]:
-    """Do what an entry's functions say, a client after the other; return start and end."""
+    """Apply an algorithm's functions client by client; return the first and the last parameters."""
     entry, settings = ALGORITHMS[experiment.algorithm.name], experiment.algorithm
     clients = SlowClients(experiment, cache)
     theta = first = clients.start()
@@ -218,7 +218,7 @@ def test_an_unknown_algorithm_is_refused_with_the_nearest() -> None:
 
 
 def test_the_reference_is_far_from_another_algorithm(cache: Path) -> None:
-    """The distance that counts as equal is far below the effect of a fault."""
+    """The tolerance is far below the effect of a fault."""
     start, expected = slow_run(small("fed_avg"), cache)
     halved = small("fed_avg").updated({"client.learning_rate": 0.499})
     found = flat(simulate(halved, cache=cache).parameters)

@@ -1,4 +1,4 @@
-"""One suite over all entries of the table of architectures: a new one is tested by being there."""
+"""Contract of all architectures in the table; a new entry is tested automatically."""
 
 from typing import Any
 

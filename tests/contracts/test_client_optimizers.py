@@ -1,4 +1,4 @@
-"""One suite over all client optimizers: each takes the steps of its twin in torch.optim."""
+"""Contract of all client optimizers: each takes the steps of its counterpart in torch.optim."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whatever the engine: the same bits, observers that are told, and runs that can be resumed."""
+"""Contract of all engines: the same bits, calls of observers, and runs that can be resumed."""
 
 import json
 import re

@@ -1,8 +1,8 @@
-"""The noise that is priced is the noise that is added, for every mechanism that there is.
+"""Contract of all mechanisms: the accounting matches the noise that is added.
 
-Whole releases of sums of zeros are measured, so nothing is taken from the mechanism's own account:
-their covariance over rounds says how far a client can move them, in standard deviations, and that
-must be what the price says. The measure is held against faults, too.
+Whole releases of sums of zeros are measured, independently of the mechanism's own statements. Their
+covariance over rounds gives the largest effect of a client in standard deviations, which must match
+the accounting. Mechanisms with faults show that the measurement detects them.
 """
 
 import itertools
@@ -76,7 +76,7 @@ def released(run: Privacy) -> Rows:
 
 
 def faults(rows: Rows, run: Privacy) -> set[str]:
-    """Return what of a release's noise is not as it is priced, beyond chance."""
+    """Return the significant differences between a release's noise and its accounting."""
     covariance = rows @ rows.T / SIZE
     said = run.mechanism.row_norms(ROUNDS) ** 2
     if (np.abs(np.diag(covariance) / said - 1) > 5 * math.sqrt(2 / SIZE)).any():
@@ -91,14 +91,14 @@ def faults(rows: Rows, run: Privacy) -> set[str]:
         moved = largest_move(covariance[:rounds, :rounds], run.plan)
         priced = epsilon(run.plan, rounds).sensitivity
         # Its relative error is 1 / sqrt(2 SIZE). A price may count a mechanism's inner nodes,
-        # which nobody sees; but not much for them.
+        # which nobody sees, but only slightly.
         if not 0.9 < moved / priced < 1 + 5 / math.sqrt(2 * SIZE):
             found.add("sensitivity")
     return found
 
 
 def largest_move(covariance: NDArray[np.float64], plan: Plan) -> float:
-    """Return how far one client moves the first rounds at most, in standard deviations."""
+    """Return the largest effect of one client on the first rounds, in standard deviations."""
     inverse, rounds = np.linalg.inv(covariance), len(covariance)
     largest = 0.0
     for pattern in itertools.product((-1.0, 0.0, 1.0), repeat=rounds):
@@ -125,7 +125,7 @@ def test_secure_noise_is_as_much(mechanism: str, sampling: str) -> None:
 
 @dataclass(frozen=True)
 class Faulty:
-    """A mechanism whose noise is changed on its way."""
+    """A mechanism whose noise is changed after it is drawn."""
 
     honest: Any
     change: Change

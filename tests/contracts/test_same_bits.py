@@ -1,4 +1,4 @@
-"""Models that must keep their bits while the code is rearranged.
+"""Models whose bits must not change when the code is refactored.
 
 Bits depend on the processor, so hashes are kept for the kinds of processors that they were recorded
 on, and the test is skipped on others. ``python -m tests.contracts.test_same_bits`` records them.
@@ -51,7 +51,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def machine() -> str:
-    """Return the kind of processor that hashes are kept for."""
+    """Return the kind of processor, by which hashes are stored."""
     return f"{processor()}, vectors of {8 * tiles.VECTOR_BYTES} bits"
 
 
@@ -66,7 +66,7 @@ def sha256_of(run: str, workers: int, folder: Path) -> str:
 
 
 def write_corpus(folder: Path) -> Path:
-    """Write a small corpus of words that have no meaning, always the same."""
+    """Write a small, fixed corpus of meaningless words."""
     path = folder / "corpus.jsonl"
     lines = []
     for user in range(80):

@@ -1,4 +1,4 @@
-"""One suite over all server optimizers: what they keep, what they return, which keys they read."""
+"""Contract of all server optimizers: their state, their results, and the keys that they read."""
 
 import numpy as np
 import pytest

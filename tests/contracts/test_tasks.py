@@ -1,4 +1,4 @@
-"""What every task of the table keeps to, and a task that only the page on tasks knows."""
+"""Contract of all tasks in the table, and of the task on the page about tasks."""
 
 import json
 import math
@@ -30,7 +30,7 @@ OWN = "my_task:TASK"
 
 @pytest.fixture(params=[*TASKS, "parity", OWN])
 def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Return the name of a task; that of the page is used in both of the page's ways."""
+    """Return the name of a task; the page's task is used as a custom and as a built-in task."""
     if request.param not in TASKS:
         write_page(tmp_path, monkeypatch)
     if request.param == "parity":
@@ -62,7 +62,7 @@ def rows(smoke: Experiment, cache: Path) -> Tokens:
 
 
 def outputs_on(batch: Batch) -> torch.Tensor:
-    """Return logits that depend on a position's token alone, so that they do not on the batch."""
+    """Return logits that depend only on a position's token, and so not on the batch."""
     table = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(0))
     return table[torch.from_numpy(batch.inputs[batch.asked]).long()]
 

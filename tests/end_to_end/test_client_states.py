@@ -120,7 +120,7 @@ def test_only_current_states_are_kept_and_a_damaged_one_ends_the_run(
 def test_a_client_whose_contribution_does_not_count_keeps_its_old_state(
     experiment: Experiment, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rejected in its second round: what it is given in its third is what its first left."""
+    """After a rejection in its second round, a client continues with its first round's vectors."""
     seen: dict[int, list[np.ndarray[Any, Any]]] = {}
     kept: dict[int, list[np.ndarray[Any, Any]]] = {}
     given, write = BlockTrainer._with_kept, ClientStates.write

@@ -75,7 +75,7 @@ def test_a_run_in_which_nobody_ever_reports(smoke: Experiment, cache: Path, tmp_
 
 
 def test_a_trace_of_synthetic_clients(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
-    # Held-out clients (180 on) and strangers do not take part; nobody is there in the third round.
+    # Held-out clients (from 180) and unknown ids do not take part; nobody is available in round 3.
     lines = ["3,0,60", "4,60,120", "5,60,90", "190,0,999", "nobody,0,999"]
     trace = tmp_path / "trace.csv"
     trace.write_text("\n".join(["client,start,end", *lines]))

@@ -1,4 +1,4 @@
-"""A population that was damaged ends the run, whoever finds out."""
+"""A damaged population ends the run, whichever process detects it."""
 
 import json
 from pathlib import Path

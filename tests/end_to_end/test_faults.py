@@ -111,7 +111,7 @@ def test_a_round_of_clients_that_all_hang_ends(
     short = faulty.updated({"server.round_timeout": 0.2})
     with pytest.raises(NodesError, match="no node could train in round 1"):
         run(short, tmp_path, *["hang"] * 9, good=0)
-    # Three times the limit for one answer, however many there are.
+    # Three times the limit for one reply, whatever their number.
     assert 2 <= sum("is lost to round 1" in line for line in caplog.messages) <= 3
     assert "more clients are lost to round 1: no time is left" in caplog.text
 

@@ -1,4 +1,4 @@
-"""What others print, log and warn of: off standard output, and libraries' own worries off both."""
+"""Output of user code goes to standard error, and libraries' warnings are suppressed."""
 
 import json
 import logging

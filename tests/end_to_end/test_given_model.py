@@ -1,4 +1,4 @@
-"""A class of a script, a function or a cell is trained, and has to be given again afterwards."""
+"""Models from a script, function or notebook are trained, and must be given again for later use."""
 
 import json
 import subprocess
@@ -81,7 +81,7 @@ def check(found: dict[str, str | bool], file: str) -> None:
     assert found["opened"]
     assert found["two workers"] == (
         "workers = 2 is not allowed with a model that other processes cannot import; use "
-        "workers=1, or put Bigram into a file of its own, such as my_model.py, and set "
+        "workers=1, or put Bigram into a separate file, such as my_model.py, and set "
         "model.architecture to my_model:Bigram"
     )
     assert str(found["failing"]).startswith("Failing failed on token ids int64 [2, 12]: KeyError: ")

@@ -1,4 +1,4 @@
-"""Runs that go on beyond their end, with the bits of one that was longer from the beginning."""
+"""Runs continued beyond their end have the bits of runs that were longer from the beginning."""
 
 import os
 import subprocess
@@ -63,12 +63,12 @@ def test_the_command_goes_on_with_more_rounds(
     assert summary.rounds == 3
     capsys.readouterr()
     assert main([*go_on, "--set", "server.rounds=2"]) == 2
-    assert "has had 3 rounds; give more" in capsys.readouterr().err
+    assert "has 3 rounds; give more" in capsys.readouterr().err
     assert main([*go_on, "--set", "server.rounds=5", "--set", "seed=3"]) == 2
     assert "another experiment" in capsys.readouterr().err
     (tmp_path / "r" / "checkpoint.safetensors").unlink()
     assert main([*go_on, "--set", "server.rounds=5"]) == 2
-    assert "without which a finished run cannot go on" in capsys.readouterr().err
+    assert "without which a finished run cannot be continued" in capsys.readouterr().err
     assert main(go_on) == 0
     assert RunFolder(tmp_path / "r").summary() == summary
 

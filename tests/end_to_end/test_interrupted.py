@@ -1,4 +1,4 @@
-"""Runs and studies that are told to stop, or killed: what is left, and how they go on."""
+"""Stopped and killed runs and studies: their files, and how they continue."""
 
 import os
 import signal
@@ -200,7 +200,7 @@ def children_of(parent: int) -> list[int]:
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # it has already ended
             continue
         if int(fields[1]) == parent:
             found.append(int(status.parent.name))

@@ -1,4 +1,4 @@
-"""Runs that differ in anything that is released share no noise, and equal runs have the same."""
+"""Runs with different releases share no noise, and equal runs have the same noise."""
 
 import json
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_counts_of_adaptive_clipping_share_no_noise(smoke: Experiment, cache: Pa
 
 
 def corpus(path: Path, changed: int | None = None) -> None:
-    """Write 40 clients; one of them, if any, says something else."""
+    """Write 40 clients, of which one may have another text."""
     with path.open("w") as file:
         for client in range(40):
             text = "other words" if client == changed else f"word{client % 7} and more words"
@@ -112,7 +112,7 @@ def test_corpora_that_differ_in_one_client_share_no_noise(
         )
         noises.append(noisy - free)
         sums.append(free)
-    # Some of the changed clients are not in the cohort: then the sums alone would not tell.
+    # Some of the changed clients are not in the cohort, so the sums alone would not differ.
     assert any(np.array_equal(sums[0], other) for other in sums[1:])
     correlations = np.corrcoef(noises) - np.eye(len(noises))
     assert np.abs(correlations).max() < 6 / len(noises[0]) ** 0.5

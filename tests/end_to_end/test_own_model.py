@@ -28,7 +28,7 @@ def own(smoke: Experiment) -> Experiment:
 
 
 class StopError(Exception):
-    """Stands for whatever ends a run early."""
+    """An error that ends a run early."""
 
 
 def stop_after_three(_experiment: Experiment, record: RoundRecord) -> None:
@@ -67,7 +67,7 @@ def test_it_learns_and_two_workers_resume_it_with_the_same_bits(
         ("tests.own_models:without_parameters", "there is nothing to train"),
         ("tests.own_models:missing", "has no missing"),
         ("surely_missing:gru", "there is no module surely_missing"),
-        ("__main__:gru", "put gru into a file of its own"),
+        ("__main__:gru", "put gru into a separate file"),
         ("my_model.py:gru.x", "my_package.my_module:name"),
     ],
 )
@@ -150,7 +150,7 @@ def test_the_page_is_true(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Its command and its Python code, with the model in the working folder."""
+    """The page's command and Python code, with the model in the working folder."""
     model, script, notebook, adapter = fenced(PAGE, "python")
     assert len((model + script).splitlines()) < 30
     (tmp_path / "my_model.py").write_text(model + adapter)

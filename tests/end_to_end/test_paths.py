@@ -1,4 +1,4 @@
-"""Relative paths: of the folder one works in, of the experiment's file, of a run used elsewhere."""
+"""Relative paths: to the working folder, to an experiment's file, and in a run used elsewhere."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ TINY += ["--set", "model.hidden_size=8", "--set", "model.embedding_size=8"]
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder that one works in, with a corpus in it."""
+    """Return the working folder, with a corpus in it."""
     rows = [{"user": f"u{n}", "text": f"see you at {n % 5}"} for n in range(40)]
     (tmp_path / "posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "other").mkdir()

@@ -106,7 +106,7 @@ def test_a_sampler_that_breaks_the_accounting_stops_the_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Rounds 1 to 3 are as they should be; round 4 asks the clients of round 2 again."""
+    """Rounds 1 to 3 follow the plan; round 4 draws the clients of round 2 again."""
 
     def draw(experiment: Experiment, population: int, trace: None, number: int, seed: Seed) -> Draw:
         return draw_cohort(experiment, population, trace, 2 if number == 4 else number, seed)
@@ -126,7 +126,7 @@ def test_a_sampler_that_breaks_the_accounting_stops_the_run(
 def test_noise_that_cannot_be_drawn_again_is_not(
     smoke: Experiment, cache: Path, tmp_path: Path
 ) -> None:
-    """A run that is killed outright loses the round it is in, and none before."""
+    """A killed run loses its current round, and no earlier one."""
     secure = smoke.updated({**POISSON, "privacy.secure_noise": True, "server.evaluate_every": 50})
     models: list[bytes] = []
 
@@ -315,7 +315,7 @@ def test_an_audited_run_with_the_separation_ignored_does_not_get_far(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its canaries are in the same passes as the clients."""
+    """Canaries are in the same passes as the clients."""
     monkeypatch.setattr(
         "server.cohorts.sampling.shuffled_cohort",
         lambda seed, number, population, size, _: shuffled_cohort(
@@ -374,7 +374,7 @@ def test_audits_of_what_cannot_be_audited(
 
 
 def test_canaries_join_like_clients(smoke: Experiment) -> None:
-    """They are drawn with the clients; of those drawn the ones take part whose coin says so."""
+    """Canaries are drawn with the clients; a coin decides which of the drawn ones take part."""
     experiment = smoke.updated({**POISSON, "privacy.canaries": 1000})
     population = with_canaries(experiment, 180)
     included = canaries.included(experiment.seed, 1000)

@@ -1,4 +1,4 @@
-"""Files of the user's that are called like fedsi's packages or modules of the standard library."""
+"""User files with the names of fedsi's packages or of modules of the standard library."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a model of the user's, and files that must not be imported."""
+    """A working folder with a user's model, and files that must not be imported."""
     for name in HIDING:
         (tmp_path / name).write_text("raise RuntimeError('this is the wrong file')\n")
     (tmp_path / "my_model.py").write_text(fenced("docs/own-model.md", "python")[0])

@@ -1,4 +1,4 @@
-"""Runs with secure noise: nothing that a run leaves behind says who took part."""
+"""Runs with secure noise: their files do not reveal who took part."""
 
 import json
 import stat
@@ -32,7 +32,7 @@ Cohorts = list[tuple[Seed, list[int]]]
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Cohorts:
-    """Note each cohort that runs draw, and what it was drawn with."""
+    """Record each drawn cohort and the seed of its draw."""
     cohorts: Cohorts = []
 
     def noted(
@@ -123,7 +123,7 @@ def test_without_its_secret_a_run_does_not_go_on(
 def test_what_a_killed_run_left_is_removed_when_it_is_resumed(
     smoke: Experiment, cache: Path, tmp_path: Path
 ) -> None:
-    """It was killed between its summary and the end."""
+    """The run was killed after it wrote its summary."""
     experiment = smoke.updated({**POISSON, **SECURE})
     simulate(experiment, cache=cache, out=tmp_path)
     for name in (COHORT_KEY, CHECKPOINT):

@@ -1,4 +1,4 @@
-"""Sizes, files and streams that must not take all memory, wait for ever or end in a traceback."""
+"""Sizes, files and streams that must not exhaust memory, hang, or cause a traceback."""
 
 import errno
 import os

@@ -29,7 +29,7 @@ def corpus(path: Path, *, extra: str) -> Path:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, Experiment]:
-    """Return a run to start from, and the experiment of one on another corpus."""
+    """Return a run to start from, and an experiment on another corpus."""
     folder = tmp_path_factory.mktemp("warm")
     experiment = Experiment(
         data={"corpus": str(corpus(folder / "one.jsonl", extra="far away")), "vocabulary_size": 30},

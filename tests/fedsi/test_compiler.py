@@ -1,4 +1,4 @@
-"""Compiled code that is kept on disk is never older than what it was made of."""
+"""Compiled code on disk is never older than its sources."""
 
 import ast
 from pathlib import Path
@@ -14,7 +14,7 @@ def names_in(node: ast.AST) -> set[str]:
 
 
 def compiled_names(tree: ast.Module) -> set[str]:
-    """Return what compiled functions of a module, and what they are made of, refer to."""
+    """Return the objects that a module's compiled functions refer to, directly or indirectly."""
     made = {"compiled", "compiled_as_written", "overload", "intrinsic"}
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     pending = [

@@ -62,6 +62,6 @@ def test_a_tokenizer_is_read_in_every_encoding(tmp_path: Path, encoding: str) ->
 
 
 def test_a_name_that_is_no_text_is_refused() -> None:
-    # What Python makes of the bytes of a name that are not in the system's encoding.
+    # Python's form of a file name's bytes that are invalid in the system's encoding.
     with pytest.raises(UserError, match=r"data.corpus = .* is not allowed: .*unicode"):
         Experiment(data={"corpus": "M\udcfcll.csv"})

@@ -49,7 +49,7 @@ def test_an_unknown_name_is_told_all_names_and_the_nearest_if_it_is_near(key: st
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("__main__:mine", "put mine into a file of its own"),
+        ("__main__:mine", "put mine into a separate file"),
         ("os:_exit", "os is a module of Python itself"),
         ("xml.dom:Node", "is a module of Python itself"),
         ("my_model.py:mine.x", "is no import path; write it as in my_package.my_module:name"),

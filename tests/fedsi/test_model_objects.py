@@ -1,4 +1,4 @@
-"""Models given as objects are known while they are given; what can be imported goes by its path."""
+"""Models given as objects are known for that call; importable ones are named by their path."""
 
 from functools import partial
 

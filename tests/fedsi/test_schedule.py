@@ -1,4 +1,4 @@
-"""The learning rate's course against a table and against what must hold for all."""
+"""Learning rate schedules against a table, and properties of all of them."""
 
 import math
 

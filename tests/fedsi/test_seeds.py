@@ -12,7 +12,7 @@ def test_a_stream_is_a_function_of_its_four_arguments() -> None:
 
 
 def test_streams_do_not_depend_on_the_library_version() -> None:
-    # Written down once; a change would silently change everybody's results.
+    # Recorded once; a change would silently change everybody's results.
     drawn = generator(7, Purpose.TRAINING_ORDER, 3, 11).permutation(8).tolist()
     assert drawn == [4, 1, 0, 5, 3, 2, 6, 7]
 
@@ -23,6 +23,6 @@ def test_a_secret_has_streams_of_its_own() -> None:
     drawn = {key: generator(*key).integers(2**62) for key in keys}
     assert drawn == {key: generator(*key).integers(2**62) for key in reversed(keys)}
     assert len(set(drawn.values())) == len(keys)
-    # Written down once; a change would deal clients anew in the middle of a run.
+    # Recorded once; a change would assign clients differently in the middle of a run.
     order = generator(bytes(range(32)), Purpose.COHORT, 3, 11).permutation(8).tolist()
     assert order == [5, 1, 2, 6, 4, 0, 3, 7]

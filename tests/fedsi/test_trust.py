@@ -1,4 +1,4 @@
-"""Which code a file may name without the person's consent."""
+"""Code that a file may name without the user's consent."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ KEY = "model.architecture"
 
 @pytest.fixture
 def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the import path beside the working folder; importing what it has fails."""
+    """A folder on the import path beside the working folder; importing its modules fails."""
     work, strange = tmp_path / "work", tmp_path / "strange"
     for folder in (work, strange / "its_package" / "inner", work / "run"):
         folder.mkdir(parents=True)

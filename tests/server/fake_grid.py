@@ -1,4 +1,4 @@
-"""A Grid whose nodes are functions, for tests of what the server makes of their answers."""
+"""A Grid whose nodes are functions, for tests of the server's handling of replies."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,7 +11,7 @@ Node = Callable[[Message], Message | None]
 
 
 class FakeGrid(Grid):
-    """Calls a function for each node; None stands for an answer that never comes."""
+    """Calls a function for each node; None is a reply that never comes."""
 
     def __init__(self, nodes: dict[int, Node], *, backwards: bool = False) -> None:
         self.nodes = nodes
@@ -57,15 +57,15 @@ class FakeGrid(Grid):
 
 
 def raising(message: Message) -> Message:
-    """Answer as a node whose ClientApp raised."""
+    """Reply like a node whose ClientApp raised an exception."""
     return Message(Error(2, "it broke"), reply_to=message)
 
 
 def silent(_message: Message) -> None:
-    """Never answer."""
+    """Never reply."""
     return
 
 
 def nonsense(message: Message) -> Message:
-    """Answer with an empty message."""
+    """Reply with an empty message."""
     return Message(RecordDict(), reply_to=message)

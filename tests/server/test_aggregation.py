@@ -1,4 +1,4 @@
-"""What the server makes of its nodes' answers: real ClientApp, functions for nodes."""
+"""The server's handling of replies, with the real ClientApp and functions as nodes."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def honest(population: Path) -> Node:
 
 
 def described(text: str) -> Node:
-    """Return a node that describes its population so."""
+    """Return a node that replies with this description of its population."""
     answer = Described(text)
     return lambda message: Message(_records(answer), reply_to=message)
 
@@ -100,7 +100,7 @@ def test_blocks_are_balanced(sizes: list[int], count: int) -> None:
     blocks = balanced(work, count)
     assert sorted(np.concatenate(blocks).tolist()) == list(range(len(work)))
     loads = [int(work[block].sum()) for block in blocks]
-    # Whoever got the last client of the busiest block had the least work before.
+    # The node that got the last client of the busiest block had the least work before.
     busiest = blocks[int(np.argmax(loads))]
     smallest = int(work[busiest].min()) if len(busiest) else 0
     assert max(loads) - smallest <= min(loads)

@@ -14,7 +14,7 @@ LIMIT = 10.0
 
 
 class SlowNodes:
-    """Nodes that answer at once, but hang for the whole time limit at some clients."""
+    """Nodes that reply at once, but hang for the whole time limit at some clients."""
 
     def __init__(self, hanging: set[int]) -> None:
         self.hanging = hanging

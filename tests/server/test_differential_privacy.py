@@ -32,7 +32,7 @@ COHORT = 20
 
 
 def experiment(**privacy: Any) -> Experiment:
-    """Return a private experiment; noise multiplier 1 unless said."""
+    """Return a private experiment, by default with noise multiplier 1."""
     described = {"mechanism": "gaussian", "noise_multiplier": 1.0, "clip_norm": 0.5, **privacy}
     gaussian = described["mechanism"] == "gaussian"
     return Experiment(

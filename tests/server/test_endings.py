@@ -1,4 +1,4 @@
-"""What ends a run, from its rows alone."""
+"""Conditions that end a run, from its rows alone."""
 
 import math
 from dataclasses import replace

@@ -42,7 +42,7 @@ def test_without_an_answer_the_run_cannot_start() -> None:
 
 
 def machine(population: Path, *, trains_up: bool = True, base: float = 1.0) -> Node:
-    """Return a node on a machine where ``of_the_machine`` builds a model of its own."""
+    """Return a node on a machine where ``of_the_machine`` builds a different model."""
     context = contextvars.copy_context()
     context.run(TRAINS_UP.set, trains_up)
     context.run(BASE.set, base)

@@ -1,4 +1,4 @@
-"""Personalisation in a run: it changes no bit, and the command says the same afterwards."""
+"""Personalisation in a run changes no bit, and the command gives the same result afterwards."""
 
 import json
 import math

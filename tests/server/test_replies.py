@@ -1,4 +1,4 @@
-"""Nodes that lie: what no honest node says costs the node's clients, and nothing else."""
+"""Nodes that lie: a reply that no honest node sends costs the node's clients, and nothing else."""
 
 import json
 import math
@@ -76,7 +76,7 @@ PRIVATE = PLAIN.updated(
 
 @dataclass
 class World:
-    """A population, and its clients' honest answers, computed once."""
+    """A population, and its clients' honest replies, computed once."""
 
     population: Path
     description: Description
@@ -137,7 +137,7 @@ def world(cache: Path) -> World:
 
 
 def silent(_message: Message) -> None:
-    """Never answer."""
+    """Never reply."""
 
 
 def column(name: str, value: float, clients: slice | int = slice(None)) -> Lie:
@@ -156,7 +156,7 @@ def rows(change: Callable[[NDArray[np.float64]], Any]) -> Lie:
 
 
 def all_failed(arrays: Arrays) -> None:
-    """Say that no client could be trained, but send their sum."""
+    """Reply that no client could be trained, but send their sum."""
     arrays["rows"][:] = 0
     arrays["rows"][:, 0] = Outcome.FAILED
 

@@ -1,4 +1,4 @@
-"""What of a run is given away: the real commands, and what they leave in a folder."""
+"""Published files of a run: the real commands, and the content of the folder."""
 
 import json
 from dataclasses import replace
@@ -42,7 +42,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def finished(
     texts: dict[str, Any], cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
-    """Return the folder of a run and that which it was published to."""
+    """Return the folders of a run and of its publication."""
     folder = tmp_path_factory.mktemp("runs")
     places = ["--out", str(folder / "run"), "--cache", str(cache)]
     public = ["--publish", str(folder / "public")]

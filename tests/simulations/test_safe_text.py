@@ -1,4 +1,4 @@
-"""Words, names and paths of others are text wherever they are shown."""
+"""Words, names and paths from others are shown as plain text everywhere."""
 
 import csv
 import json
@@ -70,7 +70,7 @@ def test_every_command_shows_them_as_they_are(
         if command[0] != "evaluate":
             assert "[bold]" in shown or "[/b]" in shown
         if command[0] == "predict" and not expected:
-            words = NASTY.replace("\u202e", "").split()  # a mark of direction is no part of a word
+            words = NASTY.replace("\u202e", "").split()  # a mark of direction is not part of a word
             assert all(visible(word) in shown for word in words), shown
     page = Path(OUT, "study", "report.html").read_text()
     assert "<script>" not in page

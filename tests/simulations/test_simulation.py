@@ -64,7 +64,7 @@ def test_nothing_is_written_without_a_folder(
 
 
 class StopError(Exception):
-    """Stands for whatever ends a run early."""
+    """An error that ends a run early."""
 
 
 def stop_after(number: int):  # type: ignore[no-untyped-def]

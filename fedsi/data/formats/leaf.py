@@ -19,7 +19,7 @@ from fedsi.data.formats.text import split_sentences
 from fedsi.errors import UserError
 
 _FEW = 8
-"""Keys of an object that an error names."""
+"""Largest number of keys that an error lists."""
 _MARKER = re.compile(r"<[A-Z]+>")
 """``<BOS>``, ``<EOS>``, ``<PAD>`` of the Reddit files; the protocol adds its own."""
 
@@ -55,7 +55,7 @@ def _groups(content: Any, part: Part) -> dict[str, Any]:
 
 
 def _what(content: Any) -> str:
-    """Return what a JSON file holds, for a sentence."""
+    """Describe the content of a JSON file."""
     if not isinstance(content, dict):
         return "neither an object nor an array of objects"
     keys = ", ".join(map(repr, list(content)[:_FEW]))

@@ -111,7 +111,7 @@ def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
 def _is_file(path: Path) -> bool:
     try:
         if path.is_symlink() and not path.exists():
-            raise UserError(f"{path} is a link to nothing; remove it, or put back what it names")
+            raise UserError(f"{path} is a link to nothing; remove it, or restore its target")
         return path.is_file()
     except OSError as error:  # it, or a folder on the way to what it names, may not be looked at
         raise _unreadable(path, error) from None

@@ -20,7 +20,7 @@ _SPLIT = re.compile(r"(?<![a-z])(train|test|heldout|validation|valid|dev)(?![a-z
 """Words in a file's path that name a split, as in ``train/part-0.json`` or ``x_train.h5``."""
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
-"""How ``https://`` and ``s3://`` begin; a path has lost the second slash."""
+"""Beginning of an address, such as ``https://``; in a path the second slash is lost."""
 
 _FOLDER_COLUMN = re.compile(r"(?<![^/])(?!split=)[^/=]+=[^/]*/")
 

@@ -29,8 +29,7 @@ def adamw_step(
         first: m, ``[parameters]``.
         second: v, ``[parameters]``.
         scalars: b1, 1 - b1, b2, 1 - b2; keep (from weight decay); rate (the learning rate divided
-            by
-            the bias correction of m); root (the inverse root of the bias correction of v); tau.
+            by the bias correction of m); root (the inverse root of the bias correction of v); tau.
     """
     b1, new1, b2, new2 = scalars[0], scalars[1], scalars[2], scalars[3]
     keep, rate, root, adaptivity = scalars[4], scalars[5], scalars[6], scalars[7]

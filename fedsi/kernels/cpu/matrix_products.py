@@ -27,8 +27,7 @@ Array = NDArray[Any]
 
 DEPTH = 1024
 """Numbers (or pairs) of a row that ``inner`` sums at a time. That much of some hundred rows fits
-into the cache, where every panel is multiplied with them.
-"""
+into the cache, where every panel is multiplied with them."""
 
 
 class Products:

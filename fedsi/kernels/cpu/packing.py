@@ -38,8 +38,7 @@ class PackedBatch:
     """Number of sequences running at each time step, non-increasing: ``[time]``."""
     before: Tensor
     """Position of the same sequence in the previous time step, for each position from the second
-    time step on: ``[positions - sizes[0]]``.
-    """
+    time step on: ``[positions - sizes[0]]``."""
 
 
 def pack_batch(batch: Batch) -> PackedBatch:

@@ -29,8 +29,7 @@ class PositionTrace:
     """Added to the scores, ``[heads, longest, longest]``."""
     turns: Tensor | None
     """Cosine and sine, side by side, of the angles by which pairs of queries and keys are rotated:
-    ``[longest, head size]``.
-    """
+    ``[longest, head size]``."""
 
     @property
     def has_learned_bias(self) -> bool:

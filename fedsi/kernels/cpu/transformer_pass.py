@@ -44,8 +44,7 @@ class BlockTrace:
     attention_norm: NormTrace
     projected: Tensor
     """Queries, keys and values side by side, after a rotary encoding's rotation: ``[positions, 3
-    size]``.
-    """
+    size]``."""
     weights: Tensor
     """Attention weights, ``[heads, positions, width]``."""
     sums: Tensor

@@ -47,7 +47,7 @@ NO_PULL = Pull()
 
 @dataclass(frozen=True)
 class Broadcast:
-    """What a client receives at the start of a round. It must not be modified."""
+    """The vectors that a client has at the start of a round. They must not be modified."""
 
     start: Vector
     """The global parameters."""

@@ -40,8 +40,7 @@ class ServerOptimizer:
     """Returns the state before the first round for a number of parameters."""
     step: Callable[[ServerSettings, State, RoundUpdate], tuple[Vector, State]]
     """Returns the direction, ``[parameters]``, and the next state, with the same names, shapes and
-    types. The state passed in is a copy that may be modified.
-    """
+    types. The state passed in is a copy that may be modified."""
     keys: frozenset[str] = frozenset()
     """The keys among ``momentum``, ``second_moment_decay`` and ``adaptivity`` that it reads."""
 

@@ -42,8 +42,7 @@ class Encoding:
     """``(queries or keys [..., time, head size], positions [time])`` -> rotated queries or keys."""
     bias: Callable[[Parameters, Tensor, Tensor, int], Tensor] | None = None
     """``(parameters, query positions [m], key positions [n], heads)`` -> bias of the scores, ``[*,
-    heads, m, n]``; entries of keys after their query are ignored.
-    """
+    heads, m, n]``; entries of keys after their query are ignored."""
 
 
 def key_distances(queries: Tensor, keys: Tensor) -> Tensor:

@@ -44,8 +44,7 @@ MOST_OPTIMISED_ROUNDS = 250
 
 FEWEST_BANDS = 5
 """If fewer bands than this are left to optimise, C is the best banded Toeplitz matrix, which is one
-per cent worse.
-"""
+per cent worse."""
 
 _STEPS = 150
 """Steps of L-BFGS; further steps gain less than 0.1 %."""

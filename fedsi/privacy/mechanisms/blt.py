@@ -37,8 +37,8 @@ class BufferedToeplitz:
     sensitivities: NDArray[np.float64]
     """Sensitivities of the first 1, 2, ... rounds, ``[rounds]``."""
     decays: tuple[float, ...]
-    """The decays t, each exact in float32, so that the stream and the sensitivity use the same C.
-    """
+    """The decays t, each exact in float32, so that the stream and the sensitivity use the same
+    C."""
     weights: tuple[float, ...]
     """The weights w, each exact in float32."""
 

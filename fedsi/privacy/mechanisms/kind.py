@@ -26,8 +26,8 @@ class Accounting(Enum):
     """Methods of accounting for the rounds of a run; see ``fedsi.privacy.accounting``."""
 
     INCLUDED_BY_CHANCE = auto()
-    """Independent Gaussian noise; each client is included in a round independently of the others.
-    """
+    """Independent Gaussian noise; each client is included in a round independently of the
+    others."""
     FIXED_SIZE = auto()
     """Independent Gaussian noise; cohorts of fixed size, uniform without replacement."""
     KEPT_APART = auto()
@@ -43,12 +43,11 @@ class Kind:
     """An entry of the table of mechanisms."""
 
     build: "Callable[[Plan], Mechanism]"
-    """Returns the mechanism of a plan, or raises ``UserError`` if the plan's numbers rule it out.
-    """
+    """Returns the mechanism of a plan, or raises ``UserError`` if the plan's numbers rule it
+    out."""
     samplings: Mapping[str, Accounting]
     """The accounting of this noise for each valid ``server.sampling``, the usual one first. Other
-    samplings are refused.
-    """
+    samplings are refused."""
     otherwise: str
     """The reason for refusing other samplings, and what to use instead."""
     keys: frozenset[str] = frozenset()

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 NoiseState = dict[str, NDArray[Any]]
 """Arrays that a mechanism keeps between rounds; may be empty. They keep their shapes during a run
-and have the precision of its noise, float32 or float64.
-"""
+and have the precision of its noise, float32 or float64."""
 
 Fresh = Callable[[int], NDArray[Any]]
 """``fresh(k)`` is a round's k-th independent standard normal vector ``[size]``, k from 0, in the
-precision of the state.
-"""
+precision of the state."""
 
 
 class Mechanism(Protocol):

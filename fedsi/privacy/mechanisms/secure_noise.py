@@ -24,8 +24,7 @@ from scipy.special import ndtri
 
 DOUBT = 2.0**-45
 """Distance below which a uniform and a probability are compared exactly; errors of float64 are
-below 2^-48.
-"""
+below 2^-48."""
 
 SMALLEST_SIGMA, LARGEST_SIGMA = 2.0**-20, 2.0**53
 """Range of sigma in which 64-bit integers overflow with probability below exp(-1000)."""

@@ -43,12 +43,10 @@ class _Ways:
     """Number of participations of each pattern, ``[ways]``, ascending."""
     squares: NDArray[np.int64]
     """Sum of squared participations over the nodes of the span, ``[ways]``; descending among
-    patterns with equally many participations.
-    """
+    patterns with equally many participations."""
     skips: NDArray[np.int64]
     """``[ways, separation + 1]``: entry ``w`` is the number of rounds to skip after the span if its
-    first ``w`` rounds must be skipped; ``separation`` stands for "impossible".
-    """
+    first ``w`` rounds must be skipped; ``separation`` stands for "impossible"."""
 
 
 @dataclass(frozen=True)

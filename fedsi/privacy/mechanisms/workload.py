@@ -18,8 +18,8 @@ from scipy.signal import lfilter
 from fedsi.plan import Plan
 
 SAMPLED_ROUNDS = 40
-"""Number of rounds over which the error of a Toeplitz C is averaged if the learning rate changes.
-"""
+"""Number of rounds over which the error of a Toeplitz C is averaged if the learning rate
+changes."""
 
 
 @dataclass(frozen=True)

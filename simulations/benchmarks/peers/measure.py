@@ -44,8 +44,7 @@ TRANSFORMER_SIZES = {
     "5M": (10_000, 160, 6, 8, 640),
 }
 """Words, embedding size, layers, heads and feed-forward size of each Transformer. The size 3.5M is
-that of the preset ``stackoverflow_transformer``.
-"""
+that of the preset ``stackoverflow_transformer``."""
 
 LARGEST_DIFFERENCE = 1e-4
 """Largest difference of the final weights, relative to their change in training, in float32."""

@@ -1,4 +1,4 @@
-"""Small corpora in memory, the stores built of them, and what such a store holds, in words."""
+"""Small corpora in memory, their stores, and the content of such stores in words."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -24,12 +24,12 @@ def rows_of(texts: Mapping[str, Iterable[str]]) -> list[Row]:
 
 
 def letters(number: int) -> str:
-    """Return a number written in letters, because digits are no words."""
+    """Return a number written in letters, because digits are not words."""
     return "".join(chr(ord("a") + int(digit)) for digit in str(number))
 
 
 def own_words(clients: int) -> dict[str, list[str]]:
-    """Return clients with two sentences each, in which every client has a word of its own."""
+    """Return clients with two sentences each and a word that no other client has."""
     return {f"c{k}": [f"own{letters(k)} shared", f"shared own{letters(k)}"] for k in range(clients)}
 
 
@@ -39,7 +39,7 @@ def built(folder: Path, rows: Iterable[Row], **settings: Any) -> StoredPopulatio
 
 
 class Content(NamedTuple):
-    """The sentences of each client, in words; a client may be on both sides."""
+    """The sentences of each client in words; a client may be in training and held out."""
 
     training: dict[str, list[str]]
     heldout: dict[str, list[str]]

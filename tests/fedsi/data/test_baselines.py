@@ -22,7 +22,7 @@ def test_on_all_clients_they_are_the_scores_of_the_corpus(
     for score, name in zip(ngram_scores(population).orders, NAMES, strict=True):
         assert found.loss(name) == pytest.approx(np.log(score.perplexity))
         assert found.accuracy(name) == pytest.approx(score.accuracy)
-    # What was counted is kept; what is damaged is counted again.
+    # Counts are cached, and damaged ones are counted again.
     (kept,) = tmp_path.iterdir()
     before = kept.read_bytes()
     assert baselines(population, clients, None, tmp_path).loss("bigram") == found.loss("bigram")

@@ -11,7 +11,7 @@ from fedsi.experiment import ClientSettings
 
 
 def numbered(count: int) -> Tokens:
-    """Return examples that can be told apart."""
+    """Return examples that are all different."""
     return np.arange(1, 2 * count + 1, dtype=np.int32).reshape(count, 2)
 
 

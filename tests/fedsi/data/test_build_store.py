@@ -1,4 +1,4 @@
-"""Stores against a slow twin that holds everything in memory, and texts of all odd kinds."""
+"""Stores against a slow reference in memory, and unusual texts of all kinds."""
 
 import json
 from collections import Counter
@@ -49,12 +49,12 @@ def make_chunks_tiny(patch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Twin:
-    """What a store should hold, worked out with lists and counters."""
+    """The expected content of a store, computed with lists and counters."""
 
     names: list[str]
     training: int
     words: list[list[list[str]]]
-    """Of each client, of each sentence."""
+    """Token ids by client and sentence."""
     vocabulary: list[str]
     examples: list[list[list[int]]]
 
@@ -94,7 +94,7 @@ def twin_of(rows: list[Row], data: DataSettings) -> Twin:
 
 
 def statistics_of(twin: Twin) -> dict[str, Any]:
-    """Work out what ``meta.json`` should say of a corpus."""
+    """Compute the expected ``meta.json`` of a corpus."""
     sizes = [sum(map(len, sentences)) for sentences in twin.words]
     own, unseen = twin.words[: twin.training], twin.words[twin.training :]
     flat_own = [w for sentences in own for s in sentences for w in s]
@@ -144,7 +144,7 @@ def check_against(twin: Twin, folder: Path) -> None:
 
 
 def digest_of(twin: Twin) -> int:
-    """Add up one hash for each training client: its name, and its rows without their padding."""
+    """Add the hashes of all training clients: of the name, and of the rows without padding."""
     total = 0
     for name, rows in zip(twin.names[: twin.training], twin.examples, strict=False):
         sentences = [[token for token in row if token > EOS] for row in rows]

@@ -1,4 +1,4 @@
-"""Settings that are rarely meant are said, with their number; the usual ones are not."""
+"""Warnings of unusual settings, with their numbers; usual settings cause none."""
 
 from dataclasses import replace
 

@@ -21,7 +21,7 @@ def sha256(path: Path, cache: Path | None = None) -> str:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Remember files of any size, and return the names of those whose bytes were read."""
+    """Cache hashes of files of any size, and return the names of files whose bytes were read."""
     names: list[str] = []
     hash_bytes = content._hash
 

@@ -1,4 +1,4 @@
-"""Corpora that exist in memory hold the clients that they were made of."""
+"""Corpora in memory contain the clients that they were made from."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Which held-out clients are evaluated, and which of them are test clients."""
+"""The evaluated sample of held-out clients, and its division into validation and test clients."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Who is held out, and that nothing of them gets to the other side."""
+"""Held-out clients and sentences, none of whose data get into training."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -70,7 +70,7 @@ def test_held_out_clients_reach_neither_training_nor_vocabulary(
 
 
 def grouped_rows(separator: bool) -> list[Row]:
-    """Return 40 clients in 10 groups; each group has a word of its own."""
+    """Return 40 clients in 10 groups; each group has a word that no other has."""
     return [
         Row(
             f"play{k % 10}/speaker{k}" if separator else f"c{k}",

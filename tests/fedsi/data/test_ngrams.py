@@ -38,7 +38,7 @@ def rows(sentences: list[list[int]]) -> Tokens:
 
 
 class Twin:
-    """Kneser-Ney out of dictionaries, one probability at a time."""
+    """Slow Kneser-Ney smoothing with dictionaries, one probability at a time."""
 
     def __init__(self, sentences: list[list[int]], order: int) -> None:
         padded = [[PAD, *sentence] for sentence in sentences]

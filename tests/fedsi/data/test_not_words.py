@@ -1,4 +1,4 @@
-"""What the word rule leaves out is counted by kind."""
+"""Counts by kind of the text that the word rule leaves out."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Text dealt to other clients: nothing lost, held-out clients untouched, sizes as claimed."""
+"""Partitions: nothing is lost, held-out clients do not change, and sizes are as documented."""
 
 from collections import Counter
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_sizes_of_a_power_law_fall_with_the_rank(exponent: float) -> None:
 
 
 def shares_of_labels(concentration: float, labels: int, clients: int) -> NDArray[np.float64]:
-    """Return how each label's many rows are shared out: ``[labels, clients]``."""
+    """Return each label's shares of its rows over clients: ``[labels, clients]``."""
     rows = np.repeat(np.arange(labels), 2000)
     rng = np.random.default_rng(0)
     order = rng.permutation(rows)

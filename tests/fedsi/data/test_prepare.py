@@ -1,4 +1,4 @@
-"""A population is built once for all settings that make the same one, and for no others."""
+"""Settings share a built population exactly if they give the same one."""
 
 import hashlib
 from pathlib import Path

@@ -41,7 +41,7 @@ def test_prose_is_kept_and_the_rest_dropped() -> None:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a folder of sources that would fail if they were run, and have it searched alone."""
+    """Make a folder of sources that fail if they are run, and let only this folder be searched."""
     root = tmp_path / "package"
     root.mkdir()
     modules = [

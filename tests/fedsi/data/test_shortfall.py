@@ -1,4 +1,4 @@
-"""What of a corpus is not used is counted and said."""
+"""Parts of a corpus that are not used are counted and reported."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -25,7 +25,7 @@ def test_clients_without_groups_are_held_out_to_the_share() -> None:
     names = {f"client {k}": f"client {k}" for k in range(1000)}
     chosen = heldout_groups(names, 0.1)
     assert len(chosen) == 100
-    # A client's fate does not hang on the others': the first in hash order go first.
+    # A client's split does not depend on other clients: the order is that of hashes.
     assert heldout_groups(names, 0.05) <= chosen
 
 
@@ -39,7 +39,7 @@ def test_sentences_are_held_out_to_the_share_for_each_client_anew(fraction: floa
     )
     sigma = np.sqrt(fraction * (1 - fraction) / 4000)
     np.testing.assert_allclose(held.mean(1), fraction, atol=4 * sigma)
-    # One client's sentences say nothing of another's.
+    # One client's sentences do not affect another's split.
     both, variance = (held[0] & held[1]).mean(), fraction**2 * (1 - fraction**2)
     assert abs(both - fraction**2) < 4 * np.sqrt(variance / 4000)
 

@@ -73,7 +73,7 @@ BUILT = BUILDER.format(wait="")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder, once its checksums were found to be theirs."""
+    """Return the files of a folder after verifying its checksums."""
     files = files_of(folder)
     checksums = Checksums.read(folder, "")
     del files[CHECKSUMS]

@@ -1,4 +1,4 @@
-"""Pieces of words: trained on training clients only, or loaded from a tokenizer.json."""
+"""Sub-words: trained on training clients only, or loaded from a tokenizer.json."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_frequent_words_are_one_piece_and_others_several(trained: SubwordVocabul
 
 
 def test_byte_pairs_are_learned_from_training_clients_alone(tmp_path: Path) -> None:
-    # Forty clients say nothing but white space, and so are none.
+    # Forty clients have only white space, and so are not clients.
     blank = [Row(f"blank{k}", f"blank{k}", " \t") for k in range(40)]
     frequent = {f"c{k}": [f"only{letters(k)} " * 20, "shared"] for k in range(10, 30)}
     rows = [*blank, *rows_of(frequent)]

@@ -91,7 +91,7 @@ def test_a_client_is_found_by_its_id(tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_held_out_client_reaches_the_vocabulary(tmp_path: Path) -> None:
-    # Every client has a word of its own, so each word in the vocabulary names its client.
+    # Every client has a unique word, so each word in the vocabulary identifies its client.
     numbers = {f"c{k}": "".join(chr(97 + int(d)) for d in f"{k:03}") for k in range(60)}
     texts = {client: [f"own{letters} shared"] for client, letters in numbers.items()}
     population = build(texts, tmp_path / "p", vocabulary=1000)
@@ -208,7 +208,7 @@ def test_a_store_with_a_truncated_file_is_refused(tmp_path: Path, whole: Path, n
 
 
 def test_no_flipped_byte_of_a_store_is_accepted(tmp_path: Path, whole: Path) -> None:
-    """Unless nothing reads it: white space of a JSON file."""
+    """White space in a JSON file is not read, so it may change."""
     folder = shutil.copytree(whole, tmp_path / "p")
     rng = np.random.default_rng(0)
     for name in HALVES:

@@ -1,4 +1,4 @@
-"""Which words get an id: counted, listed, and read back from their file."""
+"""Words with ids: counted, listed, and read back from their file."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a word is, in every language; the short way for ASCII and the standard's own boundaries."""
+"""Words in every language: the fast path for ASCII, and the boundaries of the Unicode standard."""
 
 import sys
 from typing import get_args
@@ -71,7 +71,7 @@ def test_words_of_other_scripts(text: str, expected: str) -> None:
     ["😂", "❤️", "👍🏽", "✌🏽", "👨‍👩‍👧‍👦", "❤️‍🔥", "🏳️‍🌈", "🇩🇪", "1️⃣", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "‼️"],
 )
 def test_an_emoji_is_a_word(emoji: str, splitting: Splitting) -> None:
-    # However it is typed, and whatever stands beside it.
+    # For every spelling and every neighbouring character.
     for typed in (emoji, emoji.replace("\ufe0f", "")):
         assert split_words(f"{typed}{typed}", splitting) == [emoji, emoji]
         assert split_words(f"é{typed}z", splitting) == ["é", emoji, "z"]

@@ -1,4 +1,4 @@
-"""Corpora in every family of scripts: their words, and what is said of those without spaces."""
+"""Corpora in every family of scripts: their words, and the warning for scripts without spaces."""
 
 from pathlib import Path
 from unicodedata import normalize
@@ -27,7 +27,7 @@ FAMILIES = {
     "Thai": ("เป็นมนุษย์สุดประเสริฐเลิศคุณค่า", False),
     "Khmer": ("ខ្ញុំស្រឡាញ់ភាសាខ្មែរ", False),
 }
-"""A sentence of each family of scripts, and whether its words can be told apart."""
+"""A sentence of each family of scripts, and whether its words can be separated."""
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -85,7 +85,7 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
         (["model.architecture=my_model.py"], "my_model.py' .* my_package.my_module:name"),
         (["model.architecture=folder/my_model:gru"], "my_package.my_module:name"),
         (["model.architecture=my_model:"], "my_package.my_module:name"),
-        (["model.architecture=__main__:gru"], "put gru into a file of its own"),
+        (["model.architecture=__main__:gru"], "put gru into a separate file"),
         (["server.optimizer=lamb"], "'lamb' .* expected one of sgd, .*, yogi, or the import path"),
         (["server.optimizer=math:sqrt"], "math is a module of Python itself"),
         (["server.optimizer=sgd", "server.momentum=0.5"], "server.momentum=0.5 has no effect with"),
@@ -190,6 +190,6 @@ def test_bfloat16_is_for_gradients_by_hand(changes: dict[str, Any]) -> None:
 
 
 def test_defaults_have_the_types_of_given_values() -> None:
-    """What hashes the settings must not tell 40 from 40.0."""
+    """A hash of the settings must be the same for 40 and 40.0."""
     given = Experiment().updated({}).flat()
     assert repr(Experiment().flat()) == repr(given)

@@ -1,4 +1,4 @@
-"""What is exported gives the model's logits, whatever the batch and the length."""
+"""Exported models give the model's logits for any batch size and length."""
 
 import io
 import sys
@@ -39,7 +39,7 @@ def trained_model(**changes: Any) -> TrainedModel:
 
 
 def cases(trained: TrainedModel) -> list[Tensor]:
-    """Return token ids of several shapes, longer than in training where the model can take it."""
+    """Return token ids of several shapes, longer than in training if the model allows it."""
     shapes = SHAPES if trained.model.longest else (*SHAPES, FARTHER)
     return [torch.randint(0, SIZE, shape) for shape in shapes]
 
@@ -81,7 +81,7 @@ def test_onnx_gives_the_models_logits(changes: dict[str, Any]) -> None:
 
 
 class Pairs(nn.Module):
-    """A user's model that sees a word and the one before."""
+    """A user's model that reads a word and the previous one."""
 
     def __init__(self, vocabulary_size: int) -> None:
         super().__init__()

@@ -52,7 +52,7 @@ def test_packing_equals_its_description(sentences: Sentences, length: int) -> No
         found = list(zip(packed.inputs[row].tolist(), packed.targets[row].tolist(), strict=True))
         assert found[: len(wanted)] == wanted
         assert set(found[len(wanted) :]) <= {(PAD, PAD)}
-        # What longer sequences rest on: unless it was cut, a sequence begins a sentence.
+        # Longer sequences rely on this: unless it was cut, a sequence begins with a sentence.
         assert length < TRAINED or wanted[0][0] == BOS
 
 

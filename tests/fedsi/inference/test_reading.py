@@ -1,4 +1,4 @@
-"""Reading word by word gives what reading the whole text at once gives; writing follows from it."""
+"""Reading word by word equals reading the whole text; generation uses it."""
 
 from functools import cache
 from typing import Any
@@ -34,12 +34,12 @@ def trained_model(architecture: str, **changes: Any) -> TrainedModel:
 
 @cache
 def shared_model(architecture: str) -> TrainedModel:
-    """Return a model that nobody changes."""
+    """Return a model that no test changes."""
     return trained_model(architecture)
 
 
 def at_once(trained: TrainedModel, tokens: tuple[int, ...]) -> torch.Tensor:
-    """Return the logits after a whole text, ``[vocabulary]``: the slow twin."""
+    """Return the logits after a whole text, ``[vocabulary]``: the slow reference."""
     features = trained.model.features(trained.parameters, torch.tensor([tokens]))
     return trained.model.logits(trained.parameters, features[:, -1])[0].detach()
 
@@ -120,7 +120,7 @@ def test_the_likeliest_alone_is_greedy() -> None:
 
 @pytest.mark.parametrize(("temperature", "most"), [(1.0, None), (0.5, None), (2.0, 3)])
 def test_draws_have_the_models_shares(temperature: float, most: int | None) -> None:
-    """Of evenly spread places, each id gets its share; a wrong power would be seen."""
+    """Evenly spaced uniform numbers draw each id by its share; a wrong power would show."""
     scores = np.log([0.1, 0.1, 0.3, 0.1, 0.2, 0.15, 0.05])
     kept = [EOS, 4, 5, 6][:most]
     weights = np.exp(scores[kept]) ** (1 / temperature)

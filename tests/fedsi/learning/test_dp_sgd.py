@@ -64,7 +64,7 @@ def test_it_is_the_loop_over_examples() -> None:
 
 
 def test_adamw_takes_the_noisy_gradients_for_gradients() -> None:
-    """What is released are these gradients; the optimizer is post-processing of them."""
+    """The noisy gradients are released; the optimizer only post-processes them."""
     common: dict[str, Any] = {
         "batch_size": 4,
         "example_noise_multiplier": 0.7,
@@ -93,7 +93,7 @@ def test_adamw_takes_the_noisy_gradients_for_gradients() -> None:
 
 
 def _numbers(first: int, step: int, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return standard normal numbers that do not depend on what they hide."""
+    """Return standard normal numbers that do not depend on the values that they hide."""
     return np.random.default_rng(first + step).standard_normal(len(hidden), np.float32)
 
 
@@ -147,7 +147,7 @@ def test_neither_rate_nor_steps_follow_how_many_examples_a_client_has(
 
 
 def test_large_batches_are_taken_in_parts() -> None:
-    """A client may have many more examples than the batch size is meant for."""
+    """A client may have many more examples than the nominal number."""
     batch = rows(9)
     settings = ClientSettings(example_noise_multiplier=0.0, example_clip_norm=0.2, batch_size=4)
     whole = settings.model_copy(update={"batch_size": 36, "learning_rate": 9.0})

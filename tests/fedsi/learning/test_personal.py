@@ -1,4 +1,4 @@
-"""Personalisation against a loop that is easily read, and the division of a client's examples."""
+"""Personalisation against a simple loop, and the division of a client's examples."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The general path against the gradients by hand, and on users' modules against torch.optim."""
+"""Steps by autograd against steps by hand, and on users' modules against torch.optim."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The steps without autograd against the natural module under autograd, in both precisions."""
+"""Steps without autograd against the usual module under autograd, in both precisions."""
 
 import math
 from collections.abc import Callable
@@ -124,9 +124,9 @@ def amplifies_rounding(
     exact: Tensor,
     alike: Callable[[Tensor], Tensor],
 ) -> bool:
-    """Return whether exact steps from a rounding error of float32 apart end much further apart.
+    """Return whether exact steps amplify a float32 rounding error of the start.
 
-    Rounding errors go through ``alike``, which keeps those equal that come of equal numbers.
+    ``alike`` is applied to the rounding errors, and keeps those of equal numbers equal.
     """
     limit = 1e-6 * max(float((exact - start).norm()), 1e-3)
     generator = torch.Generator().manual_seed(0)
@@ -146,9 +146,9 @@ def check_steps(
     batches: list[Batch],
     alike: Callable[[Tensor], Tensor] = torch.clone,
 ) -> None:
-    """Hold ten steps by hand to those by autograd, in both precisions, from one start in float64.
+    """Compare ten steps by hand with ten by autograd, in both precisions, from one float64 start.
 
-    Starts whose exact steps amplify a rounding error are left out: they show nothing.
+    Starts whose exact steps amplify a rounding error are skipped, because they show nothing.
     """
     exact = natural_steps(model, client, start, batches)
     assume(not amplifies_rounding(model, client, start, batches, exact[0], alike))
@@ -223,7 +223,7 @@ def test_steps_in_bfloat16_are_close_to_those_in_float32(
 ) -> None:
     """Factors are rounded by up to 2^-9; ten steps end within a few per cent of how far they moved.
 
-    A max-normalised cell takes another unit for its largest now and then.
+    In a max-normalised cell another unit may become the largest.
     """
     settings = ModelSettings(
         architecture=architecture,
@@ -265,7 +265,7 @@ def test_positions_without_a_target_are_read_all_the_same(architecture: str) -> 
 
 
 def check_gaps(model: Recurrent | Transformer, start: Tensor) -> None:
-    """Hold a step on a batch with gaps to that by autograd."""
+    """Compare a step on a batch with gaps with one by autograd."""
     batch, ours = with_gaps(batch_of([7, 1, 4, 4], 0)), start.double()
     expected, expected_loss = natural_step(model, ClientSettings(), ours.clone(), batch)
     loss, targets = FusedSgd(model, ClientSettings(), ours).step(batch)

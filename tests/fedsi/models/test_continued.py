@@ -1,4 +1,4 @@
-"""A text read in pieces of any size gives what reading it at once gives."""
+"""Reading a text in pieces of any size equals reading it at once."""
 
 from itertools import pairwise
 from typing import Any

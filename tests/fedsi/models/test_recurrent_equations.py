@@ -1,4 +1,4 @@
-"""The cells against a slow twin, and the facts that follow from scale invariance."""
+"""Recurrent cells against a slow reference, and the consequences of scale invariance."""
 
 import math
 from collections.abc import Callable

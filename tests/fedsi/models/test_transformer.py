@@ -1,4 +1,4 @@
-"""Transformers against a slow twin, and what holds of all of them."""
+"""Transformers against a slow reference, and properties of all of them."""
 
 import math
 from itertools import product
@@ -154,7 +154,7 @@ def test_no_word_is_seen_before_its_turn(positions: str, architecture: str) -> N
 
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_only_an_encoding_tells_a_later_word_the_order(positions: str) -> None:
-    """Without one, a block of attention sees what comes before as a set."""
+    """Without a position encoding, an attention block treats the previous tokens as a set."""
     lm = model(positions=positions, layers=1)
     flat = random_parameters(lm)
     one, two = (run(lm, flat, torch.tensor([ids])) for ids in ([1, 2, 3, 4], [3, 1, 2, 4]))

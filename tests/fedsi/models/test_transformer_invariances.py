@@ -1,4 +1,4 @@
-"""What a Transformer's output depends on, in float64: its invariances and degrees."""
+"""Invariances and degrees of homogeneity of Transformers, in float64."""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +50,7 @@ def logits(lm: Transformer, parameters: Parameters) -> Tensor:
 
 
 def change(lm: Transformer, group: Group, by: float) -> float:
-    """How far scaling a group moves the logits, relative to their size."""
+    """Relative change of the logits when a group of parameters is scaled."""
     parameters = parameters_of(lm)
     before = logits(lm, parameters)
     after = logits(lm, scaled(parameters, group, by))
@@ -163,7 +163,7 @@ def test_groups_that_the_output_depends_on(case: str) -> None:
 
 @pytest.mark.parametrize("positions", ["alibi", "t5", "kerple", "fire"])
 def test_a_bias_before_the_relu_ends_the_invariance(positions: str) -> None:
-    """Measured: how far the logits move when all queries are ten times larger."""
+    """The logits' change with ten times larger queries, measured."""
     lm = model(positions=positions)
     without = change(model(), QUERIES, 10.0)
     moved = change(lm, QUERIES, 10.0)

@@ -1,4 +1,4 @@
-"""Users' modules: as a function of parameters, drawn from the seed, and refused in one sentence."""
+"""Users' modules as functions of parameters, their initialisation from the seed, and errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Weights that start a model of other words: each row goes to the word that it was trained for."""
+"""Initial weights for another vocabulary: each row goes to the word that it was trained for."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_words_of_another_order_are_not_taken_for_the_same() -> None:
 @pytest.mark.parametrize("tied", [False, True])
 def test_what_grows_with_the_vocabulary_is_found(tied: bool) -> None:
     one = Experiment(model={**SMALL, "tied_output": tied})
-    # A hidden size that is the vocabulary's does not confuse it.
+    # A hidden size equal to the vocabulary size causes no confusion.
     axes = word_axes(one, 4)
     assert axes["embedding"] == (0,)
     assert axes["cell.recurrent"] == ()

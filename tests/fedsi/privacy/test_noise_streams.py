@@ -1,4 +1,4 @@
-"""What the keys of seeded noise depend on."""
+"""Keys of seeded noise: the values that they depend on."""
 
 from itertools import combinations
 from pathlib import Path

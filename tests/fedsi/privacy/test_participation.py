@@ -1,4 +1,4 @@
-"""Participations that break a plan are found, and no others."""
+"""Exactly the participations that violate a plan are detected."""
 
 from collections.abc import Iterable
 

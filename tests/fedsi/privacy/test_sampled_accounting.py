@@ -1,4 +1,4 @@
-"""Prices of many rounds at small deltas, where float64 has next to nothing left of the tail."""
+"""Epsilon of many rounds at small deltas, where float64 has almost lost the tail."""
 
 import math
 from dataclasses import replace

@@ -28,7 +28,7 @@ ONE, LIMIT = np.float32(1), np.float32(1e5)
 
 
 def encode(update: Floats, weight: float) -> list[int]:
-    """The slow twin: exact fractions, rounded half to even."""
+    """The slow reference: exact fractions, rounded half to even."""
     weighted = update * np.float32(weight)
     return [round(Fraction(float(value)) * 2**FRACTION_BITS) for value in weighted]
 

@@ -79,7 +79,7 @@ def test_rejection_sampling_is_a_uniform_choice_of_the_available() -> None:
     chance = diurnal(DAY_SECONDS, 1).probabilities(np.arange(CLIENTS))
     size = 2
     expected = np.zeros(CLIENTS)
-    # The slow twin: every set of available clients, and an even choice among it.
+    # The slow reference: every set of available clients, and a uniform choice from it.
     for there in product((False, True), repeat=CLIENTS):
         likely = np.prod(np.where(there, chance, 1 - chance))
         expected += likely * np.array(there) * min(1, size / max(1, sum(there)))

@@ -44,7 +44,7 @@ def test_over_selection_keeps_the_fastest_in_the_order_drawn(
             there, log_durations(settings, POPULATION, np.array(there, np.int64), seed), strict=True
         )
     )
-    # The slow twin: one client reports after the other, equally fast ones as they were drawn.
+    # The slow reference: clients report one by one, equally fast ones in the order drawn.
     fastest = sorted(there, key=lambda client: durations[client])[:size]
     assert kept == [client for client in asked.tolist() if client in fastest]
 

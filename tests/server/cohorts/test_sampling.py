@@ -70,7 +70,7 @@ def test_cohorts_are_distinct_clients_and_repeatable(
 
 
 def test_the_plain_draw_is_one_choice() -> None:
-    # Written down once; a change would silently change everybody's results.
+    # Recorded once; a change would silently change everybody's results.
     draw = draw_cohort(Experiment(seed=7, server={"cohort_size": 5}), 1000, None, 3, 7)
     assert draw.reporting.tolist() == [964, 308, 509, 187, 561]
     assert draw.drawn == 5

@@ -194,7 +194,7 @@ def test_no_flipped_byte_of_a_checkpoint_is_accepted(tmp_path: Path) -> None:
             assert "is damaged" in str(error)  # noqa: PT017
             assert "--overwrite" in str(error)  # noqa: PT017
             continue
-        # Spaces that fill the header up are nobody's business.
+        # Spaces that pad the header do not matter.
         assert sound[place : place + 1] == b" "
         assert np.array_equal(loaded.parameters, state(2).parameters)
 

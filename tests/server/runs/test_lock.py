@@ -1,4 +1,4 @@
-"""One process at a time works in a folder, also when many claim it at once."""
+"""Only one process at a time works in a folder, even if many try to lock it at once."""
 
 import os
 import re

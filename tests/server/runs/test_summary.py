@@ -1,4 +1,4 @@
-"""``summary.json``: its keys, and what is said of one that is not as it should be."""
+"""``summary.json``: its keys, and the errors for invalid files."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The benchmarks at small sizes: what they count, not how long it takes."""
+"""Benchmarks at small sizes: their counts, not their times."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A finished run from the command line: words, texts, evaluation, export; what is refused."""
+"""A finished run from the command line: words, texts, evaluation, export and errors."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 @pytest.fixture
 def copied(finished: Path, tmp_path: Path) -> Path:
-    """Return a copy of the run that may be spoiled."""
+    """Return a copy of the run that a test may damage."""
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
@@ -40,7 +40,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Return the one sentence of a command that is refused."""
+    """Return the one-sentence error of a command."""
     capsys.readouterr()
     assert main([*map(str, arguments)]) == 2
     captured = capsys.readouterr()
@@ -149,7 +149,7 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def newer(run: Path) -> None:
-    """Make it a run of a later version, which has a key more."""
+    """Make it a run of a later version with one more key."""
     edit(run / "experiment.toml", "[model]", "[model]\nnew_part = 1")
     edit(run / "summary.json", f'"fedsi": "{fedsi.__version__}"', '"fedsi": "9.9"')
     seal(run)
@@ -162,7 +162,7 @@ def unfinished(run: Path) -> None:
 
 
 def seal(run: Path) -> None:
-    """Give a run's files, as they are now, their checksums."""
+    """Write new checksums for a run's files."""
     names = [name for name in Checksums.read(run, "").whole if (run / name).exists()]
     checksums_of(run, names).write(run)
 

@@ -150,7 +150,7 @@ def test_the_vocabulary_is_saved_with_the_run(cache: Path, source: str, file: st
 def test_the_samples_beat_their_unigram_loss(
     cache: Path, name: str, changes: dict[str, Any]
 ) -> None:
-    # So little text asks for few words and small steps.
+    # So little text needs few words and small steps.
     gentle = {
         "data.vocabulary_size": 200,
         "client.learning_rate": 0.5,

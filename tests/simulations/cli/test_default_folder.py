@@ -1,4 +1,4 @@
-"""The folder of a run that was given none: its own, and none at all if nothing ran."""
+"""The folder of a run without --out: a new one, and none if nothing ran."""
 
 import os
 from pathlib import Path

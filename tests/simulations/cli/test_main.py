@@ -1,4 +1,4 @@
-"""The command as a person meets it: real arguments, real files, exit codes, one sentence."""
+"""The command with real arguments and files: exit codes and one-sentence errors."""
 
 import json
 import os
@@ -287,7 +287,7 @@ def test_a_full_disk_behind_standard_output_is_one_sentence() -> None:
 
 
 def limited(size: int) -> None:
-    """Make the next larger file fail, as a full disk does."""
+    """Make the next larger file fail, as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 

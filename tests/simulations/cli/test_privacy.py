@@ -1,4 +1,4 @@
-"""``fedsi privacy`` as a person meets it."""
+"""``fedsi privacy`` from the command line."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""How the command begins: what it imports, how long that takes, and systems that lack something."""
+"""Start of the command: its imports, their time, and systems without some features."""
 
 import json
 import os

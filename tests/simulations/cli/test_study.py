@@ -1,4 +1,4 @@
-"""Sweeps and studies from the command line: what is run, what is not run again, what is refused."""
+"""Sweeps and studies from the command line: their runs, continuation, and errors."""
 
 import json
 from pathlib import Path
@@ -141,7 +141,7 @@ def test_bad_studies(
         (["study", "compar"], "did you mean compare?"),
         (["study", str(tmp_path)], "holds no study"),
         (["study", str(tmp_path / "none.toml")], "cannot read the study"),
-        (["study", str(swept), "--set", "client.epochs=2"], "goes on as it is"),
+        (["study", str(swept), "--set", "client.epochs=2"], "is continued unchanged"),
         (["study", str(other), *there], "holds another study: sweep varies"),
         (["sweep", *SMALL, *VARIED, "--out", str(swept)], "already holds a sweep"),
         (

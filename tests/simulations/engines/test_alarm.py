@@ -1,4 +1,4 @@
-"""What a time limit does to code of this process: Python, the compiler, and C that never ends."""
+"""Time limits on code of this process: Python, the compiler, and C code that never ends."""
 
 import subprocess
 import sys

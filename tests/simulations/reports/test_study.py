@@ -1,4 +1,4 @@
-"""What is said of fabricated studies: verdicts, tables, figures, JSON, whatever is missing."""
+"""Reports of fabricated studies: verdicts, tables, figures and JSON, also of incomplete ones."""
 
 import json
 import math
@@ -26,7 +26,7 @@ RATES = {"key": "client.learning_rate", "values": [0.3, 1.0, 3.0], "label": "lr"
 
 
 def comparison(seeds: int, *, gap: float = 0.1, noise: float = 0.0) -> StudyResult:
-    """Return a comparison in which SI-CIFG is better by a gap, and CIFG diverges at 3."""
+    """Return a comparison in which SI-CIFG is better by ``gap``, and CIFG diverges at 3."""
     study = Study(
         name="comparison", axes=[ARMS, RATES], compare=["model.architecture"],
         tune=["client.learning_rate"], seeds=seeds,
@@ -128,7 +128,7 @@ LOSSES = {"cifg": (5.0, 5.25, 6.1), "si_cifg": (5.2, 5.2, None)}
 
 
 def tradeoff(seeds: int = 1, *, extrapolated: bool = True) -> StudyResult:
-    """Return a trade-off whose later seeds have a loss that is higher by .1 each."""
+    """Return a trade-off in which each seed's loss is .1 higher than the previous seed's."""
     base = Experiment(
         privacy={"mechanism": "gaussian", "noise_multiplier": 0.0},
         server={"sampling": "poisson", "averaging": "uniform"},

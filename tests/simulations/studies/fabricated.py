@@ -1,4 +1,4 @@
-"""Results of studies that never ran, for tests of what is said about them."""
+"""Results of studies that never ran, for tests of reports."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,11 +31,11 @@ def result(
 
     Args:
         trial: The trial.
-        loss: Of the test clients; None for a run that diverged.
-        accuracy: Of all clients.
-        validation: Loss of the validation clients, if it is another one.
+        loss: Loss of the test clients; None for a run that diverged.
+        accuracy: Accuracy of all clients.
+        validation: Loss of the validation clients, if it differs.
         lengths: Losses at sequence lengths.
-        summary: What is otherwise in its summary.
+        summary: Other fields of its summary.
     """
     columns = task_of(trial.experiment).columns
     facts = summary_of(loss, accuracy, CLIENTS, seed=trial.seed, **summary)
@@ -48,7 +48,7 @@ def result(
     test = np.arange(CLIENTS) % 2 == 1
     rows = np.zeros((CLIENTS, len(columns)))
     by_client = np.where(test, loss, loss if validation is None else validation)
-    # Clients differ much from each other, by the same in every run: pairing takes that out.
+    # Clients differ much from each other, equally in every run: pairing removes the difference.
     spread = np.tile([1.0, 1.0, -1.0, -1.0], CLIENTS // 4)
     told = {
         "examples": 10.0,
@@ -71,8 +71,8 @@ def study_result(
 
     Args:
         study: The study.
-        losses: Of each combination of values, the losses of the seeds that finished.
-        facts: What is in every summary; ``privacy_levels`` goes to the result.
+        losses: Losses of the seeds that finished, by combination of values.
+        facts: Fields of every summary, except ``privacy_levels``, which goes to the result.
     """
     levels = facts.pop("privacy_levels", {})
     results = []

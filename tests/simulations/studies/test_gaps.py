@@ -1,4 +1,4 @@
-"""Verdicts follow from intervals: a planted case for each."""
+"""Verdicts follow from intervals: a constructed case for each."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Studies in which a trial dies: what is told of the others, and that it is said."""
+"""Studies in which a trial fails: it is reported, and so are the results of the others."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Intervals against SciPy and slow twins, and their coverage by simulation."""
+"""Intervals against SciPy and slow references, and their coverage by simulation."""
 
 import math
 
@@ -34,7 +34,7 @@ def test_the_t_interval_covers_as_often_as_it_says(seeds: int) -> None:
     rng = np.random.default_rng(seeds)
     hits = 0
     for _ in range(2000):
-        # Arms share what a seed brings, which pairing takes out: it may be as large as it likes.
+        # Arms share the effect of a seed, which pairing removes, however large it is.
         shared = 10 * rng.normal(size=seeds)
         found = t_interval(((shared + 0.3 + rng.normal(size=seeds)) - shared).tolist())
         hits += found.low <= 0.3 <= found.high
@@ -44,7 +44,7 @@ def test_the_t_interval_covers_as_often_as_it_says(seeds: int) -> None:
 
 
 def coverage_of_normal_intervals(seeds: int) -> float:
-    """Return how often 1.96 standard errors hold the truth, which is too narrow for few seeds."""
+    """Return the coverage of 1.96 standard errors, which is too low for few seeds."""
     values = np.random.default_rng(seeds).normal(size=(2000, seeds))
     half = 1.96 * values.std(1, ddof=1) / math.sqrt(seeds)
     return float((np.abs(values.mean(1)) <= half).mean())

@@ -1,4 +1,4 @@
-"""Studies as data: TOML and back, combinations, and what is refused."""
+"""Studies as data: TOML and back, combinations, and errors."""
 
 import math
 from pathlib import Path

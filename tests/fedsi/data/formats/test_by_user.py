@@ -1,4 +1,4 @@
-"""JSON objects from users to their texts, beside all else that a .json file may be."""
+"""JSON objects from users to their texts, as opposed to other kinds of .json files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Cells of every type become ids and texts, or a sentence; zero, false and empty are values."""
+"""Cells of every type become ids and texts, or an error; zero, false and empty are values."""
 
 import datetime
 import json

@@ -1,4 +1,4 @@
-"""Tables as people have them: delimiters, headers, bad rows, arrays, archives, zstandard."""
+"""Real-world tables: delimiters, headers, malformed rows, arrays, archives, zstandard."""
 
 import io
 import json

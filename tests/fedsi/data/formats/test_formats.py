@@ -1,4 +1,4 @@
-"""What holds for every format: the same clients, no crash on damage, one sentence per fault."""
+"""Properties of every format: the same clients, no crash on damage, one sentence per error."""
 
 import bz2
 import gzip
@@ -39,7 +39,7 @@ def words(text: str) -> list[str]:
 
 
 def clients_of(path: Path, **options: Any) -> Clients:
-    """Return the words of every client's rows, in order; clients under a comparable name."""
+    """Return the words of every client's rows in order, by a name comparable between formats."""
     clients: Clients = {}
     for row in open_corpus(path, **options).rows():
         clients.setdefault(row.client.replace("/", "_"), []).append(words(row.text))
@@ -121,13 +121,13 @@ def test_the_samples_hold_the_same_clients(name: str, cache: Path) -> None:
 
 
 def damageable(path: Path) -> Path:
-    """Return a corpus's file, or of a folder the one that holds most of it."""
+    """Return a corpus's file, or the largest file of a folder."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return max(files, key=lambda file: file.stat().st_size)
 
 
 def replace(file: Path, content: bytes | bytearray) -> None:
-    """Put another file in the place of one that may still be mapped into memory."""
+    """Replace a file that may still be mapped into memory."""
     file.unlink()
     file.write_bytes(content)
 
@@ -173,7 +173,7 @@ _PRISTINE: dict[str, tuple[Path, bytes]] = {}
 
 
 def _pristine(factory: pytest.TempPathFactory, kind: str) -> tuple[Path, bytes]:
-    """Return a corpus, and what its file held before it was damaged."""
+    """Return a damaged corpus and the original content of its file."""
     if kind not in _PRISTINE:
         path = written(factory.mktemp(kind), kind)
         _PRISTINE[kind] = path, damageable(path).read_bytes()

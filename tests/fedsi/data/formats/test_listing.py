@@ -1,4 +1,4 @@
-"""Which files of a folder are read, and that no others change its hash."""
+"""Files of a folder that are read; no other file changes the folder's hash."""
 
 import errno
 import gzip
@@ -73,7 +73,7 @@ def test_what_explains_the_others_does_not_make_the_format_unclear(
     write(tmp_path / "a.jsonl", line("ann"))
     write(tmp_path / name, "About a.jsonl")
     assert clients(tmp_path) == ["ann"]
-    # Alone it is a corpus as any other.
+    # Alone it is a corpus like any other.
     write(tmp_path / "alone" / "readme.jsonl", line("bob"))
     assert clients(tmp_path / "alone") == ["bob"]
 

@@ -1,4 +1,4 @@
-"""Writes the same texts in every format, so that readers can be tested without any corpus."""
+"""Writers of the same texts in every format, to test readers without a corpus."""
 
 import csv
 import json
@@ -73,7 +73,7 @@ def write_leaf(path: Path, texts: Texts) -> None:
 def write_hdf5(path: Path, texts: Texts) -> None:
     with h5py.File(path, "w") as file:
         for user, lines in texts.items():
-            # A slash in a name would make a group of its own.
+            # A slash in a name would create a group.
             group = file.create_group("examples/" + user.replace("/", "_"))
             group.create_dataset("tokens", data=[line.encode() for line in lines])
             group.create_dataset("score", data=list(range(len(lines))))
@@ -167,7 +167,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path, Texts], None]]] = {
 
 
 def written(folder: Path, kind: str, texts: Texts = TEXTS) -> Path:
-    """Write texts in a format and return where they are."""
+    """Write texts in a format and return their path."""
     name, write = WRITERS[kind]
     write(folder / name, texts)
     return folder / name

@@ -16,7 +16,7 @@ PRECISIONS = ["float32", *(["bfloat16"] if tiles.HAS_BFLOAT16 else [])]
 
 
 def factors(rows: int, depth: int, columns: int, precision: str) -> tuple[Tensor, Tensor]:
-    """Random numbers that bfloat16 has, so that its rounding is seen apart from its products."""
+    """Random numbers exact in bfloat16, so that rounding is tested apart from products."""
     generator = torch.Generator().manual_seed(rows * depth + columns)
     left = torch.randn(rows, depth, generator=generator)
     right = torch.randn(depth, columns, generator=generator)

@@ -93,7 +93,7 @@ def test_each_parameters_gradient_is_that_of_autograd(positions: str, kind: str)
     found, wanted = (model.layout.views(end - start) for end in (ours, expected))
     for name, gradient in wanted.items():
         size = float(gradient.norm())
-        # Softmax does not see the last bias of FIRE: its gradient is what rounding leaves, or zero.
+        # Softmax ignores the last bias of FIRE: its gradient is a rounding error, or zero.
         unseen = name == "positions.third.bias" and kind in {"none", "cell"}
         assert size > 0 or unseen, name
         assert float((found[name] - gradient).norm()) <= max(1e-9 * size, 1e-14), name

@@ -1,4 +1,4 @@
-"""FIRE can be each of ALiBi, T5's buckets and Kerple: theorem 3.1 of its paper, by fitting."""
+"""FIRE can represent ALiBi, T5's buckets and Kerple (theorem 3.1 of its paper): fitted here."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Slow, obvious twins of the mechanisms: explicit matrices and searches through everything."""
+"""Slow, simple references for the mechanisms: explicit matrices and exhaustive searches."""
 
 import itertools
 import math
