@@ -1,4 +1,4 @@
-"""What ``fedsi run`` prints at its end: six lines, or a table of the whole summary."""
+"""The final output of ``fedsi run``: six lines, or a table of the whole summary."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ _BEFORE = {
     "kept_bytes": "bytes that clients keep",
     "tokens_trained": "tokens trained",
 }
-"""Labels of what is shown before the metrics."""
+"""Labels of the rows before the metrics."""
 _AFTER = {
     "corpus": "corpus",
     "corpus_sha256": "corpus SHA-256",
@@ -43,12 +43,12 @@ _AFTER = {
 def lines(
     summary: "Summary", task: "Task", rounds: int, baselines: "Baselines | None" = None
 ) -> Iterator[str]:
-    """Yield the result of a run: how it ended, on what, how good, the best round, and its cost.
+    """Yield the result of a run: its end, model, corpus, metrics, best round and privacy cost.
 
     Args:
-        summary: The run's.
+        summary: The run's summary.
         task: Its task.
-        rounds: How many rounds its experiment has.
+        rounds: Number of rounds of its experiment.
         baselines: N-gram models on the same held-out targets, if they were counted.
     """
     ended = "" if summary.status == "finished" else f" by {summary.ended_by}"
@@ -84,7 +84,7 @@ def lines(
 
 
 def next_commands(summary: "Summary", folder: Path) -> Iterator[str]:
-    """Yield what to type next."""
+    """Yield suggestions of next commands."""
     place = one_line(str(folder))
     best = " --best" if summary.best_round not in {None, summary.rounds} else ""
     yield f"next: fedsi evaluate {place}{best}"
@@ -116,7 +116,7 @@ def table(summary: "Summary", task: "Task", baselines: "Baselines | None") -> Ta
     table.add_column()
     table.add_column(overflow="fold")
     for key, label in {**_BEFORE, **metrics, **_AFTER}.items():
-        if key not in values:  # what the run has nothing of
+        if key not in values:
             continue
         value = values[key]
         text = "not a number" if value is None else value
@@ -138,14 +138,14 @@ def table(summary: "Summary", task: "Task", baselines: "Baselines | None") -> Ta
 
 
 def _gain(tuned: "PersonalisationSummary") -> str:
-    """Return the loss before and after fine-tuning, and of how many clients."""
+    """Return the loss before and after fine-tuning, and the number of clients."""
     losses = (tuned.before["loss"], tuned.after["loss"])
     words = ("not a number" if loss is None else f"{loss:.4f}" for loss in losses)
     return f"loss {' -> '.join(words)} of {tuned.clients} clients ({tuned.clients_too_small} small)"
 
 
 def _privacy(claim: "PrivacySummary | None") -> dict[str, str]:
-    """Return the claim of a private run, and which participations were checked."""
+    """Return the claim of a private run, and the clients whose participations were checked."""
     if claim is None:
         return {}
     epsilon = "infinite" if claim.epsilon is None else f"{claim.epsilon:.4g}"
