@@ -61,7 +61,7 @@ def test_the_wheel_holds_the_four_packages_only(tmp_path: Path) -> None:
     files = zipfile.ZipFile(wheel).namelist()
     top = {name.split("/")[0] for name in files if ".dist-info" not in name}
     assert top == {"fedsi", "clients", "server", "simulations"}
-    for needed in ("presets/quickstart.toml", "reports/report.html.jinja"):
+    for needed in ("presets/quickstart.toml", "reports/page.html.jinja"):
         assert f"simulations/{needed}" in files
     for package in sorted(top):
         modules = {str(p.relative_to(source)) for p in (source / package).rglob("*.py")}

@@ -103,6 +103,7 @@ def run(
             else "nothing has run yet"
         )
         raise options.StoppedError(f"interrupted; {go_on}") from None
+    _write_page(folder, result)
     if per_client:
         from simulations.per_client import write_table
 
@@ -133,6 +134,17 @@ def _show(result: "Result", *, verbose: bool) -> None:
         return
     for line in lines(result.summary, task, rounds, result.baselines):
         typer.echo(one_line(line))
+
+
+def _write_page(folder: Path, result: "Result") -> None:
+    """Write the page of a run that has ended."""
+    from server.runs.folder import RunFolder
+    from simulations.reports.page import write_page
+    from simulations.reports.run import run_page
+
+    records = RunFolder(folder).records()
+    page = run_page(result.experiment, result.summary, records, result.baselines)
+    write_page(page, folder)
 
 
 def shown_on(display: Display) -> "Observer":

@@ -185,7 +185,7 @@ def _show_levels(levels: Iterable["Level"], console: Console) -> None:
 
 def _show(report: "Report", folder: Path, name: str, *, as_json: bool) -> None:
     """Print the result, and show the paths of the files on the console."""
-    from simulations.reports.study import PAGE
+    from simulations.reports.page import PAGE
 
     if as_json:
         typer.echo(json.dumps(report.values, allow_nan=False))

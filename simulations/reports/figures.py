@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from fedsi.data.baselines import NAMES, Baselines
@@ -47,7 +48,7 @@ STYLE: Any = {
 
 
 @contextmanager
-def _any_sign() -> Iterator[None]:
+def any_sign() -> Iterator[None]:
     """Draw characters that the font lacks as boxes, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -56,11 +57,11 @@ def _any_sign() -> Iterator[None]:
         yield
 
 
-def svg(figure: Figure) -> str:
-    """Return a figure as SVG text; the same figure gives the same text."""
+def svg(figure: Figure, part: Bbox | None = None) -> str:
+    """Return a figure, or a part of it in inches, as SVG; the same figure gives the same text."""
     buffer = io.StringIO()
-    with mpl.rc_context(STYLE), _any_sign():
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with mpl.rc_context(STYLE), any_sign():
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches=part)
     return buffer.getvalue()
 
 
@@ -72,7 +73,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         path: The path without suffix.
     """
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE), _any_sign():
+    with mpl.rc_context(STYLE), any_sign():
         figure.savefig(buffer, format="png", dpi=150)
     write_atomically(path.with_suffix(".png"), buffer.getvalue())
     write_atomically(path.with_suffix(".svg"), svg(figure).encode())

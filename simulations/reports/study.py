@@ -3,29 +3,28 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from fedsi.files import write_atomically
-from simulations.reports.figures import save_figure, svg
+from simulations.reports.figures import label, save_figure
 from simulations.reports.lengths import (
     lengths_figure,
     lengths_findings,
     lengths_markdown,
     lengths_table,
 )
+from simulations.reports.page import Illustration, Page, Table, panels_of, write_page
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, words
 from simulations.reports.tradeoff_figure import tradeoff_figure
-from simulations.reports.verdicts import findings
+from simulations.reports.verdicts import findings, verdicts
 from simulations.safe_text import for_spreadsheet
 from simulations.studies.results import StudyResult, TrialResult
-
-PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Report:
     rows: Sequence[Sequence[str]]
     figure: Figure
     caption: str
+    verdicts: Sequence[str]
     findings: Sequence[str]
     changes: str
     """The keys that its runs vary, in words."""
@@ -72,6 +72,7 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         rows=rows,
         figure=figure,
         caption=caption,
+        verdicts=verdicts(result),
         findings=told,
         changes=enumerate_words([*changed, "seed"]),
         values=values,
@@ -88,7 +89,7 @@ def write_study(report: Report, result: StudyResult, folder: Path) -> None:
     table_text = lengths_markdown(report.title, report.header, report.rows, report.findings)
     write_atomically(path.with_suffix(".md"), table_text.encode())
     save_figure(report.figure, path)
-    write_atomically(folder / PAGE, _page(report, result).encode())
+    write_page(_page(report, result), folder)
 
 
 def _title(result: StudyResult) -> str:
@@ -123,34 +124,57 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
     )
 
 
-def _page(report: Report, result: StudyResult) -> str:
-    environment = Environment(
-        loader=PackageLoader("simulations.reports", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    figure, summary = svg(report.figure), result.summary
-    return environment.get_template("report.html.jinja").render(
-        report=report,
-        figure=figure[figure.index("<svg") :],
-        score=result.task.shown[result.task.score],
-        runs=[_run(one) for one in result.results],
-        experiment=result.study.experiment.to_toml(),
-        corpus=summary.corpus,
-        corpus_sha256=summary.corpus_sha256,
-        versions=", ".join(f"{name} {value}" for name, value in summary.versions.items()),
+def _page(report: Report, result: StudyResult) -> Page:
+    summary, study = result.summary, result.study
+    versions = ", ".join(f"{name} {value}" for name, value in summary.versions.items())
+    suffixes = (".csv", ".json", ".md", ".png", ".svg")
+    return Page(
+        title=report.title,
+        kind="Study",
+        date=date.today().isoformat(),
+        verdict=[*report.verdicts, *_unequal_sizes(result)],
+        experiment=study.experiment,
+        figures=[Illustration(panels_of(report.figure), report.caption)],
+        tables=[
+            Table(report.table_title, report.header, report.rows),
+            Table("Runs", _runs_header(result), [_run(one) for one in result.results]),
+        ],
+        details=[one for one in report.findings if one not in report.verdicts],
+        methods=[f"Varied: {report.changes}. All other keys are those of the experiment below."],
+        files=[f"{study.name}{suffix}" for suffix in suffixes],
+        facts=[f"Corpus {summary.corpus}, SHA-256 {summary.corpus_sha256}.", f"{versions}."],
     )
 
 
-def _run(result: TrialResult) -> dict[str, Any]:
+def _unequal_sizes(result: StudyResult) -> list[str]:
+    """Warn of models of different sizes, whose losses say little about their architectures."""
+    sizes = {label(one.summary.architecture): one.summary.parameters for one in result.results}
+    if max(sizes.values()) <= _SIMILAR * min(sizes.values()):
+        return []
+    named = enumerate_words([f"{name} has {size:,}" for name, size in sizes.items()])
+    return [f"The models differ in size: {named} parameters."]
+
+
+_SIMILAR = 1.1
+"""Largest ratio of the sizes of models that are compared without a warning."""
+
+
+def _runs_header(result: StudyResult) -> list[str]:
+    score = result.task.shown[result.task.score]
+    first = ["run", "status", "parameters", "rounds", "held-out loss"]
+    return [*first, score, "clients/s", "model SHA-256"]
+
+
+def _run(result: TrialResult) -> list[str]:
     summary = result.summary
     score = summary.heldout[result.task.score]
-    return {
-        "name": result.name,
-        "status": summary.status,
-        "rounds": summary.rounds,
-        "loss": "" if result.diverged else f"{summary.heldout_loss:.3f}",
-        "score": "" if result.diverged or score is None else f"{score:.3f}",
-        "speed": f"{summary.clients_per_second:.1f}",
-        "sha256": summary.model_sha256[:16],
-    }
+    return [
+        result.name,
+        summary.status,
+        f"{summary.parameters:,}",
+        str(summary.rounds),
+        "" if result.diverged else f"{summary.heldout_loss:.3f}",
+        "" if result.diverged or score is None else f"{score:.3f}",
+        f"{summary.clients_per_second:.1f}",
+        summary.model_sha256[:16],
+    ]

@@ -23,12 +23,19 @@ from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
 
 
-def findings(result: StudyResult) -> list[str]:
-    """Return the findings of a study in sentences, verdicts first."""
+def verdicts(result: StudyResult) -> list[str]:
+    """Return what a colleague needs to know: what beats what, on which data, how surely."""
     return [
         *(_verdict(result, first, second) for first, second in pairs(result)),
         *_best_of_many(result),
         _design(result),
+    ]
+
+
+def findings(result: StudyResult) -> list[str]:
+    """Return all findings of a study in sentences, verdicts first."""
+    return [
+        *verdicts(result),
         *_claim(result),
         *(_place(result, place) for place in result.places),
         *_no_better_than_counting(result),

@@ -1,0 +1,121 @@
+"""The page of a run: what the model reached, at what cost, and everything it was made from."""
+
+from collections.abc import Sequence
+from datetime import date
+
+from fedsi.data.baselines import NAMES, Baselines
+from fedsi.experiment import Experiment
+from fedsi.tasks.table import task_of
+from server.rounds import RoundRecord
+from server.runs.summary import PrivacySummary, Summary
+from simulations.reports.figures import label, run_curves
+from simulations.reports.page import Illustration, Page, Table, panels_of
+
+FILES = ("summary.json", "rounds.csv", "curves.png", "curves.svg", "model.safetensors")
+
+
+def run_page(
+    experiment: Experiment,
+    summary: Summary,
+    records: Sequence[RoundRecord],
+    baselines: Baselines | None,
+) -> Page:
+    """Return the page of a run that has ended.
+
+    Args:
+        experiment: The run's experiment.
+        summary: Its summary.
+        records: Its rounds.
+        baselines: N-gram models on the same targets; None if they were not counted.
+    """
+    task = task_of(experiment)
+    name = label(summary.architecture)
+    figure = run_curves(records, summary, task, baselines)
+    return Page(
+        title=f"{name} on {summary.corpus}",
+        kind="Run",
+        date=date.today().isoformat(),
+        verdict=[_result(name, summary, baselines), *_privacy(summary.privacy)],
+        experiment=experiment,
+        figures=[
+            Illustration(
+                panels_of(figure),
+                "Loss of each round's cohort, before its training, and of the held-out clients; "
+                f"held-out {task.title.lower()}.",
+            )
+        ],
+        tables=[_scores(summary, baselines, dict(task.curves)), _costs(summary)],
+        methods=[
+            f"{summary.training_clients:,} clients trained the model and "
+            f"{summary.heldout_clients:,} were held out; each round sampled "
+            f"{experiment.server.cohort_size:,}. The seed is {summary.seed}: the same experiment "
+            "gives the same bits on this kind of processor, whatever the number of workers.",
+        ],
+        files=FILES,
+        facts=[
+            f"Corpus {summary.corpus}, SHA-256 {summary.corpus_sha256}.",
+            f"Model SHA-256 {summary.model_sha256}.",
+            ", ".join(f"{package} {version}" for package, version in summary.versions.items()),
+        ],
+    )
+
+
+def _result(name: str, summary: Summary, baselines: Baselines | None) -> str:
+    loss = summary.heldout_loss
+    after = f"{name} with {summary.parameters:,} parameters, after {summary.rounds:,} rounds"
+    if summary.diverged or loss is None:
+        return f"{after}, diverged: it has no loss that means anything."
+    reached = f"{after}, has a held-out loss of {loss:.3f} nats per token"
+    if baselines:
+        return f"{reached}: {baselines.better_than(loss)}."
+    unigram = summary.unigram_loss
+    if unigram is None:
+        return f"{reached}."
+    side = "below" if loss < unigram else "above"
+    return f"{reached}, {abs(loss - unigram):.3f} {side} the unigram model's."
+
+
+def _privacy(claim: PrivacySummary | None) -> list[str]:
+    if claim is None:
+        return ["The run is not private: no clipping and no noise protect its clients."]
+    if claim.epsilon is None:
+        return ["Its updates were clipped, but no noise was added: epsilon is infinite."]
+    stands = " It is an extrapolation to that cohort and population." if claim.extrapolated else ""
+    return [
+        f"It costs each client epsilon {claim.epsilon:.3f} at delta {claim.delta:.2g} "
+        f"({claim.mechanism} noise, {claim.sampling} cohorts of {claim.cohort_size:,} from "
+        f"{claim.population:,} clients, {claim.accountant}).{stands}"
+    ]
+
+
+def _scores(summary: Summary, baselines: Baselines | None, shares: dict[str, str]) -> Table:
+    header = ["model", "loss", *shares.values()]
+    values = [summary.heldout.get(metric) for metric in ("loss", *shares)]
+    rows = [[label(summary.architecture), *(_three(value) for value in values)]]
+    if baselines:
+        blank = [""] * len(shares)
+        rows += [[f"{name} model", _three(baselines.loss(name)), *blank] for name in NAMES]
+    else:
+        rows.append(["unigram model", _three(summary.unigram_loss), *([""] * len(shares))])
+    return Table("Held-out clients", header, rows)
+
+
+def _costs(summary: Summary) -> Table:
+    rows = [
+        ["clients trained", f"{summary.clients_trained:,}"],
+        ["clients that failed, were rejected or lost", f"{_not_counted(summary):,}"],
+        ["tokens trained on", f"{summary.tokens_trained:,}"],
+        ["bytes to the clients", f"{summary.download_bytes:,}"],
+        ["bytes from the clients", f"{summary.upload_bytes:,}"],
+        ["seconds of training", f"{summary.train_seconds:,.1f}"],
+        ["clients per second", f"{summary.clients_per_second:,.1f}"],
+    ]
+    return Table("Cost", ["", "whole run"], rows)
+
+
+def _not_counted(summary: Summary) -> int:
+    return summary.clients_failed + summary.clients_rejected
+
+
+def _three(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3f}"
