@@ -164,6 +164,12 @@ def other_buffer(vocabulary_size: int) -> nn.Module:
     return model
 
 
+def unset_buffer(vocabulary_size: int) -> nn.Module:
+    model = Gru(vocabulary_size)
+    model.register_buffer("unset", torch.tensor([float("nan"), 1.0]))
+    return model
+
+
 class Adapter(nn.Module):
     """A random base that is not trained, half as parameters, half as a buffer, and a low rank."""
 

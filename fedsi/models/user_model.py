@@ -201,13 +201,20 @@ def _check_constants(path: str, module: nn.Module, again: nn.Module) -> None:
     """Refuse frozen parameters and buffers that would differ between processes."""
     others = _constants(again)
     for name, value in _constants(module).items():
-        if name not in others or not torch.equal(value, others[name]):
+        if name not in others or not same_values(value, others[name]):
             kind = "parameter" if isinstance(value, nn.Parameter) else "buffer"
             raise UserError(
                 f"the {kind} {name} of {path} is not trained, and has other values when the module "
                 "is built again with the same seed of torch; draw it with torch's functions alone, "
                 "without a generator of your own, or read it from a file"
             )
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal; not-a-number equals itself."""
+    if one.shape != other.shape:
+        return False
+    return bool(((one == other) | ((one != one) & (other != other))).all())  # noqa: PLR0124
 
 
 def blamed_call(path: str, shape: Sequence[int]) -> AbstractContextManager[None]:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fedsi.blame import kind_of
 from fedsi.errors import UserError
-from fedsi.models.user_model import UserModel, blamed_call, flat_parameters
+from fedsi.models.user_model import UserModel, blamed_call, flat_parameters, same_values
 from fedsi.threads import torch_threads
 
 TRIAL_BATCH = 2
@@ -49,7 +49,7 @@ def _try_out(model: UserModel, sequence_length: int) -> None:
             "must give the same bits wherever they train; set its dropout to 0"
         )
     for name, buffer in model.module.named_buffers():
-        if not torch.equal(buffer, buffers[name]):
+        if not same_values(buffer, buffers[name]):
             raise UserError(
                 f"{model.path} changes its buffer {name} when it is called, as batch normalisation "
                 "does, and clients share only parameters; use nn.LayerNorm or nn.GroupNorm"

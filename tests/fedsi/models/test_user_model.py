@@ -64,6 +64,10 @@ def test_a_module_that_draws_from_elsewhere_has_no_initial_parameters() -> None:
         initial_parameters(own("other_randomness"), 0)
 
 
+def test_a_buffer_of_no_number_is_the_same_when_built_again() -> None:
+    assert own("unset_buffer").layout.size > 0
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
