@@ -28,6 +28,7 @@ from simulations.cli.evaluate import evaluate
 from simulations.cli.export import export
 from simulations.cli.keys import keys
 from simulations.cli.lengths import lengths
+from simulations.cli.plot import plot
 from simulations.cli.predict import generate, predict
 from simulations.cli.presets import presets
 from simulations.cli.privacy import privacy
@@ -57,6 +58,7 @@ app.command()(predict)
 app.command()(generate)
 app.command()(evaluate)
 app.command()(export)
+app.command()(plot)
 app.command()(audit)
 app.command()(privacy)
 app.command()(presets)
