@@ -63,7 +63,7 @@ class ClientStates:
             size: Their length.
 
         Raises:
-            DamagedError: The file is missing, or is not what was written.
+            DamagedError: The file is missing or damaged.
         """
         if not round_number:
             return {name: np.zeros(size, np.float32) for name in names}

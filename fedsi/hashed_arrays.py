@@ -19,10 +19,10 @@ def to_bytes(arrays: Arrays, meta: Mapping[str, str]) -> bytes:
 
 
 def from_bytes(content: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Return the arrays and texts that ``to_bytes`` was given; the arrays can be written to.
+    """Return the arrays and texts that ``to_bytes`` wrote; the arrays are writable.
 
     Raises:
-        ValueError: The content is not what was written; says why.
+        ValueError: The content is damaged; says why.
     """
     try:
         arrays = {name: np.array(value) for name, value in load(content).items()}

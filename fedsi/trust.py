@@ -1,8 +1,7 @@
 """Trust in files that name code to import, such as a model or an optimizer.
 
-``model.architecture = "module:function"`` runs code. If a person types it, it is that person's
-choice; if it is read from an experiment or a run's folder, it is the choice of whoever wrote the
-file.
+``model.architecture = "module:function"`` runs code. If the user types it, it is the user's choice;
+if it is read from an experiment or a run's folder, it is the choice of the file's author.
 """
 
 from collections.abc import Mapping, Sequence

@@ -24,7 +24,7 @@ from server.rounds import ServerState
 from server.runs.folder import EXPERIMENT, MODEL, RunFolder
 
 _DRAWING = {"model.init_from", "model.init_sha256", "model.initialisation"}
-"""Keys ``model.*`` that say how weights begin, and not what is computed with them."""
+"""Keys ``model.*`` that affect only the initial weights, not the computation."""
 
 WARM_START = "warm_start"
 """Key of the word counts of a warm start among the facts of a run."""
@@ -117,10 +117,10 @@ def told(facts: dict[str, Any]) -> str:
 
 
 def _check_settings(experiment: Experiment, file: Path) -> None:
-    """Refuse weights that were trained with other settings, which their shapes need not show.
+    """Refuse weights that were trained with other settings, even if their shapes fit.
 
     Raises:
-        UserError: The run beside them had another value of a key ``model.*``.
+        UserError: The run of the weights had another value of a key ``model.*``.
     """
     if not (file.parent / EXPERIMENT).exists():
         return

@@ -51,7 +51,7 @@ class Result:
     def clients(self) -> "pd.DataFrame":
         """A row for each held-out client of the last evaluation, as ``per_client`` describes it.
 
-        The model is evaluated when this is asked for the first time.
+        The model is evaluated on first use.
         """
         from simulations.per_client import per_client  # noqa: PLC0415 - it imports pandas
 

@@ -26,9 +26,9 @@ COLUMNS = ("tokens", "loss", "words", "hits")
 """Columns per client: targets, the sum of their losses in nats, word targets (no oov, no eos), and
 the number of those predicted as the most likely of all ids."""
 MOST_TOKENS = 5_000_000
-"""Training targets that are counted at most: they bound the memory to about 1 GB."""
+"""Most training targets that are counted; this limits the memory to about 1 GB."""
 MOST_GENERATED_TOKENS = 1_000_000
-"""The same for synthetic clients, which are generated while reading."""
+"""The same limit for synthetic clients, which are generated while reading."""
 _FORMAT = 1
 
 Ids = NDArray[np.int64]
@@ -51,14 +51,14 @@ class Baselines:
         return self._ratio(name, "hits", "words", kept)
 
     def to_json(self) -> dict[str, dict[str, float]]:
-        """Return what each model reaches on all clients as values that JSON can hold."""
+        """Return the metrics of each model on all clients as values for JSON."""
         return {name: {"loss": self.loss(name), "accuracy": self.accuracy(name)} for name in NAMES}
 
     def better_than(self, loss: float | None) -> str:
-        """Say which of the models a loss on all clients is better than.
+        """Compare a loss on all clients with those of the models, in words.
 
         Args:
-            loss: In nats per target; None for a run that diverged.
+            loss: The loss in nats per target; None for a run that diverged.
         """
         beaten = [name for name in NAMES if loss is not None and loss < self.loss(name)]
         missed = [name for name in NAMES if name not in beaten]

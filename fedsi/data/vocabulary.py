@@ -140,6 +140,6 @@ def load_vocabulary(folder: Path) -> Vocabulary:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"cannot read the vocabulary in {folder}: {reason}; put back the file that was written "
-            "there, or make the folder anew"
+            f"cannot read the vocabulary in {folder}: {reason}; restore the original file, or "
+            "create the folder again"
         ) from None

@@ -176,7 +176,7 @@ def _check_parameters(path: str, module: nn.Module) -> None:
         raise UserError(f"the module of {path} {which}; there is nothing to train")
     for name, parameter in parameters.items():
         if isinstance(parameter, UninitializedParameter):
-            problem = "has no shape yet; use layers that are told their sizes"
+            problem = "has no shape yet; use layers with explicit sizes"
         elif parameter.dtype != torch.float32 or parameter.device.type != "cpu":
             problem = (
                 f"is {parameter.dtype} on {parameter.device}, and clients train torch.float32 on "

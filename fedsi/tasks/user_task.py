@@ -1,8 +1,8 @@
-"""Tasks of the user's own, named by their import path, ``my_module:TASK``.
+"""Custom tasks, named by their import path, ``my_module:TASK``.
 
-What they return is checked at each call, and what they raise is blamed on the user's file and line.
-Clients must have the same bits wherever they train, so a task that is not a function of what it is
-given is refused before the first round.
+Their results are checked at every call, and errors name the user's file and line. Clients must have
+the same bits wherever they train, so a task whose results do not depend only on the arguments is
+refused before the first round.
 """
 
 import math
@@ -20,7 +20,7 @@ from fedsi.errors import UserError
 from fedsi.tasks.task import FIRST_COLUMNS, Batch, Counts, Task, cross_entropy
 
 _TRIAL_LENGTHS = (8, 4, 2)
-"""Tokens of the rows of a trial."""
+"""Numbers of tokens in the rows of a trial."""
 
 
 def checked_task(path: str, own: Task) -> Task:
@@ -28,7 +28,7 @@ def checked_task(path: str, own: Task) -> Task:
 
     Args:
         path: Its import path, for messages.
-        own: The user's.
+        own: The user's task.
 
     Raises:
         UserError: Its names contradict each other.
@@ -51,7 +51,7 @@ def checked_task(path: str, own: Task) -> Task:
         with blamed(f"highest_loss of {path} failed"):
             return float(own.highest_loss(vocabulary_size))
 
-    by_entropy = own.losses is cross_entropy  # which has passes by hand
+    by_entropy = own.losses is cross_entropy  # it has kernels
     return replace(
         own,
         batch=batch,
@@ -63,27 +63,27 @@ def checked_task(path: str, own: Task) -> Task:
 
 
 def try_task(path: str, task: Task, vocabulary_size: int) -> None:
-    """Refuse a task that draws random numbers, remembers calls, or returns what cannot be used.
+    """Refuse a task that draws random numbers, keeps state, or returns unusable results.
 
     Args:
         path: Its import path, for messages.
-        task: From ``checked_task``.
+        task: The result of ``checked_task``.
         vocabulary_size: Number of token ids, special tokens included.
 
     Raises:
-        UserError: The function, what is wrong with it, and where it is defined.
+        UserError: A function is faulty; names it, its fault, and its file and line.
     """
     first, second = (_trial(path, task, vocabulary_size) for _ in range(2))
     for name, value in first.items():
         if not np.array_equal(value, second[name], equal_nan=True):
             raise UserError(
-                f"{name} of {path} returns something else when it is called again with the same; "
-                "it must draw no random numbers and remember nothing"
+                f"{name} of {path} returns something else when called again with the same "
+                "arguments; it must draw no random numbers and keep no state"
             )
 
 
 def _trial(path: str, task: Task, vocabulary_size: int) -> dict[str, Any]:
-    """Call every function of a task once, and return what they returned as arrays."""
+    """Call every function of a task once, and return the results as arrays."""
     rng = np.random.default_rng(0)
     rows = rng.integers(1, vocabulary_size, (len(_TRIAL_LENGTHS), max(_TRIAL_LENGTHS)), np.int32)
     for row, length in zip(rows, _TRIAL_LENGTHS, strict=True):
@@ -91,11 +91,11 @@ def _trial(path: str, task: Task, vocabulary_size: int) -> dict[str, Any]:
     batch = task.batch(rows)
     targets = torch.from_numpy(batch.targets[batch.asked]).long()
     if not batch.count:
-        raise UserError(f"batch of {path} asks for nothing; give some positions a target")
+        raise UserError(f"batch of {path} has no targets; give some positions a target")
     if targets.max() >= vocabulary_size:
         raise UserError(
-            f"batch of {path} has the target {int(targets.max())}, and a model has outputs for the "
-            f"{vocabulary_size} ids of the vocabulary; keep targets below it"
+            f"batch of {path} has the target {int(targets.max())}, but a model has outputs for the "
+            f"{vocabulary_size} ids of the vocabulary; keep targets below that"
         )
     outputs = torch.from_numpy(rng.standard_normal((batch.count, vocabulary_size), np.float32))
     unigram = torch.full((vocabulary_size,), -math.log(vocabulary_size), dtype=torch.float64)
@@ -117,10 +117,10 @@ def _check_names(path: str, own: Task) -> None:
         f"columns must begin with {', '.join(FIRST_COLUMNS)}": own.columns[:3] != FIRST_COLUMNS,
         "the first of names must be loss": own.names[:1] != ("loss",),
         f"score {own.score} must be one of names": own.score not in own.names,
-        "curves must be among names": not set(own.curves) <= set(own.names),
-        "at_most must be of columns": not set(own.at_most) <= set(own.columns[3:]),
-        "labels must be of names": not set(own.labels) <= set(own.names),
-        "ratios must be of columns": not {c for pair in own.ratios.values() for c in pair}
+        "curves must be names of metrics": not set(own.curves) <= set(own.names),
+        "at_most must have names of columns": not set(own.at_most) <= set(own.columns[3:]),
+        "labels must have names of metrics": not set(own.labels) <= set(own.names),
+        "ratios must have names of columns": not {c for pair in own.ratios.values() for c in pair}
         <= set(own.columns),
     }
     for sentence, is_wrong in wrong.items():
@@ -129,7 +129,7 @@ def _check_names(path: str, own: Task) -> None:
 
 
 def _called(path: str, name: str, function: Callable[..., object], *given: Any) -> tuple[Any, str]:
-    """Call a function of the user's; return its result, and what messages call the function."""
+    """Call a user's function; return its result and its name for messages."""
     called = f"{name} of {path}{place_of(function)}"
     with without_global_draws(called), blamed(f"{name} of {path} failed"):
         return function(*given), called
@@ -154,13 +154,13 @@ def _counts(path: str, own: Task, outputs: Tensor, asked: Batch, unigram: Tensor
     found, called = _called(path, "counts", own.counts, outputs, asked, unigram)
     if _form(found) != f"float64 [{len(own.columns)}]":
         raise UserError(
-            f"{called} returned {_form(found)}; return a float64 array with one number for each of "
-            f"columns, [{len(own.columns)}]"
+            f"{called} returned {_form(found)}; return a float64 array with one number for each "
+            f"column, [{len(own.columns)}]"
         )
     if (found[0], found[1]) != (len(asked), asked.count):
         raise UserError(
-            f"{called} counted {found[0]:g} examples and {found[1]:g} tokens; a batch has "
-            f"{len(asked)} rows and {asked.count} targets, which come first"
+            f"{called} counted {found[0]:g} examples and {found[1]:g} tokens, but the batch has "
+            f"{len(asked)} rows and {asked.count} targets; return these counts first"
         )
     return np.asarray(found)
 
@@ -172,7 +172,7 @@ def _metrics(path: str, own: Task, rows: Counts) -> Mapping[str, float]:
             f"{called} returned {list(found) if isinstance(found, Mapping) else kind_of(found)}; "
             f"return a dict of numbers with the names of the task, {list(own.names)}"
         )
-    with blamed(f"{called} returned what is no number"):
+    with blamed(f"{called} returned a value that is not a number"):
         return {name: float(value) for name, value in found.items()}
 
 

@@ -80,7 +80,7 @@ def lines(
     received, sent = (f"{amount / 1e6:,.1f} MB" for amount in traffic)
     yield f"{best}; clients would receive {received} and send {sent}"
     claim = _privacy(summary.privacy).get("epsilon")
-    yield f"epsilon {claim}" if claim else "no privacy: the model may tell of its clients"
+    yield f"epsilon {claim}" if claim else "no privacy: the model may reveal its clients' text"
 
 
 def next_commands(summary: "Summary", folder: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from simulations.studies.axes import Axis
     from simulations.studies.study import Study
 
-_Seeds = Annotated[int | None, typer.Option(min=1, max=1000, help="Seeds in place of the study's.")]
+_Seeds = Annotated[int | None, typer.Option(min=1, max=1000, help="Seeds instead of the study's.")]
 
 
 def study(

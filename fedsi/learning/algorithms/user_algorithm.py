@@ -1,8 +1,8 @@
-"""Algorithms of the user's own, named by their import path, ``my_module:my_algorithm``.
+"""Custom algorithms, named by their import path, ``my_module:my_algorithm``.
 
-What they return is checked at every call, and what they raise is blamed on the user's file and
-line. A run has the same bits on any worker and after an interruption only if an algorithm is a
-function of what it is given, so one that is not is refused before the first round.
+Their results are checked at every call, and errors name the user's file and line. A run has the
+same bits on any worker and after an interruption only if the results depend only on the arguments,
+so an algorithm that violates this is refused before the first round.
 """
 
 import math
@@ -78,14 +78,14 @@ def checked_algorithm(experiment: Experiment) -> Algorithm:
 
 
 def try_algorithm(experiment: Experiment, size: int) -> None:
-    """Refuse an algorithm whose functions fail, or return something else when called again.
+    """Refuse an algorithm whose functions fail, or differ in their results for equal arguments.
 
     Args:
-        experiment: Its algorithm is the user's own.
+        experiment: An experiment with a custom algorithm.
         size: Number of parameters.
 
     Raises:
-        UserError: It is so.
+        UserError: A function fails, or its results differ.
     """
     own, settings = checked_algorithm(experiment), experiment.algorithm
     drawn = iter(np.random.default_rng(0).standard_normal((4, size), np.float32))
@@ -102,14 +102,14 @@ def try_algorithm(experiment: Experiment, size: int) -> None:
         if _bytes_of(call()) != _bytes_of(call()):
             function = getattr(ALGORITHMS[settings.name], name)
             raise UserError(
-                f"{name} of {settings.name}{place_of(function)} returns something else when it is "
-                "called again with the same; it must draw no random numbers and remember nothing"
+                f"{name} of {settings.name}{place_of(function)} returns something else when called "
+                "again with the same arguments; it must draw no random numbers and keep no state"
             )
 
 
 @contextmanager
 def _called(path: str, name: str, function: object) -> Iterator[str]:
-    """Blame what a function raises or draws; yields what it is called in sentences."""
+    """Blame a function's errors and random draws on its file; yields its name for messages."""
     called = f"{name} of {path}{place_of(function)}"
     with without_global_draws(called), blamed(f"{name} of {path} failed"):
         yield called
@@ -120,8 +120,8 @@ def _check_names(path: str, own: Algorithm) -> None:
         names = getattr(own, field)
         if not isinstance(names, tuple) or not all(str(name).isidentifier() for name in names):
             raise UserError(
-                f"{field} of {path} is {names!r}; give a tuple of names as of variables, such as "
-                "('control',)"
+                f"{field} of {path} is {names!r}; give a tuple of names that are valid as variable "
+                "names, such as ('control',)"
             )
 
 
@@ -150,7 +150,7 @@ def _check_vectors(called: str, found: object, names: tuple[str, ...], like: Vec
             if isinstance(found, Mapping)
             else kind_of(found)
         )
-        raise UserError(f"{called} returned {what} in place of {sorted(names)}")
+        raise UserError(f"{called} returned {what} instead of {sorted(names)}")
     for name in names:
         _check_vector(called, name, found[name], like)
 
@@ -159,7 +159,7 @@ def _check_vector(called: str, what: str, found: object, like: Vector) -> None:
     form = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else kind_of(found)
     right = f"{like.dtype} {list(like.shape)}"
     if form != right:
-        raise UserError(f"{called} returned {what} as {form} in place of {right}")
+        raise UserError(f"{called} returned {what} as {form} instead of {right}")
 
 
 def _read_only(given: Broadcast) -> Broadcast:

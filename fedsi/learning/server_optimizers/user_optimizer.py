@@ -56,7 +56,7 @@ def _initial_state(path: str, own: ServerOptimizer, settings: ServerSettings, si
         raise UserError(f"{called} returned {kind_of(state)}; return a dict of arrays by name")
     for name, array in state.items():
         if not isinstance(name, str) or not name.isidentifier():
-            raise UserError(f"{called} names an array {name!r}; use names as of variables")
+            raise UserError(f"{called} names an array {name!r}; use variable names")
         if not isinstance(array, np.ndarray) or array.dtype.kind not in _KINDS:
             raise UserError(
                 f"{called} returned {kind_of(array)} for {name}; return a NumPy array of numbers"

@@ -43,7 +43,7 @@ def test_a_run_ends_with_them(
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 6
     assert out.startswith("finished: 1 of 1 rounds, 10 clients, ")
-    assert out.endswith("no privacy: the model may tell of its clients\n")
+    assert out.endswith("no privacy: the model may reveal its clients' text\n")
     assert f"--resume --out {tmp_path / 'r'} --set server.rounds=2 (its checkpoint has" in err
     assert main(["run", "--resume", *place, "--verbose"]) == 0
     out = capsys.readouterr().out

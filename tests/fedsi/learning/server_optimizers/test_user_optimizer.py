@@ -44,7 +44,7 @@ def settings_of(name: str, **more: float) -> ServerSettings:
         ("remembers", r"returns something else when called again with the same arguments; it"),
         ("no_dict", r"initial_state of .*line \d+\) returned a list; return a dict of arrays"),
         ("a_list", r"line \d+\) returned a list for first; return a NumPy array of numbers"),
-        ("bad_name", r"line \d+\) names an array 'a b'; use names as of variables"),
+        ("bad_name", r"line \d+\) names an array 'a b'; use variable names"),
     ],
 )
 def test_refuses_in_one_sentence(name: str, expected: str) -> None:
