@@ -54,7 +54,7 @@ class Illustration:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table of texts; readers can sort it by each column."""
 
     title: str
@@ -76,7 +76,7 @@ class Page:
     """Sentences that say what was compared, on what data, and how sure the result is."""
     experiment: Experiment
     figures: Sequence[Illustration] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[PageTable] = ()
     details: Sequence[str] = ()
     """Further findings, a sentence each."""
     methods: Sequence[str] = ()

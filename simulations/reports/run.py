@@ -9,7 +9,7 @@ from fedsi.tasks.table import task_of
 from server.rounds import RoundRecord
 from server.runs.summary import PrivacySummary, Summary
 from simulations.reports.figures import label, run_curves
-from simulations.reports.page import Illustration, Page, Table, panels_of
+from simulations.reports.page import Illustration, Page, PageTable, panels_of
 
 FILES = ("summary.json", "rounds.csv", "curves.png", "curves.svg", "model.safetensors")
 
@@ -88,7 +88,7 @@ def _privacy(claim: PrivacySummary | None) -> list[str]:
     ]
 
 
-def _scores(summary: Summary, baselines: Baselines | None, shares: dict[str, str]) -> Table:
+def _scores(summary: Summary, baselines: Baselines | None, shares: dict[str, str]) -> PageTable:
     header = ["model", "loss", *shares.values()]
     values = [summary.heldout.get(metric) for metric in ("loss", *shares)]
     rows = [[label(summary.architecture), *(_three(value) for value in values)]]
@@ -97,10 +97,10 @@ def _scores(summary: Summary, baselines: Baselines | None, shares: dict[str, str
         rows += [[f"{name} model", _three(baselines.loss(name)), *blank] for name in NAMES]
     else:
         rows.append(["unigram model", _three(summary.unigram_loss), *([""] * len(shares))])
-    return Table("Held-out clients", header, rows)
+    return PageTable("Held-out clients", header, rows)
 
 
-def _costs(summary: Summary) -> Table:
+def _costs(summary: Summary) -> PageTable:
     rows = [
         ["clients trained", f"{summary.clients_trained:,}"],
         ["clients that failed, were rejected or lost", f"{_not_counted(summary):,}"],
@@ -110,7 +110,7 @@ def _costs(summary: Summary) -> Table:
         ["seconds of training", f"{summary.train_seconds:,.1f}"],
         ["clients per second", f"{summary.clients_per_second:,.1f}"],
     ]
-    return Table("Cost", ["", "whole run"], rows)
+    return PageTable("Cost", ["", "whole run"], rows)
 
 
 def _not_counted(summary: Summary) -> int:

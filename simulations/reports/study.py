@@ -17,7 +17,7 @@ from simulations.reports.lengths import (
     lengths_markdown,
     lengths_table,
 )
-from simulations.reports.page import Illustration, Page, Table, panels_of, write_page
+from simulations.reports.page import Illustration, Page, PageTable, panels_of, write_page
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, words
@@ -136,8 +136,8 @@ def _page(report: Report, result: StudyResult) -> Page:
         experiment=study.experiment,
         figures=[Illustration(panels_of(report.figure), report.caption)],
         tables=[
-            Table(report.table_title, report.header, report.rows),
-            Table("Runs", _runs_header(result), [_run(one) for one in result.results]),
+            PageTable(report.table_title, report.header, report.rows),
+            PageTable("Runs", _runs_header(result), [_run(one) for one in result.results]),
         ],
         details=[one for one in report.findings if one not in report.verdicts],
         methods=[f"Varied: {report.changes}. All other keys are those of the experiment below."],

@@ -13,7 +13,7 @@ from fedsi import Experiment
 from simulations.reports.page import (
     Illustration,
     Page,
-    Table,
+    PageTable,
     changed_keys,
     panels_of,
     render,
@@ -46,7 +46,9 @@ def page(**changes: object) -> Page:
         "experiment": Experiment(server={"rounds": 7}),
         "figures": [Illustration(panels_of(figure()), "A caption")],
         "tables": [
-            Table("Runs", ["name", "loss"], [["b", "5.2"], ["a", "10.1"], ["<i>", "-"]], "A note")
+            PageTable(
+                "Runs", ["name", "loss"], [["b", "5.2"], ["a", "10.1"], ["<i>", "-"]], "A note"
+            )
         ],
         "details": ["A detail."],
         "methods": ["A method."],
