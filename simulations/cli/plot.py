@@ -15,7 +15,7 @@ def plot(
         list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, finished or not.")
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Where the figure goes, as .png and as .svg.")
+        Path, typer.Option(metavar="FILE", help="Path of the figure, written as .png and .svg.")
     ] = Path("results/plot.png"),
 ) -> None:
     """Draw the held-out curves of several runs in one figure."""

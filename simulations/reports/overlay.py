@@ -13,7 +13,7 @@ from simulations.safe_text import for_figure
 
 _STYLES = ("-", "--", ":", "-.")
 _COLOURS = 10
-"""Colours of Matplotlib's usual cycle, after which the next style of line begins."""
+"""Colours of Matplotlib's default cycle; the line style changes after each cycle."""
 
 
 def overlay(runs: Mapping[str, Sequence[RoundRecord]], task: Task) -> Figure:
@@ -21,7 +21,7 @@ def overlay(runs: Mapping[str, Sequence[RoundRecord]], task: Task) -> Figure:
 
     Args:
         runs: The rounds so far, by the run's name.
-        task: The task of all of them.
+        task: The runs' task.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 3.8), layout="constrained")

@@ -49,7 +49,7 @@ class Illustration:
     """A figure, as panels that stand side by side where there is room."""
 
     panels: Sequence[str]
-    """SVG of each."""
+    """SVG of each panel."""
     caption: str
 
 
@@ -65,7 +65,7 @@ class PageTable:
 
 @dataclass(frozen=True)
 class Page:
-    """The contents of a page, in the order in which it shows them."""
+    """The contents of a page, in order."""
 
     title: str
     kind: str
@@ -73,7 +73,7 @@ class Page:
     date: str
     """The day, as in 2025-03-01."""
     verdict: Sequence[str]
-    """Sentences that say what was compared, on what data, and how sure the result is."""
+    """Sentences about the comparison, the data, and the certainty of the result."""
     experiment: Experiment
     figures: Sequence[Illustration] = ()
     tables: Sequence[PageTable] = ()
@@ -137,7 +137,7 @@ def _cut(figure: Figure, parts: Sequence[Bbox | None], *, legend: bool) -> list[
 
 
 def themed(image: str) -> str:
-    """Return an SVG image whose black, white and greys are those of the page around it."""
+    """Return an SVG image with the page's colours instead of black, white and greys."""
     return re.sub(
         r"(fill|stroke): (#[0-9a-f]{6})",
         lambda found: f"{found[1]}: {_COLOURS.get(found[2], found[2])}",

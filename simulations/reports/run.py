@@ -1,4 +1,4 @@
-"""The page of a run: what the model reached, at what cost, and everything it was made from."""
+"""The page of a run: its metrics, its costs, and its experiment, corpus and versions."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -20,7 +20,7 @@ def run_page(
     records: Sequence[RoundRecord],
     baselines: Baselines | None,
 ) -> Page:
-    """Return the page of a run that has ended.
+    """Return the page of a finished run.
 
     Args:
         experiment: The run's experiment.

@@ -24,7 +24,7 @@ from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
 
 
 def verdicts(result: StudyResult) -> list[str]:
-    """Return what a colleague needs to know: what beats what, on which data, how surely."""
+    """Return the main conclusions: comparisons, data and certainty."""
     return [
         *(_verdict(result, first, second) for first, second in pairs(result)),
         *_best_of_many(result),
