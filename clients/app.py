@@ -25,6 +25,7 @@ from fedsi.messages import (
     TakeInventory,
     TakenInventory,
     Train,
+    TrainPooled,
     array_bytes,
     array_of_bytes,
     from_parts,
@@ -81,6 +82,12 @@ def answer_estimate(message: Message, context: Context) -> Message:
 def answer_train(message: Message, context: Context) -> Message:
     """Train the clients that the server assigned to this node."""
     return _reply(pool.train_block(_read(Train, message), _folder(context)), message)
+
+
+@app.train("pooled")
+def train_pool(message: Message, context: Context) -> Message:
+    """Train one learner on the pooled examples of the clients that the server named."""
+    return _reply(pool.train_pool(_read(TrainPooled, message), _folder(context)), message)
 
 
 @app.evaluate()

@@ -13,6 +13,8 @@ from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
 from fedsi.learning.block import BlockTrainer, Kept
+from fedsi.learning.optimizers.table import OPTIMIZERS
+from fedsi.learning.pooled import PooledTrainer
 from fedsi.messages import (
     Estimate,
     Estimated,
@@ -23,6 +25,8 @@ from fedsi.messages import (
     TakeInventory,
     Train,
     Trained,
+    TrainedPooled,
+    TrainPooled,
     split,
 )
 from fedsi.models.inventory import Inventory, inventory
@@ -51,9 +55,16 @@ def _trainer(folder: str, experiment: str) -> BlockTrainer:
     return BlockTrainer(Experiment.from_toml(experiment), population, at=position.move)
 
 
+@lru_cache(maxsize=1)
+def _pooled(folder: str, experiment: str) -> PooledTrainer:
+    population = population_of(folder, experiment)
+    return PooledTrainer(Experiment.from_toml(experiment), population, position.move)
+
+
 def forget() -> None:
     """Release the buffers of a finished run and the code of a user's model."""
     _trainer.cache_clear()
+    _pooled.cache_clear()
 
 
 def inventory_of(request: TakeInventory, folder: str) -> Inventory:
@@ -80,7 +91,7 @@ def train_block(request: Train, folder: str) -> Trained:
     if not request.clip_norm > 0:
         raise MessageError(f"a clip norm must be positive, received {request.clip_norm}")
     trainer = _trainer(folder, request.experiment)
-    start = _aligned(request.parameters, trainer)
+    start = _aligned(request.parameters, trainer.model.layout.size)
     algorithm, size = trainer.algorithm, len(start)
     if len(request.sent) != len(algorithm.sent) * size:
         raise MessageError(
@@ -103,6 +114,27 @@ def train_block(request: Train, folder: str) -> Trained:
     return Trained(sums=sums, rows=rows, returned=returned)
 
 
+def train_pool(request: TrainPooled, folder: str) -> TrainedPooled:
+    """Train one learner on the pooled examples of a request's clients.
+
+    Raises:
+        MessageError: The parameters or the memory do not fit the experiment's model.
+    """
+    trainer = _pooled(folder, request.experiment)
+    size = trainer.model.layout.size
+    start = _aligned(request.parameters, size)
+    optimizer = Experiment.from_toml(request.experiment).client.optimizer
+    expected = OPTIMIZERS[optimizer].memory(size)
+    if len(request.memory) != expected:
+        raise MessageError(
+            f"{optimizer} remembers {expected} numbers, received {len(request.memory)}"
+        )
+    with torch_threads(THREADS):
+        found = trainer.train(start, request.clients.tolist(), request.round_number, request.memory)
+    position.leave()
+    return TrainedPooled(found.parameters, found.memory, found.rows)
+
+
 def _kept(request: Train) -> Kept:
     """Return the vectors that a request's clients keep.
 
@@ -122,7 +154,7 @@ def personalise_block(request: Personalise, folder: str) -> Evaluated:
         MessageError: The parameters do not fit the experiment's model.
     """
     trainer = _trainer(folder, request.experiment)
-    parameters = _aligned(request.parameters, trainer)
+    parameters = _aligned(request.parameters, trainer.model.layout.size)
     with torch_threads(THREADS):
         rows = trainer.personalise(parameters, request.clients.tolist())
     position.leave()
@@ -136,16 +168,15 @@ def evaluate_block(request: Evaluate, folder: str) -> Evaluated:
         MessageError: The parameters do not fit the experiment's model.
     """
     trainer = _trainer(folder, request.experiment)
-    parameters = _aligned(request.parameters, trainer)
+    parameters = _aligned(request.parameters, trainer.model.layout.size)
     with torch_threads(THREADS):
         rows = trainer.evaluate(parameters, request.clients.tolist())
     position.leave()
     return Evaluated(rows=rows)
 
 
-def _aligned(parameters: NDArray[np.float32], trainer: BlockTrainer) -> torch.Tensor:
+def _aligned(parameters: NDArray[np.float32], size: int) -> torch.Tensor:
     """Copy into memory allocated by torch, whose fixed alignment BLAS kernels depend on."""
-    size = trainer.model.layout.size
     if len(parameters) != size:
         raise MessageError(f"the model has {size} parameters, received {len(parameters)}")
     aligned = torch.empty(size)

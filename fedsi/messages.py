@@ -179,6 +179,31 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class TrainPooled:
+    """Request to train one learner on the pooled examples of a round's cohort."""
+
+    experiment: str
+    round_number: int
+    parameters: NDArray[np.float32]
+    """``[parameters]``."""
+    memory: NDArray[np.float32]
+    """Of the learner's optimizer."""
+    clients: NDArray[np.int64]
+    """Indices in the population, ``[clients]``."""
+
+
+@dataclass(frozen=True)
+class TrainedPooled:
+    """Reply: the learner after the round, and each client's row."""
+
+    parameters: NDArray[np.float32]
+    """``[parameters]``."""
+    memory: NDArray[np.float32]
+    rows: NDArray[np.float64]
+    """``[clients, columns of TRAINING_COLUMNS]``, in the order requested."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Request to evaluate the global parameters on some clients."""
 

@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     WRITING = 13
     STUDY_DRAW = 14
     BOOTSTRAP = 15
+    POOLED_ORDER = 16
 
 
 def generator(

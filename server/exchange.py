@@ -22,6 +22,7 @@ from fedsi.messages import (
     Resolve,
     TakeInventory,
     Train,
+    TrainPooled,
     array_bytes,
     array_of_bytes,
     client_of,
@@ -36,6 +37,7 @@ _MESSAGE_TYPES: dict[type, str] = {
     Resolve: f"{MessageType.QUERY}.resolve",
     Estimate: f"{MessageType.QUERY}.estimate",
     Train: MessageType.TRAIN,
+    TrainPooled: f"{MessageType.TRAIN}.pooled",
     Evaluate: MessageType.EVALUATE,
     Personalise: f"{MessageType.EVALUATE}.personalise",
 }

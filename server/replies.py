@@ -31,6 +31,7 @@ from fedsi.messages import (
     Resolved,
     TakenInventory,
     Trained,
+    TrainedPooled,
     evaluated,
 )
 from fedsi.models.inventory import Inventory
@@ -92,6 +93,33 @@ def check_trained(
         possible = all(_entries_within(sums, bound) for sums in (trained.sums, trained.returned))
     if not possible:
         raise ReplyError(f"its sums are beyond what {adding} clients may add")
+
+
+def check_pooled(
+    reply: TrainedPooled, experiment: Experiment, clients: int, parameters: int, memory: int
+) -> None:
+    """Check the reply to ``TrainPooled``.
+
+    Args:
+        reply: The reply.
+        experiment: The configuration.
+        clients: Number of clients requested.
+        parameters: Number of the model's parameters.
+        memory: Numbers that the learner's optimizer remembers.
+
+    Raises:
+        ReplyError: No honest node sends it.
+    """
+    _check_shape("parameters", reply.parameters, (parameters,))
+    _check_shape("memory", reply.memory, (memory,))
+    _check_shape("rows", reply.rows, (clients, len(TRAINING_COLUMNS)))
+    columns = dict(zip(TRAINING_COLUMNS, reply.rows.T, strict=True))
+    with np.errstate(all="ignore"):
+        _check_outcomes(columns, by_examples=experiment.server.averaging == "examples")
+        _check_amounts(columns, experiment)
+        _check_clipping(columns, clips=False)
+    if not np.isfinite(reply.parameters).all():
+        raise ReplyError("its parameters are not finite")
 
 
 def check_evaluated(reply: Evaluated, experiment: Experiment, clients: int) -> None:

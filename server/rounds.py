@@ -25,6 +25,7 @@ from fedsi.privacy.participation import Participations, counted, none_yet
 from fedsi.seeds import Seed
 from fedsi.tasks.table import task_of
 from server.aggregation import Aggregate, Extras, evaluate_clients, train_cohort
+from server.central import MEMORY, initial_memory, train_pooled
 from server.cohorts.availability import Trace
 from server.cohorts.canaries import to_train, with_canaries
 from server.cohorts.sampling import Draw, draw_cohort
@@ -114,7 +115,9 @@ def initial_server_state(
         optimizer_of(experiment.server).initial_state(experiment.server, size),
         private.initial_state(size) if private else {},
         _no_participations(experiment, description, private),
-        {name: np.zeros(size, np.float32) for name in algorithm.sent},
+        {MEMORY: initial_memory(experiment, size)}
+        if algorithm.pools
+        else {name: np.zeros(size, np.float32) for name in algorithm.sent},
         np.zeros(description.training_clients, np.int32) if algorithm.kept else None,
     )
 
@@ -179,7 +182,7 @@ def run_rounds(
     population = with_canaries(experiment, description.training_clients)
     course = course or Course()
     rounds = rounds_to_run(experiment, private)
-    optimizer = optimizer_of(server)
+    optimizer, pools = optimizer_of(server), algorithm_of(experiment).pools
     for number in range(state.round_number + 1, rounds + 1):
         started = time.perf_counter()
         clip_norm = clip_norm_of(state.privacy)
@@ -191,12 +194,20 @@ def run_rounds(
         members, canaries = to_train(experiment, description.training_clients, cohort.reporting)
         clients = np.concatenate([members, canaries])
         there = nodes()
-        extras = Extras(state.algorithm, states, state.state_rounds)
-        trained = train_cohort(
-            grid, there, experiment, state.parameters, clients, number, clip_norm, extras
-        )
-        state = _next_state(experiment, description, optimizer, private, state, trained)
-        state = replace(state, state_rounds=_state_rounds(state, members, trained))
+        if pools:
+            trained, parameters, memory = train_pooled(
+                grid, there, experiment, state.parameters, state.algorithm[MEMORY], members, number
+            )
+            state = replace(
+                state, round_number=number, parameters=parameters, algorithm={MEMORY: memory}
+            )
+        else:
+            extras = Extras(state.algorithm, states, state.state_rounds)
+            trained = train_cohort(
+                grid, there, experiment, state.parameters, clients, number, clip_norm, extras
+            )
+            state = _next_state(experiment, description, optimizer, private, state, trained)
+            state = replace(state, state_rounds=_state_rounds(state, members, trained))
         record = replace(
             _record(
                 number,

@@ -66,17 +66,23 @@ class LocalTrainer:
             self._sgd = GeneralSgd(model, settings, self.parameters, losses)
         self._settings = settings
         self._start: Tensor | None = None
+        self._memory: NDArray[np.float32] | None = None
         self.learning_rate = settings.learning_rate
 
-    def begin(self, start: Tensor, factor: float = 1.0) -> None:
+    def begin(
+        self, start: Tensor, factor: float = 1.0, memory: NDArray[np.float32] | None = None
+    ) -> None:
         """Set the start of the next clients.
 
         Args:
             start: The global parameters, ``[parameters]``; they must not change until the next
                 call.
             factor: Factor of the learning rate in this round.
+            memory: The state of the optimizer with which each training begins; None to begin
+                anew.
         """
         self._start = start
+        self._memory = memory
         self.learning_rate = self._settings.learning_rate * factor
         self.parameters.copy_(start)
         self.spans = np.zeros((0, 2), np.int64)
@@ -94,7 +100,10 @@ class LocalTrainer:
         self.spans = np.array([[0, len(start)]])
         words: list[NDArray[np.int32]] = []
         loss, tokens, examples = 0.0, 0, 0
-        self._sgd.optimizer.begin(self.learning_rate)
+        if self._memory is None:
+            self._sgd.optimizer.begin(self.learning_rate)
+        else:
+            self._sgd.optimizer.resume(self.learning_rate, self._memory)
         for batch in batches:
             step_loss, targets = self._sgd.step(batch, pull)
             loss += step_loss
@@ -104,6 +113,10 @@ class LocalTrainer:
         if self._sparse and pull.adds_nothing:
             self.spans = self._touched(words)
         return LocalResult(loss=loss, tokens=tokens, examples=examples, steps=len(words))
+
+    def memory(self) -> NDArray[np.float32]:
+        """Return the state of the optimizer after ``train``."""
+        return self._sgd.optimizer.memory()
 
     def _touched(self, words: list[NDArray[np.int32]]) -> NDArray[np.int64]:
         """Return the spans of the rows of some words and of everything but the embedding."""

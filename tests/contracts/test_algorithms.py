@@ -40,6 +40,8 @@ CHANGES: dict[str, dict[str, Any]] = {"scaffold": {"server.averaging": "uniform"
 """What entries need that is not the default."""
 EXAMPLE: dict[str, Any] = {"mu": 0.3, "state_limit": 7.0}
 """A value of each key that is not its default."""
+FEDERATED = [name for name in ALGORITHMS if not ALGORITHMS[name].pools]
+"""Entries whose functions are called; central training has tests of its own."""
 CLOSE = 2e-5
 """Relative distance of models trained in float32 and in float64."""
 
@@ -73,7 +75,7 @@ def own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     return OWN
 
 
-@pytest.fixture(params=[*ALGORITHMS, PLANTED, OWN])
+@pytest.fixture(params=[*FEDERATED, PLANTED, OWN])
 def algorithm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, own: str) -> str:
     module = ModuleType("planted_algorithm")
     module.ALGORITHM = Algorithm(  # type: ignore[attr-defined]
@@ -211,7 +213,7 @@ def test_a_mechanism_is_refused_unless_the_clip_norm_is_the_sensitivity(
 def test_an_unknown_algorithm_is_refused_with_the_nearest() -> None:
     sentence = (
         r"algorithm.name = 'fedavg' is not allowed: did you mean fed_avg\? expected one of "
-        r".*scaffold, or the import path of an Algorithm of yours"
+        r".*central, or the import path of an Algorithm of yours"
     )
     with pytest.raises(UserError, match=sentence):
         Experiment(algorithm={"name": "fedavg"})

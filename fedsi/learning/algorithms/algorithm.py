@@ -125,5 +125,8 @@ class Algorithm:
     """Names of the vectors that a client returns besides its update."""
     kept: tuple[str, ...] = ()
     """Names of the vectors that each client keeps between its rounds; zeros before its first."""
+    pools: bool = False
+    """Whether one learner trains on the pooled examples of the cohort, instead of each client on
+    its own. The functions are not called then."""
     check: "Callable[[Experiment], None]" = _nothing
     """Raises ``ValueError`` for an experiment with which the algorithm is meaningless."""

@@ -19,6 +19,7 @@ ALGORITHMS: "Table[Algorithm]" = Table(
         "fed_avg": "fedsi.learning.algorithms.fed_avg",
         "fed_prox": "fedsi.learning.algorithms.fed_prox",
         "scaffold": "fedsi.learning.algorithms.scaffold",
+        "central": "fedsi.learning.algorithms.central",
     },
     own="an Algorithm of yours",
 )
@@ -65,7 +66,8 @@ def check_privacy(experiment: "Experiment", entry: "Algorithm") -> None:
     """
     mechanism = experiment.privacy.mechanism
     if mechanism != "none" and entry.returned:
-        private = [name for name in ALGORITHMS if not ALGORITHMS[name].returned]
+        entries = {name: ALGORITHMS[name] for name in ALGORITHMS}
+        private = [name for name, one in entries.items() if not (one.returned or one.pools)]
         raise ValueError(
             f"privacy.mechanism={mechanism} puts noise on updates, and clients of algorithm.name="
             f"{experiment.algorithm.name} also return {' and '.join(entry.returned)}, which no "

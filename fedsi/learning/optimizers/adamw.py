@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
@@ -40,6 +41,18 @@ class AdamW:
         self._steps = 0
         self._first.zero_()
         self._second.zero_()
+
+    def memory(self) -> NDArray[np.float32]:
+        """Return both moments and the number of steps, ``[2 * parameters + 1]``."""
+        steps = np.array([self._steps], np.float32)
+        return np.concatenate([self._first.numpy(), self._second.numpy(), steps])
+
+    def resume(self, learning_rate: float, memory: NDArray[np.float32]) -> None:
+        """Continue with earlier moments."""
+        self.learning_rate = learning_rate
+        size = len(self._parameters)
+        self._first.numpy()[:], self._second.numpy()[:] = memory[:size], memory[size : 2 * size]
+        self._steps = int(memory[-1])
 
     def step(self, gradient: Tensor, scale: float = 1.0) -> None:
         """Take a step, as ``Optimizer.step``; the clipped gradient enters the moments."""

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
@@ -17,6 +19,14 @@ class Optimizer(Protocol):
 
     def begin(self, learning_rate: float) -> None:
         """Reset the state and set the learning rate of the next steps."""
+        ...
+
+    def memory(self) -> NDArray[np.float32]:
+        """Return a copy of the state, one after the other: vectors, and the number of steps."""
+        ...
+
+    def resume(self, learning_rate: float, memory: NDArray[np.float32]) -> None:
+        """Set the state to an earlier ``memory``, and the learning rate of the next steps."""
         ...
 
     def step(self, gradient: Tensor, scale: float = 1.0) -> None:

@@ -1,5 +1,7 @@
 """Plain SGD: ``theta <- (1 - eta lambda) theta - eta g``, without momentum."""
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
@@ -21,6 +23,14 @@ class Sgd:
     def begin(self, learning_rate: float) -> None:
         """Set the learning rate."""
         self.learning_rate = learning_rate
+
+    def memory(self) -> NDArray[np.float32]:
+        """Return no numbers."""
+        return np.zeros(0, np.float32)
+
+    def resume(self, learning_rate: float, memory: NDArray[np.float32]) -> None:  # noqa: ARG002
+        """Set the learning rate, as ``begin``."""
+        self.begin(learning_rate)
 
     def step(self, gradient: Tensor, scale: float = 1.0) -> None:
         """Take a step, as ``Optimizer.step``."""

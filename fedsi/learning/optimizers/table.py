@@ -21,6 +21,10 @@ class ClientOptimizer:
     is_linear: bool
     """Whether a step is linear in the gradient, which can then be applied piece by piece."""
 
+    def memory(self, parameters: int) -> int:
+        """Return how many numbers ``Optimizer.memory`` has for so many parameters."""
+        return self.vectors * parameters + 1 if self.vectors else 0
+
 
 OPTIMIZERS: Table[ClientOptimizer] = Table(
     "client.optimizer",
