@@ -87,7 +87,7 @@ def answer_train(message: Message, context: Context) -> Message:
 @app.train("pooled")
 def train_pool(message: Message, context: Context) -> Message:
     """Train one learner on the pooled examples of the clients that the server named."""
-    return _reply(pool.train_pool(_read(TrainPooled, message), _folder(context)), message)
+    return _reply(pool.train_together(_read(TrainPooled, message), _folder(context)), message)
 
 
 @app.evaluate()

@@ -114,7 +114,7 @@ def train_block(request: Train, folder: str) -> Trained:
     return Trained(sums=sums, rows=rows, returned=returned)
 
 
-def train_pool(request: TrainPooled, folder: str) -> TrainedPooled:
+def train_together(request: TrainPooled, folder: str) -> TrainedPooled:
     """Train one learner on the pooled examples of a request's clients.
 
     Raises:

@@ -27,6 +27,7 @@ PAGES = [
             "data",
             "own-model",
             "own-server-optimizer",
+            "algorithms",
             "using",
             "privacy",
             "models",

@@ -12,7 +12,7 @@ from fedsi import Experiment, UserError
 from fedsi.data.batches import trim
 from fedsi.learning.pooled import PooledTrainer, pooled_batches
 from fedsi.messages import TRAINING_COLUMNS, Outcome
-from fedsi.models.initialisation import initial_parameters
+from fedsi.models.build import initial_parameters
 from fedsi.seeds import Purpose, generator
 from fedsi.tasks import next_word
 from simulations import simulate
