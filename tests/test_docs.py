@@ -16,6 +16,7 @@ from simulations import simulate
 from simulations.cli.main import main
 from simulations.presets import load_preset
 from simulations.studies.privacy_levels import without_noise
+from simulations.studies.study import Study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -33,6 +34,7 @@ PAGES = [
             "models",
             "security",
             "commands",
+            "studies",
         )
     ),
 ]
@@ -76,7 +78,7 @@ def test_every_format_has_a_command() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_in_commands_are_allowed(page: str) -> None:
     text = (ROOT / page).read_text().replace("\\\n", " ")
-    commands = re.findall(r"fedsi (?:run|compare|tradeoff|audit|lengths|data) [^`\n]*", text)
+    commands = re.findall(r"fedsi (?:run|compare|tradeoff|audit|lengths|data|sweep) [^`\n]*", text)
     assert commands
     for command in commands:
         words = shlex.split(command.partition("#")[0])
@@ -87,6 +89,12 @@ def test_settings_in_commands_are_allowed(page: str) -> None:
         base = load_preset(presets[0]) if presets else Experiment()
         update = without_noise if words[1] == "tradeoff" else Experiment.updated
         update(base, parse_overrides(settings))
+
+
+def test_the_studies_of_their_page_can_be_run() -> None:
+    studies = [Study.from_toml(text) for text in fenced("docs/studies.md", "toml")]
+    assert [len(study.trials()) for study in studies] == [18, 6, 2]
+    assert {study.design for study in studies} == {"grid", "halving"}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/using.md"])

@@ -15,6 +15,7 @@ def compare(
     client_learning_rates: Annotated[
         str, typer.Option(metavar="RATE,...", help="Client learning rates to try for each.")
     ] = "0.3,1,3",
+    vary: studies.Vary = None,
     seeds: studies.Seeds = 1,
     jobs: studies.Jobs = None,
     out: options.Out = None,
@@ -33,12 +34,15 @@ def compare(
     base = options.chosen_experiment(experiment_file, preset, overrides)
     names = studies.parse_list(architectures, str, "--architectures")
     rates = studies.parse_list(client_learning_rates, float, "--client-learning-rates")
+    others = studies.varied(vary)
     study = ready_study("compare").updated(
         experiment=base,
         axes=(
             Axis(key="model.architecture", values=tuple(names), label=""),
             Axis(key="client.learning_rate", values=tuple(rates), label="lr"),
+            *others,
         ),
+        tune=("client.learning_rate", *(axis.called for axis in others)),
         seeds=seeds,
     )
     studies.carry_out(

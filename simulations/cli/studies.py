@@ -16,8 +16,9 @@ from simulations.cli.display import Display
 
 if TYPE_CHECKING:
     from fedsi.data.population import Population
-    from fedsi.experiment import Experiment
+    from fedsi.experiment import Experiment, Scalar
     from simulations.reports.study import Report
+    from simulations.studies.axes import Axis
     from simulations.studies.privacy_levels import Level
     from simulations.studies.study import Study
 
@@ -29,6 +30,14 @@ Seeds = Annotated[
 ]
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="Runs at the same time; by default one per core.")
+]
+
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=a,b,c",
+        help="A key to tune, and its values; may be given several times.",
+    ),
 ]
 
 
@@ -57,6 +66,38 @@ def parse_lengths(text: str, option: str) -> list[int]:
     if min(lengths) < 1:
         raise UserError(f"{option} takes lengths of 1 or more, not {min(lengths)}")
     return lengths
+
+
+def varied(vary: list[str] | None) -> tuple["Axis", ...]:
+    """Return the axes that ``--vary`` names.
+
+    Raises:
+        UserError: A word is not ``KEY=a,b,c``, or an axis refuses it.
+    """
+    return tuple(_axis(text) for text in vary or ())
+
+
+def _axis(text: str) -> "Axis":
+    """Parse ``KEY=a,b,c``.
+
+    Raises:
+        UserError: It is not that, or what an axis refuses.
+    """
+    from pydantic import ValidationError
+
+    from fedsi.experiment import parse_overrides
+    from fedsi.experiment.explanations import explain
+    from simulations.studies.axes import Axis
+
+    key, equals, listed = text.partition("=")
+    if not equals:
+        raise UserError(f"--vary takes KEY=a,b,c, not {text!r}")
+    parts = [part.strip() for part in listed.split(",") if part.strip()]
+    values: list[Scalar] = [parse_overrides([f"{key}={part}"])[key] for part in parts]
+    try:
+        return Axis(key=key, values=tuple(values))
+    except ValidationError as error:
+        raise UserError(f"--vary {text}: {explain(error, list(Axis.model_fields))}") from None
 
 
 def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> None:

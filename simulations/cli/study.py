@@ -10,8 +10,6 @@ from fedsi.errors import UserError
 from simulations.cli import options, studies
 
 if TYPE_CHECKING:
-    from fedsi.experiment import Scalar
-    from simulations.studies.axes import Axis
     from simulations.studies.study import Study
 
 _Seeds = Annotated[int | None, typer.Option(min=1, max=1000, help="Seeds instead of the study's.")]
@@ -88,7 +86,7 @@ def sweep(
             "a sweep needs something to vary; give for example --vary server.learning_rate=0.01,0.1"
         )
     base = options.chosen_experiment(experiment_file, preset, overrides)
-    axes = tuple(_axis(text) for text in vary)
+    axes = studies.varied(vary)
     chosen = Study(
         name="sweep",
         experiment=base,
@@ -120,26 +118,3 @@ def _named(source: str) -> "Study":
         f"there is no study {source!r}: it is neither a file, nor a folder, nor one of "
         f"{', '.join(ready_names())}{hint}"
     )
-
-
-def _axis(text: str) -> "Axis":
-    """Parse ``KEY=a,b,c``.
-
-    Raises:
-        UserError: It is not that, or what an axis refuses.
-    """
-    from pydantic import ValidationError
-
-    from fedsi.experiment import parse_overrides
-    from fedsi.experiment.explanations import explain
-    from simulations.studies.axes import Axis
-
-    key, equals, listed = text.partition("=")
-    if not equals:
-        raise UserError(f"--vary takes KEY=a,b,c, not {text!r}")
-    parts = [part.strip() for part in listed.split(",") if part.strip()]
-    values: list[Scalar] = [parse_overrides([f"{key}={part}"])[key] for part in parts]
-    try:
-        return Axis(key=key, values=tuple(values))
-    except ValidationError as error:
-        raise UserError(f"--vary {text}: {explain(error, list(Axis.model_fields))}") from None

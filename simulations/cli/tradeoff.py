@@ -29,6 +29,7 @@ def tradeoff(
         str | None,
         typer.Option(metavar="NUMBER,...", help="Noise instead; 0 is without noise."),
     ] = None,
+    vary: studies.Vary = None,
     seeds: studies.Seeds = 1,
     jobs: studies.Jobs = None,
     out: options.Out = None,
@@ -46,12 +47,15 @@ def tradeoff(
     named = options.named(experiment_file, preset)
     base = without_noise(named, parse_overrides(overrides or []))
     names = studies.parse_list(architectures, str, "--architectures")
+    others = studies.varied(vary)
     study = ready_study("tradeoff").updated(
         experiment=base,
         axes=(
             Axis(key="model.architecture", values=tuple(names), label=""),
             _levels(target_epsilons, noise_multipliers),
+            *others,
         ),
+        tune=tuple(axis.called for axis in others),
         seeds=seeds,
     )
     studies.carry_out(

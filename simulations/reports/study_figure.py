@@ -32,7 +32,8 @@ def study_figure(result: StudyResult) -> Figure:
         _curves(over_rounds, result, alone=not panels)
         for axes, name in zip(others, panels, strict=True):
             _over_axis(axes, result, name)
-        for axes in (over_rounds, *others):
+        ngram_lines(over_rounds, result.baselines, None)
+        for axes in others:
             ngram_lines(axes, result.baselines, result.reported_clients)
         handles, labels = _one_of_each(figure)
         figure.legend(handles, labels, loc="outside lower center", ncols=4)

@@ -89,7 +89,7 @@ def _verdict(result: StudyResult, first: GridPoint, second: GridPoint) -> str:
         return at + verdict_sentence(words(first.arm), words(second.arm), found, _shares(result))
     of = f"{words(first.arm)} " if first.arm else ""
     one, other = f"{of}at {words(first.level)}", f"{of}at {words(second.level)}"
-    return verdict_sentence(one[:1].upper() + one[1:], other, found, _shares(result))
+    return _capitalised(verdict_sentence(one, other, found, _shares(result)))
 
 
 def _shares(result: StudyResult) -> dict[str, str]:
@@ -136,7 +136,7 @@ def _best_of_many(result: StudyResult) -> list[str]:
     second = min(others, key=lambda setting: setting.mean("loss", "validation"))
     found = gap(result, chosen, second)
     names = words(chosen.points), words(second.points)
-    return [verdict_sentence(names[0][:1].upper() + names[0][1:], names[1], found, _shares(result))]
+    return [_capitalised(verdict_sentence(*names, found, _shares(result)))]
 
 
 def _design(result: StudyResult) -> str:
@@ -302,3 +302,7 @@ def _caveat(result: StudyResult) -> str:
 
 def _seeds(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def _capitalised(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

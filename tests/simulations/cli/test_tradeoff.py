@@ -93,7 +93,7 @@ def test_resuming_runs_nothing_again(
         (["--target-epsilons", "nan"], "privacy.target_epsilon = nan is not allowed"),
         (["--noise-multipliers", "-1"], "privacy.noise_multiplier = -1.0 is not allowed"),
         (["--noise-multipliers", "inf"], "privacy.noise_multiplier = inf is not allowed"),
-        (["--set", "privacy.target_epsilon=2"], "privacy.target_epsilon is what a trade-off"),
+        (["--set", "privacy.target_epsilon=2"], "privacy.target_epsilon is varied by a trade-off"),
         (["--set", "privacy.mechanism=none"], "--set privacy.mechanism=gaussian --set server"),
         (["--set", "privacy.epsilon_budget=3"], "privacy.epsilon_budget would end"),
         (["--set", "server.averaging=examples"], "needs server.averaging=uniform"),
