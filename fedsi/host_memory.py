@@ -29,12 +29,12 @@ def machine_memory() -> int:
 
 
 def check_memory(needed: float, what: str, advice: str) -> None:
-    """Refuse what cannot fit into the machine's memory.
+    """Refuse a need that exceeds the machine's memory.
 
     Args:
         needed: Lower bound of the bytes needed.
-        what: What needs them.
-        advice: What to do.
+        what: The object or process that needs them.
+        advice: Advice at the end of the error.
 
     Raises:
         UserError: The machine has less memory.

@@ -75,11 +75,11 @@ def poisson_batches(
 
     Args:
         examples: ``[examples, time + 1]``; may be empty.
-        settings: As in ``training_batches``.
+        settings: Same as in ``training_batches``.
         nominal_examples: The number of examples that gives batches of the batch size on average.
-        seed: As in ``training_batches``.
-        round_number: As in ``training_batches``.
-        client: As in ``training_batches``.
+        seed: Same as in ``training_batches``.
+        round_number: Same as in ``training_batches``.
+        client: Same as in ``training_batches``.
     """
     rng = generator(seed, Purpose.TRAINING_ORDER, round_number, client)
     rate = poisson_rate(settings, nominal_examples)

@@ -212,7 +212,7 @@ def noise_on_counts(run: Privacy, rounds: int) -> Floats:
 
 
 def has_its_noise(counts: Floats) -> bool:
-    """Whether counts have independent noise of a twentieth of the cohort, beyond chance."""
+    """Whether counts have independent noise of a twentieth of the cohort, up to chance."""
     rounds = len(counts)
     scaled = counts / (COHORT / 20)
     scale = abs(float((scaled**2).mean()) - 1) < 5 * math.sqrt(2 / rounds)

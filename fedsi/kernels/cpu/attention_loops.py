@@ -89,7 +89,7 @@ def attend_backward(
     Args:
         starts: See the module docstring.
         projected: See the module docstring.
-        by_relu: As in ``attend_forward``, whose outputs ``weights`` and ``sums`` are.
+        by_relu: Same as in ``attend_forward``, which writes ``weights`` and ``sums``.
         weights: The attention weights.
         sums: Their divisors.
         grad: Gradient with respect to ``gathered``, ``[positions, size]``.

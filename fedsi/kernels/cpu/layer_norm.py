@@ -65,7 +65,7 @@ def undo_normalise(
 
     Args:
         grad_out: Gradient with respect to the result, ``[rows, size]``; overwritten.
-        scale: As in ``normalise``, whose outputs ``normal`` and ``inverse`` are.
+        scale: Same as in ``normalise``, which writes ``normal`` and ``inverse``.
         normal: ``[rows, size]``.
         inverse: ``[rows]``.
         grad: Accumulated: gradient with respect to x, ``[rows, size]``.

@@ -28,7 +28,7 @@ ALGORITHMS: "Table[Algorithm]" = Table(
 def algorithm_keys(name: str) -> frozenset[str]:
     """Return the keys ``algorithm.*`` that an algorithm may use, apart from ``name``.
 
-    All of them for the user's own, which is not imported for that.
+    All keys for a custom algorithm, which is not imported here.
     """
     return KEYS if ALGORITHMS.is_own(name) else ALGORITHMS[name].keys
 
@@ -37,7 +37,7 @@ def algorithm_of(experiment: "Experiment") -> "Algorithm":
     """Return the algorithm of an experiment.
 
     Raises:
-        UserError: It is the user's own and cannot be used.
+        UserError: The custom algorithm cannot be used.
     """
     if ALGORITHMS.is_own(experiment.algorithm.name):
         from fedsi.learning.algorithms.user_algorithm import checked_algorithm  # noqa: PLC0415 - only for these
@@ -47,10 +47,10 @@ def algorithm_of(experiment: "Experiment") -> "Algorithm":
 
 
 def check_algorithm(experiment: "Experiment") -> None:
-    """Refuse an experiment that goes against its algorithm; the user's own is asked later.
+    """Refuse an experiment that does not fit its algorithm; custom algorithms are checked later.
 
     Raises:
-        ValueError: It does; says why.
+        ValueError: It does not fit; says why.
     """
     if not ALGORITHMS.is_own(experiment.algorithm.name):
         entry = ALGORITHMS[experiment.algorithm.name]

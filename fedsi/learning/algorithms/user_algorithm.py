@@ -35,8 +35,7 @@ def checked_algorithm(experiment: Experiment) -> Algorithm:
     """Return the user's algorithm with functions that are checked at each call.
 
     Raises:
-        UserError: It is not found, does not use a key that was set, or does not go with the
-            experiment.
+        UserError: It is not found, does not use a key that was set, or does not fit the experiment.
     """
     path = experiment.algorithm.name
     own = ALGORITHMS[path]

@@ -35,7 +35,7 @@ def optimizer_of(settings: "ServerSettings") -> "ServerOptimizer":
     """Return the optimizer in the settings.
 
     Raises:
-        UserError: It is the user's own and cannot be used.
+        UserError: The custom optimizer cannot be used.
     """
     if SERVER_OPTIMIZERS.is_own(settings.optimizer):
         from fedsi.learning.server_optimizers.user_optimizer import checked_optimizer  # noqa: PLC0415 - only for these

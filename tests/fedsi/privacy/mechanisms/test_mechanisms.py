@@ -1,4 +1,4 @@
-"""What holds for every mechanism."""
+"""Properties of every mechanism."""
 
 from dataclasses import replace
 from typing import Any
