@@ -19,8 +19,8 @@ from fedsi.privacy.mechanisms.table import MECHANISMS
 from fedsi.tables import without_effect
 
 FEWEST_CANARIES = 50
-OWN_KEYS = ("bands", "buffers", "restart_every")
-"""Keys used by some mechanisms only, which list them."""
+OF_SOME = "used by some mechanisms only"
+"""Marks a key that mechanisms have to list if they use it."""
 
 
 class PrivacySettings(Settings):
@@ -51,11 +51,11 @@ class PrivacySettings(Settings):
     extrapolation."""
     cohort_size: OptionalCount = None
     """Accounted cohort size; the noise on the mean is kept. None for the simulated one."""
-    bands: OptionalCount = None
+    bands: Annotated[OptionalCount, OF_SOME] = None
     """Bands of the banded mechanism; none for the minimum separation."""
-    buffers: OptionalCount = None
+    buffers: Annotated[OptionalCount, OF_SOME] = None
     """Buffers of BLT; none to add buffers while each improves the error by at least 1 %."""
-    restart_every: OptionalCount = None
+    restart_every: Annotated[OptionalCount, OF_SOME] = None
     """Rounds after which the tree is completed and a new one begins; none for a single tree."""
     secure_noise: Flag = False
     """Whether noise and cohorts come from the operating system's entropy, so that the seed does not
@@ -109,3 +109,9 @@ class PrivacySettings(Settings):
                 "privacy.mechanism=gaussian with server.sampling=poisson, or privacy.clipping=flat"
             )
         return self
+
+
+OWN_KEYS = tuple(
+    key for key, field in PrivacySettings.model_fields.items() if OF_SOME in field.metadata
+)
+"""Keys used by some mechanisms only, which list them."""

@@ -31,7 +31,7 @@ from simulations.cli.lengths import lengths
 from simulations.cli.plot import plot
 from simulations.cli.predict import generate, predict
 from simulations.cli.presets import presets
-from simulations.cli.privacy import privacy
+from simulations.cli.privacy import PrivacyCommand, privacy
 from simulations.cli.run import run
 from simulations.cli.start import terminated_like_interrupted
 from simulations.cli.study import study, sweep
@@ -60,7 +60,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(plot)
 app.command()(audit)
-app.command()(privacy)
+app.command(cls=PrivacyCommand)(privacy)
 app.command()(presets)
 app.command()(keys)
 app.add_typer(data, name="data")

@@ -1,129 +1,104 @@
 """``fedsi privacy``: epsilon of a private run, without running it."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fedsi.errors import UserError
-from fedsi.plan import SAMPLINGS, large_delta, usual_delta
+from fedsi.plan import large_delta, usual_delta
 from fedsi.privacy.mechanisms.kind import Kind
 from fedsi.privacy.mechanisms.table import MECHANISMS
-from fedsi.schedule import SCHEDULES
 from fedsi.tables import without_effect
 from simulations.cli import options
+from simulations.cli.key_options import KeyCommand, given_keys
+
+_BASE: dict[str, Any] = {
+    "privacy.mechanism": "gaussian",
+    "server.rounds": 1000,
+    "server.cohort_size": 1000,
+    "server.averaging": "uniform",
+    "server.optimizer": "sgdm",
+    "server.momentum": 0.0,
+}
+"""Settings of the run that is priced, unless they are given."""
+_SERVER = (
+    "rounds", "cohort_size", "sampling", "cohort_cap", "min_separation", "momentum", "schedule",
+    "warm_up_rounds", "final_fraction",
+)  # fmt: skip
+"""Keys of the server that bear on the price."""
+_PRIVACY = ("mechanism", "noise_multiplier", "target_epsilon", "delta")
+
+
+class PrivacyCommand(KeyCommand):
+    """The command, with the keys that bear on the price and those of single mechanisms."""
+
+    other_defaults = {  # noqa: RUF012
+        **{key: str(value) for key, value in _BASE.items()},
+        "server.sampling": "the mechanism's usual one",
+        "privacy.noise_multiplier": "1 without a target",
+    }
+
+    @property
+    def keys(self) -> list[str]:  # type: ignore[override]
+        """Names of the keys."""
+        from fedsi.experiment.privacy import OWN_KEYS
+
+        named = {"privacy": (*_PRIVACY, *OWN_KEYS), "server": _SERVER}
+        return [f"{section}.{key}" for section, keys in named.items() for key in keys]
 
 
 def privacy(
-    mechanism: Annotated[
-        str, typer.Option(metavar="|".join(MECHANISMS), help="Noise mechanism.")
-    ] = "gaussian",
-    sampling: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(SAMPLINGS),
-            help="Sampling of cohorts; by default the usual one for the mechanism.",
-        ),
-    ] = None,
+    ctx: typer.Context,
     population: Annotated[int, typer.Option(min=1, help="Clients that can take part.")] = 100_000,
-    cohort_size: Annotated[
-        int, typer.Option(min=1, help="Clients per round; with poisson their expected number.")
-    ] = 1000,
-    cohort_cap: Annotated[
-        int | None, typer.Option(min=1, help="Largest cohort of poisson; by default no cap.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 1000,
-    noise_multiplier: Annotated[
-        float | None,
-        typer.Option(
-            help="Noise on the sum relative to the clip norm; without a target by default 1."
-        ),
-    ] = None,
-    target_epsilon: Annotated[
-        float | None, typer.Option(help="Find the smallest noise multiplier for this epsilon.")
-    ] = None,
-    delta: Annotated[
-        float | None, typer.Option(help="Delta; by default population^-1.1.", show_default=False)
-    ] = None,
-    min_separation: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Rounds from one participation of a client to the next; by default 1."
-        ),
-    ] = None,
     participations: Annotated[
         int | None,
-        typer.Option(min=1, help="Most of a client; by default as many as the passes allow."),
+        typer.Option(min=1, help="Most of one client; by default as many as passes allow."),
     ] = None,
-    bands: Annotated[
-        int | None, typer.Option(min=1, help="Bands of banded noise; by default the separation.")
-    ] = None,
-    buffers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="BLT buffers; by default, added while each improves the error by at least 1 %.",
-        ),
-    ] = None,
-    restart_every: Annotated[
-        int | None, typer.Option(min=1, help="Rounds per tree; by default all.")
-    ] = None,
-    momentum: Annotated[
-        float, typer.Option(min=0, max=1, help="Server momentum, for BLT and banded noise.")
-    ] = 0.0,
-    schedule: Annotated[
-        str,
-        typer.Option(
-            metavar="|".join(SCHEDULES), help="Server schedule, for BLT and banded noise."
-        ),
-    ] = "constant",
-    warm_up_rounds: Annotated[
-        int | None, typer.Option(min=1, help="Rounds over which the learning rate rises.")
-    ] = None,
-    final_fraction: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of the rate in the last round (cosine, cooldown)."),
-    ] = 0.0,
     as_json: options.Json = False,
 ) -> None:
     """Print epsilon of a run by every valid accountant, and of other noise multipliers."""
     from fedsi.experiment import Experiment
     from simulations.cli.privacy_cost import show
 
-    if noise_multiplier is not None and target_epsilon is not None:
+    given = given_keys(ctx)
+    target, noise = (given.get(f"privacy.{key}") for key in ("target_epsilon", "noise_multiplier"))
+    if noise is not None and target is not None:
         raise UserError("give either --noise-multiplier or --target-epsilon, not both")
-    kind = MECHANISMS[mechanism]
-    if participations is not None and kind.is_independent:
-        raise _not_for(mechanism, "participations", lambda kind: not kind.is_independent)
-    for option, is_given in {"momentum": momentum > 0, "schedule": schedule != "constant"}.items():
-        if is_given and not kind.is_optimised:
-            raise _not_for(mechanism, option, lambda kind: kind.is_optimised)
+    kind = MECHANISMS[given.get("privacy.mechanism", _BASE["privacy.mechanism"])]
+    _check_used(kind, given, participations)
     # A run with these settings, so that settings that a run refuses are refused here too.
-    experiment = Experiment().updated(
-        {
-            "server.rounds": rounds,
-            "server.cohort_size": cohort_size,
-            "server.cohort_cap": cohort_cap,
-            "server.sampling": sampling or next(iter(kind.samplings)),
-            "server.min_separation": min_separation,
-            "server.averaging": "uniform",
-            "server.optimizer": "sgdm",
-            "server.momentum": momentum,
-            "server.schedule": schedule,
-            "server.warm_up_rounds": warm_up_rounds,
-            "server.final_fraction": final_fraction,
-            "privacy.mechanism": mechanism,
-            "privacy.noise_multiplier": 1.0 if noise_multiplier is None else noise_multiplier,
-            "privacy.delta": delta,
-            "privacy.bands": bands,
-            "privacy.buffers": buffers,
-            "privacy.restart_every": restart_every,
-        }
+    base = {**_BASE, "server.sampling": next(iter(kind.samplings))}
+    if target is None:
+        base["privacy.noise_multiplier"] = 1.0
+    experiment = Experiment().updated({**base, **given})
+    priced = experiment.updated({"privacy.noise_multiplier": 1.0, "privacy.target_epsilon": None})
+    show(
+        priced if target is not None else experiment,
+        population,
+        participations,
+        experiment.privacy.target_epsilon,
+        as_json=as_json,
     )
-    show(experiment, population, participations, target_epsilon, as_json=as_json)
     caution = large_delta(experiment.privacy.delta or usual_delta(population), population)
     if caution:
         options.messages().print(f"warning: {caution}", highlight=False, soft_wrap=True)
+
+
+def _check_used(kind: Kind, given: dict[str, Any], participations: int | None) -> None:
+    """Refuse options that the mechanism does not use.
+
+    Raises:
+        UserError: There is one; names the mechanisms that use it.
+    """
+    mechanism = given.get("privacy.mechanism", _BASE["privacy.mechanism"])
+    if participations is not None and kind.is_independent:
+        raise _not_for(mechanism, "participations", lambda kind: not kind.is_independent)
+    if kind.is_optimised:
+        return
+    for option, unused in {"momentum": 0, "schedule": "constant"}.items():
+        if given.get(f"server.{option}", unused) != unused:
+            raise _not_for(mechanism, option, lambda kind: kind.is_optimised)
 
 
 def _not_for(mechanism: str, option: str, owns: Callable[[Kind], bool]) -> UserError:

@@ -70,10 +70,12 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
             "bands has no effect with privacy.mechanism=gaussian; set privacy.mechanism=banded",
         ),
         (["--mechanism=blt", "--restart-every=3"], "set privacy.mechanism=tree or leave it out"),
-        (["--delta=0"], "delta = 0.0 is not allowed"),
+        (["--delta=0"], "delta = 0 is not allowed"),
         (["--delta=1e-15"], "is below 1e-11"),
         (["--population=10"], "a cohort of 1000 is more than the population of 10"),
-        (["--rounds=0"], "--rounds"),
+        (["--rounds=0"], "server.rounds = 0 is not allowed"),
+        (["--rounds=few"], "server.rounds = 'few' is not allowed"),
+        (["--population=0"], "--population"),
         (
             ["--mechanism=blt", "--schedule=linear"],
             "server.schedule = 'linear' is not allowed: input should be 'constant'",
@@ -93,7 +95,7 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
         ),
         (["--noise-multiplier=1e200"], "noise multiplier of 1e+200 is not allowed"),
         (["--target-epsilon=1e300"], "target epsilon of 1e+300 is not allowed"),
-        (["--target-epsilon=-1"], "target epsilon of -1.0 is not allowed"),
+        (["--target-epsilon=-1"], "privacy.target_epsilon = -1 is not allowed"),
     ],
 )
 def test_bad_input(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ HEAVY = {"dp_accounting", "flwr", "matplotlib", "numba", "numpy", "opacus", "pan
 HEAVY |= {"scipy", "torch"}
 COMMANDS = [
     "run", "compare", "tradeoff", "lengths", "predict", "generate", "evaluate", "export", "audit",
-    "privacy", "data describe", "data prepare", "bench ingestion", "bench peers", "bench roofline",
+    "data describe", "data prepare", "bench ingestion", "bench peers", "bench roofline",
 ]  # fmt: skip
 LIMIT_SECONDS = 0.4
 """Of the processor, until --help is printed."""
@@ -48,6 +48,12 @@ def test_no_help_imports_a_heavy_library() -> None:
     done = python(HELP.format(commands=["", *COMMANDS]))
     assert done.returncode == 0, done.stderr
     assert HEAVY.isdisjoint(json.loads(done.stdout)[0])
+
+
+def test_help_that_lists_keys_loads_the_settings_and_no_more() -> None:
+    done = python(HELP.format(commands=["privacy"]))
+    assert done.returncode == 0, done.stderr
+    assert (HEAVY - {"numpy", "pydantic"}).isdisjoint(json.loads(done.stdout)[0])
 
 
 @pytest.mark.parametrize("command", ["", "run"])
