@@ -35,6 +35,7 @@ PAGES = [
             "security",
             "commands",
             "studies",
+            "warm-start",
         )
     ),
 ]
