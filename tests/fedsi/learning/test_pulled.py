@@ -14,6 +14,7 @@ from fedsi.data.protocol import PAD
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
 from fedsi.learning.client import LocalTrainer
+from fedsi.learning.dp_sgd import ExamplePrivateTrainer
 from fedsi.models.build import initial_parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.tasks import next_word
