@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fedsi.learning.example_private import ExamplePrivateTrainer
 from torch import Tensor
 from torch.nn import functional
 
