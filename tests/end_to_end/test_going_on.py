@@ -92,7 +92,7 @@ PRIVATE = {
         (
             {"client.learning_rate": 1e30},
             {"server.rounds": 6},
-            "diverged in round 1, so that nothing",
+            "diverged in round 1 and cannot be continued",
         ),
         (
             {"client.example_noise_multiplier": 1.0, "server.averaging": "uniform"},
