@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fedsi.models.positions.table import ENCODINGS
 from simulations.reports.figures import STYLE, colour_of, ngram_lines
-from simulations.reports.study_words import POSITION_COLOURS, axis_words, point_words, words
+from simulations.reports.study_words import axis_words, point_words, words
 from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS, t_interval
@@ -46,7 +47,7 @@ def arm_colour(result: StudyResult, arm: Combination) -> str:
         if point.axis == "model.architecture" and len(arm) == 1:
             return colour_of(str(point.value))
         if point.axis == "model.positions" and len(arm) == 1:
-            return POSITION_COLOURS.get(str(point.value), _PALETTE[0])
+            return ENCODINGS[str(point.value)].colour
     return _PALETTE[result.arms.index(arm) % len(_PALETTE)]
 
 

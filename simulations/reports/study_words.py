@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from fedsi.models.positions.table import ENCODINGS
 from simulations.reports.figures import label
 from simulations.studies.axes import Point
 from simulations.studies.results import HeldoutPart, Setting
@@ -12,36 +13,13 @@ from simulations.studies.study import Combination
 NO_RUN = "not finished"
 """Text in tables if no run of a setting finished."""
 
-POSITIONS = {
-    "none": "no positions",
-    "learned": "learned",
-    "sinusoidal": "sinusoidal",
-    "rotary": "rotary",
-    "alibi": "ALiBi",
-    "t5": "T5",
-    "kerple": "Kerple",
-    "fire": "FIRE",
-}
-
-
-POSITION_COLOURS = {
-    "none": "#333333",
-    "learned": "#7a4fb0",
-    "sinusoidal": "#b8860b",
-    "rotary": "#c8500a",
-    "alibi": "#1f5fa8",
-    "t5": "#0a7f6e",
-    "kerple": "#c2418a",
-    "fire": "#d62728",
-}
-
 
 def point_words(point: Point) -> str:
     """Return a point's text in a sentence."""
     if point.axis == "model.architecture":
         return label(str(point.value))
     if point.axis == "model.positions":
-        return POSITIONS.get(str(point.value), str(point.value))
+        return ENCODINGS[str(point.value)].label
     return f"{axis_words(point.axis)} {point.text}"
 
 

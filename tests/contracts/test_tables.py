@@ -8,6 +8,8 @@ import pytest
 from fedsi import Experiment, UserError
 from fedsi.experiment.field_types import EntryOf, Settings
 from simulations.cli.main import main
+from simulations.reports.study_words import point_words
+from simulations.studies.axes import Point
 
 CHOICES = {
     f"{section}.{key}": mark.table
@@ -60,6 +62,13 @@ def test_an_experiment_takes_it(key: str) -> None:
     experiment = Experiment().updated({**needs.get(key, {}), key: PLANTED})
     assert experiment.flat()[key] == PLANTED
     assert Experiment.from_toml(experiment.to_toml()) == experiment
+
+
+def test_reports_call_planted_entries_by_their_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, words in {"model.positions": "FIRE", "model.architecture": "GRU"}.items():
+        entries = CHOICES[key].entries
+        monkeypatch.setitem(entries, PLANTED, entries[words.lower()])
+        assert point_words(Point(key, PLANTED, ((key, PLANTED),), PLANTED)) == words
 
 
 def test_fedsi_privacy_lists_a_mechanism_and_takes_its_keys(

@@ -20,4 +20,4 @@ def bias(_parameters: Parameters, queries: Tensor, keys: Tensor, heads: int) -> 
     return -slopes[:, None, None] * key_distances(queries, keys)
 
 
-ENCODING = Encoding(bias=bias)
+ENCODING = Encoding(label="ALiBi", colour="#1f5fa8", bias=bias)

@@ -32,6 +32,10 @@ class Encoding:
     Positions count from 0. The star in a shape is an optional client axis.
     """
 
+    label: str
+    """Its name in reports."""
+    colour: str
+    """The colour of its lines in figures."""
     shapes: Callable[[ModelSettings], Shapes] = no_shapes
     """Names (``positions...``) and shapes of its parameters."""
     draw: Callable[[np.random.Generator, str, ModelSettings, Shapes], Array] = zeros
@@ -61,5 +65,5 @@ def frequencies(size: int, device: torch.device) -> Tensor:
     return torch.pow(torch.tensor(10_000.0, dtype=torch.float64, device=device), -exponents)
 
 
-ENCODING = Encoding()
+ENCODING = Encoding(label="no positions", colour="#333333")
 """``none``: word order by the causal mask alone (Kazemnejad et al., arXiv 2305.19466)."""

@@ -64,4 +64,4 @@ def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> 
     return values.movedim(-1, -3)
 
 
-ENCODING = Encoding(shapes=_shapes, draw=_draw, bias=bias)
+ENCODING = Encoding(label="FIRE", colour="#d62728", shapes=_shapes, draw=_draw, bias=bias)

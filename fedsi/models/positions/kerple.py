@@ -45,4 +45,4 @@ def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> 
     return -strength * (rate * key_distances(queries, keys)).log1p()
 
 
-ENCODING = Encoding(shapes=_shapes, draw=_draw, bias=bias)
+ENCODING = Encoding(label="Kerple", colour="#c2418a", shapes=_shapes, draw=_draw, bias=bias)

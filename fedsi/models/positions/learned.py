@@ -45,4 +45,4 @@ def check_length(settings: ModelSettings, length: int) -> None:
         )
 
 
-ENCODING = Encoding(shapes=_shapes, draw=_draw, embed=embed)
+ENCODING = Encoding(label="learned", colour="#7a4fb0", shapes=_shapes, draw=_draw, embed=embed)

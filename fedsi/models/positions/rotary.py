@@ -22,4 +22,4 @@ def rotate(heads: Tensor, positions: Tensor) -> Tensor:
     return torch.stack(turned, -1).flatten(-2)
 
 
-ENCODING = Encoding(rotate=rotate)
+ENCODING = Encoding(label="rotary", colour="#c8500a", rotate=rotate)

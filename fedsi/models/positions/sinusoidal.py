@@ -20,4 +20,4 @@ def embed(_parameters: Parameters, vectors: Tensor, positions: Tensor) -> Tensor
     return vectors + waves.to(vectors.dtype)
 
 
-ENCODING = Encoding(embed=embed)
+ENCODING = Encoding(label="sinusoidal", colour="#b8860b", embed=embed)

@@ -43,4 +43,4 @@ def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> 
     return chosen.movedim(-1, -3)
 
 
-ENCODING = Encoding(shapes=_shapes, bias=bias)
+ENCODING = Encoding(label="T5", colour="#0a7f6e", shapes=_shapes, bias=bias)
