@@ -2,6 +2,7 @@
 
 from fedsi.experiment import Experiment
 from fedsi.host_memory import check_memory
+from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS
 from fedsi.privacy.mechanisms.table import MECHANISMS
@@ -33,8 +34,10 @@ def check_footprint(experiment: Experiment, parameters: int, workers: int) -> No
     """
     processes = 1 + (workers if workers > 1 else 0)
     vectors = _moments(experiment) + _remembered(experiment)
-    server = (ON_SERVER + NUMBER * vectors) * parameters
-    node = (ON_NODE + NUMBER * OPTIMIZERS[experiment.client.optimizer].vectors) * parameters
+    on_server, on_node = _exchanged(experiment)
+    server = (ON_SERVER + NUMBER * vectors + on_server) * parameters
+    moments = OPTIMIZERS[experiment.client.optimizer].vectors
+    node = (ON_NODE + NUMBER * moments + on_node) * parameters
     check_memory(
         processes * PROCESS + server + workers * node,
         f"a model of {parameters:,} parameters on {workers} worker(s)",
@@ -48,6 +51,18 @@ def _moments(experiment: Experiment) -> int:
         return 0  # only its own code knows what a custom optimizer keeps
     optimizer = SERVER_OPTIMIZERS[experiment.server.optimizer]
     return len(optimizer.initial_state(experiment.server, 1))
+
+
+def _exchanged(experiment: Experiment) -> tuple[int, int]:
+    """Return the bytes per parameter of the algorithm's vectors, on the server and on a node.
+
+    What is sent is there twice on the server, before and after the round; what is returned as two
+    integer sums and their mean. A node has what is sent, the pull made of it, what is kept before
+    and after, and what is returned with two integer sums.
+    """
+    algorithm = algorithm_of(experiment)
+    sent, returned, kept = map(len, (algorithm.sent, algorithm.returned, algorithm.kept))
+    return 2 * NUMBER * sent + 20 * returned, 2 * NUMBER * (sent + kept) + 20 * returned
 
 
 def _remembered(experiment: Experiment) -> int:

@@ -146,6 +146,14 @@ def test_a_run_that_cannot_fit_says_both_numbers(
     monkeypatch.setattr(host_memory, "machine_memory", lambda: needed - 1)
     with pytest.raises(UserError, match=r"at least 9\.2 GiB of memory and this machine has 9\.2;"):
         check_footprint(smoke, 10**8, 2)
+    # A vector is sent, one returned and one kept: 28 more on the server and 36 on each node.
+    scaffold = smoke.updated({"algorithm.name": "scaffold", "server.averaging": "uniform"})
+    needed += (28 + 2 * 36) * 10**8
+    monkeypatch.setattr(host_memory, "machine_memory", lambda: needed)
+    check_footprint(scaffold, 10**8, 2)
+    monkeypatch.setattr(host_memory, "machine_memory", lambda: needed - 1)
+    with pytest.raises(UserError, match="of memory and this machine has"):
+        check_footprint(scaffold, 10**8, 2)
     monkeypatch.setattr(host_memory, "machine_memory", lambda: 100 << 20)
     with pytest.raises(UserError, match=r"parameters on 1 worker\(s\) needs at least 0\.2 GiB"):
         simulate(smoke, cache=cache)
