@@ -169,7 +169,7 @@ def test_tables_have_the_tasks_own_names(
     monkeypatch.setitem(TASKS.entries, "parity", "my_task")
     places = ["--out", str(tmp_path / "run"), "--cache", str(cache)]
     sets = ["--set", "task.name=parity", "--set", "server.rounds=2"]
-    assert main(["run", "--preset", "smoke", *sets, *places]) == 0
+    assert main(["run", "--verbose", "--preset", "smoke", *sets, *places]) == 0
     shown = capsys.readouterr().out
     assert re.findall(r"held-out ([a-z ]+?) +│", shown) == ["loss", "accuracy"]
     assert "unigram" not in shown
