@@ -187,7 +187,7 @@ class TrainPooled:
     parameters: NDArray[np.float32]
     """``[parameters]``."""
     memory: NDArray[np.float32]
-    """Of the learner's optimizer."""
+    """Memory of the learner's optimizer."""
     clients: NDArray[np.int64]
     """Indices in the population, ``[clients]``."""
 

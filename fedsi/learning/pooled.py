@@ -34,11 +34,11 @@ class Pool:
 
 @dataclass(frozen=True)
 class PooledRound:
-    """What a round left."""
+    """The result of a round."""
 
     parameters: NDArray[np.float32]
     memory: NDArray[np.float32]
-    """Of the optimizer, as ``Optimizer.memory``."""
+    """Memory of the optimizer, as ``Optimizer.memory``."""
     rows: NDArray[np.float64]
     """A row for each client in the order of ``TRAINING_COLUMNS``. The loss of the pool is divided
     among the clients by their targets."""

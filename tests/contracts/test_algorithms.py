@@ -256,7 +256,7 @@ FAULTS: dict[str, Callable[[Algorithm], Algorithm]] = {
 def test_a_planted_fault_is_caught(
     fault: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the reference does and what runs do differ by far more than what counts as equal."""
+    """The faults differ from the reference by far more than the tolerance."""
     module = ModuleType("planted_algorithm")
     monkeypatch.setitem(sys.modules, "planted_algorithm", module)
     monkeypatch.setitem(ALGORITHMS.entries, PLANTED, "planted_algorithm")
