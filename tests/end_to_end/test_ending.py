@@ -32,7 +32,7 @@ def losses(run: RunFolder) -> list[float]:
     return [r.heldout["loss"] for r in run.records() if r.heldout]
 
 
-@pytest.mark.parametrize("stopped", [1, 3])
+@pytest.mark.parametrize("stopped", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_run_that_lost_patience_ends_there_whenever_it_was_interrupted(
     smoke: Experiment, cache: Path, tmp_path: Path, stopped: int
 ) -> None:
