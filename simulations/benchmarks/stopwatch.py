@@ -19,10 +19,10 @@ def timed(owner: Any, name: str) -> Iterator[Stopwatch]:
     """Within this context, time every call of a class's method or a module's function."""
     watch, function = Stopwatch(), getattr(owner, name)
 
-    def measured(*arguments: Any) -> Any:
+    def measured(*arguments: Any, **named: Any) -> Any:
         began = time.process_time()
         try:
-            return function(*arguments)
+            return function(*arguments, **named)
         finally:
             watch.seconds += time.process_time() - began
 
