@@ -1,11 +1,10 @@
 """The Flower ServerApp: one experiment, from its first round or checkpoint to its summary."""
 
 import logging
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,42 +20,27 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.experiment.data import LEARNED_VOCABULARIES
 from fedsi.models.build import build_model
-from fedsi.models.parameters import Layout, Parameters
-from fedsi.privacy import canaries
-from fedsi.seeds import Seed
 from fedsi.tasks.table import check_task, task_of
-from server.best_model import Best, better, recalled
-from server.client_state_disk import check_size, client_states, clients_and_bytes
+from server.client_state_disk import check_size, client_states
 from server.cohort_secret import cohort_seed
 from server.cohorts.availability import Trace, read_trace
 from server.cohorts.canaries import with_canaries
 from server.cohorts.sampling import check_cohort_size
 from server.configuration import RunConfiguration
-from server.differential_privacy import SCORES, Privacy, privacy_of
-from server.endings import OBSERVER, Course, ending
+from server.differential_privacy import privacy_of
 from server.nodes import Hosts, fetch_vocabulary, find_clients
-from server.personalisation import personalise_clients
+from server.progress import RunProgress, flat_parameters
 from server.rounds import (
     Observer,
-    RoundRecord,
-    ServerState,
-    evaluate_round,
-    evaluated_clients,
     initial_server_state,
-    rounds_to_run,
-    run_rounds,
 )
 from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.rounds_file import rows_text
-from server.runs.summarise import model_file, not_private, summarise_run
-from server.runs.summary import AuditSummary, PersonalisationSummary, Summary
+from server.runs.summary import Summary
 from server.warm_start import WARM_START, told, warm_state, with_hash
 
 log = logging.getLogger(__name__)
-
-CHECKPOINT_SECONDS = 60.0
-"""Seconds after which a round gets a checkpoint even without an evaluation."""
 
 RESULT, SUMMARY, ROWS, PARAMETERS = "result", "summary", "rows", "parameters"
 """Keys of the result in the context's state: a ConfigRecord and an ArrayRecord."""
@@ -105,12 +89,14 @@ def serve(
             seed = cohort_seed(experiment, folder, progress.state.round_number)
             progress.run(grid, hosts.connected, seed)
             progress.personalise(grid, hosts.connected())
-            progress.finish(context)
+            summary = progress.finish()
+            rows = rows_text(progress.records, task_of(experiment).names)
+            _hand_over(context, summary, progress.state.parameters, rows)
 
 
 def _begin(
     grid: Grid, config: RunConfiguration, folder: RunFolder | None, states: ClientStates | None
-) -> tuple["_Progress", Hosts]:
+) -> tuple[RunProgress, Hosts]:
     """Find the nodes, check that they can serve the experiment, and claim the folder."""
     experiment = config.experiment
     hosts = Hosts(grid, experiment)
@@ -124,7 +110,7 @@ def _begin(
         _warn_of_weights(experiment)
     state = initial_server_state(experiment, description, private)
     check_size(experiment, description.training_clients, len(state.parameters))
-    progress = _Progress(experiment, description, trace, private, state, folder, states)
+    progress = RunProgress(experiment, description, trace, private, state, folder, states)
     if folder:
         folder.claim(experiment, overwrite=config.overwrite, resume=config.resume)
         folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment))
@@ -192,12 +178,7 @@ def _finished(
     if summary is None:
         return None
     layout = build_model(experiment, summary.vocabulary_size).layout
-    return summary, _flat(folder.model(), layout)
-
-
-def _flat(named: Parameters, layout: Layout) -> NDArray[np.float32]:
-    """Return the trained ones of named parameters as one vector, ``[parameters]``."""
-    return np.concatenate([named[name].numpy().ravel() for name in layout.shapes])
+    return summary, flat_parameters(folder.model(), layout)
 
 
 def _hand_over(
@@ -216,215 +197,3 @@ def _trace(
     population = description.training_clients + description.heldout_clients
     find = partial(find_clients, grid, nodes, experiment, population)
     return read_trace(Path(experiment.devices.trace), find, description.training_clients)
-
-
-@dataclass
-class _Progress:
-    """The progress of a run, in memory and on disk."""
-
-    experiment: Experiment
-    description: Description
-    trace: Trace | None
-    private: Privacy | None
-    state: ServerState
-    folder: RunFolder | None
-    states: ClientStates | None = None
-    records: list[RoundRecord] = field(default_factory=list)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    observers: Sequence[Observer] = ()
-    best: Best | None = None
-    warm_start: dict[str, Any] = field(default_factory=dict)
-    """Counts of kept, new and dropped words of the initial weights; empty for a resumed run."""
-    personalisation: PersonalisationSummary | None = None
-    _best_kept: int = 0
-    """The round whose model is in the file of the best one."""
-    _kept_at: float = field(default_factory=time.monotonic)
-    """Time of the last checkpoint."""
-
-    def resume(self, folder: RunFolder) -> None:
-        """Continue from the folder's checkpoint."""
-        self.state = folder.load_checkpoint(self.state, self._data_sha256())
-        self.records = folder.records()
-        layout = build_model(self.experiment, self.description.vocabulary_size).layout
-        self.best = recalled(self.records, self.state, lambda: _flat(folder.best_model(), layout))
-        if self.best and self.best.round < self.state.round_number:
-            self._best_kept = self.best.round
-        self._look_again(folder)
-
-    def _look_again(self, folder: RunFolder) -> None:
-        """Correct the last row if its reason to end the run no longer applies."""
-        if not self.records:
-            return
-        last, course = self.records[-1], Course.of(self.records, self.experiment.server)
-        rounds = rounds_to_run(self.experiment, self.private)
-        ended = ending(self.experiment, self.description, course, last, rounds)
-        if ended != last.ended:
-            self.records[-1] = replace(last, ended=ended)
-            folder.amend(self.records[-1])
-            self._save_checkpoint()
-
-    def run(self, grid: Grid, nodes: Callable[[], Sequence[int]], seed: Seed) -> None:
-        """Run the remaining rounds. A checkpoint is kept even if they are interrupted.
-
-        Args:
-            grid: Flower's connection to the nodes.
-            nodes: Returns the connected nodes.
-            seed: Seed of everything that decides who takes part.
-        """
-        if self.records and self.records[-1].ended:
-            return
-        rounds = run_rounds(
-            grid,
-            nodes,
-            self.experiment,
-            self.description,
-            self.trace,
-            self.state,
-            self.private,
-            seed=seed,
-            course=Course.of(self.records, self.experiment.server),
-            states=str(self.states.folder) if self.states else "",
-        )
-        try:
-            for state, record in rounds:
-                self.records.append(record)
-                before, self.state = self.state.state_rounds, state
-                self.best = better(self.best, state, record)
-                self._keep(record)
-                if self.states:
-                    self.states.replace(before, state.state_rounds, lost=record.lost > 0)
-                if self._told_to_stop(record):
-                    self._stop(grid, nodes())
-                    return
-        except BaseException:
-            self._save_checkpoint()
-            raise
-
-    def personalise(self, grid: Grid, nodes: Sequence[int]) -> None:
-        """Fine-tune the final model on the held-out clients if the experiment says so."""
-        if self.experiment.personalisation.epochs is not None:
-            clients = evaluated_clients(self.experiment, self.description)
-            self.personalisation = personalise_clients(
-                grid, nodes, self.experiment, self.state.parameters, clients
-            )
-
-    def _told_to_stop(self, record: RoundRecord) -> bool:
-        """Call each observer with a round, and return whether one of them ends the run."""
-        answers = [observer(self.experiment, record) for observer in self.observers]
-        return not record.ended and any(answer is True for answer in answers)
-
-    def _stop(self, grid: Grid, nodes: Sequence[int]) -> None:
-        """End the run with its last round, which is evaluated if it has not been."""
-        record = self.records[-1]
-        if not record.heldout:
-            record = evaluate_round(
-                record, grid, nodes, self.experiment, self.description, self.state
-            )
-        self.records[-1] = replace(record, ended=OBSERVER)
-        self.best = better(self.best, self.state, record)
-        if self.folder:
-            self.folder.amend(self.records[-1])
-        self._save_checkpoint()
-
-    def _keep(self, record: RoundRecord) -> None:
-        """Write a finished round: its checkpoint, if one is due, and then its row.
-
-        The checkpoint includes the row. So once a row is visible, a resumed run does not repeat a
-        round that was kept. Otherwise a round whose noise cannot be drawn again would be released
-        twice.
-        """
-        if self.folder is None:
-            return
-        waited = time.monotonic() - self._kept_at
-        if record.heldout or not self._repeatable(record) or waited >= CHECKPOINT_SECONDS:
-            self._save_checkpoint()
-        self.folder.append(record)
-
-    def _repeatable(self, record: RoundRecord) -> bool:
-        """Whether a resumed run that repeats this round gets the same bits."""
-        return not (self.experiment.privacy.secure_noise or record.lost or self.states)
-
-    def finish(self, context: Context) -> None:
-        """Write the model and the summary, and pass both to the caller of the app."""
-        model = model_file(self.experiment, self.description, self.state)
-        summary = summarise_run(
-            self.experiment,
-            self.description,
-            self.records,
-            model,
-            self.private,
-            self.state.participations,
-            self.best,
-        )
-        if summary.privacy and self.private and SCORES in self.state.privacy:
-            found = self._audit(self.private, summary.privacy.epsilon)
-            summary = replace(summary, privacy=replace(summary.privacy, audit=found))
-        facts = dict(self.provenance)
-        started = facts.pop(WARM_START, None)
-        clients, size = clients_and_bytes(self.experiment, self.state)
-        summary = replace(
-            summary,
-            provenance=facts,
-            warm_start=started,
-            algorithm=self.experiment.algorithm.name,
-            clients_with_state=clients,
-            kept_bytes=size,
-            personalisation=self.personalisation,
-        )
-        if self.folder:
-            summary = replace(summary, vocabulary_sha256=self.folder.vocabulary_sha256())
-        if self.private:
-            summary = replace(summary, not_private=not_private(summary))
-        if self.folder:
-            self._finish_best(self.folder)
-            self.folder.finish(summary, model)
-        rows = rows_text(self.records, task_of(self.experiment).names)
-        _hand_over(context, summary, self.state.parameters, rows)
-
-    def _audit(self, private: Privacy, epsilon: float | None) -> AuditSummary:
-        """Compare the claimed epsilon with the canaries' scores."""
-        from fedsi.privacy.audit import audit, canary_distances  # noqa: PLC0415
-
-        rounds = self.state.round_number
-        by_round = self.state.privacy[SCORES][:rounds].astype(np.float64)
-        included = canaries.included(self.experiment.seed, by_round.shape[1])
-        likely = private.likelihood(self.state.participations, rounds)
-        found = audit(by_round, included, private.plan.delta, likely)
-        if self.folder:
-            self.folder.save_canaries(by_round.sum(0), canary_distances(by_round), included)
-        return AuditSummary(
-            **asdict(found),
-            participations_fit=found.participations_fit,
-            refuted=found.refutes(epsilon),
-        )
-
-    def _save_checkpoint(self) -> None:
-        number = self.state.round_number
-        # There is nothing to keep before the first round ends, or if the loop was interrupted
-        # between its two lines, when the record is already that of the next round.
-        if self.folder and self.records and self.records[-1].round == number:
-            if self.best and self.best.round not in {number, self._best_kept}:
-                self._save_best(self.folder, self.best)
-            if self.states:
-                self.states.sync(self.state.state_rounds, number)
-            self.folder.save_checkpoint(self.state, self.records[-1], self._data_sha256())
-            self._kept_at = time.monotonic()
-
-    def _save_best(self, folder: RunFolder, best: Best) -> None:
-        """Save a model that the next checkpoint will not contain."""
-        state = replace(self.state, parameters=best.parameters)
-        content = model_file(self.experiment, self.description, state)
-        folder.save_best(content)
-        self._best_kept = best.round
-
-    def _finish_best(self, folder: RunFolder) -> None:
-        """Save the best model, unless it is the last one."""
-        if self.best and self.best.round < self.state.round_number:
-            if self.best.round != self._best_kept:
-                self._save_best(folder, self.best)
-        else:
-            folder.remove_best()
-
-    def _data_sha256(self) -> str:
-        corpus = self.description.corpus_sha256
-        return corpus if self.trace is None else f"{corpus} {self.trace.sha256()}"

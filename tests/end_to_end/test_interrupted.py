@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedsi import Experiment, UserError
-from server import app
+from server import progress
 from server.rounds import RoundRecord
 from server.runs import provenance
 from server.runs.folder import RunFolder
@@ -71,7 +71,7 @@ def test_long_rounds_are_kept_without_an_evaluation(
     def look(_: Experiment, record: RoundRecord) -> None:
         kept[record.round] = (tmp_path / "checkpoint.safetensors").exists()
         if record.round == 2:
-            monkeypatch.setattr(app, "CHECKPOINT_SECONDS", 0.0)
+            monkeypatch.setattr(progress, "CHECKPOINT_SECONDS", 0.0)
 
     simulate(smoke.updated({"server.evaluate_every": 50}), out=tmp_path, cache=cache, on_round=look)
     assert kept == {1: False, 2: False, 3: True, 4: True}
