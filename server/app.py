@@ -29,7 +29,7 @@ from server.cohorts.sampling import check_cohort_size
 from server.configuration import RunConfiguration
 from server.differential_privacy import privacy_of
 from server.nodes import Hosts, fetch_vocabulary, find_clients
-from server.progress import RunProgress, flat_parameters
+from server.progress import RunProgress, vector_of_named
 from server.rounds import (
     Observer,
     initial_server_state,
@@ -178,7 +178,7 @@ def _finished(
     if summary is None:
         return None
     layout = build_model(experiment, summary.vocabulary_size).layout
-    return summary, flat_parameters(folder.model(), layout)
+    return summary, vector_of_named(folder.model(), layout)
 
 
 def _hand_over(

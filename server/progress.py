@@ -69,7 +69,7 @@ class RunProgress:
         self.records = folder.records()
         layout = build_model(self.experiment, self.description.vocabulary_size).layout
         self.best = recalled(
-            self.records, self.state, lambda: flat_parameters(folder.best_model(), layout)
+            self.records, self.state, lambda: vector_of_named(folder.best_model(), layout)
         )
         if self.best and self.best.round < self.state.round_number:
             self._best_kept = self.best.round
@@ -253,6 +253,6 @@ class RunProgress:
         return corpus if self.trace is None else f"{corpus} {self.trace.sha256()}"
 
 
-def flat_parameters(named: Parameters, layout: Layout) -> NDArray[np.float32]:
+def vector_of_named(named: Parameters, layout: Layout) -> NDArray[np.float32]:
     """Return the trained ones of named parameters as one vector, ``[parameters]``."""
     return np.concatenate([named[name].numpy().ravel() for name in layout.shapes])
