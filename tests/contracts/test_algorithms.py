@@ -162,7 +162,11 @@ def test_a_run_does_what_the_functions_say(
 
 
 @pytest.mark.usefixtures("own")
-@pytest.mark.parametrize("name", [*ALGORITHMS, OWN])
+@pytest.mark.parametrize(
+    "name",
+    # Those of fed_avg are held to each other by many other tests.
+    [pytest.param(n, marks=pytest.mark.slow if n == "fed_avg" else ()) for n in [*ALGORITHMS, OWN]],
+)
 def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
     name: str, cache: Path, tmp_path: Path
 ) -> None:

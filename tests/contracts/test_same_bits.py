@@ -78,7 +78,7 @@ def write_corpus(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_model_has_the_bits_that_were_recorded(run: str, workers: int, tmp_path: Path) -> None:

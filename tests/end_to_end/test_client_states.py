@@ -74,7 +74,10 @@ def test_bytes_sent_returned_and_kept_are_reported(experiment: Experiment, cache
     assert (plain.clients_with_state, plain.kept_bytes) == (0, 0)
 
 
-@pytest.mark.parametrize(("killed_at", "workers"), [("sync", 2), ("append", 1), ("replace", 1)])
+@pytest.mark.parametrize(
+    ("killed_at", "workers"),
+    [pytest.param("sync", 2, marks=pytest.mark.slow), ("append", 1), ("replace", 1)],
+)
 def test_a_killed_run_goes_on_with_the_same_bits(
     experiment: Experiment, whole: str, killed_at: str, workers: int, cache: Path, tmp_path: Path
 ) -> None:

@@ -110,7 +110,14 @@ NOISY = {
 }
 
 
-@pytest.mark.parametrize("privacy", [{}, NOISY, {**NOISY, "privacy.clipping": "per_layer"}])
+@pytest.mark.parametrize(
+    "privacy",
+    [
+        {},
+        pytest.param(NOISY, marks=pytest.mark.slow),
+        {**NOISY, "privacy.clipping": "per_layer"},
+    ],
+)
 def test_frozen_parameters_are_kept_and_neither_trained_nor_given_noise(
     adapter: Experiment, cache: Path, tmp_path: Path, privacy: dict[str, object]
 ) -> None:

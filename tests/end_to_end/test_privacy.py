@@ -49,7 +49,13 @@ ADAPTIVE = {**POISSON, "privacy.clipping": "adaptive", "privacy.noise_multiplier
 
 
 @pytest.mark.parametrize(
-    "settings", [POISSON, SHUFFLED, ADAPTIVE, {**POISSON, "privacy.canaries": 50}]
+    "settings",
+    [
+        pytest.param(POISSON, marks=pytest.mark.slow),
+        SHUFFLED,
+        ADAPTIVE,
+        pytest.param({**POISSON, "privacy.canaries": 50}, marks=pytest.mark.slow),
+    ],
 )
 def test_workers_and_interruptions_change_no_bit(
     smoke: Experiment, settings: dict[str, object], cache: Path, tmp_path: Path
@@ -296,7 +302,13 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 }
 
 
-@pytest.mark.parametrize("fault", PLANTED)
+SLOW = ("clipping forgotten", "noise at a third")
+"""Faults that are found like others; only `make test-all` plants them."""
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(one, marks=pytest.mark.slow if one in SLOW else ()) for one in PLANTED]
+)
 def test_planted_faults_are_caught(
     fault: str,
     cache: Path,

@@ -76,7 +76,8 @@ def stop_after(number: int):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "stopped", "workers"), [("adam", 1, 2), ("adam", 2, 1), ("sgdm", 3, 2)]
+    ("optimizer", "stopped", "workers"),
+    [pytest.param("adam", 1, 2, marks=pytest.mark.slow), ("adam", 2, 1), ("sgdm", 3, 2)],
 )
 def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
     smoke: Experiment, cache: Path, tmp_path: Path, optimizer: str, stopped: int, workers: int

@@ -242,6 +242,7 @@ def test_a_transformers_step_owes_what_a_query_may_see() -> None:
     assert roofline.useful_flops(Transformer(settings, 11), batch) == 6 * products
 
 
+@pytest.mark.slow
 def test_a_roofline_is_measured_and_drawn(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,6 +314,7 @@ def test_a_round_is_cut_into_steps_passes_and_the_rest(cache: Path, small: Exper
     assert (FusedSgd.step, BlockTrainer.train) == before
 
 
+@pytest.mark.slow
 def test_memory_and_start(tmp_path: Path, cache: Path, small: Experiment) -> None:
     place = prepare(small.data, cache)
     before, peak = measure_memory(small, place, 10**9, [2], tmp_path, silent)

@@ -40,7 +40,7 @@ def test_json_is_alone_on_standard_output(cache: Path, capsys: pytest.CaptureFix
 
 
 def test_a_table_and_where_the_results_are(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(cache, *TINY) == 0
+    assert run(cache, *TINY, "--verbose") == 0
     captured = capsys.readouterr()
     (folder,) = Path("results").iterdir()
     assert str(folder) in captured.err
