@@ -117,25 +117,28 @@ def test_a_round_of_clients_that_all_hang_ends(
 
 
 def test_a_loss_is_in_a_checkpoint_and_not_repeated(faulty: Experiment, tmp_path: Path) -> None:
-    out = tmp_path / "run"
     several = faulty.updated(
         {"server.round_timeout": 0.5, "server.rounds": 3, "server.evaluate_every": 3}
     )
-    kept: list[bool] = []
 
-    def on_round(_experiment: Experiment, record: RoundRecord) -> None:
-        if record.round < 3:
-            kept.append((out / CHECKPOINT).exists())
-            (out / CHECKPOINT).unlink(missing_ok=True)
+    def kept(experiment: Experiment, out: Path) -> tuple[list[bool], Summary]:
+        """Run, and return of each round but the last whether it left a checkpoint."""
+        found: list[bool] = []
 
-    summary = run(several, tmp_path, "hang", out=out, on_round=on_round)
-    assert kept == [True, True]
+        def on_round(_experiment: Experiment, record: RoundRecord) -> None:
+            if record.round < 3:
+                found.append((out / CHECKPOINT).exists())
+                (out / CHECKPOINT).unlink(missing_ok=True)
+
+        return found, run(experiment, tmp_path, "hang", out=out, on_round=on_round)
+
+    found, summary = kept(several, tmp_path / "run")
+    assert found == [True, True]
     assert summary.clients_lost == 3
-    assert [record.lost for record in RunFolder(out).records()] == [1, 1, 1]
-    kept.clear()
-    patient = several.updated({"server.round_timeout": 60.0})  # for a busy machine
-    run(harmless(patient), tmp_path, "hang", out=tmp_path / "harmless", on_round=on_round)
-    assert kept == [False, False]
+    assert [record.lost for record in RunFolder(tmp_path / "run").records()] == [1, 1, 1]
+    patient = harmless(several).updated({"server.round_timeout": 60.0})  # for a busy machine
+    found, _ = kept(patient, tmp_path / "harmless")
+    assert found == [False, False]
 
 
 def test_clients_that_cannot_be_evaluated_are_counted(
