@@ -1,6 +1,7 @@
 """``fedsi privacy``: epsilon of a private run, without running it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -55,11 +56,28 @@ def privacy(
         int | None,
         typer.Option(min=1, help="Most of one client; by default as many as passes allow."),
     ] = None,
+    as_statement: Annotated[
+        bool, typer.Option("--statement", help="Print a paragraph for a paper or an assessment.")
+    ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Make the statement of this finished run."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Print epsilon of a run by every valid accountant, and of other noise multipliers."""
     from fedsi.experiment import Experiment
     from simulations.cli.privacy_cost import show
+
+    if as_json and as_statement:
+        raise UserError("give either --statement or --json, not both")
+    if run:
+        if not as_statement:
+            raise UserError("--run is for --statement; a run's summary has its epsilon")
+        from simulations.cli.privacy_cost import show_statement_of_run
+
+        show_statement_of_run(run)
+        return
 
     given = given_keys(ctx)
     target, noise = (given.get(f"privacy.{key}") for key in ("target_epsilon", "noise_multiplier"))
@@ -79,6 +97,7 @@ def privacy(
         participations,
         experiment.privacy.target_epsilon,
         as_json=as_json,
+        as_statement=as_statement,
     )
     caution = large_delta(experiment.privacy.delta or usual_delta(population), population)
     if caution:

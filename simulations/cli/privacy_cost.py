@@ -4,11 +4,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import typer
 from rich.table import Table
 
+from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.plan import Plan
 from fedsi.privacy.accounting import (
@@ -19,7 +21,9 @@ from fedsi.privacy.accounting import (
     epsilon,
     noise_on_mean,
 )
+from server.runs.folder import RunFolder
 from simulations.cli import options
+from simulations.reports.privacy_statement import claim_of_plan, claim_of_run, statement
 
 _TRIED = (0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0)
 """Noise multipliers of the last table, relative to the plan's, or to 1 if that is 0."""
@@ -32,6 +36,7 @@ def show(
     target_epsilon: float | None,
     *,
     as_json: bool,
+    as_statement: bool,
 ) -> None:
     """Print the privacy cost of an experiment, calibrated first if there is a target.
 
@@ -43,6 +48,7 @@ def show(
         participations: Most participations of a client; None for what the passes allow.
         target_epsilon: Target for which to find the noise multiplier.
         as_json: Print one line of JSON instead of tables.
+        as_statement: Print a paragraph instead of tables.
 
     Raises:
         UserError: Same as ``accounted_plan``, ``all_prices`` and ``calibrated``.
@@ -51,6 +57,9 @@ def show(
     if target_epsilon is not None:
         plan = calibrated(plan, target_epsilon)
     prices = all_prices(plan)
+    if as_statement:
+        typer.echo(statement(claim_of_plan(plan, prices[0])))
+        return
     unit = plan.noise_multiplier or 1.0
     others = [replace(plan, noise_multiplier=share * unit) for share in _TRIED]
     priced = [(other, epsilon(other)) for other in others]
@@ -59,6 +68,22 @@ def show(
         return
     console = options.output()
     console.print(_facts(plan, prices[0]), _prices(plan, prices), _noises(priced), sep="\n")
+
+
+def show_statement_of_run(path: Path) -> None:
+    """Print the privacy statement of a finished run.
+
+    Raises:
+        UserError: The folder holds no finished run, or one that is not private.
+    """
+    run = RunFolder(path)
+    summary = run.summary()
+    if summary is None:
+        raise UserError(f"{path} holds no finished run; name the folder of one")
+    if summary.privacy is None:
+        raise UserError(f"the run in {path} is not private: there is nothing to state")
+    seeded = not run.experiment().privacy.secure_noise
+    typer.echo(statement(claim_of_run(summary.privacy, seeded=seeded)))
 
 
 def _as_json(
