@@ -25,7 +25,7 @@ def recorded(experiment: Experiment, cache: Path, **more: Any) -> tuple[Summary,
 @pytest.mark.parametrize(
     "keys",
     [
-        {"server.sampling": "poisson"},
+        pytest.param({"server.sampling": "poisson"}, marks=pytest.mark.slow),
         {"server.sampling": "poisson", "server.cohort_cap": 8},
         {"server.sampling": "shuffled", "server.min_separation": 10},
         {

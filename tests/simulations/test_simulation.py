@@ -77,7 +77,11 @@ def stop_after(number: int):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize(
     ("optimizer", "stopped", "workers"),
-    [pytest.param("adam", 1, 2, marks=pytest.mark.slow), ("adam", 2, 1), ("sgdm", 3, 2)],
+    [
+        pytest.param("adam", 1, 2, marks=pytest.mark.slow),
+        ("adam", 2, 1),
+        pytest.param("sgdm", 3, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
     smoke: Experiment, cache: Path, tmp_path: Path, optimizer: str, stopped: int, workers: int
