@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint
 
 # CIFG against SI-CIFG on real text; runs that are finished are not run again.
 demo: $(VENV)/installed
-	$(BIN)/fedsi compare --preset quickstart --out results/quickstart --resume
+	$(BIN)/fedsi compare --preset quickstart --seeds 3 --out results/quickstart --resume
 
 # Lint, types and the test suite, on two cores.
 test: $(VENV)/installed-dev

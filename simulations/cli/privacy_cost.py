@@ -23,7 +23,7 @@ from fedsi.privacy.accounting import (
 )
 from server.runs.folder import RunFolder
 from simulations.cli import options
-from simulations.reports.privacy_statement import claim_of_plan, claim_of_run, statement
+from simulations.reports.privacy_statement import claim_of_plan, claim_of_run, privacy_statement
 
 _TRIED = (0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0)
 """Noise multipliers of the last table, relative to the plan's, or to 1 if that is 0."""
@@ -58,7 +58,7 @@ def show(
         plan = calibrated(plan, target_epsilon)
     prices = all_prices(plan)
     if as_statement:
-        typer.echo(statement(claim_of_plan(plan, prices[0])))
+        typer.echo(privacy_statement(claim_of_plan(plan, prices[0])))
         return
     unit = plan.noise_multiplier or 1.0
     others = [replace(plan, noise_multiplier=share * unit) for share in _TRIED]
@@ -83,7 +83,7 @@ def show_statement_of_run(path: Path) -> None:
     if summary.privacy is None:
         raise UserError(f"the run in {path} is not private: there is nothing to state")
     seeded = not run.experiment().privacy.secure_noise
-    typer.echo(statement(claim_of_run(summary.privacy, seeded=seeded)))
+    typer.echo(privacy_statement(claim_of_run(summary.privacy, seeded=seeded)))
 
 
 def _as_json(

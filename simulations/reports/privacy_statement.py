@@ -80,7 +80,7 @@ def claim_of_run(claim: PrivacySummary, *, seeded: bool) -> Claim:
     )
 
 
-def statement(claim: Claim) -> str:
+def privacy_statement(claim: Claim) -> str:
     """Return the statement: unit, adjacency, mechanism, accountant, trust, and what is left out."""
     if claim.epsilon is None:
         return (

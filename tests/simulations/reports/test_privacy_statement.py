@@ -8,7 +8,7 @@ import pytest
 from fedsi import Experiment
 from simulations import simulate
 from simulations.cli.main import main
-from simulations.reports.privacy_statement import Claim, statement
+from simulations.reports.privacy_statement import Claim, privacy_statement
 
 CLAIM = Claim(2.125, 1e-6, 1000, 1000, 100_000, "poisson", "gaussian", 1.0, "PLD",
               "add or remove one client", seeded=False)  # fmt: skip
@@ -17,18 +17,18 @@ POISSON = {"server.sampling": "poisson", "server.averaging": "uniform", "server.
 
 
 def test_it_names_unit_adjacency_mechanism_sampling_accountant_and_limits() -> None:
-    text = statement(CLAIM)
+    text = privacy_statement(CLAIM)
     for part in ("epsilon = 2.125 at delta = 1e-06", "one client with all of its data",
                  "add or remove one client", "drawn independently", "gaussian", "multiplier 1,",
                  "accountant PLD", "Trusted are the server", "Not covered"):  # fmt: skip
         assert part in text
     assert "seed" not in text
-    assert "seed" in statement(replace(CLAIM, seeded=True))
-    assert "cohorts of 20 clients" in statement(replace(CLAIM, simulated="20 clients"))
+    assert "seed" in privacy_statement(replace(CLAIM, seeded=True))
+    assert "cohorts of 20 clients" in privacy_statement(replace(CLAIM, simulated="20 clients"))
 
 
 def test_without_noise_nothing_is_claimed() -> None:
-    text = statement(replace(CLAIM, epsilon=None))
+    text = privacy_statement(replace(CLAIM, epsilon=None))
     assert text.startswith("The training is not differentially private")
     assert "satisfies" not in text
 
