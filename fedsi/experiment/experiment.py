@@ -5,7 +5,6 @@ in Python. An absent optional value is ``None`` in Python and the word ``none`` 
 TOML has no null.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -19,7 +18,7 @@ from fedsi.experiment.choices import keys_losing_effect
 from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
-from fedsi.experiment.explanations import explain, not_toml, unknown_key
+from fedsi.experiment.explanations import explain, unknown_key
 from fedsi.experiment.field_types import Scalar, Settings
 from fedsi.experiment.model import ModelSettings
 from fedsi.experiment.paths import PATHS, absolute
@@ -28,14 +27,12 @@ from fedsi.experiment.privacy import PrivacySettings
 from fedsi.experiment.schedule_checks import check_rounds
 from fedsi.experiment.server import ServerSettings
 from fedsi.experiment.task import TaskSettings
-from fedsi.files import read_text
+from fedsi.experiment.toml_text import parsed_toml, toml_file
 from fedsi.learning.algorithms.table import check_algorithm
 from fedsi.limits import largest_contribution
 from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.privacy.mechanisms.table import accounting_of
 
-LARGEST_FILE = 1 << 20
-"""Largest size of an experiment's file in bytes."""
 WAITING = ("server.round_timeout",)
 """Keys that may change when a run is resumed: they set how long to wait, not what for."""
 ENDING = (
@@ -205,12 +202,7 @@ class Experiment(Settings):
         Raises:
             UserError: Malformed TOML, an unknown key or an impossible value; ``source`` is named.
         """
-        try:
-            values = tomllib.loads(text)
-        except ValueError as error:  # also for numbers with too many digits for Python
-            raise UserError(f"{source} is not valid TOML: {not_toml(error, text)}") from None
-        except RecursionError:
-            raise UserError(f"{source} nests brackets too deeply; no key of it does") from None
+        values = parsed_toml(text, source)
         try:
             return cls(**values)
         except UserError as error:
@@ -223,13 +215,7 @@ class Experiment(Settings):
         Raises:
             UserError: Same as ``from_toml``, or the file is missing or unreadable.
         """
-        try:
-            text = read_text(path, LARGEST_FILE)
-        except UnicodeDecodeError:
-            raise UserError(f"{path} is not UTF-8 text; an experiment is a TOML file") from None
-        except OSError as error:
-            raise UserError(f"cannot read the experiment {path}: {error.strerror}") from None
-        return cls.from_toml(text, source=str(path)).located(path.parent)
+        return cls.from_toml(toml_file(path, "experiment"), source=str(path)).located(path.parent)
 
     def located(self, folder: Path) -> Self:
         """Return a copy in which paths of existing files in a folder are absolute.

@@ -173,7 +173,7 @@ def _is_corpus(path: Path, *, format_is_named: bool) -> bool:
 
 
 def _is_toml(path: Path) -> bool:
-    from fedsi.experiment.experiment import LARGEST_FILE
+    from fedsi.experiment.toml_text import LARGEST_FILE
 
     try:
         return tomllib.loads(read_text(path, LARGEST_FILE)) is not None

@@ -15,10 +15,9 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from fedsi.experiment.experiment import LARGEST_FILE
 from fedsi.experiment.explanations import explain
 from fedsi.experiment.field_types import PositiveNumber, Settings
-from fedsi.files import read_text
+from fedsi.experiment.toml_text import parsed_toml, toml_file
 from fedsi.seeds import Purpose, generator
 from simulations.presets import load_preset
 from simulations.studies.axes import Axis, Point
@@ -158,10 +157,7 @@ class Study(Settings):
         Raises:
             UserError: Malformed TOML, an unknown key, or an invalid study.
         """
-        try:
-            values = tomllib.loads(text)
-        except ValueError as error:
-            raise UserError(f"{source} is not valid TOML: {error}") from None
+        values = parsed_toml(text, source)
         try:
             experiment = _experiment(values, folder)
             return cls(**{**values, "experiment": experiment})
@@ -175,13 +171,7 @@ class Study(Settings):
         Raises:
             UserError: Same as ``from_toml``, or the file is missing or unreadable.
         """
-        try:
-            text = read_text(path, LARGEST_FILE)
-        except UnicodeDecodeError:
-            raise UserError(f"{path} is not UTF-8 text; a study is a TOML file") from None
-        except OSError as error:
-            raise UserError(f"cannot read the study {path}: {error.strerror}") from None
-        return cls.from_toml(text, str(path), path.parent)
+        return cls.from_toml(toml_file(path, "study"), str(path), path.parent)
 
     def to_toml(self) -> str:
         """Return the complete study as TOML text; ``from_toml`` is the inverse."""

@@ -165,3 +165,10 @@ def test_halving_sets_the_rounds_itself() -> None:
     axes = [{"key": "client.epochs", "values": [1, 2]}]
     with pytest.raises(UserError, match="first_rounds = 100 is not fewer"):
         Study(axes=axes, design="halving", tune=["client.epochs"], first_rounds=100)
+
+
+def test_brackets_without_end_are_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text("x = " + "[" * 100_000)
+    with pytest.raises(UserError, match=r"deep\.toml nests brackets too deeply"):
+        Study.from_file(path)
