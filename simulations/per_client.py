@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from fedsi.data.corpus import Progress
-from fedsi.data.formats.files import optional
 from fedsi.data.heldout import are_test_clients
 from fedsi.data.population import Population
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
+from fedsi.extras import optional
 from fedsi.files import cannot_write, make_folder
 from fedsi.messages import evaluated
 from fedsi.tasks.table import task_of

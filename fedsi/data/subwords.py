@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedsi.data.formats.files import optional
 from fedsi.data.protocol import FIRST_WORD, OOV, SPECIAL_TOKENS
 from fedsi.errors import UserError
+from fedsi.extras import optional
 from fedsi.files import read_text
 
 TOKENIZER_FILE = "tokenizer.json"

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from fedsi.data.formats.files import optional
 from fedsi.errors import UserError
+from fedsi.extras import optional
 from fedsi.inference.reading import TrainedModel
 
 _EXAMPLE = (2, 3)

@@ -13,10 +13,11 @@ import numpy as np
 
 from fedsi.data.corpus import Row
 from fedsi.data.formats.cells import id_of
-from fedsi.data.formats.files import Columns, Part, Place, faults, optional
+from fedsi.data.formats.files import Columns, Part, Place, faults
 from fedsi.data.formats.rows import TEXT_COLUMNS, no_feature, rows_of_client
 from fedsi.data.formats.tff_sqlite import open_sqlite, tables_of
 from fedsi.errors import UserError
+from fedsi.extras import optional
 
 TABLE = "federated_data"
 _NUMBERS, _BYTE_STRINGS = 1, 4

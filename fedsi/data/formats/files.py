@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import importlib
 import io
 import lzma
 import os
@@ -17,6 +16,7 @@ from typing import IO, Any
 
 from fedsi.data.left_out_rows import BAD_TEXT, LeftOut
 from fedsi.errors import UserError
+from fedsi.extras import optional
 from fedsi.files import LOOKED_AT, encoding_of
 
 
@@ -75,21 +75,6 @@ class Place:
     @text.setter
     def text(self, words: str) -> None:
         self.what, self.number = words, 0
-
-
-def optional(module: str, extra: str) -> Any:
-    """Import an optional package.
-
-    Raises:
-        UserError: It is not installed; names the extra that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise UserError(
-            f"the package {module.partition('.')[0]} is needed here and is not installed; install "
-            f"it with: pip install 'fedsi[{extra}]'"
-        ) from None
 
 
 class _ZstandardFile(io.RawIOBase):

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from fedsi.data.corpus import Row
-from fedsi.data.formats.files import Columns, Part, Place, faults, optional
+from fedsi.data.formats.files import Columns, Part, Place, faults
 from fedsi.data.formats.rows import RowMaker
 from fedsi.data.left_out_rows import LeftOut
+from fedsi.extras import optional
 
 MARKERS = ("dataset_dict.json", "state.json")
 """Files of a ``save_to_disk`` folder: one with several splits, or one with a single split."""

@@ -7,10 +7,11 @@ from contextlib import closing
 from typing import IO, Any
 
 from fedsi.data.corpus import Row
-from fedsi.data.formats.files import Columns, Part, Place, faults, lines_of, open_text, optional
+from fedsi.data.formats.files import Columns, Part, Place, faults, lines_of, open_text
 from fedsi.data.formats.rows import RowMaker
 from fedsi.data.left_out_rows import BAD_JSON
 from fedsi.errors import UserError
+from fedsi.extras import optional
 
 _BATCH = 4096
 _CHUNK = 1 << 20

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fedsi.data.corpus import Row
-from fedsi.data.formats.files import Columns, Part, Place, faults, optional
+from fedsi.data.formats.files import Columns, Part, Place, faults
 from fedsi.data.formats.rows import TEXT_COLUMNS, no_feature, rows_of_client
 from fedsi.errors import UserError
+from fedsi.extras import optional
 
 _UNLIMITED = (
     "this system cannot limit the memory of a process; a damaged HDF5 file may use all there is"
