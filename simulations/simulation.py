@@ -27,7 +27,7 @@ from server.rounds import Observer
 from server.runs.folder import RunFolder
 from server.runs.rounds_file import rows_text
 from server.warm_start import with_hash
-from simulations.engines.table import ENGINES, USUAL
+from simulations.engines.table import NO_OPTIONS, USUAL, EngineOptions, engine_for
 from simulations.evaluation import baselines_of
 from simulations.footprint import check_footprint
 from simulations.result import Result
@@ -39,6 +39,7 @@ def simulate(
     model: Callable[..., object] | None = None,
     workers: int = 1,
     engine: str = USUAL,
+    engine_options: EngineOptions = NO_OPTIONS,
     out: Path | str | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -59,6 +60,7 @@ def simulate(
         workers: Number of nodes; with more than one, each is a process. The result does not depend
             on it.
         engine: Name of the engine in ``simulations.engines.table``.
+        engine_options: Options that only some engines use.
         out: Folder for the run; None writes nothing.
         overwrite: Replace an existing run.
         resume: Continue an existing run, even a finished one if the experiment now has more rounds
@@ -75,7 +77,7 @@ def simulate(
         UserError: The experiment, its corpus or its folder cannot be used.
     """
     _check_workers(workers, experiment)
-    ENGINES.known(engine)
+    chosen = engine_for(engine, engine_options)
     changes = {"data.corpus": corpus.name} if corpus else {}
     with giving(model) as architecture:
         if architecture:
@@ -107,7 +109,7 @@ def simulate(
             if on_corpus:
                 on_corpus(description)
             observers = [on_round] if on_round else []
-            trained = ENGINES[engine].run(config, population, observers)
+            trained = chosen.run(config, population, observers, engine_options)
             counted = baselines_of(experiment, clients, cache, progress) if folder else None
             if folder:
                 _draw_curves(folder, counted)

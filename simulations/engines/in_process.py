@@ -28,7 +28,7 @@ from simulations.engines.flower_private import (
 from simulations.engines.local_node import LocalNode
 from simulations.engines.node import RUN_ID, node_context
 from simulations.engines.serving import SERVER_NODE, served
-from simulations.engines.table import Engine, EngineResult
+from simulations.engines.table import Engine, EngineOptions, EngineResult
 from simulations.engines.wire import Frame
 from simulations.engines.worker_node import GRACE_SECONDS, WorkerNode
 
@@ -179,7 +179,10 @@ class InProcessGrid(Grid):
 
 
 def run_in_process(
-    config: RunConfiguration, population: Path, observers: Sequence[Observer]
+    config: RunConfiguration,
+    population: Path,
+    observers: Sequence[Observer],
+    options: EngineOptions,  # noqa: ARG001 - it uses none
 ) -> EngineResult:
     """Run the server over nodes on this machine, one per worker."""
     longest = config.experiment.server.round_timeout

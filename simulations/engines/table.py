@@ -1,11 +1,12 @@
 """The table of engines, which decide where nodes run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsi.tables import Table
+from fedsi.errors import UserError
+from fedsi.tables import Table, without_effect
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,15 +29,30 @@ class EngineResult:
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """Options that only some engines use; None where one is not given."""
+
+    nodes: int | None = None
+    """Number of nodes; each has ``RunConfiguration.workers`` processes."""
+    ray_address: str | None = None
+    """Address of a running Ray cluster; by default one is started on this machine."""
+
+
+NO_OPTIONS = EngineOptions()
+
+
+@dataclass(frozen=True)
 class Engine:
     """An entry of the table.
 
-    ``run(config, population, observers)`` starts the nodes on a population's folder, runs the
-    server over them, calls the observers after each round in the given order, and always ends the
-    nodes.
+    ``run(config, population, observers, options)`` starts the nodes on a population's folder, runs
+    the server over them, calls the observers after each round in the given order, and always ends
+    the nodes.
     """
 
-    run: "Callable[[RunConfiguration, Path, Sequence[Observer]], EngineResult]"
+    run: "Callable[[RunConfiguration, Path, Sequence[Observer], EngineOptions], EngineResult]"
+    options: frozenset[str] = frozenset()
+    """Names of the ``EngineOptions`` that it uses."""
 
 
 ENGINES: Table[Engine] = Table(
@@ -47,3 +63,17 @@ ENGINES: Table[Engine] = Table(
 )
 USUAL = "in_process"
 """The default engine."""
+
+
+def engine_for(name: str, options: EngineOptions) -> Engine:
+    """Return an engine that uses all given options.
+
+    Raises:
+        UserError: There is no such engine, or an option has no effect with it.
+    """
+    engine = ENGINES[name]
+    for option, value in asdict(options).items():
+        if value is not None and option not in engine.options:
+            owners = [other for other in ENGINES if option in ENGINES[other].options]
+            raise UserError(without_effect(option, "engine", name, owners))
+    return engine

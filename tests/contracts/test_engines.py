@@ -13,7 +13,7 @@ from server.rounds import RoundRecord
 from server.runs.summary import Summary
 from simulations import simulate
 from simulations.cli.main import main
-from simulations.engines.table import ENGINES, USUAL
+from simulations.engines.table import ENGINES, USUAL, EngineOptions
 from tests.test_docs import ROOT, fenced
 
 ADDED = "traced"
@@ -68,7 +68,8 @@ def test_observers_are_told_of_each_round_in_their_order(
         seen.append(("second", record.round))
 
     config = RunConfiguration(small, engine=engine, workers=1)
-    ENGINES[engine].run(config, prepare(small.data, cache), [first, second])
+    options = EngineOptions()
+    ENGINES[engine].run(config, prepare(small.data, cache), [first, second], options)
     assert seen == [(who, number) for number in (1, 2, 3) for who in ("first", "second")]
 
 
@@ -95,6 +96,12 @@ def test_an_unknown_engine_is_refused_with_the_nearest(
         simulate(small, engine="inprocess", cache=cache)
     assert main(["run", "--preset", "smoke", "--engine", "inprocess"]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_an_option_without_effect_is_refused(small: Experiment, cache: Path) -> None:
+    options = EngineOptions(nodes=2)
+    with pytest.raises(UserError, match="nodes has no effect with engine=in_process; "):
+        simulate(small, engine_options=options, cache=cache)
 
 
 def test_the_page_names_the_line_of_the_table() -> None:
