@@ -18,8 +18,10 @@ LARGEST_DELTA = 0.5
 """Multiple of 1 / population from which a delta is reported as large."""
 
 
-Sampling = Literal["uniform", "poisson", "shuffled"]
-"""Cohort sampling: of fixed size, each client independently, or in shuffled passes."""
+Sampling = Literal["uniform", "poisson", "allocated", "cyclic", "shuffled"]
+"""Cohort sampling: of fixed size; each client independently in each round (Poisson); each client in
+one independently drawn round of every pass (allocated); Poisson from groups that take turns
+(cyclic); or in shuffled passes."""
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 
@@ -67,10 +69,13 @@ class Plan:
     """Largest cohort of Poisson sampling; None for no cap."""
     min_separation: int = 1
     """Smallest y - x for two rounds x < y in which a client takes part (shuffled)."""
+    groups: int = 1
+    """Groups of clients that take turns; each round draws from one of them (cyclic)."""
     participations: int | None = None
     """Most rounds in which a client takes part (shuffled); None for as many as the passes allow."""
     bands: int | None = None
-    """Bands of the banded mechanism; None for the minimum separation."""
+    """Bands of the banded mechanism; None for the minimum separation (shuffled), or the number of
+    groups (cyclic)."""
     buffers: int | None = None
     """Buffers of BLT; None to add buffers while each improves the error by at least 1 %."""
     restart_every: int | None = None
@@ -125,11 +130,22 @@ class Plan:
                 f"{self.sampling} sampling does not keep a client's participations apart; leave "
                 "the minimum separation out, or use shuffled sampling"
             )
+        if self.groups > 1 and self.sampling != "cyclic":
+            raise UserError(
+                f"groups have no effect with {self.sampling} sampling; leave them out, or use "
+                "cyclic sampling"
+            )
         if self.min_separation > self.rounds_per_pass:
             raise UserError(
                 f"a minimum separation of {self.min_separation} is more than the "
                 f"{self.rounds_per_pass} rounds in which cohorts of {self.cohort_size} pass over "
                 f"{self.population} clients; choose a smaller separation or cohort"
+            )
+        if self.groups > self.rounds_per_pass:
+            raise UserError(
+                f"{self.groups} groups of {self.population} clients are too small for cohorts of "
+                f"{self.cohort_size}: a group has {self.population // self.groups} on average; "
+                "choose fewer groups or a smaller cohort"
             )
 
     @property
@@ -139,21 +155,41 @@ class Plan:
 
     @property
     def sampling_rate(self) -> float:
-        """q, the probability that a client is in a round's cohort."""
-        return self.cohort_size / self.population
+        """q, the probability that a client is in the cohort of a round in which its turn is."""
+        return self.groups * self.cohort_size / self.population
 
     @property
     def rounds_per_pass(self) -> int:
-        """Rounds in which shuffled passes reach every client once."""
+        """Rounds in which shuffled or allocated passes reach every client once."""
         return self.population // self.cohort_size
 
     @property
+    def expected_cohort(self) -> float:
+        """Expected number of clients in a cohort, by which the sum of updates is divided."""
+        if self.sampling == "allocated":
+            return self.population / self.rounds_per_pass
+        return float(self.cohort_size)
+
+    def turns_within(self, rounds: int) -> int:
+        """Return the largest number of the first rounds that draw from one group (cyclic)."""
+        return math.ceil(rounds / self.groups)
+
+    def passes_within(self, rounds: int) -> int:
+        """Return the number of passes that the first rounds begin (shuffled, allocated)."""
+        return math.ceil(rounds / self.rounds_per_pass)
+
+    @property
+    def bounds_participations(self) -> bool:
+        """Whether passes bound the number of rounds in which a client takes part."""
+        return self.sampling in {"shuffled", "allocated"}
+
+    @property
     def most_participations(self) -> int:
-        """Most rounds in which a client takes part under shuffled passes."""
+        """Most rounds in which a client takes part in passes."""
         return self.participations_within(self.rounds)
 
     def participations_within(self, rounds: int) -> int:
-        """Return the largest number of the first rounds in which a client takes part (shuffled)."""
-        by_passes = math.ceil(rounds / self.rounds_per_pass)
+        """Return the largest number of the first rounds in which a client takes part in passes."""
+        by_passes = self.passes_within(rounds)
         by_separation = math.ceil(rounds / self.min_separation)
         return min(self.participations or by_passes, by_separation)

@@ -42,10 +42,10 @@ def expected_clients(experiment: Experiment, training_clients: int) -> int:
     """Return the approximate number of clients that take part at least once.
 
     For N clients, each in a round with probability m / N, it is ``N (1 - (1 - m/N)^rounds)``;
-    shuffled passes reach new clients until all have taken part.
+    passes reach new clients until all have taken part.
     """
     server, clients = experiment.server, training_clients
-    if server.sampling == "shuffled":
+    if server.sampling in {"shuffled", "allocated"}:
         return min(clients, server.rounds * server.cohort_size)
     rate = min(1.0, server.cohort_size / clients)
     return round(clients * (1.0 - (1.0 - rate) ** server.rounds))

@@ -19,7 +19,7 @@ from fedsi.messages import Outcome
 from fedsi.plan import Plan
 from fedsi.privacy.adaptive_clipping import count_noise, next_clip_norm, update_noise_multiplier
 from fedsi.privacy.canaries import scores
-from fedsi.privacy.mechanisms.kind import Accounting
+from fedsi.privacy.mechanisms.table import MECHANISMS
 from fedsi.privacy.noise_streams import noise_key, normal_for_count, round_key, standard_normal
 from fedsi.privacy.participation import Participations, none_yet, record
 from fedsi.sums.fixed_point import decode
@@ -85,13 +85,14 @@ class Privacy:
     def likelihood(self, participations: Participations | None, rounds: int) -> float:
         """Return the probability that clients take part at least this often at the accounted rate.
 
-        It is 1 in shuffled passes, where ``admitted`` checks each participation.
+        It is 1 in passes, where ``admitted`` checks each participation.
         """
         from fedsi.privacy.audit import chance_of_participations  # noqa: PLC0415
 
-        if participations is None or self.plan.sampling == "shuffled":
+        if participations is None or self.plan.bounds_participations:
             return 1.0
-        return chance_of_participations(participations.times, rounds, self.simulated.sampling_rate)
+        turns = self.simulated.turns_within(rounds)
+        return chance_of_participations(participations.times, turns, self.simulated.sampling_rate)
 
     def initial_state(self, size: int) -> PrivacyState:
         """Return the state before the first round."""
@@ -117,7 +118,7 @@ class Privacy:
         rounds.
         """
         norms = self.mechanism.row_norms(rounds)
-        deviation = self.noise_multiplier / self.experiment.server.cohort_size
+        deviation = self.noise_multiplier / self.simulated.expected_cohort
         return deviation * math.sqrt(float((norms**2).mean()))
 
     def affordable_rounds(self) -> int:
@@ -164,7 +165,7 @@ class Privacy:
             state[SCORES][round_number - 1] = scores(seed, canaries, released)
         if self.experiment.privacy.clipping == "adaptive":
             state[CLIP_NORM][0] = self._next_clip_norm(clip_norm, aggregate, round_number, key)
-        mean = total / self.experiment.server.cohort_size
+        mean = total / self.simulated.expected_cohort
         return mean.astype(np.float32), state
 
     def _noisy_total(
@@ -196,7 +197,7 @@ class Privacy:
         from fedsi.privacy.mechanisms import secure_noise  # noqa: PLC0415
 
         grid = scale * 2.0**FRACTION_BITS
-        if self.plan.accounting is not Accounting.KEPT_APART:
+        if MECHANISMS[self.plan.mechanism].is_independent:
             return secure_noise.discrete_gaussian(grid, size)
 
         def fresh(_: int) -> NDArray[np.float64]:
@@ -270,11 +271,11 @@ def privacy_of(
         )
     clients = with_canaries(experiment, training_clients)
     plan = accounted_plan(experiment, clients)
-    multiplier = simulated_noise_multiplier(experiment, plan)
+    simulated = replace(plan, population=clients, cohort_size=experiment.server.cohort_size)
+    multiplier = simulated_noise_multiplier(simulated, plan)
     if experiment.privacy.clipping == "adaptive":
         share = experiment.server.cohort_size / plan.cohort_size
         multiplier = share * update_noise_multiplier(plan.noise_multiplier, plan.cohort_size)
-    simulated = replace(plan, population=clients, cohort_size=experiment.server.cohort_size)
     key = noise_key(experiment, content_digest)
     private = Privacy(experiment, plan, multiplier, build_mechanism(plan), key, simulated)
     # Plans that cannot be accounted for, or not paid for even once, are refused before training.

@@ -31,12 +31,15 @@ class ServerSettings(Settings):
     cohort_size: Count = 20
     """Clients per round; with Poisson sampling their expected number."""
     sampling: Sampling = "uniform"
-    """Sampling of cohorts: of fixed size (``uniform``), each client independently (``poisson``), or
-    in shuffled passes (``shuffled``)."""
+    """Sampling of cohorts: of fixed size (``uniform``), each client independently (``poisson``),
+    each client in one random round of every pass (``allocated``), independently from groups that
+    take turns (``cyclic``), or in shuffled passes (``shuffled``)."""
     cohort_cap: OptionalCount = None
     """Largest cohort of Poisson sampling; larger ones are reduced at random. None for no cap."""
     min_separation: OptionalCount = None
     """Fewest rounds from one participation of a client to the next (shuffled); none for 1."""
+    groups: OptionalCount = None
+    """Groups of clients that take turns round by round; a client's group is drawn once (cyclic)."""
     averaging: Literal["examples", "uniform"] = "examples"
     """Weights of updates: the clients' numbers of examples, or all equal."""
     optimizer: Annotated[Name, EntryOf(SERVER_OPTIMIZERS)] = "adam"
@@ -86,11 +89,15 @@ class ServerSettings(Settings):
         """An upper bound of the number of clients whose updates are summed.
 
         By Bernstein's inequality a Poisson draw exceeds twice its mean plus 40 with a probability
-        below 1e-19.
+        below 1e-19. The clients left over by an allocated pass can add half of the mean.
         """
-        if self.sampling != "poisson":
-            return self.cohort_size
-        return min(2 * self.cohort_size + 40, self.cohort_cap or sys.maxsize)
+        match self.sampling:
+            case "poisson" | "cyclic":
+                return min(2 * self.cohort_size + 40, self.cohort_cap or sys.maxsize)
+            case "allocated":
+                return 3 * self.cohort_size + 40
+            case _:
+                return self.cohort_size
 
     @property
     def learning_rate_schedule(self) -> Schedule:
@@ -134,5 +141,15 @@ class ServerSettings(Settings):
             raise ValueError(
                 f"server.min_separation has no effect with server.sampling={self.sampling}; "
                 "set server.sampling=shuffled or leave the separation out"
+            )
+        if self.groups is not None and self.sampling != "cyclic":
+            raise ValueError(
+                f"server.groups has no effect with server.sampling={self.sampling}; "
+                "set server.sampling=cyclic or leave the groups out"
+            )
+        if self.groups is None and self.sampling == "cyclic":
+            raise ValueError(
+                "server.sampling=cyclic needs server.groups, the number of groups that take turns; "
+                "set it, or use server.sampling=poisson"
             )
         return self

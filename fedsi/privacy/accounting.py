@@ -7,6 +7,8 @@ sampling:
 |---|---|---|---|
 | Poisson, also with a cap | independent | privacy loss distributions | add or remove one client |
 | everyone in every round | independent | zCDP, exact for a Gaussian | add or remove one client |
+| allocated passes | independent | privacy loss distributions | add or remove one client |
+| cyclic groups | independent or banded | privacy loss distributions | add or remove one client |
 | fixed size | independent | Renyi divergence, twice the sensitivity | replace one client |
 | shuffled passes | correlated | zCDP, exact for a Gaussian | zero out one client |
 
@@ -26,9 +28,11 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.plan import LARGEST_NOISE_MULTIPLIER, Plan, usual_delta
 from fedsi.privacy import sampled_accounting, zcdp
+from fedsi.privacy.allocated_accounting import allocated_epsilon
 from fedsi.privacy.mechanisms.kind import Accounting
 from fedsi.privacy.mechanisms.mechanism import Mechanism
 from fedsi.privacy.mechanisms.table import build_mechanism
+from fedsi.schedule import Schedule
 
 LEAST_NOISE_MULTIPLIER = 1e-3
 """Least noise multiplier with a finite epsilon; below it epsilon would be in the hundreds of
@@ -141,7 +145,7 @@ def noise_on_mean(plan: Plan) -> float:
 
     With correlated noise it is the root mean square over the rounds.
     """
-    return plan.noise_multiplier / plan.cohort_size * _mean_row_norm(_without_noise(plan))
+    return plan.noise_multiplier / plan.expected_cohort * _mean_row_norm(_without_noise(plan))
 
 
 def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
@@ -175,6 +179,7 @@ def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
         delta=privacy.delta or usual_delta(population),
         cohort_cap=server.cohort_cap,
         min_separation=server.min_separation or 1,
+        groups=server.groups or 1,
         bands=privacy.bands,
         buffers=privacy.buffers,
         restart_every=privacy.restart_every,
@@ -184,13 +189,17 @@ def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
     return plan if privacy.target_epsilon is None else calibrated(plan, privacy.target_epsilon)
 
 
-def simulated_noise_multiplier(experiment: Experiment, plan: Plan) -> float:
+def simulated_noise_multiplier(simulated: Plan, plan: Plan) -> float:
     """Return the noise multiplier to simulate with, which keeps the accounted noise on the mean.
 
     A simulated cohort is often smaller than the accounted one. On the mean of a cohort, the noise
-    has standard deviation ``noise multiplier * clip norm / cohort size``.
+    has standard deviation ``noise multiplier * clip norm / expected cohort size``.
+
+    Args:
+        simulated: The plan of the simulated population and cohorts.
+        plan: The accounted plan.
     """
-    return plan.noise_multiplier * experiment.server.cohort_size / plan.cohort_size
+    return plan.noise_multiplier * simulated.expected_cohort / plan.expected_cohort
 
 
 _Accountant = Callable[[Plan, int], Price | None]
@@ -203,12 +212,21 @@ def _accountants(plan: Plan) -> tuple[_Accountant, ...]:
             return _by_zcdp, _by_rdp_of_zcdp
         case Accounting.FIXED_SIZE:
             return (_by_replacing,)
-        case Accounting.INCLUDED_BY_CHANCE if plan.sampling_rate == 1:
-            return _by_gaussian, _by_rdp
-        case Accounting.INCLUDED_BY_CHANCE if plan.cohort_cap is not None:
-            return (_by_losses,)
+        case Accounting.ALLOCATED:
+            return _by_allocation, _by_known_allocation
+        case Accounting.TAKING_TURNS:
+            return tuple(map(_of_one_group, _of_poisson(_group_plan(plan))))
         case Accounting.INCLUDED_BY_CHANCE:
-            return _by_losses, _by_prv, _by_rdp
+            return _of_poisson(plan)
+
+
+def _of_poisson(plan: Plan) -> "tuple[_Accountant, ...]":
+    """Return the accountants of Poisson sampling."""
+    if plan.sampling_rate == 1:
+        return _by_gaussian, _by_rdp
+    if plan.cohort_cap is not None:
+        return (_by_losses,)
+    return _by_losses, _by_prv, _by_rdp
 
 
 def _by_gaussian(plan: Plan, rounds: int) -> Price:
@@ -235,6 +253,50 @@ def _by_prv(plan: Plan, rounds: int) -> Price | None:
 def _by_rdp(plan: Plan, rounds: int) -> Price:
     cost = _sampled(sampled_accounting.poisson_rdp_epsilon, plan, rounds)
     return Price(cost, "RDP", _ADD_OR_REMOVE, sensitivity=1.0, note="loose")
+
+
+def _by_allocation(plan: Plan, rounds: int) -> Price:
+    cost = _sampled(allocated_epsilon, plan, rounds)
+    note = f"{plan.passes_within(rounds)} passes of {plan.rounds_per_pass} rounds"
+    return Price(cost, "PLD of random allocation", _ADD_OR_REMOVE, sensitivity=1.0, note=note)
+
+
+def _by_known_allocation(plan: Plan, rounds: int) -> Price:
+    known = _by_gaussian(plan, plan.passes_within(rounds))
+    return replace(known, note="loose: as if the rounds of clients were known")
+
+
+def _of_one_group(accountant: "_Accountant") -> "_Accountant":
+    """Return an accountant of groups that take turns, given one of Poisson sampling.
+
+    A client's turns are those of its group. Noise of at most as many bands as there are groups is
+    never shared by two of its turns, so each is a Poisson-sampled Gaussian mechanism of sensitivity
+    1 (arXiv 2306.08153, theorem 4).
+    """
+
+    def cost(plan: Plan, rounds: int) -> Price | None:
+        found = accountant(_group_plan(plan), plan.turns_within(rounds))
+        if found is None:
+            return None
+        turns = f"{plan.turns_within(rounds)} turns of a client"
+        return replace(found, note=f"{turns}; {found.note}" if found.note else turns)
+
+    return cost
+
+
+def _group_plan(plan: Plan) -> Plan:
+    """Return Poisson sampling, with the rate in a group, of the rounds that draw from one group."""
+    return replace(
+        plan,
+        mechanism="gaussian",
+        sampling="poisson",
+        cohort_size=plan.groups * plan.cohort_size,
+        rounds=plan.turns_within(plan.rounds),
+        groups=1,
+        bands=None,
+        momentum=0.0,
+        schedule=Schedule(),
+    )
 
 
 def _by_replacing(plan: Plan, rounds: int) -> Price:

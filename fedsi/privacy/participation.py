@@ -41,8 +41,9 @@ def record(
     """Add a round's cohort to ``past``; if it violates the plan, add nothing and say how.
 
     With shuffled passes the cohort must satisfy the plan's separation and the number of
-    participations that the rounds so far are accounted for. With other samplings only repeated
-    clients are a violation.
+    participations that the rounds so far are accounted for; with allocated passes a client takes
+    part once in a pass, and with cyclic groups in the rounds of one group. With other samplings
+    only repeated clients are a violation.
 
     Args:
         past: The rounds before.
@@ -56,12 +57,17 @@ def record(
     clients, repeats = np.unique(cohort, return_counts=True)
     if (repeats > 1).any():
         return f"client {clients[repeats > 1][0]} is in the cohort of round {round_number} twice"
+    broken = None
     if plan.sampling == "shuffled":
-        broken = _too_close(past, plan, round_number, clients) or _too_many(
-            past, plan, round_number, clients
-        )
-        if broken:
-            return broken
+        broken = _too_close(past, plan, round_number, clients)
+    elif plan.sampling == "allocated":
+        broken = _twice_in_a_pass(past, plan, round_number, clients)
+    elif plan.sampling == "cyclic":
+        broken = _in_two_groups(past, plan, round_number, clients)
+    if plan.bounds_participations:
+        broken = broken or _too_many(past, plan, round_number, clients)
+    if broken:
+        return broken
     _add(past, round_number, clients)
     return None
 
@@ -98,6 +104,33 @@ def _too_close(
         f"client {clients[close][0]} takes part in rounds {last[close][0]} and {round_number}, "
         f"{round_number - last[close][0]} rounds apart, but the accounting counts on at least "
         f"{plan.min_separation}"
+    )
+
+
+def _twice_in_a_pass(
+    past: Participations, plan: Plan, round_number: int, clients: NDArray[np.int64]
+) -> str | None:
+    last = past.last_round[clients]
+    began = (round_number - 1) // plan.rounds_per_pass * plan.rounds_per_pass + 1
+    twice = last >= began
+    if not twice.any():
+        return None
+    return (
+        f"client {clients[twice][0]} takes part in rounds {last[twice][0]} and {round_number}, but "
+        f"the accounting counts on one round in each pass of {plan.rounds_per_pass}"
+    )
+
+
+def _in_two_groups(
+    past: Participations, plan: Plan, round_number: int, clients: NDArray[np.int64]
+) -> str | None:
+    last = past.last_round[clients]
+    wrong = (last > 0) & ((round_number - last) % plan.groups > 0)
+    if not wrong.any():
+        return None
+    return (
+        f"client {clients[wrong][0]} takes part in rounds {last[wrong][0]} and {round_number}, but "
+        f"the accounting counts on distances of a multiple of {plan.groups} rounds"
     )
 
 

@@ -35,8 +35,8 @@ def draw_cohort(
 ) -> Draw:
     """Draw a round's cohort, a pure function of the arguments.
 
-    With Poisson sampling and shuffled passes, drawn clients that are unavailable are skipped
-    without replacement. A cohort may be empty.
+    Except with uniform sampling, drawn clients that are unavailable are skipped without
+    replacement. A cohort may be empty.
 
     Args:
         experiment: The configuration.
@@ -47,17 +47,21 @@ def draw_cohort(
     """
     server = experiment.server
     available = available_in(experiment, population, trace, round_number, seed)
-    if server.sampling == "uniform":
-        asked = uniform_cohort(seed, round_number, available, clients_to_draw(experiment))
-    elif server.sampling == "poisson":
-        asked = available.keep(
-            poisson_cohort(seed, round_number, population, server.cohort_size, server.cohort_cap)
-        )
-    else:
-        separation = server.min_separation or 1
-        asked = available.keep(
-            shuffled_cohort(seed, round_number, population, server.cohort_size, separation)
-        )
+    size = server.cohort_size
+    match server.sampling:
+        case "uniform":
+            asked = uniform_cohort(seed, round_number, available, clients_to_draw(experiment))
+        case "poisson":
+            drawn = poisson_cohort(seed, round_number, population, size, server.cohort_cap)
+            asked = available.keep(drawn)
+        case "allocated":
+            asked = available.keep(allocated_cohort(seed, round_number, population, size))
+        case "cyclic":
+            groups = server.groups or 1
+            asked = available.keep(cyclic_cohort(seed, round_number, population, size, groups))
+        case "shuffled":
+            apart = server.min_separation or 1
+            asked = available.keep(shuffled_cohort(seed, round_number, population, size, apart))
     return Draw(reporting(experiment, population, asked, round_number, seed), len(asked))
 
 
@@ -98,6 +102,48 @@ def poisson_cohort(
     return rng.choice(population, kept, replace=False).astype(np.int64)
 
 
+def allocated_cohort(seed: Seed, round_number: int, population: int, size: int) -> Ids:
+    """Draw from allocated passes of ``population // size`` rounds: each client is in one of them.
+
+    In each pass every client draws its round uniformly and independently of the others, so the
+    sizes of cohorts are binomial. (Cohorts of fixed size, cut from a shuffled pass, are not this:
+    the other clients' places reveal a client's round.)
+
+    Valid privacy accounting: random allocation of the Gaussian mechanism under add-or-remove
+    adjacency (arXiv 2502.08202), with the sum of updates divided by the fixed expected size,
+    ``population / (population // size)``. An unfinished pass costs as much as a whole one.
+
+    Allocations are cached while their pass lasts.
+
+    Returns:
+        Client indices in random order; may be empty.
+    """
+    rounds_per_pass = population // size
+    passes, turn = divmod(round_number - 1, rounds_per_pass)
+    members = _allocation(seed, population, rounds_per_pass, passes)[turn]
+    return members[generator(seed, Purpose.COHORT, round_number).permutation(len(members))]
+
+
+def cyclic_cohort(seed: Seed, round_number: int, population: int, size: int, groups: int) -> Ids:
+    """Draw a Poisson sample from one of the groups of clients, which take turns.
+
+    Each client is in one of the groups, drawn uniformly once for the whole run and independently of
+    the others. Round t includes each client of group ``(t - 1) mod groups`` independently with
+    probability ``groups * size / population``.
+
+    Valid privacy accounting: under add-or-remove adjacency, ``ceil(rounds / groups)`` rounds of the
+    Poisson-subsampled Gaussian mechanism at that rate, also for banded noise of at most ``groups``
+    bands (arXiv 2306.08153, theorem 4), with the sum of updates divided by the fixed ``size``.
+
+    Returns:
+        Client indices in random order; may be empty.
+    """
+    members = _grouped(seed, population, groups)[(round_number - 1) % groups]
+    rng = generator(seed, Purpose.COHORT, round_number)
+    drawn = int(rng.binomial(len(members), groups * size / population))
+    return rng.choice(members, drawn, replace=False)
+
+
 def shuffled_cohort(
     seed: Seed, round_number: int, population: int, size: int, min_separation: int
 ) -> Ids:
@@ -136,8 +182,8 @@ def check_cohort_size(experiment: Experiment, population: int) -> None:
         population: Number of training clients.
 
     Raises:
-        UserError: A cohort, with over-selection, is larger than the population; or the minimum
-            separation is longer than a pass over all clients.
+        UserError: A cohort, with over-selection, is larger than the population; the minimum
+            separation is longer than a pass over all clients; or groups are smaller than cohorts.
     """
     server, wanted = experiment.server, clients_to_draw(experiment)
     if server.cohort_size > population:
@@ -158,6 +204,12 @@ def check_cohort_size(experiment: Experiment, population: int) -> None:
             f"rounds in which cohorts of {server.cohort_size} pass over the {population} training "
             "clients; choose a smaller separation or cohort"
         )
+    if server.groups is not None and server.groups > rounds_per_pass:
+        raise UserError(
+            f"server.groups = {server.groups} leaves {population / server.groups:.3g} of the "
+            f"{population} training clients in a group, fewer than server.cohort_size = "
+            f"{server.cohort_size}; choose fewer groups or a smaller cohort"
+        )
 
 
 @lru_cache(maxsize=2)
@@ -167,6 +219,26 @@ def _shuffled_window(
     """Return the clients of the places ``first`` to ``last``, in the order of one pass."""
     rng = generator(seed, Purpose.COHORT, passes + 1, window)
     return _read_only(rng.permutation(_places(seed, population)[first:last]))
+
+
+@lru_cache(maxsize=2)
+def _allocation(seed: Seed, population: int, rounds: int, passes: int) -> tuple[Ids, ...]:
+    """Return the clients of each round of a pass, in ascending order, ``[rounds]`` arrays."""
+    return _split(generator(seed, Purpose.COHORT, passes + 1, 0), population, rounds)
+
+
+@lru_cache(maxsize=2)
+def _grouped(seed: Seed, population: int, groups: int) -> tuple[Ids, ...]:
+    """Return the clients of each group, in ascending order, ``[groups]`` arrays."""
+    return _split(generator(seed, Purpose.COHORT), population, groups)
+
+
+def _split(rng: np.random.Generator, population: int, parts: int) -> tuple[Ids, ...]:
+    """Assign each client to one of the parts, uniformly and independently."""
+    part = rng.integers(parts, size=population)
+    order = np.argsort(part, kind="stable").astype(np.int64)
+    ends = np.cumsum(np.bincount(part, minlength=parts))[:-1]
+    return tuple(_read_only(each) for each in np.split(order, ends))
 
 
 @lru_cache(maxsize=2)

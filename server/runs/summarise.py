@@ -214,7 +214,7 @@ def _participations(private: Privacy, found: Participations) -> ParticipationSum
 
     In an extrapolation this says nothing about the accounted clients.
     """
-    bounded = private.plan.sampling == "shuffled"
+    bounded = private.plan.bounds_participations
     return ParticipationSummary(
         clients=int((found.times > 0).sum()),
         most=int(found.times.max()),

@@ -24,8 +24,8 @@ _BASE: dict[str, Any] = {
 }
 """Settings of the run that is priced, unless they are given."""
 _SERVER = (
-    "rounds", "cohort_size", "sampling", "cohort_cap", "min_separation", "momentum", "schedule",
-    "warm_up_rounds", "final_fraction",
+    "rounds", "cohort_size", "sampling", "cohort_cap", "min_separation", "groups", "momentum",
+    "schedule", "warm_up_rounds", "final_fraction",
 )  # fmt: skip
 """Keys of the server that bear on the price."""
 _PRIVACY = ("mechanism", "noise_multiplier", "target_epsilon", "delta")

@@ -9,8 +9,11 @@ from server.runs.summary import PrivacySummary
 _SAMPLINGS = {
     "uniform": "a fixed number of clients is drawn without replacement",
     "poisson": "each client is drawn independently, with the same probability",
+    "allocated": "each client draws its round of every pass over the clients independently",
+    "cyclic": "clients of one of the groups that take turns are drawn independently",
     "shuffled": "clients are drawn in shuffled passes, so that their participations are apart",
 }
+_ON_AVERAGE = {"poisson", "allocated", "cyclic"}
 _NOT_COVERED = (
     "the choice of settings by runs on the same clients; the vocabulary, unless it is a public "
     "list; metrics, logs and counts of clients; that a run ended early; and the population's size, "
@@ -93,7 +96,7 @@ def privacy_statement(claim: Claim) -> str:
         f"neighbouring populations differ in one client (adjacency: {claim.adjacency}).",
         f"In each of {claim.rounds:,} rounds {_SAMPLINGS[claim.sampling]}, {claim.cohort_size:,} "
         f"of {claim.population:,} clients per round"
-        f"{' on average' if claim.sampling == 'poisson' else ''}.",
+        f"{' on average' if claim.sampling in _ON_AVERAGE else ''}.",
         "Each client's update is clipped to a fixed L2 norm. Noise of the mechanism "
         f"{claim.mechanism} with noise multiplier {claim.noise_multiplier:.4g}, relative to that "
         "norm, is added once to the sum of the updates, which is divided by the expected number of "

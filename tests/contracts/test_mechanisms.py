@@ -45,14 +45,15 @@ Rows = NDArray[np.float64]
 
 
 def private(mechanism: str, sampling: str, **settings: Any) -> Privacy:
-    apart = accounting_of(mechanism, sampling) is Accounting.KEPT_APART
+    accounting = accounting_of(mechanism, sampling)
     experiment = Experiment(
         server={
             "rounds": ROUNDS,
             "cohort_size": COHORT,
             "averaging": "uniform",
             "sampling": sampling,
-            "min_separation": SEPARATION if apart else "none",
+            "min_separation": SEPARATION if accounting is Accounting.KEPT_APART else "none",
+            "groups": SEPARATION if accounting is Accounting.TAKING_TURNS else "none",
         },
         privacy={
             "mechanism": mechanism,
@@ -81,11 +82,13 @@ def faults(rows: Rows, run: Privacy) -> set[str]:
     said = run.mechanism.row_norms(ROUNDS) ** 2
     if (np.abs(np.diag(covariance) / said - 1) > 5 * math.sqrt(2 / SIZE)).any():
         return {"scale"}
-    if run.plan.accounting is not Accounting.KEPT_APART:
+    if MECHANISMS[run.plan.mechanism].is_independent:
         between = covariance - np.diag(np.diag(covariance))
         return {"not independent"} if (np.abs(between) > 5 / math.sqrt(SIZE)).any() else set()
     if np.linalg.eigvalsh(covariance)[0] < 1e-6:
         return {"sensitivity"}
+    if run.plan.accounting is Accounting.TAKING_TURNS:
+        return faults_of_turns(np.linalg.inv(covariance), run.plan)
     found = set()
     for rounds in (1, 2, ROUNDS // 2, ROUNDS):
         moved = largest_move(covariance[:rounds, :rounds], run.plan)
@@ -95,6 +98,16 @@ def faults(rows: Rows, run: Privacy) -> set[str]:
         if not 0.9 < moved / priced < 1 + 5 / math.sqrt(2 * SIZE):
             found.add("sensitivity")
     return found
+
+
+def faults_of_turns(precision: NDArray[Any], plan: Plan) -> set[str]:
+    """Return what keeps turns from being separate Gaussian mechanisms of sensitivity 1."""
+    tolerance = 5 / math.sqrt(SIZE)
+    each = np.sqrt(np.diag(precision))
+    found = {"sensitivity"} if not (each > 0.9).all() or (each > 1 + tolerance).any() else set()
+    apart = np.abs(np.subtract.outer(range(ROUNDS), range(ROUNDS))) >= plan.groups
+    shared = (np.abs(precision[apart]) > tolerance).any()
+    return found | ({"turns share noise"} if shared else set())
 
 
 def largest_move(covariance: NDArray[np.float64], plan: Plan) -> float:

@@ -347,7 +347,7 @@ def test_an_audited_run_with_the_separation_ignored_does_not_get_far(
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "shuffled gaussian": (
         {**POISSON, "server.sampling": "shuffled"},
-        "has no valid accounting: shuffled passes reveal",
+        "has no valid accounting: cohorts of fixed size cut from a shuffled pass",
     ),
     "blt with poisson": (
         {**POISSON, "privacy.mechanism": "blt"},

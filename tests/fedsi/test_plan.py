@@ -10,8 +10,10 @@ from fedsi.experiment.privacy import OWN_KEYS
 from fedsi.plan import SAMPLINGS, Plan
 from fedsi.privacy.mechanisms.table import MECHANISMS
 
-VALID = {("gaussian", "poisson"), ("gaussian", "uniform")} | {
-    (mechanism, "shuffled") for mechanism in ("tree", "banded", "blt")
+VALID = {
+    *product(["gaussian"], ["poisson", "allocated", "cyclic", "uniform"]),
+    *product(["tree", "banded", "blt"], ["shuffled"]),
+    ("banded", "cyclic"),
 }
 
 

@@ -1,7 +1,9 @@
 """Banded matrix factorisation (arXiv 2306.08153).
 
 C has ``bands`` diagonals and columns of norm at most 1. Participations at least ``bands`` rounds
-apart select columns that share no row, so k of them have a norm of at most ``sqrt(k)``.
+apart select columns that share no row, so k of them have a norm of at most ``sqrt(k)``. If the
+clients are cut into at least as many groups as bands, which take turns, and cohorts are Poisson
+samples of a group, the participations are separate Poisson-sampled Gaussian mechanisms (theorem 4).
 
 ``X = C^T C`` minimises ``tr(A^T A X^-1)`` subject to ones on the diagonal and zeros from the
 ``bands``-th off-diagonal on; the problem is convex. Solving it takes long for more than
@@ -58,7 +60,7 @@ class Banded:
     """
 
     sensitivities: NDArray[np.float64]
-    """Sensitivities of the first 1, 2, ... rounds, ``[rounds]``."""
+    """Sensitivities of the first 1, 2, ... rounds, ``[rounds]``; of one turn with cyclic groups."""
     diagonals: NDArray[np.float64]
     """``[rounds, bands]``; entry ``[t, j]`` is ``C[t, t - j]``."""
 
@@ -113,14 +115,18 @@ def build(plan: Plan) -> Banded:
     Raises:
         UserError: There are more bands than rounds between participations.
     """
-    bands = plan.min_separation if plan.bands is None else plan.bands
-    if bands > plan.min_separation:
+    cyclic = plan.sampling == "cyclic"
+    key, apart = ("groups", plan.groups) if cyclic else ("min_separation", plan.min_separation)
+    bands = apart if plan.bands is None else plan.bands
+    if bands > apart:
         raise UserError(
-            f"privacy.bands={bands} is more than server.min_separation={plan.min_separation}, "
+            f"privacy.bands={bands} is more than server.{key}={apart}, "
             "which its accounting rests on; lower the one or raise the other"
         )
     diagonals = optimised_diagonals(workload_of(plan), min(bands, plan.rounds))
-    return Banded(banded_sensitivities(plan, diagonals), diagonals)
+    # Turns of a group are accounted for one by one, and each moves the release by at most 1.
+    sensitivities = np.ones(plan.rounds) if cyclic else banded_sensitivities(plan, diagonals)
+    return Banded(sensitivities, diagonals)
 
 
 def banded_sensitivities(plan: Plan, diagonals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -303,12 +309,13 @@ def toeplitz_column(rounds: int, bands: int, momentum: float) -> NDArray[np.floa
 
 def _vectors(experiment: Experiment) -> int:
     """Return the number of earlier rounds whose noise is kept."""
-    return (experiment.privacy.bands or experiment.server.min_separation or 1) - 1
+    server = experiment.server
+    return (experiment.privacy.bands or server.min_separation or server.groups or 1) - 1
 
 
 KIND = Kind(
     build,
-    samplings={"shuffled": Accounting.KEPT_APART},
+    samplings={"shuffled": Accounting.KEPT_APART, "cyclic": Accounting.TAKING_TURNS},
     otherwise=APART,
     keys=frozenset({"bands"}),
     is_optimised=True,

@@ -43,8 +43,11 @@ KIND = Kind(
     build,
     samplings={
         "poisson": Accounting.INCLUDED_BY_CHANCE,
+        "allocated": Accounting.ALLOCATED,
+        "cyclic": Accounting.TAKING_TURNS,
         "uniform": Accounting.FIXED_SIZE,
     },
-    otherwise="shuffled passes reveal when it is a client's turn, so sampling amplifies nothing; "
-    "use server.sampling=poisson, or privacy.mechanism=banded with privacy.bands=1",
+    otherwise="cohorts of fixed size cut from a shuffled pass reveal when it is a client's turn, "
+    "so sampling amplifies nothing; use server.sampling=allocated, whose clients draw their rounds "
+    "independently, or privacy.mechanism=banded with privacy.bands=1",
 )

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from fedsi.privacy.mechanisms.mechanism import Mechanism
 
 APART = (
-    "correlated noise can only be accounted for if a client's participations are kept apart, which "
-    "no other sampling does; use server.sampling=shuffled with server.min_separation, or "
-    "privacy.mechanism=gaussian"
+    "correlated noise can only be accounted for if a client's participations are kept apart; use "
+    "server.sampling=shuffled with server.min_separation, or privacy.mechanism=gaussian"
 )
 """The reason why correlated noise requires shuffled passes."""
 
@@ -30,6 +29,12 @@ class Accounting(Enum):
     others."""
     FIXED_SIZE = auto()
     """Independent Gaussian noise; cohorts of fixed size, uniform without replacement."""
+    ALLOCATED = auto()
+    """Independent Gaussian noise; each client is in one round of a pass, drawn independently of the
+    others."""
+    TAKING_TURNS = auto()
+    """Noise correlated over fewer rounds than there are groups of clients; each round includes
+    clients of one group by chance."""
     KEPT_APART = auto()
     """One release of ``C X + Z`` for all rounds; a client's participations are kept apart."""
 

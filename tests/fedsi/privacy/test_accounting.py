@@ -255,7 +255,7 @@ def test_an_experiment_is_accounted_as_it_is_simulated() -> None:
     experiment = private(server__cohort_cap=70, privacy__delta=1e-5)
     found = accounted_plan(experiment, 500)
     assert found == Plan("gaussian", "poisson", 500, 50, 30, 0.8, 1e-5, cohort_cap=70)
-    assert simulated_noise_multiplier(experiment, found) == 0.8
+    assert simulated_noise_multiplier(found, found) == 0.8
 
 
 def test_extrapolation_keeps_the_noise_on_the_mean() -> None:
@@ -263,7 +263,7 @@ def test_extrapolation_keeps_the_noise_on_the_mean() -> None:
     found = accounted_plan(experiment, 500)
     assert (found.population, found.cohort_size) == (10**6, 5000)
     assert found.delta == pytest.approx(1e-6**1.1)
-    simulated = simulated_noise_multiplier(experiment, found)
+    simulated = simulated_noise_multiplier(replace(found, population=500, cohort_size=50), found)
     assert simulated == pytest.approx(0.008)
     assert simulated / 50 == pytest.approx(noise_on_mean(found))
 

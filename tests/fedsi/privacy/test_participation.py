@@ -50,6 +50,25 @@ def test_the_number_of_participations() -> None:
     )
 
 
+def test_an_allocated_pass_has_a_client_once() -> None:
+    passes = Plan("gaussian", "allocated", 20, 5, 12, 1.0, 1e-6)  # of 4 rounds
+    assert first_violation(passes, 8, cohorts([[3], [], [], [], [3]])) is None
+    assert first_violation(passes, 8, cohorts([[], [], [], [3], [3]])) is None
+    assert first_violation(passes, 8, cohorts([[], [3], [], [3]])) == (
+        "client 3 takes part in rounds 2 and 4, but the accounting counts on one round in each "
+        "pass of 4"
+    )
+
+
+def test_cyclic_groups_have_a_client_in_their_own_rounds_only() -> None:
+    turns = Plan("banded", "cyclic", 20, 5, 12, 1.0, 1e-6, groups=3)
+    assert first_violation(turns, 8, cohorts([[3], [], [], [3], [], [], [3]])) is None
+    assert first_violation(turns, 8, cohorts([[3], [], [], [], [3]])) == (
+        "client 3 takes part in rounds 1 and 5, but the accounting counts on distances of a "
+        "multiple of 3 rounds"
+    )
+
+
 def test_participations_are_those_that_the_rounds_so_far_are_priced_by() -> None:
     """Passes of 10 rounds: 2 participations are allowed in 20 rounds, in the first 10 only one."""
     passes = Plan("tree", "shuffled", 10, 1, 20, 1.0, 1e-6)

@@ -10,7 +10,9 @@ from fedsi import Experiment, UserError
 from fedsi.seeds import Seed
 from server.cohorts.availability import Everyone, Ids, Trace
 from server.cohorts.sampling import (
+    allocated_cohort,
     check_cohort_size,
+    cyclic_cohort,
     draw_cohort,
     poisson_cohort,
     shuffled_cohort,
@@ -29,6 +31,8 @@ SAMPLING: list[dict[str, Any]] = [
     {"server.sampling": "uniform", "devices.over_selection": 1.5},
     {"server.sampling": "poisson"},
     {"server.sampling": "poisson", "server.cohort_cap": 3},
+    {"server.sampling": "allocated"},
+    {"server.sampling": "cyclic", "server.groups": 4},
     {"server.sampling": "shuffled"},
     {"server.sampling": "shuffled", "server.min_separation": 2},
 ]
@@ -63,7 +67,7 @@ def test_cohorts_are_distinct_clients_and_repeatable(
     assert draw.drawn == again.drawn >= len(draw.reporting)
     assert len(set(draw.reporting.tolist())) == len(draw.reporting)
     assert np.isin(draw.reporting, np.arange(population)).all()
-    if sampling["server.sampling"] != "poisson":
+    if sampling["server.sampling"] in {"uniform", "shuffled"}:
         assert len(draw.reporting) <= size
     if trace is not None:
         assert not (draw.reporting % 2).any()
@@ -125,6 +129,45 @@ def test_poisson_sampling_includes_each_client_on_its_own() -> None:
     # Cohorts of fixed size would fail: there a client makes room for no other.
     fixed = ROUNDS * SIZE * (SIZE - 1) / (POPULATION * (POPULATION - 1))
     assert ROUNDS * chance**2 - fixed > 9 * sigma
+
+
+def test_allocated_passes_have_each_client_once_in_an_independent_round() -> None:
+    passes, population, size = 4_000, 10, 3  # so passes of 3 rounds
+    rounds = np.zeros((passes, population), np.int64)
+    for number in range(3 * passes):
+        each, turn = divmod(number, 3)
+        cohort = allocated_cohort(5, number + 1, population, size)
+        assert not rounds[each, cohort].any()
+        rounds[each, cohort] = turn + 1
+    assert (rounds > 0).all()
+    tolerance = 4.5 * math.sqrt(passes * 2 / 9)
+    for turn in (1, 2, 3):
+        assert np.abs((rounds == turn).sum(0) - passes / 3).max() < tolerance
+    same = (rounds[:, :, None] == rounds[:, None, :]).sum(0)[np.triu_indices(population, 1)]
+    assert np.abs(same - passes / 3).max() < tolerance
+    # In a cut into cohorts of fixed size two clients share a round less often.
+    assert passes / 3 - passes * (size - 1) / (population - 1) > 2 * tolerance
+    again = (rounds[1:] == rounds[:-1]).sum(0)
+    assert np.abs(again - passes / 3).max() < tolerance
+
+
+def test_cyclic_groups_take_turns_and_include_their_clients_by_chance() -> None:
+    population, size, groups, turns = 40, 4, 5, 2_000
+    taken = np.zeros((groups, turns, population), bool)
+    for number in range(groups * turns):
+        turn, group = divmod(number, groups)
+        taken[group, turn, cyclic_cohort(5, number + 1, population, size, groups)] = True
+    members = taken.any(1)
+    assert (members.sum(0) == 1).all()
+    chance = groups * size / population
+    often = taken.sum(1)[members]
+    assert np.abs(often - turns * chance).max() < 4.5 * math.sqrt(turns * chance * (1 - chance))
+    # Sizes of groups differ, because each client draws its own: removing one moves no other.
+    sizes = np.bincount(
+        [len(cyclic_cohort(seed, 1, 40, 8, 5)) for seed in range(4_000)], minlength=41
+    )
+    assert (sizes @ np.arange(41)) / 4_000 == pytest.approx(8, abs=0.2)
+    assert sizes[8] < 1_200  # 4,000 in groups of equal size
 
 
 def test_poisson_cohorts_have_binomial_sizes() -> None:
@@ -253,6 +296,10 @@ def test_draws_and_separations_that_no_population_allows_are_refused() -> None:
     check_cohort_size(drawing, 6)
     with pytest.raises(UserError, match=r"over_selection = 1\.5 draws 6 clients .* the 5 training"):
         check_cohort_size(drawing, 5)
+    cyclic = {"server__sampling": "cyclic", "server__cohort_size": 4}
+    check_cohort_size(experiment_with(**cyclic, server__groups=5), 20)
+    with pytest.raises(UserError, match=r"groups = 6 leaves 3\.83 of the 23 .* in a group, fewer"):
+        check_cohort_size(experiment_with(**cyclic, server__groups=6), 23)
     apart = {"server__sampling": "shuffled", "server__cohort_size": 4}
     check_cohort_size(experiment_with(**apart, server__min_separation=5), 23)
     with pytest.raises(UserError, match=r"min_separation = 6 is more than the 5 rounds"):
