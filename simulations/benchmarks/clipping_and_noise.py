@@ -27,7 +27,8 @@ from server.differential_privacy import privacy_of
 from server.rounds import initial_server_state, run_rounds
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.report import Measurements
-from simulations.engines.in_process import FIRST_NODE, InProcessGrid
+from simulations.engines.in_process import InProcessGrid
+from simulations.engines.nodes_grid import FIRST_NODE
 from simulations.reports.figures import STYLE, colour_of, label
 
 TARGET = 0.15

@@ -17,7 +17,8 @@ from server.rounds import initial_server_state, run_rounds
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.scaling.finding import Finding
 from simulations.benchmarks.stopwatch import timed
-from simulations.engines.in_process import FIRST_NODE, InProcessGrid
+from simulations.engines.in_process import InProcessGrid
+from simulations.engines.nodes_grid import FIRST_NODE
 
 
 def measure_overhead(experiment: Experiment, population: Path, folder: Path) -> list[Finding]:
