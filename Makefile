@@ -17,8 +17,8 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# The test suite with the tests that are marked as slow.
-test-all: $(VENV)/installed-dev
+# The test suite with the tests that are marked as slow, and with the trackers.
+test-all: $(VENV)/installed-all
 	$(BIN)/pytest -n 2 --dist worksteal -m ""
 
 # The README's picture, from the demo's own figure.
@@ -38,6 +38,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(INSTALL) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/installed-all: $(VENV)/installed-dev
+	$(INSTALL) --editable ".[dev,tensorboard,wandb,mlflow]"
 	@touch $@
 
 clean:

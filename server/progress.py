@@ -21,6 +21,7 @@ from server.client_state_disk import clients_and_bytes
 from server.cohorts.availability import Trace
 from server.differential_privacy import SCORES, Privacy
 from server.endings import OBSERVER, Course, ending
+from server.observers import CheckpointObserver
 from server.personalisation import personalise_clients
 from server.rounds import (
     Observer,
@@ -232,6 +233,9 @@ class RunProgress:
                 self.states.sync(self.state.state_rounds, number)
             self.folder.save_checkpoint(self.state, self.records[-1], self._data_sha256())
             self._kept_at = time.monotonic()
+            for observer in self.observers:
+                if isinstance(observer, CheckpointObserver):
+                    observer.checkpoint(number)
 
     def _save_best(self, folder: RunFolder, best: Best) -> None:
         """Save a model that the next checkpoint will not contain."""

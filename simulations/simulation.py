@@ -1,7 +1,7 @@
 """Simulation of one experiment on this machine: population, engine, both apps, plots."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from fedsi.models.model import all_parameters
 from fedsi.models.parameters import Parameters
 from fedsi.tasks.table import task_of
 from server.configuration import RunConfiguration
-from server.rounds import Observer
+from server.rounds import Observer, RoundRecord
 from server.runs.folder import RunFolder
 from server.runs.rounds_file import rows_text
 from server.warm_start import with_hash
@@ -31,6 +31,8 @@ from simulations.engines.table import NO_OPTIONS, USUAL, EngineOptions, engine_f
 from simulations.evaluation import baselines_of
 from simulations.footprint import check_footprint
 from simulations.result import Result
+from simulations.tracking.sink import Sink, Started
+from simulations.tracking.watch import watched
 
 
 def simulate(
@@ -48,6 +50,7 @@ def simulate(
     corpus: Corpus | None = None,
     on_corpus: Callable[[Description], None] | None = None,
     on_round: Observer | None = None,
+    sinks: Sequence[Sink] = (),
     progress: Progress = silent,
 ) -> Result:
     """Run an experiment from its first round or its checkpoint to its end.
@@ -70,25 +73,29 @@ def simulate(
         corpus: A corpus in memory (``fedsi.data.corpora_in_memory``) instead of the one that the
             experiment names; the run records its name.
         on_corpus: Called before the first round with the population's description.
-        on_round: Called after each round.
+        on_round: Called after each round; the run ends if it returns True.
+        sinks: Receivers of the run's events (``simulations.tracking``).
         progress: Called with the progress of preparing the corpus.
 
     Raises:
         UserError: The experiment, its corpus or its folder cannot be used.
     """
-    _check_workers(workers, experiment)
-    chosen = engine_for(engine, engine_options)
     changes = {"data.corpus": corpus.name} if corpus else {}
-    with giving(model) as architecture:
+    with watched(sinks) as watch, giving(model) as architecture:
+        _check_workers(workers, experiment)
+        chosen = engine_for(engine, engine_options)
         if architecture:
             changes["model.architecture"] = architecture
         experiment = with_hash(experiment.located(Path.cwd()).updated(changes))
         _check_importable(experiment, workers)
         folder = RunFolder(Path(out)) if out is not None else None
         opened = partial(_opened, experiment, cache, corpus)
+        started = partial(_started, experiment, folder, engine=engine, workers=workers)
         if folder:
             folder.check_free(experiment, overwrite=overwrite, resume=resume)
             if resume and (summary := folder.finished(experiment)):
+                watch.start(started(resume=resume))
+                watch.summary = summary
                 rows = rows_text(folder.records(), task_of(experiment).names)
                 return Result(summary, folder.model(), rows, experiment, opened, model)
         Products(experiment.client)  # refuses a precision that this processor lacks
@@ -108,14 +115,33 @@ def simulate(
             _check_size(experiment, description, workers)
             if on_corpus:
                 on_corpus(description)
-            observers = [on_round] if on_round else []
+            watch.start(started(resume=resume))
+            observers: list[Observer] = [watch, *([on_round] if on_round else [])]
             trained = chosen.run(config, population, observers, engine_options)
+            watch.summary = trained.summary
             counted = baselines_of(experiment, clients, cache, progress) if folder else None
             if folder:
                 _draw_curves(folder, counted)
         summary = trained.summary
         parameters = _named(experiment, summary.vocabulary_size, trained.parameters)
         return Result(summary, parameters, trained.rows, experiment, opened, model, counted)
+
+
+def _started(
+    experiment: Experiment, folder: RunFolder | None, *, engine: str, workers: int, resume: bool
+) -> Started:
+    """Return the beginning of a run for its sinks, with the rounds that it already has."""
+    records: Sequence[RoundRecord] = ()
+    if folder and resume:
+        with suppress(UserError):  # there is no run yet, or the engine refuses a damaged one
+            records = folder.records()
+    return Started(
+        folder.path.resolve().name if folder else experiment.model.architecture,
+        experiment,
+        records,
+        fresh=not resume,
+        facts={"engine": engine, "workers": workers, "folder": str(folder.path) if folder else ""},
+    )
 
 
 def _opened(experiment: Experiment, cache: Path, corpus: Corpus | None) -> Population:

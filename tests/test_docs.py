@@ -36,6 +36,7 @@ PAGES = [
             "commands",
             "studies",
             "warm-start",
+            "watching",
         )
     ),
 ]
@@ -98,7 +99,7 @@ def test_the_studies_of_their_page_can_be_run() -> None:
     assert {study.design for study in studies} == {"grid", "halving"}
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/using.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/using.md", "docs/watching.md"])
 def test_python_code_runs(
     page: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ def compare(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
+    track: options.Track = None,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run every combination and write one table, one figure and one page.
@@ -46,5 +47,12 @@ def compare(
         seeds=seeds,
     )
     studies.carry_out(
-        study, out, cache=cache, jobs=jobs, overwrite=overwrite, resume=resume, as_json=as_json
+        study,
+        out,
+        cache=cache,
+        jobs=jobs,
+        overwrite=overwrite,
+        resume=resume,
+        as_json=as_json,
+        track=track,
     )

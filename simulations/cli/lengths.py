@@ -27,6 +27,7 @@ def lengths(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
+    track: options.Track = None,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Train a Transformer with each position encoding and evaluate it at longer sequences.
@@ -54,5 +55,12 @@ def lengths(
         seeds=seeds,
     )
     studies.carry_out(
-        study, out, cache=cache, jobs=jobs, overwrite=overwrite, resume=resume, as_json=as_json
+        study,
+        out,
+        cache=cache,
+        jobs=jobs,
+        overwrite=overwrite,
+        resume=resume,
+        as_json=as_json,
+        track=track,
     )

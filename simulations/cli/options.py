@@ -85,6 +85,14 @@ PerClient = Annotated[
         help="Write the metrics of each held-out client to a .csv or .parquet file.",
     ),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        metavar="NAME,...",
+        help="Show the curves in these programs too: tensorboard, wandb (offline), mlflow.",
+    ),
+]
 RunFolderArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 
 CACHE = DEFAULT_CACHE
@@ -238,6 +246,11 @@ def check_publish(publish: Path | None, *, heldout_is_public: bool) -> None:
         raise UserError(
             "--heldout-is-public has no effect without --publish DIR; name a folder or leave it out"
         )
+
+
+def tracker_names(track: str | None) -> list[str]:
+    """Return the names in a value of ``--track``."""
+    return [name.strip() for name in (track or "").split(",") if name.strip()]
 
 
 _claimed: list[Path] = []

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fedsi.experiment import Experiment
     from server.rounds import Observer, RoundRecord
     from simulations.result import Result
+    from simulations.tracking.sink import Sink
 
 
 def run(
@@ -52,6 +53,23 @@ def run(
             help="Start from a run's weights, word by word; the same as --set model.init_from=RUN.",
         ),
     ] = None,
+    track: options.Track = None,
+    log_json: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-json", metavar="FILE", help="Append each event of the run, a line of JSON each."
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Serve live metrics for Prometheus on this machine; 0 takes a free port.",
+        ),
+    ] = None,
     trust: options.Trust = False,
     publish: options.Publish = None,
     heldout_is_public: options.HeldoutIsPublic = False,
@@ -80,6 +98,7 @@ def run(
 
         check_publishable(experiment, publish, heldout_is_public=heldout_is_public)
     console = options.messages()
+    sinks = _sinks(folder, track, log_json, metrics_port)
     try:
         with Display(console) as display:
             result = simulate(
@@ -93,6 +112,7 @@ def run(
                 cache=cache,
                 on_corpus=partial(display.corpus, experiment),
                 on_round=shown_on(display),
+                sinks=sinks,
                 progress=display.step,
             )
     except KeyboardInterrupt:
@@ -123,6 +143,31 @@ def run(
         run = open_run(folder, trust=True)  # its own code has just run
         publish_run(run, publish, {}, heldout_is_public=heldout_is_public)
         console.print(f"published to {one_line(str(publish))}", highlight=False, soft_wrap=True)
+
+
+def _sinks(
+    folder: Path, track: str | None, log_json: Path | None, port: int | None
+) -> "list[Sink]":
+    """Return what receives the run's events.
+
+    Raises:
+        UserError: A tracker is unknown or its package is missing, the log cannot be written, or the
+            port cannot be used.
+    """
+    if not (track or log_json or port is not None):
+        return []
+    from simulations.tracking.curves import curves_of
+    from simulations.tracking.json_lines import JsonLines
+    from simulations.tracking.metrics_endpoint import MetricsEndpoint
+
+    sinks: list[Sink] = [*curves_of(options.tracker_names(track), folder)]
+    if log_json:
+        sinks.append(JsonLines(log_json))
+    if port is not None:
+        endpoint = MetricsEndpoint(port)
+        options.messages().print(f"metrics: {endpoint.address}", highlight=False, soft_wrap=True)
+        sinks.append(endpoint)
+    return sinks
 
 
 def _show(result: "Result", *, verbose: bool) -> None:

@@ -1,7 +1,7 @@
 """Code shared by the commands that run a study: options, the corpus, the report."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -17,10 +17,12 @@ from simulations.cli.display import Display
 if TYPE_CHECKING:
     from fedsi.data.population import Population
     from fedsi.experiment import Experiment, Scalar
+    from server.rounds import RoundRecord
     from simulations.reports.study import Report
     from simulations.studies.axes import Axis
     from simulations.studies.privacy_levels import Level
     from simulations.studies.study import Study
+    from simulations.tracking.study_watch import StudyWatch
 
 _Item = TypeVar("_Item")
 
@@ -167,6 +169,7 @@ def carry_out(
     overwrite: bool,
     resume: bool,
     as_json: bool,
+    track: str | None = None,
 ) -> None:
     """Run a study in a folder, write its report and show it.
 
@@ -178,6 +181,7 @@ def carry_out(
         overwrite: Replace an existing study.
         resume: Continue an existing study.
         as_json: Print values instead of the table.
+        track: The trackers that show its runs' curves too, separated by commas.
 
     Raises:
         UserError: The study cannot be run, or not in this folder.
@@ -186,13 +190,16 @@ def carry_out(
     from simulations.reports.study import study_report, write_study
     from simulations.studies.run import StudyRun, located
     from simulations.studies.runner import TrialError
+    from simulations.tracking.study_watch import StudyWatch
 
     study.trials()  # refuses an invalid study before a folder is created
     folder = out or options.default_folder(study.name)
     check_folder(folder, study.name, overwrite=overwrite, resume=resume)
-    console = options.messages()
-    with shown(console, folder) as display:
+    console, trackers = options.messages(), options.tracker_names(track)
+    watch = StudyWatch(trackers, folder, study.name, fresh=overwrite)
+    with shown(console, folder) as display, watch:
         population = prepare_corpus(study.experiment, cache, display)
+
         run = StudyRun(
             located(study),
             folder,
@@ -200,7 +207,7 @@ def carry_out(
             cache,
             jobs,
             fresh=overwrite,
-            on_records=display.rounds,
+            on_records=_told(display, watch),
             progress=display.step,
         )
         run.check()
@@ -211,6 +218,18 @@ def carry_out(
     _show(report, folder, study.name, as_json=as_json)
     if run.failures:
         raise TrialError(run.failures)
+
+
+def _told(
+    display: Display, watch: "StudyWatch"
+) -> "Callable[[str, Sequence[RoundRecord], int], None]":
+    """Return what shows a trial's rounds and passes them to its trackers."""
+
+    def on_records(name: str, records: "Sequence[RoundRecord]", planned: int) -> None:
+        display.rounds(name, records, planned)
+        watch.records(name, records)
+
+    return on_records
 
 
 def _show_levels(levels: Iterable["Level"], console: Console) -> None:

@@ -31,6 +31,7 @@ def study(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
+    track: options.Track = None,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run the unfinished runs of a study, and report it.
@@ -58,7 +59,14 @@ def study(
     if seeds is not None:
         chosen = chosen.updated(seeds=seeds)
     studies.carry_out(
-        chosen, out, cache=cache, jobs=jobs, overwrite=overwrite, resume=resume, as_json=as_json
+        chosen,
+        out,
+        cache=cache,
+        jobs=jobs,
+        overwrite=overwrite,
+        resume=resume,
+        as_json=as_json,
+        track=track,
     )
 
 
@@ -76,6 +84,7 @@ def sweep(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
+    track: options.Track = None,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run every combination of some keys' values, and choose the best on validation clients."""
@@ -95,7 +104,14 @@ def sweep(
         seeds=seeds,
     )
     studies.carry_out(
-        chosen, out, cache=cache, jobs=jobs, overwrite=overwrite, resume=resume, as_json=as_json
+        chosen,
+        out,
+        cache=cache,
+        jobs=jobs,
+        overwrite=overwrite,
+        resume=resume,
+        as_json=as_json,
+        track=track,
     )
 
 

@@ -36,6 +36,7 @@ def tradeoff(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
+    track: options.Track = None,
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Run every combination and write utility against epsilon: a table, a figure and a page."""
@@ -59,7 +60,14 @@ def tradeoff(
         seeds=seeds,
     )
     studies.carry_out(
-        study, out, cache=cache, jobs=jobs, overwrite=overwrite, resume=resume, as_json=as_json
+        study,
+        out,
+        cache=cache,
+        jobs=jobs,
+        overwrite=overwrite,
+        resume=resume,
+        as_json=as_json,
+        track=track,
     )
 
 

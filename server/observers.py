@@ -1,0 +1,17 @@
+"""Observers: what is called with each round of a run, and may end it."""
+
+from typing import Protocol, runtime_checkable
+
+from fedsi.experiment import Experiment
+from server.rounds import RoundRecord
+
+
+@runtime_checkable
+class CheckpointObserver(Protocol):
+    """An observer that is also told of checkpoints."""
+
+    def __call__(self, experiment: Experiment, record: RoundRecord) -> bool | None:
+        """Receive a finished round, after it was written; the run stops if this returns True."""
+
+    def checkpoint(self, number: int) -> None:
+        """Receive the number of a round whose checkpoint was written, before its row is."""
