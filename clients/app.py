@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from clients import pool
+from clients import masked, pool
 from fedsi.messages import (
     ARRAY_FORMAT,
     ARRAYS,
@@ -22,6 +22,7 @@ from fedsi.messages import (
     Personalise,
     Resolve,
     Resolved,
+    Reveal,
     TakeInventory,
     TakenInventory,
     Train,
@@ -78,10 +79,18 @@ def answer_estimate(message: Message, context: Context) -> Message:
     return _reply(pool.estimate_block(_read(Estimate, message), _folder(context)), message)
 
 
+@app.query("reveal")
+def answer_reveal(message: Message, _context: Context) -> Message:
+    """Reply with the shares that clients of a masked round hold."""
+    return _reply(masked.reveal(_read(Reveal, message)), message)
+
+
 @app.train()
 def answer_train(message: Message, context: Context) -> Message:
     """Train the clients that the server assigned to this node."""
-    return _reply(pool.train_block(_read(Train, message), _folder(context)), message)
+    request = _read(Train, message)
+    train = masked.train_masked if len(request.mask_key) else pool.train_block
+    return _reply(train(request, _folder(context)), message)
 
 
 @app.train("pooled")

@@ -163,11 +163,18 @@ class Train:
     state_rounds: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """The round in which each client's vectors were written, 0 for none: ``[clients]``, or ``[0]``
     if they keep none."""
+    mask_key: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Key of the round's masks as 4 words; empty without secure aggregation."""
+    participants: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The clients of the masked round, those that drop out included: ``[participants]``."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Reply: the exact sum of the block's updates, and each client's row."""
+    """Reply: the exact sum of the block's updates, and each client's row.
+
+    With secure aggregation all sums are masked, and a row has nothing but the outcome.
+    """
 
     sums: NDArray[np.int64]
     """Fixed-point sum of weighted updates, ``[parameters]``."""
@@ -176,6 +183,37 @@ class Trained:
     returned: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Fixed-point sums of the weighted vectors that the algorithm returns, one after the other:
     ``[vectors * parameters]``."""
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Sums of what the rows would tell, ``[COUNTS]`` as in
+    ``fedsi.sums.totals``; empty without secure aggregation."""
+
+
+@dataclass(frozen=True)
+class Reveal:
+    """Request for shares of secrets, to remove the masks of a round.
+
+    Of each client that was aggregated it is the own seed, and of others the private key.
+    """
+
+    experiment: str
+    mask_key: NDArray[np.int64]
+    participants: NDArray[np.int64]
+    survivors: NDArray[np.int64]
+    """The clients that were aggregated, ascending."""
+    clients: NDArray[np.int64]
+    """The survivors whose shares are requested, ``[clients]``."""
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """Reply: the shares."""
+
+    owners: NDArray[np.int64]
+    """The client whose secret it is, ``[shares]``."""
+    holders: NDArray[np.int64]
+    """The client that held the share, ``[shares]``."""
+    shares: NDArray[np.int64]
+    """``[shares * words of a share]``."""
 
 
 @dataclass(frozen=True)

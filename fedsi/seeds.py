@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     STUDY_DRAW = 14
     BOOTSTRAP = 15
     POOLED_ORDER = 16
+    MASK = 18
 
 
 def generator(

@@ -23,6 +23,8 @@ from fedsi.messages import (
     split,
 )
 from fedsi.sums.fixed_point import weighted_mean
+from fedsi.sums.secure.masked_round import MaskedRound
+from fedsi.sums.totals import COUNTS, Totals, totals_of
 from fedsi.tasks.table import task_of
 from server.blocks import Job, answers, dealt
 from server.nodes import NodesError
@@ -35,6 +37,10 @@ Sums = NDArray[np.int64]
 _OUTCOME = TRAINING_COLUMNS.index("outcome")
 
 
+def _nothing() -> Ids:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Extras:
     """The vectors of an algorithm besides the parameters."""
@@ -45,6 +51,18 @@ class Extras:
     """Folder of the vectors that the clients keep; empty if they keep none."""
     state_rounds: Rounds | None = None
     """The round in which each training client's vectors were written; None if they keep none."""
+    masked: MaskedRound | None = None
+    """The masked round; None without secure aggregation."""
+
+    @property
+    def mask_key(self) -> Ids:
+        """The key of the masks as words; empty without secure aggregation."""
+        return np.frombuffer(self.masked.key, np.int64) if self.masked else _nothing()
+
+    @property
+    def participants(self) -> Ids:
+        """The clients of the masked round; empty without secure aggregation."""
+        return self.masked.participants if self.masked else _nothing()
 
     def rounds_of(self, clients: Ids) -> Ids:
         """Return the rounds of clients' vectors, ``[clients]``; 0 for canaries, which keep none."""
@@ -66,14 +84,22 @@ class Aggregate:
     """Clients without a reply, because their node failed, or failed at them."""
     returned: Mapping[str, Sums] = field(default_factory=dict)
     """Fixed-point sums of the vectors that the algorithm returns, weighted: ``[parameters]``."""
+    counts: Sums = field(default_factory=_nothing)
+    """With secure aggregation, where rows have nothing but outcomes: the sums of the rest."""
+    totals: Totals | None = None
+    """Those of ``counts``; None for those of the rows."""
 
     def column(self, name: str) -> NDArray[np.float64]:
         """Return a column of the rows, ``[cohort]``."""
         return self.rows[:, TRAINING_COLUMNS.index(name)]
 
+    def total(self) -> Totals:
+        """Return the totals over the aggregated clients."""
+        return totals_of(self.rows) if self.totals is None else self.totals
+
     def means(self) -> dict[str, NDArray[np.float32]]:
         """Return weighted means of the accepted updates and returned vectors, zeros without any."""
-        weight = self.column("weight").sum()
+        weight = self.total().weight
         return {
             name: weighted_mean(sums, weight) if weight else np.zeros(len(sums), np.float32)
             for name, sums in {UPDATE: self.sums, **self.returned}.items()
@@ -93,7 +119,8 @@ def train_cohort(
     """Train a cohort and sum its updates.
 
     The sums are integers and each client's row has a fixed place, so the result does not depend on
-    the number of nodes or the order of their replies. Lost clients count as failed.
+    the number of nodes or the order of their replies. Lost clients count as failed. With secure
+    aggregation the sums are masked; ``server.secure_aggregation`` removes the masks.
 
     Args:
         grid: Flower's connection to the nodes.
@@ -122,6 +149,8 @@ def train_cohort(
             sent,
             extras.states,
             extras.rounds_of(clients),
+            extras.mask_key,
+            extras.participants,
         ),
         answer=Trained,
         check=lambda reply, clients: check_trained(reply, experiment, clients, size, clip_norm),
@@ -129,6 +158,7 @@ def train_cohort(
     )
     sums: Sums | None = None
     returned = np.zeros(len(algorithm.returned) * size, np.int64)
+    counts = np.zeros(COUNTS if extras.masked else 0, np.int64)
     rows = np.zeros((len(cohort), len(TRAINING_COLUMNS)))
     rows[:, _OUTCOME] = Outcome.FAILED
     lost = len(cohort)
@@ -136,13 +166,14 @@ def train_cohort(
         # The first sum is used directly; adding it to zeros would be one more pass over memory.
         sums = trained.sums if sums is None else sums + trained.sums
         returned += trained.returned
+        counts += trained.counts
         rows[places] = trained.rows
         lost -= len(places)
     if sums is None and len(cohort):
         raise NodesError(f"no node could train in round {round_number}; see the log above")
     if sums is None:
         sums = np.zeros(size, np.int64)
-    return Aggregate(sums, rows, lost, split(algorithm.returned, returned))
+    return Aggregate(sums, rows, lost, split(algorithm.returned, returned), counts)
 
 
 def evaluate_clients(

@@ -38,6 +38,7 @@ from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.rounds_file import rows_text
 from server.runs.summary import Summary
+from server.secure_aggregation import refuse_between_machines
 from server.warm_start import WARM_START, told, warm_state, with_hash
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def serve(
         ParticipationError: Its epsilon would not hold.
     """
     experiment = with_hash(config.experiment)
+    refuse_between_machines(experiment, config.engine)
     config = replace(config, experiment=experiment)
     facts = provenance(experiment, config.engine, config.workers)
     folder = RunFolder(config.folder) if config.folder else None

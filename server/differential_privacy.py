@@ -210,9 +210,8 @@ class Privacy:
         self, clip_norm: float, aggregate: Aggregate, round_number: int, key: bytes
     ) -> float:
         server, privacy = self.experiment.server, self.experiment.privacy
-        accepted = aggregate.column("outcome") == Outcome.AGGREGATED
-        unclipped = int((accepted & (aggregate.column("clipped") == 0)).sum())
-        clients = int(accepted.sum())
+        clients = int((aggregate.column("outcome") == Outcome.AGGREGATED).sum())
+        unclipped = clients - int(aggregate.total().clipped)
         return min(
             next_clip_norm(
                 clip_norm,

@@ -29,12 +29,16 @@ from fedsi.messages import (
     FetchedVocabulary,
     Outcome,
     Resolved,
+    Revealed,
     TakenInventory,
     Trained,
     TrainedPooled,
     evaluated,
 )
 from fedsi.models.inventory import Inventory
+from fedsi.sums.secure.masked_round import MaskedRound
+from fedsi.sums.secure.shares import SHARE_BYTES
+from fedsi.sums.totals import COUNTS, Totals
 from fedsi.tasks.table import task_of
 from fedsi.tasks.task import FIRST_COLUMNS
 
@@ -77,22 +81,67 @@ def check_trained(
     vectors = len(algorithm_of(experiment).returned)
     _check_shape("returned", trained.returned, (vectors * parameters,))
     _check_shape("rows", trained.rows, (clients, len(TRAINING_COLUMNS)))
+    masked = experiment.privacy.secure_aggregation
+    _check_shape("counts", trained.counts, (COUNTS if masked else 0,))
+    if masked:
+        _check_only_outcomes(trained.rows)
+        return
     columns = dict(zip(TRAINING_COLUMNS, trained.rows.T, strict=True))
-    clips = math.isfinite(clip_norm)
     with np.errstate(all="ignore"):
         _check_outcomes(columns, by_examples=experiment.server.averaging == "examples")
         _check_amounts(columns, experiment)
-        _check_clipping(columns, clips=clips)
+        _check_clipping(columns, clips=math.isfinite(clip_norm))
     # The weight is 0 for clients that were not accepted and for clients without an example.
     adding = int((columns["weight"] > 0).sum())
-    if clips:
-        possible = _norm_within(trained.sums, adding * Fraction(clip_norm) * 2**FRACTION_BITS)
-    else:
-        limit = np.float32(largest_contribution(experiment.server.largest_cohort))
-        bound = adding * math.ceil(float(limit) * 2.0**FRACTION_BITS)
-        possible = all(_entries_within(sums, bound) for sums in (trained.sums, trained.returned))
-    if not possible:
-        raise ReplyError(f"its sums are beyond what {adding} clients may add")
+    _check_sums([trained.sums, trained.returned], experiment, adding, clip_norm)
+
+
+def check_unmasked(
+    sums: Sequence[NDArray[np.int64]],
+    totals: Totals,
+    experiment: Experiment,
+    clients: int,
+    clip_norm: float,
+) -> None:
+    """Check the sums of a round after their masks were removed.
+
+    Args:
+        sums: The sum of the updates, and those of the vectors that the algorithm returns.
+        totals: The totals of the clients' counts.
+        experiment: The configuration.
+        clients: Number of clients in the sums.
+        clip_norm: Largest L2 norm of a client's update; infinite without clipping.
+
+    Raises:
+        ReplyError: Honest nodes' sums are not so large, or their counts contradict each other.
+    """
+    _check_sums(sums, experiment, clients, clip_norm)
+    by_examples = experiment.server.averaging == "examples"
+    most = clients * _most_examples(experiment)
+    right = {
+        "weight": totals.weight == (totals.examples if by_examples else clients),
+        "examples": 0 <= totals.examples <= most,
+        "tokens": 0 <= totals.tokens <= totals.examples * LONGEST,
+        "clipped": 0 <= totals.clipped <= (clients if math.isfinite(clip_norm) else 0),
+        "loss": totals.loss >= -ROUNDING * totals.tokens,
+        "tokens_with_loss": 0 <= totals.tokens_with_loss <= totals.tokens,
+    }
+    for name, possible in right.items():
+        if not possible:
+            raise ReplyError(f"the clients have {name} = {getattr(totals, name):g} together")
+
+
+def check_revealed(reply: Revealed, masked: MaskedRound) -> None:
+    """Check the reply to ``Reveal``.
+
+    Raises:
+        ReplyError: A share has another size, or is of a client, or of a holder, that has none.
+    """
+    _check_shape("holders", reply.holders, reply.owners.shape)
+    _check_shape("shares", reply.shares, (SHARE_BYTES // 8 * len(reply.owners),))
+    for owner, holder in zip(reply.owners.tolist(), reply.holders.tolist(), strict=True):
+        if owner not in masked.graph or holder not in masked.holders(owner):
+            raise ReplyError(f"client {holder} holds no share of client {owner}")
 
 
 def check_pooled(
@@ -253,14 +302,40 @@ def _check_outcomes(columns: ReplyColumns, *, by_examples: bool) -> None:
         _demand(name, columns[name], (outcome != Outcome.FAILED) | (columns[name] == 0))
 
 
+def _check_only_outcomes(rows: NDArray[np.float64]) -> None:
+    """Refuse rows that have more than an outcome, which masks are there to hide."""
+    outcome, others = rows[:, 0], rows[:, 1:]
+    _demand("outcome", outcome, np.isin(outcome, [float(known) for known in Outcome]))
+    if others.any():
+        raise ReplyError("a client's row has more than its outcome")
+
+
+def _check_sums(
+    sums: Sequence[NDArray[np.int64]], experiment: Experiment, adding: int, clip_norm: float
+) -> None:
+    """Refuse sums that so many clients cannot add up to; the first is that of the updates."""
+    if math.isfinite(clip_norm):
+        possible = _norm_within(sums[0], adding * Fraction(clip_norm) * 2**FRACTION_BITS)
+    else:
+        limit = np.float32(largest_contribution(experiment.server.largest_cohort))
+        bound = adding * math.ceil(float(limit) * 2.0**FRACTION_BITS)
+        possible = all(_entries_within(one, bound) for one in sums)
+    if not possible:
+        raise ReplyError(f"its sums are beyond what {adding} clients may add")
+
+
+def _most_examples(experiment: Experiment) -> int:
+    """Return the most examples that a client's training may use."""
+    client = experiment.client
+    if client.example_noise_multiplier is not None:  # each example is included by chance
+        return MOST
+    most = client.epochs * (experiment.data.max_examples_per_client or MOST)
+    return most if client.max_steps is None else min(most, client.max_steps * client.batch_size)
+
+
 def _check_amounts(columns: ReplyColumns, experiment: Experiment) -> None:
-    client, examples, tokens = experiment.client, columns["examples"], columns["tokens"]
-    most = MOST
-    if client.example_noise_multiplier is None:  # otherwise each example is included by chance
-        most = client.epochs * (experiment.data.max_examples_per_client or MOST)
-        if client.max_steps is not None:
-            most = min(most, client.max_steps * client.batch_size)
-    _demand("examples", examples, _is_count(examples, most))
+    examples, tokens = columns["examples"], columns["tokens"]
+    _demand("examples", examples, _is_count(examples, _most_examples(experiment)))
     _demand("tokens", tokens, _is_count(tokens, examples * LONGEST))
     _demand("loss", columns["loss"], _is_loss(columns["loss"], tokens))
 

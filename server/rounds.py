@@ -32,6 +32,7 @@ from server.cohorts.sampling import Draw, draw_cohort
 from server.differential_privacy import Privacy, PrivacyState, clip_norm_of
 from server.endings import Course, ending
 from server.nodes import NodesError
+from server.secure_aggregation import masked_round, unmasked
 
 
 @dataclass(frozen=True)
@@ -202,10 +203,13 @@ def run_rounds(
                 state, round_number=number, parameters=parameters, algorithm={MEMORY: memory}
             )
         else:
-            extras = Extras(state.algorithm, states, state.state_rounds)
+            masked = masked_round(experiment, cohort.asked, number)
+            extras = Extras(state.algorithm, states, state.state_rounds, masked)
             trained = train_cohort(
                 grid, there, experiment, state.parameters, clients, number, clip_norm, extras
             )
+            if masked:
+                trained = unmasked(grid, there, experiment, masked, clients, trained, clip_norm)
             state = _next_state(experiment, description, optimizer, private, state, trained)
             state = replace(state, state_rounds=_state_rounds(state, members, trained))
         record = replace(
@@ -291,23 +295,21 @@ def _record(
     # A single failing client may be at fault itself; if all fail, the cause is common to all.
     if failed == len(trained.rows) > 1:
         raise NodesError(f"no client of round {number} could be trained; see the log above")
-    loss = trained.column("loss")
-    # The loss of one client may be infinite although its update is good.
-    told = accepted & np.isfinite(loss)
-    tokens = trained.column("tokens")[accepted].sum()
-    tokens_told = trained.column("tokens")[told].sum()
+    total = trained.total()
     dropped = cohort.drawn - len(cohort.reporting)
     message = trained.sums.size * np.dtype(np.float32).itemsize
     return RoundRecord(
         round=number,
-        train_loss=float(loss[told].sum() / tokens_told) if tokens_told else math.nan,
+        train_loss=float(total.loss / total.tokens_with_loss)
+        if total.tokens_with_loss
+        else math.nan,
         clients=int(accepted.sum()),
         rejected=rejected,
         failed=failed,
         dropped=dropped,
-        tokens=int(tokens),
+        tokens=int(total.tokens),
         train_seconds=seconds,
-        clipped=int(trained.column("clipped").sum()),
+        clipped=int(total.clipped),
         lost=trained.lost,
         download_bytes=message * (1 + sent) * (members + dropped),
         upload_bytes=message * (1 + len(trained.returned)) * (members - failed),

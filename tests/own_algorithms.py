@@ -59,3 +59,14 @@ returns_more = _finish(
     lambda given, local: Contribution(None, {"control": local.trained}), returned=("control",)
 )
 nothing = 3
+
+
+def _failing(given: Broadcast, local: LocalRun) -> Contribution:
+    """Fail for some contributions and diverge for others, as their bits decide."""
+    choice = int(abs(float(local.trained.sum())) * 1e6) % 8
+    if choice == 0:
+        raise RuntimeError("it failed")
+    return Contribution(np.full_like(given.start, np.nan) if choice == 1 else None)
+
+
+fails_and_diverges = _finish(_failing)

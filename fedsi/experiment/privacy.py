@@ -19,6 +19,8 @@ from fedsi.privacy.mechanisms.table import MECHANISMS
 from fedsi.tables import without_effect
 
 FEWEST_CANARIES = 50
+MASKING = ("secure_aggregation", "mask_neighbours")
+"""Keys that have an effect without a mechanism too."""
 OF_SOME = "used by some mechanisms only"
 """Marks a key that mechanisms have to list if they use it."""
 
@@ -61,6 +63,13 @@ class PrivacySettings(Settings):
     """Whether noise and cohorts come from the operating system's entropy, so that the seed does not
     reveal them. Noise is discrete Gaussian, or correlated and rounded to the integers of the sum.
     Such a run cannot be repeated bit by bit."""
+    secure_aggregation: Flag = False
+    """Whether clients mask their updates, so that the server only sees sums: a simulation of the
+    protocol and its cost (SecAgg+), which works with every mechanism and without one."""
+    mask_neighbours: OptionalCount = None
+    """Neighbours with whom a client shares masks and secrets, an even number
+    (``secure_aggregation``); none for the fewest that are safe if 10 % of the clients collude with
+    the server and 20 % drop out."""
     canaries: Annotated[int, Strict(), Field(ge=0, le=10**5)] = 0
     """Clients with random updates added to audit the run's privacy, half of which take part; 0 or
     at least 50."""
@@ -75,11 +84,30 @@ class PrivacySettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _masks_can_be_made(self) -> Self:
+        if self.mask_neighbours is not None and not self.secure_aggregation:
+            raise ValueError(
+                "privacy.mask_neighbours has no effect with privacy.secure_aggregation=false; set "
+                "it to true or leave the neighbours out"
+            )
+        if self.mask_neighbours is not None and self.mask_neighbours % 2:
+            raise ValueError(
+                f"privacy.mask_neighbours = {self.mask_neighbours} is odd, and a client has as "
+                "many neighbours before it as after it; use an even number"
+            )
+        if self.secure_aggregation and self.canaries:
+            raise ValueError(
+                "privacy.canaries are counted apart from clients, and privacy.secure_aggregation "
+                "shows only the sum of both; set one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _mechanism_has_its_keys(self) -> Self:
         given = [
             name
             for name, field in type(self).model_fields.items()
-            if name != "mechanism" and getattr(self, name) != field.default
+            if name not in ("mechanism", *MASKING) and getattr(self, name) != field.default
         ]
         if self.mechanism == "none" and given:
             raise ValueError(

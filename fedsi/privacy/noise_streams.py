@@ -23,7 +23,14 @@ from fedsi.experiment.experiment import ENDING, WAITING
 from fedsi.experiment.paths import is_path
 from fedsi.seeds import Purpose, generator
 
-NO_INPUT = {"server.evaluate_every", "server.evaluation_clients", *WAITING, *ENDING}
+NO_INPUT = {
+    "server.evaluate_every",
+    "server.evaluation_clients",
+    "privacy.secure_aggregation",
+    "privacy.mask_neighbours",
+    *WAITING,
+    *ENDING,
+}
 """Settings that do not affect what noise is added to."""
 
 

@@ -26,8 +26,13 @@ class Draw:
 
     reporting: Ids
     """The clients to train, in the order of their rows, ``[clients]``."""
-    drawn: int
-    """Number of clients asked; the others did not report in time."""
+    asked: Ids
+    """The clients that were drawn and are available; the others did not report in time."""
+
+    @property
+    def drawn(self) -> int:
+        """Number of clients asked."""
+        return len(self.asked)
 
 
 def draw_cohort(
@@ -62,7 +67,7 @@ def draw_cohort(
         case "shuffled":
             apart = server.min_separation or 1
             asked = available.keep(shuffled_cohort(seed, round_number, population, size, apart))
-    return Draw(reporting(experiment, population, asked, round_number, seed), len(asked))
+    return Draw(reporting(experiment, population, asked, round_number, seed), asked)
 
 
 def uniform_cohort(seed: Seed, round_number: int, available: Available, size: int) -> Ids:

@@ -59,11 +59,17 @@ def check_algorithm(experiment: "Experiment") -> None:
 
 
 def check_privacy(experiment: "Experiment", entry: "Algorithm") -> None:
-    """Refuse noise on updates for an algorithm that also returns vectors without noise.
+    """Refuse noise if vectors are returned without any, and masks if there are no updates.
 
     Raises:
-        ValueError: The algorithm returns such vectors; names the algorithms that do not.
+        ValueError: The algorithm returns such vectors or no updates; names the others.
     """
+    if experiment.privacy.secure_aggregation and entry.pools:
+        raise ValueError(
+            f"privacy.secure_aggregation masks clients' updates, and algorithm.name="
+            f"{experiment.algorithm.name} pools their examples instead; set "
+            "privacy.secure_aggregation=false"
+        )
     mechanism = experiment.privacy.mechanism
     if mechanism != "none" and entry.returned:
         entries = {name: ALGORITHMS[name] for name in ALGORITHMS}

@@ -1,0 +1,1 @@
+"""Secure aggregation: masks that hide every client's vector and cancel in the sum."""
