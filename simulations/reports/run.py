@@ -8,6 +8,7 @@ from fedsi.experiment import Experiment
 from fedsi.tasks.table import task_of
 from server.rounds import RoundRecord
 from server.runs.summary import PrivacySummary, Summary
+from simulations.reports.commands import run_command
 from simulations.reports.figures import label, run_curves
 from simulations.reports.page import Illustration, Page, PageTable, panels_of
 
@@ -51,6 +52,7 @@ def run_page(
             f"{experiment.server.cohort_size:,}. The seed is {summary.seed}: the same experiment "
             "gives the same bits on this kind of processor, whatever the number of workers.",
         ],
+        command=run_command(experiment),
         files=FILES,
         facts=[
             f"Corpus {summary.corpus}, SHA-256 {summary.corpus_sha256}.",

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from fedsi.files import write_atomically
+from simulations.reports.commands import study_command
 from simulations.reports.figures import label, save_figure
 from simulations.reports.lengths import (
     lengths_figure,
@@ -141,6 +142,7 @@ def _page(report: Report, result: StudyResult) -> Page:
         ],
         details=[one for one in report.findings if one not in report.verdicts],
         methods=[f"Varied: {report.changes}. All other keys are those of the experiment below."],
+        command=study_command(study),
         files=[f"{study.name}{suffix}" for suffix in suffixes],
         facts=[f"Corpus {summary.corpus}, SHA-256 {summary.corpus_sha256}.", f"{versions}."],
     )

@@ -12,7 +12,8 @@ from simulations.studies.axes import Axis
 EPSILON, NOISE = "target_epsilon", "noise_multiplier"
 """Names of the two axes: epsilon of the whole run, infinite without noise; and noise multipliers of
 the accounted cohort, 0 without noise."""
-_NOISE_KEYS = ("privacy.noise_multiplier", "privacy.target_epsilon")
+NOISE_KEYS = ("privacy.noise_multiplier", "privacy.target_epsilon")
+"""The keys that such an axis sets."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def noise_axis(name: str, values: Sequence[float]) -> Axis:
         name: ``EPSILON`` or ``NOISE``.
         values: The levels, least noise first.
     """
-    multiplier, target = _NOISE_KEYS
+    multiplier, target = NOISE_KEYS
     label = "epsilon" if name == EPSILON else "noise"
 
     def changes(value: float) -> dict[str, Scalar]:
@@ -51,7 +52,7 @@ def without_noise(base: Experiment, changes: Mapping[str, Scalar]) -> Experiment
     Raises:
         UserError: It has no privacy, a change sets the noise, or a budget would end runs early.
     """
-    for key in _NOISE_KEYS:
+    for key in NOISE_KEYS:
         if key in changes:
             raise UserError(
                 f"{key} is varied by a trade-off; name its levels with --noise-multipliers or "
@@ -63,7 +64,7 @@ def without_noise(base: Experiment, changes: Mapping[str, Scalar]) -> Experiment
             "privacy.mechanism=none; set for example --set privacy.mechanism=gaussian "
             "--set server.sampling=poisson --set server.averaging=uniform"
         )
-    none: dict[str, Scalar] = dict(zip(_NOISE_KEYS, (0.0, "none"), strict=True))
+    none: dict[str, Scalar] = dict(zip(NOISE_KEYS, (0.0, "none"), strict=True))
     experiment = base.updated({**changes, **none})
     if experiment.privacy.epsilon_budget is not None:
         raise UserError(
