@@ -28,7 +28,7 @@ from fedsi.errors import UserError
 from fedsi.plan import Plan
 from fedsi.privacy import zcdp
 
-_STEP = 0.02
+_STEP = 0.06
 """Step of the grid of one round's likelihood ratio, in its standard deviations under Q."""
 _MOST_POINTS = 2**22
 """Most points of that grid; with little noise its step is wider, which loosens the bound."""
@@ -36,8 +36,8 @@ _LOSS_STEP = 0.01
 """Step of the grid of a pass's privacy loss, in its standard deviations."""
 _LEAST_NOISE = 0.2
 """Noise multiplier below which nothing is gained over passes whose allocation is known."""
-_TAIL = 1e-4
-"""Share of delta that the tails cut off may have."""
+_TAIL = 1e-3
+"""Share of delta that each of the tails cut off may have."""
 LEAST_DELTA = 1e-11
 """Smallest accountable delta: the transforms are in float64."""
 
@@ -62,11 +62,8 @@ def allocated_epsilon(plan: Plan, rounds: int) -> float:
     known = zcdp.epsilon_of(passes / plan.noise_multiplier**2 / 2, plan.delta)
     if plan.rounds_per_pass == 1 or plan.noise_multiplier < _LEAST_NOISE:
         return known
-    each, lost = _losses_of_a_pass(
-        plan.noise_multiplier,
-        plan.rounds_per_pass,
-        _TAIL * plan.delta / plan.passes_within(plan.rounds) / plan.rounds_per_pass,
-    )
+    tail = _TAIL * plan.delta / plan.passes_within(plan.rounds)
+    each, lost = _losses_of_a_pass(plan.noise_multiplier, plan.rounds_per_pass, tail)
     left = plan.delta - passes * lost
     if left <= 0:
         return known
@@ -89,20 +86,22 @@ class _Round:
         return under_p
 
 
-def _round_ratio(noise_multiplier: float, tail: float) -> _Round:
-    """Return a round's likelihood ratio, rounded; it ends at quantiles of about ``tail``.
+def _round_ratio(noise_multiplier: float, rounds: int, tail: float) -> _Round:
+    """Return a round's likelihood ratio, rounded.
 
-    The masses beyond the ends are left out: those of the upper one under P, those of the lower one
-    under Q. What is left out is accounted for as infinite loss.
+    The grid ends where a pass has about the mass ``tail`` beyond. The upper one, under P, and the
+    lower one, under Q, are left out, which is accounted for as infinite loss.
     """
     moved = 1 / noise_multiplier
 
     def ratio(x: float) -> float:
         return math.exp(x * moved - moved**2 / 2)
 
-    reach = float(norm.isf(tail))
-    least, largest = ratio(-reach), ratio(reach + moved)
-    step = max(_STEP * math.sqrt(math.expm1(moved**2)), (largest - least) / _MOST_POINTS)
+    least, largest = ratio(-norm.isf(tail / rounds)), ratio(norm.isf(tail) + moved)
+    deviation = math.sqrt(math.expm1(moved**2))
+    # In the mean of few rounds the steps average out less.
+    fine = _STEP * deviation * min(1.0, math.sqrt(rounds / 100))
+    step = max(fine, (largest - least) / _MOST_POINTS)
     edges = least + step * np.arange(math.ceil((largest - least) / step) + 1)
     places = (np.log(edges) + moved**2 / 2) / moved
     inside_q, inside_p = _between(places), _between(places - moved)
@@ -132,9 +131,9 @@ def _losses_of_a_pass(
     Args:
         noise_multiplier: Noise of each round, in clip norms.
         rounds: Rounds of the pass, at least 2.
-        tail: Probability beyond each end of one round's grid.
+        tail: Probability that a round of the pass is beyond an end of the grid, for each end.
     """
-    one = _round_ratio(noise_multiplier, tail)
+    one = _round_ratio(noise_multiplier, rounds, tail)
     points, middle = len(one.under_q), rounds * (1 - one.least) / one.step
     values = one.least + one.step * np.arange(points)
     spread = math.sqrt(rounds * float(one.under_q @ (values - 1) ** 2)) / one.step

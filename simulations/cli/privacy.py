@@ -30,6 +30,14 @@ _SERVER = (
 """Keys of the server that bear on the price."""
 _PRIVACY = ("mechanism", "noise_multiplier", "target_epsilon", "delta")
 
+_TARGET = 2.0
+"""Epsilon at which ways are compared, unless it is given."""
+_COMPARED = {
+    "server.rounds", "server.cohort_size", "server.momentum", "server.schedule",
+    "server.warm_up_rounds", "server.final_fraction", "privacy.delta",
+}  # fmt: skip
+"""Keys that are the same for all ways of a comparison."""
+
 
 class PrivacyCommand(KeyCommand):
     """The command, with the keys that bear on the price and those of single mechanisms."""
@@ -59,6 +67,16 @@ def privacy(
     as_statement: Annotated[
         bool, typer.Option("--statement", help="Print a paragraph for a paper or an assessment.")
     ] = False,
+    as_comparison: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Hold four ways to sample and to make noise against each other."
+        ),
+    ] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw that comparison, as .png and .svg."),
+    ] = None,
     run: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Make the statement of this finished run."),
@@ -80,6 +98,11 @@ def privacy(
         return
 
     given = given_keys(ctx)
+    if as_comparison:
+        _compare(given, population, figure, as_json=as_json, as_statement=as_statement)
+        return
+    if figure is not None:
+        raise UserError("--figure draws a comparison; add --compare")
     target, noise = (given.get(f"privacy.{key}") for key in ("target_epsilon", "noise_multiplier"))
     if noise is not None and target is not None:
         raise UserError("give either --noise-multiplier or --target-epsilon, not both")
@@ -102,6 +125,35 @@ def privacy(
     caution = large_delta(experiment.privacy.delta or usual_delta(population), population)
     if caution:
         options.messages().print(f"warning: {caution}", highlight=False, soft_wrap=True)
+
+
+def _compare(
+    given: dict[str, Any],
+    population: int,
+    figure: Path | None,
+    *,
+    as_json: bool,
+    as_statement: bool,
+) -> None:
+    """Print the comparison.
+
+    Raises:
+        UserError: An option that each way chooses for itself.
+    """
+    from fedsi.experiment import Experiment
+    from fedsi.privacy.accounting import accounted_plan
+    from simulations.cli.privacy_comparison import compare
+
+    if as_statement:
+        raise UserError("give either --compare or --statement, not both")
+    target = given.pop("privacy.target_epsilon", _TARGET)
+    chosen = sorted(given.keys() - _COMPARED)
+    if chosen:
+        option = chosen[0].rpartition(".")[2].replace("_", "-")
+        raise UserError(f"--{option} has no effect with --compare; leave it out")
+    base = {**_BASE, "server.sampling": "poisson", "privacy.noise_multiplier": 1.0}
+    plan = accounted_plan(Experiment().updated({**base, **given}), population)
+    compare(plan, target, figure, as_json=as_json)
 
 
 def _check_used(kind: Kind, given: dict[str, Any], participations: int | None) -> None:

@@ -172,3 +172,44 @@ def test_a_delta_that_promises_nothing_is_a_warning(
     places = ["--cache", str(cache), "--out", str(tmp_path)]
     assert main(["run", "--preset", "smoke", *changes, *places]) == 0
     assert "warning: delta = 0.0194 is large for 36 clients" in capsys.readouterr().err
+
+
+SMALL = ["--population=400", "--cohort-size=20", "--rounds=40", "--delta=1e-5"]
+
+
+def test_ways_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    result = as_json(capsys, "--compare", "--target-epsilon=0.5", *SMALL)
+    assert [row["name"] for row in result["at_target"]] == [
+        row["name"] for row in result["at_equal_error"]
+    ]
+    assert all(0.499 < row["epsilon"] <= 0.5 for row in result["at_target"])
+    blt = result["at_equal_error"][-1]
+    assert blt["epsilon"] == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_comparison_is_drawn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    figure = tmp_path / "ways.png"
+    assert main(["privacy", "--compare", *SMALL, f"--figure={figure}"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("cyclic groups, banded noise", "epsilon at the error of shuffled, BLT"):
+        assert part in shown
+    assert str(figure) in shown
+    assert figure.stat().st_size > 10_000
+    assert figure.with_suffix(".svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--compare", "--mechanism=blt"], "--mechanism has no effect with --compare"),
+        (["--compare", "--noise-multiplier=1"], "--noise-multiplier has no effect"),
+        (["--compare", "--statement"], "give either --compare or --statement"),
+        (["--figure=a.png"], "add --compare"),
+    ],
+)
+def test_options_without_effect_on_a_comparison(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], match: str
+) -> None:
+    assert main(["privacy", *arguments]) == 2
+    assert match in capsys.readouterr().err
