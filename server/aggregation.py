@@ -183,8 +183,18 @@ def evaluate_clients(
     parameters: NDArray[np.float32],
     clients: Ids,
     round_number: int,
+    most_examples: int,
 ) -> Rows:
     """Evaluate the global parameters of a round on some clients.
+
+    Args:
+        grid: Flower's grid.
+        nodes: The nodes that share the work.
+        experiment: The configuration.
+        parameters: The global parameters, ``[parameters]``.
+        clients: Indices of held-out clients.
+        round_number: The round.
+        most_examples: Held-out examples of the population; a node that counts more is not believed.
 
     Returns:
         A row for each client that could be evaluated, in the given order,
@@ -199,7 +209,7 @@ def evaluate_clients(
         clients=clients,
         request=lambda clients: Evaluate(toml, parameters, clients),
         answer=Evaluated,
-        check=lambda reply, clients: check_evaluated(reply, experiment, clients),
+        check=lambda reply, clients: check_evaluated(reply, experiment, clients, most_examples),
         timeout=experiment.server.round_timeout,
     )
     rows = np.full((len(clients), len(task_of(experiment).columns)), np.nan)

@@ -25,10 +25,11 @@ def personalise_clients(
     experiment: Experiment,
     parameters: NDArray[np.float32],
     clients: NDArray[np.int64],
+    most_examples: int,
 ) -> PersonalisationSummary:
     """Fine-tune the global parameters on some clients, and return the gain.
 
-    Clients without a reply count as not evaluated.
+    Clients without a reply count as not evaluated. The arguments are those of ``evaluate_clients``.
     """
     toml = experiment.to_toml()
     job = Job(
@@ -36,7 +37,7 @@ def personalise_clients(
         clients=clients,
         request=lambda clients: Personalise(toml, parameters, clients),
         answer=Evaluated,
-        check=lambda reply, clients: check_personalised(reply, experiment, clients),
+        check=lambda reply, clients: check_personalised(reply, experiment, clients, most_examples),
         timeout=experiment.server.round_timeout,
     )
     rows = np.full((len(clients), 2 * len(task_of(experiment).columns)), np.nan)

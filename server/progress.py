@@ -130,7 +130,12 @@ class RunProgress:
         if self.experiment.personalisation.epochs is not None:
             clients = evaluated_clients(self.experiment, self.description)
             self.personalisation = personalise_clients(
-                grid, nodes, self.experiment, self.state.parameters, clients
+                grid,
+                nodes,
+                self.experiment,
+                self.state.parameters,
+                clients,
+                self.description.heldout_examples,
             )
 
     def _told_to_stop(self, record: RoundRecord) -> bool:

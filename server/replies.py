@@ -171,20 +171,30 @@ def check_pooled(
         raise ReplyError("its parameters are not finite")
 
 
-def check_evaluated(reply: Evaluated, experiment: Experiment, clients: int) -> None:
+def check_evaluated(
+    reply: Evaluated, experiment: Experiment, clients: int, most_examples: int
+) -> None:
     """Check the reply to ``Evaluate``.
 
     Losses may be infinite or NaN, as those of a diverged model are.
+
+    Args:
+        reply: The reply.
+        experiment: The experiment.
+        clients: Requested clients.
+        most_examples: Held-out examples of the whole population.
 
     Raises:
         ReplyError: No honest node sends it.
     """
     _check_shape("rows", reply.rows, (clients, len(task_of(experiment).columns)))
-    _check_counts(reply.rows[evaluated(reply.rows)], experiment)
+    _check_counts(reply.rows[evaluated(reply.rows)], experiment, most_examples)
 
 
-def check_personalised(reply: Evaluated, experiment: Experiment, clients: int) -> None:
-    """Check the reply to ``Personalise``; losses may be infinite or NaN.
+def check_personalised(
+    reply: Evaluated, experiment: Experiment, clients: int, most_examples: int
+) -> None:
+    """Check the reply to ``Personalise`` as ``check_evaluated`` does.
 
     Raises:
         ReplyError: No honest node sends it.
@@ -192,19 +202,18 @@ def check_personalised(reply: Evaluated, experiment: Experiment, clients: int) -
     _check_shape("rows", reply.rows, (clients, 2 * len(task_of(experiment).columns)))
     before, after = np.hsplit(reply.rows[evaluated(reply.rows)], 2)
     for rows in (before, after):
-        _check_counts(rows, experiment)
+        _check_counts(rows, experiment, most_examples)
     _demand("examples", after[:, 0], after[:, 0] == before[:, 0])
     _demand("tokens", after[:, 1], after[:, 1] == before[:, 1])
 
 
-def _check_counts(rows: NDArray[np.float64], experiment: Experiment) -> None:
+def _check_counts(rows: NDArray[np.float64], experiment: Experiment, most_examples: int) -> None:
     """Check counts of clients that were evaluated, ``[clients, columns of the task]``."""
     task = task_of(experiment)
     columns = dict(zip(task.columns, rows.T, strict=True))
     examples, tokens, _ = (columns[name] for name in FIRST_COLUMNS)
-    most = experiment.data.max_examples_per_client or MOST
     with np.errstate(all="ignore"):
-        _demand("examples", examples, _is_count(examples, most))
+        _demand("examples", examples, _is_count(examples, most_examples))
         _demand("tokens", tokens, _is_count(tokens, examples * LONGEST))
         for name, others in task.at_most.items():
             for other in others:

@@ -331,7 +331,8 @@ def evaluate_round(
     """
     started = time.perf_counter()
     clients = evaluated_clients(experiment, description)
-    rows = evaluate_clients(grid, nodes, experiment, state.parameters, clients, record.round)
+    most, parameters = description.heldout_examples, state.parameters
+    rows = evaluate_clients(grid, nodes, experiment, parameters, clients, record.round, most)
     return replace(
         record,
         heldout=task_of(experiment).metrics(rows),

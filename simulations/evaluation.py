@@ -168,8 +168,7 @@ def baselines_of(
     if "unigram_loss" not in task_of(experiment).columns:
         return None
     clients = evaluated_clients(experiment, population.description)
-    cap = experiment.data.max_examples_per_client
-    return baselines(population, clients, cap, cache_folder(cache), progress)
+    return baselines(population, clients, cache_folder(cache), progress)
 
 
 def evaluate_lengths(
@@ -194,9 +193,7 @@ def _at_length(
     counts = []
     with torch_threads(1):
         for done, client in enumerate(clients.tolist(), start=1):
-            places = np.arange(population.count(client))[: data.max_examples_per_client]
-            examples = population.examples(client, places)
-            sequences = fill_sequences(task, examples, length)
+            sequences = fill_sequences(task, population.examples(client), length)
             with blame(trained.model, sequences.inputs.shape):
                 both = evaluate_sequences(
                     task,

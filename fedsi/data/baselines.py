@@ -15,28 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.data.corpus import Progress, silent
-from fedsi.data.ngrams import KneserNey, training_trigrams, trigrams_of
-from fedsi.data.population import Population
+from fedsi.data.ngrams import KneserNey, Unigram, training_trigrams, trigrams_of
+from fedsi.data.population import Population, client_blocks
 from fedsi.data.protocol import FIRST_WORD, Tokens
 from fedsi.data.synthetic import SyntheticPopulation
 from fedsi.files import write_atomically
 
 NAMES = ("unigram", "bigram", "trigram")
-COLUMNS = ("tokens", "loss", "words", "hits")
+COLUMNS = ("tokens", "loss", "words", "hits", "word_hits")
 """Columns per client: targets, the sum of their losses in nats, word targets (no oov, no eos), and
-the number of those predicted as the most likely of all ids."""
+the number of those predicted as the most likely of all ids, and as the most likely word."""
 MOST_TOKENS = 5_000_000
 """Most training targets that are counted; this limits the memory to about 1 GB."""
 MOST_GENERATED_TOKENS = 1_000_000
 """The same limit for synthetic clients, which are generated while reading."""
-_FORMAT = 1
+_FORMAT = 2
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """Counts of the three models on some held-out clients."""
+    """Counts of the three models on all examples of some held-out clients."""
 
     clients: Ids
     rows: Mapping[str, NDArray[np.float64]]
@@ -49,6 +49,10 @@ class Baselines:
     def accuracy(self, name: str, kept: NDArray[np.bool_] | None = None) -> float:
         """Return the share of the words that a model predicts."""
         return self._ratio(name, "hits", "words", kept)
+
+    def word_accuracy(self, name: str) -> float:
+        """Return the same share for a model that may suggest only words."""
+        return self._ratio(name, "word_hits", "words", None)
 
     def to_json(self) -> dict[str, dict[str, float]]:
         """Return the metrics of each model on all clients as values for JSON."""
@@ -77,20 +81,21 @@ class Baselines:
 def baselines(
     population: Population,
     clients: Ids,
-    cap: int | None,
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Baselines:
     """Fit the models to the training clients and compute their counts on held-out ones.
 
+    This is the only place that scores n-gram models, so that a run, a study and ``fedsi data
+    describe`` have the same figures for the same held-out clients.
+
     Args:
         population: The clients.
         clients: The evaluated held-out clients.
-        cap: Most examples of a client to evaluate; None for all.
         cache: A folder that caches results.
         progress: Called with the model being fitted.
     """
-    kept = cache / f"ngrams-{_key(population, clients, cap)}.json" if cache else None
+    kept = cache / f"ngrams-{_key(population, clients)}.json" if cache else None
     found = _read(kept) if kept else None
     if found is None:
         progress("fitting n-gram models", 0, len(NAMES))
@@ -100,7 +105,7 @@ def baselines(
         )
         found = {}
         for place, name in enumerate(NAMES):
-            found[name] = _rows(population, clients, cap, training, order=place + 1)
+            found[name] = _rows(population, clients, training, order=place + 1)
             progress("fitting n-gram models", place + 1, len(NAMES))
         if kept:
             write_atomically(kept, json.dumps(found).encode())
@@ -110,38 +115,33 @@ def baselines(
     )
 
 
-def _rows(
-    population: Population, clients: Ids, cap: int | None, training: Tokens, order: int
-) -> list[list[float]]:
+def _rows(population: Population, clients: Ids, training: Tokens, order: int) -> list[list[float]]:
     unigram = np.exp(population.unigram_log_probabilities)
     size = population.description.vocabulary_size
-    model = KneserNey(training, order, size) if order > 1 else None
+    model = KneserNey(training, order, size) if order > 1 else Unigram(unigram)
     rows = []
     for client in clients.tolist():
-        places = np.arange(population.count(client))[:cap]
-        grams = trigrams_of(population.examples(client, places))
-        targets = grams[:, -1]
-        if model is None:
-            probabilities, likeliest = unigram[targets], np.full(len(targets), unigram.argmax())
-        else:
-            probabilities, likeliest = model.probabilities(grams), model.predictions(grams)[:, 0]
-        words = targets >= FIRST_WORD
-        rows.append(
-            [
-                float(len(targets)),
-                float(-np.log(probabilities).sum()),
-                float(words.sum()),
-                float((likeliest == targets)[words].sum()),
-            ]
-        )
+        row = np.zeros(len(COLUMNS))
+        for examples in client_blocks(population, client):
+            row += _counts(model, trigrams_of(examples))
+        rows.append(row.tolist())
     return rows
 
 
-def _key(population: Population, clients: Ids, cap: int | None) -> str:
+def _counts(model: KneserNey | Unigram, grams: Tokens) -> NDArray[np.float64]:
+    """Return a model's counts, ``[COLUMNS]``, on trigrams ``[targets, 3]``."""
+    targets = grams[:, -1]
+    words = targets >= FIRST_WORD
+    loss = -np.log(model.probabilities(grams)).sum()
+    hits = (model.predictions(grams) == targets[:, None])[words].sum(axis=0)
+    return np.array([len(targets), loss, words.sum(), *hits], np.float64)
+
+
+def _key(population: Population, clients: Ids) -> str:
     description = population.description
     facts = (
         f"{_FORMAT} {description.corpus_sha256} {description.content_digest} "
-        f"{description.vocabulary_size} {description.sequence_length} {cap} "
+        f"{description.vocabulary_size} {description.sequence_length} "
     )
     return sha256(facts.encode() + np.ascontiguousarray(clients).tobytes()).hexdigest()[:32]
 

@@ -1,6 +1,6 @@
 """Batches of a client's examples, and their order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -98,18 +98,16 @@ def poisson_steps(settings: ClientSettings, nominal_examples: int) -> int:
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 
-def evaluation_batches(
-    examples: Examples, batch_size: int, example_cap: int | None
-) -> Iterator[Tokens]:
-    """Yield the first ``example_cap`` examples in batches of similar length.
+def evaluation_batches(blocks: Iterable[Tokens], batch_size: int) -> Iterator[Tokens]:
+    """Yield all examples of blocks of ``[examples, time + 1]``, in batches of similar length.
 
     Yields:
         ``[batch, time + 1]``, without columns that are padding in all rows.
     """
-    kept = examples[np.arange(len(examples))[:example_cap]]
-    order = np.argsort(lengths_of(kept), kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield trim(kept[order[start : start + batch_size]])
+    for examples in blocks:
+        order = np.argsort(lengths_of(examples), kind="stable")
+        for start in range(0, len(order), batch_size):
+            yield trim(examples[order[start : start + batch_size]])
 
 
 def trim(examples: Tokens) -> Tokens:

@@ -9,25 +9,16 @@ occurrences but the number of different words that precede it.
 Models are fitted on training clients and scored on held-out ones.
 """
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.data.corpus import Progress, silent
-from fedsi.data.population import Population
+from fedsi.data.population import Population, client_blocks
 from fedsi.data.protocol import EOS, FIRST_WORD, PAD, Tokens
 from fedsi.data.splits import hash_order
 
 DISCOUNT = 0.75
-MOST_TOKENS = 20_000_000
-"""Most targets that are counted and that are scored; they limit the memory to about 3 GB."""
-
-_PADDED_TOKENS = 4_000_000
-"""Tokens, including padding, read at a time."""
-
 _LONGEST = 3
 _FIRST_TARGET = EOS
 """Padding and beginnings of sentences are never predicted."""
@@ -36,64 +27,22 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class NgramScore:
-    """Scores of one model on held-out clients."""
-
-    order: int
-    """Words in an n-gram: 1, 2 or 3."""
-    perplexity: float
-    """Perplexity over all targets, including ends of sentences and unknown words."""
-    accuracy: float
-    """Share of word targets (no oov, no eos) that were the most likely of all ids:
-    ``accuracy_no_oov_no_eos`` of ``fedsi.tasks.next_word``. NaN without such targets."""
-    word_accuracy: float
-    """The same for a model that may only suggest words."""
-
-
-@dataclass(frozen=True)
-class NgramScores:
-    """Scores of the three models, and the amount of text."""
-
-    training_tokens: int
-    """Targets that the bigram and the trigram model were fitted on."""
-    heldout_tokens: int
-    """Targets that all three models were scored on."""
-    orders: tuple[NgramScore, ...]
-
-
-def ngram_scores(
-    population: Population, most_tokens: int = MOST_TOKENS, progress: Progress = silent
-) -> NgramScores:
-    """Fit unigram, bigram and trigram models to the training clients and score the held-out ones.
+def training_trigrams(population: Population, most_tokens: int) -> Tokens:
+    """Return the training clients' trigrams, ``[targets, 3]``.
 
     Args:
         population: The clients.
-        most_tokens: Targets to read of training and of held-out clients each. Clients are read in a
-            pseudorandom order, the last one partly.
-        progress: Called with the model being fitted.
+        most_tokens: Targets to read. Clients are read in a pseudorandom order, the last one partly.
     """
-    progress("fitting n-gram models", 0, _LONGEST)
-    description = population.description
-    border, size = description.training_clients, description.vocabulary_size
-    training = _read(population, range(border), most_tokens)
-    clients = range(border, border + description.heldout_clients)
-    heldout = _read(population, clients, most_tokens)
-    unigram = np.exp(population.unigram_log_probabilities)
-    scores = [_score(1, heldout, unigram[heldout[:, -1]], _likeliest(unigram))]
-    for order in range(2, _LONGEST + 1):
-        progress("fitting n-gram models", order - 1, _LONGEST)
-        model = KneserNey(training, order, size)
-        scores.append(
-            _score(order, heldout, model.probabilities(heldout), model.predictions(heldout))
-        )
-    progress("fitting n-gram models", _LONGEST, _LONGEST)
-    return NgramScores(len(training), len(heldout), tuple(scores))
-
-
-def training_trigrams(population: Population, most_tokens: int = MOST_TOKENS) -> Tokens:
-    """Return the training clients' trigrams, ``[targets, 3]``, as ``ngram_scores`` counts them."""
-    return _read(population, range(population.description.training_clients), most_tokens)
+    parts, tokens = [], 0
+    clients = range(population.description.training_clients)
+    for client in sorted(clients, key=lambda client: hash_order(str(client))):
+        for examples in client_blocks(population, client):
+            parts.append(trigrams_of(examples))
+            tokens += len(parts[-1])
+            if tokens >= most_tokens:
+                return np.concatenate(parts)[:most_tokens]
+    return np.concatenate(parts)
 
 
 def trigrams_of(examples: Tokens) -> Tokens:
@@ -109,6 +58,26 @@ def trigrams_of(examples: Tokens) -> Tokens:
     stacked = np.stack([before[:, :-2], before[:, 1:-1], before[:, 2:]], axis=-1)
     found: Tokens = stacked[stacked[..., -1] != PAD]
     return found
+
+
+@dataclass(frozen=True)
+class Unigram:
+    """The population's own unigram model.
+
+    Args:
+        ids: Probability of each token id, ``[vocabulary]``.
+    """
+
+    ids: Floats
+
+    def probabilities(self, trigrams: Tokens) -> Floats:
+        """Return the probability of each target, ``[targets]``."""
+        found: Floats = self.ids[trigrams[:, -1]]
+        return found
+
+    def predictions(self, trigrams: Tokens) -> Ids:
+        """Return the most likely id and the most likely word, ``[targets, 2]``."""
+        return np.broadcast_to(_likeliest(self.ids), (len(trigrams), 2))
 
 
 class KneserNey:
@@ -227,33 +196,3 @@ def _find(table: Ids, keys: Ids) -> tuple[Ids, NDArray[np.bool_]]:
 def _likeliest(unigram: Floats) -> Ids:
     """Return the most likely id and the most likely word."""
     return np.array([unigram.argmax(), FIRST_WORD + unigram[FIRST_WORD:].argmax()])
-
-
-def _read(population: Population, clients: Iterable[int], most_tokens: int) -> Tokens:
-    parts, tokens = [], 0
-    for client in sorted(clients, key=lambda client: hash_order(str(client))):
-        for places in _blocks(population, client):
-            parts.append(trigrams_of(population.examples(client, places)))
-            tokens += len(parts[-1])
-            if tokens >= most_tokens:
-                return np.concatenate(parts)[:most_tokens]
-    return np.concatenate(parts)
-
-
-def _blocks(population: Population, client: int) -> list[Ids]:
-    """Return the places of a client's examples in blocks of limited memory."""
-    count = population.count(client)
-    blocks = 1 + count * (population.description.sequence_length + 1) // _PADDED_TOKENS
-    return np.array_split(np.arange(count), blocks)
-
-
-def _score(order: int, heldout: Tokens, probabilities: Floats, predictions: Ids) -> NgramScore:
-    targets = heldout[:, -1]
-    hits = (predictions == targets[:, None])[targets >= FIRST_WORD]
-    accuracies = hits.mean(axis=0) if len(hits) else (math.nan, math.nan)
-    return NgramScore(
-        order=order,
-        perplexity=math.exp(-np.log(probabilities).mean()),
-        accuracy=float(accuracies[0]),
-        word_accuracy=float(accuracies[1]),
-    )

@@ -6,7 +6,7 @@ numbered, training clients first, then held-out ones.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,8 @@ FORMAT = 7
 """Version of the folder's layout."""
 
 _META = "meta.json"
+_PADDED_TOKENS = 4_000_000
+"""Tokens, including padding, in a block of a client's examples."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,18 @@ class ClientExamples:
 
     def __getitem__(self, places: NDArray[np.int64]) -> Tokens:
         return self.population.examples(self.client, places)
+
+
+def client_blocks(population: Population, client: int) -> Iterator[Tokens]:
+    """Yield all examples of a client in blocks, so that a huge client needs little memory.
+
+    Yields:
+        ``[examples, sequence_length + 1]``, one empty block for a client without examples.
+    """
+    count = population.count(client)
+    blocks = 1 + count * (population.description.sequence_length + 1) // _PADDED_TOKENS
+    for places in np.array_split(np.arange(count), blocks):
+        yield population.examples(client, places)
 
 
 def write_meta(

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.data.baselines import NAMES, Baselines, baselines
 from fedsi.data.corpus import Progress
-from fedsi.data.ngrams import MOST_TOKENS, ngram_scores
+from fedsi.data.heldout import heldout_sample
 from fedsi.data.population import load_array, read_meta
 from fedsi.data.prepare import open_population
 from fedsi.data.protocol import FIRST_WORD
 from fedsi.data.synthetic import SAMPLED_CLIENTS, SyntheticPopulation
-
-GENERATED_TOKENS = 1_000_000
-"""Most tokens of synthetic clients to describe; fewer, because they are generated while reading."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +27,15 @@ class PopulationFacts:
     """Words of each client, or of a sample of synthetic clients, ``[clients]``."""
 
 
-def population_facts(folder: Path, progress: Progress) -> PopulationFacts:
+def population_facts(
+    folder: Path, evaluation_clients: int, cache: Path, progress: Progress
+) -> PopulationFacts:
     """Describe a population that ``prepare`` made.
 
     Args:
         folder: The population's folder.
+        evaluation_clients: Held-out clients that a run evaluates, and n-gram models here.
+        cache: A folder that caches the n-gram models' scores.
         progress: Called to report progress.
 
     Raises:
@@ -41,14 +43,12 @@ def population_facts(folder: Path, progress: Progress) -> PopulationFacts:
     """
     population = open_population(folder)
     description = population.description
-    synthetic = isinstance(population, SyntheticPopulation)
     values = asdict(description) | read_meta(folder).get("statistics", {})
-    scores = ngram_scores(population, GENERATED_TOKENS if synthetic else MOST_TOKENS, progress)
-    values["ngrams"] = [
-        {key: _finite(value) for key, value in asdict(score).items()} for score in scores.orders
-    ]
-    values["ngram_training_tokens"] = scores.training_tokens
-    values["ngram_heldout_tokens"] = scores.heldout_tokens
+    clients = heldout_sample(description, evaluation_clients)
+    scores = baselines(population, clients, cache, progress)
+    values["ngrams"] = [_facts_of(scores, name) for name in NAMES]
+    values["ngram_heldout_clients"] = len(clients)
+    values["ngram_heldout_tokens"] = int(scores.rows[NAMES[0]][:, 0].sum())
     if not isinstance(population, SyntheticPopulation):
         return PopulationFacts(values, load_array(folder, "client_words")[:])
     first = description.training_clients
@@ -57,6 +57,17 @@ def population_facts(folder: Path, progress: Progress) -> PopulationFacts:
     sampled = range(min(description.training_clients, SAMPLED_CLIENTS))
     words = [int((population.examples(client) >= FIRST_WORD).sum()) for client in sampled]
     return PopulationFacts(values, np.array(words))
+
+
+def _facts_of(scores: Baselines, name: str) -> dict[str, Any]:
+    loss = scores.loss(name)
+    return {
+        "model": name,
+        "loss": _finite(loss),
+        "perplexity": _finite(math.exp(loss)),
+        "accuracy": _finite(scores.accuracy(name)),
+        "word_accuracy": _finite(scores.word_accuracy(name)),
+    }
 
 
 def _finite(value: float) -> float | None:

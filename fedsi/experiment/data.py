@@ -67,9 +67,9 @@ class DataSettings(Settings):
     """Words of a text beyond the sequence length: dropped (``cut``, as in the literature), or used
     as further examples (``split``)."""
     max_examples_per_client: OptionalCount = 256
-    """Examples of a client used in one round, drawn again each round; none for all. With DP-SGD on
-    clients it is not a limit, but the number of examples that gives batches of
-    ``client.batch_size`` on average."""
+    """Most examples that a client trains on in one round, drawn again each round; none for all.
+    Evaluation always uses all of a client's examples. With DP-SGD on clients it is not a limit, but
+    the number of examples that gives batches of ``client.batch_size`` on average."""
     partition: Literal["natural", "iid", "dirichlet", "power_law"] = "natural"
     """Assignment of training rows: to the corpus's clients (``natural``), or to new ones."""
     partition_clients: OptionalCount = None

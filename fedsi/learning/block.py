@@ -18,8 +18,7 @@ from torch import Tensor
 
 from fedsi.client_states import ClientStates
 from fedsi.data.batches import evaluation_batches, poisson_batches, training_batches
-from fedsi.data.population import ClientExamples, Population
-from fedsi.data.protocol import Tokens
+from fedsi.data.population import ClientExamples, Population, client_blocks
 from fedsi.errors import DamagedError
 from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import Broadcast, Contribution, LocalRun, Pull, Vectors
@@ -168,7 +167,7 @@ class BlockTrainer:
         return rows
 
     def evaluate(self, parameters: Tensor, clients: Sequence[int]) -> NDArray[np.float64]:
-        """Evaluate clients one by one.
+        """Evaluate clients one by one, on all of their examples.
 
         Args:
             parameters: The global parameters, ``[parameters]``.
@@ -181,7 +180,7 @@ class BlockTrainer:
         views = self.model.layout.views(parameters)
 
         def counts(client: int) -> Counts:
-            drawn = evaluation_batches(self._evaluated(client), EVALUATION_BATCH, None)
+            drawn = evaluation_batches(client_blocks(self.population, client), EVALUATION_BATCH)
             return evaluate_client(
                 self.task, self.model, views, map(self.task.batch, drawn), self._unigram
             )
@@ -206,14 +205,9 @@ class BlockTrainer:
         personaliser.begin(parameters)
 
         def counts(client: int) -> Counts:
-            return personaliser.scores(self._evaluated(client), client)
+            return personaliser.scores(self.population.examples(client), client)
 
         return self._rows(clients, 2 * len(self.task.columns), counts)
-
-    def _evaluated(self, client: int) -> Tokens:
-        """Return the evaluated examples of a client, ``[examples, time + 1]``."""
-        examples = ClientExamples(self.population, client)
-        return examples[np.arange(len(examples))[: self.experiment.data.max_examples_per_client]]
 
     def _rows(
         self, clients: Sequence[int], columns: int, counts: Callable[[int], Counts]

@@ -92,5 +92,5 @@ class Personaliser:
 
     def _counts(self, parameters: Tensor, examples: Tokens) -> Counts:
         named = self._model.layout.views(parameters)
-        batches = map(self._task.batch, evaluation_batches(examples, self._batch_size, None))
+        batches = map(self._task.batch, evaluation_batches([examples], self._batch_size))
         return evaluate_client(self._task, self._model, named, batches, self._unigram)

@@ -42,6 +42,7 @@ def describe(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Count clients, sentences and words, and score n-gram models on the corpus."""
+    from fedsi.data.cache import cache_folder
     from fedsi.data.population_facts import population_facts as describe_population
     from fedsi.data.prepare import open_population, prepare
     from simulations.reports.figures import clients_histogram, save_figure
@@ -50,7 +51,12 @@ def describe(
     console = options.messages()
     with Display(console) as display:
         population = prepare(experiment.data, cache, display.step)
-        facts = describe_population(population, display.step)
+        facts = describe_population(
+            population,
+            experiment.server.evaluation_clients,
+            cache_folder(cache),
+            display.step,
+        )
         display.corpus(experiment, open_population(population).description)
     folder = out or Path("results") / f"describe-{_plain(corpus)}"
     make_folder(folder)
@@ -118,14 +124,17 @@ def _plain(corpus: str) -> str:
 
 def _show(values: dict[str, Any]) -> None:
     _print_rows(str(values["corpus"]), _told(values))
-    table = Table(title="On the held-out clients", title_justify="left")
+    clients = f"{values['ngram_heldout_clients']:,} of {values['heldout_clients']:,}"
+    title = f"On {clients} held-out clients, those that a run evaluates"
+    table = Table(title=title, title_justify="left")
     table.add_column("n-gram model")
     for column in ("perplexity", "accuracy", "accuracy among words"):
         table.add_column(column, justify="right")
-    for name, score in zip(("unigram", "bigram", "trigram"), values["ngrams"], strict=True):
+    for score in values["ngrams"]:
+        perplexity = "-" if score["perplexity"] is None else f"{score['perplexity']:,.1f}"
         accuracies = (score["accuracy"], score["word_accuracy"])
         shown = ["-" if a is None else f"{a:.3f}" for a in accuracies]
-        table.add_row(name, f"{score['perplexity']:,.1f}", *shown)
+        table.add_row(score["model"], perplexity, *shown)
     options.output().print(table)
 
 

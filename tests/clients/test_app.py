@@ -121,15 +121,15 @@ def test_evaluation_is_that_of_the_population(
     assert np.array_equal(answer.rows, expected)
     tuned = ask(grid, Personalise(experiment.to_toml(), start, np.array([28, 29])), Evaluated)
     assert np.array_equal(tuned.rows, trainer.personalise(torch.from_numpy(start), [28, 29]))
-    check_personalised(tuned, experiment, 2)
+    check_personalised(tuned, experiment, 2, 10_000)
     columns = expected.shape[1]
     for place, lie in ((0, -1.0), (columns, 1e9), (columns + 1, 0.0), (2, -5.0)):
         rows = tuned.rows.copy()
         rows[0, place] = lie
         with pytest.raises(ReplyError):
-            check_personalised(Evaluated(rows), experiment, 2)
+            check_personalised(Evaluated(rows), experiment, 2, 10_000)
     with pytest.raises(ReplyError, match="rows has the shape"):
-        check_personalised(answer, experiment, 2)
+        check_personalised(answer, experiment, 2, 10_000)
 
 
 @pytest.mark.parametrize(

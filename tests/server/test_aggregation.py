@@ -117,12 +117,14 @@ def test_evaluation_keeps_the_order_of_clients(smoke: Experiment, population: Pa
     clients = np.arange(180, 200)
     node = honest(population)
     one, two = (
-        evaluate_clients(FakeGrid(nodes), sorted(nodes), smoke, state.parameters, clients, 1)
+        evaluate_clients(
+            FakeGrid(nodes), sorted(nodes), smoke, state.parameters, clients, 1, 10_000
+        )
         for nodes in ({2: node}, {2: node, 3: node})
     )
     assert np.array_equal(one, two)
     assert one[:, 0].tolist() == [
-        min(len(open_population(population).examples(int(k))), 32) for k in clients
+        len(open_population(population).examples(int(k))) for k in clients
     ]
 
 
@@ -135,7 +137,9 @@ def test_clients_of_a_node_that_fails_are_not_evaluated(
 
     def rows(*nodes: Node) -> NDArray[np.float64]:
         grid = FakeGrid(dict(enumerate(nodes)))
-        return evaluate_clients(grid, sorted(grid.nodes), smoke, state.parameters, clients, 1)
+        return evaluate_clients(
+            grid, sorted(grid.nodes), smoke, state.parameters, clients, 1, 10_000
+        )
 
     whole, part = rows(node), rows(node, raising)
     assert 0 < len(part) < len(whole)

@@ -115,7 +115,9 @@ class World:
 
     def evaluate(self, *nodes: Node) -> NDArray[np.float64]:
         grid = FakeGrid(dict(zip((HONEST, LIAR), nodes, strict=False)))
-        return evaluate_clients(grid, sorted(grid.nodes), PLAIN, self.parameters, HELDOUT, 1)
+        return evaluate_clients(
+            grid, sorted(grid.nodes), PLAIN, self.parameters, HELDOUT, 1, 10_000
+        )
 
 
 def message_of(arrays: Arrays, values: Any, request: Message) -> Message:

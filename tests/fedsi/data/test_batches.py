@@ -1,7 +1,6 @@
 from itertools import chain
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,12 +53,11 @@ def test_caps() -> None:
     assert set(chain.from_iterable(others)) != set(chain.from_iterable(batches))
 
 
-@pytest.mark.parametrize("cap", [None, 5])
-def test_evaluation_takes_the_first_examples_shortest_first(cap: int | None) -> None:
+def test_evaluation_takes_all_examples_shortest_first_in_a_block() -> None:
     examples = np.array([[1, 5, 6, 2], [1, 5, 2, 0], [1, 2, 0, 0]] * 2, dtype=np.int32)
-    batches = list(evaluation_batches(examples, 2, cap))
-    assert [b.shape[1] for b in batches] == ([2, 3, 4] if cap is None else [3, 4, 4])
-    assert sum(len(b) for b in batches) == (cap or 6)
+    assert [b.shape for b in evaluation_batches([examples], 2)] == [(2, 2), (2, 3), (2, 4)]
+    in_blocks = evaluation_batches([examples[:3], examples[3:], examples[:0]], 2)
+    assert [b.shape for b in in_blocks] == [(2, 3), (1, 4)] * 2
 
 
 def test_trim_cuts_common_padding_only() -> None:

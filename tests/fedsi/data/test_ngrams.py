@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsi.data.ngrams import KneserNey, NgramScores, ngram_scores, trigrams_of
+from fedsi.data.baselines import NAMES, Baselines, baselines
+from fedsi.data.heldout import heldout_sample
+from fedsi.data.ngrams import KneserNey, training_trigrams, trigrams_of
+from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, OOV, PAD, Tokens
 from fedsi.data.synthetic import SyntheticPopulation, make_synthetic
@@ -119,17 +122,15 @@ def test_too_many_token_ids_are_refused() -> None:
 
 def test_at_most_so_many_tokens_are_read() -> None:
     population = synthetic(40, 0.25)
-    whole, cut = ngram_scores(population), ngram_scores(population, most_tokens=1000)
-    assert whole.training_tokens > 1000
-    assert (cut.training_tokens, cut.heldout_tokens) == (1000, 1000)
-    assert cut.orders[1].perplexity > whole.orders[1].perplexity
+    whole = training_trigrams(population, 1_000_000)
+    assert len(whole) == sum(len(trigrams_of(population.examples(k))) for k in range(30))
+    assert (training_trigrams(population, 1000) == whole[:1000]).all()
 
 
 def test_the_generator_of_the_synthetic_clients_is_not_beaten() -> None:
     population = synthetic(200, 0.1)
-    scores = ngram_scores(population)
-    best = math.exp(population.best_loss(range(180, 200)))
-    unigram, bigram, trigram = (score.perplexity for score in scores.orders)
+    scores, best = scored(population), population.best_loss(range(180, 200))
+    unigram, bigram, trigram = (scores.loss(name) for name in NAMES)
     assert best < min(bigram, trigram) < max(bigram, trigram) < unigram
 
 
@@ -152,11 +153,9 @@ class Expected(NamedTuple):
 def test_the_corpora_in_words(cache: Path, name: str, expected: Expected) -> None:
     settings = DataSettings(corpus=str(shared_file(name)), vocabulary_size=10_000)
     population = open_population(prepare(settings, cache))
-    scores = ngram_scores(population)
+    scores = scored(population)
     check(scores, expected, relative=0.001, absolute=0.001)
-    assert math.log(scores.orders[0].perplexity) == pytest.approx(
-        population.description.unigram_loss
-    )
+    assert scores.loss("unigram") == pytest.approx(population.description.unigram_loss)
 
 
 @pytest.mark.parametrize(
@@ -183,13 +182,17 @@ def test_the_corpora_with_punctuation_come_near_the_published_points(
         corpus=str(shared_file(name)), words="punctuation", vocabulary_size=10_000
     )
     population = open_population(prepare(settings, cache))
-    check(ngram_scores(population), published, relative=0.05, absolute=absolute)
+    check(scored(population), published, relative=0.05, absolute=absolute)
 
 
-def check(scores: NgramScores, expected: Expected, *, relative: float, absolute: float) -> None:
-    assert [score.perplexity for score in scores.orders] == pytest.approx(
-        expected.perplexity, rel=relative
-    )
-    assert [score.word_accuracy for score in scores.orders] == pytest.approx(
-        expected.word_accuracy, abs=absolute
-    )
+def scored(population: Population) -> Baselines:
+    """Score the models on all held-out clients."""
+    description = population.description
+    return baselines(population, heldout_sample(description, description.heldout_clients))
+
+
+def check(scores: Baselines, expected: Expected, *, relative: float, absolute: float) -> None:
+    perplexities = [math.exp(scores.loss(name)) for name in NAMES]
+    assert perplexities == pytest.approx(expected.perplexity, rel=relative)
+    accuracies = [scores.word_accuracy(name) for name in NAMES]
+    assert accuracies == pytest.approx(expected.word_accuracy, abs=absolute)

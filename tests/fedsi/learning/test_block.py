@@ -46,7 +46,8 @@ class Faulty(SyntheticPopulation):
     def examples(self, client: int, places: NDArray[np.int64] | None = None) -> Tokens:
         if client == 2:
             raise OSError("disk on fire")
-        return super().examples(client, places)
+        chosen = np.arange(self.count(client)) if places is None else places
+        return super().examples(client, chosen)
 
 
 def train(

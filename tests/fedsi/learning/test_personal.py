@@ -31,7 +31,7 @@ HELDOUT = [16, 17, 19]
 def slow(experiment: Experiment, start: torch.Tensor, client: int) -> list[float]:
     """Return loss and hits before and after SGD by autograd on one half, in float64."""
     model = BlockTrainer(experiment, HEALTHY).model
-    examples = HEALTHY.examples(client)[: experiment.data.max_examples_per_client]
+    examples = HEALTHY.examples(client)
     tune, score = (examples[places] for places in halves(examples))
     asked = next_word.batch(score)
 
