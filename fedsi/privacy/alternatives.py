@@ -33,7 +33,7 @@ class Alternative:
     """Error of the model, in clip norms."""
 
 
-def candidates(plan: Plan) -> dict[str, list[Plan]]:
+def plans_by_way(plan: Plan) -> dict[str, list[Plan]]:
     """Return the plans of each way, for a plan's population, cohort size, rounds and delta.
 
     Groups are powers of two, up to as many as the population allows. BLT's participations are as
@@ -93,7 +93,7 @@ def _best_of_each(
 ) -> list[Alternative]:
     return [
         _first_minimum((made(name, each) for each in plans), cost)
-        for name, plans in candidates(plan).items()
+        for name, plans in plans_by_way(plan).items()
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fedsi.plan import Plan
 from fedsi.privacy.accounting import epsilon
-from fedsi.privacy.alternatives import alternatives, at_equal_error, candidates, error
+from fedsi.privacy.alternatives import alternatives, at_equal_error, error, plans_by_way
 from fedsi.privacy.mechanisms.table import build_mechanism
 from fedsi.privacy.mechanisms.workload import workload_of
 
@@ -16,9 +16,9 @@ PLAN = Plan("gaussian", "poisson", 400, 20, 60, 1.0, 1e-5)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("way", candidates(PLAN))
+@pytest.mark.parametrize("way", plans_by_way(PLAN))
 def test_the_error_is_that_of_drawn_noise(way: str, momentum: float) -> None:
-    plan = replace(candidates(PLAN)[way][-1], momentum=momentum, noise_multiplier=0.7)
+    plan = replace(plans_by_way(PLAN)[way][-1], momentum=momentum, noise_multiplier=0.7)
     mechanism, rng, size = build_mechanism(plan), np.random.default_rng(0), 4_000
     state = mechanism.initial_state(size)
     noise = []
@@ -42,7 +42,7 @@ def test_each_way_reaches_the_target_and_the_error() -> None:
 
 
 def test_the_number_of_groups_is_the_best() -> None:
-    plans = candidates(PLAN)["cyclic groups, banded noise"]
+    plans = plans_by_way(PLAN)["cyclic groups, banded noise"]
     by_groups = {plan.groups: at_error(plan) for plan in plans}
     chosen = at_equal_error(PLAN, 0.2)[2]
     assert chosen.epsilon == min(by_groups.values())
