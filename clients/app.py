@@ -45,8 +45,11 @@ _Request = TypeVar("_Request")
 def answer_describe(message: Message, context: Context) -> Message:
     """Reply with the description of this node's population."""
     request = _read(Describe, message)
-    population = pool.population_of(_folder(context), request.experiment)
-    return _reply(Described(json.dumps(asdict(population.description))), message)
+    folder = _folder(context)
+    description = pool.population_of(folder, request.experiment).description
+    shard = pool.shard_of_node(folder)
+    answer = Described(json.dumps(asdict(description)), shard.index, shard.count)
+    return _reply(answer, message)
 
 
 @app.query("inventory")

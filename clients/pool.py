@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clients.position import position
 from fedsi.client_states import ClientStates
-from fedsi.data.population import Population
+from fedsi.data.population import WHOLE, Population, Shard, shard_of
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
 from fedsi.learning.block import BlockTrainer, Kept
@@ -49,6 +49,24 @@ def population_of(folder: str, experiment: str) -> Population:
     return open_population(place)
 
 
+@lru_cache(maxsize=4)
+def shard_of_node(folder: str) -> Shard:
+    """Return the shard of the population that a node hosts."""
+    return shard_of(Path(folder)) if folder else WHOLE
+
+
+def _check_hosted(clients: NDArray[np.int64], folder: str) -> None:
+    """Refuse clients of other shards.
+
+    Raises:
+        MessageError: A client is not hosted here.
+    """
+    shard = shard_of_node(folder)
+    elsewhere = clients[~shard.hosts(clients)]
+    if len(elsewhere):
+        raise MessageError(f"client {elsewhere[0]} is not in {shard}, which this node hosts")
+
+
 @lru_cache(maxsize=1)
 def _trainer(folder: str, experiment: str) -> BlockTrainer:
     population = population_of(folder, experiment)
@@ -74,6 +92,7 @@ def inventory_of(request: TakeInventory, folder: str) -> Inventory:
 
 def estimate_block(request: Estimate, folder: str) -> Estimated:
     """Estimate the work of the clients of a request."""
+    _check_hosted(request.clients, folder)
     experiment = Experiment.from_toml(request.experiment)
     population = population_of(folder, request.experiment)
     cap = experiment.examples_per_pass
@@ -88,6 +107,7 @@ def train_block(request: Train, folder: str) -> Trained:
         MessageError: The parameters do not fit the experiment's model, the vectors do not fit its
             algorithm, or the clip norm is not positive.
     """
+    _check_hosted(request.clients, folder)
     if not request.clip_norm > 0:
         raise MessageError(f"a clip norm must be positive, received {request.clip_norm}")
     trainer = _trainer(folder, request.experiment)
@@ -120,6 +140,7 @@ def train_together(request: TrainPooled, folder: str) -> TrainedPooled:
     Raises:
         MessageError: The parameters or the memory do not fit the experiment's model.
     """
+    _check_hosted(request.clients, folder)
     trainer = _pooled(folder, request.experiment)
     size = trainer.model.layout.size
     start = _aligned(request.parameters, size)
@@ -153,6 +174,7 @@ def personalise_block(request: Personalise, folder: str) -> Evaluated:
     Raises:
         MessageError: The parameters do not fit the experiment's model.
     """
+    _check_hosted(request.clients, folder)
     trainer = _trainer(folder, request.experiment)
     parameters = _aligned(request.parameters, trainer.model.layout.size)
     with torch_threads(THREADS):
@@ -167,6 +189,7 @@ def evaluate_block(request: Evaluate, folder: str) -> Evaluated:
     Raises:
         MessageError: The parameters do not fit the experiment's model.
     """
+    _check_hosted(request.clients, folder)
     trainer = _trainer(folder, request.experiment)
     parameters = _aligned(request.parameters, trainer.model.layout.size)
     with torch_threads(THREADS):

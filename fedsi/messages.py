@@ -74,9 +74,13 @@ class Describe:
 
 @dataclass(frozen=True)
 class Described:
-    """Reply: the scalars of ``fedsi.data.population.Description`` as JSON."""
+    """Reply: the population, and the shard of it that the node hosts."""
 
     description: str
+    """The scalars of ``fedsi.data.population.Description`` as JSON."""
+    shard: int = 0
+    shards: int = 1
+    """The node hosts every client whose index is ``shard`` modulo ``shards``."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Aggregation of the nodes' replies: exact sums of updates, and rows in cohort order."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,7 +27,7 @@ from fedsi.sums.secure.masked_round import MaskedRound
 from fedsi.sums.totals import COUNTS, Totals, totals_of
 from fedsi.tasks.table import task_of
 from server.blocks import Job, answers, dealt
-from server.nodes import NodesError
+from server.nodes import Hosting, NodesError
 from server.replies import check_evaluated, check_trained
 
 Ids = NDArray[np.int64]
@@ -108,7 +108,7 @@ class Aggregate:
 
 def train_cohort(
     grid: Grid,
-    nodes: Sequence[int],
+    hosting: Hosting,
     experiment: Experiment,
     parameters: NDArray[np.float32],
     cohort: Ids,
@@ -124,7 +124,7 @@ def train_cohort(
 
     Args:
         grid: Flower's connection to the nodes.
-        nodes: Their ids.
+        hosting: The connected nodes.
         experiment: The configuration.
         parameters: The global parameters, ``[parameters]``.
         cohort: The clients, ``[cohort]``.
@@ -162,7 +162,7 @@ def train_cohort(
     rows = np.zeros((len(cohort), len(TRAINING_COLUMNS)))
     rows[:, _OUTCOME] = Outcome.FAILED
     lost = len(cohort)
-    for places, trained in answers(grid, dealt(grid, nodes, experiment, cohort), job):
+    for places, trained in answers(grid, dealt(grid, hosting, experiment, cohort), job):
         # The first sum is used directly; adding it to zeros would be one more pass over memory.
         sums = trained.sums if sums is None else sums + trained.sums
         returned += trained.returned
@@ -178,7 +178,7 @@ def train_cohort(
 
 def evaluate_clients(
     grid: Grid,
-    nodes: Sequence[int],
+    hosting: Hosting,
     experiment: Experiment,
     parameters: NDArray[np.float32],
     clients: Ids,
@@ -214,7 +214,7 @@ def evaluate_clients(
     )
     rows = np.full((len(clients), len(task_of(experiment).columns)), np.nan)
     answered = False
-    for places, reply in answers(grid, dealt(grid, nodes, experiment, clients), job):
+    for places, reply in answers(grid, dealt(grid, hosting, experiment, clients), job):
         rows[places] = reply.rows
         answered = True
     if not answered:

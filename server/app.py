@@ -28,7 +28,7 @@ from server.cohorts.canaries import with_canaries
 from server.cohorts.sampling import check_cohort_size
 from server.configuration import RunConfiguration
 from server.differential_privacy import privacy_of
-from server.nodes import Hosts, fetch_vocabulary, find_clients
+from server.nodes import Hosting, Hosts, fetch_vocabulary, find_clients
 from server.progress import RunProgress, vector_of_named
 from server.rounds import (
     Observer,
@@ -102,10 +102,10 @@ def _begin(
     """Find the nodes, check that they can serve the experiment, and claim the folder."""
     experiment = config.experiment
     hosts = Hosts(grid, experiment)
-    nodes, description = hosts.connected(), hosts.description
+    hosting, description = hosts.connected(), hosts.description
     check_task(experiment, description.vocabulary_size)
     check_cohort_size(experiment, with_canaries(experiment, description.training_clients))
-    trace = _trace(grid, nodes, experiment, description)
+    trace = _trace(grid, hosting, experiment, description)
     private = privacy_of(experiment, description.training_clients, description.content_digest)
     if private:
         _warn_of_vocabulary(description)
@@ -115,11 +115,11 @@ def _begin(
     progress = RunProgress(experiment, description, trace, private, state, folder, states)
     if folder:
         folder.claim(experiment, overwrite=config.overwrite, resume=config.resume)
-        folder.save_vocabulary(*fetch_vocabulary(grid, nodes, experiment))
+        folder.save_vocabulary(*fetch_vocabulary(grid, hosting.nodes, experiment))
         if config.resume:
             progress.resume(folder)
     if experiment.model.init_from and not progress.records:
-        vocabulary = fetch_vocabulary(grid, nodes, experiment)
+        vocabulary = fetch_vocabulary(grid, hosting.nodes, experiment)
         progress.state, progress.warm_start = warm_state(experiment, state, vocabulary)
         log.warning(told(progress.warm_start))
     if states:
@@ -191,11 +191,11 @@ def _hand_over(
 
 
 def _trace(
-    grid: Grid, nodes: Sequence[int], experiment: Experiment, description: Description
+    grid: Grid, hosting: Hosting, experiment: Experiment, description: Description
 ) -> Trace | None:
     """Read the experiment's trace, if it has one; the nodes look up its clients."""
     if experiment.devices.trace is None:
         return None
     population = description.training_clients + description.heldout_clients
-    find = partial(find_clients, grid, nodes, experiment, population)
+    find = partial(find_clients, grid, hosting, experiment, population)
     return read_trace(Path(experiment.devices.trace), find, description.training_clients)

@@ -11,9 +11,10 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from fedsi.data.population import Shard
 from fedsi.experiment import Experiment
 from server.exchange import Failure, exchange
-from server.nodes import estimate_work
+from server.nodes import Hosting, estimate_work
 from server.replies import ReplyError
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 PATIENCE = 3
 """Time limit for all replies of a job, including those of retried nodes, in multiples of the limit
 for one reply."""
+
+ASKED_AT_ONCE = 4096
+"""Largest population whose work is estimated in one message."""
 
 Ids = NDArray[np.int64]
 _Answer = TypeVar("_Answer")
@@ -132,13 +136,51 @@ def _without(job: Job[Any], node: int, places: Ids, failure: Failure) -> list[Pi
     return [piece for piece in pieces if len(piece.places)]
 
 
-def dealt(grid: Grid, nodes: Sequence[int], experiment: Experiment, clients: Ids) -> dict[int, Ids]:
-    """Deal clients to nodes, as places in the list; nodes without a client are left out."""
-    if len(nodes) == 1:
-        return {nodes[0]: np.arange(len(clients))} if len(clients) else {}
-    work = estimate_work(grid, nodes, experiment, clients)
-    blocks = zip(nodes, balanced(work, len(nodes)), strict=True)
-    return {node: places for node, places in blocks if len(places)}
+def dealt(grid: Grid, hosting: Hosting, experiment: Experiment, clients: Ids) -> dict[int, Ids]:
+    """Deal clients to the nodes that host them, as places in the list.
+
+    Nodes without a client are left out, and so are clients whose shard no node hosts.
+    """
+    blocks: dict[int, Ids] = {}
+    for shard, nodes in hosting.by_shard().items():
+        places = np.flatnonzero(shard.hosts(clients))
+        if len(nodes) == 1:
+            blocks[nodes[0]] = places
+        elif len(places):
+            work = _remembered_work(grid, hosting, nodes, experiment, shard, clients[places])
+            parts = balanced(work, len(nodes))
+            blocks |= {node: places[part] for node, part in zip(nodes, parts, strict=True)}
+    dealt_out = sum(map(len, blocks.values()))
+    if dealt_out < len(clients):
+        log.warning(
+            "%d of %d clients are lost: no connected node hosts their shard",
+            len(clients) - dealt_out, len(clients),
+        )  # fmt: skip
+    return {node: places for node, places in blocks.items() if len(places)}
+
+
+def _remembered_work(
+    grid: Grid,
+    hosting: Hosting,
+    nodes: Sequence[int],
+    experiment: Experiment,
+    shard: Shard,
+    clients: Ids,
+) -> NDArray[np.int64]:
+    """Return the work of clients of a shard, ``[clients]``; nodes are asked once about a client.
+
+    In a small population the first request is about all clients, because a message to a deployed
+    node takes seconds.
+    """
+    unknown = [client for client in clients.tolist() if client not in hosting.work]
+    if unknown:
+        everyone = np.arange(hosting.clients if hosting.clients <= ASKED_AT_ONCE else 0)
+        asked = np.union1d(unknown, everyone[shard.hosts(everyone)]).astype(np.int64)
+        work = estimate_work(grid, nodes, experiment, asked)
+        if work is None:
+            return np.ones(len(clients), np.int64)
+        hosting.work.update(zip(asked.tolist(), work.tolist(), strict=True))
+    return np.array([hosting.work[client] for client in clients.tolist()], np.int64)
 
 
 def balanced(work: NDArray[np.int64], blocks: int) -> list[Ids]:

@@ -3,7 +3,9 @@
 import json
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,7 +13,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fedsi.data.population import Description
+from fedsi.data.population import Description, Shard
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.messages import (
@@ -100,8 +102,8 @@ def ask(
 
 def fetch_descriptions(
     grid: Grid, nodes: Sequence[int], experiment: Experiment, timeout: float
-) -> dict[int, Description]:
-    """Ask nodes for the description of their population; invalid replies are left out."""
+) -> dict[int, tuple[Description, Shard]]:
+    """Ask nodes for their population and shard; invalid replies are left out."""
     requests = dict.fromkeys(nodes, Describe(experiment.to_toml()))
     return dict(ask(grid, requests, Described, timeout, checked_description))
 
@@ -113,6 +115,30 @@ def fetch_inventories(
     requests = dict.fromkeys(nodes, TakeInventory(experiment.to_toml()))
     timeout = experiment.server.round_timeout
     return dict(ask(grid, requests, TakenInventory, timeout, checked_inventory))
+
+
+@dataclass(frozen=True)
+class Hosting:
+    """The connected nodes of a round, and the shard of the population that each hosts."""
+
+    shards: Mapping[int, Shard]
+    """The shard of each node."""
+    clients: int = 0
+    """Clients of the population."""
+    work: dict[int, int] = field(default_factory=dict)
+    """The work of clients as nodes have estimated it, remembered for the whole run."""
+
+    @property
+    def nodes(self) -> list[int]:
+        """The nodes' ids, ascending."""
+        return sorted(self.shards)
+
+    def by_shard(self) -> dict[Shard, list[int]]:
+        """Return the nodes of each shard, ascending."""
+        found: dict[Shard, list[int]] = defaultdict(list)
+        for node in self.nodes:
+            found[self.shards[node]].append(node)
+        return dict(sorted(found.items()))
 
 
 class Hosts:
@@ -133,16 +159,23 @@ class Hosts:
     def __init__(self, grid: Grid, experiment: Experiment) -> None:
         self._grid = grid
         self._experiment = experiment
-        self._hosting: dict[int, bool] = {}
-        described = fetch_descriptions(grid, wait_for_nodes(grid), experiment, PREPARING_TIMEOUT)
+        self._hosting: dict[int, Shard | None] = {}
+        self._work: dict[int, int] = {}
+        described = self._described()
         if not described:
             raise NodesError("no node could open the population; see the log above")
-        self.description, *others = described.values()
-        if any(other != self.description for other in others):
+        (self.description, shard), *others = described.values()
+        if any(other != self.description for other, _ in others):
             raise UserError(
                 "the nodes host different populations; start each of them with the same corpus "
                 "and the same data settings"
             )
+        if any(other.count != shard.count for _, other in others):
+            raise UserError(
+                "some nodes host shards of the population and some host all of it, or the shards "
+                "were made with different --into; give all nodes shards of one kind"
+            )
+        self._shards = shard.count
         self._model: Inventory | None = None
         if experiment.model.is_imported:
             self._model = inventory(build_model(experiment, self.description.vocabulary_size))
@@ -151,35 +184,59 @@ class Hosts:
             raise NodesError("no node could build the model; see the log above")
         if other := next(filter(None, found.values()), None):
             raise UserError(other)
-        self._hosting = dict.fromkeys(found, True)
+        self._hosting = {node: described[node][1] for node in found}
 
-    def connected(self) -> list[int]:
-        """Return the connected nodes, ascending, after asking new ones for their population.
+    def connected(self) -> Hosting:
+        """Return the connected nodes, after asking new ones for their population.
 
         Raises:
             NodesError: There are none.
         """
         nodes = wait_for_nodes(self._grid)
         self._ask([node for node in nodes if node not in self._hosting])
-        hosts = [node for node in nodes if self._hosting.get(node)]
-        if not hosts:
+        shards = {node: shard for node in nodes if (shard := self._hosting.get(node))}
+        if not shards:
             raise NodesError("none of the connected nodes hosts the population of this run")
-        return hosts
+        clients = self.description.training_clients + self.description.heldout_clients
+        return Hosting(shards, clients, self._work)
+
+    def _described(self) -> dict[int, tuple[Description, Shard]]:
+        """Ask nodes for their populations until every shard is hosted.
+
+        Raises:
+            NodesError: A shard is hosted by no node in time.
+        """
+        deadline = time.monotonic() + NODES_TIMEOUT
+        found: dict[int, tuple[Description, Shard]] = {}
+        while True:
+            new = [node for node in wait_for_nodes(self._grid) if node not in found]
+            found |= fetch_descriptions(self._grid, new, self._experiment, PREPARING_TIMEOUT)
+            hosted = {shard for _, shard in found.values()}
+            count = min(shard.count for shard in hosted) if hosted else 1
+            missing = [index for index in range(count) if Shard(index, count) not in hosted]
+            if not hosted or not missing:
+                return found
+            if time.monotonic() > deadline:
+                raise NodesError(
+                    f"no connected node hosts {Shard(missing[0], count)} of the population; start "
+                    f"a SuperNode with the folder shard-{missing[0]} as its population"
+                )
+            time.sleep(0.5)
 
     def _ask(self, new: list[int]) -> None:
         """Check whether new nodes can be used; those that do not reply are asked next round."""
         # A node that is not ready in this time must not delay the round.
         timeout = self._experiment.server.round_timeout
         described = fetch_descriptions(self._grid, new, self._experiment, timeout)
-        for node, description in described.items():
-            if description != self.description:
+        for node, (description, shard) in described.items():
+            if description != self.description or shard.count != self._shards:
                 log.warning("node %d hosts another population and is not used", node)
-                self._hosting[node] = False
+                self._hosting[node] = None
         hosts = [node for node in described if node not in self._hosting]
         for node, other in self._other_models(hosts).items():
             if other:
                 log.warning("%s; the node is not used", other)
-            self._hosting[node] = other is None
+            self._hosting[node] = None if other else described[node][1]
 
     def _other_models(self, nodes: list[int]) -> dict[int, str | None]:
         """Return, for each node that replies, how its model differs from the server's, or None."""
@@ -217,13 +274,13 @@ def fetch_vocabulary(grid: Grid, nodes: Sequence[int], experiment: Experiment) -
 
 
 def find_clients(
-    grid: Grid, nodes: Sequence[int], experiment: Experiment, population: int, names: Sequence[str]
+    grid: Grid, hosting: Hosting, experiment: Experiment, population: int, names: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Look up the indices of clients, using the first node that replies.
+    """Look up the indices of clients, using the first node of each shard that replies.
 
     Args:
         grid: Flower's connection to the nodes.
-        nodes: Their ids; all host the same population.
+        hosting: The nodes; all host the same population or shards of it.
         experiment: The configuration.
         population: Number of clients in the population.
         names: Ids of clients in the corpus.
@@ -232,30 +289,47 @@ def find_clients(
         Indices in the population, -1 for unknown ids: ``[names]``.
 
     Raises:
-        NodesError: No node replied.
+        NodesError: No node of a shard replied.
     """
     request = Resolve(experiment.to_toml(), json.dumps(names))
     timeout = experiment.server.round_timeout
     checked = partial(checked_clients, names=len(names), population=population)
-    for node in nodes:
-        for _, clients in ask(grid, {node: request}, Resolved, timeout, checked):
-            return clients
-    raise NodesError("no node could look up the clients of the trace; see the log above")
+    found: list[NDArray[np.int64]] = []
+    for nodes in hosting.by_shard().values():
+        replies = (ask(grid, {node: request}, Resolved, timeout, checked) for node in nodes)
+        clients = next((clients for reply in replies for _, clients in reply), None)
+        if clients is None:
+            raise NodesError("no node could look up the clients of the trace; see the log above")
+        found.append(clients)
+    return _first_known(found)
+
+
+def _first_known(found: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Combine what the shards know; of a client with two entries the training one, as in a store.
+
+    Training clients have the smaller indices.
+    """
+    unknown = np.iinfo(np.int64).max
+    least = np.min([np.where(clients < 0, unknown, clients) for clients in found], axis=0)
+    return np.where(least == unknown, -1, least).astype(np.int64)
 
 
 def estimate_work(
-    grid: Grid, nodes: Sequence[int], experiment: Experiment, clients: NDArray[np.int64]
-) -> NDArray[np.int64]:
+    grid: Grid,
+    nodes: Sequence[int],
+    experiment: Experiment,
+    clients: NDArray[np.int64],
+) -> NDArray[np.int64] | None:
     """Estimate the work of some clients, using the first node that replies.
 
     Returns:
-        Approximate number of target tokens of a pass over each client, ``[clients]``; equal numbers
-        if no node replied.
+        Approximate number of target tokens of a pass over each client, ``[clients]``; None if no
+        node replied.
     """
     request = Estimate(experiment.to_toml(), clients)
     timeout = experiment.server.round_timeout
     checked = partial(checked_work, clients=len(clients))
-    for node in nodes if len(clients) else ():
+    for node in nodes:
         for _, work in ask(grid, {node: request}, Estimated, timeout, checked):
             return work
-    return np.ones(len(clients), dtype=np.int64)
+    return None

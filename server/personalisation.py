@@ -1,7 +1,7 @@
 """Personalisation of the final model: the gain of fine-tuning on held-out clients."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -13,6 +13,7 @@ from fedsi.messages import Evaluated, Personalise, evaluated
 from fedsi.tasks.table import task_of
 from fedsi.tasks.task import Task
 from server.blocks import Job, answers, dealt
+from server.nodes import Hosting
 from server.replies import check_personalised
 from server.runs.summary import PersonalisationSummary
 
@@ -21,7 +22,7 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 def personalise_clients(
     grid: Grid,
-    nodes: Sequence[int],
+    hosting: Hosting,
     experiment: Experiment,
     parameters: NDArray[np.float32],
     clients: NDArray[np.int64],
@@ -41,7 +42,7 @@ def personalise_clients(
         timeout=experiment.server.round_timeout,
     )
     rows = np.full((len(clients), 2 * len(task_of(experiment).columns)), np.nan)
-    for places, reply in answers(grid, dealt(grid, nodes, experiment, clients), job):
+    for places, reply in answers(grid, dealt(grid, hosting, experiment, clients), job):
         rows[places] = reply.rows
     return summarise(experiment, rows)
 

@@ -21,6 +21,7 @@ from server.client_state_disk import clients_and_bytes
 from server.cohorts.availability import Trace
 from server.differential_privacy import SCORES, Privacy
 from server.endings import OBSERVER, Course, ending
+from server.nodes import Hosting
 from server.observers import CheckpointObserver
 from server.personalisation import personalise_clients
 from server.rounds import (
@@ -88,19 +89,19 @@ class RunProgress:
             folder.amend(self.records[-1])
             self._save_checkpoint()
 
-    def run(self, grid: Grid, nodes: Callable[[], Sequence[int]], seed: Seed) -> None:
+    def run(self, grid: Grid, hosts: Callable[[], Hosting], seed: Seed) -> None:
         """Run the remaining rounds. A checkpoint is kept even if they are interrupted.
 
         Args:
             grid: Flower's connection to the nodes.
-            nodes: Returns the connected nodes.
+            hosts: Returns the connected nodes.
             seed: Seed of everything that decides who takes part.
         """
         if self.records and self.records[-1].ended:
             return
         rounds = run_rounds(
             grid,
-            nodes,
+            hosts,
             self.experiment,
             self.description,
             self.trace,
@@ -119,19 +120,19 @@ class RunProgress:
                 if self.states:
                     self.states.replace(before, state.state_rounds, lost=record.lost > 0)
                 if self._told_to_stop(record):
-                    self._stop(grid, nodes())
+                    self._stop(grid, hosts())
                     return
         except BaseException:
             self._save_checkpoint()
             raise
 
-    def personalise(self, grid: Grid, nodes: Sequence[int]) -> None:
+    def personalise(self, grid: Grid, hosting: Hosting) -> None:
         """Fine-tune the final model on the held-out clients if the experiment says so."""
         if self.experiment.personalisation.epochs is not None:
             clients = evaluated_clients(self.experiment, self.description)
             self.personalisation = personalise_clients(
                 grid,
-                nodes,
+                hosting,
                 self.experiment,
                 self.state.parameters,
                 clients,
@@ -143,12 +144,12 @@ class RunProgress:
         answers = [observer(self.experiment, record) for observer in self.observers]
         return not record.ended and any(answer is True for answer in answers)
 
-    def _stop(self, grid: Grid, nodes: Sequence[int]) -> None:
+    def _stop(self, grid: Grid, hosting: Hosting) -> None:
         """End the run with its last round, which is evaluated if it has not been."""
         record = self.records[-1]
         if not record.heldout:
             record = evaluate_round(
-                record, grid, nodes, self.experiment, self.description, self.state
+                record, grid, hosting, self.experiment, self.description, self.state
             )
         self.records[-1] = replace(record, ended=OBSERVER)
         self.best = better(self.best, self.state, record)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from fedsi.data.population import Description
+from fedsi.data.population import Description, Shard
 from fedsi.data.protocol import FIRST_WORD
 from fedsi.data.vocabulary import VOCABULARY_FILES, WORDS_FILE, WordVocabulary
 from fedsi.experiment import Experiment
@@ -222,8 +222,8 @@ def _check_counts(rows: NDArray[np.float64], experiment: Experiment, most_exampl
             _demand(name, columns[name], _is_loss(columns[name], tokens))
 
 
-def checked_description(answer: Described) -> Description:
-    """Return a node's description of its population.
+def checked_description(answer: Described) -> tuple[Description, Shard]:
+    """Return a node's description of its population, and the shard that the node hosts.
 
     Raises:
         ReplyError: No population has this description.
@@ -245,7 +245,9 @@ def checked_description(answer: Described) -> Description:
             raise ReplyError(f"its population has {name} = {getattr(found, name)}")
     if found.heldout_examples and not 0 <= found.unigram_loss < math.inf:
         raise ReplyError(f"its population has unigram_loss = {found.unigram_loss}")
-    return found
+    if not 0 <= answer.shard < answer.shards <= MOST_CLIENTS:
+        raise ReplyError(f"it hosts shard {answer.shard} of {answer.shards}")
+    return found, Shard(answer.shard, answer.shards)
 
 
 def checked_inventory(answer: TakenInventory) -> Inventory:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -31,7 +31,7 @@ from server.cohorts.canaries import to_train, with_canaries
 from server.cohorts.sampling import Draw, draw_cohort
 from server.differential_privacy import Privacy, PrivacyState, clip_norm_of
 from server.endings import Course, ending
-from server.nodes import NodesError
+from server.nodes import Hosting, NodesError
 from server.secure_aggregation import masked_round, unmasked
 
 
@@ -145,7 +145,7 @@ def rounds_to_run(experiment: Experiment, private: Privacy | None) -> int:
 
 def run_rounds(
     grid: Grid,
-    nodes: Callable[[], Sequence[int]],
+    hosts: Callable[[], Hosting],
     experiment: Experiment,
     description: Description,
     trace: Trace | None,
@@ -162,7 +162,7 @@ def run_rounds(
 
     Args:
         grid: Flower's connection to the nodes.
-        nodes: Returns the connected nodes; called in each round.
+        hosts: Returns the connected nodes; called in each round.
         experiment: The configuration.
         description: The population's description.
         trace: The clients' availability, if the experiment has a trace.
@@ -194,7 +194,7 @@ def run_rounds(
             state = replace(state, participations=admitted)
         members, canaries = to_train(experiment, description.training_clients, cohort.reporting)
         clients = np.concatenate([members, canaries])
-        there = nodes()
+        there = hosts()
         if pools:
             trained, parameters, memory = train_pooled(
                 grid, there, experiment, state.parameters, state.algorithm[MEMORY], members, number
@@ -209,7 +209,9 @@ def run_rounds(
                 grid, there, experiment, state.parameters, clients, number, clip_norm, extras
             )
             if masked:
-                trained = unmasked(grid, there, experiment, masked, clients, trained, clip_norm)
+                trained = unmasked(
+                    grid, there.nodes, experiment, masked, clients, trained, clip_norm
+                )
             state = _next_state(experiment, description, optimizer, private, state, trained)
             state = replace(state, state_rounds=_state_rounds(state, members, trained))
         record = replace(
@@ -319,7 +321,7 @@ def _record(
 def evaluate_round(
     record: RoundRecord,
     grid: Grid,
-    nodes: Sequence[int],
+    hosting: Hosting,
     experiment: Experiment,
     description: Description,
     state: ServerState,
@@ -331,8 +333,12 @@ def evaluate_round(
     """
     started = time.perf_counter()
     clients = evaluated_clients(experiment, description)
+<<<<<<< HEAD
     most, parameters = description.heldout_examples, state.parameters
     rows = evaluate_clients(grid, nodes, experiment, parameters, clients, record.round, most)
+=======
+    rows = evaluate_clients(grid, hosting, experiment, state.parameters, clients, record.round)
+>>>>>>> 17dbecb (Shards of a population: one folder for each node's machine, with one vocabulary and the bits of the whole; nodes are asked once for the work of clients)
     return replace(
         record,
         heldout=task_of(experiment).metrics(rows),

@@ -69,6 +69,25 @@ class Description:
     not counted elsewhere."""
 
 
+@dataclass(frozen=True, order=True)
+class Shard:
+    """A part of a population: every ``count``-th client, starting with client ``index``."""
+
+    index: int = 0
+    count: int = 1
+
+    def hosts(self, clients: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which clients belong to the shard, ``[clients]``."""
+        return np.asarray(clients % self.count == self.index)
+
+    def __str__(self) -> str:
+        return f"shard {self.index} of {self.count}"
+
+
+WHOLE = Shard()
+"""A whole population."""
+
+
 class Population(Protocol):
     """The clients of a corpus."""
 
@@ -192,6 +211,15 @@ def read_meta(folder: Path) -> dict[str, Any]:
             "remove the folder and run again"
         )
     return dict(json.loads(read_file(folder, _META)))
+
+
+def shard_of(folder: Path) -> Shard:
+    """Return the shard that a population's folder holds.
+
+    Raises:
+        UserError: The folder holds no population.
+    """
+    return Shard(**read_meta(folder).get("shard", {}))
 
 
 def load_array(folder: Path, name: str) -> CheckedArray:

@@ -4,7 +4,8 @@ Layout of the folder (little-endian ``.npy``)::
 
     meta.json              kind, format, description, corpus statistics
     vocabulary.txt         one word per line; or tokenizer.json
-    client_names.json      the clients' ids in the corpus, in order of their indices
+    client_names.json      the clients' ids in the corpus, in order of their indices; null for a
+                           client of another shard
     client_words.npy       int64 [clients], words before truncation to the protocol's length
     unigram.npy            log probability of each token id in the training clients' unigram model
     tokens.npy             word ids of all sentences, truncated to the protocol's length
@@ -94,15 +95,21 @@ class StoredPopulation:
         return np.array([self._index_of.get(name, -1) for name in names], dtype=np.int64)
 
     def names(self) -> list[str]:
-        """Return the ids of all clients, in the order of their indices."""
+        """Return the ids of all clients, in the order of their indices.
+
+        In a shard of a population the clients of other shards have an empty id.
+        """
+        return [name or "" for name in self._listed()]
+
+    def _listed(self) -> list[str | None]:
         return list(json.loads(read_file(self._folder, NAMES)))
 
     @cached_property
     def _index_of(self) -> dict[str, int]:
-        names = self.names()
         # Iterate backwards so that a client with both training and held-out text resolves to its
         # training entry.
-        return {name: len(names) - 1 - place for place, name in enumerate(reversed(names))}
+        places = reversed(list(enumerate(self._listed())))
+        return {name: place for place, name in places if name is not None}
 
 
 def _gather(

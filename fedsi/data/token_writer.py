@@ -83,8 +83,8 @@ def write_tokens(
     length, done = data.sequence_length, 0
     dtype = np.uint16 if size <= np.iinfo(np.uint16).max else np.int32
     with ExitStack() as stack:
-        tokens = stack.enter_context(_ArrayWriter(into / "tokens.npy", dtype))
-        starts = stack.enter_context(_ArrayWriter(into / "sentence_starts.npy", np.int64))
+        tokens = stack.enter_context(ArrayWriter(into / "tokens.npy", dtype))
+        starts = stack.enter_context(ArrayWriter(into / "sentence_starts.npy", np.int64))
         starts.append(np.zeros(1, dtype=np.int64))
         for chunk in rows.by_client(assigned.clients, clients):
             done += len(chunk.lengths)
@@ -148,8 +148,13 @@ def _digest_chunk(
             digest.add(assigned.names[client], lengths[first:last], tokens)
 
 
-class _ArrayWriter:
-    """Appends to a ``.npy`` file whose final length is not known in advance."""
+class ArrayWriter:
+    """Appends to a ``.npy`` file whose final length is not known in advance.
+
+    Args:
+        path: The file.
+        dtype: Its dtype.
+    """
 
     def __init__(self, path: Path, dtype: Any) -> None:
         self._path = path
@@ -157,7 +162,7 @@ class _ArrayWriter:
         self._length = 0
         self._file: IO[bytes]
 
-    def __enter__(self) -> "_ArrayWriter":
+    def __enter__(self) -> "ArrayWriter":
         self._file = self._path.open("wb")
         self._write_header()
         return self
@@ -171,6 +176,7 @@ class _ArrayWriter:
         return self._length
 
     def append(self, values: NDArray[Any]) -> None:
+        """Append numbers, converted to the file's dtype."""
         self._file.write(values.astype(self._dtype).tobytes())
         self._length += len(values)
 

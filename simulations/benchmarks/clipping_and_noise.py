@@ -20,10 +20,11 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from fedsi.data.corpus import Progress
-from fedsi.data.population import Description
+from fedsi.data.population import WHOLE, Description
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
 from server.differential_privacy import privacy_of
+from server.nodes import Hosting
 from server.rounds import initial_server_state, run_rounds
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.report import Measurements
@@ -139,7 +140,7 @@ def _rounds(
     state = initial_server_state(experiment, description, private)
     return run_rounds(
         grid,
-        lambda: [FIRST_NODE],
+        lambda: Hosting({FIRST_NODE: WHOLE}),
         experiment,
         description,
         None,

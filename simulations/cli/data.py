@@ -111,6 +111,27 @@ def prepare_command(
     console.print(f"store: {one_line(str(folder))}", highlight=False, soft_wrap=True)
 
 
+@data.command("shard")
+def shard_command(
+    corpus: _Corpus,
+    into: Annotated[int, typer.Option("--into", min=1, metavar="K", help="Number of shards.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the shards.")],
+    overrides: options.Overrides = None,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Write a population as shards, one folder for each SuperNode, with one vocabulary."""
+    from fedsi.data.prepare import open_population, prepare
+    from fedsi.data.shards import write_shards
+
+    experiment = _experiment(corpus, overrides)
+    console = options.messages()
+    with Display(console) as display:
+        population = prepare(experiment.data, cache, display.step)
+        display.corpus(experiment, open_population(population).description)
+    for folder in write_shards(population, out, into):
+        typer.echo(one_line(str(folder)))
+
+
 def _experiment(corpus: str, overrides: list[str] | None) -> "Experiment":
     from fedsi.experiment import Experiment, parse_overrides
 

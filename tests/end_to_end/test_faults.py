@@ -32,6 +32,7 @@ from simulations.engines.wire import Frame, send
 from simulations.engines.worker import GRACE_SECONDS, POSITION_BYTES, READY
 from tests import faulty_models
 from tests.faulty_models import HELDOUT, TRAINING
+from tests.server.fake_grid import hosted_by
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_a_worker_that_stops_costs_its_clients_and_one_that_finds_no_population_
     cohort = np.arange(8)
 
     def lost() -> int:
-        aggregate = train_cohort(grid, [2, 3], smoke, parameters, cohort, 1)
+        aggregate = train_cohort(grid, hosted_by([2, 3]), smoke, parameters, cohort, 1)
         assert aggregate.lost == (aggregate.column("outcome") == Outcome.FAILED).sum()
         return aggregate.lost
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedsi.data.population import WHOLE
+from server.nodes import Hosting
 from simulations.engines.flower_private import Run, identify
 
 Node = Callable[[Message], Message | None]
@@ -69,3 +71,8 @@ def silent(_message: Message) -> None:
 def nonsense(message: Message) -> Message:
     """Reply with an empty message."""
     return Message(RecordDict(), reply_to=message)
+
+
+def hosted_by(nodes: Iterable[int]) -> Hosting:
+    """Return nodes that each host the whole population."""
+    return Hosting(dict.fromkeys(nodes, WHOLE))

@@ -19,7 +19,7 @@ from server.exchange import _records
 from server.nodes import Hosts, NodesError, wait_for_nodes
 from server.rounds import initial_server_state
 from simulations.engines.node import node_context
-from tests.server.fake_grid import FakeGrid, Node, nonsense, raising, silent
+from tests.server.fake_grid import FakeGrid, Node, hosted_by, nonsense, raising, silent
 
 COHORT = np.array([5, 3, 8, 1, 0, 9, 7], dtype=np.int64)
 
@@ -44,7 +44,7 @@ def train(
 ) -> Aggregate:
     state = initial_server_state(smoke, open_population(population).description)
     grid = FakeGrid(nodes, backwards=backwards)
-    return train_cohort(grid, sorted(nodes), smoke, state.parameters, COHORT, 1)
+    return train_cohort(grid, hosted_by(nodes), smoke, state.parameters, COHORT, 1)
 
 
 def test_neither_the_number_of_nodes_nor_their_order_changes_a_bit(
@@ -89,7 +89,7 @@ def test_a_failed_node_costs_its_own_clients_only(
     assert {outcomes[place] for place in lost} == {Outcome.FAILED}
     state = initial_server_state(smoke, opened.description)
     alone = train_cohort(
-        FakeGrid({2: honest(population)}), [2], smoke, state.parameters, COHORT[kept], 1
+        FakeGrid({2: honest(population)}), hosted_by([2]), smoke, state.parameters, COHORT[kept], 1
     )
     assert np.array_equal(result.sums, alone.sums)
 
@@ -117,9 +117,13 @@ def test_evaluation_keeps_the_order_of_clients(smoke: Experiment, population: Pa
     clients = np.arange(180, 200)
     node = honest(population)
     one, two = (
+<<<<<<< HEAD
         evaluate_clients(
             FakeGrid(nodes), sorted(nodes), smoke, state.parameters, clients, 1, 10_000
         )
+=======
+        evaluate_clients(FakeGrid(nodes), hosted_by(nodes), smoke, state.parameters, clients, 1)
+>>>>>>> 17dbecb (Shards of a population: one folder for each node's machine, with one vocabulary and the bits of the whole; nodes are asked once for the work of clients)
         for nodes in ({2: node}, {2: node, 3: node})
     )
     assert np.array_equal(one, two)
@@ -137,9 +141,13 @@ def test_clients_of_a_node_that_fails_are_not_evaluated(
 
     def rows(*nodes: Node) -> NDArray[np.float64]:
         grid = FakeGrid(dict(enumerate(nodes)))
+<<<<<<< HEAD
         return evaluate_clients(
             grid, sorted(grid.nodes), smoke, state.parameters, clients, 1, 10_000
         )
+=======
+        return evaluate_clients(grid, hosted_by(grid.nodes), smoke, state.parameters, clients, 1)
+>>>>>>> 17dbecb (Shards of a population: one folder for each node's machine, with one vocabulary and the bits of the whole; nodes are asked once for the work of clients)
 
     whole, part = rows(node), rows(node, raising)
     assert 0 < len(part) < len(whole)
@@ -164,12 +172,12 @@ def test_nodes_come_and_go(smoke: Experiment, population: Path, cache: Path) -> 
     other = prepare(smoke.updated({"data.population": 50}).data, cache)
     grid = FakeGrid({2: honest(population), 3: raising})
     hosts = Hosts(grid, smoke)
-    assert hosts.connected() == [2]
+    assert hosts.connected().nodes == [2]
     grid.nodes[3] = honest(population)
     grid.nodes[4] = honest(other)
-    assert hosts.connected() == [2, 3]
+    assert hosts.connected().nodes == [2, 3]
     del grid.nodes[2]
-    assert hosts.connected() == [3]
+    assert hosts.connected().nodes == [3]
     del grid.nodes[3]
     with pytest.raises(NodesError, match="none of the connected nodes"):
         hosts.connected()

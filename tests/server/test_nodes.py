@@ -14,7 +14,7 @@ from fedsi.messages import Resolved, to_parts
 from server.nodes import Hosts, NodesError, find_clients
 from simulations.engines.node import node_context
 from tests.own_models import BASE, TRAINS_UP
-from tests.server.fake_grid import FakeGrid, Node, nonsense, raising, silent
+from tests.server.fake_grid import FakeGrid, Node, hosted_by, nonsense, raising, silent
 
 
 def answering(clients: list[int]) -> Node:
@@ -28,7 +28,9 @@ def test_the_first_node_that_answers_is_believed() -> None:
     grid = FakeGrid(
         {1: raising, 2: silent, 3: nonsense, 4: answering([7]), 5: answering([2, -1, 0])}
     )
-    assert find_clients(grid, [1, 2, 3, 4, 5], Experiment(), 8, ["c", "x", "a"]).tolist() == [
+    assert find_clients(
+        grid, hosted_by([1, 2, 3, 4, 5]), Experiment(), 8, ["c", "x", "a"]
+    ).tolist() == [
         2,
         -1,
         0,
@@ -38,7 +40,7 @@ def test_the_first_node_that_answers_is_believed() -> None:
 def test_without_an_answer_the_run_cannot_start() -> None:
     grid = FakeGrid({1: raising, 2: silent})
     with pytest.raises(NodesError, match="no node could look up the clients of the trace"):
-        find_clients(grid, [1, 2], Experiment(), 8, ["a"])
+        find_clients(grid, hosted_by([1, 2]), Experiment(), 8, ["a"])
 
 
 def machine(population: Path, *, trains_up: bool = True, base: float = 1.0) -> Node:
@@ -79,7 +81,7 @@ def test_every_node_builds_the_server_s_model(
     unwell = grid.nodes.pop(2)
     hosts = Hosts(grid, experiment)
     grid.nodes[3] = unwell
-    assert hosts.connected() == [1]
+    assert hosts.connected().nodes == [1]
     assert (
         f"node 3 builds another model {OF_THE_MACHINE} than the server: {sentence}" in caplog.text
     )
@@ -92,6 +94,6 @@ def test_a_node_that_cannot_build_the_model_is_not_used(smoke: Experiment, cache
     def without_a_model(message: Message) -> Message | None:
         return (raising if message.metadata.message_type.endswith("inventory") else well)(message)
 
-    assert Hosts(FakeGrid({1: well, 2: without_a_model}), experiment).connected() == [1]
+    assert Hosts(FakeGrid({1: well, 2: without_a_model}), experiment).connected().nodes == [1]
     with pytest.raises(NodesError, match="no node could build the model"):
         Hosts(FakeGrid({2: without_a_model}), experiment)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clients.app import app
 from fedsi import Experiment
-from fedsi.data.population import Description
+from fedsi.data.population import WHOLE, Description
 from fedsi.data.prepare import open_population, prepare
 from fedsi.messages import (
     ARRAY_FORMAT,
@@ -53,7 +53,7 @@ from server.replies import (
 from server.rounds import initial_server_state
 from simulations.engines.node import node_context
 from simulations.presets import load_preset
-from tests.server.fake_grid import FakeGrid, Node
+from tests.server.fake_grid import FakeGrid, Node, hosted_by
 
 COHORT = np.array([5, 3, 8, 1, 0, 9, 7], dtype=np.int64)
 HELDOUT = np.arange(180, 190)
@@ -110,14 +110,18 @@ class World:
         clip_norm = CLIP_NORM if experiment is PRIVATE else math.inf
         grid = FakeGrid(dict(zip((HONEST, LIAR), nodes, strict=False)))
         return train_cohort(
-            grid, sorted(grid.nodes), experiment, self.parameters, COHORT, 1, clip_norm
+            grid, hosted_by(grid.nodes), experiment, self.parameters, COHORT, 1, clip_norm
         )
 
     def evaluate(self, *nodes: Node) -> NDArray[np.float64]:
         grid = FakeGrid(dict(zip((HONEST, LIAR), nodes, strict=False)))
+<<<<<<< HEAD
         return evaluate_clients(
             grid, sorted(grid.nodes), PLAIN, self.parameters, HELDOUT, 1, 10_000
         )
+=======
+        return evaluate_clients(grid, hosted_by(grid.nodes), PLAIN, self.parameters, HELDOUT, 1)
+>>>>>>> 17dbecb (Shards of a population: one folder for each node's machine, with one vocabulary and the bits of the whole; nodes are asked once for the work of clients)
 
 
 def message_of(arrays: Arrays, values: Any, request: Message) -> Message:
@@ -320,7 +324,7 @@ SIZES = ("training_clients", "heldout_clients", "training_examples", "heldout_ex
 
 def test_descriptions_are_possible(world: World) -> None:
     said = {f.name: getattr(world.description, f.name) for f in fields(world.description)}
-    assert checked_description(Described(json.dumps(said))) == world.description
+    assert checked_description(Described(json.dumps(said))) == (world.description, WHOLE)
     lies = {
         **{name: value for name in SIZES for value in (-1, 10**18)},
         "vocabulary_size": 10**9,
@@ -379,12 +383,18 @@ def test_a_node_that_lies_about_what_it_hosts_is_passed_over(world: World) -> No
         return FakeGrid({LIAR: says(lie), HONEST: world.honest})
 
     both = [LIAR, HONEST]
+    hosting = hosted_by(both)
     assert list(fetch_descriptions(grid(Described("{}")), both, PLAIN, 1.0)) == [HONEST]
-    assert find_clients(grid(Resolved(clients + 200)), both, PLAIN, 200, ["7", "x"]).tolist() == [
+    assert find_clients(
+        grid(Resolved(clients + 200)), hosting, PLAIN, 200, ["7", "x"]
+    ).tolist() == [
         7,
         -1,
     ]
     honest = estimate_work(FakeGrid({HONEST: world.honest}), [HONEST], PLAIN, clients)
-    assert np.array_equal(estimate_work(grid(Estimated(-clients)), both, PLAIN, clients), honest)
+    assert honest is not None
+    found = estimate_work(grid(Estimated(-clients)), both, PLAIN, clients)
+    assert found is not None
+    assert np.array_equal(found, honest)
     name, text = fetch_vocabulary(grid(FetchedVocabulary("x", "y")), both, PLAIN)
     assert (name, text.count("\n")) == ("vocabulary.txt", world.description.vocabulary_size - 3)

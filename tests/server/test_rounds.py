@@ -12,7 +12,7 @@ from server.cohorts.availability import Trace
 from server.endings import has_diverged
 from server.nodes import NodesError
 from server.rounds import initial_server_state, run_rounds
-from tests.server.fake_grid import FakeGrid, raising
+from tests.server.fake_grid import FakeGrid, hosted_by, raising
 
 DESCRIPTION = Description(
     corpus="test",
@@ -35,7 +35,7 @@ def test_a_round_in_which_nobody_could_be_trained_ends_the_run(
     description = open_population(prepare(smoke.data, cache)).description
     grid = FakeGrid({2: raising})
     start = initial_server_state(smoke, description)
-    rounds = run_rounds(grid, lambda: [2], smoke, description, None, start, seed=0)
+    rounds = run_rounds(grid, lambda: hosted_by([2]), smoke, description, None, start, seed=0)
     with pytest.raises(NodesError, match="no node could train in round 1"):
         next(rounds)
 
@@ -45,7 +45,7 @@ def test_a_round_without_a_cohort_asks_nobody_and_moves_nothing(smoke: Experimen
     plain = smoke.updated({"server.optimizer": "sgd", "server.cohort_size": 2})
     start = initial_server_state(plain, DESCRIPTION)
     state, record = next(
-        run_rounds(FakeGrid({}), lambda: [2], plain, DESCRIPTION, nobody, start, seed=0)
+        run_rounds(FakeGrid({}), lambda: hosted_by([2]), plain, DESCRIPTION, nobody, start, seed=0)
     )
     assert state.round_number == 1
     assert np.array_equal(state.parameters, start.parameters)
@@ -60,7 +60,9 @@ def test_an_empty_update_steps_the_server_optimizer(smoke: Experiment) -> None:
     start = initial_server_state(momentum, DESCRIPTION)
     moving = replace(start, optimizer={"first": np.ones_like(start.parameters)})
     state, _ = next(
-        run_rounds(FakeGrid({}), lambda: [2], momentum, DESCRIPTION, nobody, moving, seed=0)
+        run_rounds(
+            FakeGrid({}), lambda: hosted_by([2]), momentum, DESCRIPTION, nobody, moving, seed=0
+        )
     )
     assert (state.optimizer["first"] == 0.5).all()
     expected = start.parameters + np.float32(0.5 * momentum.server.learning_rate)

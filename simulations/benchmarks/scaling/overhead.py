@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+from fedsi.data.population import WHOLE
 from fedsi.data.prepare import open_population
 from fedsi.experiment import Experiment
 from fedsi.learning.block import BlockTrainer
 from fedsi.learning.step_by_hand import FusedSgd
+from server.nodes import Hosting
 from server.rounds import initial_server_state, run_rounds
 from simulations.benchmarks.own_process import measured_by
 from simulations.benchmarks.scaling.finding import Finding
@@ -58,9 +60,25 @@ def time_overhead(experiment: Experiment, population: Path) -> dict[str, float]:
     measured = experiment.updated({"server.rounds": 2, "server.evaluate_every": 2})
     with InProcessGrid(population, 1) as grid:
         state = initial_server_state(warm, description)
-        list(run_rounds(grid, lambda: [FIRST_NODE], warm, description, None, state, seed=warm.seed))
+        list(
+            run_rounds(
+                grid,
+                lambda: Hosting({FIRST_NODE: WHOLE}),
+                warm,
+                description,
+                None,
+                state,
+                seed=warm.seed,
+            )
+        )
         rounds = run_rounds(
-            grid, lambda: [FIRST_NODE], measured, description, None, state, seed=measured.seed
+            grid,
+            lambda: Hosting({FIRST_NODE: WHOLE}),
+            measured,
+            description,
+            None,
+            state,
+            seed=measured.seed,
         )
         with timed(FusedSgd, "step") as steps, timed(BlockTrainer, "train") as block:
             # The first of two rounds, because it ends without an evaluation.

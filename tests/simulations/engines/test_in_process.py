@@ -23,6 +23,7 @@ from simulations import simulate
 from simulations.engines import flower_private, in_process
 from simulations.engines.in_process import InProcessGrid
 from simulations.engines.worker_node import WorkerNode
+from tests.server.fake_grid import hosted_by
 
 
 def test_the_private_names_are_those_of_the_version_we_pinned() -> None:
@@ -65,17 +66,17 @@ def test_a_dead_worker_costs_its_clients_and_is_replaced(
     parameters = initial_server_state(smoke, description).parameters
     experiment = smoke.updated({"server.cohort_size": 8})
     cohort = draw_cohort(experiment, description.training_clients, None, 1, 0).reporting
-    whole = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
+    whole = train_cohort(grid, hosted_by(nodes), smoke, parameters, cohort, 1)
     # The first node is asked how to balance the cohort; the other one is found dead in training.
     os.kill(processes(grid)[1], signal.SIGKILL)
-    hurt = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
+    hurt = train_cohort(grid, hosted_by(nodes), smoke, parameters, cohort, 1)
     assert 0 < (hurt.rows[:, 0] == 2).sum() < 8
     assert "its process ended with code -9" in caplog.text
-    again = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
+    again = train_cohort(grid, hosted_by(nodes), smoke, parameters, cohort, 1)
     assert again.sums.tobytes() == whole.sums.tobytes()
     assert hurt.sums.tobytes() != whole.sums.tobytes()
     os.kill(processes(grid)[0], signal.SIGKILL)
-    unhurt = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
+    unhurt = train_cohort(grid, hosted_by(nodes), smoke, parameters, cohort, 1)
     assert unhurt.sums.tobytes() == whole.sums.tobytes()
 
 
@@ -93,7 +94,11 @@ def test_what_a_client_app_raises_is_an_error_reply(
 
 def test_nodes_know_the_clients_by_their_ids(smoke: Experiment, grid: InProcessGrid) -> None:
     nodes = sorted(grid.get_node_ids())
-    assert find_clients(grid, nodes, smoke, 200, ["7", "none", "199"]).tolist() == [7, -1, 199]
+    assert find_clients(grid, hosted_by(nodes), smoke, 200, ["7", "none", "199"]).tolist() == [
+        7,
+        -1,
+        199,
+    ]
 
 
 def test_closing_ends_the_processes(smoke: Experiment, cache: Path) -> None:
