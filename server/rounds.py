@@ -333,12 +333,8 @@ def evaluate_round(
     """
     started = time.perf_counter()
     clients = evaluated_clients(experiment, description)
-<<<<<<< HEAD
     most, parameters = description.heldout_examples, state.parameters
-    rows = evaluate_clients(grid, nodes, experiment, parameters, clients, record.round, most)
-=======
-    rows = evaluate_clients(grid, hosting, experiment, state.parameters, clients, record.round)
->>>>>>> 17dbecb (Shards of a population: one folder for each node's machine, with one vocabulary and the bits of the whole; nodes are asked once for the work of clients)
+    rows = evaluate_clients(grid, hosting, experiment, parameters, clients, record.round, most)
     return replace(
         record,
         heldout=task_of(experiment).metrics(rows),

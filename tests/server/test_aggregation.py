@@ -117,13 +117,9 @@ def test_evaluation_keeps_the_order_of_clients(smoke: Experiment, population: Pa
     clients = np.arange(180, 200)
     node = honest(population)
     one, two = (
-<<<<<<< HEAD
         evaluate_clients(
-            FakeGrid(nodes), sorted(nodes), smoke, state.parameters, clients, 1, 10_000
+            FakeGrid(nodes), hosted_by(nodes), smoke, state.parameters, clients, 1, 10_000
         )
-=======
-        evaluate_clients(FakeGrid(nodes), hosted_by(nodes), smoke, state.parameters, clients, 1)
->>>>>>> 17dbecb (Shards of a population: one folder for each node's machine, with one vocabulary and the bits of the whole; nodes are asked once for the work of clients)
         for nodes in ({2: node}, {2: node, 3: node})
     )
     assert np.array_equal(one, two)
@@ -141,13 +137,9 @@ def test_clients_of_a_node_that_fails_are_not_evaluated(
 
     def rows(*nodes: Node) -> NDArray[np.float64]:
         grid = FakeGrid(dict(enumerate(nodes)))
-<<<<<<< HEAD
         return evaluate_clients(
-            grid, sorted(grid.nodes), smoke, state.parameters, clients, 1, 10_000
+            grid, hosted_by(grid.nodes), smoke, state.parameters, clients, 1, 10_000
         )
-=======
-        return evaluate_clients(grid, hosted_by(grid.nodes), smoke, state.parameters, clients, 1)
->>>>>>> 17dbecb (Shards of a population: one folder for each node's machine, with one vocabulary and the bits of the whole; nodes are asked once for the work of clients)
 
     whole, part = rows(node), rows(node, raising)
     assert 0 < len(part) < len(whole)

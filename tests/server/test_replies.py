@@ -115,13 +115,9 @@ class World:
 
     def evaluate(self, *nodes: Node) -> NDArray[np.float64]:
         grid = FakeGrid(dict(zip((HONEST, LIAR), nodes, strict=False)))
-<<<<<<< HEAD
         return evaluate_clients(
-            grid, sorted(grid.nodes), PLAIN, self.parameters, HELDOUT, 1, 10_000
+            grid, hosted_by(grid.nodes), PLAIN, self.parameters, HELDOUT, 1, 10_000
         )
-=======
-        return evaluate_clients(grid, hosted_by(grid.nodes), PLAIN, self.parameters, HELDOUT, 1)
->>>>>>> 17dbecb (Shards of a population: one folder for each node's machine, with one vocabulary and the bits of the whole; nodes are asked once for the work of clients)
 
 
 def message_of(arrays: Arrays, values: Any, request: Message) -> Message:
