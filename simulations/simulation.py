@@ -60,8 +60,8 @@ def simulate(
         model: A class or function that builds a model, in place of ``model.architecture``. One that
             only this process has, such as a notebook's, needs ``workers=1``, and to be given again
             when the run is resumed or opened.
-        workers: Number of nodes; with more than one, each is a process. The result does not depend
-            on it.
+        workers: Number of a node's processes; one on this machine is this process. The result does
+            not depend on it.
         engine: Name of the engine in ``simulations.engines.table``.
         engine_options: Options that only some engines use.
         out: Folder for the run; None writes nothing.
@@ -82,12 +82,13 @@ def simulate(
     """
     changes = {"data.corpus": corpus.name} if corpus else {}
     with watched(sinks) as watch, giving(model) as architecture:
-        _check_workers(workers, experiment)
         chosen = engine_for(engine, engine_options)
+        processes = workers * (engine_options.nodes or 1)
+        _check_workers(processes, experiment)
         if architecture:
             changes["model.architecture"] = architecture
         experiment = with_hash(experiment.located(Path.cwd()).updated(changes))
-        _check_importable(experiment, workers)
+        _check_importable(experiment, engine, workers)
         folder = RunFolder(Path(out)) if out is not None else None
         opened = partial(_opened, experiment, cache, corpus)
         started = partial(_started, experiment, folder, engine=engine, workers=workers)
@@ -112,7 +113,7 @@ def simulate(
             population = prepare(experiment.data, cache, progress, corpus)
             clients = open_population(population)
             description = clients.description
-            _check_size(experiment, description, workers)
+            _check_size(experiment, description, processes)
             if on_corpus:
                 on_corpus(description)
             watch.start(started(resume=resume))
@@ -148,16 +149,18 @@ def _opened(experiment: Experiment, cache: Path, corpus: Corpus | None) -> Popul
     return open_population(prepare(experiment.data, cache, silent, corpus))
 
 
-def _check_importable(experiment: Experiment, workers: int) -> None:
+def _check_importable(experiment: Experiment, engine: str, workers: int) -> None:
     """Refuse processes that would have to import a model that only this one has."""
     path = experiment.model.architecture
     if is_given(path):
         given_factory(path)
-        if workers > 1:
+        if workers > 1 or engine != USUAL:
+            what = f"workers = {workers}" if engine == USUAL else f"engine = {engine}"
+            instead = "workers=1" if engine == USUAL else f"engine={USUAL}"
             raise UserError(
-                f"workers = {workers} is not allowed with a model that other processes cannot "
-                f"import; use workers=1, or put {shown(path)} into a separate file, such as "
-                f"my_model.py, and set model.architecture to my_model:{shown(path)}"
+                f"{what} is not allowed with a model that other processes cannot import; use "
+                f"{instead}, or put {shown(path)} into a separate file, such as my_model.py, and "
+                f"set model.architecture to my_model:{shown(path)}"
             )
 
 

@@ -1,6 +1,10 @@
 """Shared fixtures: a small experiment, a shared cache, and real corpora if they are present."""
 
 import os
+import socket
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +43,29 @@ def one_thread() -> Iterator[None]:
     """Compute with one thread, as clients do: pytest's workers share the cores."""
     with torch_threads(1):
         yield
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """Start a Ray cluster of this machine, or skip the test if Ray is not installed."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:{1}".format(*free.getsockname())
+    # Not pytest's folder, because the paths of sockets must be short.
+    with tempfile.TemporaryDirectory(prefix="fedsi-head-") as folder:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        options = {"node-ip-address": "127.0.0.1", "port": address.partition(":")[2], "num-cpus": 2,
+                   "include-dashboard": "false", "temp-dir": folder}  # fmt: skip
+        head = subprocess.Popen(
+            [*command, "--disable-usage-stats", *[f"--{k}={v}" for k, v in options.items()]],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert head.stdout
+        assert any("Ray runtime started" in line for line in head.stdout)
+        yield address
+        head.terminate()
+        head.communicate(timeout=60)
 
 
 def shared_file(name: str) -> Path:

@@ -37,6 +37,7 @@ PAGES = [
             "studies",
             "warm-start",
             "watching",
+            "cluster",
         )
     ),
 ]

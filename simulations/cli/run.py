@@ -10,7 +10,7 @@ import typer
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.cli.run_summary import lines, next_commands, table
-from simulations.engines.table import ENGINES, USUAL
+from simulations.engines.table import ENGINES, USUAL, EngineOptions
 from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
@@ -25,11 +25,26 @@ def run(
     preset: options.Preset = None,
     overrides: options.Overrides = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Node processes; they do not affect the result.")
+        int, typer.Option(min=1, help="Processes of a node; they do not affect the result.")
     ] = 1,
     engine: Annotated[
         str, typer.Option(metavar="|".join(ENGINES), help="Where the nodes run.")
     ] = USUAL,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Nodes of --engine ray, by default one for each machine; they do not affect the "
+            "result.",
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|auto",
+            help="A running Ray cluster; by default --engine ray starts one on this machine.",
+        ),
+    ] = None,
     out: options.Out = None,
     per_client: options.PerClient = None,
     as_json: options.Json = False,
@@ -105,6 +120,7 @@ def run(
                 experiment,
                 workers=workers,
                 engine=engine,
+                engine_options=EngineOptions(nodes=nodes, ray_address=ray_address),
                 out=folder,
                 overwrite=overwrite,
                 resume=resume,

@@ -59,7 +59,10 @@ ENGINES: Table[Engine] = Table(
     "engine",
     "simulations.engines.table:Engine",
     "ENGINE",
-    {"in_process": "simulations.engines.in_process"},
+    {
+        "in_process": "simulations.engines.in_process",
+        "ray": "simulations.engines.ray_engine",
+    },
 )
 USUAL = "in_process"
 """The default engine."""

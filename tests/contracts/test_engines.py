@@ -2,7 +2,10 @@
 
 import json
 import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +23,25 @@ ADDED = "traced"
 """The engine of the documentation."""
 
 
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "noise": {
+        "server.sampling": "shuffled",
+        "server.averaging": "uniform",
+        "privacy.mechanism": "blt",
+        "privacy.noise_multiplier": 0.5,
+    },
+    "scaffold": {"algorithm.name": "scaffold", "server.averaging": "uniform"},
+}
+"""Experiments whose model must not depend on the engine, as changes of ``small``."""
+
+OPTIONS: dict[str, Callable[[pytest.FixtureRequest], EngineOptions]] = {
+    "ray": lambda r: EngineOptions(nodes=2, ray_address=r.getfixturevalue("ray_address")),
+}
+"""Options of the engines that need some. Their fixtures skip the test if something is missing; what
+runs on them is slow."""
+
+
 @pytest.fixture(scope="module")
 def small() -> Experiment:
     return Experiment(
@@ -30,11 +52,30 @@ def small() -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def reference(small: Experiment, cache: Path) -> Summary:
-    return simulate(small, cache=cache).summary
+def references(small: Experiment, cache: Path) -> Callable[[str], Summary]:
+    """Return the summary of one of ``EXPERIMENTS`` on the usual engine."""
+
+    @lru_cache
+    def reference(name: str) -> Summary:
+        return simulate(small.updated(EXPERIMENTS[name]), cache=cache).summary
+
+    return reference
 
 
-@pytest.fixture(params=[*ENGINES, ADDED])
+def ways(name: str, workers: Sequence[int]) -> list[Any]:
+    """Return the parameters of a test that runs on an engine; one that needs options has 1 worker
+    on each of its nodes."""
+    if name in OPTIONS:
+        return [pytest.param(name, 1, marks=pytest.mark.slow)]
+    return [pytest.param(name, number) for number in workers]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in OPTIONS else ())
+        for name in [*ENGINES, ADDED]
+    ]
+)
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name: str = request.param
     if name == ADDED:
@@ -45,19 +86,44 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return name
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.fixture
+def options(request: pytest.FixtureRequest, engine: str) -> EngineOptions:
+    return OPTIONS[engine](request) if engine in OPTIONS else EngineOptions()
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", *(pytest.param(n, marks=pytest.mark.slow) for n in ("noise", "scaffold"))]
+)
+@pytest.mark.parametrize(
+    ("engine", "workers"),
+    [way for name in [*ENGINES, ADDED] for way in ways(name, (1, 2))],
+    indirect=["engine"],
+)
 def test_any_engine_gives_the_same_bits(
-    engine: str, workers: int, small: Experiment, cache: Path, reference: Summary
+    engine: str,
+    options: EngineOptions,
+    workers: int,
+    name: str,
+    small: Experiment,
+    cache: Path,
+    references: Callable[[str], Summary],
 ) -> None:
-    summary = simulate(small, engine=engine, workers=workers, cache=cache).summary
-    assert summary.model_sha256 == reference.model_sha256
-    assert summary.heldout_loss == reference.heldout_loss
+    summary = simulate(
+        small.updated(EXPERIMENTS[name]),
+        engine=engine,
+        engine_options=options,
+        workers=workers,
+        cache=cache,
+    ).summary
+    expected = references(name)
+    assert summary.model_sha256 == expected.model_sha256
+    assert summary.heldout_loss == expected.heldout_loss
     assert summary.provenance
     assert summary.provenance["engine"] == engine
 
 
 def test_observers_are_told_of_each_round_in_their_order(
-    engine: str, small: Experiment, cache: Path
+    engine: str, options: EngineOptions, small: Experiment, cache: Path
 ) -> None:
     seen: list[tuple[str, int]] = []
 
@@ -68,22 +134,29 @@ def test_observers_are_told_of_each_round_in_their_order(
         seen.append(("second", record.round))
 
     config = RunConfiguration(small, engine=engine, workers=1)
-    options = EngineOptions()
     ENGINES[engine].run(config, prepare(small.data, cache), [first, second], options)
     assert seen == [(who, number) for number in (1, 2, 3) for who in ("first", "second")]
 
 
 def test_a_stopped_run_goes_on_with_the_same_bits(
-    engine: str, small: Experiment, cache: Path, tmp_path: Path, reference: Summary
+    engine: str,
+    options: EngineOptions,
+    small: Experiment,
+    cache: Path,
+    tmp_path: Path,
+    references: Callable[[str], Summary],
 ) -> None:
     def stop(_: Experiment, record: RoundRecord) -> None:
         if record.round == 2:
             raise KeyboardInterrupt
 
+    run = partial(
+        simulate, small, engine=engine, engine_options=options, out=tmp_path / "run", cache=cache
+    )
     with pytest.raises(KeyboardInterrupt):
-        simulate(small, engine=engine, out=tmp_path / "run", cache=cache, on_round=stop)
-    resumed = simulate(small, engine=engine, out=tmp_path / "run", cache=cache, resume=True)
-    assert resumed.summary.model_sha256 == reference.model_sha256
+        run(on_round=stop)
+    resumed = run(resume=True)
+    assert resumed.summary.model_sha256 == references("plain").model_sha256
     written = json.loads((tmp_path / "run/summary.json").read_text())
     assert written == resumed.summary.to_json()
 

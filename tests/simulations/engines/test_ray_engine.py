@@ -1,0 +1,152 @@
+"""The Ray engine: nodes that die or hang, what is left behind, and errors before it starts."""
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedsi import Experiment, UserError
+from fedsi.data.prepare import open_population, prepare
+from fedsi.messages import Outcome
+from server.aggregation import Aggregate, train_cohort
+from server.rounds import initial_server_state
+from simulations import simulate
+from simulations.engines.ray_cluster import ray_cluster
+from simulations.engines.ray_engine import RayGrid
+from simulations.engines.table import EngineOptions
+from tests import faulty_models
+from tests.faulty_models import TRAINING
+
+TWO = EngineOptions(nodes=2)
+
+
+def test_without_ray_a_sentence_says_how_to_install_it(
+    smoke: Experiment, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=re.escape("pip install 'fedsi[ray]'")):
+        simulate(smoke, engine="ray", cache=cache)
+
+
+def test_more_actors_than_clients_are_refused(smoke: Experiment, cache: Path) -> None:
+    options = EngineOptions(nodes=20)
+    with pytest.raises(UserError, match="workers = 60 is not allowed"):
+        simulate(smoke, engine="ray", engine_options=options, workers=3, cache=cache)
+
+
+@pytest.fixture
+def folder(ray_address: str) -> Iterator[Path]:
+    """Connect to a cluster of this machine, and return the connection's folder."""
+    with ray_cluster(ray_address, processes=2) as folder:
+        yield folder
+
+
+def pid(grid: RayGrid, node: int) -> int:
+    import ray
+
+    reply = grid._nodes[node]._actor.run.remote(lambda: lambda **_: os.getpid(), None, "", None)
+    found: int = ray.get(reply, timeout=60)[1]
+    return found
+
+
+def until_ready(grid: RayGrid, node: int) -> None:
+    assert grid._nodes[node].is_ready(60)
+    assert list(grid.get_node_ids()) == [2, 3]
+
+
+@pytest.mark.slow
+def test_an_actor_that_dies_or_stops_costs_its_clients_and_is_replaced(
+    smoke: Experiment, cache: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    population = prepare(smoke.data, cache)
+    parameters = initial_server_state(smoke, open_population(population).description).parameters
+    cohort = np.arange(8)
+
+    def trained(nodes: list[int]) -> Aggregate:
+        aggregate = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
+        assert aggregate.lost == (aggregate.column("outcome") == Outcome.FAILED).sum()
+        return aggregate
+
+    with RayGrid(population, folder, nodes=2, longest_wait=60) as grid:
+        whole = trained([2, 3])
+        assert whole.lost == 0
+        os.kill(pid(grid, 3), signal.SIGKILL)
+        hurt = trained([2, 3])
+        assert 0 < hurt.lost < 8
+        assert "node 3 failed: its Ray actor ended" in caplog.text
+        assert hurt.sums.tobytes() != whole.sums.tobytes()
+        # Until it has been replaced, the other node trains all clients.
+        nodes = list(grid.get_node_ids())
+        assert trained(nodes).sums.tobytes() == whole.sums.tobytes()
+        until_ready(grid, 3)
+        assert trained([2, 3]).sums.tobytes() == whole.sums.tobytes()
+        os.kill(pid(grid, 2), signal.SIGSTOP)
+        grid._longest_wait = 2.0
+        started = time.monotonic()
+        # A stopped node costs the time limit twice: when it is asked for the clients' work, too.
+        assert 0 < trained([3, 2]).lost < 8
+        assert time.monotonic() - started < 40
+        assert "node 2 failed: it gave no answer within 2 s" in caplog.text
+        grid._longest_wait = 60.0
+        until_ready(grid, 2)
+        assert trained([2, 3]).sums.tobytes() == whole.sums.tobytes()
+
+
+@pytest.mark.slow
+def test_clients_of_a_node_that_cannot_be_started_again_are_trained_by_the_others(
+    smoke: Experiment,
+    cache: Path,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    population = prepare(smoke.data, cache)
+    parameters = initial_server_state(smoke, open_population(population).description).parameters
+    with RayGrid(population, folder, nodes=2) as grid:
+        monkeypatch.setattr("simulations.engines.ray_node.start", os.kill)  # of wrong arguments
+        os.kill(pid(grid, 3), signal.SIGKILL)
+        train_cohort(grid, [2, 3], smoke, parameters, np.arange(8), 1)
+        assert not grid._nodes[3].is_ready(60)
+        for _ in range(2):
+            assert list(grid.get_node_ids()) == [2]
+        (line,) = [line for line in caplog.messages if "cannot be started" in line]
+        assert line.startswith("node 3 cannot be started: ")
+        (line,) = [line for line in caplog.messages if "without node" in line]
+        assert line == "without node(s) [3]: the others train all clients"
+        assert train_cohort(grid, [2], smoke, parameters, np.arange(8), 1).lost == 0
+
+
+@pytest.mark.slow
+def test_each_client_that_an_actor_fails_at_is_lost_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setattr("server.blocks.PATIENCE", 100)
+    faults = ("hang", "crash", "interrupt", "leave")
+    experiment = Experiment(
+        data={
+            "vocabulary": str(faulty_models.word_list(tmp_path)),
+            "split": "train",
+            "heldout_split": "test",
+        },
+        model={"architecture": "tests.faulty_models:faulty"},
+        server={"rounds": 1, "cohort_size": TRAINING + len(faults), "round_timeout": 20.0},
+    )
+    corpus = faulty_models.corpus(*faults)
+    harmless = experiment.updated({"model.architecture": "tests.faulty_models:harmless"})
+    expected = simulate(harmless, cache=tmp_path, corpus=corpus).summary
+    hurt = simulate(
+        experiment, cache=tmp_path, corpus=corpus, engine="ray", engine_options=TWO
+    ).summary
+    assert hurt.model_sha256 == expected.model_sha256
+    assert (hurt.clients_failed, hurt.clients_lost) == (4, 3)
+    assert hurt.clients_trained == TRAINING
+    for reason in ("no answer within 20 s", "its Ray actor ended", "KeyboardInterrupt"):
+        (line,) = [m for m in caplog.messages if reason in m]
+        assert "is lost to round 1" in line
