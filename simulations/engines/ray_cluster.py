@@ -110,12 +110,13 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _import_path() -> str:
-    """Return this process's import path with the working folder last.
+    """Return this process's import path, fedsi's packages first and the working folder last.
 
     Ray puts the folder in which it is started first on the import path of its processes, where a
     user's ``server.py`` would hide fedsi's packages; so it is started in another one.
     """
-    return os.pathsep.join([inherited_environment()["PYTHONPATH"], str(Path.cwd())])
+    here = Path(__file__).parents[2]
+    return os.pathsep.join([str(here), inherited_environment()["PYTHONPATH"], str(Path.cwd())])
 
 
 @contextmanager

@@ -100,8 +100,11 @@ class RayGrid(NodesGrid):
 
     def _wait_for_nodes(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        for node in self._nodes.values():
-            node.is_ready(max(0.0, deadline - time.monotonic()))
+        ready = [
+            node.is_ready(max(0.0, deadline - time.monotonic())) for node in self._nodes.values()
+        ]
+        if not any(ready):
+            raise NodesError("no node could be started on the Ray cluster; see the log above")
 
     def __enter__(self) -> Self:
         return self

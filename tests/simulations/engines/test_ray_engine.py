@@ -1,9 +1,13 @@
 """The Ray engine: nodes that die or hang, what is left behind, and errors before it starts."""
 
+import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +20,17 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.messages import Outcome
 from server.aggregation import Aggregate, train_cohort
 from server.rounds import initial_server_state
+from server.runs.folder import RunFolder
 from simulations import simulate
+from simulations.engines.processes import inherited_environment, own_command
 from simulations.engines.ray_cluster import ray_cluster
 from simulations.engines.ray_engine import RayGrid
 from simulations.engines.table import EngineOptions
 from tests import faulty_models
+from tests.end_to_end.test_interrupted import children_of, is_running, wait_for
 from tests.faulty_models import TRAINING
+from tests.server.fake_grid import hosted_by
+from tests.test_docs import fenced
 
 TWO = EngineOptions(nodes=2)
 
@@ -69,7 +78,7 @@ def test_an_actor_that_dies_or_stops_costs_its_clients_and_is_replaced(
     cohort = np.arange(8)
 
     def trained(nodes: list[int]) -> Aggregate:
-        aggregate = train_cohort(grid, nodes, smoke, parameters, cohort, 1)
+        aggregate = train_cohort(grid, hosted_by(nodes), smoke, parameters, cohort, 1)
         assert aggregate.lost == (aggregate.column("outcome") == Outcome.FAILED).sum()
         return aggregate
 
@@ -89,7 +98,6 @@ def test_an_actor_that_dies_or_stops_costs_its_clients_and_is_replaced(
         os.kill(pid(grid, 2), signal.SIGSTOP)
         grid._longest_wait = 2.0
         started = time.monotonic()
-        # A stopped node costs the time limit twice: when it is asked for the clients' work, too.
         assert 0 < trained([3, 2]).lost < 8
         assert time.monotonic() - started < 40
         assert "node 2 failed: it gave no answer within 2 s" in caplog.text
@@ -111,7 +119,7 @@ def test_clients_of_a_node_that_cannot_be_started_again_are_trained_by_the_other
     with RayGrid(population, folder, nodes=2) as grid:
         monkeypatch.setattr("simulations.engines.ray_node.start", os.kill)  # of wrong arguments
         os.kill(pid(grid, 3), signal.SIGKILL)
-        train_cohort(grid, [2, 3], smoke, parameters, np.arange(8), 1)
+        train_cohort(grid, hosted_by([2, 3]), smoke, parameters, np.arange(8), 1)
         assert not grid._nodes[3].is_ready(60)
         for _ in range(2):
             assert list(grid.get_node_ids()) == [2]
@@ -119,7 +127,7 @@ def test_clients_of_a_node_that_cannot_be_started_again_are_trained_by_the_other
         assert line.startswith("node 3 cannot be started: ")
         (line,) = [line for line in caplog.messages if "without node" in line]
         assert line == "without node(s) [3]: the others train all clients"
-        assert train_cohort(grid, [2], smoke, parameters, np.arange(8), 1).lost == 0
+        assert train_cohort(grid, hosted_by([2]), smoke, parameters, np.arange(8), 1).lost == 0
 
 
 @pytest.mark.slow
@@ -150,3 +158,74 @@ def test_each_client_that_an_actor_fails_at_is_lost_alone(
     for reason in ("no answer within 20 s", "its Ray actor ended", "KeyboardInterrupt"):
         (line,) = [m for m in caplog.messages if reason in m]
         assert "is lost to round 1" in line
+
+
+def descendants(parent: int) -> list[int]:
+    children = children_of(parent)
+    return children + [one for child in children for one in descendants(child)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_command_leaves_no_process_and_goes_on_with_the_same_bits(
+    number: signal.Signals, cache: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    here, home, out = (tmp_path / name for name in ("here", "home", "run"))
+    here.mkdir()
+    home.mkdir()
+    for name in ("server.py", "random.py"):  # a user's files, which must not be imported
+        (here / name).write_text("raise RuntimeError('this is the wrong file')\n")
+    before = set(Path(tempfile.gettempdir()).glob("fedsi-ray-*"))
+    command = own_command("simulations.cli.main", "run", "--preset", "smoke", "--cache", cache)
+    changes = ["--set=server.rounds=100", "--set=server.evaluate_every=5", f"--out={out}"]
+    process = subprocess.Popen(
+        [*command, *changes, "--engine=ray", "--nodes=2"],
+        cwd=here,
+        env={**inherited_environment(), "HOME": str(home)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for((out / "checkpoint.safetensors").exists, process)
+    processes = descendants(process.pid)
+    assert len(processes) > 3
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    wait_for(lambda: not any(is_running(one) for one in processes))
+    assert not list(home.rglob(".flwr"))
+    left = set(Path(tempfile.gettempdir()).glob("fedsi-ray-*")) - before
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+        for folder in left:
+            shutil.rmtree(folder)
+    else:
+        assert process.returncode == 1
+        expected = f"error: interrupted; continue with: fedsi run --resume --out {out}"
+        assert err.splitlines()[-1] == expected
+        assert not left
+    experiment = RunFolder(out).experiment()
+    resumed = simulate(experiment, out=out, cache=cache, resume=True).summary
+    assert resumed.model_sha256 == simulate(experiment, cache=cache).summary.model_sha256
+
+
+@pytest.mark.slow
+def test_a_model_of_the_working_folder_is_imported_and_what_it_prints_is_not_output(
+    cache: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    model = fenced("docs/own-model.md", "python")[0]
+    (tmp_path / "my_model.py").write_text(f"{model}\nprint('imported')\n")
+    command = own_command("simulations.cli.main", "run", "--preset", "smoke", "--cache", cache)
+    changes = ["--set=server.rounds=1", "--set=model.architecture=my_model:Gru", "--json"]
+    done = subprocess.run(
+        [*command, *changes, "--engine=ray", "--nodes=2", "--workers=2"],
+        cwd=tmp_path,
+        env=inherited_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "imported" in done.stderr
+    summary = json.loads("".join(x for x in done.stdout.splitlines() if x != "imported"))
+    assert summary["clients_trained"] == 10
+    assert summary["provenance"]["workers"] == 4
