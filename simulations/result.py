@@ -37,8 +37,8 @@ class Result:
     model: Callable[..., object] | None = None
     """The class or function that was given to ``simulate``."""
     baselines: Baselines | None = None
-    """N-gram models on the same held-out targets; None without a folder, for a run that had
-    finished before, and for a task without a unigram model."""
+    """N-gram models on the same held-out targets; None without a folder, and for a task without a
+    unigram model."""
 
     @cached_property
     def rounds(self) -> "pd.DataFrame":

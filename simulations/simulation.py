@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedsi.data.baselines import Baselines
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.population import Description, Population
@@ -30,6 +29,7 @@ from server.warm_start import with_hash
 from simulations.engines.table import NO_OPTIONS, USUAL, EngineOptions, engine_for
 from simulations.evaluation import baselines_of
 from simulations.footprint import check_footprint
+from simulations.kept_results import keep_baselines, kept_baselines
 from simulations.result import Result
 from simulations.tracking.sink import Sink, Started
 from simulations.tracking.watch import watched
@@ -98,7 +98,8 @@ def simulate(
                 watch.start(started(resume=resume))
                 watch.summary = summary
                 rows = rows_text(folder.records(), task_of(experiment).names)
-                return Result(summary, folder.model(), rows, experiment, opened, model)
+                counted = kept_baselines(folder.path)
+                return Result(summary, folder.model(), rows, experiment, opened, model, counted)
         Products(experiment.client)  # refuses a precision that this processor lacks
         config = RunConfiguration(
             experiment,
@@ -122,7 +123,10 @@ def simulate(
             watch.summary = trained.summary
             counted = baselines_of(experiment, clients, cache, progress) if folder else None
             if folder:
-                _draw_curves(folder, counted)
+                keep_baselines(counted, folder.path)
+                from simulations.reports.run import write_curves  # noqa: PLC0415 - Matplotlib
+
+                write_curves(folder.path)
         summary = trained.summary
         parameters = _named(experiment, summary.vocabulary_size, trained.parameters)
         return Result(summary, parameters, trained.rows, experiment, opened, model, counted)
@@ -178,16 +182,6 @@ def _check_workers(workers: int, experiment: Experiment) -> None:
             f"workers = {workers} is not allowed: at least 1 is needed, and more than the "
             f"{useful} clients of a cohort or an evaluation are useless"
         )
-
-
-def _draw_curves(run: RunFolder, counted: Baselines | None) -> None:
-    # Matplotlib takes a second to import, which a run without a folder can avoid.
-    from simulations.reports.figures import run_curves, save_figure  # noqa: PLC0415
-
-    summary = run.summary()
-    if summary:
-        task = task_of(run.experiment())
-        save_figure(run_curves(run.records(), summary, task, counted), run.path / "curves")
 
 
 def _named(experiment: Experiment, vocabulary: int, flat: NDArray[np.float32]) -> Parameters:

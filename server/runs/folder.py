@@ -48,7 +48,9 @@ EXPORTED = {"onnx": "model.onnx", "torch-export": "model.pt2"}
 """Default file of the exported model, by format."""
 MEASURED = "heldout.json"
 """Counts of a trial's model on each held-out client."""
-_OF_THE_MODEL = (*EXPORTED.values(), MEASURED)
+NGRAMS, AUDIT = "ngrams.json", "audit.json"
+"""Counts of n-gram models on the run's held-out clients, and the attack of an audit."""
+_OF_THE_MODEL = (*EXPORTED.values(), MEASURED, NGRAMS, AUDIT)
 """Files made later from a finished run's model, and invalid without it."""
 _FILES = (
     EXPERIMENT, *VOCABULARY_FILES, ROUNDS, SUMMARY, MODEL, BEST, CHECKPOINT, CANARIES, COHORT_KEY,

@@ -49,8 +49,11 @@ def audit(
     """
     from server.runs.folder import RunFolder
     from server.runs.summary import to_json
+    from simulations.kept_results import keep_membership
     from simulations.membership import membership_of
-    from simulations.reports.audit import FIGURE, write_audit
+    from simulations.reports.audit import write_audit
+    from simulations.reports.audit_page import AUDIT_PAGE, write_audit_page
+    from simulations.reports.run import write_run_page
 
     if run and (experiment_file or preset or overrides or out):
         raise UserError(f"give either a finished run ({run}) or an experiment to run, not both")
@@ -64,14 +67,18 @@ def audit(
         options.experiment_of_run(run, trust=trust)
     with others_to_stderr():  # a user's model may print
         membership = membership_of(RunFolder(folder), cache)
+    keep_membership(membership, folder)
     write_audit(claim.epsilon, audited, folder)
+    if not run:
+        write_run_page(folder)
+    write_audit_page(folder)
     if as_json:
         found = {**to_json(claim), "membership": asdict(membership) if membership else None}
         typer.echo(json.dumps(found, allow_nan=False))
     else:
         options.output().print(_table(claim, audited, membership))
     options.messages().print(
-        f"figure: {one_line(str(folder / FIGURE))}.png", highlight=False, soft_wrap=True
+        f"report: {one_line(str(folder / AUDIT_PAGE))}", highlight=False, soft_wrap=True
     )
     if audited.refuted:
         raise options.StoppedError("the claimed epsilon is refuted: the run is less private")

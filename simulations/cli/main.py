@@ -32,6 +32,7 @@ from simulations.cli.plot import plot
 from simulations.cli.predict import generate, predict
 from simulations.cli.presets import presets
 from simulations.cli.privacy import PrivacyCommand, privacy
+from simulations.cli.report import report
 from simulations.cli.run import run
 from simulations.cli.start import terminated_like_interrupted
 from simulations.cli.study import study, sweep
@@ -59,6 +60,7 @@ app.command()(generate)
 app.command()(evaluate)
 app.command()(export)
 app.command()(plot)
+app.command()(report)
 app.command()(audit)
 app.command(cls=PrivacyCommand)(privacy)
 app.command()(presets)

@@ -92,6 +92,7 @@ def run(
 ) -> None:
     """Run one federated training and write its folder."""
     from server.runs.folder import EXPERIMENT
+    from simulations.reports.run import write_run_page
     from simulations.simulation import simulate
 
     options.check_publish(publish, heldout_is_public=heldout_is_public)
@@ -139,7 +140,7 @@ def run(
             else "nothing has run yet"
         )
         raise options.StoppedError(f"interrupted; {go_on}") from None
-    _write_page(folder, result)
+    write_run_page(folder)
     if per_client:
         from simulations.per_client import write_table
 
@@ -195,17 +196,6 @@ def _show(result: "Result", *, verbose: bool) -> None:
         return
     for line in lines(result.summary, task, rounds, result.baselines):
         typer.echo(one_line(line))
-
-
-def _write_page(folder: Path, result: "Result") -> None:
-    """Write the page of a run that has ended."""
-    from server.runs.folder import RunFolder
-    from simulations.reports.page import write_page
-    from simulations.reports.run import run_page
-
-    records = RunFolder(folder).records()
-    page = run_page(result.experiment, result.summary, records, result.baselines)
-    write_page(page, folder)
 
 
 def shown_on(display: Display) -> "Observer":

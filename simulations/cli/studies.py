@@ -187,6 +187,7 @@ def carry_out(
         UserError: The study cannot be run, or not in this folder.
         TrialError: Some trials did not finish; the report is written nevertheless.
     """
+    from simulations.kept_results import keep_baselines
     from simulations.reports.study import study_report, write_study
     from simulations.studies.run import StudyRun, located
     from simulations.studies.runner import TrialError
@@ -214,6 +215,7 @@ def carry_out(
         _show_levels(run.levels().values(), console)
         result = run.run()
     report = study_report(result, run.failures)
+    keep_baselines(result.baselines, folder)
     write_study(report, result, folder)
     _show(report, folder, study.name, as_json=as_json)
     if run.failures:

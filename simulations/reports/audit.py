@@ -38,7 +38,7 @@ def audit_figure(
     """Draw the scores of both halves of the canaries."""
     bins = np.linspace(scores.min(), scores.max(), BINS + 1).tolist()
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        figure = Figure(figsize=(5.4, 3.6), layout="constrained")
         axes = figure.subplots()
         for label, inside, colour in (
             ("did not", False, "#5d6b79"),

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import matplotlib as mpl
@@ -28,6 +29,8 @@ GLOSSARY = {
     "unigram, bigram, trigram model": "Models that predict a word from nothing, from the word "
     "before, or from the two words before. A model that does not beat unigram is not useful.",
     "held-out clients": "Clients that were never trained on.",
+    "canary": "A made-up client that sends a direction drawn by chance, to see whether what was "
+    "released shows that it took part.",
     "epsilon": "The privacy that a run costs each client, at most: smaller is more private.",
     "client learning rate": "The step size of the training on a client.",
 }
@@ -88,9 +91,14 @@ class Page:
     """The corpus and the versions, a sentence each."""
 
 
-def write_page(page: Page, folder: Path) -> None:
-    """Write ``report.html``."""
-    write_atomically(folder / PAGE, render(page).encode())
+def write_page(page: Page, folder: Path, name: str = PAGE) -> None:
+    """Write a page, by default as ``report.html``."""
+    write_atomically(folder / name, render(page).encode())
+
+
+def day_of(*paths: Path) -> str:
+    """Return the day on which the last of some files was written, as in 2025-03-01."""
+    return date.fromtimestamp(max(path.stat().st_mtime for path in paths)).isoformat()
 
 
 def render(page: Page) -> str:

@@ -1,18 +1,57 @@
 """The page of a run: its metrics, its costs, and its experiment, corpus and versions."""
 
 from collections.abc import Sequence
-from datetime import date
+from pathlib import Path
 
 from fedsi.data.baselines import NAMES, Baselines
+from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.tasks.table import task_of
 from server.rounds import RoundRecord
+from server.runs.folder import SUMMARY, RunFolder
 from server.runs.summary import PrivacySummary, Summary
+from simulations.kept_results import kept_baselines
 from simulations.reports.commands import run_command
-from simulations.reports.figures import label, run_curves
-from simulations.reports.page import Illustration, Page, PageTable, panels_of
+from simulations.reports.figures import label, run_curves, save_figure
+from simulations.reports.page import Illustration, Page, PageTable, day_of, panels_of, write_page
 
 FILES = ("summary.json", "rounds.csv", "curves.png", "curves.svg", "model.safetensors")
+
+
+def write_run_page(folder: Path) -> None:
+    """Write the page of a finished run from what its folder holds.
+
+    Raises:
+        UserError: A file is damaged.
+    """
+    run = RunFolder(folder)
+    summary = finished_summary(run)
+    day = day_of(folder / SUMMARY)
+    counted = kept_baselines(folder)
+    write_page(run_page(run.experiment(), summary, run.records(), counted, day), folder)
+
+
+def write_curves(folder: Path) -> None:
+    """Write the curves of a finished run, ``curves.png`` and ``.svg``."""
+    run = RunFolder(folder)
+    task, summary = task_of(run.experiment()), finished_summary(run)
+    figure = run_curves(run.records(), summary, task, kept_baselines(folder))
+    save_figure(figure, folder / "curves")
+
+
+def finished_summary(run: RunFolder) -> Summary:
+    """Return the summary of a finished run.
+
+    Raises:
+        UserError: The run is not finished, or a file is damaged.
+    """
+    summary = run.summary()
+    if summary is None:
+        raise UserError(
+            f"the run in {run.path} is not finished; finish it with: fedsi run --resume --out "
+            f"{run.path}"
+        )
+    return summary
 
 
 def run_page(
@@ -20,6 +59,7 @@ def run_page(
     summary: Summary,
     records: Sequence[RoundRecord],
     baselines: Baselines | None,
+    day: str,
 ) -> Page:
     """Return the page of a finished run.
 
@@ -28,6 +68,7 @@ def run_page(
         summary: Its summary.
         records: Its rounds.
         baselines: N-gram models on the same targets; None if they were not counted.
+        day: The day on which it ended.
     """
     task = task_of(experiment)
     name = label(summary.architecture)
@@ -35,7 +76,7 @@ def run_page(
     return Page(
         title=f"{name} on {summary.corpus}",
         kind="Run",
-        date=date.today().isoformat(),
+        date=day,
         verdict=[_result(name, summary, baselines), *_privacy(summary.privacy)],
         experiment=experiment,
         figures=[
@@ -54,12 +95,17 @@ def run_page(
         ],
         command=run_command(experiment),
         files=FILES,
-        facts=[
-            f"Corpus {summary.corpus}, SHA-256 {summary.corpus_sha256}.",
-            f"Model SHA-256 {summary.model_sha256}.",
-            ", ".join(f"{package} {version}" for package, version in summary.versions.items()),
-        ],
+        facts=facts_of(summary),
     )
+
+
+def facts_of(summary: Summary) -> list[str]:
+    """Return the corpus, the model and the versions of a run, a sentence each."""
+    return [
+        f"Corpus {summary.corpus}, SHA-256 {summary.corpus_sha256}.",
+        f"Model SHA-256 {summary.model_sha256}.",
+        ", ".join(f"{package} {version}" for package, version in summary.versions.items()) + ".",
+    ]
 
 
 def _result(name: str, summary: Summary, baselines: Baselines | None) -> str:

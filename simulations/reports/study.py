@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from fedsi.files import write_atomically
+from server.runs.folder import SUMMARY
 from simulations.reports.commands import study_command
 from simulations.reports.figures import label, save_figure
 from simulations.reports.lengths import (
@@ -18,14 +18,21 @@ from simulations.reports.lengths import (
     lengths_markdown,
     lengths_table,
 )
-from simulations.reports.page import Illustration, Page, PageTable, panels_of, write_page
+from simulations.reports.page import (
+    Illustration,
+    Page,
+    PageTable,
+    day_of,
+    panels_of,
+    write_page,
+)
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, words
 from simulations.reports.tradeoff_figure import tradeoff_figure
 from simulations.reports.verdicts import findings, verdicts
 from simulations.safe_text import for_spreadsheet
-from simulations.studies.results import StudyResult, TrialResult
+from simulations.studies.results import RUNS, StudyResult, TrialResult
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ def write_study(report: Report, result: StudyResult, folder: Path) -> None:
     table_text = lengths_markdown(report.title, report.header, report.rows, report.findings)
     write_atomically(path.with_suffix(".md"), table_text.encode())
     save_figure(report.figure, path)
-    write_page(_page(report, result), folder)
+    runs = [folder / RUNS / one.name / SUMMARY for one in result.results]
+    write_page(_page(report, result, day_of(*runs)), folder)
 
 
 def _title(result: StudyResult) -> str:
@@ -125,14 +133,14 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
     )
 
 
-def _page(report: Report, result: StudyResult) -> Page:
+def _page(report: Report, result: StudyResult, day: str) -> Page:
     summary, study = result.summary, result.study
     versions = ", ".join(f"{name} {value}" for name, value in summary.versions.items())
     suffixes = (".csv", ".json", ".md", ".png", ".svg")
     return Page(
         title=report.title,
         kind="Study",
-        date=date.today().isoformat(),
+        date=day,
         verdict=[*report.verdicts, *_unequal_sizes(result)],
         experiment=study.experiment,
         figures=[Illustration(panels_of(report.figure), report.caption)],

@@ -98,16 +98,7 @@ class StudyRun:
 
     def levels(self) -> dict[Combination, Level]:
         """Return the privacy cost of each level, if the levels are of noise."""
-        found: dict[Combination, Level] = {}
-        for points in self.study.combinations():
-            level = self.study.part(points, "level")
-            keys = {key for point in level for key, _ in point.changes}
-            if level not in found and any(key.startswith("privacy.") for key in keys):
-                experiment = self.study.trial(points, self.study.experiment.seed).experiment
-                if experiment.privacy.mechanism != "none":
-                    clients = self.population.description.training_clients
-                    found[level] = level_of(experiment, clients)
-        return found
+        return levels_of(self.study, self.population.description.training_clients)
 
     @property
     def _runs(self) -> Path:
@@ -124,11 +115,11 @@ class StudyRun:
         Returns:
             The results of each combination's last and longest runs.
         """
-        whole, rounds = self.study.experiment.server.rounds, self.study.first_rounds
         kept = self.study.combinations()
         found: dict[tuple[Combination, int], TrialResult] = {}
-        while kept:
-            given = rounds if rounds < whole else None
+        for given in stages(self.study):
+            if not kept:
+                break
             trials = [
                 self.study.trial(points, seed, given)
                 for seed in self.study.all_seeds
@@ -137,10 +128,8 @@ class StudyRun:
             self._run(trials)
             results = self._read(trials)
             found |= {(r.trial.points, r.trial.seed): r for r in results}
-            if given is None:
-                break
-            kept = best_combinations(StudyResult(self.study, results), kept)
-            rounds *= self.study.factor
+            if given is not None:
+                kept = best_combinations(StudyResult(self.study, results), kept)
         return list(found.values())
 
     def _run(self, trials: Sequence[Trial]) -> None:
@@ -159,6 +148,29 @@ class StudyRun:
 
     def _read(self, trials: Sequence[Trial]) -> list[TrialResult]:
         return read_results([t for t in trials if t.name not in self.failures], self.folder)
+
+
+def stages(study: Study) -> list[int | None]:
+    """Return the numbers of rounds of the stages of ``halving``; None is the experiment's own."""
+    found: list[int | None] = []
+    rounds = study.first_rounds
+    while rounds < study.experiment.server.rounds:
+        found.append(rounds)
+        rounds *= study.factor
+    return [*found, None]
+
+
+def levels_of(study: Study, training_clients: int) -> dict[Combination, Level]:
+    """Return the privacy cost of each level of a study, if its levels are of noise."""
+    found: dict[Combination, Level] = {}
+    for points in study.combinations():
+        level = study.part(points, "level")
+        keys = {key for point in level for key, _ in point.changes}
+        if level not in found and any(key.startswith("privacy.") for key in keys):
+            experiment = study.trial(points, study.experiment.seed).experiment
+            if experiment.privacy.mechanism != "none":
+                found[level] = level_of(experiment, training_clients)
+    return found
 
 
 def best_combinations(result: StudyResult, kept: Sequence[Combination]) -> list[Combination]:

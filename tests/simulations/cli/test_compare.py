@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from simulations.cli.main import main
+from tests.simulations.cli.test_report import again
 
 SMALL = ["--preset", "smoke", "--set", "server.rounds=3", "--set", "server.evaluate_every=1"]
 
@@ -30,7 +31,7 @@ def test_it_leaves_tables_a_figure_and_a_page(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == {
         "comparison.csv", "comparison.json", "comparison.md", "comparison.png", "comparison.svg",
-        "report.html", "runs", "study.toml",
+        "ngrams.json", "report.html", "runs", "study.toml",
     }  # fmt: skip
     rows = pd.read_csv(finished / "comparison.csv")
     assert len(rows) == 4
@@ -39,6 +40,11 @@ def test_it_leaves_tables_a_figure_and_a_page(finished: Path) -> None:
     for text in ("CIFG and SI-CIFG on synthetic", "<svg", "diverged", "trigram", "1 seed: another"):
         assert text in page
     assert not re.search(r"(src|href)=.https?://", page)  # complete without a network
+
+
+def test_its_report_is_written_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["report.html", "comparison.json", "comparison.md", "comparison.csv", "comparison.svg"]
+    again(finished, names, monkeypatch)
 
 
 def test_divergence_is_a_result(finished: Path) -> None:

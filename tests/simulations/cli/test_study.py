@@ -8,6 +8,7 @@ import pytest
 
 from simulations.cli.main import main
 from simulations.studies.study import Study
+from tests.simulations.cli.test_report import again
 
 SMALL = ["--preset", "smoke", "--set", "server.rounds=2", "--set", "server.evaluate_every=1"]
 VARIED = ["--vary", "server.learning_rate=0.01,0.1", "--vary", "client.max_steps=1"]
@@ -68,7 +69,10 @@ def test_a_study_goes_on_with_more_values(swept: Path, cache: Path) -> None:
 
 
 def test_halving_gives_the_best_more_rounds(
-    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     page = Path(__file__).parents[3] / "docs" / "studies.md"
     blocks = re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
@@ -82,6 +86,7 @@ def test_halving_gives_the_best_more_rounds(
     names = {path.name for path in (out / "runs").iterdir() if path.is_dir()}
     assert names == {"lr1e-06-seed0-rounds1", "lr0.1-seed0-rounds1", "lr0.1-seed0"}
     assert "after 1 rounds" in (out / "study.md").read_text()
+    again(out, ["report.html", "study.json", "study.csv"], monkeypatch)
     before = written(out)
     assert main(["study", str(out), "--cache", str(cache)]) == 0
     assert written(out) == before

@@ -1,0 +1,82 @@
+"""Results beside a run or a study that its page needs: n-gram models, and attacks of audits."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedsi.data.baselines import COLUMNS, NAMES, Baselines
+from fedsi.errors import UserError
+from fedsi.files import write_atomically
+from server.runs.folder import AUDIT, NGRAMS
+
+if TYPE_CHECKING:
+    from simulations.membership import Membership
+
+_MEND = "put back the file that fedsi wrote"
+
+
+def keep_baselines(found: Baselines | None, folder: Path) -> None:
+    """Keep the counts of n-gram models, if there are any."""
+    if found is None:
+        return
+    rows = {name: found.rows[name].tolist() for name in NAMES}
+    content = json.dumps({"clients": found.clients.tolist(), "rows": rows})
+    write_atomically(folder / NGRAMS, content.encode())
+
+
+def kept_baselines(folder: Path) -> Baselines | None:
+    """Read the counts of n-gram models; None if there are none.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    found = _read(folder / NGRAMS)
+    if found is None:
+        return None
+    try:
+        clients = np.array(found["clients"], np.int64)
+        shape = (len(clients), len(COLUMNS))
+        rows = {n: np.array(found["rows"][n], np.float64).reshape(shape) for n in NAMES}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / NGRAMS} is damaged: {error}; {_MEND}") from None
+    return Baselines(clients, rows)
+
+
+def keep_membership(found: "Membership | None", folder: Path) -> None:
+    """Keep the result of the attack on a run's model; None if there can be none."""
+    content = json.dumps({"membership": None if found is None else asdict(found)})
+    write_atomically(folder / AUDIT, content.encode())
+
+
+def kept_membership(folder: Path) -> "Membership | None":
+    """Read the result of the attack on a run's model; None if there was none.
+
+    Raises:
+        UserError: The run was not audited, or the file is damaged.
+    """
+    from simulations.membership import Membership  # noqa: PLC0415 - it imports SciPy's statistics
+
+    found = _read(folder / AUDIT)
+    if found is None:
+        raise UserError(f"the run in {folder} was not audited; use: fedsi audit {folder}")
+    try:
+        attack = found["membership"]
+        return None if attack is None else Membership(**attack)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / AUDIT} is damaged: {error}; {_MEND}") from None
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}; {_MEND}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: it holds no object; {_MEND}")
+    return found

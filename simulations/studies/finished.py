@@ -1,0 +1,53 @@
+"""The results of a study from what its folder holds, without its corpus and without a run."""
+
+from pathlib import Path
+
+from fedsi.errors import UserError
+from simulations.kept_results import kept_baselines
+from simulations.studies.results import StudyResult, TrialResult, read_results
+from simulations.studies.run import levels_of, stages
+from simulations.studies.study import Combination, Study
+
+NOT_FINISHED = "it has no finished run"
+
+
+def read_study(study: Study, folder: Path) -> tuple[StudyResult, dict[str, str]]:
+    """Return the results of a study's finished trials, and a reason for each of the others.
+
+    Args:
+        study: The study.
+        folder: Its folder.
+
+    Raises:
+        UserError: No trial has finished, or a file is damaged.
+    """
+    results = _longest(study, folder) if study.design == "halving" else _all(study, folder)
+    if not results:
+        raise UserError(
+            f"the study in {folder} has no finished run yet; continue it with: fedsi study {folder}"
+        )
+    known = {result.name for result in results}
+    failures = (
+        {}  # most of its trials were stopped early
+        if study.design == "halving"
+        else {t.name: NOT_FINISHED for t in study.trials() if t.name not in known}
+    )
+    levels = levels_of(study, results[0].summary.training_clients)
+    return StudyResult(study, results, kept_baselines(folder), levels), failures
+
+
+def _all(study: Study, folder: Path) -> list[TrialResult]:
+    return read_results(study.trials(), folder)
+
+
+def _longest(study: Study, folder: Path) -> list[TrialResult]:
+    """Return each combination's last and longest runs."""
+    found: dict[tuple[Combination, int], TrialResult] = {}
+    for rounds in stages(study):
+        trials = [
+            study.trial(points, seed, rounds)
+            for seed in study.all_seeds
+            for points in study.combinations()
+        ]
+        found |= {(r.trial.points, r.trial.seed): r for r in read_results(trials, folder)}
+    return list(found.values())
