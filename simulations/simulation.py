@@ -85,6 +85,8 @@ def simulate(
         chosen = engine_for(engine, engine_options)
         processes = workers * (engine_options.nodes or 1)
         _check_workers(processes, experiment)
+        if chosen.remote:
+            _check_remote(engine, workers, corpus)
         if architecture:
             changes["model.architecture"] = architecture
         experiment = with_hash(experiment.located(Path.cwd()).updated(changes))
@@ -108,20 +110,23 @@ def simulate(
             resume=resume,
             other_machine=other_machine,
             engine=engine,
-            workers=workers,
+            workers=None if chosen.remote else workers,
         )
         with folder.held() if folder else nullcontext():
-            population = prepare(experiment.data, cache, progress, corpus)
-            clients = open_population(population)
-            description = clients.description
-            _check_size(experiment, description, processes)
-            if on_corpus:
-                on_corpus(description)
+            population, clients = Path(), None
+            if not chosen.remote:
+                population = prepare(experiment.data, cache, progress, corpus)
+                clients = open_population(population)
+                _check_size(experiment, clients.description, processes)
+            if on_corpus and clients:
+                on_corpus(clients.description)
             watch.start(started(resume=resume))
             observers: list[Observer] = [watch, *([on_round] if on_round else [])]
             trained = chosen.run(config, population, observers, engine_options)
             watch.summary = trained.summary
-            counted = baselines_of(experiment, clients, cache, progress) if folder else None
+            counted = None
+            if folder and clients:
+                counted = baselines_of(experiment, clients, cache, progress)
             if folder:
                 keep_baselines(counted, folder.path)
                 from simulations.reports.run import write_curves  # noqa: PLC0415 - Matplotlib
@@ -151,6 +156,19 @@ def _started(
 
 def _opened(experiment: Experiment, cache: Path, corpus: Corpus | None) -> Population:
     return open_population(prepare(experiment.data, cache, silent, corpus))
+
+
+def _check_remote(engine: str, workers: int, corpus: Corpus | None) -> None:
+    """Refuse what concerns nodes on this machine."""
+    if workers != 1:
+        raise UserError(
+            f"workers = {workers} has no effect with engine = {engine!r}, whose nodes run elsewhere"
+        )
+    if corpus:
+        raise UserError(
+            f"a corpus in memory cannot be used with engine = {engine!r}: the nodes have "
+            "populations of their own"
+        )
 
 
 def _check_importable(experiment: Experiment, engine: str, workers: int) -> None:

@@ -28,6 +28,7 @@ from simulations.cli.evaluate import evaluate
 from simulations.cli.export import export
 from simulations.cli.keys import keys
 from simulations.cli.lengths import lengths
+from simulations.cli.node import node
 from simulations.cli.plot import plot
 from simulations.cli.predict import generate, predict
 from simulations.cli.presets import presets
@@ -65,6 +66,7 @@ app.command()(audit)
 app.command(cls=PrivacyCommand)(privacy)
 app.command()(presets)
 app.command()(keys)
+app.command()(node)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedsi.errors import UserError
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.cli.run_summary import lines, next_commands, table
-from simulations.engines.table import ENGINES, USUAL, EngineOptions
+from simulations.engines.table import ENGINES, USUAL, EngineOptions, engine_for
 from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
@@ -45,6 +46,22 @@ def run(
             help="A running Ray cluster; by default --engine ray starts one on this machine.",
         ),
     ] = None,
+    superlink: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="SuperLink of --engine deployed; see docs/deploy.md."
+        ),
+    ] = None,
+    superlink_secret: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The SuperLink's secret.")
+    ] = None,
+    root_certificates: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="PEM certificates to check the SuperLink against."),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Without TLS; only to a SuperLink on this machine.")
+    ] = False,
     out: options.Out = None,
     per_client: options.PerClient = None,
     as_json: options.Json = False,
@@ -105,10 +122,19 @@ def run(
         if resume and not named
         else options.chosen_experiment(experiment_file, preset, overrides, trust=trust)
     )
+    engine_options = EngineOptions(
+        nodes=nodes,
+        ray_address=ray_address,
+        superlink=superlink,
+        superlink_secret=superlink_secret,
+        root_certificates=root_certificates,
+        insecure=insecure or None,
+    )
     if per_client:
         from simulations.per_client import check_file
 
         check_file(per_client)
+        _check_clients_are_here(engine, engine_options)
     if publish:
         from simulations.publish import check_publishable
 
@@ -121,7 +147,7 @@ def run(
                 experiment,
                 workers=workers,
                 engine=engine,
-                engine_options=EngineOptions(nodes=nodes, ray_address=ray_address),
+                engine_options=engine_options,
                 out=folder,
                 overwrite=overwrite,
                 resume=resume,
@@ -160,6 +186,13 @@ def run(
         run = open_run(folder, trust=True)  # its own code has just run
         publish_run(run, publish, {}, heldout_is_public=heldout_is_public)
         console.print(f"published to {one_line(str(publish))}", highlight=False, soft_wrap=True)
+
+
+def _check_clients_are_here(engine: str, engine_options: EngineOptions) -> None:
+    if engine_for(engine, engine_options).remote:
+        raise UserError(
+            f"--per-client has no effect with --engine {engine}: the clients are on the nodes"
+        )
 
 
 def _sinks(

@@ -36,6 +36,15 @@ class EngineOptions:
     """Number of nodes; each has ``RunConfiguration.workers`` processes."""
     ray_address: str | None = None
     """Address of a running Ray cluster; by default one is started on this machine."""
+    superlink: str | None = None
+    """HOST:PORT of the SuperLink to which the nodes are connected."""
+    superlink_secret: Path | None = None
+    """File of the SuperLink's secret."""
+    root_certificates: Path | None = None
+    """PEM file of the certificates that the SuperLink's is checked against; None for the
+    system's."""
+    insecure: bool | None = None
+    """Whether to connect without TLS, which only a SuperLink on this machine may."""
 
 
 NO_OPTIONS = EngineOptions()
@@ -53,6 +62,8 @@ class Engine:
     run: "Callable[[RunConfiguration, Path, Sequence[Observer], EngineOptions], EngineResult]"
     options: frozenset[str] = frozenset()
     """Names of the ``EngineOptions`` that it uses."""
+    remote: bool = False
+    """Whether its nodes host populations of their own; then this machine needs no corpus."""
 
 
 ENGINES: Table[Engine] = Table(
@@ -62,6 +73,7 @@ ENGINES: Table[Engine] = Table(
     {
         "in_process": "simulations.engines.in_process",
         "ray": "simulations.engines.ray_engine",
+        "deployed": "simulations.engines.deployed",
     },
 )
 USUAL = "in_process"

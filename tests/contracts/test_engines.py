@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ import pytest
 
 from fedsi import Experiment, UserError
 from fedsi.data.prepare import prepare
+from fedsi.data.shards import write_shards
 from server.configuration import RunConfiguration
 from server.rounds import RoundRecord
 from server.runs.summary import Summary
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.engines.table import ENGINES, USUAL, EngineOptions
+from tests.deployment import Deployment
 from tests.test_docs import ROOT, fenced
 
 ADDED = "traced"
@@ -36,6 +38,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 """Experiments whose model must not depend on the engine, as changes of ``small``."""
 
 OPTIONS: dict[str, Callable[[pytest.FixtureRequest], EngineOptions]] = {
+    "deployed": lambda r: r.getfixturevalue("deployment").options(),
     "ray": lambda r: EngineOptions(nodes=2, ray_address=r.getfixturevalue("ray_address")),
 }
 """Options of the engines that need some. Their fixtures skip the test if something is missing; what
@@ -49,6 +52,16 @@ def small() -> Experiment:
         model={"embedding_size": 8, "hidden_size": 12},
         server={"rounds": 3, "cohort_size": 4, "evaluation_clients": 4, "evaluate_every": 2},
     )
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    small: Experiment, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """Yield two SuperNodes, each with a shard of the population."""
+    folder = tmp_path_factory.mktemp("deployment")
+    with Deployment(folder, write_shards(prepare(small.data, cache), folder, 2)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
