@@ -17,7 +17,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# The test suite with the tests that are marked as slow, and with the trackers.
+# The test suite with the tests that are marked as slow, and with Ray and the trackers.
 test-all: $(VENV)/installed-all
 	$(BIN)/pytest -n 2 --dist worksteal -m ""
 
@@ -41,7 +41,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@touch $@
 
 $(VENV)/installed-all: $(VENV)/installed-dev
-	$(INSTALL) --editable ".[dev,tensorboard,wandb,mlflow]"
+	$(INSTALL) --editable ".[dev,ray,tensorboard,wandb,mlflow]"
 	@touch $@
 
 clean:

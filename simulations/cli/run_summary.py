@@ -51,7 +51,7 @@ def lines(
         rounds: Number of rounds of its experiment.
         baselines: N-gram models on the same held-out targets, if they were counted.
     """
-    ended = "" if summary.status == "finished" else f" by {summary.ended_by}"
+    ended = "" if summary.status in {"finished", "diverged"} else f" by {summary.ended_by}"
     yield (
         f"{summary.status}{ended}: {summary.rounds:,} of {rounds:,} rounds, "
         f"{summary.clients_trained:,} clients, {summary.tokens_trained:,} targets in "

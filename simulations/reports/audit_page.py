@@ -18,7 +18,7 @@ from simulations.reports.page import (
     panels_of,
     write_page,
 )
-from simulations.reports.run import facts_of, finished_summary
+from simulations.reports.run import facts_of, finished_summary, told_how_repeatable
 
 AUDIT_PAGE = "audit.html"
 FILES = ("summary.json", "canaries.csv", f"{FIGURE}.png", f"{FIGURE}.svg", "model.safetensors")
@@ -63,7 +63,7 @@ def audit_page(run: RunFolder, summary: Summary, attack: Membership | None) -> P
             )
         ],
         tables=[_bounds(claim, found), _attack(attack), _canaries(found)],
-        methods=_methods(summary, claim, found),
+        methods=[*_methods(summary, claim, found), told_how_repeatable(experiment)],
         command=audit_command(experiment),
         files=FILES,
         facts=facts_of(summary),

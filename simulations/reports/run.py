@@ -90,12 +90,24 @@ def run_page(
         methods=[
             f"{summary.training_clients:,} clients trained the model and "
             f"{summary.heldout_clients:,} were held out; each round sampled "
-            f"{experiment.server.cohort_size:,}. The seed is {summary.seed}: the same experiment "
-            "gives the same bits on this kind of processor, whatever the number of workers.",
+            f"{experiment.server.cohort_size:,}. {told_how_repeatable(experiment)}",
         ],
         command=run_command(experiment),
         files=FILES,
         facts=facts_of(summary),
+    )
+
+
+def told_how_repeatable(experiment: Experiment) -> str:
+    """Return whether the same command gives the same bits, in words."""
+    if experiment.privacy.secure_noise:
+        return (
+            "Its noise and its cohorts come from a secret that was deleted, so that no run repeats "
+            "its bits."
+        )
+    return (
+        f"The seed is {experiment.seed}: the same experiment gives the same bits on this kind of "
+        "processor, whatever the number of workers."
     )
 
 

@@ -173,3 +173,6 @@ def test_an_audit_of_a_secure_run_makes_no_attack_that_needs_its_cohorts(
     assert found["audit"]["canaries"] == 50
     assert main(command) == 0
     assert "it is unknown who took part" in " ".join(capsys.readouterr().out.split())
+    page = (tmp_path / "audit.html").read_text()
+    assert "who took part in a run with secure noise is unknown" in page
+    assert "no run repeats its bits" in page

@@ -31,6 +31,8 @@ def test_six_lines_say_how_a_run_ended(tmp_path: Path) -> None:
     assert found[4].startswith("the best is of round 5: 4.125; ")
     assert found[4].endswith("and send 1.5 MB")
     assert found[5].startswith(f"epsilon {PRIVACY.epsilon:.4g} at delta")
+    diverged = replace(stopped, status="diverged", ended_by="divergence")
+    assert next(lines(diverged, TASK, 50)).startswith("diverged: 7 of 50 rounds")
     assert list(next_commands(stopped, tmp_path)) == [f"next: fedsi evaluate {tmp_path} --best"]
 
 
