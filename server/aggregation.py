@@ -189,7 +189,7 @@ def evaluate_clients(
 
     Args:
         grid: Flower's grid.
-        hosting: The nodes that share the work.
+        hosting: The nodes that share the work, and the clients that each hosts.
         experiment: The configuration.
         parameters: The global parameters, ``[parameters]``.
         clients: Indices of held-out clients.

@@ -9,7 +9,7 @@ sampling:
 | everyone in every round | independent | zCDP, exact for a Gaussian | add or remove one client |
 | allocated passes | independent | privacy loss distributions | add or remove one client |
 | cyclic groups | independent or banded | privacy loss distributions | add or remove one client |
-| fixed size | independent | Renyi divergence, twice the sensitivity | replace one client |
+| fixed size | independent | privacy loss distributions, half the noise | replace one client |
 | shuffled passes | correlated | zCDP, exact for a Gaussian | zero out one client |
 
 A client that is zeroed out keeps its turns and contributes zeros. If it were removed instead, the
@@ -210,8 +210,10 @@ def _accountants(plan: Plan) -> tuple[_Accountant, ...]:
     match plan.accounting:
         case Accounting.KEPT_APART:
             return _by_zcdp, _by_rdp_of_zcdp
-        case Accounting.FIXED_SIZE:
+        case Accounting.FIXED_SIZE if plan.delta < sampled_accounting.least_delta(plan.rounds):
             return (_by_replacing,)
+        case Accounting.FIXED_SIZE:
+            return _by_losses_of_replacing, _by_replacing
         case Accounting.ALLOCATED:
             return _by_allocation, _by_known_allocation
         case Accounting.TAKING_TURNS:
@@ -299,11 +301,15 @@ def _group_plan(plan: Plan) -> Plan:
     )
 
 
+def _by_losses_of_replacing(plan: Plan, rounds: int) -> Price:
+    cost = _sampled(sampled_accounting.fixed_size_pld_epsilon, plan, rounds)
+    note = "replacing a client moves the sum by twice the clip norm"
+    return Price(cost, "PLD, half the multiplier", _REPLACE, sensitivity=2.0, note=note)
+
+
 def _by_replacing(plan: Plan, rounds: int) -> Price:
     cost = _sampled(sampled_accounting.fixed_size_rdp_epsilon, plan, rounds)
-    name = "RDP, replace-one, half the multiplier (loose)"
-    note = "replacing a client moves the sum by twice the clip norm"
-    return Price(cost, name, _REPLACE, sensitivity=2.0, note=note)
+    return Price(cost, "RDP, half the multiplier", _REPLACE, sensitivity=2.0, note="loose")
 
 
 def _by_zcdp(plan: Plan, rounds: int) -> Price:

@@ -51,6 +51,8 @@ def lines(
         rounds: Number of rounds of its experiment.
         baselines: N-gram models on the same held-out targets, if they were counted.
     """
+    from server.runs.degree import degree
+
     ended = "" if summary.status in {"finished", "diverged"} else f" by {summary.ended_by}"
     yield (
         f"{summary.status}{ended}: {summary.rounds:,} of {rounds:,} rounds, "
@@ -62,7 +64,8 @@ def lines(
         f"({summary.population:,} clients, vocabulary {summary.vocabulary_size:,})"
     )
     loss, unigram = _number(summary.heldout_loss), _number(summary.unigram_loss)
-    yield f"held-out loss {loss} nats per target; " + (
+    wrong = f", {degree(summary)}" if degree(summary) else ""
+    yield f"held-out loss {loss} nats per target{wrong}; " + (
         f"{baselines.better_than(summary.heldout_loss)} (unigram {unigram}, bigram "
         f"{_number(baselines.loss('bigram'))}, trigram {_number(baselines.loss('trigram'))})"
         if baselines

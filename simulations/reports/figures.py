@@ -15,12 +15,13 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from fedsi.data.baselines import NAMES, Baselines
+from fedsi.data.baselines import Baselines
 from fedsi.files import write_atomically
 from fedsi.models.table import architecture
 from fedsi.tasks.task import Task
 from server.rounds import RoundRecord
 from server.runs.summary import PrivacySummary, Summary
+from simulations.reports.marks import GREY, ngram_lines, ngram_losses
 from simulations.safe_text import for_figure
 
 
@@ -34,7 +35,6 @@ def colour_of(name: str) -> str:
     return architecture(name).colour
 
 
-_GREY = "#666666"
 STYLE: Any = {
     "svg.hashsalt": "fedsi",
     "svg.fonttype": "path",
@@ -107,16 +107,14 @@ def run_curves(
             rounds, [r.train_loss for r in records], color=colour, alpha=0.35, label="cohort"
         )
         _curve(losses, evaluated, "loss", colour, "held-out clients")
-        if baselines is None:
-            unigram_line(losses, summary.unigram_loss)
-        ngram_lines(losses, baselines, None)
         losses.set(xlabel="round", ylabel="loss (nats per token)", title="Loss")
-        losses.legend()
+        legend_below(losses)
+        ngram_lines(losses, _counting(summary, baselines))
         for metric, called in task.curves.items():
             _curve(accuracy, evaluated, metric, colour if metric == task.score else None, called)
         accuracy.set(xlabel="round", ylabel=f"share of {task.unit}", title=f"Held-out {task.title}")
         accuracy.set_ylim(bottom=0)
-        accuracy.legend()
+        legend_below(accuracy)
         if claim:
             _epsilon_so_far(others[0], records, claim)
         name = label(summary.architecture)
@@ -125,8 +123,20 @@ def run_curves(
     return figure
 
 
+def _counting(summary: Summary, baselines: Baselines | None) -> dict[str, float]:
+    """Return the losses to draw as lines: the unigram model's, if no others were counted."""
+    if baselines is None and summary.unigram_loss is not None:
+        return {"unigram": summary.unigram_loss}
+    return ngram_losses(baselines)
+
+
+def legend_below(axes: Axes) -> None:
+    """Put the legend of one panel below its x axis, where it hides no curve."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+
+
 def _epsilon_so_far(axes: Axes, records: Sequence[RoundRecord], claim: PrivacySummary) -> None:
-    axes.step([r.round for r in records], [r.epsilon for r in records], where="post", color=_GREY)
+    axes.step([r.round for r in records], [r.epsilon for r in records], where="post", color=GREY)
     axes.set_ylim(bottom=0)
     mark = "extrapolated" if claim.extrapolated else claim.mechanism
     axes.set(
@@ -156,7 +166,7 @@ def clients_histogram(words_per_client: NDArray[np.integer[Any]]) -> Figure:
             edgecolor="white",
         )
         for value, style, label in ((median, "-", "median"), (most, "--", "90 % of clients below")):
-            axes.axvline(value, color=_GREY, linestyle=style, label=f"{label}: {value:,.0f}")
+            axes.axvline(value, color=GREY, linestyle=style, label=f"{label}: {value:,.0f}")
         axes.set_ylim(top=1.3 * np.max(heights))  # the legend stands above the bars
         axes.set_xscale("log")
         axes.set_axisbelow(True)
@@ -175,27 +185,5 @@ def _curve(
 ) -> None:
     values = [record.heldout[metric] for record in records if record.heldout]
     axes.plot(
-        [r.round for r in records], values, color=colour or _GREY, marker="o", ms=3, label=label
+        [r.round for r in records], values, color=colour or GREY, marker="o", ms=3, label=label
     )
-
-
-def unigram_line(axes: Axes, loss: float | None) -> None:
-    """Draw the loss of the unigram model, if there is one."""
-    if loss is None:
-        return
-    axes.axhline(loss, color=_GREY, linestyle=":", linewidth=1.2, label="unigram model")
-
-
-def ngram_lines(axes: Axes, baselines: Baselines | None, kept: NDArray[np.bool_] | None) -> None:
-    """Draw the losses of the unigram, the bigram and the trigram model on some clients.
-
-    Args:
-        axes: The axes to draw on.
-        baselines: Counts of the models; None draws nothing.
-        kept: The clients; None for all.
-    """
-    if baselines is None:
-        return
-    for name, style in zip(NAMES, (":", "--", "-."), strict=True):
-        loss = baselines.loss(name, kept)
-        axes.axhline(loss, color=_GREY, linestyle=style, linewidth=1.2, label=f"{name} model")

@@ -118,7 +118,9 @@ def _curve(
     name = for_figure(place_words(place))
     axes.plot(lengths, means, color=colour, marker="o", ms=3, label=name)
     low, high = ([one(losses) for _, losses in points] for one in (min, max))
-    axes.fill_between(lengths, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(
+        lengths, low, high, facecolor=(colour, 0.12), edgecolor=(colour, 0.7), linewidth=0.7
+    )
 
 
 def _change(result: StudyResult, place: GridPoint) -> str:

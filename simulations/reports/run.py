@@ -8,6 +8,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.tasks.table import task_of
 from server.rounds import RoundRecord
+from server.runs.degree import degree
 from server.runs.folder import SUMMARY, RunFolder
 from server.runs.summary import PrivacySummary, Summary
 from simulations.kept_results import kept_baselines
@@ -124,8 +125,10 @@ def _result(name: str, summary: Summary, baselines: Baselines | None) -> str:
     loss = summary.heldout_loss
     after = f"{name} with {summary.parameters:,} parameters, after {summary.rounds:,} rounds"
     if summary.diverged or loss is None:
-        return f"{after}, diverged: it has no loss that means anything."
+        return f"{after}, diverged: {degree(summary) or 'its loss has no meaning'}."
     reached = f"{after}, has a held-out loss of {loss:.3f} nats per token"
+    if degree(summary):
+        return f"{reached}. It went wrong: {degree(summary)}."
     if baselines:
         return f"{reached}: {baselines.better_than(loss)}."
     unigram = summary.unigram_loss

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from fedsi.files import write_atomically
+from server.runs.degree import degree
 from server.runs.folder import SUMMARY
 from simulations.reports.commands import study_command
 from simulations.reports.figures import label, save_figure
@@ -114,7 +115,10 @@ def _clients(result: StudyResult) -> str:
 
 
 def _figure(result: StudyResult) -> tuple[Figure, str]:
-    bars = "Bars are 95 % intervals over seeds; a cross marks a setting in which a run diverged."
+    bars = (
+        "Bars are 95 % intervals over seeds; a cross in the coloured strip at the edge marks a "
+        "setting in which a run diverged."
+    )
     if result.study.lengths:
         return lengths_figure(result), (
             "Held-out loss against sequence length over all targets (left) and over those at "
@@ -123,9 +127,9 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
         )
     if result.privacy_levels and len(result.privacy_levels) == len(result.levels):
         return tradeoff_figure(result), (
-            "Final held-out loss (above) and score (below) against epsilon (left) and against the "
-            "standard deviation of the noise on the mean update (right). Axes are logarithmic; "
-            f"without noise, beyond the dashed line, epsilon is infinite. {bars}"
+            f"Final held-out loss and {result.task.title.lower()} against epsilon, with the "
+            "standard deviation of the noise on the mean update in brackets. The axis is "
+            f"logarithmic; without noise, beyond the dashed line, epsilon is infinite. {bars}"
         )
     return study_figure(result), (
         "Held-out loss of all evaluated clients over rounds (left), and final held-out loss over "
@@ -180,7 +184,7 @@ def _run(result: TrialResult) -> list[str]:
     score = summary.heldout[result.task.score]
     return [
         result.name,
-        summary.status,
+        f"{summary.status}, {degree(summary)}" if degree(summary) else summary.status,
         f"{summary.parameters:,}",
         str(summary.rounds),
         "" if result.diverged else f"{summary.heldout_loss:.3f}",

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedsi.models.positions.table import ENCODINGS
-from simulations.reports.figures import STYLE, colour_of, ngram_lines
+from simulations.reports.figures import STYLE, colour_of
+from simulations.reports.marks import diverged_strips, ngram_lines, ngram_losses
 from simulations.reports.study_words import axis_words, point_words, words
 from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, Setting, StudyResult
@@ -24,21 +25,33 @@ _MOST_CURVES = 8
 
 
 def study_figure(result: StudyResult) -> Figure:
-    """Draw held-out loss over rounds, and over the first axes that are not compared."""
-    varied = [axis.called for axis in result.study.axes if axis.called not in result.study.compare]
-    panels = varied[:_MOST_PANELS]
+    """Draw held-out loss over rounds, and over the first axes that are not compared.
+
+    An axis with a single value has no panel, because the last rounds show the same.
+    """
+    panels = [name for name in _varied(result) if name not in result.study.compare][:_MOST_PANELS]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.8 * (1 + len(panels)), 4.4), layout="constrained")
         over_rounds, *others = figure.subplots(1, 1 + len(panels), squeeze=False)[0]
-        _curves(over_rounds, result, alone=not panels)
+        diverged = _curves(over_rounds, result, alone=not panels)
+        ngram_lines(over_rounds, ngram_losses(result.baselines))
+        diverged_strips(over_rounds, diverged)
         for axes, name in zip(others, panels, strict=True):
-            _over_axis(axes, result, name)
-        ngram_lines(over_rounds, result.baselines, None)
-        for axes in others:
-            ngram_lines(axes, result.baselines, result.reported_clients)
+            diverged = _over_axis(axes, result, name)
+            ngram_lines(axes, ngram_losses(result.baselines, result.reported_clients))
+            diverged_strips(axes, diverged)
         handles, labels = _one_of_each(figure)
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
+
+
+def _varied(result: StudyResult) -> list[str]:
+    """Return the names of the axes with several values."""
+    return [
+        axis.called
+        for axis in result.study.axes
+        if len({_value(points, axis.called) for points in result.combinations}) > 1
+    ]
 
 
 def arm_colour(result: StudyResult, arm: Combination) -> str:
@@ -57,8 +70,8 @@ def setting_line(
     arm: Combination,
     placed: Sequence[tuple[float, Setting | None]],
     metric: str = "loss",
-) -> None:
-    """Draw an arm's settings: means and 95 % intervals, and crosses where a seed diverged.
+) -> list[float]:
+    """Draw an arm's settings: means and 95 % intervals.
 
     Args:
         axes: The axes to draw on.
@@ -66,8 +79,10 @@ def setting_line(
         arm: The arm.
         placed: Places on the x axis and settings, None for missing ones.
         metric: The metric to draw.
+
+    Returns:
+        The places where a seed diverged, for ``diverged_strips``.
     """
-    colour, name = arm_colour(result, arm), for_figure(words(arm))
     stable = [(x, setting) for x, setting in placed if setting and setting.measured]
     values = [setting.values(metric, result.part) for _, setting in stable]
     intervals = [t_interval(one) for one in values]
@@ -78,75 +93,72 @@ def setting_line(
             interval.high - interval.estimate if len(one) >= FEWEST_SEEDS else 0.0
             for interval, one in zip(intervals, values, strict=True)
         ],
-        color=colour,
+        color=arm_colour(result, arm),
         marker="o",
         capsize=3,
-        label=name,
+        label=for_figure(words(arm)),
     )
-    diverged = [x for x, setting in placed if setting and setting.diverged]
-    if diverged:
-        row = result.arms.index(arm)
-        # In axes coordinates, because a diverged run has no value to draw to scale.
-        axes.plot(
-            diverged,
-            [0.97 - 0.06 * row if metric == "loss" else 0.03 + 0.06 * row] * len(diverged),
-            color=colour,
-            marker="x",
-            ms=9,
-            mew=2.5,
-            linestyle="none",
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-            label=for_figure(f"{words(arm)} diverged"),
-        )
+    return [x for x, setting in placed if setting and setting.diverged]
 
 
-def _curves(axes: Axes, result: StudyResult, *, alone: bool) -> None:
-    """Draw the rounds of each place's chosen setting.
+def _curves(axes: Axes, result: StudyResult, *, alone: bool) -> dict[str, list[float]]:
+    """Draw the rounds of each place's chosen setting, or of its first if none has a loss.
 
     Args:
         axes: The axes to draw on.
         result: The study's results.
         alone: Whether no other panel names the arms.
+
+    Returns:
+        The last rounds of the runs that diverged, by their arm's colour.
     """
-    chosen = [(place, result.chosen(place)) for place in result.places]
-    for place, setting in chosen[:_MOST_CURVES]:
-        if setting is None:
-            continue
+    diverged: dict[str, list[float]] = {}
+    for place in result.places[:_MOST_CURVES]:
+        colour = arm_colour(result, place.arm)
         style = ("-", "--", "-.", ":")[result.levels.index(place.level) % 4]
         name: str | None = for_figure(words(place.level + place.arm))
-        for one in setting.results:
-            evaluated = [(r.round, r.heldout["loss"]) for r in one.records if r.heldout]
-            axes.plot(
-                *zip(*evaluated, strict=True),
-                color=arm_colour(result, place.arm),
-                linestyle=style,
-                marker="o",
-                ms=3,
-                label=name if place.level or alone else None,
-            )
-            name = None
+        for one in result.all_seeds(place):
+            if one.diverged:
+                diverged.setdefault(colour, []).append(one.summary.rounds)
+            else:
+                evaluated = [(r.round, r.heldout["loss"]) for r in one.records if r.heldout]
+                axes.plot(
+                    *zip(*evaluated, strict=True),
+                    color=colour,
+                    linestyle=style,
+                    marker="o",
+                    ms=3,
+                    label=name if place.level or alone else None,
+                )
+                name = None
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     tuned = ", chosen settings" if result.chooses else ""
     axes.set(xlabel="round", ylabel="held-out loss (nats per token)", title=f"Rounds{tuned}")
+    return diverged
 
 
-def _over_axis(axes: Axes, result: StudyResult, name: str) -> None:
-    """Draw the final loss over an axis, at the best values of the other tuned axes."""
+def _over_axis(axes: Axes, result: StudyResult, name: str) -> dict[str, list[float]]:
+    """Draw the final loss over an axis, at the best values of the other tuned axes.
+
+    Returns:
+        The places where a seed diverged, by the arm's colour.
+    """
     values = list(dict.fromkeys(_value(points, name) for points in result.combinations))
     numbers = [float(v) if isinstance(v, int | float) else math.nan for v in values]
     log = all(math.isfinite(n) and n > 0 for n in numbers) and max(numbers) >= 3 * min(numbers)
     places = dict(zip(values, numbers if log else map(float, range(len(values))), strict=True))
-    level = name not in result.study.tune
+    level, diverged = name not in result.study.tune, {}
     for arm in result.arms:
         placed = [(places[v], _best_at(result, arm, name, v, level=level)) for v in values]
-        setting_line(axes, result, arm, sorted(placed, key=lambda one: one[0]))
+        placed.sort(key=lambda one: one[0])
+        diverged[arm_colour(result, arm)] = setting_line(axes, result, arm, placed)
     if log:
         axes.set_xscale("log")
     shown = values if len(values) <= _MOST_CURVES else values[:: len(values) // _MOST_CURVES + 1]
     axes.set_xticks([places[v] for v in shown], [_text(result, name, v) for v in shown])
     axes.minorticks_off()
     axes.set(xlabel=axis_words(name), title=f"Final loss by {axis_words(name)}")
+    return diverged
 
 
 def _best_at(

@@ -14,7 +14,13 @@ from simulations.reports.study_words import (
     number,
     share_text,
 )
-from simulations.studies.gaps import area_by_rate, gap_between, pairs, rounds_to_target
+from simulations.studies.gaps import (
+    area_by_rate,
+    gap_between,
+    pairs,
+    rounds_to_target,
+    worse_than_unigram,
+)
 from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.study import Combination
 
@@ -187,6 +193,7 @@ def _setting_json(result: StudyResult, setting: Setting) -> dict[str, Any]:
         "values": _values(setting.points),
         "seeds": len(setting.results),
         "diverged": setting.diverged,
+        "worse_than_unigram": worse_than_unigram(result, setting),
         **{
             part: {name: _json(setting.mean(name, part)) for name in result.metrics}
             for part in result.parts

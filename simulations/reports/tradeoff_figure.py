@@ -1,4 +1,4 @@
-"""The figure of a trade-off: utility against epsilon, and against the noise on the mean."""
+"""The figure of a trade-off: loss and score against epsilon, with the noise of each level."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simulations.reports.figures import STYLE, ngram_lines
-from simulations.reports.study_figure import setting_line
+from simulations.reports.figures import STYLE
+from simulations.reports.marks import diverged_strips, ngram_lines, ngram_losses
+from simulations.reports.study_figure import arm_colour, setting_line
 from simulations.reports.study_words import number
 from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, Setting, StudyResult
@@ -22,41 +23,37 @@ _LEAST = 1e-3
 
 
 def tradeoff_figure(result: StudyResult) -> Figure:
-    """Draw held-out loss and score against epsilon and against the noise on the mean."""
+    """Draw held-out loss and score against epsilon, and the noise on the mean below it."""
     levels = [result.privacy_levels[level] for level in result.levels]
     epsilons = [level.epsilon for level in levels]
-    noises = [level.noise_on_mean for level in levels]
-    columns = (
-        (epsilon_places(epsilons), [number(e) for e in epsilons], "epsilon (left: more private)"),
-        (
-            noise_places(noises),
-            [number(n) for n in noises],
-            "noise on the mean (right: more private)",
-        ),
-    )
+    places = epsilon_places(epsilons)
+    ticks = [f"{number(one.epsilon)}\n({number(one.noise_on_mean)})" for one in levels]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 7), layout="constrained")
-        for column, (places, labels, name) in enumerate(columns):
-            loss, score = (figure.add_subplot(2, 2, 1 + column + 2 * place) for place in (0, 1))
+        figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+        loss, score = figure.subplots(1, 2)
+        loss.set(ylabel="held-out loss (nats per token)", title="Final loss")
+        title = f"Final {result.task.title.lower()}"
+        score.set(ylabel=f"share of {result.task.unit}", title=title)
+        for axes, metric in ((loss, "loss"), (score, result.task.score)):
+            diverged = {}
             for arm in result.arms:
                 chosen = [result.chosen(GridPoint(level, arm)) or _spoiled(result, level, arm)
                           for level in result.levels]  # fmt: skip
                 placed = list(zip(places, chosen, strict=True))
-                setting_line(loss, result, arm, placed)
-                setting_line(score, result, arm, placed, result.task.score)
-            ngram_lines(loss, result.baselines, result.reported_clients)
-            loss.set(ylabel="final held-out loss (nats per token)")
-            score.set(ylabel=f"final held-out {result.task.title}", xlabel=name)
-            for axes in (loss, score):
-                axes.set_xticks(places, labels)
-                _set_apart(axes, places, epsilons)
-        figure.axes[0].legend()
+                diverged[arm_colour(result, arm)] = setting_line(axes, result, arm, placed, metric)
+            if axes is loss:
+                ngram_lines(loss, ngram_losses(result.baselines, result.reported_clients))
+            diverged_strips(axes, diverged, above=axes is loss)
+            axes.set_xticks(places, ticks)
+            axes.set_xlabel("epsilon (noise on the mean); left: more private")
+            _set_apart(axes, places, epsilons)
+        figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4)
         figure.suptitle(_title(result))
     return figure
 
 
 def _spoiled(result: StudyResult, level: Combination, arm: Combination) -> Setting | None:
-    """Return a diverged setting, for its cross, if none can be chosen."""
+    """Return a diverged setting, for its mark, if none can be chosen."""
     settings = result.settings(GridPoint(level, arm))
     return next((setting for setting in settings if setting.diverged), None)
 
@@ -79,21 +76,12 @@ def epsilon_places(epsilons: Sequence[float]) -> list[float]:
 
     With much noise epsilon may be 0, which is placed at ``_LEAST``.
     """
-    return _places([max(epsilon, _LEAST) for epsilon in epsilons], math.inf, 1)
-
-
-def noise_places(noises: Sequence[float]) -> list[float]:
-    """Return places on a logarithmic axis, with 0 beyond the left end of the others."""
-    return _places(noises, 0.0, -1)
-
-
-def _places(values: Sequence[float], outside: float, side: int) -> list[float]:
-    logs = [math.log10(value) for value in values if value != outside]
+    values = [max(epsilon, _LEAST) for epsilon in epsilons]
+    logs = [math.log10(value) for value in values if value != math.inf]
     if not logs:
         return [0.0 for _ in values]
-    outermost = side * max(side * log for log in logs)
-    beyond = outermost + side * max(_GAP * (max(logs) - min(logs)), 0.1)
-    return [beyond if value == outside else math.log10(value) for value in values]
+    beyond = max(logs) + max(_GAP * (max(logs) - min(logs)), 0.1)
+    return [beyond if value == math.inf else math.log10(value) for value in values]
 
 
 def _set_apart(axes: Axes, places: Sequence[float], epsilons: Sequence[float]) -> None:

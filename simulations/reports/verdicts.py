@@ -1,6 +1,6 @@
 """Findings of a study in sentences, each based on an interval or a count that it states."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from simulations.reports.study_words import (
     enumerate_words,
@@ -18,6 +18,7 @@ from simulations.studies.gaps import (
     is_useless,
     pairs,
     rounds_to_target,
+    worse_than_unigram,
 )
 from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
@@ -212,7 +213,21 @@ def _place(result: StudyResult, place: GridPoint) -> str:
         if s.diverged
     ]
     spoiled = f"; diverged: {enumerate_words(unstable)}" if unstable else ""
+    spoiled += _above_unigram(result, settings)
     return f"{name}{at}: held-out loss {loss_text(chosen, result.part)}{spoiled}."
+
+
+def _above_unigram(result: StudyResult, settings: Sequence[Setting]) -> str:
+    """Describe the settings that ended above the unigram model's loss without diverging."""
+    found = {setting.points: worse_than_unigram(result, setting) for setting in settings}
+    told = [
+        f"{words(result.study.part(s.points, 'tune')) if result.chooses else 'it'} "
+        f"({len(found[s.points])} of {len(s.results)} seeds, by up to "
+        f"{max(found[s.points]):.3f} nats)"
+        for s in settings
+        if found[s.points]
+    ]
+    return f"; worse than the unigram model: {enumerate_words(told)}" if told else ""
 
 
 def _no_better_than_counting(result: StudyResult) -> list[str]:

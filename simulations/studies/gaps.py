@@ -123,6 +123,16 @@ def is_useless(result: StudyResult, setting: Setting) -> bool:
     return unigram is not None and setting.mean("loss", result.part) >= unigram
 
 
+def worse_than_unigram(result: StudyResult, setting: Setting) -> list[float]:
+    """Return by how many nats each seed that did so ended above the unigram model's loss.
+
+    Seeds that diverged are not among them.
+    """
+    unigram = result.baseline("unigram")
+    losses = [one.metric("loss", result.part) for one in setting.results if not one.diverged]
+    return [] if unigram is None else [loss - unigram for loss in losses if loss >= unigram]
+
+
 def rounds_to_target(result: StudyResult, setting: Setting) -> list[tuple[int, float] | None]:
     """Return when each seed's loss first reached the target.
 

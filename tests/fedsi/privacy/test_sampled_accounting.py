@@ -87,3 +87,32 @@ def test_what_a_library_leaves_out_is_not_said_line_by_line(
     prices = all_prices(Plan("gaussian", "poisson", 1000, 500, 10, 1.0, 1e-5))
     assert prices[0].epsilon < prices[-1].epsilon < math.inf
     assert not caplog.records
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.5, 1.0])
+def test_one_round_of_fixed_size_is_as_the_theorem_says(rate: float) -> None:
+    """delta at ``log(1 + g (e^eps - 1))`` is g times that of all clients (arXiv 1807.01647)."""
+    all_clients = Plan("gaussian", "uniform", 100, 100, 1, 2.0, 1e-5)
+    everyone_epsilon = zcdp.epsilon_of(0.5, all_clients.delta)  # moved by 2 of 2 deviations
+    some = replace(all_clients, cohort_size=round(100 * rate), delta=rate * all_clients.delta)
+    found = sampled_accounting.fixed_size_pld_epsilon(some, 1)
+    assert found == pytest.approx(math.log1p(rate * math.expm1(everyone_epsilon)), rel=2e-3)
+
+
+def test_rounds_of_fixed_size_are_above_clients_that_are_known() -> None:
+    """A replaced client that sends the opposite of the others, half of the rounds in either order.
+
+    The losses are those of ``(1 - g) N(0) + g N(2)`` against ``N(0)``, or the other way round.
+    """
+    plan = Plan("gaussian", "uniform", 1000, 10, 40, 1.0, 1e-5)
+    rng, rate = np.random.default_rng(0), plan.sampling_rate
+    taken = rng.random((200_000, plan.rounds)) < rate
+    taken[:, ::2] = False
+    drawn = rng.standard_normal(taken.shape) + 2 * taken
+    losses = np.log1p(rate * np.expm1(2 * drawn - 2))
+    losses[:, ::2] *= -1
+    total = losses.sum(1)
+    at = sampled_accounting.fixed_size_pld_epsilon(plan, plan.rounds)
+    for share in (0.5, 1.0):
+        delta = float(np.maximum(1 - np.exp(share * at - total), 0).mean())
+        assert (delta <= plan.delta * 1.5) == (share == 1.0)

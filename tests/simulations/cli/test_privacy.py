@@ -39,11 +39,12 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert result["plan"]["sampling"] == "uniform"
     assert result["sensitivity"] == 2
     assert result["noise_on_mean"] == pytest.approx(0.2)
-    (price,) = result["prices"]
-    assert price["epsilon"] == pytest.approx(1.79, rel=0.01)
-    assert price["adjacency"] == "replace one client"
+    tight, loose = result["prices"]
+    assert tight["epsilon"] == pytest.approx(0.9985, rel=1e-3)
+    assert loose["epsilon"] == pytest.approx(1.79, rel=0.01)
+    assert tight["adjacency"] == "replace one client"
     by_noise = {row["noise_multiplier"]: row["epsilon"] for row in result["noise_multipliers"]}
-    assert by_noise[1.0] == pytest.approx(13.5, rel=0.01)
+    assert by_noise[1.0] == pytest.approx(8.081, rel=1e-3)
     assert sorted(by_noise.values(), reverse=True) == list(by_noise.values())
 
 

@@ -26,7 +26,9 @@ def test_six_lines_say_how_a_run_ended(tmp_path: Path) -> None:
     found = list(lines(stopped, TASK, 50))
     assert len(found) == 6
     assert found[0].startswith("stopped by server.patience: 7 of 50 rounds")
-    assert found[2].startswith("held-out loss not a number nats per target")
+    assert found[2].startswith(
+        "held-out loss not a number nats per target, its loss is not finite; "
+    )
     assert found[3] == "most likely word 12.5 %, among three suggestions not a number"
     assert found[4].startswith("the best is of round 5: 4.125; ")
     assert found[4].endswith("and send 1.5 MB")

@@ -13,7 +13,7 @@ from simulations.reports.lengths import lengths_figure
 from simulations.reports.study import study_report
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import study_json, study_table
-from simulations.reports.tradeoff_figure import epsilon_places, noise_places, tradeoff_figure
+from simulations.reports.tradeoff_figure import epsilon_places, tradeoff_figure
 from simulations.reports.verdicts import findings
 from simulations.studies.privacy_levels import EPSILON, Level, noise_axis
 from simulations.studies.results import StudyResult
@@ -56,6 +56,8 @@ def test_the_verdict_comes_first_and_from_the_interval() -> None:
     useless = findings(comparison(3, gap=-2.0))
     assert useless[0].startswith("No ranking of SI-CIFG and CIFG")
     assert "Not better than the unigram model, so not useful: SI-CIFG." in useless
+    text = " ".join(useless)
+    assert "worse than the unigram model: client lr 0.3 (3 of 3 seeds, by up to 1.700 nats)" in text
 
 
 def test_findings_say_what_was_found_and_on_whom() -> None:
@@ -106,8 +108,13 @@ def test_a_users_model_goes_by_its_import_path() -> None:
     study = Study(axes=axes, compare=["model.architecture"])
     found = study_result(study, {("cifg",): [5.2], ("my_model:gru",): [5.1]})
     assert study_table(found)[1][1][0] == "my_model:gru"
-    labels = study_figure(found).axes[0].get_legend_handles_labels()[1]
-    assert {"CIFG", "my_model:gru", "trigram model"} < set(labels)
+    axes_of_rounds = study_figure(found).axes[0]
+    assert axes_of_rounds.get_legend_handles_labels()[1] == ["CIFG", "my_model:gru"]
+    assert [text.get_text() for text in axes_of_rounds.texts] == [
+        "unigram 6.00",
+        "bigram 5.40",
+        "trigram 5.30",
+    ]
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3, 5])
@@ -188,18 +195,16 @@ def test_no_noise_lies_beyond_all_levels(epsilons: Sequence[float], order: list[
     places = epsilon_places(epsilons)
     assert len(set(places)) == len(places)
     assert sorted(range(len(places)), key=lambda i: places[i]) == order
-    noises = [1 / max(epsilon, 1e-3) for epsilon in epsilons]
-    assert noise_places(noises) == pytest.approx([-place for place in places])
 
 
 def test_a_tradeoffs_figure_shows_every_setting() -> None:
     figure = tradeoff_figure(tradeoff(seeds=2))
     assert "cohorts of 500 from 10,000" in figure.get_suptitle()
     assert "cohorts of 20 were simulated" in figure.get_suptitle()
-    assert len(figure.axes) == 4
+    assert len(figure.axes) == 2
     for axes in figure.axes:
         ticks = [label.get_text() for label in axes.get_xticklabels()]
-        assert ticks in (["∞", "8", "1"], ["0", "0.001", "0.004"])
+        assert ticks == ["∞\n(0)", "8\n(0.001)", "1\n(0.004)"]
         means = [np.asarray(line.get_ydata()) for line in axes.lines if line.get_marker() == "o"]
         assert [len(values) for values in means] == [3, 2]
         crosses = [line for line in axes.lines if line.get_marker() == "x"]

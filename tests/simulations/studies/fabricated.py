@@ -85,7 +85,7 @@ def study_result(
 def ngrams() -> Baselines:
     """Return n-gram models of round losses, on the same clients."""
     rows = {
-        name: np.tile([TOKENS, TOKENS * loss, TOKENS, 5.0], (CLIENTS, 1))
+        name: np.tile([TOKENS, TOKENS * loss, TOKENS, 5.0, 6.0], (CLIENTS, 1))
         for name, loss in zip(NAMES, (UNIGRAM, BIGRAM, TRIGRAM), strict=True)
     }
     return Baselines(np.arange(CLIENTS), rows)
