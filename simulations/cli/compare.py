@@ -15,6 +15,7 @@ def compare(
     client_learning_rates: Annotated[
         str, typer.Option(metavar="RATE,...", help="Client learning rates to try for each.")
     ] = "0.3,1,3",
+    server_learning_rates: studies.ServerRates = None,
     vary: studies.Vary = None,
     seeds: studies.Seeds = 1,
     jobs: studies.Jobs = None,
@@ -27,23 +28,24 @@ def compare(
 ) -> None:
     """Run every combination and write one table, one figure and one page.
 
-    The best client learning rate of each architecture is chosen on validation clients.
+    The best learning rates of each architecture are chosen on validation clients.
     """
     from simulations.studies.axes import Axis
     from simulations.studies.ready import ready_study
 
     base = options.chosen_experiment(experiment_file, preset, overrides)
     names = studies.parse_list(architectures, str, "--architectures")
-    rates = studies.parse_list(client_learning_rates, float, "--client-learning-rates")
-    others = studies.varied(vary)
+    tuned = (
+        *studies.rate_axes(client_learning_rates, server_learning_rates),
+        *studies.varied(vary),
+    )
     study = ready_study("compare").updated(
         experiment=base,
         axes=(
             Axis(key="model.architecture", values=tuple(names), label=""),
-            Axis(key="client.learning_rate", values=tuple(rates), label="lr"),
-            *others,
+            *tuned,
         ),
-        tune=("client.learning_rate", *(axis.called for axis in others)),
+        tune=tuple(axis.called for axis in tuned),
         seeds=seeds,
     )
     studies.carry_out(

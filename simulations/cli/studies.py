@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from fedsi.errors import UserError
 from simulations.cli import options
 from simulations.cli.display import Display
+from simulations.cli.wide_table import print_table
 
 if TYPE_CHECKING:
     from fedsi.data.population import Population
@@ -41,6 +41,31 @@ Vary = Annotated[
         help="A key to tune, and its values; may be given several times.",
     ),
 ]
+
+
+ServerRates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATE,...",
+        help="Server learning rates to try for each; by default the experiment's.",
+    ),
+]
+
+
+def rate_axes(client: str | None, server: str | None) -> tuple["Axis", ...]:
+    """Return the axes of learning rates that the options give, to be tuned.
+
+    Raises:
+        UserError: A list is empty, or has a duplicate or something that is not a number.
+    """
+    from simulations.studies.axes import Axis
+
+    found = []
+    for text, side, label in ((client, "client", "lr"), (server, "server", "server-lr")):
+        if text is not None:
+            rates = parse_list(text, float, f"--{side}-learning-rates")
+            found.append(Axis(key=f"{side}.learning_rate", values=tuple(rates), label=label))
+    return tuple(found)
 
 
 def parse_list(text: str, kind: Callable[[str], _Item], option: str) -> list[_Item]:
@@ -261,11 +286,6 @@ def _show(report: "Report", folder: Path, name: str, *, as_json: bool) -> None:
 
 
 def _print(report: "Report", console: Console) -> None:
-    drawn = Table(title=report.table_title, title_justify="left")
-    for place, name in enumerate(report.header):
-        drawn.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
-    for row in report.rows:
-        drawn.add_row(*row)
-    console.print(drawn)
+    print_table(console, report.table_title, report.header, report.rows, report.named)
     for sentence in report.findings:
         console.print(f"- {sentence}", highlight=False)

@@ -29,6 +29,14 @@ def tradeoff(
         str | None,
         typer.Option(metavar="NUMBER,...", help="Noise instead; 0 is without noise."),
     ] = None,
+    client_learning_rates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE,...",
+            help="Client learning rates to try for each; by default the experiment's.",
+        ),
+    ] = None,
+    server_learning_rates: studies.ServerRates = None,
     vary: studies.Vary = None,
     seeds: studies.Seeds = 1,
     jobs: studies.Jobs = None,
@@ -39,7 +47,10 @@ def tradeoff(
     track: options.Track = None,
     cache: options.Cache = options.CACHE,
 ) -> None:
-    """Run every combination and write utility against epsilon: a table, a figure and a page."""
+    """Run every combination and write utility against epsilon: a table, a figure and a page.
+
+    The best learning rates of each architecture at each level are chosen on validation clients.
+    """
     from fedsi.experiment import parse_overrides
     from simulations.studies.axes import Axis
     from simulations.studies.privacy_levels import without_noise
@@ -48,15 +59,18 @@ def tradeoff(
     named = options.named(experiment_file, preset)
     base = without_noise(named, parse_overrides(overrides or []))
     names = studies.parse_list(architectures, str, "--architectures")
-    others = studies.varied(vary)
+    tuned = (
+        *studies.rate_axes(client_learning_rates, server_learning_rates),
+        *studies.varied(vary),
+    )
     study = ready_study("tradeoff").updated(
         experiment=base,
         axes=(
             Axis(key="model.architecture", values=tuple(names), label=""),
             _levels(target_epsilons, noise_multipliers),
-            *others,
+            *tuned,
         ),
-        tune=tuple(axis.called for axis in others),
+        tune=tuple(axis.called for axis in tuned),
         seeds=seeds,
     )
     studies.carry_out(

@@ -28,7 +28,7 @@ from simulations.reports.page import (
     write_page,
 )
 from simulations.reports.study_figure import study_figure
-from simulations.reports.study_table import study_json, study_table
+from simulations.reports.study_table import naming_columns, study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, words
 from simulations.reports.tradeoff_figure import tradeoff_figure
 from simulations.reports.verdicts import findings, verdicts
@@ -44,6 +44,8 @@ class Report:
     table_title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    named: int
+    """Number of leading columns that name a row."""
     figure: Figure
     caption: str
     verdicts: Sequence[str]
@@ -79,6 +81,7 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         table_title=table_title,
         header=header,
         rows=rows,
+        named=1 if result.study.lengths else naming_columns(result),
         figure=figure,
         caption=caption,
         verdicts=verdicts(result),

@@ -34,9 +34,21 @@ def study_table(result: StudyResult) -> tuple[list[str], list[list[str]]]:
     A row is an arm at a level or, if nothing is compared and there are no levels, a setting. Rows
     of n-gram models on the same targets follow.
     """
-    whole = len(result.places) == 1 and result.chooses
-    header, rows = _of_settings(result) if whole else _of_places(result)
+    header, rows = _of_settings(result) if _by_setting(result) else _of_places(result)
     return header, [*rows, *_baselines(result, header)]
+
+
+def naming_columns(result: StudyResult) -> int:
+    """Return the number of leading columns of the table that name a row."""
+    if _by_setting(result):
+        return len(result.study.axes)
+    place = result.places[0]
+    return len(_level_cells(result, place.level)) + len(place.arm)
+
+
+def _by_setting(result: StudyResult) -> bool:
+    """Whether rows are settings, because nothing is compared and there are no levels."""
+    return len(result.places) == 1 and result.chooses
 
 
 def _of_settings(result: StudyResult) -> tuple[list[str], list[list[str]]]:

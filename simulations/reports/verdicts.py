@@ -18,6 +18,7 @@ from simulations.studies.gaps import (
     is_useless,
     pairs,
     rounds_to_target,
+    tolerance_axis,
     worse_than_unigram,
 )
 from simulations.studies.results import GridPoint, Setting, StudyResult
@@ -174,8 +175,8 @@ def _claim(result: StudyResult) -> Iterator[str]:
     if not privacy or not result.privacy_levels:
         return
     yield (
-        f"Epsilon covers all rounds at delta {privacy.delta:.2g}, by the "
-        f"{privacy.accountant} accountant for {privacy.adjacency}, with the "
+        f"Epsilon covers all rounds at delta {privacy.delta:.2g} for {privacy.adjacency} "
+        f"(accountant: {privacy.accountant}), with the "
         f"{privacy.mechanism} mechanism and {privacy.sampling} sampling of "
         f"{privacy.cohort_size:,} from {privacy.population:,} clients."
     )
@@ -281,8 +282,11 @@ def _areas(result: StudyResult) -> list[str]:
     told = [f"{place_words(place)} {mean_text(found)}" for place, found in areas.items() if found]
     if not told:
         return []
+    axis = tolerance_axis(result)
+    several = sum(name.endswith("learning_rate") for name in result.study.tune) > 1
+    rate = f"{axis}, at the best of the other rate" if several else "the learning rate"
     sentences = [
-        "Mean loss over the logarithm of the learning rate, where a run that diverged or is worse "
+        f"Mean loss over the logarithm of {rate}, where a run that diverged or is worse "
         f"than the unigram model counts as the unigram model: {'; '.join(told)}."
     ]
     for first, second in pairs(result):

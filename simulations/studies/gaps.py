@@ -12,6 +12,7 @@ from simulations.studies.statistics import (
     Interval,
     area_over_logarithm,
     bootstrap_interval,
+    bootstrap_of_metric,
     first_at_most,
     t_interval,
 )
@@ -155,28 +156,33 @@ def _reached(result: TrialResult, target: float) -> tuple[int, float] | None:
     return number, sum(r.train_seconds for r in result.records if r.round <= number)
 
 
+def tolerance_axis(result: StudyResult) -> str | None:
+    """Return the tuned learning rate of the area: the client's, if that of the server is too."""
+    axes = [name for name in result.study.tune if name.endswith("learning_rate")]
+    return min(axes, default=None)
+
+
 def area_by_rate(result: StudyResult, place: GridPoint) -> list[float]:
     """Return each seed's mean loss over the logarithm of the learning rate.
 
-    If other axes are tuned too, a rate's loss is that of their best values on validation clients.
+    It is the rate of ``tolerance_axis``. If other axes are tuned too, a rate's loss is that of
+    their best values on validation clients.
 
     Returns:
-        One value per seed whose runs all finished; empty unless exactly one learning rate was
-        tuned.
+        One value per seed whose runs all finished; empty unless a learning rate was tuned.
     """
-    axes = [name for name in result.study.tune if name.endswith("learning_rate")]
-    unigram = result.baseline("unigram")
-    if len(axes) != 1 or unigram is None:
+    axis, unigram = tolerance_axis(result), result.baseline("unigram")
+    if axis is None or unigram is None:
         return []
     best: dict[int, dict[float, tuple[float, float]]] = {}
     settings = result.settings(place)
     for setting in settings:
-        rate = next(float(point.value) for point in setting.points if point.axis == axes[0])
+        rate = next(float(point.value) for point in setting.points if point.axis == axis)
         for one in setting.results:
             known = best.setdefault(one.trial.seed, {})
             found = one.metric("loss", "validation"), one.metric("loss", result.part)
             known[rate] = min(known.get(rate, found), found)
-    rates = sorted({float(p.value) for s in settings for p in s.points if p.axis == axes[0]})
+    rates = sorted({float(p.value) for s in settings for p in s.points if p.axis == axis})
     whole = [losses for losses in best.values() if len(losses) == len(rates) > 1]
     return [
         area_over_logarithm(rates, [losses[rate][1] for rate in rates], unigram) for losses in whole
@@ -184,15 +190,26 @@ def area_by_rate(result: StudyResult, place: GridPoint) -> list[float]:
 
 
 def _within(result: StudyResult, first: TrialResult, second: TrialResult) -> dict[str, Interval]:
-    """Return the differences of one seed with their bootstrap intervals over clients."""
+    """Return the differences of one seed with their bootstrap intervals over clients.
+
+    Ratios of sums are resampled all at once, other metrics of a task by computing them anew.
+    """
+    seed, task = first.trial.seed, result.task
     a, b = first.rows(result.part), second.rows(result.part)
     both = evaluated(a) & evaluated(b)
     found = {}
     for metric in result.metrics:
-        columns = result.task.columns_of(metric)
-        if columns is not None:
+        columns = task.columns_of(metric)
+        if columns is None:
+            found[metric] = bootstrap_of_metric(
+                lambda rows, name=metric: task.metrics(rows)[name],  # type: ignore[misc]
+                a[both],
+                b[both],
+                seed,
+            )
+        else:
             top, bottom = columns
             found[metric] = bootstrap_interval(
-                a[both, top], b[both, top], a[both, bottom], b[both, bottom], first.trial.seed
+                a[both, top], b[both, top], a[both, bottom], b[both, bottom], seed
             )
     return found

@@ -5,7 +5,7 @@ differences within a seed or within a client.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,13 +76,48 @@ def bootstrap_interval(
     """
     columns = np.stack([first, first_weights, second, second_weights], axis=1)
     clients = len(columns)
-    rng = generator(seed, Purpose.BOOTSTRAP)
-    taken = rng.multinomial(clients, np.full(clients, 1 / clients), size=DRAWS)
+    taken = _resamples(clients, seed)
     sums = taken.astype(np.float64) @ columns
     whole = columns.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
         estimate = float(whole[0] / whole[1] - whole[2] / whole[3])
+    return _percentiles(estimate, drawn, clients)
+
+
+def bootstrap_of_metric(
+    metric: Callable[[Floats], float], first: Floats, second: Floats, seed: int
+) -> Interval:
+    """Return the difference of any metric of two arms and its paired bootstrap interval.
+
+    It is the slow twin of ``bootstrap_interval``, for metrics that are not ratios of sums.
+
+    Args:
+        metric: Computes the metric from clients' counts ``[clients, columns]``.
+        first: Counts of the first arm, ``[clients, columns]``.
+        second: Counts of the second arm, ``[clients, columns]``.
+        seed: The seed of the resamples.
+    """
+    clients = len(first)
+    everyone = np.arange(clients)
+    drawn = []
+    for times in _resamples(clients, seed):
+        taken = np.repeat(everyone, times)
+        drawn.append(metric(first[taken]) - metric(second[taken]))
+    estimate = metric(first) - metric(second)
+    return _percentiles(estimate, np.array(drawn), clients)
+
+
+def _resamples(clients: int, seed: int) -> NDArray[np.int64]:
+    """Return how often each client is in each resample, ``[DRAWS, clients]``."""
+    rng = generator(seed, Purpose.BOOTSTRAP)
+    taken: NDArray[np.int64] = rng.multinomial(
+        clients, np.full(clients, 1 / max(1, clients)), size=DRAWS
+    )
+    return taken
+
+
+def _percentiles(estimate: float, drawn: Floats, clients: int) -> Interval:
     drawn = drawn[np.isfinite(drawn)]
     if clients < 2 or not len(drawn):
         return Interval(estimate, -math.inf, math.inf)

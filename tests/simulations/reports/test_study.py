@@ -163,6 +163,7 @@ def test_a_tradeoff_says_what_privacy_costs() -> None:
         "CIFG at epsilon 8 has a higher loss than CIFG at epsilon ∞: +0.250",
         "No ranking of CIFG at epsilon 1 and CIFG at epsilon ∞",
         "cohorts of 20 from 900 clients were simulated and stand for cohorts of 500 from 10,000",
+        f"for {PRIVACY.adjacency} (accountant: PLD), with the gaussian mechanism",
         "Nothing was tuned: each may have a better learning rate.",
         "all 40 evaluated clients, because nothing was chosen",
     ):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -110,6 +111,21 @@ def test_the_area_counts_diverged_runs_as_the_unigram_model() -> None:
         3 * [(first + second) / math.log(10)]
     )
     assert area_by_rate(two_arms([5.0], [5.0]), found.places[0]) == []
+
+
+def test_shares_that_are_no_ratio_of_columns_have_intervals_over_clients_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = two_arms([5.0], [4.9])
+    ((one, other),) = pairs(found)
+    ratios = gap_between(found, one, other).over_clients[0]
+    own = replace(found.task, ratios={})
+    monkeypatch.setattr(StudyResult, "task", property(lambda _: own))
+    others = gap_between(found, one, other).over_clients[0]
+    assert set(others) == {"loss", *own.curves}
+    for name, interval in others.items():
+        assert interval.low == pytest.approx(ratios[name].low)
+        assert interval.high == pytest.approx(ratios[name].high)
 
 
 def test_rounds_to_the_target_are_of_evaluated_rounds() -> None:

@@ -13,6 +13,7 @@ from simulations.studies.statistics import (
     Interval,
     area_over_logarithm,
     bootstrap_interval,
+    bootstrap_of_metric,
     first_at_most,
     t_interval,
 )
@@ -27,6 +28,20 @@ def test_the_t_interval_is_scipys() -> None:
     alone = t_interval([0.2])
     assert alone == Interval(0.2, -math.inf, math.inf)
     assert alone.to_json() == {"estimate": 0.2, "low": None, "high": None}
+
+
+def test_the_bootstrap_of_any_metric_is_the_twin_of_that_of_ratios() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.uniform(1, 5, (30, 2)) for _ in range(2))
+
+    def ratio(rows: NDArray[np.float64]) -> float:
+        return float(rows[:, 0].sum() / rows[:, 1].sum())
+
+    slow = bootstrap_of_metric(ratio, first, second, 7)
+    fast = bootstrap_interval(first[:, 0], second[:, 0], first[:, 1], second[:, 1], 7)
+    assert (slow.low, slow.estimate, slow.high) == pytest.approx(
+        (fast.low, fast.estimate, fast.high)
+    )
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
