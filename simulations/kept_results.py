@@ -24,18 +24,18 @@ def keep_baselines(found: Baselines | None, folder: Path) -> None:
     if found is None:
         return
     rows = {name: found.rows[name].tolist() for name in NAMES}
-    content = json.dumps({"clients": found.clients.tolist(), "rows": rows})
+    content = json.dumps({"columns": COLUMNS, "clients": found.clients.tolist(), "rows": rows})
     write_atomically(folder / NGRAMS, content.encode())
 
 
 def kept_baselines(folder: Path) -> Baselines | None:
-    """Read the counts of n-gram models; None if there are none.
+    """Read the counts of n-gram models; None if there are none, or another version wrote them.
 
     Raises:
         UserError: The file is damaged.
     """
     found = _read(folder / NGRAMS)
-    if found is None:
+    if found is None or found.get("columns") != list(COLUMNS):
         return None
     try:
         clients = np.array(found["clients"], np.int64)
