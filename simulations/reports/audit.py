@@ -65,5 +65,5 @@ def audit_figure(
             ylabel="canaries",
             title=f"Claimed epsilon {epsilon}, at least {bound:.2f}: {verdict}",
         )
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
