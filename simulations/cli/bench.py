@@ -216,6 +216,31 @@ def presets(
     _report(program.presets_report(rounds), [asdict(one) for one in rounds], out, as_json=as_json)
 
 
+@bench.command()
+def engines(
+    corpus: Corpus = "synthetic",
+    architecture: Annotated[str, typer.Option(metavar="NAME", help="Which architecture.")] = "cifg",
+    sizes: Annotated[
+        str, typer.Option(metavar="SIZE,...", help="Sizes of the model.")
+    ] = "0.34M,5M",
+    cohort: Cohort = 500,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds; the first is dropped.")] = 3,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Measure a round, and the start of a run, on each engine of this machine."""
+    from simulations.benchmarks import engines as program
+
+    found = []
+    with Display(options.messages()) as display:
+        for _, task in _tasks(corpus, architecture, sizes, cohort, rounds):
+            members = {"data.population": 2 * cohort} if corpus == "synthetic" else {}
+            experiment = program.engines_experiment(task.updated(members), rounds)
+            found += program.measure_engines(experiment, [*program.WAYS], cache, display.step)
+    _report(program.engines_report(found), [asdict(one) for one in found], out, as_json=as_json)
+
+
 def _counts(option: str, text: str) -> list[int]:
     try:
         counts = [int(word) for word in text.split(",")]

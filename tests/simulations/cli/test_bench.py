@@ -5,6 +5,7 @@ import re
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.tasks import next_word
 from server.cohorts.sampling import draw_cohort
-from simulations.benchmarks import clipping_and_noise, published_sizes, roofline
+from simulations.benchmarks import clipping_and_noise, engines, published_sizes, roofline
+from simulations.benchmarks.engines import Way
+from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.peers import measure
 from simulations.benchmarks.peers.natural import NaturalModel
 from simulations.benchmarks.report import write_measurements
@@ -338,6 +341,34 @@ def test_findings_become_a_table_and_a_figure(tmp_path: Path) -> None:
         "| two separate runs over one (control) | 1.95 |  |",
     ]
     assert (tmp_path / "scaling.csv").read_text().splitlines()[0] == "measure,value,unit,target"
+
+
+def test_engines_are_timed_and_must_have_the_same_bits(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = {
+        "usual": Way("in_process"),
+        "again": Way("in_process"),
+        "left out": Way("in_process", needs="a_package_that_is_missing"),
+    }
+    monkeypatch.setattr(engines, "WAYS", ways)
+    small = Experiment(
+        data={"corpus": "synthetic", "population": 60, "vocabulary_size": 100},
+        model={"embedding_size": 8, "hidden_size": 12},
+        server={"cohort_size": 2},
+    )
+    experiment = engines.engines_experiment(small, rounds=2)
+    found = engines.measure_engines(experiment, [*ways], cache, silent)
+    assert [one.way for one in found] == ["usual", "again"]
+    assert all(one.round_seconds > 0 and one.start_seconds > 0 for one in found)
+    write_measurements(engines.engines_report(found), tmp_path)
+    assert found[0].model_sha256[:8] in (tmp_path / "engines.md").read_text()
+    another = replace(found[0], model_sha256="0")
+    monkeypatch.setattr(
+        engines, "_measured", lambda name, *_: another if name == "again" else found[0]
+    )
+    with pytest.raises(BenchmarkError, match="the engines gave different bits"):
+        engines.measure_engines(experiment, [*ways], cache, silent)
 
 
 def test_impossible_counts_of_workers(capsys: pytest.CaptureFixture[str]) -> None:
