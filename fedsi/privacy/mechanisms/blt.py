@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from scipy.special import expit, logit
 
 from fedsi.experiment import Experiment
@@ -28,6 +28,10 @@ from fedsi.privacy.mechanisms.workload import Workload, workload_of
 
 SMALLEST_GAIN = 0.01
 """Least relative gain in sensitivity times error for adding one more buffer."""
+
+
+_SHARE_OF_SEPARATION = 0.3
+"""1 minus the slowest decay of one of the starts of the search, in shares of 1 / separation."""
 
 
 @dataclass(frozen=True)
@@ -182,18 +186,23 @@ def _best(shape: _Shape, buffers: int) -> tuple[float, NDArray[np.float64], NDAr
     """Return the log loss, t and s of the best mechanism with a number of buffers.
 
     The free parameters are the logits of ``t_1, s_1 / t_1, t_2 / s_1, ..``, which preserves the
-    order; their bounds keep it strict in float64.
+    order; their bounds keep it strict in float64. The search starts from a slowest decay over the
+    rounds and from one over the separation: from the first alone it can end where two buffers are
+    the same, which is no better than one buffer.
     """
 
     def loss(ratios: NDArray[np.float64]) -> float:
         poles = np.cumprod(expit(ratios))
         return shape.log_loss(poles[::2], poles[1::2])
 
-    spread = 1 - np.geomspace(1 / (shape.rounds + 1), 0.7, 2 * buffers)
-    start = logit(np.concatenate([spread[:1], spread[1:] / spread[:-1]]))
-    result = minimize(
-        loss, start, method="L-BFGS-B", jac="3-point", bounds=[(-20, 20)] * len(start)
-    )
+    def search(slowest: float) -> OptimizeResult:
+        spread = 1 - np.geomspace(slowest, 0.7, 2 * buffers)
+        start = logit(np.concatenate([spread[:1], spread[1:] / spread[:-1]]))
+        bounds = [(-20, 20)] * len(start)
+        return minimize(loss, start, method="L-BFGS-B", jac="3-point", bounds=bounds)
+
+    starts = 1 / (shape.rounds + 1), _SHARE_OF_SEPARATION / shape.separation
+    result = min(map(search, starts), key=lambda found: float(found.fun))
     poles = np.cumprod(expit(result.x))
     return float(result.fun), poles[::2], poles[1::2]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import toeplitz
 
-from fedsi.privacy.mechanisms.blt import BufferedToeplitz, column, residues
+from fedsi.privacy.mechanisms.blt import BufferedToeplitz, column, inverse_column, residues
 from fedsi.privacy.mechanisms.table import build_mechanism
 from fedsi.schedule import Schedule
 from tests.fedsi.privacy.mechanisms.matrices import (
@@ -87,6 +87,19 @@ def test_the_yardsticks(participations: int, identity: float, root: float) -> No
     assert root_loss == pytest.approx(root, rel=0.002)
     assert math.sqrt(participations * 1001 / 2) == pytest.approx(identity, rel=0.002)
     assert loss(blt(1000, 1000 // participations), 1000) < root_loss
+
+
+@pytest.mark.parametrize(("separation", "expected"), [(150, 16.099), (153, 15.849)])
+def test_two_buffers_are_not_one_buffer_twice(separation: int, expected: float) -> None:
+    """From a start over the rounds alone, the search ended at the loss of one buffer."""
+
+    def quick_loss(found: BufferedToeplitz) -> float:
+        inverse = inverse_column(np.array(found.decays), np.array(found.weights), 2000)
+        squares = np.arange(2000, 0, -1) * np.cumsum(inverse) ** 2
+        return found.sensitivity * math.sqrt(squares.sum() / 2000)
+
+    assert quick_loss(blt(2000, separation)) == pytest.approx(expected, rel=1e-3)
+    assert quick_loss(blt(2000, separation, 1)) > 1.025 * expected
 
 
 def test_buffers_are_added_while_they_pay() -> None:
