@@ -48,6 +48,15 @@ PREPARING_TIMEOUT = 6 * 3600.0
 """Seconds to wait for the first nodes to open their population, which they may have to build from a
 corpus of any size. An engine whose nodes are given a built population waits less."""
 
+_STAGES: dict[type, str] = {
+    Described: "describe its population",
+    TakenInventory: "build the model",
+    FetchedVocabulary: "send its vocabulary",
+    Resolved: "look up clients",
+    Estimated: "estimate the work of clients",
+}
+"""Requests by the type of their reply, for the log."""
+
 _Answer = TypeVar("_Answer")
 _Checked = TypeVar("_Checked")
 
@@ -90,7 +99,7 @@ def ask(
     """
     for node, reply in exchange(grid, requests, answer, timeout):
         if isinstance(reply, Failure):
-            log.warning("node %d failed: %s", node, reply.reason)
+            log.warning("node %d could not %s: %s", node, _STAGES[answer], reply.reason)
             continue
         try:
             said = checked(reply)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -65,6 +66,9 @@ class Deployment:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        for process in self.processes.values():
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
         for name in list(self.processes):
             self.kill(name, signal.SIGTERM)
 
@@ -107,7 +111,7 @@ class Deployment:
         if process.poll() is None:
             os.killpg(process.pid, number)
         try:
-            process.wait(20)
+            process.wait(5)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

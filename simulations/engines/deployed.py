@@ -77,7 +77,10 @@ def _serve(
         details = str(error)
         raise
     finally:
-        grid.finish(status, details)
+        try:
+            grid.finish(status, details)
+        finally:
+            grid.close()
     return result
 
 

@@ -65,7 +65,8 @@ def serve_supernode(
                     line = flower_remote.answer_task(endpoint, task[1], app, fedsi.__version__)
                     told(f"{line} ({time.perf_counter() - began:.1f} s)")
                     answered += 1
-        except flower_remote.REMOTE_ERRORS as error:
+        # Flower raises RuntimeError for a task that was taken back meanwhile.
+        except (*flower_remote.REMOTE_ERRORS, RuntimeError) as error:
             if connected in {None, True}:
                 told(f"waiting for the SuperNode at {address}: {flower_remote.reason_of(error)}")
             connected = False

@@ -37,10 +37,11 @@ def test_the_first_node_that_answers_is_believed() -> None:
     ]
 
 
-def test_without_an_answer_the_run_cannot_start() -> None:
+def test_without_an_answer_the_run_cannot_start(caplog: pytest.LogCaptureFixture) -> None:
     grid = FakeGrid({1: raising, 2: silent})
     with pytest.raises(NodesError, match="no node could look up the clients of the trace"):
         find_clients(grid, hosted_by([1, 2]), Experiment(), 8, ["a"])
+    assert "node 1 could not look up clients: it broke" in caplog.text
 
 
 def machine(population: Path, *, trains_up: bool = True, base: float = 1.0) -> Node:
