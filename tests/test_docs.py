@@ -67,7 +67,7 @@ def test_keys_are_found_by_section_and_by_name(capsys: pytest.CaptureFixture[str
     assert {key["name"].partition(".")[0] for key in found} == {"server"}
     assert main(["keys", "server.rounds", "--json"]) == 0
     (rounds,) = json.loads(capsys.readouterr().out)
-    assert (rounds["default"], rounds["meaning"]) == ("50", "Number of rounds.")
+    assert (rounds["default"], rounds["meaning"]) == ("300", "Number of rounds.")
     assert main(["keys", "servr"]) == 2
     assert "did you mean server" in capsys.readouterr().err
 

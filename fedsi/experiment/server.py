@@ -26,7 +26,7 @@ from fedsi.schedule import Schedule
 class ServerSettings(Settings):
     """The round loop: cohorts, aggregation, server optimizer, evaluation."""
 
-    rounds: Annotated[Count, Field(le=10**6)] = 50
+    rounds: Annotated[Count, Field(le=10**6)] = 300
     """Number of rounds."""
     cohort_size: Count = 20
     """Clients per round; with Poisson sampling their expected number."""
@@ -44,7 +44,7 @@ class ServerSettings(Settings):
     """Weights of updates: the clients' numbers of examples, or all equal."""
     optimizer: Annotated[Name, EntryOf(SERVER_OPTIMIZERS)] = "adam"
     """Server optimizer, which applies the average update to the global model."""
-    learning_rate: PositiveNumber = 0.03
+    learning_rate: PositiveNumber = 0.015
     """Step size of the server optimizer."""
     momentum: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.9
     """Decay of the first moment (sgdm, adam, yogi only)."""
@@ -64,7 +64,7 @@ class ServerSettings(Settings):
     weight_decay: NonNegativeNumber = 0.0
     """Each round first multiplies the global parameters by 1 - learning_rate * weight_decay, with
     that round's learning rate and any optimizer (decoupled)."""
-    evaluate_every: Count = 10
+    evaluate_every: Count = 25
     """Rounds between two evaluations on held-out clients; the last round is always evaluated."""
     evaluation_clients: Count = 200
     """Held-out clients in an evaluation: a sample by hash, always the same one."""

@@ -1,12 +1,18 @@
 """Presets load, and those named for a size have it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from fedsi.data.corpus import silent
+from fedsi.data.prepare import open_population, prepare
 from fedsi.models.build import build_model
+from simulations import simulate
 from simulations.cli.main import main
+from simulations.evaluation import baselines_of
 from simulations.presets import SECONDS, load_preset, preset_names, what_it_is
+from tests.conftest import shared_file
 
 SPECIAL_TOKENS = 4
 
@@ -56,6 +62,17 @@ def test_each_preset_says_what_it_is() -> None:
     for name in preset_names():
         assert what_it_is(name).endswith(".")
         assert len(what_it_is(name)) < 90
+
+
+@pytest.mark.slow  # three minutes of a processor
+def test_the_keyboard_model_beats_a_trigram(cache: Path) -> None:
+    corpus = str(shared_file("shakespeare/shakespeare.jsonl"))
+    experiment = load_preset("keyboard").updated({"data.corpus": corpus})
+    population = open_population(prepare(experiment.data, cache))
+    trigram = baselines_of(experiment, population, cache, silent)
+    assert trigram
+    loss = simulate(experiment, cache=cache).summary.metric("loss")
+    assert loss < trigram.loss("trigram") - 0.02
 
 
 def test_the_command_lists_them(capsys: pytest.CaptureFixture[str]) -> None:

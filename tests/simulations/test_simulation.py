@@ -220,7 +220,12 @@ def test_real_text_beats_its_unigram_loss(
             "max_examples_per_client": 64,
         },
         model={"embedding_size": 32, "hidden_size": 48},
-        server={"rounds": 25, "evaluate_every": 25, "evaluation_clients": 60},
+        server={
+            "rounds": 25,
+            "learning_rate": 0.03,
+            "evaluate_every": 25,
+            "evaluation_clients": 60,
+        },
     )
     summary = simulate(experiment, cache=cache).summary
     assert summary.population == clients

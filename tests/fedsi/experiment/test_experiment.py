@@ -132,22 +132,25 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
         (["server.warm_up_rounds=3"], "warm_up_rounds has no effect with .*=constant"),
         (["server.schedule=warm_up"], "set server.warm_up_rounds"),
         (
-            ["server.schedule=warm_up", "server.warm_up_rounds=51"],
-            r"\(51\) leaves too few of the server.rounds \(50\) for server.schedule=warm_up",
+            ["server.schedule=warm_up", "server.warm_up_rounds=301"],
+            r"\(301\) leaves too few of the server.rounds \(300\) for server.schedule=warm_up",
         ),
         (["client.warm_up_rounds=3"], "client.warm_up_rounds has no effect with .*=constant"),
         (["client.schedule=warm_up"], "set client.warm_up_rounds"),
-        (["client.schedule=warm_up", "client.warm_up_rounds=51"], r"rounds \(50\) for client.sch"),
+        (
+            ["client.schedule=warm_up", "client.warm_up_rounds=301"],
+            r"rounds \(300\) for client.sch",
+        ),
         (["client.schedule=cosine", "client.weight_decay=1.0"], "= 1.0 leaves nothing of the par"),
-        (["server.schedule=cosine", "server.warm_up_rounds=50"], "leaves too few"),
-        (["server.schedule=cooldown", "server.warm_up_rounds=38"], "leaves too few"),
+        (["server.schedule=cosine", "server.warm_up_rounds=300"], "leaves too few"),
+        (["server.schedule=cooldown", "server.warm_up_rounds=226"], "leaves too few"),
         (
             ["server.schedule=warm_up", "server.warm_up_rounds=5", "server.final_fraction=0.1"],
             "final_fraction has no effect with server.schedule=warm_up",
         ),
         (["server.final_fraction=1.1"], "server.final_fraction = 1.1 .* equal to 1"),
         (["server.schedule=linear"], "server.schedule = 'linear' .* 'cooldown'"),
-        (["server.weight_decay=40"], "= 0.03 leaves nothing of the parameters"),
+        (["server.weight_decay=70"], "= 0.015 leaves nothing of the parameters"),
     ],
 )
 def test_refuses(overrides: list[str], expected: str) -> None:
