@@ -21,7 +21,7 @@ from simulations.studies.study import Study
 
 _WIDTH = 80
 """Longest command on one line."""
-_ARCHITECTURE, _RATE, _POSITIONS = "model.architecture", "client.learning_rate", "model.positions"
+_ARCHITECTURE, _POSITIONS = "model.architecture", "model.positions"
 
 Option = list[str]
 """An option with its value."""
@@ -57,37 +57,42 @@ def study_command(study: Study) -> str:
 
 
 def _compare_words(study: Study) -> list[Option] | None:
-    if not _is_ready(study, "compare") or len(study.axes) < 2:
+    if not _is_ready(study, "compare") or len(study.axes) < 2 or not _tunes(study, study.axes[1:]):
         return None
-    architectures, rates, *others = study.axes
-    usual = [Axis(key=_ARCHITECTURE, values=architectures.values, label="")]
-    usual.append(Axis(key=_RATE, values=rates.values, label="lr"))
-    varied = _vary_words(others)
-    if [architectures, rates] != usual or varied is None or not _tunes(study, study.axes[1:]):
+    named, tuned = _named_words(study.axes[0]), _tuned_words(study.axes[1:])
+    if named is None or not tuned or tuned[0][0] != "--client-learning-rates":
         return None
-    return [
-        ["--architectures", _listed(_ARCHITECTURE, architectures.values)],
-        ["--client-learning-rates", _listed(_RATE, rates.values)],
-        *varied,
-    ]
+    return [named, *tuned]
 
 
 def _tradeoff_words(study: Study) -> list[Option] | None:
-    if not _is_ready(study, "tradeoff") or len(study.axes) < 2:
+    if not _is_ready(study, "tradeoff") or len(study.axes) < 2 or not _tunes(study, study.axes[2:]):
         return None
-    architectures, levels, *others = study.axes
-    options = {EPSILON: "--target-epsilons", NOISE: "--noise-multipliers"}
-    varied = _vary_words(others)
-    is_usual = architectures == Axis(key=_ARCHITECTURE, values=architectures.values, label="")
-    if not is_usual or levels.called not in options or varied is None:
+    levels, options = study.axes[1], {EPSILON: "--target-epsilons", NOISE: "--noise-multipliers"}
+    named, tuned = _named_words(study.axes[0]), _tuned_words(study.axes[2:])
+    if named is None or tuned is None or levels.called not in options:
         return None
-    if not _tunes(study, others) or study.experiment != without_noise(study.experiment, {}):
+    if study.experiment != without_noise(study.experiment, {}):
         return None
-    return [
-        ["--architectures", _listed(_ARCHITECTURE, architectures.values)],
-        [options[levels.called], ",".join(f"{value}" for value in levels.values)],
-        *varied,
-    ]
+    return [named, [options[levels.called], ",".join(map(str, levels.values))], *tuned]
+
+
+def _named_words(axis: Axis) -> Option | None:
+    """Return the option of the compared architectures; None for another axis."""
+    if axis.key != _ARCHITECTURE or axis != Axis(key=axis.key, values=axis.values, label=""):
+        return None
+    return ["--architectures", _listed(_ARCHITECTURE, axis.values)]
+
+
+def _tuned_words(axes: Sequence[Axis]) -> list[Option] | None:
+    """Return the options of axes of learning rates, and of plain ones after them."""
+    words, rest = [], list(axes)
+    for side, label in (("client", "lr"), ("server", "server-lr")):
+        key, axis = f"{side}.learning_rate", rest[0] if rest else None
+        if axis and axis.key == key and axis.label == label and not axis.is_range:
+            words.append([f"--{side}-learning-rates", _listed(key, rest.pop(0).values)])
+    varied = _vary_words(rest)
+    return None if varied is None else [*words, *varied]
 
 
 def _lengths_words(study: Study) -> list[Option] | None:

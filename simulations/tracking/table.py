@@ -31,7 +31,8 @@ class Curves(Protocol):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add values, named as in ``rounds.csv``, of the round ``step``.
 
-        They are on disk when it returns. Values that are not finite are left out by the caller.
+        They are on disk when it returns, or with a process that will write them even if this one
+        is killed. Values that are not finite are left out by the caller.
         """
 
     def end(self, status: str, facts: Mapping[str, Scalar]) -> None:

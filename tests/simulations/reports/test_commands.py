@@ -93,6 +93,14 @@ COMMANDS = {
         "compare", "--preset", "smoke", "--architectures", "gru,cifg", "--seeds", "3",
         "--client-learning-rates", "0.1,10", "--vary", "server.learning_rate=0.01,0.1",
     ],
+    "compare server rates": [
+        "compare", "--preset", "smoke", "--server-learning-rates", "0.01,0.1", "--vary",
+        "client.batch_size=4,8",
+    ],
+    "tradeoff rates": [
+        "tradeoff", "--preset", "privacy_quickstart", "--server-learning-rates", "0.01,0.1",
+        "--client-learning-rates", "1",
+    ],
     "tradeoff": ["tradeoff", "--preset", "privacy_quickstart"],
     "tradeoff more": [
         "tradeoff", "--preset", "privacy_quickstart", "--noise-multipliers", "0,0.5", "--set",
