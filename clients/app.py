@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from clients import masked, pool
+from clients import apart, masked, pool
 from fedsi.messages import (
     ARRAY_FORMAT,
     ARRAYS,
@@ -92,8 +92,12 @@ def answer_reveal(message: Message, _context: Context) -> Message:
 def answer_train(message: Message, context: Context) -> Message:
     """Train the clients that the server assigned to this node."""
     request = _read(Train, message)
-    train = masked.train_masked if len(request.mask_key) else pool.train_block
-    return _reply(train(request, _folder(context)), message)
+    folder, train = _folder(context), pool.train_block
+    if len(request.mask_key):
+        train = masked.train_masked
+    elif pool.sends_updates(request.experiment, folder):
+        train = apart.train_apart
+    return _reply(train(request, folder), message)
 
 
 @app.train("pooled")

@@ -1,13 +1,13 @@
 """Secure aggregation on a node: every client's vector is masked before it is added to the sum."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients import pool
+from clients.apart import alone
 from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.messages import TRAINING_COLUMNS, MessageError, Outcome, Reveal, Revealed, Train, Trained
@@ -38,12 +38,7 @@ def train_masked(request: Train, folder: str) -> Trained:
     counted = partial(as_counts, cohort=experiment.server.largest_cohort)
     rows = np.zeros((len(request.clients), len(TRAINING_COLUMNS)))
     for place, client in enumerate(request.clients.tolist()):
-        here = slice(place, place + 1)
-        alone = replace(
-            request, clients=request.clients[here], state_rounds=request.state_rounds[here],
-            mask_key=_NOTHING, participants=_NOTHING,
-        )  # fmt: skip
-        trained = pool.train_block(alone, folder)
+        trained = pool.train_block(alone(request, place), folder)
         (row,) = trained.rows
         rows[place, _OUTCOME] = row[_OUTCOME]
         if row[_OUTCOME] == Outcome.AGGREGATED:

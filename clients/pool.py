@@ -100,8 +100,13 @@ def estimate_block(request: Estimate, folder: str) -> Estimated:
     return Estimated(np.array(work, np.int64))
 
 
+def sends_updates(experiment: str, folder: str) -> bool:
+    """Whether the server needs each client's update instead of their sum."""
+    return _trainer(folder, experiment).algorithm.aggregate is not None
+
+
 def train_block(request: Train, folder: str) -> Trained:
-    """Train the block of a request.
+    """Train the block of a request and sum its updates.
 
     Raises:
         MessageError: The parameters do not fit the experiment's model, the vectors do not fit its

@@ -33,7 +33,7 @@ class Outcome(IntEnum):
 
 TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss", "norm", "clipped")
 """Columns of the per-client rows that training returns. ``norm`` is the norm of the update before
-clipping and ``clipped`` whether it was clipped; both are 0 in a run without clipping."""
+clipping and ``clipped`` whether it was clipped; both are 0 in a run without a bound on norms."""
 
 
 _HEADER = re.compile(
@@ -190,6 +190,9 @@ class Trained:
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Sums of what the rows would tell, ``[COUNTS]`` as in
     ``fedsi.sums.totals``; empty without secure aggregation."""
+    updates: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """Each client's update, zeros unless it is aggregated: ``[clients * parameters]``; empty, and
+    the sums are not, unless the algorithm aggregates updates in another way."""
 
 
 @dataclass(frozen=True)

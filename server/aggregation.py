@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedsi.client_states import Rounds
 from fedsi.experiment import Experiment
-from fedsi.learning.algorithms.algorithm import UPDATE, Vectors
+from fedsi.learning.algorithms.algorithm import UPDATE, Vector, Vectors
 from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.messages import (
     TRAINING_COLUMNS,
@@ -86,6 +86,8 @@ class Aggregate:
     """Fixed-point sums of the vectors that the algorithm returns, weighted: ``[parameters]``."""
     counts: Sums = field(default_factory=_nothing)
     """With secure aggregation, where rows have nothing but outcomes: the sums of the rest."""
+    center: Vector | None = None
+    """What the algorithm makes of the accepted updates instead of their mean, if it does."""
     totals: Totals | None = None
     """Those of ``counts``; None for those of the rows."""
 
@@ -100,10 +102,11 @@ class Aggregate:
     def means(self) -> dict[str, NDArray[np.float32]]:
         """Return weighted means of the accepted updates and returned vectors, zeros without any."""
         weight = self.total().weight
-        return {
+        means = {
             name: weighted_mean(sums, weight) if weight else np.zeros(len(sums), np.float32)
             for name, sums in {UPDATE: self.sums, **self.returned}.items()
         }
+        return means if self.center is None else {**means, UPDATE: self.center}
 
 
 def train_cohort(
@@ -161,6 +164,7 @@ def train_cohort(
     counts = np.zeros(COUNTS if extras.masked else 0, np.int64)
     rows = np.zeros((len(cohort), len(TRAINING_COLUMNS)))
     rows[:, _OUTCOME] = Outcome.FAILED
+    updates = np.zeros((len(cohort) if algorithm.aggregate else 0, size), np.float32)
     lost = len(cohort)
     for places, trained in answers(grid, dealt(grid, hosting, experiment, cohort), job):
         # The first sum is used directly; adding it to zeros would be one more pass over memory.
@@ -168,12 +172,20 @@ def train_cohort(
         returned += trained.returned
         counts += trained.counts
         rows[places] = trained.rows
+        if algorithm.aggregate:
+            updates[places] = trained.updates.reshape(-1, size)
         lost -= len(places)
     if sums is None and len(cohort):
         raise NodesError(f"no node could train in round {round_number}; see the log above")
     if sums is None:
         sums = np.zeros(size, np.int64)
-    return Aggregate(sums, rows, lost, split(algorithm.returned, returned), counts)
+    center = None
+    if algorithm.aggregate:
+        sums = np.zeros(size, np.int64)
+        accepted = updates[rows[:, _OUTCOME] == Outcome.AGGREGATED]
+        if len(accepted):
+            center = algorithm.aggregate(experiment.algorithm, accepted)
+    return Aggregate(sums, rows, lost, split(algorithm.returned, returned), counts, center)
 
 
 def evaluate_clients(

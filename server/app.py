@@ -39,6 +39,7 @@ from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.rounds_file import rows_text
 from server.runs.summary import Summary
 from server.secure_aggregation import refuse_between_machines
+from server.update_memory import check_update_memory
 from server.warm_start import WARM_START, told, warm_state, with_hash
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ def _begin(
         _warn_of_weights(experiment)
     state = initial_server_state(experiment, description, private)
     check_size(experiment, description.training_clients, len(state.parameters))
+    check_update_memory(experiment, len(state.parameters))
     progress = RunProgress(experiment, description, trace, private, state, folder, states)
     if folder:
         folder.claim(experiment, overwrite=config.overwrite, resume=config.resume)

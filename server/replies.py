@@ -46,6 +46,8 @@ MOST = 2**40
 """Largest accepted count where no setting limits it."""
 MOST_CLIENTS, MOST_TOKEN_IDS, LONGEST = 10**9, 10**7, 2**20
 """Largest accepted population, vocabulary and sequence."""
+_FLOAT32 = 1e-5
+"""Relative error that exceeds that of the norm of a vector scaled in float32."""
 ROUNDING = 1e-3
 """Amount in nats by which the computed loss of a target may be below 0."""
 
@@ -77,8 +79,11 @@ def check_trained(
     Raises:
         ReplyError: No honest node sends it.
     """
-    _check_shape("sums", trained.sums, (parameters,))
-    vectors = len(algorithm_of(experiment).returned)
+    algorithm = algorithm_of(experiment)
+    apart = algorithm.aggregate is not None
+    _check_shape("sums", trained.sums, (0 if apart else parameters,))
+    _check_shape("updates", trained.updates, (clients * parameters if apart else 0,))
+    vectors = len(algorithm.returned)
     _check_shape("returned", trained.returned, (vectors * parameters,))
     _check_shape("rows", trained.rows, (clients, len(TRAINING_COLUMNS)))
     masked = experiment.privacy.secure_aggregation
@@ -90,10 +95,12 @@ def check_trained(
     with np.errstate(all="ignore"):
         _check_outcomes(columns, by_examples=experiment.server.averaging == "examples")
         _check_amounts(columns, experiment)
-        _check_clipping(columns, clips=math.isfinite(clip_norm))
+        _check_clipping(columns, clips=_clips(experiment, clip_norm))
+    if apart:
+        _check_updates(trained.updates.reshape(clients, parameters), columns, experiment)
     # The weight is 0 for clients that were not accepted and for clients without an example.
-    adding = int((columns["weight"] > 0).sum())
-    _check_sums([trained.sums, trained.returned], experiment, adding, clip_norm)
+    adding, weight = int((columns["weight"] > 0).sum()), float(columns["weight"].sum())
+    _check_sums([trained.sums, trained.returned], experiment, adding, weight, clip_norm)
 
 
 def check_unmasked(
@@ -115,14 +122,14 @@ def check_unmasked(
     Raises:
         ReplyError: Honest nodes' sums are not so large, or their counts contradict each other.
     """
-    _check_sums(sums, experiment, clients, clip_norm)
+    _check_sums(sums, experiment, clients, totals.weight, clip_norm)
     by_examples = experiment.server.averaging == "examples"
     most = clients * _most_examples(experiment)
     right = {
         "weight": totals.weight == (totals.examples if by_examples else clients),
         "examples": 0 <= totals.examples <= most,
         "tokens": 0 <= totals.tokens <= totals.examples * LONGEST,
-        "clipped": 0 <= totals.clipped <= (clients if math.isfinite(clip_norm) else 0),
+        "clipped": 0 <= totals.clipped <= (clients if _clips(experiment, clip_norm) else 0),
         "loss": totals.loss >= -ROUNDING * totals.tokens,
         "tokens_with_loss": 0 <= totals.tokens_with_loss <= totals.tokens,
     }
@@ -321,10 +328,41 @@ def _check_only_outcomes(rows: NDArray[np.float64]) -> None:
         raise ReplyError("a client's row has more than its outcome")
 
 
+def _clips(experiment: Experiment, clip_norm: float) -> bool:
+    return math.isfinite(clip_norm) or experiment.server.norm_bound is not None
+
+
+def _check_updates(
+    updates: NDArray[np.float32], columns: ReplyColumns, experiment: Experiment
+) -> None:
+    """Refuse updates that are not those of aggregated clients within the bounds."""
+    limit = largest_contribution(experiment.server.largest_cohort)
+    accepted = columns["outcome"] == Outcome.AGGREGATED
+    for update, is_in in zip(updates, accepted, strict=True):
+        most = limit * (1 + _FLOAT32) if is_in else 0.0
+        # Written as a comparison that is false for NaN, so that NaN is refused.
+        if not np.abs(update).max(initial=0) <= most:
+            raise ReplyError("a client's update is beyond what it may add")
+        bound = experiment.server.norm_bound
+        if bound is not None and np.linalg.norm(update.astype(np.float64)) > bound * (1 + _FLOAT32):
+            raise ReplyError("a client's update is beyond server.norm_bound")
+
+
 def _check_sums(
-    sums: Sequence[NDArray[np.int64]], experiment: Experiment, adding: int, clip_norm: float
+    sums: Sequence[NDArray[np.int64]],
+    experiment: Experiment,
+    adding: int,
+    weight: float,
+    clip_norm: float,
 ) -> None:
     """Refuse sums that so many clients cannot add up to; the first is that of the updates."""
+    bound_of_one = experiment.server.norm_bound
+    if bound_of_one is not None:
+        # Updates are scaled in float32, and their entries rounded to integers.
+        rounding = Fraction(adding * math.isqrt(len(sums[0]) + 1) + adding)
+        most = Fraction(weight * bound_of_one * (1 + _FLOAT32)) * 2**FRACTION_BITS + rounding
+        if not _norm_within(sums[0], most):
+            raise ReplyError(f"its sum is beyond server.norm_bound for {adding} clients")
     if math.isfinite(clip_norm):
         possible = _norm_within(sums[0], adding * Fraction(clip_norm) * 2**FRACTION_BITS)
     else:

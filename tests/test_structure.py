@@ -49,6 +49,7 @@ FLOWER_ELSEWHERE = {
 }
 
 SAME_MEANING = {
+    "aggregate": "function of an algorithm's entry, one per module",
     "bias": "function of a position encoding, one per module",
     "build": "function of a mechanism's entry, one per module",
     "check": "function of an algorithm's entry, one per module",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, FiniteFloat, Strict, model_validator
 
 from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import EntryOf, Name, PositiveNumber, Settings
@@ -18,6 +18,13 @@ class AlgorithmSettings(Settings):
     """Strength of the pull to the global model in every local step (fed_prox)."""
     state_limit: PositiveNumber = 20.0
     """Largest disk space that the clients' own vectors may take, in GB of 10^9 bytes (scaffold)."""
+
+    trim: Annotated[FiniteFloat, Strict(), Field(gt=0, lt=0.5)] = 0.1
+    """Share of the clients whose smallest, and share whose largest, values of each parameter are
+    left out (trimmed_mean)."""
+    memory_limit: PositiveNumber = 4.0
+    """Largest memory that the updates of a cohort may take on the server, in GB of 10^9 bytes
+    (median, trimmed_mean)."""
 
     @model_validator(mode="after")
     def _the_algorithm_takes_them(self) -> Self:

@@ -144,6 +144,11 @@ class Experiment(Settings):
         if privacy.mechanism == "none":
             return self
         accounting_of(privacy.mechanism, server.sampling)
+        if server.norm_bound is not None:
+            raise ValueError(
+                f"server.norm_bound has no effect with privacy.mechanism={privacy.mechanism}: "
+                "privacy.clip_norm bounds every update; leave server.norm_bound out"
+            )
         if server.averaging != "uniform":
             raise ValueError(
                 f"privacy.mechanism={privacy.mechanism} needs server.averaging=uniform: weights "

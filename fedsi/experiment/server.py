@@ -42,6 +42,11 @@ class ServerSettings(Settings):
     """Groups of clients that take turns round by round; a client's group is drawn once (cyclic)."""
     averaging: Literal["examples", "uniform"] = "examples"
     """Weights of updates: the clients' numbers of examples, or all equal."""
+    norm_bound: OptionalNumber = None
+    """Largest L2 norm of a client's update, against poisoned ones; without noise it gives no
+    differential privacy. None for no bound."""
+    beyond_norm_bound: Literal["clip", "reject"] = "clip"
+    """What happens to an update beyond ``norm_bound``: it is scaled down to it, or left out."""
     optimizer: Annotated[Name, EntryOf(SERVER_OPTIMIZERS)] = "adam"
     """Server optimizer, which applies the average update to the global model."""
     learning_rate: PositiveNumber = 0.015
@@ -127,6 +132,15 @@ class ServerSettings(Settings):
                 f"server.weight_decay = {self.weight_decay} times server.learning_rate = "
                 f"{self.learning_rate} leaves nothing of the parameters; their product must be "
                 "less than 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_bound(self) -> Self:
+        if self.beyond_norm_bound != "clip" and self.norm_bound is None:
+            raise ValueError(
+                f"server.beyond_norm_bound={self.beyond_norm_bound} has no effect without "
+                "server.norm_bound; set a bound or leave it out"
             )
         return self
 

@@ -26,6 +26,7 @@ from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.learning.client import LocalResult, LocalTrainer, evaluate_client
 from fedsi.learning.dp_sgd import ExamplePrivateTrainer
 from fedsi.learning.failures import FailureLog
+from fedsi.learning.norm_bound import within_bound
 from fedsi.learning.personal import Personaliser
 from fedsi.limits import largest_contribution
 from fedsi.messages import TRAINING_COLUMNS, Outcome
@@ -150,8 +151,9 @@ class BlockTrainer:
                 row[0] = Outcome.FAILED
                 continue
             weight = self._weight(result)
-            parts = self._parts(start, contribution, sums, returned)
-            accepted, norm, clipped = self._add(parts, weight, clip_norm)
+            accepted, norm, clipped = self._add_contribution(
+                start, contribution, weight, clip_norm, (sums, returned)
+            )
             if accepted and kept and contribution.kept:
                 kept.states.write(client, round_number, dict(contribution.kept))
             row[:] = (
@@ -265,6 +267,29 @@ class BlockTrainer:
         torch.add(start, update, out=self._trainer.parameters)
         self._trainer.spans = np.array([[0, len(start)]])
         return LocalResult(loss=0.0, tokens=0, examples=0, steps=0), Contribution()
+
+    def _add_contribution(
+        self,
+        start: Tensor,
+        contribution: Contribution,
+        weight: float,
+        clip_norm: float,
+        into: tuple[Sums, Mapping[str, Sums]],
+    ) -> tuple[bool, float, bool]:
+        """Add the latest client's contribution, within the norm bound if there is one.
+
+        Returns:
+            The result of ``_add``.
+        """
+        settings = self.experiment.server
+        if settings.norm_bound is None:
+            return self._add(self._parts(start, contribution, *into), weight, clip_norm)
+        trained = self._trainer.parameters.numpy()
+        bounded = within_bound(settings, start.numpy(), trained, contribution)
+        parts = self._parts(start, bounded.contribution, *into)
+        accepted = not bounded.refused and self._add(parts, weight, clip_norm)[0]
+        told = bounded.norm if math.isfinite(bounded.norm) else 0.0
+        return accepted, told, accepted and bounded.clipped
 
     def _parts(
         self,

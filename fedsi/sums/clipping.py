@@ -87,6 +87,14 @@ def add_clipped(
     return norm, clipped
 
 
+def squared_norm(start: NDArray[np.float32], trained: NDArray[np.float32]) -> float:
+    """Return the squared L2 norm of ``trained - start``."""
+    return sum(
+        _sum_of_squares(start[first : first + _PART], trained[first : first + _PART])
+        for first in range(0, len(start), _PART)
+    )
+
+
 @compiled
 def _sum_of_squares(start: Any, trained: Any) -> float:
     total = 0.0

@@ -38,9 +38,14 @@ OWN = "page_of_algorithms:ALGORITHM"
 """The algorithm of the documentation, as a user's own."""
 PLANTED = "planted"
 """An algorithm of this test that uses all that the interface has."""
-CHANGES: dict[str, dict[str, Any]] = {"scaffold": {"server.averaging": "uniform"}}
+UNIFORM = {"server.averaging": "uniform"}
+CHANGES: dict[str, dict[str, Any]] = {
+    "scaffold": UNIFORM,
+    "median": UNIFORM,
+    "trimmed_mean": {**UNIFORM, "algorithm.trim": 0.3},  # 1 of 4 clients on each side
+}
 """What entries need that is not the default."""
-EXAMPLE: dict[str, Any] = {"mu": 0.3, "state_limit": 7.0}
+EXAMPLE: dict[str, Any] = {"mu": 0.3, "state_limit": 7.0, "trim": 0.25, "memory_limit": 1.0}
 """A value of each key that is not its default."""
 FEDERATED = [name for name in ALGORITHMS if not ALGORITHMS[name].pools]
 """Entries whose functions are called; central training has tests of its own."""
@@ -118,7 +123,7 @@ def slow_run(experiment: Experiment, cache: Path) -> tuple[Tensor, Tensor]:
     for number in range(1, experiment.server.rounds + 1):
         cohort = clients.cohort(number)
         total = {name: torch.zeros_like(theta) for name in (UPDATE, *entry.returned)}
-        weights = 0.0
+        weights, updates = 0.0, list[Vector]()
         for client in cohort:
             none = {name: np.zeros(len(theta), np.float32) for name in entry.kept}
             given = Broadcast(as_numpy(theta), state, kept.get(client, none))
@@ -133,15 +138,31 @@ def slow_run(experiment: Experiment, cache: Path) -> tuple[Tensor, Tensor]:
             found = entry.finish(settings, given, local)
             kept[client] = found.kept
             update = trained - theta if found.update is None else torch.from_numpy(found.update)
+            updates.append(as_numpy(update))
             weight = clients.weight(client, number)
             weights += weight
             for key, vector in {UPDATE: update.numpy(), **found.returned}.items():
                 total[key] += weight * torch.from_numpy(vector).double()
         means = {key: as_numpy(vector / weights) for key, vector in total.items()}
+        if entry.aggregate:
+            means[UPDATE] = SLOWLY[experiment.algorithm.name](settings, np.array(updates))
         facts = Cohort(number, len(cohort), clients.training_clients)
         moved, state = entry.combine(settings, state, means, facts)
         theta = theta + torch.from_numpy(moved).double()
     return first, theta
+
+
+def slow_trimmed_mean(settings: AlgorithmSettings, updates: Vector) -> Vector:
+    left_out = int(settings.trim * len(updates) + 1e-9)
+    columns = [sorted(column)[left_out : len(updates) - left_out] for column in updates.T.tolist()]
+    return np.array([sum(column) / len(column) for column in columns], np.float32)
+
+
+SLOWLY = {
+    "median": lambda _, updates: np.median(updates.astype(np.float64), axis=0).astype(np.float32),
+    "trimmed_mean": slow_trimmed_mean,
+}
+"""Obvious twins of the functions that replace the mean."""
 
 
 def flat(parameters: Any) -> Tensor:
@@ -207,8 +228,10 @@ def test_a_mechanism_is_refused_unless_the_clip_norm_is_the_sensitivity(
         "privacy.noise_multiplier": 1e-3,
         "privacy.clip_norm": 0.01,
     }
-    if ALGORITHMS[algorithm].returned:
-        with pytest.raises(UserError, match=r"also return .*, which no epsilon covers; use algor"):
+    entry = ALGORITHMS[algorithm]
+    if entry.returned or entry.aggregate:
+        reason = r"also return .*, which no epsilon covers|every client's update at the server"
+        with pytest.raises(UserError, match=rf"({reason}).*; use algorithm.name=fed_avg or fed_p"):
             small(algorithm).updated(changes)
         return
     experiment = small(algorithm).updated(changes)

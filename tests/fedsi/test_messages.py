@@ -106,13 +106,19 @@ def test_an_empty_frame_survives() -> None:
 
 SUMS = np.zeros(3, np.int64)
 ROWS = np.zeros((2, 5))
-TRAINED = {"sums": SUMS, "rows": ROWS, "returned": SUMS, "counts": SUMS}
+TRAINED = {
+    "sums": SUMS,
+    "rows": ROWS,
+    "returned": SUMS,
+    "counts": SUMS,
+    "updates": SUMS.astype(np.float32),
+}
 
 
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
-        ({"sums": SUMS}, r"parts \['counts', 'returned', 'rows', 'sums'\], received \['sums'\]"),
+        ({"sums": SUMS}, r"parts \['counts', .*, 'sums', 'updates'\], received \['sums'\]"),
         ({**TRAINED, "more": SUMS}, "received .*more"),
         ({**TRAINED, "sums": SUMS.astype(np.float64)}, "part sums of Trained is not"),
         ({**TRAINED, "rows": ROWS[0]}, "part rows of Trained is not"),

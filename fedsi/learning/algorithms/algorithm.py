@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float32]
 """``[parameters]``."""
 Vectors = Mapping[str, Vector]
+Updates = NDArray[np.float32]
+"""The updates of a round's aggregated clients, in cohort order: ``[clients, parameters]``."""
 
 UPDATE = "update"
 """Name of the mean update among the means passed to ``combine``."""
@@ -117,6 +119,10 @@ class Algorithm:
     """``combine(settings, state, means, cohort)`` returns the round's update, and the server's
     vectors for the next round. The means are that of the updates, ``UPDATE``, and one for each
     returned vector; they are zeros if nobody contributed."""
+    aggregate: "Callable[[AlgorithmSettings, Updates], Vector] | None" = None
+    """Returns what replaces the mean of the updates, from all of them; at least one. None for the
+    weighted mean, for which nodes only return sums. Updates that are not summed get no noise and
+    no masks, so with such a function mechanisms and secure aggregation are refused."""
     keys: frozenset[str] = frozenset()
     """The keys ``algorithm.*`` that it uses, apart from ``name``."""
     sent: tuple[str, ...] = ()

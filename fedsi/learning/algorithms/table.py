@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fedsi.experiment import Experiment
     from fedsi.learning.algorithms.algorithm import Algorithm
 
-KEYS = frozenset({"mu", "state_limit"})
+KEYS = frozenset({"memory_limit", "mu", "state_limit", "trim"})
 """The keys ``algorithm.*`` that only some algorithms use."""
 
 ALGORITHMS: "Table[Algorithm]" = Table(
@@ -19,6 +19,8 @@ ALGORITHMS: "Table[Algorithm]" = Table(
         "fed_avg": "fedsi.learning.algorithms.fed_avg",
         "fed_prox": "fedsi.learning.algorithms.fed_prox",
         "scaffold": "fedsi.learning.algorithms.scaffold",
+        "median": "fedsi.learning.algorithms.median",
+        "trimmed_mean": "fedsi.learning.algorithms.trimmed_mean",
         "central": "fedsi.learning.algorithms.central",
     },
     own="an Algorithm of yours",
@@ -59,23 +61,41 @@ def check_algorithm(experiment: "Experiment") -> None:
 
 
 def check_privacy(experiment: "Experiment", entry: "Algorithm") -> None:
-    """Refuse noise if vectors are returned without any, and masks if there are no updates.
+    """Refuse privacy and bounds of updates for an algorithm with which they would not hold.
 
     Raises:
-        ValueError: The algorithm returns such vectors or no updates; names the others.
+        ValueError: The algorithm has no updates, does not sum them, or returns more than them.
     """
-    if experiment.privacy.secure_aggregation and entry.pools:
-        raise ValueError(
-            f"privacy.secure_aggregation masks clients' updates, and algorithm.name="
-            f"{experiment.algorithm.name} pools their examples instead; set "
-            "privacy.secure_aggregation=false"
-        )
-    mechanism = experiment.privacy.mechanism
-    if mechanism != "none" and entry.returned:
-        entries = {name: ALGORITHMS[name] for name in ALGORITHMS}
-        private = [name for name, one in entries.items() if not (one.returned or one.pools)]
-        raise ValueError(
-            f"privacy.mechanism={mechanism} puts noise on updates, and clients of algorithm.name="
-            f"{experiment.algorithm.name} also return {' and '.join(entry.returned)}, which no "
-            f"epsilon covers; use algorithm.name={' or '.join(private)}, or privacy.mechanism=none"
-        )
+    name, privacy = experiment.algorithm.name, experiment.privacy
+    chosen = {
+        f"privacy.mechanism={privacy.mechanism}": privacy.mechanism != "none",
+        "privacy.secure_aggregation": privacy.secure_aggregation,
+        f"server.norm_bound={experiment.server.norm_bound}": experiment.server.norm_bound,
+    }
+    for setting, is_set in chosen.items():
+        bounds = setting.startswith("server.")
+        if is_set and entry.pools:
+            raise ValueError(
+                f"algorithm.name={name} pools the clients' examples, so there are no updates for "
+                f"{setting}; leave one of the two out"
+            )
+        if is_set and entry.aggregate and not bounds:
+            raise ValueError(
+                f"algorithm.name={name} needs every client's update at the server, which {setting} "
+                f"is there to hide; use algorithm.name={_with_sums()} or leave it out"
+            )
+        if is_set and entry.returned and setting != "privacy.secure_aggregation":
+            what = "which it does not bound" if bounds else "which no epsilon covers"
+            raise ValueError(
+                f"{setting} is about updates, and clients of algorithm.name={name} also return "
+                f"{' and '.join(entry.returned)}, {what}; use algorithm.name={_with_sums()}, or "
+                "leave it out"
+            )
+
+
+def _with_sums() -> str:
+    """Return the algorithms whose clients return the sum of their updates and nothing else."""
+    entries = {name: ALGORITHMS[name] for name in ALGORITHMS}
+    return " or ".join(
+        name for name, one in entries.items() if not (one.returned or one.pools or one.aggregate)
+    )

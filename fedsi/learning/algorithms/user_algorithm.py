@@ -25,6 +25,7 @@ from fedsi.learning.algorithms.algorithm import (
     Contribution,
     LocalRun,
     Pull,
+    Updates,
     Vector,
     Vectors,
 )
@@ -73,7 +74,15 @@ def checked_algorithm(experiment: Experiment) -> Algorithm:
         _check_vectors(called, found[1], own.sent, means[UPDATE])
         return found[0], {name: found[1][name] for name in own.sent}
 
-    return replace(own, pull=pull, finish=finish, combine=combine)
+    def aggregate(settings: AlgorithmSettings, updates: Updates) -> Vector:
+        assert own.aggregate is not None, "it is called only if there is one"  # noqa: S101
+        with _called(path, "aggregate", own.aggregate) as called:
+            found: Any = own.aggregate(settings, _locked(updates))
+        _check_vector(called, "the update", found, updates[0])
+        return found  # type: ignore[no-any-return]
+
+    checked = replace(own, pull=pull, finish=finish, combine=combine)
+    return replace(checked, aggregate=aggregate) if own.aggregate else checked
 
 
 def try_algorithm(experiment: Experiment, size: int) -> None:
@@ -97,6 +106,9 @@ def try_algorithm(experiment: Experiment, size: int) -> None:
         "finish": lambda: vars(own.finish(settings, given, local)),
         "combine": lambda: own.combine(settings, given.sent, means, Cohort(1, 2, 10)),
     }
+    if own.aggregate:
+        aggregate = own.aggregate
+        calls["aggregate"] = lambda: aggregate(settings, np.stack([start, trained]))
     for name, call in calls.items():
         if _bytes_of(call()) != _bytes_of(call()):
             function = getattr(ALGORITHMS[settings.name], name)
