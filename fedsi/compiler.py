@@ -65,6 +65,12 @@ def _compile(function: F, freedom: set[str]) -> F:
         return compiler(cache=False)(function)
 
 
+def compiled_code_folder(function: Callable[..., Any]) -> str | None:
+    """Return the folder of a compiled function's code; None if it cannot be saved."""
+    folder: str | None = cast("Any", function).stats.cache_path
+    return folder
+
+
 @contextmanager
 def _kept_in(folder: Path) -> Iterator[None]:
     """Within this context numba caches compiled functions in ``folder``."""

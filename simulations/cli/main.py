@@ -24,6 +24,7 @@ from simulations.cli.audit import audit
 from simulations.cli.bench import bench
 from simulations.cli.compare import compare
 from simulations.cli.data import data
+from simulations.cli.doctor import doctor
 from simulations.cli.evaluate import evaluate
 from simulations.cli.export import export
 from simulations.cli.keys import keys
@@ -64,6 +65,7 @@ app.command()(plot)
 app.command()(report)
 app.command()(audit)
 app.command(cls=PrivacyCommand)(privacy)
+app.command()(doctor)
 app.command()(presets)
 app.command()(keys)
 app.command()(node)

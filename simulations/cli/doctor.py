@@ -1,0 +1,51 @@
+"""``fedsi doctor``: the state of the installation, in plain words."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+
+from simulations.cli import options
+
+if TYPE_CHECKING:
+    from simulations.doctor import Diagnosis
+
+_WORDS = {"ok": "works", "optional": "not installed", "broken": "BROKEN"}
+
+
+def doctor(as_json: options.Json = False, cache: options.Cache = options.CACHE) -> None:
+    """Check the installation: packages, machine, cache, compiler and engines.
+
+    Exit code 1 if something that every run needs is broken.
+    """
+    from simulations.doctor import examine
+
+    findings = examine(cache)
+    broken = [finding for finding in findings if finding.state == "broken"]
+    if as_json:
+        values = {"works": not broken, "findings": [asdict(finding) for finding in findings]}
+        typer.echo(json.dumps(values))
+    else:
+        _print(findings, broken)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _print(findings: "Sequence[Diagnosis]", broken: "Sequence[Diagnosis]") -> None:
+    table = Table(title="Installation", title_justify="left")
+    for heading in ("what", "state", "found"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        table.add_row(finding.name, _WORDS[finding.state], finding.seen)
+    console = options.output()
+    console.print(table)
+    for finding in findings:
+        if finding.mend:
+            console.print(
+                f"{finding.name}: {finding.mend}", highlight=False, markup=False, soft_wrap=True
+            )
+    what = f"{len(broken)} of {len(findings)} checks failed" if broken else "fedsi works here"
+    console.print(what, highlight=False)
