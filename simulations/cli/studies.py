@@ -1,8 +1,8 @@
 """Code shared by the commands that run a study: options, the corpus, the report."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from server.rounds import RoundRecord
     from simulations.reports.study import Report
     from simulations.studies.axes import Axis
+    from simulations.studies.part import StudyPart
     from simulations.studies.privacy_levels import Level
     from simulations.studies.study import Study
     from simulations.tracking.study_watch import StudyWatch
@@ -147,9 +148,34 @@ def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> N
         )
 
 
+def chosen_part(text: str, study: "Study", out: Path | None, *, overwrite: bool) -> "StudyPart":
+    """Return the part of a study that ``--part`` names.
+
+    Raises:
+        UserError: It names none, or does not go together with the other options.
+    """
+    from simulations.studies.part import StudyPart
+
+    part = StudyPart.parsed(text)
+    part.trials(study)
+    if out is None:
+        raise UserError("--part needs --out, the folder that all parts of the study share")
+    if overwrite:
+        raise UserError(
+            "--part and --overwrite cannot be combined, because one part would remove what the "
+            "others have done; remove the folder before the first part starts"
+        )
+    return part
+
+
 @contextmanager
-def shown(console: Console, folder: Path) -> Iterator[Display]:
+def shown(console: Console, folder: Path, *, shared: bool = False) -> Iterator[Display]:
     """Lock a study's folder and show its progress.
+
+    Args:
+        console: The console.
+        folder: The folder.
+        shared: Leave the folder to other processes too; each trial's own folder is locked.
 
     Raises:
         UserError: Another process works in the folder.
@@ -158,7 +184,7 @@ def shown(console: Console, folder: Path) -> Iterator[Display]:
     from server.runs.lock import held
 
     try:
-        with held(folder), Display(console) as display:
+        with nullcontext() if shared else held(folder), Display(console) as display:
             yield display
     except KeyboardInterrupt:
         raise options.StoppedError(
@@ -195,6 +221,7 @@ def carry_out(
     resume: bool,
     as_json: bool,
     track: str | None = None,
+    part: str | None = None,
 ) -> None:
     """Run a study in a folder, write its report and show it.
 
@@ -207,6 +234,7 @@ def carry_out(
         resume: Continue an existing study.
         as_json: Print values instead of the table.
         track: The trackers that show its runs' curves too, separated by commas.
+        part: Text ``I/N``, to run a part of the trials only and write no report.
 
     Raises:
         UserError: The study cannot be run, or not in this folder.
@@ -219,13 +247,13 @@ def carry_out(
     from simulations.tracking.study_watch import StudyWatch
 
     study.trials()  # refuses an invalid study before a folder is created
+    mine = None if part is None else chosen_part(part, study, out, overwrite=overwrite)
     folder = out or options.default_folder(study.name)
-    check_folder(folder, study.name, overwrite=overwrite, resume=resume)
+    check_folder(folder, study.name, overwrite=overwrite, resume=resume or mine is not None)
     console, trackers = options.messages(), options.tracker_names(track)
     watch = StudyWatch(trackers, folder, study.name, fresh=overwrite)
-    with shown(console, folder) as display, watch:
+    with shown(console, folder, shared=mine is not None) as display, watch:
         population = prepare_corpus(study.experiment, cache, display)
-
         run = StudyRun(
             located(study),
             folder,
@@ -238,13 +266,35 @@ def carry_out(
         )
         run.check()
         _show_levels(run.levels().values(), console)
-        result = run.run()
-    report = study_report(result, run.failures)
-    keep_baselines(result.baselines, folder)
-    write_study(report, result, folder)
-    _show(report, folder, study.name, as_json=as_json)
+        result = None
+        if mine:
+            run.run_part(mine)
+        else:
+            result = run.run()
+    if mine:
+        _tell_of_part(mine, study, run.failures, folder, as_json=as_json)
+    if result:
+        report = study_report(result, run.failures)
+        keep_baselines(result.baselines, folder)
+        write_study(report, result, folder)
+        _show(report, folder, study.name, as_json=as_json)
     if run.failures:
         raise TrialError(run.failures)
+
+
+def _tell_of_part(
+    part: "StudyPart", study: "Study", failures: Mapping[str, str], folder: Path, *, as_json: bool
+) -> None:
+    """Print the result of a part."""
+    trials = len(part.trials(study))
+    if as_json:
+        values = {"part": str(part), "trials": trials, "not_finished": dict(failures)}
+        typer.echo(json.dumps(values))
+    else:
+        typer.echo(
+            f"part {part}: {trials - len(failures)} of {trials} trials are finished; when all "
+            f"parts have ended, write the report with: fedsi study {folder}"
+        )
 
 
 def _told(

@@ -12,6 +12,10 @@ from simulations.cli import options, studies
 if TYPE_CHECKING:
     from simulations.studies.study import Study
 
+_Part = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Only run the I-th of N parts of the trials."),
+]
 _Seeds = Annotated[int | None, typer.Option(min=1, max=1000, help="Seeds instead of the study's.")]
 
 
@@ -27,6 +31,7 @@ def study(
     overrides: options.Overrides = None,
     seeds: _Seeds = None,
     jobs: studies.Jobs = None,
+    part: _Part = None,
     out: options.Out = None,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
@@ -67,6 +72,7 @@ def study(
         resume=resume,
         as_json=as_json,
         track=track,
+        part=part,
     )
 
 

@@ -277,7 +277,8 @@ def read_results(trials: Sequence[Trial], folder: Path) -> list[TrialResult]:
     for trial in trials:
         run = RunFolder(folder / RUNS / trial.name)
         summary = run.summary()
-        if summary is not None:
+        # A run that is about to be continued holds the summary of an experiment with fewer rounds.
+        if summary is not None and trial.experiment.continues(run.experiment()):
             measured = read_measured(run.path, summary.model_sha256)
             results.append(TrialResult(trial, summary, run.records(), measured))
     return results

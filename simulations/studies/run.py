@@ -1,7 +1,8 @@
 """Execution of a study: all its trials, or by halving."""
 
 import math
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from fedsi.models.build import build_model
 from fedsi.threads import available_cores
 from server.rounds import RoundRecord
 from simulations.evaluation import baselines_of
+from simulations.studies.continuation import begin_with
+from simulations.studies.part import StudyPart
 from simulations.studies.privacy_levels import Level, level_of
 from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
 from simulations.studies.runner import TrialError, check_same, run_trials
@@ -22,6 +25,9 @@ STUDY = "study.toml"
 """The study's file in its folder."""
 FEWEST_VALIDATION_CLIENTS = 5
 """Fewest validation clients on which settings are chosen."""
+
+Seeded = tuple[Combination, int]
+"""A combination and a seed."""
 
 
 @dataclass
@@ -73,7 +79,7 @@ class StudyRun:
         if self.fresh:
             return
         _check_same_study(self.study, self.folder)
-        check_same({t.name: t.experiment for t in trials}, self._runs, description.corpus_sha256)
+        check_same({t.name: t.experiment for t in trials}, self._runs, self.population)
 
     def run(self) -> StudyResult:
         """Run unfinished trials, and return the results of all.
@@ -81,14 +87,22 @@ class StudyRun:
         Raises:
             TrialError: No trial finished.
         """
-        make_folder(self._runs)
-        write_atomically(self.folder / STUDY, self.study.to_toml().encode())
-        # Before the trials, which then find them in the cache.
-        baselines_of(self.study.experiment, self.population, self.cache, self.progress)
+        self._begin()
         results = self._halve() if self.study.design == "halving" else self._all()
         if not results:
             raise TrialError(self.failures)
         return self.result(results)
+
+    def run_part(self, part: StudyPart) -> None:
+        """Run the unfinished trials of a part, while other processes run the other parts."""
+        self._begin()
+        self._run(part.trials(self.study), fresh=False)
+
+    def _begin(self) -> None:
+        """Create the folder, and compute what the trials then find in the cache."""
+        make_folder(self._runs)
+        write_atomically(self.folder / STUDY, self.study.to_toml().encode())
+        baselines_of(self.study.experiment, self.population, self.cache, self.progress)
 
     def result(self, results: Sequence[TrialResult]) -> StudyResult:
         """Return trials' results with the baselines."""
@@ -106,7 +120,7 @@ class StudyRun:
 
     def _all(self) -> list[TrialResult]:
         trials = self.study.trials()
-        self._run(trials)
+        self._run(trials, fresh=self.fresh)
         return self._read(trials)
 
     def _halve(self) -> list[TrialResult]:
@@ -116,7 +130,7 @@ class StudyRun:
             The results of each combination's last and longest runs.
         """
         kept = self.study.combinations()
-        found: dict[tuple[Combination, int], TrialResult] = {}
+        found: dict[Seeded, TrialResult] = {}
         for given in stages(self.study):
             if not kept:
                 break
@@ -125,21 +139,37 @@ class StudyRun:
                 for seed in self.study.all_seeds
                 for points in kept
             ]
-            self._run(trials)
+            if found:
+                self._continue_shorter(trials, {key: one.name for key, one in found.items()})
+            self._run(trials, fresh=self.fresh and not found)
             results = self._read(trials)
             found |= {(r.trial.points, r.trial.seed): r for r in results}
             if given is not None:
                 kept = best_combinations(StudyResult(self.study, results), kept)
         return list(found.values())
 
-    def _run(self, trials: Sequence[Trial]) -> None:
+    def _continue_shorter(self, trials: Sequence[Trial], found: Mapping[Seeded, str]) -> None:
+        """Let trials begin with the rounds of their shorter runs, if those are the same.
+
+        Args:
+            trials: The trials.
+            found: Names of the finished shorter runs.
+        """
+        for trial in trials:
+            path = self._runs / trial.name
+            if self.fresh:
+                shutil.rmtree(path, ignore_errors=True)
+            if shorter := found.get((trial.points, trial.seed)):
+                begin_with(self._runs / shorter, path, trial.experiment)
+
+    def _run(self, trials: Sequence[Trial], *, fresh: bool) -> None:
         experiments = {trial.name: trial.experiment for trial in trials}
         self.failures |= run_trials(
             experiments,
             self._runs,
             self.cache,
             self.jobs or available_cores(),
-            fresh=self.fresh,
+            fresh=fresh,
             on_records=lambda name, records: self.on_records(
                 name, records, experiments[name].server.rounds
             ),

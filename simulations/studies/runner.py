@@ -2,22 +2,19 @@
 
 import contextlib
 import json
-import signal
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import IO
 
+from fedsi.data.population import Population
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
 from server.rounds import RoundRecord
+from server.runs.extension import extends
 from server.runs.folder import EXPERIMENT, RunFolder
-from simulations.engines.processes import own_command, single_threaded_environment
 from simulations.studies.measured import is_measured
-from simulations.studies.trial import GRACE_SECONDS
+from simulations.studies.trial_processes import TrialProcess, TrialProcesses
 
 POLL_SECONDS = 0.2
 OnRecords = Callable[[str, Sequence[RoundRecord]], None]
@@ -43,20 +40,7 @@ class TrialError(UnfinishedError):
 class _Running:
     name: str
     folder: RunFolder
-    process: subprocess.Popen[bytes]
-    errors: IO[bytes]
-
-    def close(self) -> None:
-        """Release the resources of a finished process."""
-        self.errors.close()
-        if self.process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-
-    def last_words(self) -> str:
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"it ended with code {self.process.returncode}"
+    process: TrialProcess
 
 
 def run_trials(
@@ -86,7 +70,7 @@ def run_trials(
     waiting = list(trials.items())
     running: list[_Running] = []
     failures: dict[str, str] = {}
-    try:
+    with TrialProcesses() as processes:
         while waiting or running:
             while waiting and len(running) < jobs:
                 name, experiment = waiting.pop(0)
@@ -95,34 +79,42 @@ def run_trials(
                     on_records(name, run.records())
                 else:
                     asked = {"experiment": experiment.to_toml(), "lengths": list(lengths)}
-                    mode = "resume" if _holds(run, experiment) and not fresh else "new"
-                    running.append(_start(name, run, cache, mode, json.dumps(asked)))
-            time.sleep(POLL_SECONDS)
+                    mode = "resume" if _goes_on(run, experiment) and not fresh else "new"
+                    running.append(_start(processes, name, run, cache, mode, json.dumps(asked)))
+            if running:
+                processes.wait(POLL_SECONDS)
             for trial in running:
                 _report(trial, on_records)
-            for trial in [one for one in running if one.process.poll() is not None]:
+            for trial in [one for one in running if one.process.returncode is not None]:
                 running.remove(trial)
                 if trial.process.returncode:
-                    failures[trial.name] = trial.last_words()
-                trial.close()
-    finally:
-        _stop(running)
+                    failures[trial.name] = trial.process.last_words()
+                trial.process.close()
     return failures
 
 
-def check_same(trials: Mapping[str, Experiment], folder: Path, corpus_sha256: str) -> None:
-    """Refuse to continue a study whose runs are of other experiments or of another corpus.
+def check_same(trials: Mapping[str, Experiment], folder: Path, population: Population) -> None:
+    """Refuse to continue a study whose runs are of other experiments, corpora or vocabularies.
 
     Raises:
         UserError: A trial's folder holds such a run.
     """
+    corpus = population.description.corpus_sha256
+    words = population.vocabulary().file_text().encode("utf-8", "surrogatepass")
+    vocabulary = sha256(words).hexdigest()
     for name, experiment in trials.items():
         run = RunFolder(folder / name)
         if not (run.path / EXPERIMENT).exists():
             continue
         summary = run.summary()
-        same_corpus = summary is None or summary.corpus_sha256 == corpus_sha256
-        if not experiment.continues(run.experiment()) or not same_corpus:
+        same_corpus = summary is None or summary.corpus_sha256 == corpus
+        if summary and summary.vocabulary_sha256 not in (None, vocabulary):
+            raise UserError(
+                f"{run.path} holds a run with another vocabulary: data.vocabulary names the same "
+                "file, and its words have changed; restore it, replace all runs with --overwrite, "
+                "or name another folder with --out"
+            )
+        if not _goes_on(run, experiment) or not same_corpus:
             raise UserError(
                 f"{run.path} holds a run of another experiment or corpus; replace all runs with "
                 "--overwrite, or name another folder with --out"
@@ -144,36 +136,19 @@ def _holds(run: RunFolder, experiment: Experiment) -> bool:
         return False
 
 
-def _start(name: str, run: RunFolder, cache: Path, mode: str, line: str) -> _Running:
-    errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
-    process = subprocess.Popen(
-        own_command("simulations.studies.trial", run.path, cache, mode),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        start_new_session=True,
-        env=single_threaded_environment(),
+def _goes_on(run: RunFolder, experiment: Experiment) -> bool:
+    """Whether a folder holds a run of this experiment, or of one with fewer rounds."""
+    return _holds(run, experiment) or (
+        (run.path / EXPERIMENT).exists() and extends(run.experiment(), experiment)
     )
-    if process.stdin:
-        with contextlib.suppress(BrokenPipeError):
-            # It stays open: the other process sees it close when this one ends, however it ends.
-            process.stdin.write(line.encode() + b"\n")
-            process.stdin.flush()
-    return _Running(name, run, process, errors)
+
+
+def _start(
+    processes: TrialProcesses, name: str, run: RunFolder, cache: Path, mode: str, line: str
+) -> _Running:
+    return _Running(name, run, processes.start([run.path, cache, mode], line))
 
 
 def _report(trial: _Running, on_records: OnRecords) -> None:
     with contextlib.suppress(UserError):  # the folder does not exist yet, or a row is being written
         on_records(trial.name, trial.folder.records())
-
-
-def _stop(running: list[_Running]) -> None:
-    for trial in running:
-        trial.process.send_signal(signal.SIGTERM)  # a shell may make processes ignore SIGINT
-    for trial in running:
-        try:
-            trial.process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            trial.process.kill()
-            trial.process.wait()
-        trial.close()

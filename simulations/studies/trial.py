@@ -1,9 +1,9 @@
 """The process of one trial: trains the experiment, and evaluates its model client by client.
 
-Started by ``own_command("simulations.studies.trial", FOLDER, CACHE, "new" or "resume")`` with a
-line of JSON on standard input: the experiment's TOML, and sequence lengths to evaluate at. Standard
-input stays open; when it closes, the study's process has ended, and this one stops too. Results are
-in the folder; errors are one line on standard error.
+Forked by ``simulations.studies.fork_server``. A line of JSON on standard input has the experiment's
+TOML, and sequence lengths to evaluate at. Standard input stays open; when it closes, the study's
+process has ended, and this one stops too. Results are in the folder; errors are one line on
+standard error.
 """
 
 import json
@@ -26,7 +26,13 @@ GRACE_SECONDS = 10.0
 
 
 def main(folder: str, cache: str, mode: str) -> int:
-    """Run the experiment and return the exit code."""
+    """Run the experiment and return the exit code.
+
+    Args:
+        folder: The run's folder.
+        cache: Folder for corpora and populations.
+        mode: ``new`` or ``resume``.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         asked = json.loads(sys.stdin.readline())
@@ -58,7 +64,3 @@ def _end_with_the_study() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

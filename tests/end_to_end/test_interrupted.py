@@ -20,6 +20,7 @@ from simulations.cli.main import main
 from simulations.presets import load_preset
 from simulations.studies.runner import run_trials
 from tests.end_to_end.test_privacy import POISSON
+from tests.processes import children_of
 
 COMMAND = [sys.executable, "-m", "simulations.cli.main"]
 ENDLESS = ["--preset", "smoke", "--set", "server.rounds=100000", "--set", "server.evaluate_every=2"]
@@ -111,12 +112,13 @@ def test_the_runs_of_a_study_end_with_it_and_go_on(
     study = ["--architectures", "cifg,si_cifg", "--client-learning-rates", "1", "--jobs", "2"]
     process = started([*COMMAND, "compare", *ENDLESS, *study, "--out", str(out)], cache)
     wait_for(lambda: len(list(out.rglob("checkpoint.safetensors"))) == 2, process)
-    children = children_of(process.pid)
-    assert len(children) == 2
+    (server,) = children_of(process.pid)
+    trials = children_of(server)
+    assert len(trials) == 2
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == (1 if number == signal.SIGTERM else -number)
-    wait_for(lambda: not any(is_running(child) for child in children))
+    wait_for(lambda: not any(is_running(one) for one in (server, *trials)))
     for folder in (out / "runs").iterdir():  # both left a checkpoint of their last round
         run = RunFolder(folder)
         rounds = len(run.records())
@@ -192,19 +194,6 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | Non
         if time.monotonic() > deadline or (process and process.poll() is not None):
             raise AssertionError(process and process.communicate())
         time.sleep(0.05)
-
-
-def children_of(parent: int) -> list[int]:
-    """Return the ids of the processes that a process started."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:  # it has already ended
-            continue
-        if int(fields[1]) == parent:
-            found.append(int(status.parent.name))
-    return found
 
 
 def is_running(process: int) -> bool:

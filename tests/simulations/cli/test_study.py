@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from server.runs.folder import RunFolder
+from simulations import simulate
 from simulations.cli.main import main
 from simulations.studies.study import Study
 from tests.simulations.cli.test_report import again
@@ -68,6 +70,17 @@ def test_a_study_goes_on_with_more_values(swept: Path, cache: Path) -> None:
     assert len(after) > len(before)
 
 
+def _check_continued(shorter: Path, longer: Path, cache: Path) -> None:
+    """The longer run has the shorter one's rounds, computed once, and the bits of one long run."""
+    first, second = (RunFolder(path).records() for path in (shorter, longer))
+    assert [record.train_seconds for record in first] == [second[0].train_seconds]
+    assert len(second) == 2
+    summary = RunFolder(longer).summary()
+    whole = simulate(RunFolder(longer).experiment(), cache=cache).summary
+    assert summary
+    assert summary.model_sha256 == whole.model_sha256
+
+
 def test_halving_gives_the_best_more_rounds(
     cache: Path,
     tmp_path: Path,
@@ -87,6 +100,7 @@ def test_halving_gives_the_best_more_rounds(
     assert names == {"lr1e-06-seed0-rounds1", "lr0.1-seed0-rounds1", "lr0.1-seed0"}
     assert "after 1 rounds" in (out / "study.md").read_text()
     again(out, ["report.html", "study.json", "study.csv"], monkeypatch)
+    _check_continued(out / "runs" / "lr0.1-seed0-rounds1", out / "runs" / "lr0.1-seed0", cache)
     before = written(out)
     assert main(["study", str(out), "--cache", str(cache)]) == 0
     assert written(out) == before

@@ -27,8 +27,9 @@ from simulations.engines.ray_cluster import ray_cluster
 from simulations.engines.ray_engine import RayGrid
 from simulations.engines.table import EngineOptions
 from tests import faulty_models
-from tests.end_to_end.test_interrupted import children_of, is_running, wait_for
+from tests.end_to_end.test_interrupted import is_running, wait_for
 from tests.faulty_models import TRAINING
+from tests.processes import children_of
 from tests.server.fake_grid import hosted_by
 from tests.test_docs import fenced
 

@@ -1,14 +1,39 @@
-"""Studies in which a trial fails: it is reported, and so are the results of the others."""
+"""The processes of a study's trials, and the report of a study in which a trial fails."""
 
 import json
+import os
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from fedsi import Experiment, UserError
+from fedsi.data.prepare import open_population, prepare
+from fedsi.data.vocabulary import WordVocabulary
+from server.rounds import RoundRecord
+from server.runs.folder import RunFolder
+from server.runs.lock import held
+from simulations import simulate
 from simulations.cli.main import main
 from simulations.studies import runner
+from simulations.studies.runner import check_same, run_trials
+from simulations.studies.trial_processes import WITHOUT_FORK_SERVER
+from tests.processes import children_of
 
+TELLING = """
+import builtins, json, os
+from pathlib import Path
+from tests.own_models import Gru
+
+first = not hasattr(builtins, "mark")
+builtins.mark = True
+told = [os.getpid(), os.getppid(), first, len(os.listdir("/proc/self/task"))]
+with Path("told.jsonl").open("a") as file:
+    file.write(json.dumps(told) + "\\n")
+"""
 SMALL = ["--preset", "smoke", "--set", "server.rounds=3", "--set", "server.evaluate_every=1"]
 
 
@@ -16,8 +41,8 @@ def dying(monkeypatch: pytest.MonkeyPatch, *dead: str) -> None:
     """Have the processes of some trials killed as soon as they start."""
     start = runner._start
 
-    def started(name: str, *arguments: Any, **options: Any) -> Any:
-        running = start(name, *arguments, **options)
+    def started(processes: Any, name: str, *arguments: Any) -> Any:
+        running = start(processes, name, *arguments)
         if name in dead:
             running.process.kill()
         return running
@@ -62,3 +87,62 @@ def test_what_an_older_study_left_is_not_taken_for_a_trial_that_died(
     capsys.readouterr()
     assert main([*command, "cifg", "--overwrite"]) == 1
     assert "report:" not in capsys.readouterr().err
+
+
+def test_trials_are_forked_from_one_process_and_have_the_bits_of_a_run(
+    smoke: Experiment, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "telling_model.py").write_text(TELLING)
+    monkeypatch.chdir(tmp_path)
+    changes = {"server.rounds": 1, "model.architecture": "telling_model:Gru"}
+    trials = {str(seed): smoke.updated({**changes, "seed": seed}) for seed in (0, 1)}
+    folder = tmp_path / "runs"
+    assert not run_trials(trials, folder, cache, 2, fresh=True, on_records=lambda *_: None)
+    told = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    assert len({process for process, *_ in told}) == len(trials)
+    (server,) = {parent for _, parent, _, _ in told}
+    assert server != os.getpid()
+    # It has ended, computed nothing, and nothing that one trial left in memory reached another.
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
+    assert all(first for _, _, first, _ in told)
+    assert {threads for *_, threads in told} == {2}  # the trial's own, and that which watches stdin
+    summary = RunFolder(folder / "1").summary()
+    assert summary
+    assert summary.model_sha256 == simulate(trials["1"], cache=cache).summary.model_sha256
+
+
+@pytest.mark.parametrize("victim", ["trial", pytest.param("fork server", marks=pytest.mark.slow)])
+def test_a_process_that_is_killed_is_replaced(
+    victim: str, smoke: Experiment, cache: Path, tmp_path: Path
+) -> None:
+    endless = smoke.updated({"server.rounds": 100_000})
+    trials = {"killed": endless, "next": smoke}
+    killed: list[str] = []
+
+    def kill(name: str, records: Sequence[RoundRecord]) -> None:
+        if name == "killed" and records and not killed:
+            killed.append(name)
+            (server,) = children_of(os.getpid())
+            (trial,) = children_of(server)
+            os.kill(trial if victim == "trial" else server, signal.SIGKILL)
+
+    failures = run_trials(trials, tmp_path, cache, 1, fresh=True, on_records=kill)
+    reason = "it ended with code -9" if victim == "trial" else WITHOUT_FORK_SERVER
+    assert failures == {"killed": reason}
+    assert RunFolder(tmp_path / "next").summary()
+    with held(tmp_path / "killed"):  # no process works there any more
+        pass
+
+
+def test_a_run_with_other_words_is_refused(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
+    experiment = smoke.updated({"server.rounds": 1})
+    simulate(experiment, out=tmp_path / "trial", cache=cache)
+    population = open_population(prepare(experiment.data, cache))
+    check_same({"trial": experiment}, tmp_path, population)
+    words = WordVocabulary(["other", "words"])
+    with (
+        patch.object(type(population), "vocabulary", lambda _: words),
+        pytest.raises(UserError, match="holds a run with another vocabulary"),
+    ):
+        check_same({"trial": experiment}, tmp_path, population)
