@@ -179,6 +179,9 @@ def test_a_run_whose_superlink_is_restarted_ends_with_a_sentence_and_can_be_resu
                 on_round=restart,
             )
         assert len(RunFolder(out).records()) == 2
+        for number in range(2):  # they end, because the SuperLink forgot them
+            deployment.kill(f"supernode{number}")
+            deployment.start_supernode(number)
         resumed = simulate(
             SMALL, engine="deployed", engine_options=deployment.options(), out=out, resume=True
         )
