@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsi import Experiment
@@ -37,6 +37,7 @@ def opened(folder: Path) -> tuple[Population, Shard]:
 
 
 @pytest.mark.parametrize("corpus", [texts, synthetic])
+@settings(max_examples=20)
 @given(clients=st.integers(5, 30), count=st.integers(1, 5))
 def test_the_union_of_the_shards_is_the_population(
     corpus: Corpus, clients: int, count: int, tmp_path_factory: pytest.TempPathFactory
