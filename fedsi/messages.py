@@ -31,9 +31,20 @@ class Outcome(IntEnum):
     """It could not be trained or evaluated."""
 
 
-TRAINING_COLUMNS = ("outcome", "weight", "examples", "tokens", "loss", "norm", "clipped")
+TRAINING_COLUMNS = (
+    "outcome",
+    "weight",
+    "examples",
+    "tokens",
+    "loss",
+    "norm",
+    "clipped",
+    "steps",
+    "clipped_steps",
+)
 """Columns of the per-client rows that training returns. ``norm`` is the norm of the update before
-clipping and ``clipped`` whether it was clipped; both are 0 in a run without a bound on norms."""
+clipping and ``clipped`` whether it was clipped; both are 0 in a run without a bound on norms.
+``clipped_steps`` are the local steps whose gradient was clipped."""
 
 
 _HEADER = re.compile(

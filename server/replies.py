@@ -130,6 +130,8 @@ def check_unmasked(
         "examples": 0 <= totals.examples <= most,
         "tokens": 0 <= totals.tokens <= totals.examples * LONGEST,
         "clipped": 0 <= totals.clipped <= (clients if _clips(experiment, clip_norm) else 0),
+        "steps": 0 <= totals.steps <= clients * MOST,
+        "clipped_steps": 0 <= totals.clipped_steps <= totals.steps,
         "loss": totals.loss >= -ROUNDING * totals.tokens,
         "tokens_with_loss": 0 <= totals.tokens_with_loss <= totals.tokens,
     }
@@ -387,6 +389,9 @@ def _check_amounts(columns: ReplyColumns, experiment: Experiment) -> None:
     _demand("examples", examples, _is_count(examples, _most_examples(experiment)))
     _demand("tokens", tokens, _is_count(tokens, examples * LONGEST))
     _demand("loss", columns["loss"], _is_loss(columns["loss"], tokens))
+    steps, clipped = columns["steps"], columns["clipped_steps"]
+    _demand("steps", steps, (steps >= 0) & (steps <= MOST))
+    _demand("clipped_steps", clipped, (clipped >= 0) & (clipped <= steps))
 
 
 def _check_clipping(columns: ReplyColumns, *, clips: bool) -> None:

@@ -78,6 +78,10 @@ class RoundRecord:
     """Largest L2 norm of an update; infinite without clipping."""
     clipped: int = 0
     """Clients whose update was clipped."""
+    steps: int = 0
+    """Local steps of the aggregated clients."""
+    clipped_steps: int = 0
+    """Local steps whose gradient ``client.gradient_clip`` or ``client.relative_clip`` clipped."""
     epsilon: float = math.inf
     """Privacy cost of all rounds so far; infinite without privacy. The other columns are the
     simulator's view: they are not private and not covered by epsilon."""
@@ -312,6 +316,8 @@ def _record(
         tokens=int(total.tokens),
         train_seconds=seconds,
         clipped=int(total.clipped),
+        steps=round(total.steps),
+        clipped_steps=round(total.clipped_steps),
         lost=trained.lost,
         download_bytes=message * (1 + sent) * (members + dropped),
         upload_bytes=message * (1 + len(trained.returned)) * (members - failed),

@@ -164,6 +164,8 @@ class BlockTrainer:
                 result.loss,
                 norm,
                 clipped,
+                result.steps,
+                result.clipped_steps,
             )
         self._failures.tell(f"failed in round {round_number}", len(clients))
         return rows

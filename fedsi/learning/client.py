@@ -30,6 +30,8 @@ class LocalResult:
     examples: int
     """Examples used, counted once per epoch."""
     steps: int
+    clipped_steps: int = 0
+    """Steps whose gradient was clipped as a whole."""
 
 
 class LocalTrainer:
@@ -99,7 +101,7 @@ class LocalTrainer:
         copy_spans(start.numpy(), self.spans, self.parameters.numpy())
         self.spans = np.array([[0, len(start)]])
         words: list[NDArray[np.int32]] = []
-        loss, tokens, examples = 0.0, 0, 0
+        loss, tokens, examples, before = 0.0, 0, 0, self._sgd.clipped
         if self._memory is None:
             self._sgd.optimizer.begin(self.learning_rate)
         else:
@@ -112,7 +114,8 @@ class LocalTrainer:
             words.append(batch.inputs.ravel())
         if self._sparse and pull.adds_nothing:
             self.spans = self._touched(words)
-        return LocalResult(loss=loss, tokens=tokens, examples=examples, steps=len(words))
+        clipped = self._sgd.clipped - before
+        return LocalResult(loss, tokens, examples, steps=len(words), clipped_steps=clipped)
 
     def memory(self) -> NDArray[np.float32]:
         """Return the state of the optimizer after ``train``."""

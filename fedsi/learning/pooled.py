@@ -40,8 +40,8 @@ class PooledRound:
     memory: NDArray[np.float32]
     """Memory of the optimizer, as ``Optimizer.memory``."""
     rows: NDArray[np.float64]
-    """A row for each client in the order of ``TRAINING_COLUMNS``. The loss of the pool is divided
-    among the clients by their targets."""
+    """A row for each client in the order of ``TRAINING_COLUMNS``. The loss and the
+    steps of the pool are divided among the clients by their targets."""
 
 
 class PooledTrainer:
@@ -91,7 +91,10 @@ class PooledTrainer:
         if not bool(torch.isfinite(trained).all()):
             rows[columns["outcome"] == Outcome.AGGREGATED, 0] = Outcome.REJECTED
             return PooledRound(start.numpy().copy(), memory, rows)
-        columns["loss"][:] = result.loss * columns["tokens"] / max(1, result.tokens)
+        shares = columns["tokens"] / max(1, result.tokens)
+        columns["loss"][:] = result.loss * shares
+        columns["steps"][:] = result.steps * shares
+        columns["clipped_steps"][:] = result.clipped_steps * shares
         by_examples = self._experiment.server.averaging == "examples"
         there = columns["outcome"] == Outcome.AGGREGATED
         columns["weight"][there] = columns["examples"][there] if by_examples else 1.0

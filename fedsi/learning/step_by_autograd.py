@@ -34,6 +34,8 @@ class GeneralSgd:
         losses: Losses = cross_entropy,
     ) -> None:
         self.optimizer = build_optimizer(settings, parameters)
+        self.clipped = 0
+        """Steps whose gradient was clipped."""
         self._settings = settings
         self._flat = parameters
         self._model = model
@@ -55,5 +57,6 @@ class GeneralSgd:
         loss = self._losses(outputs, targets).mean()
         (gradient,) = torch.autograd.grad(loss, leaf)
         scale = step_scale(self._settings, self.optimizer.learning_rate, gradient, self._flat)
+        self.clipped += scale != 1.0
         self.optimizer.step(gradient, add_pull(gradient, scale, self._flat, pull))
         return loss.item() * batch.count, batch.count

@@ -37,6 +37,8 @@ class FusedSgd:
         self._flat = parameters
         self._named = model.layout.views(parameters)
         self.optimizer = build_optimizer(settings, parameters)
+        self.clipped = 0
+        """Steps whose gradient was clipped."""
         at_once = is_clipped(settings) or not OPTIMIZERS[settings.optimizer].is_linear
         self._gradient = torch.zeros_like(parameters) if at_once else None
         self._into = self._named if self._gradient is None else model.layout.views(self._gradient)
@@ -69,5 +71,6 @@ class FusedSgd:
         self._gradient.zero_()
         loss = self._pass.run(batch, self._into, UpdateRule(self._products, 1.0, 1.0 / targets))
         scale = step_scale(self._settings, rate, self._gradient, self._flat)
+        self.clipped += scale != 1.0
         self.optimizer.step(self._gradient, add_pull(self._gradient, scale, self._flat, pull))
         return loss, targets

@@ -20,12 +20,16 @@ class Totals:
     tokens: float
     clipped: float
     """Clients whose update was clipped."""
+    steps: float
+    clipped_steps: float
+    """Local steps whose gradient was clipped."""
     loss: float
     """Of the clients whose loss is finite, in nats."""
     tokens_with_loss: float
     """Target tokens of these clients."""
 
 
+_LOSS = list(Totals.__dataclass_fields__).index("loss")
 COUNTS = len(Totals.__dataclass_fields__)
 """Number of integers that carry the totals under masks."""
 
@@ -41,6 +45,8 @@ def totals_of(rows: NDArray[np.float64]) -> Totals:
         examples=columns["examples"][accepted].sum(),
         tokens=columns["tokens"][accepted].sum(),
         clipped=columns["clipped"].sum(),
+        steps=columns["steps"][accepted].sum(),
+        clipped_steps=columns["clipped_steps"][accepted].sum(),
         loss=columns["loss"][told].sum(),
         tokens_with_loss=columns["tokens"][told].sum(),
     )
@@ -56,9 +62,9 @@ def as_counts(row: NDArray[np.float64], cohort: int) -> NDArray[np.int64]:
         cohort: Largest number of clients that are summed.
     """
     values = np.array(astuple(totals_of(row[None])))
-    if abs(values[4]) * 2.0**LOSS_BITS > 2.0**62 / cohort:
-        values[4:] = 0.0
-    values[4] *= 2.0**LOSS_BITS
+    if abs(values[_LOSS]) * 2.0**LOSS_BITS > 2.0**62 / cohort:
+        values[_LOSS:] = 0.0
+    values[_LOSS] *= 2.0**LOSS_BITS
     counts: NDArray[np.int64] = np.rint(values).astype(np.int64)
     return counts
 
@@ -66,5 +72,5 @@ def as_counts(row: NDArray[np.float64], cohort: int) -> NDArray[np.int64]:
 def from_counts(counts: NDArray[np.int64]) -> Totals:
     """Return the totals of summed integers, ``[COUNTS]``."""
     values = counts.astype(np.float64)
-    values[4] /= 2.0**LOSS_BITS
+    values[_LOSS] /= 2.0**LOSS_BITS
     return Totals(*values.tolist())

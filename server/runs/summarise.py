@@ -15,6 +15,7 @@ import fedsi
 from fedsi.data.batches import poisson_rate, poisson_steps
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
+from fedsi.learning.gradient_clipping import is_clipped
 from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters, count_parameters
 from fedsi.privacy.example_level import example_epsilon
@@ -113,6 +114,7 @@ def summarise_run(
         **_population(description),
         model_sha256=hashlib.sha256(model).hexdigest(),
         **_speed(records),
+        clipped_steps_share=_clipped_steps(records) if is_clipped(experiment.client) else None,
         privacy=_privacy(private, records, participations) if private else None,
         versions=versions(),
         example_privacy=_example_privacy(experiment, participations) if participations else None,
@@ -131,6 +133,12 @@ def _counts(records: Sequence[RoundRecord]) -> dict[str, Any]:
         "download_bytes": sum(record.download_bytes for record in records),
         "upload_bytes": sum(record.upload_bytes for record in records),
     }
+
+
+def _clipped_steps(records: Sequence[RoundRecord]) -> float:
+    """Return the share of the local steps whose gradient was clipped."""
+    clipped = sum(record.clipped_steps for record in records)
+    return clipped / max(1, sum(record.steps for record in records))
 
 
 def _population(description: Description) -> dict[str, Any]:

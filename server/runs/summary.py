@@ -205,6 +205,8 @@ class Summary(_Checked):
     """Clients that keep vectors for their next round."""
     kept_bytes: int = 0
     """Disk space of those vectors."""
+    clipped_steps_share: float | None = None
+    """Share of the local steps whose gradient was clipped; None in a run that clips none."""
 
     @property
     def diverged(self) -> bool:

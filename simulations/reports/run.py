@@ -170,10 +170,22 @@ def _costs(summary: Summary) -> PageTable:
         ["tokens trained on", f"{summary.tokens_trained:,}"],
         ["bytes to the clients", f"{summary.download_bytes:,}"],
         ["bytes from the clients", f"{summary.upload_bytes:,}"],
+        *_clipped(summary),
         ["seconds of training", f"{summary.train_seconds:,.1f}"],
         ["clients per second", f"{summary.clients_per_second:,.1f}"],
     ]
     return PageTable("Cost", ["", "whole run"], rows)
+
+
+def _clipped(summary: Summary) -> list[list[str]]:
+    """Return the shares that clipping touched; epsilon does not cover them."""
+    shares = {}
+    if summary.clipped_steps_share is not None:
+        shares["local steps whose gradient was clipped"] = summary.clipped_steps_share
+    if summary.privacy:
+        shares["updates that were clipped"] = summary.privacy.clipped_share
+    beside = " (not private)" if summary.privacy else ""
+    return [[f"{name}{beside}", f"{100 * share:.1f} %"] for name, share in shares.items()]
 
 
 def _not_counted(summary: Summary) -> int:

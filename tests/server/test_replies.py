@@ -175,6 +175,7 @@ ANYWHERE = {
         if name != "loss"
     },
     **{f"{name} in parts": column(name, 0.5) for name in ("outcome", "examples", "tokens")},
+    "more steps were clipped than taken": column("clipped_steps", 1e5),
     "one client": column("weight", math.nan, 0),
     "outcome 7": column("outcome", 7),
     "examples 1e300": column("examples", 1e300),

@@ -46,6 +46,7 @@ MASKED = Experiment(
 def row_of(client: int) -> NDArray[np.float64]:
     values = dict.fromkeys(TRAINING_COLUMNS, 0.0)
     values |= {"weight": client, "examples": client, "tokens": 10 * client, "loss": 1.5 * client}
+    values |= {"steps": 3, "clipped_steps": client % 3}
     return np.array(list(values.values()))
 
 

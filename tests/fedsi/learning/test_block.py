@@ -99,7 +99,7 @@ def test_a_failing_client_costs_its_own_contribution(caplog: pytest.LogCaptureFi
     sums, rows = train(trainer, start, [0, 2, 1], 1)
     expected, _ = train(trainer, start, [0, 1], 1)
     assert np.array_equal(sums, expected)
-    assert rows[1].tolist() == [Outcome.FAILED, *[0] * 6]
+    assert rows[1].tolist() == [Outcome.FAILED, *[0] * (len(TRAINING_COLUMNS) - 1)]
     assert "client 2 failed in round 1" in caplog.text
     assert np.isnan(trainer.evaluate(start, [0, 2])).all(axis=1).tolist() == [False, True]
 
@@ -108,7 +108,7 @@ def test_a_client_without_examples_contributes_nothing() -> None:
     trainer = BlockTrainer(EXPERIMENT, Faulty())
     sums, rows = train(trainer, initial_parameters(trainer.model, 0), [3], 1)
     assert not sums.any()
-    assert rows[0].tolist() == [Outcome.AGGREGATED, *[0] * 6]
+    assert rows[0].tolist() == [Outcome.AGGREGATED, *[0] * (len(TRAINING_COLUMNS) - 1)]
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf, 1e9])
@@ -156,7 +156,7 @@ def test_updates_are_clipped_to_the_norm_of_the_request(clipping: str) -> None:
         sums = np.zeros(len(start), np.int64)
         (row,) = trainer.train(start, [0], 1, sums, clip_norm)
         clipped = decode(sums)
-        outcome, weight, *_, before, was_clipped = row.tolist()
+        outcome, weight, *_, before, was_clipped = row[:7].tolist()
         assert (outcome, weight) == (Outcome.AGGREGATED, 1.0)
         assert before == pytest.approx(norm, rel=1e-6)
         assert float(np.linalg.norm(clipped)) <= clip_norm
@@ -186,3 +186,17 @@ def test_clipping_lets_nothing_through_that_is_not_finite(
     assert not sums.any()
     outcome, weight = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
     assert (row[outcome], row[weight]) == (Outcome.REJECTED, 0)
+
+
+def test_rows_count_the_steps_and_those_that_were_clipped() -> None:
+    columns = [TRAINING_COLUMNS.index(name) for name in ("steps", "clipped_steps")]
+    found = {}
+    for limit in (None, 1e-6, 1e6):
+        clip = EXPERIMENT.updated({"client.gradient_clip": limit})
+        trainer = BlockTrainer(clip, HEALTHY)
+        _, rows = train(trainer, initial_parameters(trainer.model, 0), [0, 1], 1)
+        found[limit] = rows[:, columns]
+    steps = found[None][:, 0]
+    assert (steps > 0).all()
+    for limit, clipped in ((None, 0 * steps), (1e-6, steps), (1e6, 0 * steps)):
+        assert found[limit].tolist() == np.stack([steps, clipped], axis=1).tolist()

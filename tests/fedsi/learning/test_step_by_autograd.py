@@ -45,6 +45,7 @@ def test_ten_steps_are_those_of_the_gradients_by_hand(
         loss, targets = ours.step(batch)
         assert targets == expected_targets == 13
         assert loss == pytest.approx(expected_loss, rel=1e-10)
+        assert ours.clipped == fused.clipped
     moved = float((by_hand - start).norm())
     assert float((general - by_hand).norm()) <= 1e-10 * moved
 
@@ -64,7 +65,7 @@ def test_a_users_module_takes_the_steps_of_torch_optim(
         parameter.data.copy_(view)
     optimizer = torch.optim.SGD(module.parameters(), lr=client.learning_rate)
     batches = [batch_of(lengths, 5) for lengths in ([4, 2], [1], [5, 5, 3])]
-    total = 0.0
+    total, clipped = 0.0, 0
     for batch in batches:
         inputs, following = (
             torch.from_numpy(part).long() for part in (batch.inputs, batch.targets)
@@ -74,11 +75,13 @@ def test_a_users_module_takes_the_steps_of_torch_optim(
         optimizer.zero_grad()
         loss.backward()
         if client.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(module.parameters(), client.gradient_clip)
+            norm = torch.nn.utils.clip_grad_norm_(module.parameters(), client.gradient_clip)
+            clipped += float(norm) > client.gradient_clip
         if client.relative_clip is not None:
             norm = torch.cat([p.detach().flatten() for p in module.parameters()]).norm()
             limit = client.relative_clip * (2 * client.weight_decay / client.learning_rate) ** 0.5
-            torch.nn.utils.clip_grad_norm_(module.parameters(), limit * float(norm))
+            found = torch.nn.utils.clip_grad_norm_(module.parameters(), limit * float(norm))
+            clipped += float(found) > limit * float(norm)
         for parameter in module.parameters():
             parameter.data.mul_(1 - client.learning_rate * client.weight_decay)
         optimizer.step()
@@ -88,6 +91,7 @@ def test_a_users_module_takes_the_steps_of_torch_optim(
     expected = torch.cat([p.detach().flatten() for p in module.parameters()])
     torch.testing.assert_close(trainer.parameters, expected, rtol=0, atol=2e-6)
     assert (result.tokens, result.examples) == (20, 6)
+    assert (result.steps, result.clipped_steps) == (3, clipped)
     assert result.loss == pytest.approx(total, rel=1e-5)
 
 
