@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import warnings
@@ -18,6 +19,8 @@ from simulations.engines.ray_node import cause
 
 _OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Environment of Ray's processes: no usage statistics are sent, no warning of devices."""
+ANSWER_SECONDS = 10.0
+"""Time limit for a cluster's address to answer."""
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -41,6 +44,8 @@ def ray_cluster(address: str | None, processes: int) -> Iterator[Path]:
         UserError: Ray is not installed, or is in use by this process, or there is no such cluster.
         UnfinishedError: Ray could not be started.
     """
+    if address not in {None, "auto"}:
+        _check_answers(str(address))
     ray = optional("ray", "ray")
     if ray.is_initialized():
         raise UserError(
@@ -61,6 +66,20 @@ def ray_cluster(address: str | None, processes: int) -> Iterator[Path]:
         with _without_warnings():
             ray.shutdown()
         shutil.rmtree(state, ignore_errors=True)
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address at which nothing answers; Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise UserError(f"the address of a Ray cluster is HOST:PORT or auto, not {address}")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address}: {error}; start one with ray start --head, and "
+            "give the HOST:PORT that it prints"
+        ) from None
 
 
 def machines() -> int:

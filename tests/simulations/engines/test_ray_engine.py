@@ -50,6 +50,22 @@ def test_more_actors_than_clients_are_refused(smoke: Experiment, cache: Path) ->
         simulate(smoke, engine="ray", engine_options=options, workers=3, cache=cache)
 
 
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1: "),
+        ("ray://head:10001", "the address of a Ray cluster is HOST:PORT or auto, not ray://head"),
+        ("head", "the address of a Ray cluster is HOST:PORT or auto, not head"),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused_at_once(
+    address: str, sentence: str, smoke: Experiment, cache: Path
+) -> None:
+    options = EngineOptions(nodes=2, ray_address=address)
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        simulate(smoke, engine="ray", engine_options=options, cache=cache)
+
+
 @pytest.fixture
 def folder(ray_address: str) -> Iterator[Path]:
     """Connect to a cluster of this machine, and return the connection's folder."""
