@@ -2,6 +2,9 @@
 
 from server.runs.summary import Summary
 
+_WILD = 1.5
+"""Ratio to the unigram model's loss above which a cohort's training loss is no chance."""
+
 
 def degree(summary: Summary) -> str:
     """Return in words how badly a run ended; an empty text if it ended better than unigram.
@@ -15,6 +18,6 @@ def degree(summary: Summary) -> str:
         found.append("its loss is not finite")
     elif unigram is not None and loss >= unigram:
         found.append(f"{loss - unigram:.3f} nats worse than the unigram model")
-    if unigram is not None and trained is not None and trained > unigram:
+    if unigram is not None and trained is not None and trained > _WILD * unigram:
         found.append(f"local training diverged: the loss of the last cohort is {trained:.3f}")
     return "; ".join(found)

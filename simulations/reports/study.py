@@ -179,7 +179,7 @@ _SIMILAR = 1.1
 def _runs_header(result: StudyResult) -> list[str]:
     score = result.task.shown[result.task.score]
     first = ["run", "status", "parameters", "rounds", "held-out loss"]
-    return [*first, score, "clients/s", "model SHA-256"]
+    return [*first, score, "clients/s", "model SHA-256", "remark"]
 
 
 def _run(result: TrialResult) -> list[str]:
@@ -187,11 +187,12 @@ def _run(result: TrialResult) -> list[str]:
     score = summary.heldout[result.task.score]
     return [
         result.name,
-        f"{summary.status}, {degree(summary)}" if degree(summary) else summary.status,
+        summary.status,
         f"{summary.parameters:,}",
         str(summary.rounds),
         "" if result.diverged else f"{summary.heldout_loss:.3f}",
         "" if result.diverged or score is None else f"{score:.3f}",
         f"{summary.clients_per_second:.1f}",
         summary.model_sha256[:16],
+        degree(summary),
     ]
