@@ -12,6 +12,7 @@ from fedsi.client_states import ClientStates
 from fedsi.data.population import WHOLE, Population, Shard, shard_of
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
+from fedsi.experiment.server import MOST_REPEATS
 from fedsi.learning.block import BlockTrainer, Kept
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.pooled import PooledTrainer
@@ -67,6 +68,23 @@ def _check_hosted(clients: NDArray[np.int64], folder: str) -> None:
         raise MessageError(f"client {elsewhere[0]} is not in {shard}, which this node hosts")
 
 
+def _check_training(request: Train) -> None:
+    """Refuse training that no server asks for.
+
+    Raises:
+        MessageError: The clip norm is not positive, the round or the attempt does not exist, or a
+            client would be in the sum twice.
+    """
+    if not request.clip_norm > 0:
+        raise MessageError(f"a clip norm must be positive, received {request.clip_norm}")
+    if request.round_number < 1:
+        raise MessageError(f"rounds begin with 1, received {request.round_number}")
+    if not 0 <= request.attempt <= MOST_REPEATS:
+        raise MessageError(f"a round has {MOST_REPEATS} repeats at most, not {request.attempt}")
+    if len(np.unique(request.clients)) < len(request.clients):
+        raise MessageError("a client is requested twice in one block")
+
+
 @lru_cache(maxsize=1)
 def _trainer(folder: str, experiment: str) -> BlockTrainer:
     population = population_of(folder, experiment)
@@ -113,8 +131,7 @@ def train_block(request: Train, folder: str) -> Trained:
             algorithm, or the clip norm is not positive.
     """
     _check_hosted(request.clients, folder)
-    if not request.clip_norm > 0:
-        raise MessageError(f"a clip norm must be positive, received {request.clip_norm}")
+    _check_training(request)
     trainer = _trainer(folder, request.experiment)
     start = _aligned(request.parameters, trainer.model.layout.size)
     algorithm, size = trainer.algorithm, len(start)
@@ -134,6 +151,7 @@ def train_block(request: Train, folder: str) -> Trained:
             sent=split(algorithm.sent, request.sent),
             returned=split(algorithm.returned, returned),
             kept=_kept(request) if algorithm.kept else None,
+            attempt=request.attempt,
         )
     position.leave()
     return Trained(sums=sums, rows=rows, returned=returned)

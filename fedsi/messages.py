@@ -182,6 +182,8 @@ class Train:
     """Key of the round's masks as 4 words; empty without secure aggregation."""
     participants: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """The clients of the masked round, those that drop out included: ``[participants]``."""
+    attempt: int = 0
+    """Earlier attempts of the same round, which were dropped."""
 
 
 @dataclass(frozen=True)

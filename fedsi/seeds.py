@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     BOOTSTRAP = 15
     POOLED_ORDER = 16
     MASK = 18
+    FAULT = 19
 
 
 def generator(

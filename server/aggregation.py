@@ -53,6 +53,8 @@ class Extras:
     """The round in which each training client's vectors were written; None if they keep none."""
     masked: MaskedRound | None = None
     """The masked round; None without secure aggregation."""
+    attempt: int = 0
+    """Earlier attempts of the same round, which were dropped."""
 
     @property
     def mask_key(self) -> Ids:
@@ -154,6 +156,7 @@ def train_cohort(
             extras.rounds_of(clients),
             extras.mask_key,
             extras.participants,
+            extras.attempt,
         ),
         answer=Trained,
         check=lambda reply, clients: check_trained(reply, experiment, clients, size, clip_norm),

@@ -118,7 +118,9 @@ class RunProgress:
                 self.best = better(self.best, state, record)
                 self._keep(record)
                 if self.states:
-                    self.states.replace(before, state.state_rounds, lost=record.lost > 0)
+                    self.states.replace(
+                        before, state.state_rounds, lost=bool(record.lost or record.repeats)
+                    )
                 if self._told_to_stop(record):
                     self._stop(grid, hosts())
                     return

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -32,6 +33,7 @@ from server.cohorts.sampling import Draw, draw_cohort
 from server.differential_privacy import Privacy, PrivacyState, clip_norm_of
 from server.endings import Course, ending
 from server.nodes import Hosting, NodesError
+from server.repeats import lacking, trained_with_repeats
 from server.secure_aggregation import masked_round, unmasked
 
 
@@ -92,6 +94,9 @@ class RoundRecord:
     lost: int = 0
     """Clients of the cohort, including canaries, without a reply: each counts as failed, although
     it might not fail another time."""
+    repeats: int = 0
+    """Repeats of the round because too few clients contributed; the other columns are those of the
+    last attempt, except the seconds."""
     download_bytes: int = 0
     """Bytes that all drawn clients would receive: the trained parameters and the algorithm's
     vectors, as float32."""
@@ -180,7 +185,7 @@ def run_rounds(
         After each round the new state and the round's record.
 
     Raises:
-        NodesError: No node replied, or several clients were trained and all failed.
+        NodesError: Too few clients contributed to every attempt of a round.
         ParticipationError: A cohort violates the accounted plan of a private run.
     """
     server = experiment.server
@@ -198,24 +203,19 @@ def run_rounds(
             state = replace(state, participations=admitted)
         members, canaries = to_train(experiment, description.training_clients, cohort.reporting)
         clients = np.concatenate([members, canaries])
-        there = hosts()
+        there, repeats = hosts(), 0
         if pools:
             trained, parameters, memory = train_pooled(
                 grid, there, experiment, state.parameters, state.algorithm[MEMORY], members, number
             )
+            if missing := lacking(experiment, len(members), trained):
+                raise NodesError(f"{missing} in round {number}; see the log above")
             state = replace(
                 state, round_number=number, parameters=parameters, algorithm={MEMORY: memory}
             )
         else:
-            masked = masked_round(experiment, cohort.asked, number)
-            extras = Extras(state.algorithm, states, state.state_rounds, masked)
-            trained = train_cohort(
-                grid, there, experiment, state.parameters, clients, number, clip_norm, extras
-            )
-            if masked:
-                trained = unmasked(
-                    grid, there.nodes, experiment, masked, clients, trained, clip_norm
-                )
+            train = partial(_attempt, grid, hosts, experiment, state, cohort, clients, states)
+            trained, repeats = trained_with_repeats(experiment, len(members), number, train)
             state = _next_state(experiment, description, optimizer, private, state, trained)
             state = replace(state, state_rounds=_state_rounds(state, members, trained))
         record = replace(
@@ -228,6 +228,7 @@ def run_rounds(
                 len(state.algorithm),
             ),
             clip_norm=clip_norm,
+            repeats=repeats,
             epsilon=private.price(number).epsilon if private else math.inf,
         )
         after = course.after(record, server)
@@ -240,6 +241,29 @@ def run_rounds(
         yield state, replace(record, ended=ended)
         if ended:
             return
+
+
+def _attempt(
+    grid: Grid,
+    hosts: Callable[[], Hosting],
+    experiment: Experiment,
+    state: ServerState,
+    cohort: Draw,
+    clients: NDArray[np.int64],
+    states: str,
+    attempt: int,
+) -> Aggregate:
+    """Train a round's cohort once; its masks are removed only if enough clients contributed."""
+    there, number, clip_norm = hosts(), state.round_number + 1, clip_norm_of(state.privacy)
+    masked = masked_round(experiment, cohort.asked, number, attempt)
+    extras = Extras(state.algorithm, states, state.state_rounds, masked, attempt)
+    trained = train_cohort(
+        grid, there, experiment, state.parameters, clients, number, clip_norm, extras
+    )
+    # Canaries are refused with secure aggregation, so all clients are members of the cohort.
+    if masked and not lacking(experiment, len(clients), trained):
+        return unmasked(grid, there.nodes, experiment, masked, clients, trained, clip_norm)
+    return trained
 
 
 def _next_state(
@@ -298,9 +322,6 @@ def _record(
     accepted = outcome == Outcome.AGGREGATED
     rejected = int((outcome == Outcome.REJECTED).sum())
     failed = int((outcome == Outcome.FAILED).sum())
-    # A single failing client may be at fault itself; if all fail, the cause is common to all.
-    if failed == len(trained.rows) > 1:
-        raise NodesError(f"no client of round {number} could be trained; see the log above")
     total = trained.total()
     dropped = cohort.drawn - len(cohort.reporting)
     message = trained.sums.size * np.dtype(np.float32).itemsize

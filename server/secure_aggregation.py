@@ -46,7 +46,7 @@ def refuse_between_machines(experiment: Experiment, engine: str) -> None:
 
 
 def masked_round(
-    experiment: Experiment, participants: Ids, round_number: int
+    experiment: Experiment, participants: Ids, round_number: int, attempt: int = 0
 ) -> MaskedRound | None:
     """Return the masked round of a cohort; None without secure aggregation.
 
@@ -57,11 +57,12 @@ def masked_round(
         experiment: The configuration.
         participants: The clients that were asked, those that drop out included.
         round_number: The round, from 1.
+        attempt: Earlier attempts of the same round; each has masks of its own.
     """
     if not experiment.privacy.secure_aggregation:
         return None
     secure = experiment.privacy.secure_noise
-    seeded = generator(experiment.seed, Purpose.MASK, round_number)
+    seeded = generator(experiment.seed, Purpose.MASK, round_number, attempt)
     key = os.urandom(SECRET_BYTES) if secure else seeded.bytes(SECRET_BYTES)
     return MaskedRound(key, participants, experiment.privacy.mask_neighbours)
 

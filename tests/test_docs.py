@@ -38,6 +38,7 @@ PAGES = [
             "warm-start",
             "watching",
             "cluster",
+            "faults",
         )
     ),
 ]

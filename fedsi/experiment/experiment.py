@@ -19,6 +19,7 @@ from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
 from fedsi.experiment.explanations import explain, unknown_key
+from fedsi.experiment.faults import FaultSettings
 from fedsi.experiment.field_types import Scalar, Settings
 from fedsi.experiment.model import ModelSettings
 from fedsi.experiment.paths import PATHS, absolute
@@ -33,7 +34,7 @@ from fedsi.limits import largest_contribution
 from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.privacy.mechanisms.table import accounting_of
 
-WAITING = ("server.round_timeout",)
+WAITING = ("server.round_timeout", "server.minimum_replies", "server.repeats")
 """Keys that may change when a run is resumed: they set how long to wait, not what for."""
 ENDING = (
     "server.patience",
@@ -60,6 +61,7 @@ class Experiment(Settings):
     model: ModelSettings = ModelSettings()
     client: ClientSettings = ClientSettings()
     devices: DeviceSettings = DeviceSettings()
+    faults: FaultSettings = FaultSettings()
     server: ServerSettings = ServerSettings()
     privacy: PrivacySettings = PrivacySettings()
     personalisation: PersonalisationSettings = PersonalisationSettings()

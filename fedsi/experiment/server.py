@@ -22,6 +22,9 @@ from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_key
 from fedsi.plan import Sampling
 from fedsi.schedule import Schedule
 
+MOST_REPEATS = 100
+"""Most repeats of a round."""
+
 
 class ServerSettings(Settings):
     """The round loop: cohorts, aggregation, server optimizer, evaluation."""
@@ -88,6 +91,12 @@ class ServerSettings(Settings):
     round_timeout: Annotated[FiniteFloat, Strict(), Field(gt=0, le=1e6)] = 1800.0
     """Longest wait for a node's reply in seconds. A client at which a node takes longer, or ends,
     is lost, and the others of its block are requested again."""
+    minimum_replies: OptionalCount = None
+    """Fewest clients of a round whose updates are aggregated, or all of a smaller cohort; with
+    fewer the round is repeated. None for one reply of a node."""
+    repeats: Annotated[int, Strict(), Field(ge=0, le=MOST_REPEATS)] = 0
+    """Most repeats of a round with too few replies, with the same cohort; then the run ends, and
+    can be resumed."""
 
     @property
     def largest_cohort(self) -> int:
@@ -141,6 +150,16 @@ class ServerSettings(Settings):
             raise ValueError(
                 f"server.beyond_norm_bound={self.beyond_norm_bound} has no effect without "
                 "server.norm_bound; set a bound or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_cohort_is_enough(self) -> Self:
+        if self.minimum_replies is not None and self.minimum_replies > self.cohort_size:
+            raise ValueError(
+                f"server.minimum_replies = {self.minimum_replies} is more than "
+                f"server.cohort_size = {self.cohort_size}, so no round would ever be enough; "
+                "lower it"
             )
         return self
 

@@ -26,6 +26,7 @@ from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.learning.client import LocalResult, LocalTrainer, evaluate_client
 from fedsi.learning.dp_sgd import ExamplePrivateTrainer
 from fedsi.learning.failures import FailureLog
+from fedsi.learning.faults import fault_of, spoiled, suffer_before_training
 from fedsi.learning.norm_bound import within_bound
 from fedsi.learning.personal import Personaliser
 from fedsi.limits import largest_contribution
@@ -113,6 +114,8 @@ class BlockTrainer:
         sent: Vectors = NOTHING,
         returned: Mapping[str, Sums] = NOTHING,
         kept: Kept | None = None,
+        *,
+        attempt: int = 0,
     ) -> NDArray[np.float64]:
         """Train one block.
 
@@ -125,6 +128,7 @@ class BlockTrainer:
             sent: The server's vectors that the algorithm sends.
             returned: Accumulated: the sums of the vectors that the algorithm returns, by name.
             kept: The vectors that the clients keep; None if they keep none.
+            attempt: Earlier attempts of the same round, which draw other faults.
 
         Returns:
             A row for each client in the order of ``TRAINING_COLUMNS``.
@@ -141,7 +145,7 @@ class BlockTrainer:
                     self._play_canary(start, client - canaries.FIRST, clip_norm)
                     if client >= canaries.FIRST
                     else self._train_client(
-                        client, round_number, self._with_kept(given, kept, client)
+                        client, round_number, attempt, self._with_kept(given, kept, client)
                     )
                 )
             except DamagedError:
@@ -238,15 +242,35 @@ class BlockTrainer:
         return replace(given, kept=kept.states.read(client, kept.rounds[client], names, size))
 
     def _train_client(
-        self, client: int, round_number: int, given: Broadcast
+        self, client: int, round_number: int, attempt: int, given: Broadcast
     ) -> tuple[LocalResult, Contribution]:
         """Train a client and return its contribution."""
         settings = self.experiment.algorithm
+        fault = fault_of(self.experiment, round_number, client, attempt)
+        suffer_before_training(fault, self.experiment.server.round_timeout)
         pull = self.algorithm.pull(settings, given)
         result = self._run_steps(client, round_number, pull)
         trained, rate = self._trainer.parameters.numpy(), self._trainer.learning_rate
         local = LocalRun(trained, result.steps, rate)
-        return result, self.algorithm.finish(settings, given, local)
+        contribution = self.algorithm.finish(settings, given, local)
+        if fault:
+            whole = trained - given.start
+            update = whole if contribution.update is None else contribution.update
+            contribution = spoiled(fault, contribution, update)
+        self._check_shapes(contribution)
+        return result, contribution
+
+    def _check_shapes(self, contribution: Contribution) -> None:
+        """Refuse vectors of another size, which the compiled sums would read beyond their end.
+
+        Raises:
+            ValueError: A vector has another size.
+        """
+        right = (self.model.layout.size,)
+        vectors = {"update": contribution.update, **contribution.returned}
+        for name, vector in vectors.items():
+            if vector is not None and vector.shape != right:
+                raise ValueError(f"its {name} has the shape {vector.shape} instead of {right}")
 
     def _run_steps(self, client: int, round_number: int, pull: Pull) -> LocalResult:
         experiment, examples = self.experiment, ClientExamples(self.population, client)

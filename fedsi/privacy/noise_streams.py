@@ -49,6 +49,7 @@ def noise_key(experiment: Experiment, content_digest: str) -> bytes:
         for key, value in experiment.flat().items()
         if value != defaults[key]
         and key not in NO_INPUT
+        and not key.startswith("faults.")  # they are in the sums
         and not (key == "data.corpus" and is_path(key, value))
     }
     text = json.dumps([fedsi.__version__, settings, content_digest], sort_keys=True)

@@ -127,6 +127,7 @@ def _counts(records: Sequence[RoundRecord]) -> dict[str, Any]:
         "clients_rejected": sum(record.rejected for record in records),
         "clients_failed": sum(record.failed for record in records),
         "clients_lost": sum(record.lost for record in records),
+        "rounds_repeated": sum(record.repeats > 0 for record in records),
         "clients_dropped": sum(record.dropped for record in records),
         "clients_unevaluated": records[-1].unevaluated,
         "tokens_trained": sum(record.tokens for record in records),

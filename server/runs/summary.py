@@ -153,6 +153,8 @@ class Summary(_Checked):
     clients_rejected: int
     clients_failed: int
     clients_lost: int
+    rounds_repeated: int
+    """Rounds that were repeated because too few clients contributed."""
     clients_dropped: int
     clients_unevaluated: int
     tokens_trained: int

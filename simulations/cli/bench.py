@@ -241,6 +241,30 @@ def engines(
     _report(program.engines_report(found), [asdict(one) for one in found], out, as_json=as_json)
 
 
+@bench.command()
+def soak(
+    rounds: Annotated[int, typer.Option(min=10, help="Rounds.")] = 1000,
+    cohort: Annotated[int, typer.Option(min=2, help="Clients in a round.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Workers; of several, some are killed.")] = 1,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Run many rounds with 30 % failing clients: memory, open files, and all losses counted."""
+    from simulations.benchmarks import soak as program
+
+    with Display(options.messages()) as display:
+        found = program.measure_soak(rounds, cohort, workers, cache, display.step)
+    result = {
+        "injected": found.injected,
+        "accounts": found.accounts(),
+        "finite": found.finite,
+        "memory_mib": found.span("memory_mib"),
+        "descriptors": found.span("descriptors"),
+    }
+    _report(program.soak_report(found), result, out, as_json=as_json)
+
+
 def _counts(option: str, text: str) -> list[int]:
     try:
         counts = [int(word) for word in text.split(",")]

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from clients.app import app
+from fedsi.errors import UserError
 from server.configuration import RunConfiguration
 from server.rounds import Observer
 from simulations.engines.local_node import LocalNode
@@ -101,10 +102,24 @@ def run_in_process(
     observers: Sequence[Observer],
     options: EngineOptions,  # noqa: ARG001 - it uses none
 ) -> EngineResult:
-    """Run the server over nodes on this machine, one per worker."""
+    """Run the server over nodes on this machine, one per worker.
+
+    Raises:
+        UserError: A fault of the experiment would end this process.
+    """
+    _refuse_own_end(config)
     longest = config.experiment.server.round_timeout
     with InProcessGrid(population, config.workers or 1, longest) as grid:
         return served(grid, config, observers)
+
+
+def _refuse_own_end(config: RunConfiguration) -> None:
+    deadly = config.experiment.faults.shares.keys() & {"killed", "stopped"}
+    if deadly and (config.workers or 1) == 1:
+        raise UserError(
+            f"faults.{min(deadly)} ends the process that trains a client, which without workers is "
+            "the whole run; add --workers 2, or leave it out"
+        )
 
 
 ENGINE = Engine(run_in_process)

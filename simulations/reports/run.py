@@ -166,7 +166,10 @@ def _scores(summary: Summary, baselines: Baselines | None, shares: dict[str, str
 def _costs(summary: Summary) -> PageTable:
     rows = [
         ["clients trained", f"{summary.clients_trained:,}"],
-        ["clients that failed, were rejected or lost", f"{_not_counted(summary):,}"],
+        ["clients that failed", f"{summary.clients_failed:,}"],
+        ["of these lost without a reply", f"{summary.clients_lost:,}"],
+        ["clients whose update was rejected", f"{summary.clients_rejected:,}"],
+        ["rounds repeated", f"{summary.rounds_repeated:,}"],
         ["tokens trained on", f"{summary.tokens_trained:,}"],
         ["bytes to the clients", f"{summary.download_bytes:,}"],
         ["bytes from the clients", f"{summary.upload_bytes:,}"],
@@ -186,10 +189,6 @@ def _clipped(summary: Summary) -> list[list[str]]:
         shares["updates that were clipped"] = summary.privacy.clipped_share
     beside = " (not private)" if summary.privacy else ""
     return [[f"{name}{beside}", f"{100 * share:.1f} %"] for name, share in shares.items()]
-
-
-def _not_counted(summary: Summary) -> int:
-    return summary.clients_failed + summary.clients_rejected
 
 
 def _three(value: float | None) -> str:

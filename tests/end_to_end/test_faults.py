@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsi import Experiment
+from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
+from fedsi.learning.faults import fault_of
 from fedsi.messages import Outcome, Train
 from server.aggregation import train_cohort
+from server.cohorts.sampling import draw_cohort
 from server.exchange import _records
 from server.nodes import NodesError
 from server.rounds import Observer, RoundRecord, initial_server_state
@@ -203,6 +205,61 @@ def test_a_worker_that_stops_costs_its_clients_and_one_that_finds_no_population_
         assert f"{stopped} clients are lost to round 1: node 3 failed: it gave no answer" in lines
         assert lost() == stopped
         assert "holds no population" in caplog.text
+
+
+def _hurt_once(experiment: Experiment, cache: Path, faults: dict[str, float]) -> Experiment:
+    """Return the experiment with faults and a seed: each once in the first attempt, then none."""
+    training = open_population(prepare(experiment.data, cache)).description.training_clients
+    for seed in range(2000):
+        hurt = experiment.updated({"seed": seed, **faults})
+        cohort = draw_cohort(hurt, training, None, 1, seed).reporting.tolist()
+        first, second = ([fault_of(hurt, 1, k, attempt) for k in cohort] for attempt in (0, 1))
+        kinds = sorted(f"faults.{fault}" for fault in first if fault)
+        if kinds == sorted(faults) and not any(second):
+            return hurt
+    raise AssertionError("no seed has these faults")
+
+
+@pytest.mark.slow  # it replaces a worker in each of two runs
+@pytest.mark.parametrize(
+    ("fault", "reason", "timeout"),
+    [("killed", "code -9 (SIGKILL)", 600.0), ("stopped", "no answer within 30 s", 30.0)],
+)
+def test_a_round_that_loses_a_worker_is_repeated_with_the_same_bits(
+    smoke: Experiment,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+    reason: str,
+    timeout: float,
+) -> None:
+    private = smoke.updated(
+        {
+            "server.rounds": 1,
+            "server.cohort_size": 6,
+            "server.round_timeout": timeout,
+            "server.sampling": "shuffled",
+            "server.averaging": "uniform",
+            "privacy.mechanism": "blt",
+            "privacy.clip_norm": 0.5,
+            "privacy.noise_multiplier": 1.0,
+        }
+    )
+    hurt = _hurt_once(private, cache, {f"faults.{fault}": 0.2})
+    expected = simulate(private.updated({"seed": hurt.seed}), cache=cache).summary
+    once = simulate(hurt, cache=cache, workers=2).summary
+    assert (once.clients_trained, once.clients_lost, once.rounds_repeated) == (5, 1, 0)
+    assert once.model_sha256 != expected.model_sha256
+    assert any(reason in line and "is lost to round 1" in line for line in caplog.messages)
+    patient = hurt.updated({"server.minimum_replies": 6, "server.repeats": 1})
+    again = simulate(patient, cache=cache, workers=2).summary
+    assert (again.clients_trained, again.clients_lost, again.rounds_repeated) == (6, 0, 1)
+    assert again.model_sha256 == expected.model_sha256
+
+
+def test_faults_that_would_end_the_run_itself_are_refused(smoke: Experiment, cache: Path) -> None:
+    with pytest.raises(UserError, match=r"faults\.killed ends the process .* --workers 2"):
+        simulate(smoke.updated({"faults.killed": 0.1}), cache=cache)
 
 
 def test_a_worker_in_the_middle_of_a_block_ends_with_its_parent(

@@ -58,6 +58,22 @@ def check_algorithm(experiment: "Experiment") -> None:
         entry = ALGORITHMS[experiment.algorithm.name]
         entry.check(experiment)
         check_privacy(experiment, entry)
+        _check_contributions(experiment, entry)
+
+
+def _check_contributions(experiment: "Experiment", entry: "Algorithm") -> None:
+    """Refuse repeats and faults of clients' contributions if there are none."""
+    for key in ("minimum_replies", "repeats"):
+        if entry.pools and getattr(experiment.server, key):
+            raise ValueError(
+                f"server.{key} has no effect with algorithm.name={experiment.algorithm.name}, "
+                "which pools the clients' examples in one learner; leave it out"
+            )
+    if entry.pools and experiment.faults.shares:
+        raise ValueError(
+            f"faults.* has no effect with algorithm.name={experiment.algorithm.name}, which trains "
+            "no client alone; leave it out"
+        )
 
 
 def check_privacy(experiment: "Experiment", entry: "Algorithm") -> None:

@@ -1,0 +1,153 @@
+"""A long run in which clients fail: its memory, its open files, and whether every loss is counted.
+
+The faults of an experiment (``faults.*``) are pure functions of seed, round and client, so the
+number of each kind is known without running it, and is compared with what the run counted.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from fedsi.data.prepare import open_population, prepare
+from fedsi.experiment import Experiment
+from fedsi.learning.faults import fault_of
+from server.cohorts.sampling import draw_cohort
+from server.rounds import RoundRecord
+from server.runs.summary import Summary
+from simulations.benchmarks.machine import MIB
+from simulations.benchmarks.report import Measurements
+from simulations.presets import load_preset
+from simulations.simulation import simulate
+
+OUTCOMES = {
+    "failed": ("raising", "wrong_shape", "slow", "killed", "stopped"),
+    "lost": ("slow", "killed", "stopped"),
+    "rejected": ("not_a_number", "infinite", "huge"),
+    "aggregated": ("zeros",),
+}
+"""What becomes of a client with a fault in a run without clipping; the lost ones also failed."""
+FAILING = {"raising": 0.08, "wrong_shape": 0.05, "not_a_number": 0.05, "infinite": 0.05,
+           "huge": 0.02, "zeros": 0.05}  # fmt: skip
+"""Shares of clients, 30 % together."""
+KILLED = 0.001
+"""Share of clients at which a worker is killed, if there are workers."""
+SETTLED = 0.1
+"""Part of a run after which its memory should be constant."""
+
+
+@dataclass(frozen=True)
+class Soak:
+    """The result of a long run with faults."""
+
+    rows: list[dict[str, float]]
+    """A row for each round: memory in MiB, open descriptors, and what became of its clients."""
+    injected: dict[str, int]
+    """Clients with each fault."""
+    summary: Summary
+    finite: bool
+    """Whether all parameters of the final model are finite."""
+
+    def accounts(self) -> list[tuple[str, int, int]]:
+        """Return for each outcome the injected faults that lead to it, and the counted clients."""
+        expected = {what: sum(self.injected[f] for f in OUTCOMES[what]) for what in OUTCOMES}
+        found = self.summary
+        everyone = found.clients_trained + found.clients_failed + found.clients_rejected
+        healthy = everyone - sum(self.injected.values())
+        return [
+            ("failed", expected["failed"], found.clients_failed),
+            ("of these lost", expected["lost"], found.clients_lost),
+            ("rejected", expected["rejected"], found.clients_rejected),
+            ("aggregated", healthy + expected["aggregated"], found.clients_trained),
+        ]
+
+    def span(self, column: str) -> tuple[float, float]:
+        """Return the least and the most of a column after the run has settled."""
+        values = [row[column] for row in self.rows[int(SETTLED * len(self.rows)) :]]
+        return min(values), max(values)
+
+
+def measure_soak(
+    rounds: int, cohort: int, workers: int, cache: Path, step: Callable[[str, int, int], None]
+) -> Soak:
+    """Run the smoke preset for many rounds with 30 % failing clients.
+
+    Args:
+        rounds: Number of rounds.
+        cohort: Clients per round.
+        workers: Worker processes; with several, some are killed.
+        cache: Folder for the population.
+        step: Called with the progress.
+    """
+    shares = FAILING | ({"killed": KILLED} if workers > 1 else {})
+    experiment = load_preset("smoke").updated(
+        {
+            "server.rounds": rounds,
+            "server.cohort_size": cohort,
+            "server.evaluate_every": max(1, rounds // 10),
+            **{f"faults.{name}": share for name, share in shares.items()},
+        }
+    )
+    rows: list[dict[str, float]] = []
+
+    def on_round(_: Experiment, record: RoundRecord) -> None:
+        counted = {name: getattr(record, name) for name in ("failed", "lost", "rejected")}
+        rows.append(
+            {"round": record.round, "memory_mib": _memory(), "descriptors": _descriptors(),
+             "aggregated": record.clients, **counted}
+        )  # fmt: skip
+        step("rounds", record.round, rounds)
+
+    result = simulate(experiment, cache=cache, workers=workers, on_round=on_round)
+    finite = all(bool(array.isfinite().all()) for array in result.parameters.values())
+    return Soak(rows, _injected(experiment, cache), result.summary, finite)
+
+
+def soak_report(soak: Soak) -> Measurements:
+    """Return the report: a table of what was injected and counted, and curves."""
+    table = [[what, f"{known:,}", f"{counted:,}"] for what, known, counted in soak.accounts()]
+    (least, most), (fewest, largest) = soak.span("memory_mib"), soak.span("descriptors")
+    return Measurements(
+        "soak",
+        soak.rows,
+        ["clients", "expected from the injected faults", "counted by the run"],
+        table,
+        f"{len(soak.rows):,} rounds; parameters {'' if soak.finite else 'not '}finite; after the "
+        f"first tenth memory {least:.0f} to {most:.0f} MiB and {fewest:.0f} to {largest:.0f} open "
+        "descriptors",
+        _figure(soak),
+    )
+
+
+def _injected(experiment: Experiment, cache: Path) -> dict[str, int]:
+    clients = open_population(prepare(experiment.data, cache)).description.training_clients
+    counts: Counter[str] = Counter()
+    for number in range(1, experiment.server.rounds + 1):
+        cohort = draw_cohort(experiment, clients, None, number, experiment.seed).reporting
+        counts.update(fault_of(experiment, number, client) for client in cohort.tolist())
+    return {name: counts[name] for name in type(experiment.faults).model_fields}
+
+
+def _memory() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def _figure(soak: Soak) -> Figure:
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    rounds = [row["round"] for row in soak.rows]
+    labels: dict[str, Any] = {"memory_mib": "memory in MiB", "descriptors": "open descriptors"}
+    for axes, (column, label) in zip(figure.subplots(2, sharex=True), labels.items(), strict=True):
+        axes.plot(rounds, [row[column] for row in soak.rows])
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(label)
+    axes.set_xlabel("round")
+    return figure
