@@ -37,7 +37,9 @@ def print_table(
                 overflow="fold",
             )
         for row in rows:
-            drawn.add_row(*(row[column] for column in part))
+            # A row that has nothing in a later part is in the first one only.
+            if place == 0 or any(row[column] for column in part[named:]):
+                drawn.add_row(*(row[column] for column in part))
         console.print(drawn)
 
 

@@ -182,11 +182,15 @@ def test_a_run_does_what_the_functions_say(
     assert relative_distance(found, expected, start) < CLOSE
 
 
+RELATED = {"fed_avg", "fed_prox", "trimmed_mean", OWN}
+
+
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize(
     "name",
-    # Those of fed_avg are held to each other by many other tests.
-    [pytest.param(n, marks=pytest.mark.slow if n == "fed_avg" else ()) for n in [*ALGORITHMS, OWN]],
+    # Those of fed_avg are held to each other by many other tests; the others have a quick relative
+    # that sends, keeps and aggregates as much.
+    [pytest.param(n, marks=pytest.mark.slow if n in RELATED else ()) for n in [*ALGORITHMS, OWN]],
 )
 def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
     name: str, cache: Path, tmp_path: Path

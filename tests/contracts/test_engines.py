@@ -80,7 +80,11 @@ def ways(name: str, workers: Sequence[int]) -> list[Any]:
     on each of its nodes."""
     if name in OPTIONS:
         return [pytest.param(name, 1, marks=pytest.mark.slow)]
-    return [pytest.param(name, number) for number in workers]
+    # The added engine is the one in process, traced.
+    return [
+        pytest.param(name, number, marks=pytest.mark.slow if name == ADDED and number > 1 else ())
+        for number in workers
+    ]
 
 
 @pytest.fixture(

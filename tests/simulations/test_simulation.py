@@ -28,7 +28,8 @@ from tests.server.fake_grid import FakeGrid
 
 RUN_FILES = {
     "checkpoint.safetensors", "checksums.json", "curves.png", "curves.svg", "experiment.toml",
-    "model.safetensors", "provenance.json", "rounds.csv", "summary.json", "vocabulary.txt",
+    "model.safetensors", "ngrams.json", "provenance.json", "rounds.csv", "summary.json",
+    "vocabulary.txt",
 }  # fmt: skip
 
 

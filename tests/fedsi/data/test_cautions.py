@@ -57,7 +57,9 @@ def test_a_delta_that_makes_the_claim_empty_is_said() -> None:
 def test_a_last_round_that_moves_nothing_is_said(schedule: str, section: str) -> None:
     experiment = Experiment().updated({f"{section}.schedule": schedule})
     (sentence,) = cautions(experiment, POPULATION)
-    assert sentence.startswith(f"round 50 of 50 has the {section} learning rate 0 ({section}.sche")
+    assert sentence.startswith(
+        f"round 300 of 300 has the {section} learning rate 0 ({section}.sche"
+    )
     assert "costs privacy" not in sentence
     assert "costs privacy" in cautions(experiment.updated(PRIVATE), POPULATION)[0]
     assert cautions(experiment.updated({f"{section}.final_fraction": 0.01}), POPULATION) == []

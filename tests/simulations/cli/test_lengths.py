@@ -25,7 +25,12 @@ def test_a_study_and_its_continuation(
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((out / "lengths.json").read_text())
     names = {"lengths.csv", "lengths.json", "lengths.md", "lengths.png", "lengths.svg"}
-    assert {path.name for path in out.iterdir()} == names | {"report.html", "runs", "study.toml"}
+    assert {path.name for path in out.iterdir()} == names | {
+        "ngrams.json",
+        "report.html",
+        "runs",
+        "study.toml",
+    }
     assert len(printed["runs"]) == 2
     for name in ("report.html", "lengths.md"):
         assert "12 rows (model.max_length), so lengths 24 are missing" in (out / name).read_text()

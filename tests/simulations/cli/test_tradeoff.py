@@ -40,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 def test_it_leaves_tables_a_figure_and_a_page(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     files = {f"tradeoff.{suffix}" for suffix in ("csv", "json", "md", "png", "svg")}
-    assert names == {*files, "report.html", "runs", "study.toml"}
+    assert names == {*files, "ngrams.json", "report.html", "runs", "study.toml"}
     rows = pd.read_csv(finished / "tradeoff.csv")
     assert len(rows) == 3
     assert list(rows["noise_multiplier"]) == [0, 1, 1e4]

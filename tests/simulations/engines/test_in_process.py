@@ -35,7 +35,7 @@ def test_the_private_names_are_those_of_the_version_we_pinned() -> None:
     assert message.metadata.message_id == "m1"
 
 
-@pytest.mark.parametrize("architecture", ["cifg", "si_cifg"])
+@pytest.mark.parametrize("architecture", ["cifg", pytest.param("si_cifg", marks=pytest.mark.slow)])
 def test_any_number_of_workers_gives_the_same_bits(
     smoke: Experiment, cache: Path, architecture: str
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_study_tells_of_the_trials_that_finished(
     assert "not_finished" not in json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_what_an_older_study_left_is_not_taken_for_a_trial_that_died(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

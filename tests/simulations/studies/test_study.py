@@ -163,8 +163,8 @@ def test_halving_sets_the_rounds_itself() -> None:
     with pytest.raises(UserError, match=r"halving sets server\.rounds itself"):
         Study(axes=axes, **halving)
     axes = [{"key": "client.epochs", "values": [1, 2]}]
-    with pytest.raises(UserError, match="first_rounds = 100 is not fewer"):
-        Study(axes=axes, design="halving", tune=["client.epochs"], first_rounds=100)
+    with pytest.raises(UserError, match="first_rounds = 1000 is not fewer"):
+        Study(axes=axes, design="halving", tune=["client.epochs"], first_rounds=1000)
 
 
 def test_brackets_without_end_are_one_sentence(tmp_path: Path) -> None:
