@@ -88,6 +88,7 @@ class BlockTrainer:
         self.model = build_model(self.experiment, self.population.description.vocabulary_size)
         self.task = task_of(self.experiment)
         self.algorithm = algorithm_of(self.experiment)
+        self._injects_faults = bool(self.experiment.faults.shares)
         settings, losses = self.experiment.client, self.task.losses
         self._trainer: LocalTrainer | ExamplePrivateTrainer = (
             LocalTrainer(self.model, settings, losses)
@@ -246,8 +247,10 @@ class BlockTrainer:
     ) -> tuple[LocalResult, Contribution]:
         """Train a client and return its contribution."""
         settings = self.experiment.algorithm
-        fault = fault_of(self.experiment, round_number, client, attempt)
-        suffer_before_training(fault, self.experiment.server.round_timeout)
+        fault = ""
+        if self._injects_faults:
+            fault = fault_of(self.experiment, round_number, client, attempt)
+            suffer_before_training(fault, self.experiment.server.round_timeout)
         pull = self.algorithm.pull(settings, given)
         result = self._run_steps(client, round_number, pull)
         trained, rate = self._trainer.parameters.numpy(), self._trainer.learning_rate

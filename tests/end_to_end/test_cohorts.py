@@ -26,8 +26,14 @@ def recorded(experiment: Experiment, cache: Path, **more: Any) -> tuple[Summary,
     "keys",
     [
         pytest.param({"server.sampling": "poisson"}, marks=pytest.mark.slow),
-        {"server.sampling": "poisson", "server.cohort_cap": 8},
-        {"server.sampling": "shuffled", "server.min_separation": 10},
+        pytest.param(
+            {"server.sampling": "poisson", "server.cohort_cap": 8}, marks=pytest.mark.slow
+        ),
+        pytest.param({"server.sampling": "allocated"}, marks=pytest.mark.slow),
+        {"server.sampling": "cyclic", "server.groups": 4},
+        pytest.param(
+            {"server.sampling": "shuffled", "server.min_separation": 10}, marks=pytest.mark.slow
+        ),
         {
             "devices.availability": "diurnal",
             "devices.over_selection": 1.5,

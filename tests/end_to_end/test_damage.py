@@ -24,7 +24,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_node_that_finds_damage_ends_the_run(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: str
 ) -> None:

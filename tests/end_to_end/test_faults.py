@@ -75,6 +75,7 @@ def harmless(experiment: Experiment) -> Experiment:
     return experiment.updated({"model.architecture": "tests.faulty_models:harmless"})
 
 
+@pytest.mark.slow
 def test_each_client_that_a_worker_fails_at_is_lost_alone(
     faulty: Experiment,
     tmp_path: Path,

@@ -78,7 +78,7 @@ def test_long_rounds_are_kept_without_an_evaluation(
     assert kept == {1: False, 2: False, 3: True, 4: True}
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_sigterm_is_like_a_ctrl_c(cache: Path, tmp_path: Path, workers: str) -> None:
     out = tmp_path / "r"
     command = [*COMMAND, "run", *ENDLESS, "--workers", workers, "--out", str(out)]
@@ -104,7 +104,9 @@ def stop_at_once(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_the_runs_of_a_study_end_with_it_and_go_on(
     cache: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

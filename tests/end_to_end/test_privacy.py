@@ -53,7 +53,7 @@ ADAPTIVE = {**POISSON, "privacy.clipping": "adaptive", "privacy.noise_multiplier
     [
         pytest.param(POISSON, marks=pytest.mark.slow),
         SHUFFLED,
-        ADAPTIVE,
+        pytest.param(ADAPTIVE, marks=pytest.mark.slow),
         pytest.param({**POISSON, "privacy.canaries": 50}, marks=pytest.mark.slow),
     ],
 )
@@ -302,7 +302,7 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 }
 
 
-SLOW = ("clipping forgotten", "noise at a third")
+SLOW = ("clipping forgotten", "noise at a third", "noise repeated every two rounds")
 """Faults that are found like others; only `make test-all` plants them."""
 
 

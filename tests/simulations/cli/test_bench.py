@@ -260,6 +260,7 @@ def test_a_roofline_is_measured_and_drawn(
     assert "CIFG 0.05M" in (tmp_path / "roofline.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_overhead_of_privacy_is_measured_and_drawn(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -123,6 +123,7 @@ def test_bad_input(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_can_be_resumed(cache: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "simulations.cli.main", "compare", "--preset", "smoke"]
     command += ["--set", "server.rounds=100000", "--out", str(tmp_path / "o")]

@@ -108,6 +108,7 @@ def test_all_cores_count_where_the_system_cannot_tell_which_are_ours(
     assert available_cores() == os.cpu_count()
 
 
+@pytest.mark.slow
 def test_a_comparison_runs_where_the_system_cannot_tell_which_cores_are_ours(
     cache: Path, tmp_path: Path
 ) -> None:
