@@ -27,6 +27,7 @@ from scipy.stats import norm
 from fedsi.errors import UserError
 from fedsi.plan import Plan
 from fedsi.privacy import zcdp
+from fedsi.privacy.sampled_accounting import LEAST_DELTA
 
 _STEP = 0.06
 """Step of the grid of one round's likelihood ratio, in its standard deviations under Q."""
@@ -38,8 +39,6 @@ _LEAST_NOISE = 0.2
 """Noise multiplier below which nothing is gained over passes whose allocation is known."""
 _TAIL = 1e-3
 """Share of delta that each of the tails cut off may have."""
-LEAST_DELTA = 1e-11
-"""Smallest accountable delta: the transforms are in float64."""
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +50,7 @@ def allocated_epsilon(plan: Plan, rounds: int) -> float:
     takes part once.
 
     Raises:
-        UserError: Delta is below ``LEAST_DELTA``.
+        UserError: Delta is below ``sampled_accounting.LEAST_DELTA``.
     """
     if plan.delta < LEAST_DELTA:
         raise UserError(
