@@ -45,12 +45,18 @@ def embed_tokens(settings: ModelSettings, parameters: Parameters, inputs: Tensor
 
 def output_logits(settings: ModelSettings, parameters: Parameters, states: Tensor) -> Tensor:
     """Return the logits ``[*, batch, time, vocabulary]`` for the output layer's inputs."""
+    weight, bias = output_matrix(settings, parameters)
+    return dense(states, weight, bias)
+
+
+def output_matrix(settings: ModelSettings, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """Return the output layer's weight, ``[*, size, vocabulary]``, and its bias."""
     weight = (
         parameters["embedding"].transpose(-1, -2)
         if settings.tied_output
         else parameters["output.weight"]
     )
-    return dense(states, weight, parameters["output.bias"])
+    return weight, parameters["output.bias"]
 
 
 def _look_up(embedding: Tensor, ids: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The interface of a model: functions of parameters that are passed in."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,9 @@ from fedsi.models.parameters import Layout, Parameters
 Memory = list[tuple[Tensor, ...]]
 """A model's memory of the words before: state and cell, keys and values of each block, or the words
 themselves. Empty before the first word."""
+
+Outputs = Callable[[Tensor], tuple[Tensor, ...]]
+"""Function of an output layer's inputs, ``[batch, time, size]``."""
 
 
 class Model(Protocol):
@@ -59,8 +63,20 @@ class Model(Protocol):
         """Return ``[targets, vocabulary]`` for the features ``[targets, *]`` of some positions."""
         ...
 
-    def exported(self, parameters: Parameters) -> nn.Module:
-        """Return the function from tokens, ``[batch, time]``, to logits as a module for export."""
+    def output_inputs(self, parameters: Parameters, features: Tensor) -> Tensor | None:
+        """Return the inputs of the output layer, ``[*, batch, time, size]``, for some features.
+
+        None if there is no matrix with a column for each word (``layers.output_matrix``).
+        """
+        ...
+
+    def exported(self, parameters: Parameters, outputs: Outputs | None = None) -> nn.Module:
+        """Return the function from tokens, ``[batch, time]``, to logits as a module for export.
+
+        Args:
+            parameters: The parameters.
+            outputs: Replaces the output layer; called with its inputs, ``[batch, time, size]``.
+        """
         ...
 
 

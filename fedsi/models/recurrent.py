@@ -44,7 +44,7 @@ from fedsi.models.layers import (
     glorot_uniform,
     output_logits,
 )
-from fedsi.models.model import Memory
+from fedsi.models.model import Memory, Outputs
 from fedsi.models.parameters import Layout, Parameters, drawn
 
 GATES = 3
@@ -326,21 +326,24 @@ class Recurrent:
             The shape of ``features`` with the vocabulary as the last axis.
         """
         single = features.dim() == 2
-        states = features.unsqueeze(0) if single else features
-        if self.settings.projection and not self.settings.recurrent_projection:
-            states = dense(states, parameters["projection.weight"], parameters["projection.bias"])
+        states = self.output_inputs(parameters, features.unsqueeze(0) if single else features)
         logits = output_logits(self.settings, parameters, states)
         return logits.squeeze(0) if single else logits
 
-    def exported(self, parameters: Parameters) -> nn.Module:
-        """Return the function from tokens to logits as a module for export."""
+    def output_inputs(self, parameters: Parameters, features: Tensor) -> Tensor:
+        """Return the states, projected if the output layer reads a projection."""
+        if self.settings.projection and not self.settings.recurrent_projection:
+            return dense(features, parameters["projection.weight"], parameters["projection.bias"])
+        return features
 
-        def logits(named: Parameters, tokens: Tensor) -> Tensor:
+    def exported(self, parameters: Parameters, outputs: Outputs | None = None) -> nn.Module:
+        """Return the function from tokens to logits, or to ``outputs``, as a module for export."""
+
+        def features(named: Parameters, tokens: Tensor) -> Tensor:
             vectors = embed_tokens(self.settings, named, tokens)
-            states = exportable_recurrence(self.cell, vectors, *self._weights(named))
-            return self.logits(named, states)
+            return exportable_recurrence(self.cell, vectors, *self._weights(named))
 
-        return Exported(logits, parameters)
+        return Exported(self, features, parameters, outputs)
 
 
 def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

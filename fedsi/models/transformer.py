@@ -68,7 +68,7 @@ from fedsi.models.layers import (
     output_logits,
     rms_normalise,
 )
-from fedsi.models.model import Memory
+from fedsi.models.model import Memory, Outputs
 from fedsi.models.parameters import Layout, Parameters, drawn
 from fedsi.models.positions.learned import check_length
 from fedsi.models.positions.table import ENCODINGS
@@ -263,11 +263,13 @@ class Transformer:
         logits = output_logits(self.settings, parameters, states)
         return logits.squeeze(0) if single else logits
 
-    def exported(self, parameters: Parameters) -> nn.Module:
-        """Return the function from tokens to logits as a module for export."""
-        return Exported(
-            lambda named, tokens: self.logits(named, self.features(named, tokens)), parameters
-        )
+    def output_inputs(self, parameters: Parameters, features: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the features, which the output layer reads as they are."""
+        return features
+
+    def exported(self, parameters: Parameters, outputs: Outputs | None = None) -> nn.Module:
+        """Return the function from tokens to logits, or to ``outputs``, as a module for export."""
+        return Exported(self, self.features, parameters, outputs)
 
 
 def layer_norm(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:

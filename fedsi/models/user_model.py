@@ -26,7 +26,7 @@ from fedsi.experiment import ModelSettings
 from fedsi.import_path import check_home, load_own
 from fedsi.model_objects import Factory, given_factory, is_given, shown
 from fedsi.models.factory_arguments import check_arguments
-from fedsi.models.model import Memory, Model
+from fedsi.models.model import Memory, Model, Outputs
 from fedsi.models.parameters import Layout, Parameters
 from fedsi.models.table import ARCHITECTURES
 from fedsi.seeds import Purpose, generator
@@ -102,8 +102,14 @@ class UserModel:
             )
         return first
 
-    def exported(self, parameters: Parameters) -> nn.Module:
+    def output_inputs(self, parameters: Parameters, features: Tensor) -> None:
+        """Return None: only the module itself knows how its logits come about."""
+        del parameters, features
+
+    def exported(self, parameters: Parameters, outputs: Outputs | None = None) -> nn.Module:
         """Return the module with the given parameters; it is the model's own module, not a copy."""
+        if outputs is not None:
+            raise TypeError(f"{self.path} has no output layer that could be replaced")
         self.module.load_state_dict(parameters, strict=False)
         return self.module
 

@@ -38,6 +38,7 @@ def test_the_pages_architecture_meets_the_contract(average: str) -> None:
     contract.test_memory_gives_what_reading_anew_gives(average)
     contract.test_a_client_axis_is_as_many_clients(average)
     contract.test_what_is_exported_is_the_model(average)
+    contract.test_the_output_layer_reads_its_inputs(average)
     contract.test_keys_without_effect_are_refused(average)
 
 

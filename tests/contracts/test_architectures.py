@@ -15,6 +15,7 @@ from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import UpdateRule
 from fedsi.learning.predictions import predictions
 from fedsi.models.build import initial_parameters
+from fedsi.models.layers import output_matrix
 from fedsi.models.model import Model
 from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
 from fedsi.tables import load
@@ -152,6 +153,19 @@ def test_what_is_exported_is_the_model(name: str) -> None:
     with torch.no_grad():
         found = model.exported(parameters)(ids)
     torch.testing.assert_close(found, model.logits(parameters, model.features(parameters, ids)))
+
+
+@every
+def test_the_output_layer_reads_its_inputs(name: str) -> None:
+    model = entry(name)
+    flat, ids = draw(model)
+    parameters = model.layout.views(flat)
+    features = model.features(parameters, ids)
+    states = model.output_inputs(parameters, features)
+    if states is None:
+        pytest.skip("it has no matrix with a column for each word")
+    weight, bias = output_matrix(model.settings, parameters)
+    torch.testing.assert_close(states @ weight + bias, model.logits(parameters, features))
 
 
 @pytest.mark.parametrize("name", [*ARCHITECTURES, "tests.own_models:Gru"])
