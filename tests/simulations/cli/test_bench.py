@@ -140,7 +140,7 @@ np.save(folder / "pfl.npy", weights + %s)
     ("peer", "code", "expected"),
     [
         (FAKE_PEER % "0", 0, ""),
-        (FAKE_PEER % "1", 1, "the weights differ by"),
+        (FAKE_PEER % "1e-5", 1, "of their change in training; rounding explains"),
         ("print('no')", 1, "pfl did not say how long a round took"),
     ],
 )
@@ -171,6 +171,21 @@ def test_peers_are_timed_and_their_weights_compared(
     assert measured["difference"] == 0
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"peers.csv", "peers.md", "peers.png", "peers.svg"}
+
+
+def test_weights_that_differ_as_by_rounding_agree(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "peer.py"
+    script.write_text(FAKE_PEER % "1e-10")
+    monkeypatch.setitem(measure.SCRIPTS, "pfl", script)
+    monkeypatch.setattr(measure, "LARGEST_DIFFERENCE", 0.0)
+    options = ["--pfl-python", sys.executable, "--corpus", "synthetic", "--sizes", "0.05M"]
+    counts = ["--architectures", "cifg", "--cohort", "2", "--rounds", "2"]
+    places = ["--cache", str(cache), "--out", str(tmp_path / "out"), "--json"]
+    assert main(["bench", "peers", *options, *counts, *places]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)
+    assert 0 < measured["difference"] < 1e-6
 
 
 def test_flower_has_a_report_of_its_own(
