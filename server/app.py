@@ -135,7 +135,7 @@ def _warn_of_vocabulary(description: Description) -> None:
         warnings.warn(
             f"the vocabulary was learned from the training clients' text "
             f"(data.vocabulary={description.vocabulary_source}), which epsilon does not cover; "
-            "name a public word list or tokenizer.json with data.vocabulary",
+            "set data.vocabulary=public, or name a public word list or tokenizer.json with it",
             stacklevel=2,
         )
 

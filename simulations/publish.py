@@ -107,7 +107,8 @@ def _not_covered(experiment: Experiment) -> str | None:
     if experiment.data.corpus != "synthetic" and vocabulary in LEARNED_VOCABULARIES:
         return (
             f"data.vocabulary={vocabulary} is learned from the training clients' text, which "
-            "epsilon does not cover; name a public word list or tokenizer.json with data.vocabulary"
+            "epsilon does not cover; set data.vocabulary=public, or name a public word list or "
+            "tokenizer.json with it"
         )
     return None
 

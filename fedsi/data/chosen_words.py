@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from fedsi.data.ingest import Assignment
 from fedsi.data.protocol import FIRST_WORD, OOV
+from fedsi.data.public_words import public_words
 from fedsi.data.spool import Chunk, Ints, SpooledRows
 from fedsi.data.vocabulary import Vocabulary, WordVocabulary
 from fedsi.data.word_ids import WordIds
 from fedsi.data.word_list import read_word_list
 from fedsi.experiment import DataSettings
-from fedsi.experiment.data import BY_COUNT, BY_USERS
+from fedsi.experiment.data import BY_COUNT, BY_USERS, PUBLIC
 
 COVERAGE_SIZES = (1_000, 2_000, 4_000, 10_000, 20_000, 50_000)
 
@@ -63,7 +64,7 @@ def choose_words(
         words = encoder.words(best)
         id_of = dict(zip(best, range(FIRST_WORD, FIRST_WORD + len(best)), strict=True))
     else:
-        words = read_word_list(Path(data.vocabulary), data.vocabulary_size, data.words)
+        words = _listed(data)
         id_of = {
             rank: FIRST_WORD + place
             for place, rank in enumerate(encoder.ranks(words))
@@ -72,6 +73,12 @@ def choose_words(
     id_of_rank = np.full(len(counts), OOV, dtype=np.int32)
     id_of_rank[list(id_of)] = list(id_of.values())
     return Chosen(WordVocabulary(words, data.words), id_of_rank[ranks], ranks, _coverage(counts))
+
+
+def _listed(data: DataSettings) -> list[str]:
+    if data.vocabulary == PUBLIC:
+        return public_words(data.vocabulary_size, data.words)
+    return read_word_list(Path(data.vocabulary), data.vocabulary_size, data.words)
 
 
 def _word_counts(rows: SpooledRows, assigned: Assignment, ranks: Ids, *, users: bool) -> Ints:

@@ -14,9 +14,11 @@ from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.formats.files import Columns
 from fedsi.data.formats.opening import open_corpus
 from fedsi.data.population import FORMAT, Population, read_meta
+from fedsi.data.public_words import PUBLIC_WORDS
 from fedsi.data.words import WORD_RULE
 from fedsi.errors import UserError
 from fedsi.experiment import DataSettings
+from fedsi.experiment.data import PUBLIC
 from fedsi.files import cannot_write, sha256_of_file
 
 _SYNTHETIC_ONLY = {"population", "topic_concentration", "median_examples", "examples_sigma"}
@@ -76,7 +78,7 @@ def prepare(
         )
         return _prepare_synthetic(data, cache)
     names = set(DataSettings.model_fields) - _SYNTHETIC_ONLY - {"corpus", "max_examples_per_client"}
-    listed = Path(data.vocabulary)
+    listed = PUBLIC_WORDS if data.vocabulary == PUBLIC else Path(data.vocabulary)
     try:
         words = sha256_of_file(listed) if listed.is_file() else data.vocabulary
     except OSError as error:

@@ -134,7 +134,7 @@ def _module(path: Path, root: Path, package: str | None) -> Module:
 
 def _new_sentences(path: Path, seen: set[tuple[str, ...]]) -> Iterator[str]:
     """Yield the sentences of a file's docstrings that were not seen before."""
-    for docstring in _docstrings(path):
+    for docstring in docstrings_of(path):
         for sentence in docstring_sentences(docstring):
             key = tuple(split_words(sentence, "letters"))
             if key not in seen:
@@ -142,7 +142,8 @@ def _new_sentences(path: Path, seen: set[tuple[str, ...]]) -> Iterator[str]:
                 yield sentence
 
 
-def _docstrings(path: Path) -> Iterator[str]:
+def docstrings_of(path: Path) -> Iterator[str]:
+    """Yield the docstrings of a source file; none if it cannot be parsed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -21,6 +21,8 @@ MADE_HERE = ("pydocs", "synthetic")
 BY_COUNT, BY_USERS, BYTE_PAIRS = "count", "users", "bpe"
 LEARNED_VOCABULARIES = (BY_COUNT, BY_USERS, BYTE_PAIRS)
 """Vocabularies learned from the training clients' text."""
+PUBLIC = "public"
+"""The word list that comes with fedsi."""
 
 
 class DataSettings(Settings):
@@ -58,7 +60,8 @@ class DataSettings(Settings):
     for languages without spaces."""
     vocabulary: Name = "count"
     """The most frequent words (``count``), the words used by most clients (``users``), byte pairs
-    (``bpe``), or the path of a word list or a tokenizer.json."""
+    (``bpe``), the list of 9,662 words that comes with fedsi (``public``), or the path of a word list
+    or a tokenizer.json."""
     vocabulary_size: Annotated[Count, Field(le=10**7)] = 4000
     """Words with their own id; four special tokens are added."""
     sequence_length: Annotated[Count, Field(le=2**16)] = 20
@@ -93,8 +96,8 @@ class DataSettings(Settings):
 
     @property
     def vocabulary_is_a_file(self) -> bool:
-        """Whether the vocabulary is given as a file rather than learned from the corpus."""
-        return self.vocabulary not in LEARNED_VOCABULARIES
+        """Whether the vocabulary is a file of the user's."""
+        return self.vocabulary not in {*LEARNED_VOCABULARIES, PUBLIC}
 
     @model_validator(mode="after")
     def _only_files_have_columns(self) -> Self:

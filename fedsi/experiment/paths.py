@@ -4,11 +4,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fedsi.experiment.data import LEARNED_VOCABULARIES, MADE_HERE
+from fedsi.experiment.data import LEARNED_VOCABULARIES, MADE_HERE, PUBLIC
 
 PATHS = {
     "data.corpus": MADE_HERE,
-    "data.vocabulary": LEARNED_VOCABULARIES,
+    "data.vocabulary": (*LEARNED_VOCABULARIES, PUBLIC),
     "devices.trace": ("none",),
     "model.init_from": ("none",),
 }

@@ -83,7 +83,8 @@ def show_statement_of_run(path: Path) -> None:
     if summary.privacy is None:
         raise UserError(f"the run in {path} is not private: there is nothing to state")
     seeded = not run.experiment().privacy.secure_noise
-    typer.echo(privacy_statement(claim_of_run(summary.privacy, seeded=seeded)))
+    claim = claim_of_run(summary.privacy, seeded=seeded, vocabulary=summary.vocabulary_source)
+    typer.echo(privacy_statement(claim))
 
 
 def _as_json(

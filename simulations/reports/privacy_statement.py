@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fedsi.data.build_store import FILE
+from fedsi.experiment.data import LEARNED_VOCABULARIES, PUBLIC
 from fedsi.plan import Plan
 from fedsi.privacy.accounting import Price
 from server.runs.summary import PrivacySummary
@@ -14,9 +16,18 @@ _SAMPLINGS = {
     "shuffled": "clients are drawn in shuffled passes, so that their participations are apart",
 }
 _ON_AVERAGE = {"poisson", "allocated", "cyclic"}
+_VOCABULARIES = {
+    "": "the vocabulary, unless it is a public list",
+    PUBLIC: "",
+    FILE: "the vocabulary, unless the given list is public",
+    **{
+        learned: f"the vocabulary, which was learned from the clients' texts ({learned})"
+        for learned in LEARNED_VOCABULARIES
+    },
+}
+"""What of a vocabulary is not covered, by its source; empty for nothing."""
 _NOT_COVERED = (
-    "the choice of settings by runs on the same clients; the vocabulary, unless it is a public "
-    "list; metrics, logs and counts of clients; that a run ended early; and the population's size, "
+    "metrics, logs and counts of clients; that a run ended early; and the population's size, "
     "which is considered public"
 )
 
@@ -38,6 +49,8 @@ class Claim:
     adjacency: str
     seeded: bool
     """Whether noise and cohorts follow from a seed that somebody may know."""
+    vocabulary: str = ""
+    """Source of the vocabulary as in a run's summary; empty if it is unknown."""
     simulated: str = ""
     """Cohorts that were simulated instead of the accounted ones, in words."""
 
@@ -59,12 +72,13 @@ def claim_of_plan(plan: Plan, price: Price) -> Claim:
     )
 
 
-def claim_of_run(claim: PrivacySummary, *, seeded: bool) -> Claim:
+def claim_of_run(claim: PrivacySummary, *, seeded: bool, vocabulary: str = "") -> Claim:
     """Return the claim of a run.
 
     Args:
         claim: The claim in the run's summary.
         seeded: Whether noise and cohorts follow from the experiment's seed.
+        vocabulary: Source of its vocabulary.
     """
     simulated = f"{claim.simulated_cohort_size:,} clients" if claim.extrapolated else ""
     return Claim(
@@ -79,6 +93,7 @@ def claim_of_run(claim: PrivacySummary, *, seeded: bool) -> Claim:
         accountant=claim.accountant,
         adjacency=claim.adjacency,
         seeded=seeded,
+        vocabulary=vocabulary,
         simulated=simulated,
     )
 
@@ -90,6 +105,11 @@ def privacy_statement(claim: Claim) -> str:
             "The training is not differentially private: updates are clipped, but no noise is "
             "added, so epsilon is infinite."
         )
+    uncovered = (
+        "the choice of settings by runs on the same clients",
+        _VOCABULARIES.get(claim.vocabulary, ""),
+        _NOT_COVERED,
+    )
     sentences = [
         f"The training satisfies differential privacy with epsilon = {claim.epsilon:.4g} at delta "
         f"= {claim.delta:.3g}. The unit of privacy is one client with all of its data; "
@@ -104,7 +124,7 @@ def privacy_statement(claim: Claim) -> str:
         f"Epsilon covers the models of all rounds and was computed by the accountant "
         f"{claim.accountant}.",
         "Trusted are the server, which sees the updates before noise is added, and the clients' "
-        f"software. Not covered: {_NOT_COVERED}.",
+        f"software. Not covered: {'; '.join(filter(None, uncovered))}.",
     ]
     if claim.simulated:
         sentences.append(
