@@ -60,8 +60,8 @@ class DataSettings(Settings):
     for languages without spaces."""
     vocabulary: Name = "count"
     """The most frequent words (``count``), the words used by most clients (``users``), byte pairs
-    (``bpe``), the list of 9,662 words that comes with fedsi (``public``), or the path of a word list
-    or a tokenizer.json."""
+    (``bpe``), the list of 9,662 words that comes with fedsi (``public``), or the path of a word
+    list or a tokenizer.json."""
     vocabulary_size: Annotated[Count, Field(le=10**7)] = 4000
     """Words with their own id; four special tokens are added."""
     sequence_length: Annotated[Count, Field(le=2**16)] = 20

@@ -28,7 +28,7 @@ PRIVATE = {
 
 def test_words_of_more_modules_come_first(tmp_path: Path) -> None:
     sources = {
-        "a.py": '"""The loud cat sees the dog."""\n\n# The cat runs to the loud dog.\nx = "No word here."\n',
+        "a.py": '"""The loud cat sees the dog."""\n\n# The cat and the loud dog.\nx = "No word."\n',
         "b.py": '"""A dog sees the cat."""\n',
         "c.py": "# The dog is there, and only there.\n\n# There is one more.\n",
         "site-packages/d.py": '"""The zebra sees the zebra."""\n',
