@@ -22,13 +22,37 @@ ARRAY_FORMAT = "numpy.ndarray"
 
 
 class Outcome(IntEnum):
-    """The outcome of a client in a round."""
+    """The outcome of a client in a round: its contribution was aggregated, or why it was not."""
 
     AGGREGATED = 0
-    REJECTED = 1
-    """Its update was not finite, or too large for the exact sum."""
-    FAILED = 2
-    """It could not be trained or evaluated."""
+    NOT_FINITE = 1
+    """Its update was not finite."""
+    OUT_OF_RANGE = 2
+    """Its update was too large for the exact sum."""
+    ABOVE_BOUND = 3
+    """The norm of its update was above ``server.norm_bound``, which rejects such updates."""
+    RAISED = 4
+    """Its training raised an exception."""
+    WRONG_SHAPE = 5
+    """Its update, or a vector that it returned, had another size than the model."""
+    TOO_SLOW = 6
+    """Its node did not reply in time."""
+    PROCESS_ENDED = 7
+    """The process that trained it, or its SuperNode, ended."""
+    NODE_FAILED = 8
+    """Its node failed otherwise, sent an invalid reply, or no node hosted it."""
+
+
+REJECTED = frozenset({Outcome.NOT_FINITE, Outcome.OUT_OF_RANGE, Outcome.ABOVE_BOUND})
+"""Outcomes of clients that were trained and whose update was not aggregated."""
+LOST = frozenset({Outcome.TOO_SLOW, Outcome.PROCESS_ENDED, Outcome.NODE_FAILED})
+"""Outcomes of clients without a valid reply, as the server sees them; no node sends them."""
+FAILED = LOST | {Outcome.RAISED, Outcome.WRONG_SHAPE}
+"""Outcomes of clients that were not trained to their end."""
+
+REPLY_MISSING, NODE_ENDED, APP_CRASHED = 4, 5, 8
+"""Flower's codes of an error instead of a reply: there was none in time, the node ended, or the
+process that it had started for the message did."""
 
 
 TRAINING_COLUMNS = (

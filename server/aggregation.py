@@ -141,6 +141,12 @@ def train_cohort(
         NodesError: No node replied for its clients.
     """
     toml, size, algorithm = experiment.to_toml(), len(parameters), algorithm_of(experiment)
+    rows = np.zeros((len(cohort), len(TRAINING_COLUMNS)))
+    rows[:, _OUTCOME] = Outcome.NODE_FAILED  # until a node replies, or its failure is known
+
+    def lost_as(places: Ids, outcome: Outcome) -> None:
+        rows[places, _OUTCOME] = outcome
+
     sent = np.concatenate([np.zeros(0, np.float32), *extras.vectors.values()])
     job = Job(
         name=f"round {round_number}",
@@ -161,12 +167,11 @@ def train_cohort(
         answer=Trained,
         check=lambda reply, clients: check_trained(reply, experiment, clients, size, clip_norm),
         timeout=experiment.server.round_timeout,
+        lost=lost_as,
     )
     sums: Sums | None = None
     returned = np.zeros(len(algorithm.returned) * size, np.int64)
     counts = np.zeros(COUNTS if extras.masked else 0, np.int64)
-    rows = np.zeros((len(cohort), len(TRAINING_COLUMNS)))
-    rows[:, _OUTCOME] = Outcome.FAILED
     updates = np.zeros((len(cohort) if algorithm.aggregate else 0, size), np.float32)
     lost = len(cohort)
     for places, trained in answers(grid, dealt(grid, hosting, experiment, cohort), job):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedsi.data.population import Shard
 from fedsi.experiment import Experiment
+from fedsi.messages import Outcome
 from server.exchange import Failure, exchange
 from server.nodes import Hosting, estimate_work
 from server.replies import ReplyError
@@ -30,6 +31,10 @@ Ids = NDArray[np.int64]
 _Answer = TypeVar("_Answer")
 
 
+def _uncounted(_places: Ids, _outcome: Outcome) -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True)
 class Job(Generic[_Answer]):
     """A request to all nodes, each for its own clients.
@@ -41,6 +46,7 @@ class Job(Generic[_Answer]):
         answer: The type of the reply.
         check: Raises ``ReplyError`` if a reply is invalid for a number of clients.
         timeout: Seconds to wait for a node's reply.
+        lost: Called with the places of clients without a valid reply, and why.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Job(Generic[_Answer]):
     answer: type[_Answer]
     check: Callable[[_Answer, int], None]
     timeout: float
+    lost: Callable[[Ids, Outcome], None] = _uncounted
 
 
 def answers(grid: Grid, blocks: dict[int, Ids], job: Job[_Answer]) -> Iterator[tuple[Ids, _Answer]]:
@@ -102,10 +109,11 @@ class Piece:
 def _finished_before(waiting: dict[int, list[Piece]], job: Job[Any]) -> dict[int, list[Piece]]:
     """Return the pieces that were finished before and are quick; the rest is lost, and logged."""
     kept = {node: [piece for piece in pieces if piece.finished] for node, pieces in waiting.items()}
-    every = sum(len(piece.places) for pieces in waiting.values() for piece in pieces)
-    lost = every - sum(len(piece.places) for pieces in kept.values() for piece in pieces)
+    lost = [piece for pieces in waiting.values() for piece in pieces if not piece.finished]
     if lost:
-        log.warning("%d more clients are lost to %s: no time is left", lost, job.name)
+        places = np.concatenate([piece.places for piece in lost])
+        log.warning("%d more clients are lost to %s: no time is left", len(places), job.name)
+        job.lost(places, Outcome.TOO_SLOW)
     return {node: pieces for node, pieces in kept.items() if pieces}
 
 
@@ -126,7 +134,9 @@ def _without(job: Job[Any], node: int, places: Ids, failure: Failure) -> list[Pi
             "%d clients are lost to %s: node %d failed: %s; a run with losses continues, but "
             "cannot be repeated bit by bit", len(places), job.name, node, failure.reason,
         )  # fmt: skip
+        job.lost(places, failure.outcome)
         return []
+    job.lost(places[at[:1]], failure.outcome)
     log.warning(
         "client %d is lost to %s: node %d failed: %s; if it happens again, check this client's "
         "data, or raise server.round_timeout if it was only slow (also with --resume)",

@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 
 from fedsi.errors import DamagedError
 from fedsi.messages import (
+    APP_CRASHED,
     ARRAY_FORMAT,
     ARRAYS,
+    NODE_ENDED,
+    REPLY_MISSING,
     VALUES,
     Describe,
     Estimate,
     Evaluate,
     FetchVocabulary,
     MessageError,
+    Outcome,
     Personalise,
     Resolve,
     Reveal,
@@ -44,6 +48,12 @@ _MESSAGE_TYPES: dict[type, str] = {
     Personalise: f"{MessageType.EVALUATE}.personalise",
 }
 
+_OUTCOMES = {
+    REPLY_MISSING: Outcome.TOO_SLOW,
+    NODE_ENDED: Outcome.PROCESS_ENDED,
+    APP_CRASHED: Outcome.PROCESS_ENDED,
+}
+
 _Answer = TypeVar("_Answer")
 
 
@@ -54,6 +64,8 @@ class Failure:
     reason: str
     client: int | None = None
     """The client that the node was working on, if known."""
+    outcome: Outcome = Outcome.NODE_FAILED
+    """What became of that client, or else of all requested ones."""
 
 
 def exchange(
@@ -92,7 +104,8 @@ def exchange(
             waiting.discard(node)
             yield node, _answer_or_failure(answer, reply)
     for node in sorted(waiting):
-        yield node, Failure(f"it gave no answer within {timeout:.4g} s")
+        reason = f"it gave no answer within {timeout:.4g} s"
+        yield node, Failure(reason, outcome=Outcome.TOO_SLOW)
 
 
 def _answer_or_failure(answer: type[_Answer], reply: Message) -> _Answer | Failure:
@@ -100,7 +113,8 @@ def _answer_or_failure(answer: type[_Answer], reply: Message) -> _Answer | Failu
         reason = reply.error.reason or f"error {reply.error.code}"
         if DamagedError.__name__ in reason:
             raise DamagedError(reason.partition(DamagedError.__name__)[2].strip(" :<>'"))
-        return Failure(reason, client_of(reason))
+        outcome = _OUTCOMES.get(reply.error.code, Outcome.NODE_FAILED)
+        return Failure(reason, client_of(reason), outcome)
     try:
         return _read(answer, reply)
     except MessageError as error:

@@ -8,8 +8,10 @@ clients reply has the bits of one that was never repeated.
 import logging
 from collections.abc import Callable
 
+import numpy as np
+
 from fedsi.experiment import Experiment
-from fedsi.messages import Outcome
+from fedsi.messages import FAILED, Outcome
 from server.aggregation import Aggregate
 from server.nodes import NodesError
 
@@ -62,7 +64,7 @@ def lacking(experiment: Experiment, members: int, trained: Aggregate) -> str:
     A single failing client may be at fault itself; if all of several fail, the cause is common.
     """
     outcome = trained.column("outcome")[:members]
-    if members > 1 and (outcome == Outcome.FAILED).all():
+    if members > 1 and np.isin(outcome, list(FAILED)).all():
         return f"none of {members} clients could be trained"
     contributed = int((outcome == Outcome.AGGREGATED).sum())
     least = min(experiment.server.minimum_replies or 0, members)

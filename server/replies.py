@@ -22,6 +22,8 @@ from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.limits import FRACTION_BITS, largest_contribution
 from fedsi.messages import (
+    FAILED,
+    LOST,
     TRAINING_COLUMNS,
     Described,
     Estimated,
@@ -53,6 +55,7 @@ ROUNDING = 1e-3
 
 _DESCRIPTION = TypeAdapter(Description)
 _INVENTORY = TypeAdapter(Inventory)
+_OUTCOMES = [float(outcome) for outcome in Outcome if outcome not in LOST]
 _PART = 1 << 14
 _CLOSE = 1e-9
 """Relative error that exceeds by far that of a sum of squares in floats."""
@@ -314,18 +317,18 @@ def checked_work(answer: Estimated, *, clients: int) -> NDArray[np.int64]:
 
 def _check_outcomes(columns: ReplyColumns, *, by_examples: bool) -> None:
     outcome = columns["outcome"]
-    _demand("outcome", outcome, np.isin(outcome, [float(known) for known in Outcome]))
+    _demand("outcome", outcome, np.isin(outcome, _OUTCOMES))
     weight = columns["examples"] if by_examples else 1.0
     right = np.where(outcome == Outcome.AGGREGATED, weight, 0.0)
     _demand("weight", columns["weight"], columns["weight"] == right)
     for name in TRAINING_COLUMNS[1:]:
-        _demand(name, columns[name], (outcome != Outcome.FAILED) | (columns[name] == 0))
+        _demand(name, columns[name], ~np.isin(outcome, list(FAILED)) | (columns[name] == 0))
 
 
 def _check_only_outcomes(rows: NDArray[np.float64]) -> None:
     """Refuse rows that have more than an outcome, which masks are there to hide."""
     outcome, others = rows[:, 0], rows[:, 1:]
-    _demand("outcome", outcome, np.isin(outcome, [float(known) for known in Outcome]))
+    _demand("outcome", outcome, np.isin(outcome, _OUTCOMES))
     if others.any():
         raise ReplyError("a client's row has more than its outcome")
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -20,7 +21,7 @@ from fedsi.learning.algorithms.user_algorithm import try_algorithm
 from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, take_step
 from fedsi.learning.server_optimizers.optimizer import State as OptimizerState
 from fedsi.learning.server_optimizers.table import optimizer_of
-from fedsi.messages import Outcome
+from fedsi.messages import FAILED, REJECTED, Outcome
 from fedsi.models.build import build_model, initial_parameters
 from fedsi.privacy.participation import Participations, counted, none_yet
 from fedsi.seeds import Seed
@@ -68,7 +69,7 @@ class RoundRecord:
     clients: int
     """Clients whose update was aggregated."""
     rejected: int
-    """Clients whose update was not finite or out of range."""
+    """Clients whose update was not finite, out of range or above the norm bound."""
     failed: int
     """Clients that could not be trained, or whose node failed."""
     dropped: int
@@ -94,6 +95,18 @@ class RoundRecord:
     lost: int = 0
     """Clients of the cohort, including canaries, without a reply: each counts as failed, although
     it might not fail another time."""
+    not_finite: int = 0
+    """Rejected clients whose update was not finite. This column and the next seven count the
+    rejected and the failed clients by kind; see ``fedsi.messages.Outcome``."""
+    out_of_range: int = 0
+    above_bound: int = 0
+    raised: int = 0
+    """Failed clients whose training raised an exception."""
+    wrong_shape: int = 0
+    too_slow: int = 0
+    """Failed clients without a reply in time."""
+    process_ended: int = 0
+    node_failed: int = 0
     repeats: int = 0
     """Repeats of the round because too few clients contributed; the other columns are those of the
     last attempt, except the seconds."""
@@ -104,6 +117,12 @@ class RoundRecord:
     """Bytes that the trained clients would send: their update and the vectors that they return."""
     ended: str = ""
     """Reason why the run ended with this round: a key or an event of ``server.endings``."""
+
+    @property
+    def losses(self) -> dict[str, int]:
+        """The number of contributions lost to each kind that happened, by the column's name."""
+        names = (kind.name.lower() for kind in sorted(REJECTED | FAILED))
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
 Observer = Callable[[Experiment, RoundRecord], bool | None]
@@ -320,8 +339,9 @@ def _record(
     trained = replace(trained, rows=trained.rows[:members])
     outcome = trained.column("outcome")
     accepted = outcome == Outcome.AGGREGATED
-    rejected = int((outcome == Outcome.REJECTED).sum())
-    failed = int((outcome == Outcome.FAILED).sum())
+    kinds = {kind: int((outcome == kind).sum()) for kind in REJECTED | FAILED}
+    named: dict[str, Any] = {kind.name.lower(): count for kind, count in kinds.items()}
+    failed = sum(kinds[kind] for kind in FAILED)
     total = trained.total()
     dropped = cohort.drawn - len(cohort.reporting)
     message = trained.sums.size * np.dtype(np.float32).itemsize
@@ -331,7 +351,7 @@ def _record(
         if total.tokens_with_loss
         else math.nan,
         clients=int(accepted.sum()),
-        rejected=rejected,
+        rejected=sum(kinds[kind] for kind in REJECTED),
         failed=failed,
         dropped=dropped,
         tokens=int(total.tokens),
@@ -340,6 +360,7 @@ def _record(
         steps=round(total.steps),
         clipped_steps=round(total.clipped_steps),
         lost=trained.lost,
+        **named,
         download_bytes=message * (1 + sent) * (members + dropped),
         upload_bytes=message * (1 + len(trained.returned)) * (members - failed),
     )

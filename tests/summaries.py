@@ -39,6 +39,7 @@ SUMMARY = Summary(
     clients_rejected=0,
     clients_failed=0,
     clients_lost=0,
+    losses={},
     rounds_repeated=0,
     clients_dropped=0,
     clients_unevaluated=0,

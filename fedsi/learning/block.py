@@ -50,6 +50,10 @@ def _untold(_client: int) -> None:
     """Do nothing."""
 
 
+class WrongShapeError(ValueError):
+    """A contribution with a vector of another size than the model's."""
+
+
 @dataclass(frozen=True)
 class _Part:
     """A vector ``end - start`` to add to sums."""
@@ -59,6 +63,10 @@ class _Part:
     spans: NDArray[np.int64]
     """Spans of the entries that may not be 0, as first and one past last, ``[spans, 2]``."""
     sums: Sums
+
+    def is_finite(self) -> bool:
+        """Whether all entries of the vector are finite."""
+        return bool(np.isfinite(self.start).all() and np.isfinite(self.end).all())
 
 
 @dataclass(frozen=True)
@@ -153,16 +161,18 @@ class BlockTrainer:
                 raise  # not the client's fault: results from a damaged file would be wrong
             except (Exception, SystemExit) as error:
                 self._failures.add(client, error)
-                row[0] = Outcome.FAILED
+                misshapen = isinstance(error, WrongShapeError)
+                row[0] = Outcome.WRONG_SHAPE if misshapen else Outcome.RAISED
                 continue
             weight = self._weight(result)
-            accepted, norm, clipped = self._add_contribution(
+            outcome, norm, clipped = self._add_contribution(
                 start, contribution, weight, clip_norm, (sums, returned)
             )
+            accepted = outcome == Outcome.AGGREGATED
             if accepted and kept and contribution.kept:
                 kept.states.write(client, round_number, dict(contribution.kept))
             row[:] = (
-                Outcome.AGGREGATED if accepted else Outcome.REJECTED,
+                outcome,
                 weight if accepted else 0.0,
                 result.examples,
                 result.tokens,
@@ -267,13 +277,13 @@ class BlockTrainer:
         """Refuse vectors of another size, which the compiled sums would read beyond their end.
 
         Raises:
-            ValueError: A vector has another size.
+            WrongShapeError: A vector has another size.
         """
         right = (self.model.layout.size,)
         vectors = {"update": contribution.update, **contribution.returned}
         for name, vector in vectors.items():
             if vector is not None and vector.shape != right:
-                raise ValueError(f"its {name} has the shape {vector.shape} instead of {right}")
+                raise WrongShapeError(f"its {name} has the shape {vector.shape} instead of {right}")
 
     def _run_steps(self, client: int, round_number: int, pull: Pull) -> LocalResult:
         experiment, examples = self.experiment, ClientExamples(self.population, client)
@@ -304,7 +314,7 @@ class BlockTrainer:
         weight: float,
         clip_norm: float,
         into: tuple[Sums, Mapping[str, Sums]],
-    ) -> tuple[bool, float, bool]:
+    ) -> tuple[Outcome, float, bool]:
         """Add the latest client's contribution, within the norm bound if there is one.
 
         Returns:
@@ -316,9 +326,9 @@ class BlockTrainer:
         trained = self._trainer.parameters.numpy()
         bounded = within_bound(settings, start.numpy(), trained, contribution)
         parts = self._parts(start, bounded.contribution, *into)
-        accepted = not bounded.refused and self._add(parts, weight, clip_norm)[0]
+        outcome = Outcome.ABOVE_BOUND if bounded.refused else self._add(parts, weight, clip_norm)[0]
         told = bounded.norm if math.isfinite(bounded.norm) else 0.0
-        return accepted, told, accepted and bounded.clipped
+        return outcome, told, outcome == Outcome.AGGREGATED and bounded.clipped
 
     def _parts(
         self,
@@ -342,28 +352,30 @@ class BlockTrainer:
 
     def _add(
         self, parts: Sequence[_Part], weight: float, clip_norm: float
-    ) -> tuple[bool, float, bool]:
+    ) -> tuple[Outcome, float, bool]:
         """Add a contribution, clipped or weighted, if all of it is finite.
 
         Returns:
-            Whether it was added, the norm of the update before clipping, and whether it was
-            clipped.
+            Whether it was added or why not, the norm of the update before clipping, and whether it
+            was clipped.
         """
         if math.isinf(clip_norm):
             return self._add_whole(parts, np.float32(weight)), 0.0, False
         (update,) = parts
         ends = self._layer_ends
         norm, clipped = add_clipped(update.start, update.end, ends, clip_norm, update.sums)
-        return math.isfinite(norm), norm if math.isfinite(norm) else 0.0, clipped
+        if not math.isfinite(norm):
+            return Outcome.NOT_FINITE, 0.0, clipped
+        return Outcome.AGGREGATED, norm, clipped
 
-    def _add_whole(self, parts: Sequence[_Part], weight: np.float32) -> bool:
+    def _add_whole(self, parts: Sequence[_Part], weight: np.float32) -> Outcome:
         """Add weighted parts, all or none; integers can be subtracted again exactly."""
         for k, part in enumerate(parts):
             if not add_update(part.start, part.end, part.spans, weight, self._limit, part.sums):
                 for one in parts[:k]:
                     add_update(one.start, one.end, one.spans, -weight, self._limit, one.sums)
-                return False
-        return True
+                return Outcome.OUT_OF_RANGE if part.is_finite() else Outcome.NOT_FINITE
+        return Outcome.AGGREGATED
 
     def _weight(self, result: LocalResult) -> float:
         return float(result.examples) if self.experiment.server.averaging == "examples" else 1.0

@@ -89,7 +89,7 @@ class PooledTrainer:
         result = self._trainer.train(self._counted(pool, round_number, columns))
         trained = self._trainer.parameters
         if not bool(torch.isfinite(trained).all()):
-            rows[columns["outcome"] == Outcome.AGGREGATED, 0] = Outcome.REJECTED
+            rows[columns["outcome"] == Outcome.AGGREGATED, 0] = Outcome.NOT_FINITE
             return PooledRound(start.numpy().copy(), memory, rows)
         shares = columns["tokens"] / max(1, result.tokens)
         columns["loss"][:] = result.loss * shares
@@ -114,7 +114,7 @@ class PooledTrainer:
                 raise  # not the client's fault: results from a damaged file would be wrong
             except (Exception, SystemExit) as error:
                 self._failures.add(client, error)
-                outcome[place] = Outcome.FAILED
+                outcome[place] = Outcome.RAISED
         self._failures.tell(f"failed in round {round_number}", len(clients))
         width = max((part.shape[1] for part in parts), default=0)
         padded = [

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
@@ -127,6 +128,7 @@ def _counts(records: Sequence[RoundRecord]) -> dict[str, Any]:
         "clients_rejected": sum(record.rejected for record in records),
         "clients_failed": sum(record.failed for record in records),
         "clients_lost": sum(record.lost for record in records),
+        "losses": losses_of(records),
         "rounds_repeated": sum(record.repeats > 0 for record in records),
         "clients_dropped": sum(record.dropped for record in records),
         "clients_unevaluated": records[-1].unevaluated,
@@ -134,6 +136,14 @@ def _counts(records: Sequence[RoundRecord]) -> dict[str, Any]:
         "download_bytes": sum(record.download_bytes for record in records),
         "upload_bytes": sum(record.upload_bytes for record in records),
     }
+
+
+def losses_of(records: Sequence[RoundRecord]) -> dict[str, int]:
+    """Return the number of contributions that rounds lost, by the kind's column."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts.update(record.losses)
+    return dict(counts)
 
 
 def _clipped_steps(records: Sequence[RoundRecord]) -> float:

@@ -153,6 +153,9 @@ class Summary(_Checked):
     clients_rejected: int
     clients_failed: int
     clients_lost: int
+    losses: Mapping[str, int]
+    """Contributions that were lost, by kind: the rejected and the failed clients, as in the columns
+    of ``rounds.csv``."""
     rounds_repeated: int
     """Rounds that were repeated because too few clients contributed."""
     clients_dropped: int

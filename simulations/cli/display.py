@@ -104,7 +104,10 @@ class Display:
 
 
 def _detail(records: Sequence["RoundRecord"]) -> str:
-    """Return losses and speed, short enough for a terminal of 80 columns."""
+    """Return losses, speed and, if there are any, lost contributions and repeated rounds.
+
+    Without these it is short enough for a terminal of 80 columns.
+    """
     recent = records[-RECENT:]
     speed = sum(r.clients for r in recent) / sum(r.train_seconds for r in recent)
     heldout = next((r.heldout["loss"] for r in reversed(records) if r.heldout), None)
@@ -115,4 +118,9 @@ def _detail(records: Sequence["RoundRecord"]) -> str:
         losses += f" held-out {heldout:.3f}"
     if math.isfinite(records[-1].epsilon):
         losses += f" epsilon {records[-1].epsilon:.2f}"
-    return f"{losses}, {speed:.0f} clients/s"
+    counts = {
+        "lost": sum(r.rejected + r.failed for r in records),
+        "repeated": sum(r.repeats > 0 for r in records),
+    }
+    told = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
+    return f"{losses}, {speed:.0f} clients/s{told}"

@@ -1,4 +1,4 @@
-"""The final output of ``fedsi run``: six lines, or a table of the whole summary."""
+"""The final output of ``fedsi run``: some lines, or a table of the whole summary."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from simulations.losses import in_words, sentence
 from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _BEFORE = {
     "clients_trained": "clients trained",
     "clients_rejected": "clients rejected",
     "clients_failed": "clients failed",
+    "losses": "contributions lost",
+    "rounds_repeated": "rounds repeated",
     "clients_dropped": "clients dropped",
     "kept_bytes": "bytes that clients keep",
     "tokens_trained": "tokens trained",
@@ -45,6 +48,8 @@ def lines(
 ) -> Iterator[str]:
     """Yield the result of a run: its end, model, corpus, metrics, best round and privacy cost.
 
+    Lost contributions and repeated rounds have a line if there are any.
+
     Args:
         summary: The run's summary.
         task: Its task.
@@ -59,6 +64,9 @@ def lines(
         f"{summary.clients_trained:,} clients, {summary.tokens_trained:,} targets in "
         f"{summary.train_seconds:.1f} s"
     )
+    lost = sentence(summary.losses, summary.rounds_repeated)
+    if lost:
+        yield lost
     yield (
         f"{summary.architecture}: {summary.parameters:,} parameters, on {summary.corpus} "
         f"({summary.population:,} clients, vocabulary {summary.vocabulary_size:,})"
@@ -121,13 +129,7 @@ def table(summary: "Summary", task: "Task", baselines: "Baselines | None") -> Ta
     for key, label in {**_BEFORE, **metrics, **_AFTER}.items():
         if key not in values:
             continue
-        value = values[key]
-        text = "not a number" if value is None else value
-        if isinstance(value, float):
-            text = f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
-        elif isinstance(value, int):
-            text = f"{value:,}"
-        table.add_row(label, str(text))
+        table.add_row(label, _cell(values[key]))
     if baselines is not None:
         for name in ("bigram", "trigram"):
             scores = f"{baselines.loss(name):.4f}, word accuracy {baselines.accuracy(name):.4f}"
@@ -138,6 +140,17 @@ def table(summary: "Summary", task: "Task", baselines: "Baselines | None") -> Ta
     if summary.personalisation:
         table.add_row("fine-tuned on held-out clients", _gain(summary.personalisation))
     return table
+
+
+def _cell(value: object) -> str:
+    """Return a value of the summary as text; counts of losses in words."""
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return in_words(value) or "none"
+    return "not a number" if value is None else str(value)
 
 
 def _gain(tuned: "PersonalisationSummary") -> str:

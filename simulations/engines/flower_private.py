@@ -12,10 +12,9 @@ from flwr.common.constant import ErrorCode
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["CLIENT_APP_FAILED", "NODE_DIED", "Run", "give_id", "identify", "ray_actor"]
+__all__ = ["CLIENT_APP_FAILED", "Run", "give_id", "identify", "ray_actor"]
 
 CLIENT_APP_FAILED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-NODE_DIED: int = ErrorCode.NODE_UNAVAILABLE
 
 
 def identify(run_id: int, node_id: int) -> None:

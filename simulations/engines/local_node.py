@@ -52,7 +52,7 @@ class LocalNode:
             with time_limit(timeout, sentence):
                 return answer(frame, self._client_app, self._context)
         except OutOfTimeError:
-            return Frame("error", frame.number, RecordDict(), reason())
+            return Frame("late", frame.number, RecordDict(), reason())
 
     def close(self) -> None:
         """Release the run's resources."""

@@ -8,9 +8,9 @@ from itertools import count
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedsi.messages import NODE_ENDED, REPLY_MISSING
 from simulations.engines.flower_private import (
     CLIENT_APP_FAILED,
-    NODE_DIED,
     Run,
     give_id,
     identify,
@@ -19,6 +19,7 @@ from simulations.engines.node import RUN_ID
 from simulations.engines.serving import SERVER_NODE
 from simulations.engines.wire import Frame
 
+_CODES = {"died": NODE_ENDED, "late": REPLY_MISSING}
 FIRST_NODE = 2
 LONGEST_WAIT = 1800.0
 """Longest wait for a node in seconds, unless the run sets another."""
@@ -113,7 +114,7 @@ class NodesGrid(Grid):
         if frame.kind == "reply":
             reply = Message(frame.content, reply_to=message)
         else:
-            code = NODE_DIED if frame.kind == "died" else CLIENT_APP_FAILED
-            reply = Message(Error(code, frame.reason), reply_to=message)
+            error = Error(_CODES.get(frame.kind, CLIENT_APP_FAILED), frame.reason)
+            reply = Message(error, reply_to=message)
         give_id(reply, str(next(self._numbers)))
         return reply

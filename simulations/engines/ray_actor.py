@@ -15,7 +15,7 @@ from flwr.app import Context, Error, Message
 from clients.app import POPULATION, app
 from clients.position import position
 from fedsi.experiment import Experiment
-from fedsi.messages import at_client
+from fedsi.messages import REPLY_MISSING, at_client
 from server.runs.provenance import provenance
 from simulations.engines.flower_private import CLIENT_APP_FAILED, identify
 from simulations.engines.local_node import LocalNode
@@ -69,7 +69,8 @@ def answering(timeout: float) -> Callable[[Message, Context], Message]:
         frame = _answer(message, context, timeout)
         if frame.kind == "reply":
             return Message(frame.content, reply_to=message)
-        return Message(Error(CLIENT_APP_FAILED, frame.reason), reply_to=message)
+        code = REPLY_MISSING if frame.kind == "late" else CLIENT_APP_FAILED
+        return Message(Error(code, frame.reason), reply_to=message)
 
     return answer_message
 

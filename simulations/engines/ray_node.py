@@ -10,7 +10,7 @@ from flwr.app import Message, RecordDict
 
 from clients.position import Position
 from fedsi.extras import optional
-from fedsi.messages import at_client
+from fedsi.messages import REPLY_MISSING, at_client
 from server.runs.provenance import differences
 from simulations.engines.flower_private import ray_actor
 from simulations.engines.node import node_context
@@ -93,18 +93,20 @@ class RayNode:
         except self._ray.exceptions.RayError as error:
             return self._replaced(f"its Ray actor ended: {cause(error)}")
         if message.has_error():
-            return Frame("error", self._number, RecordDict(), str(message.error.reason))
+            late = message.error.code == REPLY_MISSING
+            kind, reason = "late" if late else "error", str(message.error.reason)
+            return Frame(kind, self._number, RecordDict(), reason)
         return Frame("reply", self._number, message.content)
 
     def give_up(self, seconds: float) -> Frame:
         """End the actor, which has not replied in time, and start another one."""
-        return self._replaced(f"it gave no answer within {seconds:.4g} s")
+        return self._replaced(f"it gave no answer within {seconds:.4g} s", "late")
 
     def end(self) -> None:
         """End the actor, whatever it is doing."""
         self._ray.kill(self._actor)
 
-    def _replaced(self, reason: str) -> Frame:
+    def _replaced(self, reason: str, kind: str = "died") -> Frame:
         """Start another actor, and return the reason for the missing reply, and at which client.
 
         An actor that could not be started is not replaced. The client is known of an actor on this
@@ -114,7 +116,7 @@ class RayNode:
         if not self._broken:
             self.end()
             self._start()
-        return Frame("died", self._number, RecordDict(), reason)
+        return Frame(kind, self._number, RecordDict(), reason)
 
     def _compare(self, facts: Facts) -> None:
         different = differences(facts, self._facts)

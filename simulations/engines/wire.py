@@ -19,7 +19,7 @@ class Frame:
 
     Args:
         kind: Flower's message type of a request; ``reply`` or ``error`` for a reply; ``died`` for
-            a process that ended.
+            a process that ended; ``late`` for one that did not reply in time.
         number: Distinguishes replies to different requests.
         content: The records; empty for an error.
         reason: The reason of an error.

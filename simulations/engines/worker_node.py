@@ -90,7 +90,8 @@ class WorkerNode:
 
     def give_up(self, seconds: float) -> Frame:
         """End the process, which has not replied in time, and start another one."""
-        return self._replaced(self._pending.pop(0), f"it gave no answer within {seconds:.4g} s")
+        reason = f"it gave no answer within {seconds:.4g} s"
+        return self._replaced(self._pending.pop(0), reason, "late")
 
     def close(self) -> None:
         """Close the connection, so that the process ends by itself."""
@@ -113,7 +114,7 @@ class WorkerNode:
         if not self._ready:
             raise EOFError
 
-    def _replaced(self, number: int, reason: str = "") -> Frame:
+    def _replaced(self, number: int, reason: str = "", kind: str = "died") -> Frame:
         """Start another process; return the reason for the missing reply, and at which client."""
         if reason:
             self._process.kill()
@@ -122,7 +123,7 @@ class WorkerNode:
         reason = reason or f"its process ended with code {_code(self._process.returncode)}"
         reason = at_client(reason, self._position.client)
         self._start()
-        return Frame("died", number, RecordDict(), reason)
+        return Frame(kind, number, RecordDict(), reason)
 
 
 def _code(code: int) -> str:

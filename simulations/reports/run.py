@@ -12,6 +12,7 @@ from server.runs.degree import degree
 from server.runs.folder import SUMMARY, RunFolder
 from server.runs.summary import PrivacySummary, Summary
 from simulations.kept_results import kept_baselines
+from simulations.losses import by_words
 from simulations.reports.commands import run_command
 from simulations.reports.figures import label, run_curves, save_figure
 from simulations.reports.page import Illustration, Page, PageTable, day_of, panels_of, write_page
@@ -166,9 +167,8 @@ def _scores(summary: Summary, baselines: Baselines | None, shares: dict[str, str
 def _costs(summary: Summary) -> PageTable:
     rows = [
         ["clients trained", f"{summary.clients_trained:,}"],
-        ["clients that failed", f"{summary.clients_failed:,}"],
-        ["of these lost without a reply", f"{summary.clients_lost:,}"],
-        ["clients whose update was rejected", f"{summary.clients_rejected:,}"],
+        ["contributions lost", f"{sum(summary.losses.values()):,}"],
+        *([f"of these: {words}", f"{n:,}"] for words, n in by_words(summary.losses).items()),
         ["rounds repeated", f"{summary.rounds_repeated:,}"],
         ["tokens trained on", f"{summary.tokens_trained:,}"],
         ["bytes to the clients", f"{summary.download_bytes:,}"],

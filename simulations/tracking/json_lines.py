@@ -44,8 +44,8 @@ class JsonLines:
         heldout, seconds = row.pop("heldout"), row.pop("evaluation_seconds")
         unevaluated = row.pop("unevaluated")
         self._write("round", row)
-        if record.lost:
-            self._write("lost", {"round": record.round, "clients": record.lost})
+        if record.losses:
+            self._write("lost", {"round": record.round, **record.losses})
         if heldout is not None:
             named = {f"heldout_{name}": value for name, value in heldout.items()}
             more = {"evaluation_seconds": seconds, "unevaluated": unevaluated}

@@ -7,6 +7,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from fedsi.errors import UserError
+from fedsi.messages import FAILED, REJECTED
 from server.rounds import RoundRecord
 from simulations.tracking.curves import values_of
 from simulations.tracking.sink import Ended, Started
@@ -20,7 +21,8 @@ _NAMES = {"127.0.0.1", "localhost"}
 """What a request may call this machine, so that no page of another site can read it."""
 _SUMS = (
     "clients", "rejected", "failed", "dropped", "lost", "clipped", "tokens", "train_seconds",
-    "evaluation_seconds", "download_bytes", "upload_bytes",
+    "evaluation_seconds", "download_bytes", "upload_bytes", "repeats",
+    *(kind.name.lower() for kind in sorted(REJECTED | FAILED)),
 )  # fmt: skip
 """Columns that are added up over the rounds; of others the last value is given."""
 

@@ -18,7 +18,7 @@ import pytest
 from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
 from fedsi.learning.faults import fault_of
-from fedsi.messages import Outcome, Train
+from fedsi.messages import LOST, Train
 from server.aggregation import train_cohort
 from server.cohorts.sampling import draw_cohort
 from server.exchange import _records
@@ -89,6 +89,7 @@ def test_each_client_that_a_worker_fails_at_is_lost_alone(
     assert hurt.model_sha256 == expected.model_sha256
     assert (expected.clients_failed, expected.clients_lost) == (4, 0)
     assert (hurt.clients_failed, hurt.clients_lost) == (4, 3)
+    assert hurt.losses == {"raised": 1, "too_slow": 1, "process_ended": 1, "node_failed": 1}
     assert hurt.clients_trained == TRAINING
     for reason in ("no answer within 6 s", "code -11 (SIGSEGV)", "KeyboardInterrupt"):
         (line,) = [m for m in caplog.messages if reason in m]
@@ -104,6 +105,7 @@ def test_without_workers_a_client_that_hangs_or_leaves_is_lost_alone(
     hurt = run(short, tmp_path, "hang", "leave")
     assert hurt.model_sha256 == expected.model_sha256
     assert (hurt.clients_failed, hurt.clients_lost) == (2, 1)
+    assert hurt.losses == {"raised": 1, "too_slow": 1}
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
@@ -191,7 +193,7 @@ def test_a_worker_that_stops_costs_its_clients_and_one_that_finds_no_population_
 
     def lost() -> int:
         aggregate = train_cohort(grid, hosted_by([2, 3]), smoke, parameters, cohort, 1)
-        assert aggregate.lost == (aggregate.column("outcome") == Outcome.FAILED).sum()
+        assert aggregate.lost == np.isin(aggregate.column("outcome"), list(LOST)).sum()
         return aggregate.lost
 
     with InProcessGrid(population, workers=2) as grid:

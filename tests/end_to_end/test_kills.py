@@ -47,13 +47,14 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_were_not(
     again = ["--resume", "--out", str(out), "--workers", "2"]
     for kill in range(KILLS):
         more = len(seen) + moments.randint(1, 2 * experiment.server.rounds // (KILLS + 10))
-        process = subprocess.Popen(
-            [*command, *(again if seen else begin)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        with (tmp_path / "said").open("w") as said:
+            process = subprocess.Popen(
+                [*command, *(again if seen else begin)],
+                stdout=said, stderr=said, start_new_session=True,
+            )  # fmt: skip
         while len(rows(out)) < more and process.poll() is None:
             time.sleep(0.02 * moments.random())
-        assert process.returncode is None, f"it ended by itself before kill {kill}"
+        assert process.returncode is None, (kill, (tmp_path / "said").read_text())
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if secure:  # a row that was seen belongs to a release, which must stay the only one

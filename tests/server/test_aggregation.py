@@ -74,9 +74,17 @@ def wrong_size(population: Path) -> Node:
     return node
 
 
-@pytest.mark.parametrize("fault", [raising, silent, nonsense, "wrong size"])
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (raising, Outcome.NODE_FAILED),
+        (silent, Outcome.TOO_SLOW),
+        (nonsense, Outcome.NODE_FAILED),
+        ("wrong size", Outcome.NODE_FAILED),
+    ],
+)
 def test_a_failed_node_costs_its_own_clients_only(
-    smoke: Experiment, population: Path, fault: Node | str
+    smoke: Experiment, population: Path, fault: Node | str, kind: Outcome
 ) -> None:
     bad = wrong_size(population) if isinstance(fault, str) else fault
     result = train(smoke, population, {2: honest(population), 3: bad})
@@ -86,7 +94,7 @@ def test_a_failed_node_costs_its_own_clients_only(
     kept, lost = balanced(np.array(work), 2)
     assert min(len(kept), len(lost)) > 0
     assert {outcomes[place] for place in kept} == {Outcome.AGGREGATED}
-    assert {outcomes[place] for place in lost} == {Outcome.FAILED}
+    assert {outcomes[place] for place in lost} == {kind}
     state = initial_server_state(smoke, opened.description)
     alone = train_cohort(
         FakeGrid({2: honest(population)}), hosted_by([2]), smoke, state.parameters, COHORT[kept], 1

@@ -117,7 +117,7 @@ def test_clients_are_counted_and_those_that_fail_are_left_out() -> None:
     start = initial_parameters(trainer.model, 0)
     found = trainer.train(start, [1, 2, 3, 5], 1, np.zeros(0, np.float32))
     columns = dict(zip(TRAINING_COLUMNS, found.rows.T, strict=True))
-    aggregated, failed = float(Outcome.AGGREGATED), float(Outcome.FAILED)
+    aggregated, failed = float(Outcome.AGGREGATED), float(Outcome.RAISED)
     assert columns["outcome"].tolist() == [aggregated, failed, aggregated, aggregated]
     assert columns["examples"].sum() <= 5 * experiment.client.batch_size
     assert columns["weight"].tolist() == columns["examples"].tolist()
@@ -130,7 +130,7 @@ def test_a_learner_that_diverges_leaves_the_model_as_it_was() -> None:
     trainer = PooledTrainer(experiment, HEALTHY, lambda _: None)
     start = initial_parameters(trainer.model, 0)
     found = trainer.train(start, [0, 1], 1, np.zeros(0, np.float32))
-    assert found.rows[:, 0].tolist() == [float(Outcome.REJECTED)] * 2
+    assert found.rows[:, 0].tolist() == [float(Outcome.NOT_FINITE)] * 2
     assert np.array_equal(found.parameters, start.numpy())
 
 

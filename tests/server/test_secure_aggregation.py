@@ -75,7 +75,7 @@ def remove(
         masked.add_masks(vector, client)
         total += vector
     rows = np.zeros((len(CLIENTS), len(TRAINING_COLUMNS)))
-    rows[:, 0] = np.where(np.isin(CLIENTS, survivors), Outcome.AGGREGATED, Outcome.REJECTED)
+    rows[:, 0] = np.where(np.isin(CLIENTS, survivors), Outcome.AGGREGATED, Outcome.NOT_FINITE)
     sums, more, counts = np.split(total, [SIZE, 2 * SIZE])
     aggregate = Aggregate(sums, rows, returned={"more": more}, counts=counts)
     grid = FakeGrid({1: honest, 2: node})

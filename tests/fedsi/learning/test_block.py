@@ -99,7 +99,7 @@ def test_a_failing_client_costs_its_own_contribution(caplog: pytest.LogCaptureFi
     sums, rows = train(trainer, start, [0, 2, 1], 1)
     expected, _ = train(trainer, start, [0, 1], 1)
     assert np.array_equal(sums, expected)
-    assert rows[1].tolist() == [Outcome.FAILED, *[0] * (len(TRAINING_COLUMNS) - 1)]
+    assert rows[1].tolist() == [Outcome.RAISED, *[0] * (len(TRAINING_COLUMNS) - 1)]
     assert "client 2 failed in round 1" in caplog.text
     assert np.isnan(trainer.evaluate(start, [0, 2])).all(axis=1).tolist() == [False, True]
 
@@ -131,7 +131,8 @@ def test_updates_that_are_not_finite_or_too_large_are_rejected(
     sums, rows = train(trainer, start, [0, 1], 1)
     assert np.array_equal(sums, clean)
     outcome, weight = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
-    assert rows[:, outcome].tolist() == [Outcome.AGGREGATED, Outcome.REJECTED]
+    kind = Outcome.OUT_OF_RANGE if math.isfinite(poison) else Outcome.NOT_FINITE
+    assert rows[:, outcome].tolist() == [Outcome.AGGREGATED, kind]
     assert rows[1, weight] == 0
 
 
@@ -185,7 +186,7 @@ def test_clipping_lets_nothing_through_that_is_not_finite(
     (row,) = trainer.train(start, [0], 1, sums, 1.0)
     assert not sums.any()
     outcome, weight = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
-    assert (row[outcome], row[weight]) == (Outcome.REJECTED, 0)
+    assert (row[outcome], row[weight]) == (Outcome.NOT_FINITE, 0)
 
 
 def test_rows_count_the_steps_and_those_that_were_clipped() -> None:

@@ -52,10 +52,10 @@ def test_a_huge_update_has_its_norm_even_if_nothing_was_learned() -> None:
 @pytest.mark.parametrize(
     ("fault", "outcome"),
     [
-        ("raising", Outcome.FAILED),
-        ("wrong_shape", Outcome.FAILED),
-        ("not_a_number", Outcome.REJECTED),
-        ("infinite", Outcome.REJECTED),
+        ("raising", Outcome.RAISED),
+        ("wrong_shape", Outcome.WRONG_SHAPE),
+        ("not_a_number", Outcome.NOT_FINITE),
+        ("infinite", Outcome.NOT_FINITE),
         ("zeros", Outcome.AGGREGATED),
         ("huge", None),
     ],
@@ -81,7 +81,7 @@ def test_a_fault_costs_its_client_and_no_other(
     expected, _ = train(smoke.updated({"server.averaging": "uniform"}), healthy)
     clipped = math.isfinite(clip_norm)
     if outcome is None:
-        outcome = Outcome.AGGREGATED if clipped else Outcome.REJECTED
+        outcome = Outcome.AGGREGATED if clipped else Outcome.OUT_OF_RANGE
     assert (rows[hit, 0] == outcome).all()
     assert (rows[~np.array(hit), 0] == Outcome.AGGREGATED).all()
     if fault == "huge" and clipped:  # it adds a clip norm and no more

@@ -11,7 +11,7 @@ from fedsi.experiment import ServerSettings
 from fedsi.learning.algorithms.algorithm import Contribution
 from fedsi.learning.block import BlockTrainer
 from fedsi.learning.norm_bound import within_bound
-from fedsi.messages import TRAINING_COLUMNS, Trained
+from fedsi.messages import TRAINING_COLUMNS, Outcome, Trained
 from fedsi.models.build import initial_parameters
 from fedsi.sums.fixed_point import decode
 from server.replies import ReplyError, check_trained
@@ -73,7 +73,7 @@ def test_the_sum_of_a_block_is_within_the_bound_and_the_server_checks_it(
     with pytest.raises(ReplyError, match=r"its sum is beyond server.norm_bound for 3 clients"):
         check_trained(lie, changed, 3, len(reply.sums), np.inf)
     changed, rejected = trained({"server.beyond_norm_bound": "reject"})
-    assert (rejected.rows[:, 0] == 1).all()
+    assert (rejected.rows[:, 0] == Outcome.ABOVE_BOUND).all()
     assert not rejected.sums.any()
     check_trained(rejected, changed, 3, len(reply.sums), np.inf)
 

@@ -18,7 +18,7 @@ from tests.summaries import AUDIT, PRIVACY, SUMMARY
 
 KEYS = """
 status ended_by architecture parameters trained_parameters seed rounds clients_trained
-clients_rejected clients_failed clients_lost rounds_repeated clients_dropped
+clients_rejected clients_failed clients_lost losses rounds_repeated clients_dropped
 clients_unevaluated tokens_trained
 download_bytes upload_bytes train_loss
 heldout_loss heldout_perplexity heldout_perplexity_no_oov heldout_accuracy

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedsi.tasks.next_word import TASK
+from server.runs.folder import RunFolder
 from simulations.cli.main import main
 from simulations.cli.run_summary import lines, next_commands
 from tests.summaries import PRIVACY, SUMMARY
@@ -36,6 +37,32 @@ def test_six_lines_say_how_a_run_ended(tmp_path: Path) -> None:
     diverged = replace(stopped, status="diverged", ended_by="divergence")
     assert next(lines(diverged, TASK, 50)).startswith("diverged: 7 of 50 rounds")
     assert list(next_commands(stopped, tmp_path)) == [f"next: fedsi evaluate {tmp_path} --best"]
+
+
+def test_losses_are_shown_by_kind_in_rows_summary_page_and_terminal(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults = {"raising": 0.1, "not_a_number": 0.1, "wrong_shape": 0.1, "huge": 0.1}
+    settings = {f"faults.{name}": share for name, share in faults.items()}
+    settings |= {"server.rounds": 4, "server.minimum_replies": 7, "server.repeats": 5}
+    changes = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    command = ["run", "--preset", "smoke", "--cache", str(cache), *changes]
+    assert main([*command, "--out", str(tmp_path / "r")]) == 0
+    said, run = capsys.readouterr(), RunFolder(tmp_path / "r")
+    summary, records = run.summary(), run.records()
+    assert summary
+    assert summary.losses.keys() == {"raised", "not_finite", "wrong_shape", "out_of_range"}
+    for name, count in summary.losses.items():
+        assert count == sum(getattr(record, name) for record in records)
+    for record in records:
+        assert sum(record.losses.values()) == record.rejected + record.failed
+    every, repeated = sum(summary.losses.values()), summary.rounds_repeated
+    assert repeated
+    assert f"contributions lost: {every} (update not finite " in said.out
+    assert f"; rounds repeated: {repeated}\n" in said.out
+    assert f"clients/s, {every} lost, {repeated} repeated" in said.err
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "of these: training raised an exception" in page
 
 
 def test_a_run_ends_with_them(

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
 
 from fedsi import Experiment
 from fedsi.data.prepare import open_population, prepare
-from fedsi.messages import Described
+from fedsi.messages import APP_CRASHED, NODE_ENDED, REPLY_MISSING, Described, Outcome
 from server.aggregation import train_cohort
 from server.cohorts.sampling import draw_cohort
 from server.exchange import exchange
@@ -33,6 +34,12 @@ def test_the_private_names_are_those_of_the_version_we_pinned() -> None:
     flower_private.give_id(message, "m1")
     assert (message.metadata.run_id, message.metadata.src_node_id) == (5, 6)
     assert message.metadata.message_id == "m1"
+    codes = (REPLY_MISSING, NODE_ENDED, APP_CRASHED)
+    assert codes == (
+        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+        ErrorCode.NODE_UNAVAILABLE,
+        ErrorCode.CLIENT_APP_CRASHED,
+    )
 
 
 @pytest.mark.parametrize("architecture", ["cifg", pytest.param("si_cifg", marks=pytest.mark.slow)])
@@ -70,7 +77,7 @@ def test_a_dead_worker_costs_its_clients_and_is_replaced(
     # The first node is asked how to balance the cohort; the other one is found dead in training.
     os.kill(processes(grid)[1], signal.SIGKILL)
     hurt = train_cohort(grid, hosted_by(nodes), smoke, parameters, cohort, 1)
-    assert 0 < (hurt.rows[:, 0] == 2).sum() < 8
+    assert 0 < (hurt.rows[:, 0] == Outcome.PROCESS_ENDED).sum() < 8
     assert "its process ended with code -9" in caplog.text
     again = train_cohort(grid, hosted_by(nodes), smoke, parameters, cohort, 1)
     assert again.sums.tobytes() == whole.sums.tobytes()

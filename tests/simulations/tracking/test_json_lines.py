@@ -53,11 +53,11 @@ def test_lost_clients_are_an_event(tmp_path: Path) -> None:
     )  # fmt: skip
     log = JsonLines(tmp_path / "log.jsonl")
     log.round(record)
-    log.round(replace(record, round=6, lost=2))
+    log.round(replace(record, round=6, too_slow=2))
     log.close()
     found = events(tmp_path / "log.jsonl")
     assert [line["event"] for line in found] == ["round", "round", "lost"]
-    assert (found[2]["round"], found[2]["clients"]) == (6, 2)
+    assert (found[2]["round"], found[2]["too_slow"]) == (6, 2)
     assert found[0]["train_loss"] is None
 
 

@@ -85,7 +85,7 @@ def test_a_lying_node_cannot_send_other_updates() -> None:
     experiment = MEDIAN.updated({"server.norm_bound": 2.0})
     rows = np.zeros((2, len(TRAINING_COLUMNS)))
     rows[0, :2] = Outcome.AGGREGATED, 1.0
-    rows[1, 0] = Outcome.FAILED
+    rows[1, 0] = Outcome.RAISED
     for place, value, sentence in [
         (0, 0.5, ""),
         (0, np.nan, "beyond what it may add"),
