@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from clients.position import position
 from fedsi.client_states import ClientStates
 from fedsi.data.population import WHOLE, Population, Shard, shard_of
-from fedsi.data.prepare import open_population, prepare
+from fedsi.data.prepare import open_population, prepare_for
 from fedsi.experiment import Experiment
 from fedsi.experiment.server import MOST_REPEATS
 from fedsi.learning.block import BlockTrainer, Kept
@@ -46,7 +46,7 @@ def population_of(folder: str, experiment: str) -> Population:
         folder: The population's folder; empty to prepare the experiment's corpus in the cache.
         experiment: TOML.
     """
-    place = Path(folder) if folder else prepare(Experiment.from_toml(experiment).data)
+    place = Path(folder) if folder else prepare_for(Experiment.from_toml(experiment))
     return open_population(place)
 
 

@@ -37,6 +37,9 @@ class Purpose(IntEnum):
     POOLED_ORDER = 16
     MASK = 18
     FAULT = 19
+    GENERATED_EXAMPLES = 20
+    GENERATED_SIZES = 21
+    RANDOM_START = 22
 
 
 def generator(

@@ -196,6 +196,41 @@ def train_cohort(
     return Aggregate(sums, rows, lost, split(algorithm.returned, returned), counts, center)
 
 
+def count_clients_on_nodes(
+    grid: Grid,
+    hosting: Hosting,
+    experiment: Experiment,
+    parameters: NDArray[np.float32],
+    clients: Ids,
+    name: str,
+    most_examples: int,
+) -> Rows:
+    """Return a row for each of some clients, NaN for those that could not be evaluated.
+
+    Args are those of ``evaluate_clients``, and the evaluation's name in messages.
+
+    Raises:
+        NodesError: No node answered.
+    """
+    toml = experiment.to_toml()
+    job = Job(
+        name=name,
+        clients=clients,
+        request=lambda clients: Evaluate(toml, parameters, clients),
+        answer=Evaluated,
+        check=lambda reply, clients: check_evaluated(reply, experiment, clients, most_examples),
+        timeout=experiment.server.round_timeout,
+    )
+    rows = np.full((len(clients), len(task_of(experiment).columns)), np.nan)
+    answered = False
+    for places, reply in answers(grid, dealt(grid, hosting, experiment, clients), job):
+        rows[places] = reply.rows
+        answered = True
+    if not answered:
+        raise NodesError("no node could evaluate the held-out clients; see the log above")
+    return rows
+
+
 def evaluate_clients(
     grid: Grid,
     hosting: Hosting,
@@ -223,22 +258,10 @@ def evaluate_clients(
     Raises:
         NodesError: No client could be evaluated.
     """
-    toml = experiment.to_toml()
-    job = Job(
-        name=f"the evaluation of round {round_number}",
-        clients=clients,
-        request=lambda clients: Evaluate(toml, parameters, clients),
-        answer=Evaluated,
-        check=lambda reply, clients: check_evaluated(reply, experiment, clients, most_examples),
-        timeout=experiment.server.round_timeout,
+    name = f"the evaluation of round {round_number}"
+    rows = count_clients_on_nodes(
+        grid, hosting, experiment, parameters, clients, name, most_examples
     )
-    rows = np.full((len(clients), len(task_of(experiment).columns)), np.nan)
-    answered = False
-    for places, reply in answers(grid, dealt(grid, hosting, experiment, clients), job):
-        rows[places] = reply.rows
-        answered = True
-    if not answered:
-        raise NodesError("no node could evaluate the held-out clients; see the log above")
     kept = rows[evaluated(rows)]
     if not len(kept):
         raise NodesError(

@@ -92,6 +92,7 @@ def serve(
             seed = cohort_seed(experiment, folder, progress.state.round_number)
             progress.run(grid, hosts.connected, seed)
             progress.personalise(grid, hosts.connected())
+            progress.evaluate_grid(grid, hosts.connected())
             summary = progress.finish()
             rows = rows_text(progress.records, task_of(experiment).names)
             _hand_over(context, summary, progress.state.parameters, rows)

@@ -21,6 +21,7 @@ from server.client_state_disk import clients_and_bytes
 from server.cohorts.availability import Trace
 from server.differential_privacy import SCORES, Privacy
 from server.endings import OBSERVER, Course, ending
+from server.lengths import ByLength, evaluate_lengths_on_nodes
 from server.nodes import Hosting
 from server.observers import CheckpointObserver
 from server.personalisation import personalise_clients
@@ -60,6 +61,8 @@ class RunProgress:
     warm_start: dict[str, Any] = field(default_factory=dict)
     """Counts of kept, new and dropped words of the initial weights; empty for a resumed run."""
     personalisation: PersonalisationSummary | None = None
+    by_length: ByLength = field(default_factory=dict)
+    """Metrics of the final model on the population's grid, as ``Summary.by_length``."""
     _best_kept: int = 0
     """The round whose model is in the file of the best one."""
     _kept_at: float = field(default_factory=time.monotonic)
@@ -141,6 +144,13 @@ class RunProgress:
                 self.description.heldout_examples,
             )
 
+    def evaluate_grid(self, grid: Grid, hosting: Hosting) -> None:
+        """Evaluate the final model on the lengths of the population's grid, if it has one."""
+        if self.description.grid:
+            self.by_length = evaluate_lengths_on_nodes(
+                grid, hosting, self.experiment, self.description, self.state.parameters
+            )
+
     def _told_to_stop(self, record: RoundRecord) -> bool:
         """Call each observer with a round, and return whether one of them ends the run."""
         answers = [observer(self.experiment, record) for observer in self.observers]
@@ -203,6 +213,7 @@ class RunProgress:
             clients_with_state=clients,
             kept_bytes=size,
             personalisation=self.personalisation,
+            by_length=self.by_length,
         )
         if self.folder:
             summary = replace(summary, vocabulary_sha256=self.folder.vocabulary_sha256())

@@ -11,9 +11,10 @@ import torch
 
 from fedsi.data.baselines import Baselines, baselines
 from fedsi.data.cache import cache_folder
-from fedsi.data.corpus import Progress
+from fedsi.data.corpus import Progress, silent
+from fedsi.data.generated import GeneratedPopulation
 from fedsi.data.population import Population
-from fedsi.data.prepare import open_population, prepare
+from fedsi.data.prepare import open_population, prepare_for
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.inference.length_evaluation import evaluate_sequences, fill_sequences
@@ -28,6 +29,7 @@ from server.personalisation import summarise
 from server.rounds import evaluated_clients
 from server.runs.summary import PersonalisationSummary
 from simulations.finished_run import FinishedRun
+from simulations.footprint import check_lengths
 
 _AT_ONCE = 20
 """Number of clients evaluated between two progress reports."""
@@ -59,7 +61,7 @@ def open_heldout(run: FinishedRun, cache: Path, progress: Progress) -> Populatio
     Raises:
         UserError: Its corpus is missing or has changed, or now gives other token ids.
     """
-    population = open_population(prepare(run.experiment.data, cache, progress))
+    population = open_population(prepare_for(run.experiment, cache, progress))
     description = population.description
     if description.corpus_sha256 != run.summary.corpus_sha256:
         raise UserError(
@@ -171,6 +173,31 @@ def baselines_of(
     return baselines(population, clients, cache_folder(cache), progress)
 
 
+def evaluate_made_lengths(
+    run: FinishedRun, population: GeneratedPopulation, lengths: Sequence[str], progress: Progress
+) -> dict[str, Score]:
+    """Evaluate on new examples of each length, which the task makes.
+
+    Args:
+        run: The finished run.
+        population: Its population.
+        lengths: Lengths, as the task reads them.
+        progress: Called with the progress.
+
+    Raises:
+        UserError: The task has no such length, or its sequences need more memory than there is.
+    """
+    examples = run.experiment.task.grid_examples
+    wider = population.on_grid(lengths, examples)
+    check_lengths(run.experiment, wider)
+    rows = []
+    for client in wider.description.grid_clients:
+        rows.append(count_clients(run, wider, [client], silent))
+        progress("evaluating lengths", len(rows), len(lengths))
+    task = task_of(run.experiment)
+    return {length: _score(task, row) for length, row in zip(lengths, rows, strict=True)}
+
+
 def evaluate_lengths(
     run: FinishedRun, population: Population, lengths: Sequence[int], progress: Progress
 ) -> list[LengthScore]:
@@ -226,6 +253,11 @@ def score_json(score: LengthScore) -> dict[str, Any]:
         **metrics_json(score.whole),
         "beyond": metrics_json(score.beyond) if score.beyond.tokens else None,
     }
+
+
+def made_score_json(length: str, score: Score) -> dict[str, Any]:
+    """Return the score on examples of a length that the task made, for JSON."""
+    return {"length": length, **metrics_json(score)}
 
 
 def metrics_json(score: Score) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """Lower bound of a run's memory, compared with the machine's before it starts."""
 
+from fedsi.data.generated import GeneratedPopulation
+from fedsi.data.population import Population
 from fedsi.experiment import Experiment
 from fedsi.host_memory import check_memory
 from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS
+from fedsi.models.table import architecture
 from fedsi.privacy.mechanisms.table import MECHANISMS
 
 PROCESS = 200 << 20
@@ -17,6 +20,9 @@ ON_NODE = 28
 client optimizer's moments are added to these."""
 NUMBER = 4
 """Bytes of a float32."""
+ATTENTION = 20
+"""Bytes for each head and pair of tokens of an example: scores, bias, weights and two
+intermediate results, float32."""
 
 
 def check_footprint(experiment: Experiment, parameters: int, workers: int) -> None:
@@ -43,6 +49,28 @@ def check_footprint(experiment: Experiment, parameters: int, workers: int) -> No
         f"a model of {parameters:,} parameters on {workers} worker(s)",
         "use fewer workers, or a smaller model or vocabulary",
     )
+
+
+def check_lengths(experiment: Experiment, population: Population) -> None:
+    """Refuse lengths of a grid at which the attention of one example cannot fit into the memory.
+
+    Raises:
+        UserError: It needs more than the machine has; states both.
+    """
+    if not isinstance(population, GeneratedPopulation) or "heads" not in _model_keys(experiment):
+        return
+    clients = population.description.grid_clients
+    for client, length in zip(clients, population.description.grid, strict=True):
+        width = population.width(client)
+        check_memory(
+            PROCESS + ATTENTION * experiment.model.heads * width**2,
+            f"the attention of an example of length {length}, which has {width:,} tokens,",
+            "choose shorter lengths",
+        )
+
+
+def _model_keys(experiment: Experiment) -> frozenset[str]:
+    return architecture(experiment.model.architecture).keys
 
 
 def _moments(experiment: Experiment) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fedsi.data.population import Population
-from fedsi.data.prepare import open_population, prepare
+from fedsi.data.prepare import open_population, prepare_for
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.learning.block import BlockTrainer
@@ -62,7 +62,7 @@ def membership_of(run: RunFolder, cache: Path) -> Membership | None:
         raise UserError(f"{run.path} holds no finished run; finish it with fedsi run --resume")
     if experiment.privacy.secure_noise:
         return None
-    population = open_population(prepare(experiment.data, cache))
+    population = open_population(prepare_for(experiment, cache))
     description = population.description
     if description.corpus_sha256 != summary.corpus_sha256:
         raise UserError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.population import Description, Population
-from fedsi.data.prepare import open_population, prepare
+from fedsi.data.prepare import open_population, prepare_for
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.kernels.cpu.matrix_products import Products
@@ -28,7 +28,7 @@ from server.runs.rounds_file import rows_text
 from server.warm_start import with_hash
 from simulations.engines.table import NO_OPTIONS, USUAL, EngineOptions, engine_for
 from simulations.evaluation import baselines_of
-from simulations.footprint import check_footprint
+from simulations.footprint import check_footprint, check_lengths
 from simulations.kept_results import keep_baselines, kept_baselines
 from simulations.result import Result
 from simulations.tracking.sink import Sink, Started
@@ -115,9 +115,10 @@ def simulate(
         with folder.held() if folder else nullcontext():
             population, clients = Path(), None
             if not chosen.remote:
-                population = prepare(experiment.data, cache, progress, corpus)
+                population = prepare_for(experiment, cache, progress, corpus)
                 clients = open_population(population)
                 _check_size(experiment, clients.description, processes)
+                check_lengths(experiment, clients)
             if on_corpus and clients:
                 on_corpus(clients.description)
             watch.start(started(resume=resume))
@@ -155,7 +156,7 @@ def _started(
 
 
 def _opened(experiment: Experiment, cache: Path, corpus: Corpus | None) -> Population:
-    return open_population(prepare(experiment.data, cache, silent, corpus))
+    return open_population(prepare_for(experiment, cache, silent, corpus))
 
 
 def _check_remote(engine: str, workers: int, corpus: Corpus | None) -> None:

@@ -88,7 +88,7 @@ class SlowClients:
     def _rows(self, client: int, number: int) -> Iterator[NDArray[np.int32]]:
         experiment = self.experiment
         yield from training_batches(
-            ClientExamples(self.population, client),
+            ClientExamples(self.population, client, number),
             experiment.client,
             experiment.data.max_examples_per_client,
             seed=experiment.seed,

@@ -10,6 +10,9 @@ from fedsi.data.protocol import Tokens, lengths_of
 from fedsi.experiment import ClientSettings
 from fedsi.seeds import Purpose, generator
 
+LONG = 256
+"""Tokens of an example beyond which batches in an evaluation are smaller."""
+
 
 class Examples(Protocol):
     """A client's examples: an array, or an object that reads them on access."""
@@ -101,13 +104,19 @@ def poisson_steps(settings: ClientSettings, nominal_examples: int) -> int:
 def evaluation_batches(blocks: Iterable[Tokens], batch_size: int) -> Iterator[Tokens]:
     """Yield all examples of blocks of ``[examples, time + 1]``, in batches of similar length.
 
+    Batches of blocks with an example longer than ``LONG`` are smaller, so that the attention
+    weights of a batch, quadratic in the length, need no more memory.
+
     Yields:
         ``[batch, time + 1]``, without columns that are padding in all rows.
     """
     for examples in blocks:
-        order = np.argsort(lengths_of(examples), kind="stable")
-        for start in range(0, len(order), batch_size):
-            yield trim(examples[order[start : start + batch_size]])
+        lengths = lengths_of(examples)
+        longest = max(LONG, int(lengths.max(initial=0)))
+        size = max(1, batch_size * LONG**2 // longest**2)
+        order = np.argsort(lengths, kind="stable")
+        for start in range(0, len(order), size):
+            yield trim(examples[order[start : start + size]])
 
 
 def trim(examples: Tokens) -> Tokens:

@@ -67,6 +67,17 @@ class Description:
     clients_without_examples: int = 0
     """Clients that a partition gave no rows to or, without one, of which no row is used. They are
     not counted elsewhere."""
+    grid: list[str] = field(default_factory=list)
+    """Sizes of the examples of further clients, which come after the held-out ones, one for each
+    size; see ``fedsi.data.generated``."""
+    fresh: bool = False
+    """Whether a client has other examples in each round."""
+
+    @property
+    def grid_clients(self) -> range:
+        """Indices of the clients of the grid."""
+        first = self.training_clients + self.heldout_clients
+        return range(first, first + len(self.grid))
 
 
 @dataclass(frozen=True, order=True)
@@ -136,15 +147,18 @@ class Population(Protocol):
 
 @dataclass(frozen=True)
 class ClientExamples:
-    """A client's examples, each read on access."""
+    """A client's examples in a round, each read on access."""
 
     population: Population
     client: int
+    round_number: int
 
     def __len__(self) -> int:
         return self.population.count(self.client)
 
     def __getitem__(self, places: NDArray[np.int64]) -> Tokens:
+        if self.population.description.fresh:
+            places = places + self.round_number * len(self)
         return self.population.examples(self.client, places)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fedsi.data import pydocs, synthetic, token_store
+from fedsi.data import generated, pydocs, synthetic, token_store
 from fedsi.data.build_store import build_store
 from fedsi.data.cache import DEFAULT_CACHE, cache_folder
 from fedsi.data.corpus import Corpus, Progress, silent
@@ -17,9 +17,10 @@ from fedsi.data.population import FORMAT, Population, read_meta
 from fedsi.data.public_words import PUBLIC_WORDS
 from fedsi.data.words import WORD_RULE
 from fedsi.errors import UserError
-from fedsi.experiment import DataSettings
+from fedsi.experiment import DataSettings, Experiment
 from fedsi.experiment.data import PUBLIC
 from fedsi.files import cannot_write, sha256_of_file
+from fedsi.tasks.table import DATA_KEYS, TASKS
 
 _SYNTHETIC_ONLY = {"population", "topic_concentration", "median_examples", "examples_sigma"}
 _SYNTHETIC = _SYNTHETIC_ONLY | {
@@ -30,9 +31,17 @@ _SYNTHETIC = _SYNTHETIC_ONLY | {
 }
 """The settings that a synthetic population depends on; the first four affect no other one."""
 
+
+def _generation(task: str) -> generated.Generation:
+    generation = TASKS[task].generation
+    assert generation, "the population says that the task generates it"  # noqa: S101
+    return generation
+
+
 _OPENERS: dict[str, Callable[[Path], Population]] = {
     token_store.KIND: token_store.StoredPopulation,
     synthetic.KIND: synthetic.open_synthetic,
+    generated.KIND: lambda folder: generated.open_generated(folder, _generation),
 }
 
 
@@ -46,6 +55,35 @@ def open_population(folder: Path) -> Population:
     if kind not in _OPENERS:
         raise UserError(f"the population in {folder} is of the unknown kind {kind!r}")
     return _OPENERS[kind](folder)
+
+
+def prepare_for(
+    experiment: Experiment,
+    cache: Path = DEFAULT_CACHE,
+    progress: Progress = silent,
+    corpus: Corpus | None = None,
+) -> Path:
+    """Return the folder of an experiment's population: of its task's own, or of its corpus.
+
+    Args and errors are those of ``prepare``.
+    """
+    task, data = experiment.task, experiment.data
+    generation = TASKS[task.name].generation
+    if generation is None:
+        return prepare(data, cache, progress, corpus)
+    if corpus is not None:
+        raise UserError(
+            f"the corpus {corpus.name} has no effect with task.name={task.name}, which makes its "
+            "own examples; leave it out"
+        )
+    content = [generated.KIND, task.model_dump_json()]
+    key = _key(data, set(DATA_KEYS) - {"max_examples_per_client"}, content)
+    folder = cache_folder(cache) / "populations" / key
+    if not folder.exists():
+        token_store.write_folder(
+            folder, lambda into: generated.write_generated(into, generation, data, task)
+        )
+    return folder
 
 
 def prepare(

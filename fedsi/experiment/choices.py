@@ -4,12 +4,15 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from fedsi.experiment.algorithm import AlgorithmSettings
+from fedsi.experiment.data import DataSettings
 from fedsi.experiment.model import ModelSettings
+from fedsi.experiment.task import TaskSettings
 from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_keys
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_keys
 from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
 from fedsi.tables import Table
+from fedsi.tasks.table import DATA_KEYS, TASKS, task_keys
 
 
 def _of_architecture(name: str) -> set[str]:
@@ -24,13 +27,26 @@ def _of_client_optimizer(name: str) -> set[str]:
     return {key for each in OPTIMIZERS for key in OPTIMIZERS[each].keys} - OPTIMIZERS[name].keys
 
 
+def _of_task(name: str) -> set[str]:
+    if TASKS.is_own(name):
+        return set()
+    unused = {
+        f"task.{key}" for key in TaskSettings.model_fields.keys() - {"name", *task_keys(name)}
+    }
+    if TASKS[name].generation:
+        unused |= {f"data.{key}" for key in DataSettings.model_fields.keys() - DATA_KEYS}
+    return unused
+
+
 _UNUSED: dict[str, tuple[Callable[[str], Collection[str]], Table[Any]]] = {
+    "task.name": (_of_task, TASKS),
     "model.architecture": (_of_architecture, ARCHITECTURES),
     "algorithm.name": (_of_algorithm, ALGORITHMS),
     "client.optimizer": (_of_client_optimizer, OPTIMIZERS),
     "server.optimizer": (unused_keys, SERVER_OPTIMIZERS),
 }
-"""By key that chooses from a table: the function that returns the keys unused by an entry."""
+"""By key that chooses from a table: the function that returns the keys unused by an entry, those of
+other sections with their section."""
 
 
 def keys_losing_effect(values: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
@@ -47,7 +63,9 @@ def keys_losing_effect(values: Mapping[str, Any], changes: Mapping[str, Any]) ->
             continue
         name = str(values[section][key])
         if name in table or table.is_own(name):
-            lost += [f"{section}.{other}" for other in sorted(unused(name))]
+            lost += [
+                other if "." in other else f"{section}.{other}" for other in sorted(unused(name))
+            ]
     return [key for key in lost if not any(_is_within(change, key) for change in changes)]
 
 

@@ -33,6 +33,7 @@ from fedsi.learning.algorithms.table import check_algorithm
 from fedsi.limits import largest_contribution
 from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.privacy.mechanisms.table import accounting_of
+from fedsi.tasks.table import check_keys
 
 WAITING = ("server.round_timeout", "server.minimum_replies", "server.repeats")
 """Keys that may change when a run is resumed: they set how long to wait, not what for."""
@@ -95,6 +96,11 @@ class Experiment(Settings):
                 f"client.weight_decay = {decay} times personalisation.learning_rate = {rate} "
                 "leaves nothing of the parameters; their product must be less than 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_task_takes_them(self) -> Self:
+        check_keys(self)
         return self
 
     @model_validator(mode="after")
@@ -263,8 +269,8 @@ class Experiment(Settings):
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with the given dotted keys set.
 
-        If the architecture, algorithm or an optimizer changes, keys that the new one does not use
-        and that are not given return to their defaults.
+        If the task, architecture, algorithm or an optimizer changes, keys that the new one does not
+        use and that are not given return to their defaults.
 
         Raises:
             UserError: An unknown key or an impossible value.
@@ -280,7 +286,8 @@ class Experiment(Settings):
             table[key] = value
         for path in keys_losing_effect(values, changes):
             section, _, key = path.partition(".")
-            del values[section][key]
+            if isinstance(values[section], dict):
+                values[section].pop(key, None)
         return type(self)(**values)
 
 

@@ -1,9 +1,21 @@
 """The keys ``task.*``: the learning task."""
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from fedsi.experiment.field_types import EntryOf, Name, Settings
+from pydantic import Field, model_validator
+
+from fedsi.experiment.field_types import (
+    Count,
+    EntryOf,
+    Flag,
+    Name,
+    OptionalName,
+    PositiveNumber,
+    Settings,
+)
 from fedsi.tasks.table import TASKS
+
+Length = Annotated[Count, Field(le=10**4)]
 
 
 class TaskSettings(Settings):
@@ -11,3 +23,39 @@ class TaskSettings(Settings):
 
     name: Annotated[Name, EntryOf(TASKS)] = "next_word"
     """The task, or one of your own: the import path of a ``Task``."""
+    shortest: Length = 1
+    """Smallest length in training; what a length is, the task says (tasks that make their own
+    examples, as for the next keys)."""
+    longest: Length = 10
+    """Largest length in training."""
+    law: Literal["one", "zipf", "mixed"] = "one"
+    """Lengths of the clients' examples: one length a client, in turn (``one``) or rarely a large
+    one (``zipf``); or all lengths at every client (``mixed``)."""
+    exponent: PositiveNumber = 1.0
+    """Exponent of Zipf's law of the clients' lengths (zipf)."""
+    examples: Annotated[Count, Field(le=10**6)] = 64
+    """Examples of a client."""
+    fresh: Flag = False
+    """Whether a client has other examples in each round."""
+    grid: OptionalName = None
+    """Lengths that the final model is evaluated on, as in ``10,20,50``; none for none."""
+    grid_examples: Annotated[Count, Field(le=10**6)] = 100
+    """Examples of each of these lengths."""
+
+    @model_validator(mode="after")
+    def _lengths_are_ordered(self) -> Self:
+        if self.shortest > self.longest:
+            raise ValueError(
+                f"task.shortest ({self.shortest}) is more than task.longest ({self.longest}); "
+                "change one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _law_has_an_exponent(self) -> Self:
+        if self.law != "zipf" and self.exponent != type(self).model_fields["exponent"].default:
+            raise ValueError(
+                f"task.exponent={self.exponent} has no effect with task.law={self.law}; set "
+                "task.law=zipf or leave it out"
+            )
+        return self

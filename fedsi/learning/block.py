@@ -286,7 +286,10 @@ class BlockTrainer:
                 raise WrongShapeError(f"its {name} has the shape {vector.shape} instead of {right}")
 
     def _run_steps(self, client: int, round_number: int, pull: Pull) -> LocalResult:
-        experiment, examples = self.experiment, ClientExamples(self.population, client)
+        experiment, examples = (
+            self.experiment,
+            ClientExamples(self.population, client, round_number),
+        )
         key = {"seed": experiment.seed, "round_number": round_number, "client": client}
         if isinstance(self._trainer, ExamplePrivateTrainer):
             nominal = experiment.nominal_examples

@@ -128,7 +128,7 @@ class PooledTrainer:
 
     def _drawn(self, client: int, round_number: int) -> Tokens:
         """Return a client's examples, cut to the cap at random as in local training."""
-        examples = ClientExamples(self._population, client)
+        examples = ClientExamples(self._population, client, round_number)
         seed, cap = self._experiment.seed, self._experiment.data.max_examples_per_client
         rng = generator(seed, Purpose.TRAINING_ORDER, round_number, client)
         return examples[rng.permutation(len(examples))[:cap]]

@@ -2,17 +2,30 @@
 
 from typing import TYPE_CHECKING
 
+from fedsi.experiment.effects import refuse_without_effect
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
     from fedsi.tasks.task import Task
 
+DATA_KEYS = frozenset(
+    {"population", "population_seed", "heldout_fraction", "max_examples_per_client"}
+)
+"""The keys ``data.*`` that matter to a task which makes its own examples."""
+GENERATED_KEYS = frozenset(
+    {"shortest", "longest", "law", "exponent", "examples", "fresh", "grid", "grid_examples"}
+)
+"""The keys ``task.*`` of every task that makes its own examples."""
+
 TASKS: "Table[Task]" = Table(
     "task.name",
     "fedsi.tasks.task:Task",
     "TASK",
-    {"next_word": "fedsi.tasks.next_word"},
+    {
+        "next_word": "fedsi.tasks.next_word",
+        "arithmetic": "fedsi.tasks.arithmetic",
+    },
     own="a Task of yours",
 )
 
@@ -29,8 +42,36 @@ def task_of(experiment: "Experiment") -> "Task":
         # What checks it needs PyTorch, which looking at the names must not load.
         from fedsi.tasks.user_task import checked_task  # noqa: PLC0415
 
-        return checked_task(name, task)
-    return task
+        task = checked_task(name, task)
+    return task.configured(experiment.task) if task.configured else task
+
+
+def task_keys(name: str) -> frozenset[str]:
+    """Return the keys ``task.*`` that a built-in task uses, apart from ``name``."""
+    task = TASKS[name]
+    return task.keys | (GENERATED_KEYS if task.generation else frozenset())
+
+
+def check_keys(experiment: "Experiment") -> None:
+    """Refuse keys of the task and of the data that the task does not use.
+
+    A custom task, which is not imported here, may use all of them.
+
+    Raises:
+        ValueError: A key has no effect.
+    """
+    name, task, data = experiment.task.name, experiment.task, experiment.data
+    by_default = type(task).model_fields["name"].default
+    if TASKS.is_own(name) or task == type(task)(name=by_default):
+        return  # the default makes no examples of its own, and need not be loaded with PyTorch
+    refuse_without_effect(task, "task", task_keys(name), "name")
+    if TASKS[name].generation:
+        for key, field in type(data).model_fields.items():
+            if key not in DATA_KEYS and getattr(data, key) != field.default:
+                raise ValueError(
+                    f"data.{key} has no effect with task.name={name}, which makes its own "
+                    "examples; leave it out"
+                )
 
 
 def check_task(experiment: "Experiment", vocabulary_size: int) -> None:

@@ -7,13 +7,18 @@ files of a run use the entry and know no task by name.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from fedsi.data.generated import Generation
 from fedsi.data.protocol import PAD, Tokens
+
+if TYPE_CHECKING:
+    from fedsi.experiment import TaskSettings
 
 Counts = NDArray[np.float64]
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -96,6 +101,13 @@ class Task:
     Studies give intervals over clients for them."""
     higher_is_better: bool = True
     """Whether a higher score is better."""
+    generation: Generation | None = None
+    """Makes the examples of a task that uses no corpus; None for a task on ``data.corpus``."""
+    keys: frozenset[str] = frozenset()
+    """The keys ``task.*`` that it uses, apart from ``name`` and those of every generated
+    population."""
+    configured: "Callable[[TaskSettings], Task] | None" = None
+    """Returns the task for the values of its keys; None if they do not change it."""
     losses: Losses = cross_entropy
     """Returns the loss in nats of each output ``[targets, vocabulary]`` and target
     ``[targets]``."""

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,8 @@ from server.endings import Status
 
 _HELDOUT = "heldout_"
 """Prefix of the held-out metrics' keys in the JSON."""
+_BY_LENGTH = "_by_length"
+"""Suffix of the keys of metrics by length."""
 
 
 class _Checked:
@@ -212,6 +214,10 @@ class Summary(_Checked):
     """Disk space of those vectors."""
     clipped_steps_share: float | None = None
     """Share of the local steps whose gradient was clipped; None in a run that clips none."""
+    by_length: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    """The task's metrics of the final model at each length of ``task.grid``, by metric and then by
+    length; None for one that is not finite. In the JSON each metric is a separate key,
+    ``<name>_by_length``."""
 
     @property
     def diverged(self) -> bool:
@@ -234,6 +240,8 @@ class Summary(_Checked):
         for name, value in to_json(self).items():
             if name == "heldout":
                 values |= {_HELDOUT + metric: one for metric, one in value.items()}
+            elif name == "by_length":
+                values |= {metric + _BY_LENGTH: one for metric, one in value.items()}
             else:
                 values[name] = value
         return values
@@ -273,14 +281,16 @@ def to_json(part: Summary | PrivacySummary | PersonalisationSummary) -> dict[str
 
 
 def _gathered(values: object) -> object:
-    """Return a summary's JSON with the held-out metrics in one object, as in ``Summary``."""
+    """Return a summary's JSON with the metrics gathered in objects, as in ``Summary``."""
     if not isinstance(values, dict):
         return values
-    own = {field.name for field in fields(Summary)} - {"heldout"}
+    own = {one.name for one in fields(Summary)} - {"heldout", "by_length"}
     metrics = {name for name in values if name.startswith(_HELDOUT) and name not in own}
-    others = {name: value for name, value in values.items() if name not in metrics}
+    lengths = {name for name in values if name.endswith(_BY_LENGTH) and name not in own}
+    others = {name: value for name, value in values.items() if name not in metrics | lengths}
     heldout = {name.removeprefix(_HELDOUT): values[name] for name in values if name in metrics}
-    return {**others, "heldout": heldout}
+    by_length = {name.removesuffix(_BY_LENGTH): values[name] for name in values if name in lengths}
+    return {**others, "heldout": heldout, **({"by_length": by_length} if by_length else {})}
 
 
 def _reason(error: ValidationError) -> str:

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: options.RunFolderArgument,
-    sequence_length: Annotated[
+    lengths: Annotated[
         str | None,
-        typer.Option(metavar="LENGTH,...", help="Pack each client's sentences into these lengths."),
+        typer.Option(
+            metavar="LENGTH,...",
+            help="Evaluate at these lengths: of sequences into which each client's sentences are "
+            "packed, or of examples that the task makes.",
+        ),
     ] = None,
     clients: Annotated[
         str | None,
@@ -39,12 +43,15 @@ def evaluate(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Evaluate a trained model on the held-out clients of its corpus."""
+    from fedsi.data.generated import GeneratedPopulation
     from fedsi.tasks.table import task_of
     from server.runs.summary import to_json
     from simulations.evaluation import (
         evaluate_lengths,
+        evaluate_made_lengths,
         evaluate_personalised,
         evaluate_sentences,
+        made_score_json,
         metrics_json,
         open_heldout,
         score_json,
@@ -57,11 +64,16 @@ def evaluate(
         raise UserError(f"--clients {clients} is not allowed: give all, or leave it out")
     if per_client:
         check_file(per_client)
-    lengths = studies.parse_lengths(sequence_length, "--sequence-length") if sequence_length else []
     with Display(options.messages()) as display:
         finished = open_run(run, trust=trust, best=best)
         population = open_heldout(finished, cache, display.step)
-        scores = evaluate_lengths(finished, population, lengths, display.step)
+        scores, made = [], {}
+        if lengths and isinstance(population, GeneratedPopulation):
+            texts = studies.parse_list(lengths, str.strip, "--lengths")
+            made = evaluate_made_lengths(finished, population, texts, display.step)
+        elif lengths:
+            wanted = studies.parse_lengths(lengths, "--lengths")
+            scores = evaluate_lengths(finished, population, wanted, display.step)
         chosen = _chosen(clients, finished, population)
         sentences = evaluate_sentences(finished, population, display.step, chosen)
         if per_client:
@@ -78,13 +90,17 @@ def evaluate(
         found = {
             "run": str(run),
             **{f"heldout_{name}": value for name, value in metrics_json(sentences).items()},
-            "trained_length": finished.experiment.data.sequence_length,
-            "lengths": [score_json(score) for score in scores],
+            "trained_length": population.description.sequence_length,
+            "lengths": [score_json(score) for score in scores]
+            + [made_score_json(length, score) for length, score in made.items()],
             **({"personalisation": to_json(tuned)} if tuned else {}),
         }
         typer.echo(json.dumps(found, allow_nan=False))
     else:
-        _show(task_of(finished.experiment), sentences, scores, finished)
+        task = task_of(finished.experiment)
+        _show(task, sentences, scores, finished)
+        if made:
+            options.output().print(_table(task, "On new examples of each length", made))
         _show_personalisation(tuned)
 
 

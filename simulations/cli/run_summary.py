@@ -73,11 +73,13 @@ def lines(
     )
     loss, unigram = _number(summary.heldout_loss), _number(summary.unigram_loss)
     wrong = f", {degree(summary)}" if degree(summary) else ""
-    yield f"held-out loss {loss} nats per target{wrong}; " + (
-        f"{baselines.better_than(summary.heldout_loss)} (unigram {unigram}, bigram "
+    yield f"held-out loss {loss} nats per target{wrong}" + (
+        f"; {baselines.better_than(summary.heldout_loss)} (unigram {unigram}, bigram "
         f"{_number(baselines.loss('bigram'))}, trigram {_number(baselines.loss('trigram'))})"
         if baselines
-        else f"the unigram model has {unigram}"
+        else f"; the unigram model has {unigram}"
+        if "unigram_loss" in task.names
+        else ""
     )
     scores = {task.score: task.title, **task.curves}
     yield ", ".join(

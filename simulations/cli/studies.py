@@ -198,11 +198,11 @@ def prepare_corpus(base: "Experiment", cache: Path, display: Display) -> "Popula
     Raises:
         UserError: There is no such corpus or trace, or there are too few clients.
     """
-    from fedsi.data.prepare import open_population, prepare
+    from fedsi.data.prepare import open_population, prepare_for
     from server.cohorts.availability import read_trace
     from server.cohorts.sampling import check_cohort_size
 
-    population = open_population(prepare(base.data, cache, display.step))
+    population = open_population(prepare_for(base, cache, display.step))
     display.corpus(base, population.description)
     training_clients = population.description.training_clients
     check_cohort_size(base, training_clients)

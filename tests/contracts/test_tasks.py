@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fedsi import Experiment, UserError
-from fedsi.data.prepare import open_population, prepare
+from fedsi.data.prepare import open_population, prepare_for
 from fedsi.data.protocol import PAD, Tokens
 from fedsi.tasks.table import TASKS, task_of
 from fedsi.tasks.task import FIRST_COLUMNS, Batch, Task
@@ -21,7 +21,7 @@ from simulations import simulate
 from simulations.cli.main import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
-VOCABULARY = 11
+VOCABULARY = 40
 UNIGRAM = torch.full((VOCABULARY,), -math.log(VOCABULARY), dtype=torch.float64)
 
 
@@ -53,11 +53,12 @@ def task(name: str) -> Task:
 
 
 @pytest.fixture
-def rows(smoke: Experiment, cache: Path) -> Tokens:
-    """Return some clients' rows."""
-    population = open_population(prepare(smoke.data, cache))
+def rows(smoke: Experiment, name: str, cache: Path) -> Tokens:
+    """Return some clients' rows, of the task's own population if it makes one."""
+    population = open_population(prepare_for(smoke.updated({"task.name": name}), cache))
+    most = population.description.vocabulary_size if TASKS[name].generation else VOCABULARY
     return np.concatenate(
-        [np.minimum(population.examples(client), VOCABULARY - 1) for client in range(5)]
+        [np.minimum(population.examples(client), most - 1) for client in range(5)]
     )
 
 

@@ -56,7 +56,7 @@ def test_every_command_shows_them_as_they_are(
         (["compare", *small, *rates, "--out", f"{OUT}/study"], 0),
         (["predict", run, f"hello {NASTY}", "--top", "12"], 0),
         (["generate", run, "--prompt", NASTY], 0),
-        (["evaluate", run, *cached, "--sequence-length", "8"], 0),
+        (["evaluate", run, *cached, "--lengths", "8"], 0),
         (described, 0),
         (["run", "--preset", "smoke", "--set", f"data.corpus={NASTY}"], 2),
         (["run", "--preset", "smoke", "--set", f"{NASTY}=1"], 2),

@@ -270,7 +270,7 @@ def test_some_examples_of_a_client_cost_no_memory_for_the_others(tmp_path: Path)
     tracemalloc.start()
     batches = list(
         training_batches(
-            ClientExamples(population, client), ClientSettings(), 16,
+            ClientExamples(population, client, 1), ClientSettings(), 16,
             seed=0, round_number=1, client=client,
         )
     )  # fmt: skip

@@ -92,7 +92,7 @@ def test_evaluation_is_the_runs_last(
     finished: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ("evaluate", finished, "--cache", cache)
-    found = answer(capsys, *command, "--sequence-length", "12,18")
+    found = answer(capsys, *command, "--lengths", "12,18")
     with (finished / "rounds.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     names = [name for name in last if name.startswith("heldout_")]
@@ -253,9 +253,9 @@ def test_a_version_that_can_be_used_is_used(
         (["generate", "RUN", "--length", "0"], "Invalid value for '--length'"),
         (["generate", "RUN", "--temperature", "0"], "--temperature 0 is not allowed"),
         (["generate", "RUN", "--temperature", "nan"], "--temperature nan is not allowed"),
-        (["evaluate", "RUN", "--sequence-length", "0"], "takes lengths of 1 or more, not 0"),
-        (["evaluate", "RUN", "--sequence-length", "a"], "takes numbers separated by commas"),
-        (["evaluate", "RUN", "--sequence-length", "8,21"], "21 tokens is longer than the 20"),
+        (["evaluate", "RUN", "--lengths", "0"], "takes lengths of 1 or more, not 0"),
+        (["evaluate", "RUN", "--lengths", "a"], "takes numbers separated by commas"),
+        (["evaluate", "RUN", "--lengths", "8,21"], "21 tokens is longer than the 20"),
         (["export", "RUN", "--format", "tflite"], "'tflite' is not one of 'onnx', 'torch-export'"),
         (["export", "RUN"], "choose what to write with --format onnx or torch-export"),
     ],
@@ -270,3 +270,31 @@ def test_bad_input(
     words = [str(finished) if word == "RUN" else word for word in arguments]
     more = ["--cache", str(cache)] if words[0] == "evaluate" else []
     assert expected in refused(capsys, *words, *more)
+
+
+def test_a_run_of_a_task_with_lengths_has_a_table_over_them(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {
+        "task.name": "arithmetic", "task.longest": 2, "task.grid": "2,6", "task.grid_examples": 7,
+        "data.population": 10, "server.rounds": 1, "server.cohort_size": 2,
+        "model.embedding_size": 8, "model.hidden_size": 8,
+    }  # fmt: skip
+    sets = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
+    run = str(tmp_path / "run")
+    assert main(["run", *sets, "--out", run, "--cache", str(cache)]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["stop_accuracy_by_length"].keys() == {"2", "6"}
+    assert set(summary["exact_match_by_length"].values()) <= {k / 7 for k in range(8)}
+    assert "unigram" not in capsys.readouterr().out
+    command = ["evaluate", run, "--cache", str(cache), "--json", "--lengths"]
+    found = answer(capsys, *command, "6,2,9")
+    assert [one["length"] for one in found["lengths"]] == ["6", "2", "9"]
+    assert found["lengths"][0]["tokens"] == 7 * 8
+    for word, message in (
+        ("6,0", "'0' is no length of arithmetic"),
+        ("6,6", "takes different values"),
+        ("99999999", "7 examples of length 99999999"),
+    ):
+        assert main([*command, word]) == 2
+        assert message in capsys.readouterr().err

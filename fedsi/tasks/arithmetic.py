@@ -1,0 +1,105 @@
+"""The task of arithmetic, whose answer is written from its least significant digit.
+
+Addition: ``a+b=`` is followed by the reversed sum of two numbers with the same number n of digits,
+zeros in front included; the sum has n + 1. A length is n, the number of digits of an operand.
+
+Source: Cho et al., position coupling (arXiv 2405.20671), section 3.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from fedsi.data.generated import Generation, Size
+from fedsi.data.protocol import BOS, EOS, FIRST_WORD, Tokens
+from fedsi.experiment import TaskSettings
+from fedsi.tasks import answers
+from fedsi.tasks.task import Batch, Counts, Task
+
+SYMBOLS = "0123456789+="
+PLUS, EQUALS = (FIRST_WORD + SYMBOLS.index(symbol) for symbol in "+=")
+
+
+def _symbols(_settings: TaskSettings) -> str:
+    return SYMBOLS
+
+
+def _sizes(settings: TaskSettings) -> Sequence[Size]:
+    return [(digits,) for digits in range(settings.shortest, settings.longest + 1)]
+
+
+def _parse(_settings: TaskSettings, text: str) -> Size:
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise ValueError(
+            f"{text!r} is no length of arithmetic; give a number of digits of 1 or more, such as 20"
+        )
+    return (int(text),)
+
+
+def _width(_settings: TaskSettings, size: Size) -> int:
+    return 3 * size[0] + 5
+
+
+def _draw(_settings: TaskSettings, size: Size, count: int, rng: np.random.Generator) -> Tokens:
+    (digits,) = size
+    first, second = rng.integers(0, 10, (2, count, digits))
+    total = add_digits(first[:, ::-1], second[:, ::-1])
+    one = np.ones((count, 1), np.int64)
+    parts = [
+        BOS * one,
+        FIRST_WORD + first,
+        PLUS * one,
+        FIRST_WORD + second,
+        EQUALS * one,
+        FIRST_WORD + total,
+        EOS * one,
+    ]
+    return np.concatenate(parts, axis=1).astype(np.int32)
+
+
+def add_digits(
+    first: np.ndarray[tuple[int, int], np.dtype[np.int64]],
+    second: np.ndarray[tuple[int, int], np.dtype[np.int64]],
+) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Add numbers in digits, the least significant first: ``[count, n]`` to ``[count, n + 1]``."""
+    total = np.pad(first + second, ((0, 0), (0, 1)))
+    for place in range(total.shape[1] - 1):
+        total[:, place + 1] += total[:, place] // 10
+        total[:, place] %= 10
+    return total
+
+
+def batch(rows: Tokens) -> Batch:
+    """Return the batch of rows ``[batch, tokens]``: the sum and the end are targets."""
+    return answers.answers_after(rows, EQUALS)
+
+
+def counts(outputs: Tensor, asked: Batch, _unigram: Tensor) -> Counts:
+    """Compute the counts of some outputs, as ``answer_counts``."""
+    return answers.answer_counts(outputs, asked, {EOS})
+
+
+TASK = Task(
+    batch=batch,
+    columns=answers.COLUMNS,
+    counts=counts,
+    names=answers.NAMES,
+    metrics=answers.answer_metrics,
+    score="exact_match",
+    curves=answers.CURVES,
+    labels=answers.LABELS,
+    ratios=answers.RATIOS,
+    title="right answers",
+    unit="tokens of answers",
+    highest_loss=answers.diverged_loss,
+    at_most=answers.AT_MOST,
+    generation=Generation(
+        symbols=_symbols,
+        sizes=_sizes,
+        parse=_parse,
+        width=_width,
+        draw=_draw,
+        what="digits of an operand",
+    ),
+)
