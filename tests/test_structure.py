@@ -50,10 +50,12 @@ FLOWER_ELSEWHERE = {
 
 SAME_MEANING = {
     "aggregate": "function of an algorithm's entry, one per module",
+    "batch": "function of a task's entry, one per module",
     "bias": "function of a position encoding, one per module",
     "build": "function of a mechanism's entry, one per module",
     "check": "function of an algorithm's entry, one per module",
     "combine": "function of an algorithm's entry, one per module",
+    "counts": "function of a task's entry, one per module",
     "embed": "function of a position encoding, one per module",
     "finish": "function of an algorithm's entry, one per module",
     "initial_state": "function of a server optimizer's entry, one per module",

@@ -60,7 +60,7 @@ class Generation:
     """What a size is, in words, such as "digits of an operand"."""
 
 
-class Traits(NamedTuple):
+class Recipe(NamedTuple):
     """The task of a generated population, and the seed of its clients."""
 
     task: TaskSettings
@@ -73,7 +73,7 @@ class GeneratedPopulation:
     Args:
         description: Its numbers of clients bound the client index.
         generation: Makes the examples.
-        traits: The task and the seed.
+        recipe: The task and the seed.
         unigram: ``Population.unigram_log_probabilities``.
     """
 
@@ -81,15 +81,15 @@ class GeneratedPopulation:
         self,
         description: Description,
         generation: Generation,
-        traits: Traits,
+        recipe: Recipe,
         unigram: NDArray[np.float64],
     ) -> None:
         self.description = description
         self.unigram_log_probabilities = unigram
-        self._generation, self._task, self._seed = generation, traits.task, traits.seed
-        self._sizes = list(generation.sizes(traits.task))
-        self._grid = [generation.parse(traits.task, text) for text in description.grid]
-        shares = np.arange(1, len(self._sizes) + 1, dtype=np.float64) ** -traits.task.exponent
+        self._generation, self._task, self._seed = generation, recipe.task, recipe.seed
+        self._sizes = list(generation.sizes(recipe.task))
+        self._grid = [generation.parse(recipe.task, text) for text in description.grid]
+        shares = np.arange(1, len(self._sizes) + 1, dtype=np.float64) ** -recipe.task.exponent
         self._zipf = shares / shares.sum()
 
     def count(self, client: int) -> int:
@@ -188,7 +188,7 @@ class GeneratedPopulation:
         return GeneratedPopulation(
             Description(**values),
             self._generation,
-            Traits(task, self._seed),
+            Recipe(task, self._seed),
             self.unigram_log_probabilities,
         )
 
@@ -263,8 +263,8 @@ def make_generated(
         grid=grid,
         fresh=task.fresh,
     )
-    traits = Traits(task, data.population_seed)
-    population = GeneratedPopulation(blank, generation, traits, np.zeros(blank.vocabulary_size))
+    recipe = Recipe(task, data.population_seed)
+    population = GeneratedPopulation(blank, generation, recipe, np.zeros(blank.vocabulary_size))
     first = clients - heldout
     counts, unseen = (
         sum(
@@ -278,7 +278,7 @@ def make_generated(
     )
     unigram = unigram_log_probabilities(counts)
     values = blank.__dict__ | {"unigram_loss": unigram_loss(unigram, unseen)}
-    return GeneratedPopulation(Description(**values), generation, traits, unigram)
+    return GeneratedPopulation(Description(**values), generation, recipe, unigram)
 
 
 def write_generated(
@@ -308,6 +308,6 @@ def open_generated(folder: Path, generation_of: Callable[[str], Generation]) -> 
     return GeneratedPopulation(
         Description(**meta["description"]),
         generation_of(task.name),
-        Traits(task, meta["seed"]),
+        Recipe(task, meta["seed"]),
         load_array(folder, "unigram")[:],
     )
