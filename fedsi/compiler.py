@@ -25,6 +25,8 @@ SOURCES = (
             "adamw",
             "attention_loops",
             "bits",
+            "int8_rows",
+            "int8_tiles",
             "layer_norm",
             "matrix_products",
             "recurrence",

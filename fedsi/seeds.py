@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     GENERATED_EXAMPLES = 20
     GENERATED_SIZES = 21
     RANDOM_START = 22
+    CALIBRATION = 25
 
 
 def generator(

@@ -16,6 +16,11 @@ from fedsi.errors import UserError
 from fedsi.models.model import Memory, Model
 from fedsi.models.parameters import Parameters
 
+DIVERGED = (
+    "the model's predictions are not numbers, as after a run that diverged; train it again with a "
+    "lower learning rate"
+)
+
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -58,10 +63,19 @@ def read_prompt(trained: TrainedModel, text: str) -> Reading:
     Raises:
         UserError: It has no word, or more tokens than the model has learned positions.
     """
+    return read_more(trained, begin(trained), tokens_of(trained, text))
+
+
+def tokens_of(trained: TrainedModel, text: str) -> list[int]:
+    """Return the ids of a text.
+
+    Raises:
+        UserError: It has no word.
+    """
     tokens = trained.vocabulary.encode(text)
     if not tokens:
         raise UserError(f"there is no word in the text {text!r}; give at least one word")
-    return read_more(trained, begin(trained), tokens)
+    return tokens
 
 
 def read_more(trained: TrainedModel, reading: Reading, tokens: Sequence[int]) -> Reading:
@@ -81,10 +95,7 @@ def _read(
         features, memory = model.continued(parameters, torch.tensor([tokens]), memory)
         logits = model.logits(parameters, features[:, -1])[0].double()
         if not logits.isfinite().all():
-            raise UserError(
-                "the model's predictions are not numbers, as after a run that diverged; train it "
-                "again with a lower learning rate"
-            )
+            raise UserError(DIVERGED)
         return Reading(before + tokens, memory, logits.log_softmax(-1))
 
 

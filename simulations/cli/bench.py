@@ -265,6 +265,47 @@ def soak(
     _report(program.soak_report(found), result, out, as_json=as_json)
 
 
+@bench.command()
+def keystroke(
+    run: options.RunFolderArgument,
+    sizes: Annotated[
+        str, typer.Option(metavar="WORDSxSIZE,...", help="Larger output layers to construct.")
+    ] = "",
+    positions: Annotated[int, typer.Option(min=10, help="Held-out positions.")] = 2000,
+    parts: Annotated[
+        int, typer.Option(min=1, help="Also divide the vocabulary into parts, a thread each.")
+    ] = 1,
+    trust: options.Trust = False,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Measure the output layers of a trained model: whose words are right, and how fast."""
+    from simulations.benchmarks import keystroke as program
+    from simulations.evaluation import open_heldout
+    from simulations.finished_run import open_run
+
+    wanted = _sizes(sizes)
+    with Display(options.messages()) as display:
+        finished = open_run(run, trust=trust)
+        population = open_heldout(finished, cache, display.step)
+        found = program.measure_keystroke(
+            finished, population, wanted, positions, parts, display.step
+        )
+    _report(program.keystroke_report(found), [asdict(one) for one in found], out, as_json=as_json)
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    try:
+        pairs = [tuple(map(int, word.split("x"))) for word in text.split(",") if word]
+        sizes = [(words, size) for words, size in pairs]
+    except ValueError:
+        sizes = [(0, 0)]
+    if any(min(size) < 1 for size in sizes):
+        raise typer.BadParameter(f"--sizes {text} is not a list of sizes like 10000x670,50000x670")
+    return sizes
+
+
 def _counts(option: str, text: str) -> list[int]:
     try:
         counts = [int(word) for word in text.split(",")]

@@ -15,6 +15,7 @@ from rich.text import Text
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.files import cannot_write, make_folder, read_text
+from fedsi.inference.top_k.table import OUTPUT_LAYERS
 from simulations.presets import load_preset, preset_names
 from simulations.safe_text import visible
 
@@ -94,6 +95,18 @@ Track = Annotated[
     ),
 ]
 RunFolderArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+OutputLayer = Annotated[
+    str,
+    typer.Option(metavar="|".join(OUTPUT_LAYERS), help="How the likely words are found."),
+]
+Candidates = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="K'", help="Words whose exact scores are computed."),
+]
+Rank = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="R", help="Numbers of a word that give its cheap score."),
+]
 
 CACHE = DEFAULT_CACHE
 

@@ -12,7 +12,8 @@ from simulations.cli.foreign_output import others_to_stderr
 from simulations.safe_text import visible
 
 if TYPE_CHECKING:
-    from fedsi.inference.reading import Candidate, Reading, TrainedModel
+    from fedsi.inference.reading import TrainedModel
+    from fedsi.inference.top_k.suggestions import Suggestions
 
 _LONGEST_TITLE = 60
 
@@ -21,57 +22,77 @@ def predict(
     run: options.RunFolderArgument,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text so far.")],
     top: Annotated[int, typer.Option(min=1, help="Words to show.")] = 3,
+    output_layer: options.OutputLayer = "exact",
+    candidates: options.Candidates = None,
+    rank: options.Rank = None,
     as_json: options.Json = False,
     trust: options.Trust = False,
     best: options.Best = False,
 ) -> None:
     """Show the next words that a trained model predicts."""
-    from fedsi.data.protocol import EOS, OOV
-    from fedsi.inference.reading import candidates, read_prompt
     from fedsi.threads import torch_threads
     from simulations.finished_run import open_run
 
     with others_to_stderr(), torch_threads(1):  # a user's model may print
         trained = open_run(run, trust=trust, best=best).trained
-        reading = read_prompt(trained, text)
-    found = candidates(trained, reading, top)
+        found = _predicted(trained, text, output_layer, top, candidates, rank)
+    read = trained.vocabulary.decode(found.tokens[1:])
     if as_json:
-        typer.echo(json.dumps(_to_json(trained, reading, found), allow_nan=False))
+        typer.echo(json.dumps(_to_json(read, found), allow_nan=False))
         return
-    read = trained.vocabulary.decode(reading.tokens[1:])
     shown = read if len(read) <= _LONGEST_TITLE else f"...{read[-_LONGEST_TITLE:]}"
     table = Table(title=f"After {shown!r}", title_justify="left")
     table.add_column("next word")
     table.add_column("probability", justify="right")
-    for candidate in found:
+    for candidate in found.words:
         # A space that begins a word would be invisible.
         word = candidate.word
         word = f"\u2423{word[1:]}" if word.startswith(" ") else word
         table.add_row(word, f"{candidate.probability:.4f}")
-    others = ((EOS, "the sentence ends"), (OOV, "an unknown word"))
-    for token, label in others:
-        table.add_row(f"({label})", f"{_probability(reading, token):.4f}")
+    others = ((found.end, "the sentence ends"), (found.unknown, "an unknown word"))
+    for probability, label in others:
+        table.add_row(f"({label})", f"{probability:.4f}")
     options.output().print(table)
 
 
-def _to_json(
-    trained: "TrainedModel", reading: "Reading", found: list["Candidate"]
-) -> dict[str, object]:
+def _predicted(
+    trained: "TrainedModel",
+    text: str,
+    output_layer: str,
+    top: int,
+    number: int | None,
+    rank: int | None,
+) -> "Suggestions":
+    """Return the next words by an output layer."""
     from fedsi.data.protocol import EOS, OOV
+    from fedsi.inference.reading import candidates, read_prompt, tokens_of
+    from fedsi.inference.top_k import suggestions
+    from fedsi.inference.top_k.layer import Choice, check_choice
+    from fedsi.inference.top_k.table import OUTPUT_LAYERS
 
+    choice = Choice(top, number, rank)
+    if output_layer == "exact":
+        check_choice(OUTPUT_LAYERS[output_layer], output_layer, choice)
+        reading = read_prompt(trained, text)
+        end, unknown = (float(reading.log_probabilities[token].exp()) for token in (EOS, OOV))
+        words = candidates(trained, reading, top)
+        return suggestions.Suggestions(reading.tokens, words, end, unknown)
+    tokens = tokens_of(trained, text)
+    layer = suggestions.build_layer(trained, output_layer, choice)
+    typed = suggestions.type_on(trained, suggestions.start_typing(trained), tokens)
+    return suggestions.suggest(trained, typed, layer, top)
+
+
+def _to_json(read: str, found: "Suggestions") -> dict[str, object]:
     return {
-        "read": trained.vocabulary.decode(reading.tokens[1:]),
-        "tokens": list(reading.tokens),
+        "read": read,
+        "tokens": list(found.tokens),
         "candidates": [
-            {"word": c.word, "token": c.token, "probability": c.probability} for c in found
+            {"word": c.word, "token": c.token, "probability": c.probability} for c in found.words
         ],
-        "end_probability": _probability(reading, EOS),
-        "unknown_probability": _probability(reading, OOV),
+        "end_probability": found.end,
+        "unknown_probability": found.unknown,
     }
-
-
-def _probability(reading: "Reading", token: int) -> float:
-    return float(reading.log_probabilities[token].exp())
 
 
 def generate(

@@ -392,3 +392,28 @@ def test_impossible_counts_of_workers(capsys: pytest.CaptureFixture[str]) -> Non
     assert "start with 1" in capsys.readouterr().err
     assert main(["bench", "scaling", "--workers", "1,1"]) == 2
     assert "not a list of different counts" in capsys.readouterr().err
+
+
+def test_keystrokes_of_a_run_and_of_a_larger_layer(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "run")
+    small = ["--preset", "smoke", "--set", "server.rounds=1", "--set", "server.cohort_size=4"]
+    assert main(["run", *small, "--out", folder, "--cache", str(cache)]) == 0
+    capsys.readouterr()
+    command = ["bench", "keystroke", folder, "--cache", str(cache), "--out", folder]
+    assert main([*command, "--sizes", "500x40", "--positions", "60", "--parts", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {(row["words"], row["size"]) for row in found[7:]} == {(500, 40)}
+    assert len(found) == 14
+    for row in found:
+        assert row["positions"] == 60
+        assert row["microseconds"] > 0
+        if "exact" in row["layer"] or "certified" in row["layer"]:
+            assert row["agreement"] == row["recall"] == 1
+    assert (
+        "below about 4 MB another one does not pay" in (tmp_path / "run/keystroke.md").read_text()
+    )
+    assert main([*command, "--sizes", "5x5"]) == 1
+    assert "5 x 5 is smaller than the run's output layer" in capsys.readouterr().err
+    assert main([*command, "--sizes", "5by5"]) == 2

@@ -12,7 +12,11 @@ import pytest
 
 import fedsi
 from fedsi.checksums import Checksums, checksums_of
+from fedsi.errors import UserError
+from fedsi.inference.top_k.layer import rows_of
+from fedsi.inference.top_k.table import OUTPUT_LAYERS
 from simulations.cli.main import main
+from tests.fedsi.inference.test_export import trained_model
 
 SMALL = ["--preset", "smoke", "--set", "server.rounds=1", "--set", "server.cohort_size=4"]
 LEARNED = ["--set", "model.architecture=transformer", "--set", "model.positions=learned"]
@@ -61,6 +65,27 @@ def test_next_words(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 < sum(shares) + found["end_probability"] <= 1
     assert main(["predict", str(finished), "word3"]) == 0
     assert capsys.readouterr().out.count("word") >= 3
+
+
+@pytest.mark.parametrize("layer", [name for name in OUTPUT_LAYERS if name != "int8"])
+def test_next_words_by_another_output_layer(
+    layer: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = answer(capsys, "predict", finished, "word3 word5")
+    found = answer(capsys, "predict", finished, "word3 word5", "--output-layer", layer)
+    assert [c["word"] for c in found["candidates"]] == [c["word"] for c in expected["candidates"]]
+    names = ("end_probability", "unknown_probability")
+    assert [found[name] for name in names] == pytest.approx([expected[n] for n in names], rel=0.02)
+
+
+def test_output_layers_that_cannot_be(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("predict", finished, "word3", "--output-layer")
+    assert "did you mean hire_q?" in refused(capsys, *asked, "hire_g")
+    sentence = refused(capsys, *asked, "hire_q", "--candidates", "2")
+    assert "--candidates 2 is below the 3 words that are asked for; give at least 3" in sentence
+    assert "--rank 3 has no effect" in refused(capsys, *asked, "exact", "--rank", "3")
+    with pytest.raises(UserError, match=r"own_models:Gru has no output layer with a row for each"):
+        rows_of(trained_model(architecture="tests.own_models:Gru"))
 
 
 def test_texts(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

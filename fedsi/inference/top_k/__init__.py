@@ -1,0 +1,1 @@
+"""Output layers that give a few likely words without computing all logits."""
