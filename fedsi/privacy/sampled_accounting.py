@@ -94,6 +94,14 @@ def poisson_rdp_epsilon(plan: Plan, rounds: int) -> float:
     return _rdp_epsilon(event, dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, plan, rounds)
 
 
+def poisson_rdp(plan: Plan, order: float) -> float:
+    """Return the Renyi divergence of an order of all rounds of Poisson sampling without a cap.
+
+    Infinite where the series of the order does not converge.
+    """
+    return plan.rounds * _rdp_of_order(plan.sampling_rate, plan.noise_multiplier, order)
+
+
 def fixed_size_rdp_epsilon(plan: Plan, rounds: int) -> float:
     """Return epsilon of sampling of fixed size without replacement by RDP; loose.
 
@@ -269,6 +277,15 @@ def _rdp_of_a_round(
         accountant.compose(event)
     # Rounding can make a tiny divergence negative.
     return accountant.orders, np.maximum(accountant.rdp, 0)
+
+
+@lru_cache(maxsize=512)
+def _rdp_of_order(rate: float, noise_multiplier: float, order: float) -> float:
+    accountant = RdpAccountant([order])
+    event = dp_accounting.GaussianDpEvent(noise_multiplier)
+    with _quiet_absl():
+        accountant.compose(dp_accounting.PoissonSampledDpEvent(rate, event))
+    return max(0.0, float(accountant.rdp[0])) if len(accountant.rdp) else math.inf
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def privacy(
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Make the statement of this finished run."),
+        typer.Option(metavar="RUN", help="Make the statement of this finished run or study."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

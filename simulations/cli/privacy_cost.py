@@ -24,6 +24,10 @@ from fedsi.privacy.accounting import (
 from server.runs.folder import RunFolder
 from simulations.cli import options
 from simulations.reports.privacy_statement import claim_of_plan, claim_of_run, privacy_statement
+from simulations.reports.study_privacy import study_privacy_sentences
+from simulations.studies.finished import read_study
+from simulations.studies.run import STUDY
+from simulations.studies.study import Study
 
 _TRIED = (0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0)
 """Noise multipliers of the last table, relative to the plan's, or to 1 if that is 0."""
@@ -71,11 +75,14 @@ def show(
 
 
 def show_statement_of_run(path: Path) -> None:
-    """Print the privacy statement of a finished run.
+    """Print the privacy statement of a finished run, or of the runs of a study.
 
     Raises:
-        UserError: The folder holds no finished run, or one that is not private.
+        UserError: The folder holds neither, or nothing that is private.
     """
+    if (path / STUDY).exists():
+        typer.echo(_statement_of_study(path))
+        return
     run = RunFolder(path)
     summary = run.summary()
     if summary is None:
@@ -84,7 +91,22 @@ def show_statement_of_run(path: Path) -> None:
         raise UserError(f"the run in {path} is not private: there is nothing to state")
     seeded = not run.experiment().privacy.secure_noise
     claim = claim_of_run(summary.privacy, seeded=seeded, vocabulary=summary.vocabulary_source)
-    typer.echo(privacy_statement(claim))
+    study = path.resolve().parents[1]
+    among = [] if not (study / STUDY).exists() else [_statement_of_study(study)]
+    typer.echo(" ".join([privacy_statement(claim), *among]))
+
+
+def _statement_of_study(folder: Path) -> str:
+    """Return what the runs of a study cost together.
+
+    Raises:
+        UserError: It has no finished run, or no private ones.
+    """
+    result, _ = read_study(Study.from_file(folder / STUDY), folder)
+    told = list(study_privacy_sentences(result.privacy))
+    if not told:
+        raise UserError(f"the study in {folder} has no two private runs: there is nothing to state")
+    return " ".join(told)
 
 
 def _as_json(

@@ -171,6 +171,7 @@ def study_json(result: StudyResult) -> dict[str, Any]:
             for name in (NAMES if result.baselines is not None else ())
         },
         "target": result.target,
+        **_privacy_json(result),
         "places": [_place_json(result, place) for place in result.places],
         "gaps": [
             {
@@ -182,6 +183,15 @@ def study_json(result: StudyResult) -> dict[str, Any]:
         ],
         "runs": [{**_values(one.trial.points), **one.summary.to_json()} for one in result.results],
     }
+
+
+def _privacy_json(result: StudyResult) -> dict[str, Any]:
+    cost = result.privacy
+    if cost is None:
+        return {}
+    values = {name: _json(value) for name, value in asdict(cost).items() if name != "random"}
+    random = None if cost.random is None else asdict(cost.random)
+    return {"privacy_of_all_runs": {**values, "random": random}}
 
 
 def _place_json(result: StudyResult, place: GridPoint) -> dict[str, Any]:

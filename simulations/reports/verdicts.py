@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from simulations.reports.study_privacy import study_privacy_sentences
 from simulations.reports.study_words import (
     enumerate_words,
     interval_text,
@@ -39,6 +40,7 @@ def findings(result: StudyResult) -> list[str]:
     return [
         *verdicts(result),
         *_claim(result),
+        *study_privacy_sentences(result.privacy),
         *(_place(result, place) for place in result.places),
         *_no_better_than_counting(result),
         *_targets(result),

@@ -5,7 +5,7 @@ from pathlib import Path
 from fedsi.errors import UserError
 from simulations.kept_results import kept_baselines
 from simulations.studies.results import StudyResult, TrialResult, read_results
-from simulations.studies.run import levels_of, stages
+from simulations.studies.run import levels_of
 from simulations.studies.study import Combination, Study
 
 NOT_FINISHED = "it has no finished run"
@@ -43,7 +43,7 @@ def _all(study: Study, folder: Path) -> list[TrialResult]:
 def _longest(study: Study, folder: Path) -> list[TrialResult]:
     """Return each combination's last and longest runs."""
     found: dict[tuple[Combination, int], TrialResult] = {}
-    for rounds in stages(study):
+    for rounds in study.stages():
         trials = [
             study.trial(points, seed, rounds)
             for seed in study.all_seeds

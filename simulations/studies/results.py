@@ -20,6 +20,7 @@ from server.runs.folder import RunFolder
 from server.runs.summary import Summary, to_json
 from simulations.studies.measured import Measured, read_measured
 from simulations.studies.privacy_levels import Level
+from simulations.studies.selection import StudyPrivacy, study_privacy
 from simulations.studies.study import Combination, Study, Trial
 
 RUNS = "runs"
@@ -128,6 +129,23 @@ class StudyResult:
     def task(self) -> Task:
         """The task that was learned."""
         return self.results[0].task
+
+    @cached_property
+    def privacy(self) -> StudyPrivacy | None:
+        """The privacy cost of all runs together; None without private runs."""
+        experiments = [trial.experiment for trial in self._runs()]
+        return study_privacy(experiments, self.summary.training_clients)
+
+    def _runs(self) -> list[Trial]:
+        """Return the trial of every run, also of those that ``halving`` made on the way."""
+        if self.study.design != "halving":
+            return self.study.trials()
+        stages = self.study.stages()
+        return [
+            self.study.trial(one.trial.points, one.trial.seed, rounds)
+            for one in self.results
+            for rounds in stages[: stages.index(one.trial.rounds) + 1]
+        ]
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -131,7 +131,7 @@ class StudyRun:
         """
         kept = self.study.combinations()
         found: dict[Seeded, TrialResult] = {}
-        for given in stages(self.study):
+        for given in self.study.stages():
             if not kept:
                 break
             trials = [
@@ -178,16 +178,6 @@ class StudyRun:
 
     def _read(self, trials: Sequence[Trial]) -> list[TrialResult]:
         return read_results([t for t in trials if t.name not in self.failures], self.folder)
-
-
-def stages(study: Study) -> list[int | None]:
-    """Return the numbers of rounds of the stages of ``halving``; None is the experiment's own."""
-    found: list[int | None] = []
-    rounds = study.first_rounds
-    while rounds < study.experiment.server.rounds:
-        found.append(rounds)
-        rounds *= study.factor
-    return [*found, None]
 
 
 def levels_of(study: Study, training_clients: int) -> dict[Combination, Level]:

@@ -236,6 +236,15 @@ class Study(Settings):
         """The seeds, counting up from the experiment's."""
         return range(self.experiment.seed, self.experiment.seed + self.seeds)
 
+    def stages(self) -> list[int | None]:
+        """Return the numbers of rounds of the stages of ``halving``; None is the experiment's."""
+        found: list[int | None] = []
+        rounds = self.first_rounds
+        while rounds < self.experiment.server.rounds:
+            found.append(rounds)
+            rounds *= self.factor
+        return [*found, None]
+
     def part(self, points: Combination, role: Literal["compare", "tune", "level"]) -> Combination:
         """Return the points of the axes that have a role."""
         return tuple(point for point in points if self._role(point.axis) == role)

@@ -1,0 +1,53 @@
+"""Sentences on the privacy cost of a study: its runs on the same clients, and the choice of one."""
+
+from collections.abc import Iterator
+
+from simulations.studies.selection import StudyPrivacy
+
+
+def study_privacy_sentences(cost: StudyPrivacy | None) -> Iterator[str]:
+    """Yield what the runs of a study cost together, and what a random number of runs would cost.
+
+    Args:
+        cost: The cost; None for a study without private runs, on which there is nothing to say.
+    """
+    if cost is None:
+        return
+    many = f"The study made {cost.runs:,} runs on the same clients"
+    if cost.epsilon is None:
+        yield f"{many}, and no bound on the privacy cost of their results holds: {cost.reason}."
+        return
+    at = f"at delta {cost.delta:.2g} for {cost.adjacency}"
+    noisy = cost.runs - cost.without_noise
+    if cost.without_noise:
+        yield (
+            f"{many}, of which {cost.without_noise:,} add no noise: no bound holds for choices "
+            f"that look at those. The other {noisy:,} together cost epsilon {cost.epsilon:.4g} "
+            f"{at}, by composition{_cohorts(cost)}."
+        )
+        return
+    yield (
+        f"{many}. Whatever is published of them, all models or only the best settings, costs at "
+        f"most epsilon {cost.epsilon:.4g} {at}: by composition, because their number was "
+        f"fixed{_cohorts(cost)}. Held-out clients, by whose losses settings are chosen, are not "
+        "protected."
+    )
+    yield _random(cost)
+
+
+def _cohorts(cost: StudyPrivacy) -> str:
+    if not cost.shared_cohorts:
+        return ""
+    return ", as one release for the runs of a seed, which have the same cohorts"
+
+
+def _random(cost: StudyPrivacy) -> str:
+    what = "The bounds for a random number of runs (arXiv 2110.03620) do not hold for a fixed one"
+    if cost.random is None:
+        return f"{what}."
+    found = cost.random
+    return (
+        f"{what}; with a secret number of runs from the {found.law} distribution of mean "
+        f"{found.mean:.0f}, each with cohorts of its own, and nothing but the best run published, "
+        f"epsilon would be {found.epsilon:.4g}."
+    )
