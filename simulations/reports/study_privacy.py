@@ -46,6 +46,8 @@ def _random(cost: StudyPrivacy) -> str:
     if cost.random is None:
         return f"{what}."
     found = cost.random
+    if cost.epsilon is not None and found.epsilon >= cost.epsilon:
+        return f"{what}, and would not be smaller here ({found.epsilon:.4g})."
     return (
         f"{what}; with a secret number of runs from the {found.law} distribution of mean "
         f"{found.mean:.0f}, each with cohorts of its own, and nothing but the best run published, "
