@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from fedsi.errors import UserError
@@ -24,21 +25,30 @@ _MOST_ONNX_BYTES = 1 << 31
 """Largest size of a single ONNX file."""
 
 
-def to_torch_export(trained: TrainedModel) -> bytes:
+def to_torch_export(trained: TrainedModel, outputs: nn.Module | None = None) -> bytes:
     """Return the bytes of a ``.pt2`` archive, for ``torch.export.load``.
+
+    Args:
+        trained: The model.
+        outputs: Replaces the output layer; see ``top_k.exported``.
 
     Raises:
         UserError: torch cannot export the user's own model.
     """
     buffer = io.BytesIO()
-    program = _traced(trained)
+    program = _traced(trained, outputs)
     with _quiet():
         torch.export.save(program, buffer)
     return buffer.getvalue()
 
 
-def to_onnx(trained: TrainedModel) -> bytes:
+def to_onnx(trained: TrainedModel, outputs: nn.Module | None = None) -> bytes:
     """Return the bytes of an ONNX file; its input is ``tokens``, its output ``logits``.
+
+    Args:
+        trained: The model.
+        outputs: Replaces the output layer; see ``top_k.exported``. The file's outputs are then
+            ``words`` and ``scores``.
 
     Raises:
         UserError: A package is missing, the model is too large for one file, or torch cannot export
@@ -52,12 +62,12 @@ def to_onnx(trained: TrainedModel) -> bytes:
             f"the model's parameters take {size:,} bytes and an ONNX file holds less than "
             f"{_MOST_ONNX_BYTES:,}; use --format torch-export"
         )
-    traced = _traced(trained)
+    traced = _traced(trained, outputs)
     with _quiet():
         program = torch.onnx.export(
             traced,
             input_names=["tokens"],
-            output_names=["logits"],
+            output_names=["logits"] if outputs is None else ["words", "scores"],
             dynamic_shapes=(_dimensions(trained),),
             verbose=False,
         )
@@ -65,14 +75,17 @@ def to_onnx(trained: TrainedModel) -> bytes:
     return content
 
 
-FORMATS: dict[str, Callable[[TrainedModel], bytes]] = {
+FORMATS: dict[str, Callable[[TrainedModel, nn.Module | None], bytes]] = {
     "onnx": to_onnx,
     "torch-export": to_torch_export,
 }
 
 
-def _traced(trained: TrainedModel) -> ExportedProgram:
-    module = trained.model.exported(trained.parameters)
+def _traced(trained: TrainedModel, outputs: nn.Module | None) -> ExportedProgram:
+    parameters = trained.parameters
+    if outputs is not None:  # which has them itself, or others in their place
+        parameters = {name: p for name, p in parameters.items() if not name.startswith("output.")}
+    module = trained.model.exported(parameters, outputs)
     example = torch.zeros(_EXAMPLE, dtype=torch.int64)
     try:
         with _quiet(), torch.no_grad():

@@ -37,6 +37,12 @@ def export(
             metavar="FILE", help="By default model.onnx or model.pt2 in the run's folder."
         ),
     ] = None,
+    output_layer: options.OutputLayer = "exact",
+    top: Annotated[
+        int, typer.Option(min=1, help="Words to return, unless the layer is exact.")
+    ] = 3,
+    candidates: options.Candidates = None,
+    rank: options.Rank = None,
     publish: options.Publish = None,
     heldout_is_public: options.HeldoutIsPublic = False,
     as_json: options.Json = False,
@@ -45,6 +51,8 @@ def export(
 ) -> None:
     """Write a trained model as a function from tokens [batch, time] to logits; or publish it."""
     from fedsi.inference.export import FORMATS
+    from fedsi.inference.top_k.exported import exported_layer
+    from fedsi.inference.top_k.layer import Choice
     from server.runs.folder import EXPORTED
     from simulations.finished_run import open_run
 
@@ -63,7 +71,11 @@ def export(
         )
     with others_to_stderr():  # a user's model may print
         finished = open_run(run, trust=trust, best=best)
-        made = {EXPORTED[form.value]: FORMATS[form.value](finished.trained)} if form else {}
+        made = {}
+        if form:
+            choice = Choice(top, candidates, rank)
+            outputs = exported_layer(finished.trained, output_layer, choice, form.value)
+            made[EXPORTED[form.value]] = FORMATS[form.value](finished.trained, outputs)
     if publish:
         _publish(finished, publish, made, heldout_is_public=heldout_is_public, as_json=as_json)
         return
@@ -74,6 +86,7 @@ def export(
     facts = {
         "file": str(path),
         "format": str(form),
+        "output_layer": output_layer,
         "bytes": len(content),
         "sha256": sha256(content).hexdigest(),
         "vocabulary": str(run / finished.trained.vocabulary.file_name),
@@ -83,7 +96,10 @@ def export(
     if as_json:
         typer.echo(json.dumps(facts))
     else:
-        signature = "tokens int64 [batch, time] -> logits [batch, time, vocabulary]"
+        result = "logits [batch, time, vocabulary]"
+        if output_layer != "exact":
+            result = f"words, scores [batch, time, {top}]"
+        signature = f"tokens int64 [batch, time] -> {result}"
         typer.echo(f"{one_line(str(path))}: {signature}")
 
 

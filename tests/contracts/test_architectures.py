@@ -148,7 +148,7 @@ def test_what_is_exported_is_the_model(name: str) -> None:
     vocabulary = WordVocabulary([chr(97 + k) for k in range(VOCABULARY - 4)])
     parameters = model.layout.views(flat.float() / 4)
     trained = TrainedModel(model, parameters, vocabulary)
-    assert all(export(trained) for export in FORMATS.values())
+    assert all(export(trained, None) for export in FORMATS.values())
     ids = torch.randint(VOCABULARY, (5, 9))
     with torch.no_grad():
         found = model.exported(parameters)(ids)

@@ -71,9 +71,9 @@ class HireLr:
 
     def __init__(self, rows: OutputRows, low: LowRank, rank: int, candidates: int) -> None:
         self._first, self._number = rows.first, len(rows)
-        self.rank, self._candidates = rank, candidates
+        self._bias = bias = (rows.bias + rows.weight @ low.mean).astype(np.float32)
+        self.rank, self.number = rank, candidates
         self._exact = Exact(rows)
-        bias = rows.bias + rows.weight @ low.mean
         self._rows = QuantisedRows(low.left[:, :rank], bias)
         self._right = np.ascontiguousarray(low.right[:rank], np.float32)
         self._shift = (-low.right[:rank] @ low.mean).astype(np.float32)
@@ -87,7 +87,13 @@ class HireLr:
     def candidates(self, state: Array) -> Array:
         """Return the ids of the candidates."""
         exact_scores(self._vector, self._right, self._shift, state[None])
-        return self._rows.highest(self._vector, self._candidates, self._first)[0]
+        return self._rows.highest(self._vector, self.number, self._first)[0]
+
+    def matrices(self) -> tuple[Array, Array, Array, Array]:
+        """Return B, ``W m + b`` (-inf for rows that are no words), A and ``-A m``, float32."""
+        left = self._rows.rounded_rows()[: self._number, : self.rank].astype(np.float32)
+        bias = np.where(np.arange(self._number) < self._first, -np.inf, self._bias)
+        return left, bias.astype(np.float32), self._right, self._shift
 
     def best(self, state: Array, count: int) -> Highest:
         """Return the highest of the candidates."""
