@@ -13,7 +13,8 @@ from fedsi.data.population import WHOLE, Population, Shard, shard_of
 from fedsi.data.prepare import open_population, prepare_for
 from fedsi.experiment import Experiment
 from fedsi.experiment.server import MOST_REPEATS
-from fedsi.learning.block import BlockTrainer, Kept
+from fedsi.learning.block import BlockTrainer
+from fedsi.learning.client_round import Kept
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.pooled import PooledTrainer
 from fedsi.messages import (

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedsi import accelerator
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.population import Description, Population
@@ -91,6 +92,8 @@ def simulate(
             changes["model.architecture"] = architecture
         experiment = with_hash(experiment.located(Path.cwd()).updated(changes))
         _check_importable(experiment, engine, workers)
+        if engine == USUAL:
+            accelerator.check(experiment.client.device)
         folder = RunFolder(Path(out)) if out is not None else None
         opened = partial(_opened, experiment, cache, corpus)
         started = partial(_started, experiment, folder, engine=engine, workers=workers)

@@ -60,6 +60,14 @@ class ClientSettings(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the factors of matrix products: float32, or bfloat16 if the processor supports
     it. Sums, parameters and updates are float32."""
+    device: Literal["cpu", "cuda", "mps"] = "cpu"
+    """Device that trains the clients: the processor, or a GPU (vectorised)."""
+    step: Literal["one_by_one", "vectorised"] = "one_by_one"
+    """How clients are trained: one after another, which is fastest on a CPU, or many at once, which
+    fills a GPU."""
+    lanes: Count = 32
+    """Clients that are trained at once (vectorised). Their parameters and gradients must fit in
+    memory."""
     example_noise_multiplier: OptionalNonNegative = None
     """Noise multiplier of DP-SGD on the client, which protects single examples even from the
     server; none for ordinary SGD."""
@@ -93,6 +101,29 @@ class ClientSettings(Settings):
                 f"client.weight_decay = {self.weight_decay} times client.learning_rate = "
                 f"{self.learning_rate} leaves nothing of the parameters; their product must be "
                 "less than 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_step_takes_them(self) -> Self:
+        if self.step == "one_by_one":
+            if self.device != "cpu":
+                raise ValueError(
+                    f"client.device={self.device} trains many clients at once; set "
+                    "client.step=vectorised"
+                )
+            refuse_without_effect(
+                self, "client", type(self).model_fields.keys() - {"lanes"}, "step"
+            )
+        elif self.example_noise_multiplier is not None:
+            raise ValueError(
+                "client.step=vectorised does not go with client.example_noise_multiplier, which "
+                "computes the gradients of a client's examples at once; leave client.step out"
+            )
+        elif self.precision != "float32":
+            raise ValueError(
+                f"client.precision={self.precision} is one of client.step=one_by_one; leave one of "
+                "them out"
             )
         return self
 

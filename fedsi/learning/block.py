@@ -1,4 +1,4 @@
-"""Training of a block: the members of a cohort that one node trains and sums, one by one.
+"""Training of a block: the members of a cohort that one node trains and sums.
 
 Each update is added exactly, in fixed point, so the result has the same bits for any order and any
 number of nodes.
@@ -6,8 +6,7 @@ number of nodes.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -16,24 +15,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsi.client_states import ClientStates
-from fedsi.data.batches import evaluation_batches, poisson_batches, training_batches
-from fedsi.data.population import ClientExamples, Population, client_blocks
+from fedsi.data.batches import evaluation_batches
+from fedsi.data.population import Population, client_blocks
 from fedsi.errors import DamagedError
 from fedsi.experiment import Experiment
-from fedsi.learning.algorithms.algorithm import Broadcast, Contribution, LocalRun, Pull, Vectors
+from fedsi.learning.algorithms.algorithm import Contribution, Vectors
 from fedsi.learning.algorithms.table import algorithm_of
-from fedsi.learning.client import LocalResult, LocalTrainer, evaluate_client
-from fedsi.learning.dp_sgd import ExamplePrivateTrainer
+from fedsi.learning.client import LocalResult, evaluate_client
+from fedsi.learning.client_round import (
+    Added,
+    ClientRounds,
+    Failed,
+    Finished,
+    Kept,
+    RoundRequest,
+    Sums,
+    TrainingWay,
+)
 from fedsi.learning.failures import FailureLog
-from fedsi.learning.faults import fault_of, spoiled, suffer_before_training
 from fedsi.learning.norm_bound import within_bound
+from fedsi.learning.one_by_one import OneByOne
 from fedsi.learning.personal import Personaliser
+from fedsi.learning.vectorised import Vectorised
 from fedsi.limits import largest_contribution
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import build_model
-from fedsi.privacy import canaries
-from fedsi.privacy.noise_streams import noise_key, normal_for_examples
 from fedsi.sums.clipping import add_clipped, layer_ends
 from fedsi.sums.updates import add_update
 from fedsi.tasks.table import task_of
@@ -42,16 +48,9 @@ from fedsi.tasks.task import Counts
 EVALUATION_BATCH = 64
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-Sums = NDArray[np.int64]
-"""Sums in fixed point, ``[parameters]``."""
-
 
 def _untold(_client: int) -> None:
     """Do nothing."""
-
-
-class WrongShapeError(ValueError):
-    """A contribution with a vector of another size than the model's."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,6 @@ class _Part:
     def is_finite(self) -> bool:
         """Whether all entries of the vector are finite."""
         return bool(np.isfinite(self.start).all() and np.isfinite(self.end).all())
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The vectors that the clients of a block keep."""
-
-    states: ClientStates
-    rounds: Mapping[int, int]
-    """The round in which each client's state was written, 0 for none."""
 
 
 @dataclass
@@ -96,12 +86,11 @@ class BlockTrainer:
         self.model = build_model(self.experiment, self.population.description.vocabulary_size)
         self.task = task_of(self.experiment)
         self.algorithm = algorithm_of(self.experiment)
-        self._injects_faults = bool(self.experiment.faults.shares)
-        settings, losses = self.experiment.client, self.task.losses
-        self._trainer: LocalTrainer | ExamplePrivateTrainer = (
-            LocalTrainer(self.model, settings, losses)
-            if settings.example_noise_multiplier is None
-            else ExamplePrivateTrainer(self.model, settings, losses)
+        rounds = ClientRounds(self.experiment, self.population, self.model.layout.size)
+        self._way: TrainingWay = (
+            Vectorised(self.experiment, self.model, rounds, self.at)
+            if self.experiment.client.step == "vectorised"
+            else OneByOne(self.experiment, self.population, self.model, rounds, self.at)
         )
         self._unigram = torch.tensor(self.population.unigram_log_probabilities)
         cohort = self.experiment.server.largest_cohort
@@ -109,7 +98,6 @@ class BlockTrainer:
         shapes = list(self.model.layout.shapes.values())
         self._layer_ends = layer_ends(shapes, self.experiment.privacy.clipping)
         self._zeros = np.zeros(self.model.layout.size, np.float32)
-        self._noise_key = noise_key(self.experiment, self.population.description.content_digest)
         self._failures = FailureLog()
         self._personaliser: Personaliser | None = None
 
@@ -142,48 +130,39 @@ class BlockTrainer:
         Returns:
             A row for each client in the order of ``TRAINING_COLUMNS``.
         """
+        request = RoundRequest(start, clients, round_number, clip_norm, sent, kept, attempt)
         rows = np.zeros((len(clients), len(TRAINING_COLUMNS)))
-        schedule = self.experiment.client.learning_rate_schedule
-        rounds = self.experiment.server.rounds
-        self._trainer.begin(start, schedule.factor(round_number, rounds))
-        given = Broadcast(start.numpy(), sent)
-        for row, client in zip(rows, clients, strict=True):
-            self.at(client)
-            try:
-                result, contribution = (
-                    self._play_canary(start, client - canaries.FIRST, clip_norm)
-                    if client >= canaries.FIRST
-                    else self._train_client(
-                        client, round_number, attempt, self._with_kept(given, kept, client)
-                    )
-                )
-            except DamagedError:
-                raise  # not the client's fault: results from a damaged file would be wrong
-            except (Exception, SystemExit) as error:
-                self._failures.add(client, error)
-                misshapen = isinstance(error, WrongShapeError)
-                row[0] = Outcome.WRONG_SHAPE if misshapen else Outcome.RAISED
-                continue
-            weight = self._weight(result)
-            outcome, norm, clipped = self._add_contribution(
-                start, contribution, weight, clip_norm, (sums, returned)
-            )
-            accepted = outcome == Outcome.AGGREGATED
-            if accepted and kept and contribution.kept:
-                kept.states.write(client, round_number, dict(contribution.kept))
-            row[:] = (
-                outcome,
-                weight if accepted else 0.0,
-                result.examples,
-                result.tokens,
-                result.loss,
-                norm,
-                clipped,
-                result.steps,
-                result.clipped_steps,
-            )
+        for one in self._way.train(request, sums):
+            if isinstance(one, Failed):
+                self._failures.add(clients[one.place], one.error)
+                rows[one.place, 0] = one.outcome
+            else:
+                rows[one.place] = self._take(request, one, (sums, returned))
         self._failures.tell(f"failed in round {round_number}", len(clients))
         return rows
+
+    def _take(
+        self, request: RoundRequest, one: Finished, into: tuple[Sums, Mapping[str, Sums]]
+    ) -> tuple[float, ...]:
+        """Add a client's contribution unless that was done, and return its row."""
+        result, contribution, kept = one.result, one.contribution, request.kept
+        weight = self._weight(result)
+        added = one.added or self._add_contribution(request, contribution, weight, into)
+        accepted = added.outcome == Outcome.AGGREGATED
+        if accepted and kept and contribution.kept:
+            client = request.clients[one.place]
+            kept.states.write(client, request.round_number, dict(contribution.kept))
+        return (
+            added.outcome,
+            weight if accepted else 0.0,
+            result.examples,
+            result.tokens,
+            result.loss,
+            added.norm,
+            added.clipped,
+            result.steps,
+            result.clipped_steps,
+        )
 
     def evaluate(self, parameters: Tensor, clients: Sequence[int]) -> NDArray[np.float64]:
         """Evaluate clients one by one, on all of their examples.
@@ -245,93 +224,26 @@ class BlockTrainer:
         self._failures.tell("could not be evaluated", len(clients))
         return rows
 
-    def _with_kept(self, given: Broadcast, kept: Kept | None, client: int) -> Broadcast:
-        """Return a client's broadcast with the vectors that it keeps."""
-        if kept is None:
-            return given
-        names, size = self.algorithm.kept, self.model.layout.size
-        return replace(given, kept=kept.states.read(client, kept.rounds[client], names, size))
-
-    def _train_client(
-        self, client: int, round_number: int, attempt: int, given: Broadcast
-    ) -> tuple[LocalResult, Contribution]:
-        """Train a client and return its contribution."""
-        settings = self.experiment.algorithm
-        fault = ""
-        if self._injects_faults:
-            fault = fault_of(self.experiment, round_number, client, attempt)
-            suffer_before_training(fault, self.experiment.server.round_timeout)
-        pull = self.algorithm.pull(settings, given)
-        result = self._run_steps(client, round_number, pull)
-        trained, rate = self._trainer.parameters.numpy(), self._trainer.learning_rate
-        local = LocalRun(trained, result.steps, rate)
-        contribution = self.algorithm.finish(settings, given, local)
-        if fault:
-            whole = trained - given.start
-            update = whole if contribution.update is None else contribution.update
-            contribution = spoiled(fault, contribution, update)
-        self._check_shapes(contribution)
-        return result, contribution
-
-    def _check_shapes(self, contribution: Contribution) -> None:
-        """Refuse vectors of another size, which the compiled sums would read beyond their end.
-
-        Raises:
-            WrongShapeError: A vector has another size.
-        """
-        right = (self.model.layout.size,)
-        vectors = {"update": contribution.update, **contribution.returned}
-        for name, vector in vectors.items():
-            if vector is not None and vector.shape != right:
-                raise WrongShapeError(f"its {name} has the shape {vector.shape} instead of {right}")
-
-    def _run_steps(self, client: int, round_number: int, pull: Pull) -> LocalResult:
-        experiment, examples = (
-            self.experiment,
-            ClientExamples(self.population, client, round_number),
-        )
-        key = {"seed": experiment.seed, "round_number": round_number, "client": client}
-        if isinstance(self._trainer, ExamplePrivateTrainer):
-            nominal = experiment.nominal_examples
-            noise = partial(normal_for_examples, self._noise_key, round_number, client)
-            batches = poisson_batches(examples, experiment.client, nominal, **key)
-            return self._trainer.train(map(self.task.batch, batches), noise, pull)
-        cap = experiment.data.max_examples_per_client
-        batches = training_batches(examples, experiment.client, cap, **key)
-        return self._trainer.train(map(self.task.batch, batches), pull)
-
-    def _play_canary(
-        self, start: Tensor, canary: int, clip_norm: float
-    ) -> tuple[LocalResult, Contribution]:
-        """Make the update of a canary, which has no examples, instead of training it."""
-        direction = canaries.direction(self.experiment.seed, canary, len(start))
-        update = torch.from_numpy(direction).mul_(canaries.RAW_NORM * clip_norm)
-        torch.add(start, update, out=self._trainer.parameters)
-        self._trainer.spans = np.array([[0, len(start)]])
-        return LocalResult(loss=0.0, tokens=0, examples=0, steps=0), Contribution()
-
     def _add_contribution(
         self,
-        start: Tensor,
+        request: RoundRequest,
         contribution: Contribution,
         weight: float,
-        clip_norm: float,
         into: tuple[Sums, Mapping[str, Sums]],
-    ) -> tuple[Outcome, float, bool]:
-        """Add the latest client's contribution, within the norm bound if there is one.
-
-        Returns:
-            The result of ``_add``.
-        """
-        settings = self.experiment.server
+    ) -> Added:
+        """Add the latest client's contribution, within the norm bound if there is one."""
+        settings, start, clip_norm = self.experiment.server, request.start, request.clip_norm
         if settings.norm_bound is None:
             return self._add(self._parts(start, contribution, *into), weight, clip_norm)
-        trained = self._trainer.parameters.numpy()
+        trained = self._way.parameters.numpy()
         bounded = within_bound(settings, start.numpy(), trained, contribution)
-        parts = self._parts(start, bounded.contribution, *into)
-        outcome = Outcome.ABOVE_BOUND if bounded.refused else self._add(parts, weight, clip_norm)[0]
         told = bounded.norm if math.isfinite(bounded.norm) else 0.0
-        return outcome, told, outcome == Outcome.AGGREGATED and bounded.clipped
+        if bounded.refused:
+            return Added(Outcome.ABOVE_BOUND, told, clipped=False)
+        outcome = self._add(
+            self._parts(start, bounded.contribution, *into), weight, clip_norm
+        ).outcome
+        return Added(outcome, told, clipped=outcome == Outcome.AGGREGATED and bounded.clipped)
 
     def _parts(
         self,
@@ -343,7 +255,7 @@ class BlockTrainer:
         """Return the vectors that the latest client adds to sums, its update first."""
         everything = np.array([[0, len(start)]])
         update = (
-            _Part(start.numpy(), self._trainer.parameters.numpy(), self._trainer.spans, sums)
+            _Part(start.numpy(), self._way.parameters.numpy(), self._way.spans, sums)
             if contribution.update is None
             else _Part(self._zeros, contribution.update, everything, sums)
         )
@@ -353,23 +265,16 @@ class BlockTrainer:
         )
         return [update, *others]
 
-    def _add(
-        self, parts: Sequence[_Part], weight: float, clip_norm: float
-    ) -> tuple[Outcome, float, bool]:
-        """Add a contribution, clipped or weighted, if all of it is finite.
-
-        Returns:
-            Whether it was added or why not, the norm of the update before clipping, and whether it
-            was clipped.
-        """
+    def _add(self, parts: Sequence[_Part], weight: float, clip_norm: float) -> Added:
+        """Add a contribution, clipped or weighted, if all of it is finite."""
         if math.isinf(clip_norm):
-            return self._add_whole(parts, np.float32(weight)), 0.0, False
+            return Added(self._add_whole(parts, np.float32(weight)), 0.0, clipped=False)
         (update,) = parts
         ends = self._layer_ends
         norm, clipped = add_clipped(update.start, update.end, ends, clip_norm, update.sums)
         if not math.isfinite(norm):
-            return Outcome.NOT_FINITE, 0.0, clipped
-        return Outcome.AGGREGATED, norm, clipped
+            return Added(Outcome.NOT_FINITE, 0.0, clipped=clipped)
+        return Added(Outcome.AGGREGATED, norm, clipped=clipped)
 
     def _add_whole(self, parts: Sequence[_Part], weight: np.float32) -> Outcome:
         """Add weighted parts, all or none; integers can be subtracted again exactly."""

@@ -85,6 +85,15 @@ def run(
             help="Start from a run's weights, word by word; the same as --set model.init_from=RUN.",
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="cpu|cuda|mps|auto",
+            help="Train the clients there, many at once on a GPU, which auto takes if there is "
+            "one. Short for --set client.device=... --set client.step=vectorised.",
+        ),
+    ] = None,
     track: options.Track = None,
     log_json: Annotated[
         Path | None,
@@ -113,8 +122,7 @@ def run(
     from simulations.simulation import simulate
 
     options.check_publish(publish, heldout_is_public=heldout_is_public)
-    if init_from:
-        overrides = [*(overrides or []), f"model.init_from={init_from}"]
+    overrides = [*(overrides or []), *_keys_of(init_from, device)]
     folder = out or options.default_folder("run")
     named = experiment_file or preset or (overrides and not (folder / EXPERIMENT).exists())
     experiment = (
@@ -240,3 +248,18 @@ def shown_on(display: Display) -> "Observer":
         display.rounds(experiment.model.architecture, records, experiment.server.rounds)
 
     return on_round
+
+
+def _keys_of(init_from: Path | None, device: str | None) -> list[str]:
+    """Return the keys that options are short for; what the device ``auto`` took is told."""
+    from fedsi import accelerator
+
+    keys = [f"model.init_from={init_from}"] if init_from else []
+    if device == "auto":
+        device = accelerator.fastest()
+        options.messages().print(f"clients are trained on: {device}", highlight=False)
+    if device:
+        keys.append(f"client.device={device}")
+    if device not in (None, "cpu"):
+        keys.append("client.step=vectorised")
+    return keys

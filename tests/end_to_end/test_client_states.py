@@ -13,6 +13,8 @@ from fedsi import Experiment, UserError
 from fedsi.client_states import ClientStates
 from fedsi.errors import DamagedError
 from fedsi.learning.block import BlockTrainer
+from fedsi.learning.client_round import Added, ClientRounds
+from fedsi.messages import Outcome
 from server.rounds import RoundRecord
 from simulations import simulate
 
@@ -126,13 +128,13 @@ def test_a_client_whose_contribution_does_not_count_keeps_its_old_state(
     """After a rejection in its second round, a client continues with its first round's vectors."""
     seen: dict[int, list[np.ndarray[Any, Any]]] = {}
     kept: dict[int, list[np.ndarray[Any, Any]]] = {}
-    given, write = BlockTrainer._with_kept, ClientStates.write
+    begin, write = ClientRounds.begin, ClientStates.write
 
-    def noting(self: BlockTrainer, *arguments: Any) -> Any:
-        found = given(self, *arguments)
-        at.append(arguments[-1])
-        seen.setdefault(at[-1], []).append(found.kept["control"].copy())
-        return found
+    def noting(self: ClientRounds, *arguments: Any) -> Any:
+        part = begin(self, *arguments)
+        at.append(part.client)
+        seen.setdefault(at[-1], []).append(part.given.kept["control"].copy())
+        return part
 
     def writing(self: ClientStates, client: int, number: int, vectors: Any) -> None:
         kept.setdefault(client, []).append(vectors["control"].copy())
@@ -143,12 +145,12 @@ def test_a_client_whose_contribution_does_not_count_keeps_its_old_state(
     def rejecting(self: BlockTrainer, *arguments: Any) -> Any:
         if len(seen[at[-1]]) == 2:
             rejected.add(at[-1])
-            return False, 0.0, False
+            return Added(Outcome.NOT_FINITE, norm=0.0, clipped=False)
         return add(self, *arguments)
 
     rejected: set[int] = set()
     at: list[int] = []
-    monkeypatch.setattr(BlockTrainer, "_with_kept", noting)
+    monkeypatch.setattr(ClientRounds, "begin", noting)
     monkeypatch.setattr(ClientStates, "write", writing)
     monkeypatch.setattr(BlockTrainer, "_add", rejecting)
     summary = simulate(experiment, cache=cache).summary

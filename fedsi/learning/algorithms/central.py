@@ -32,6 +32,11 @@ def check(experiment: "Experiment") -> None:
             f"{name} pools the clients' examples, so none trains by DP-SGD on its own; leave "
             "client.example_noise_multiplier out"
         )
+    if experiment.client.step != "one_by_one":
+        raise ValueError(
+            f"{name} has one learner, so client.step={experiment.client.step} has no clients to "
+            "train at once; leave it out"
+        )
     plain = server.optimizer == "sgd" and server.learning_rate == 1
     if not plain or server.schedule != "constant" or server.weight_decay:
         raise ValueError(

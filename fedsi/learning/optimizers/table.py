@@ -14,6 +14,8 @@ class ClientOptimizer:
 
     build: str
     """Import path of the class, an ``Optimizer`` built from settings and parameters."""
+    lanes: str
+    """Import path of its twin for many clients at once, a ``LaneOptimizer``."""
     keys: frozenset[str]
     """The keys ``client.*`` that it uses and not all optimizers do."""
     vectors: int
@@ -33,12 +35,14 @@ OPTIMIZERS: Table[ClientOptimizer] = Table(
     {
         "sgd": ClientOptimizer(
             build="fedsi.learning.optimizers.sgd:Sgd",
+            lanes="fedsi.learning.optimizers.lanes:SgdLanes",
             keys=frozenset({"relative_clip"}),
             vectors=0,
             is_linear=True,
         ),
         "adamw": ClientOptimizer(
             build="fedsi.learning.optimizers.adamw:AdamW",
+            lanes="fedsi.learning.optimizers.lanes:AdamWLanes",
             keys=frozenset({"momentum", "second_moment_decay", "adaptivity"}),
             vectors=2,
             is_linear=False,

@@ -11,6 +11,7 @@ from fedsi.data.protocol import Tokens
 from fedsi.data.synthetic import SyntheticPopulation, make_synthetic
 from fedsi.experiment import DataSettings
 from fedsi.learning.block import BlockTrainer
+from fedsi.learning.one_by_one import OneByOne
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import initial_parameters
 from fedsi.sums.fixed_point import decode
@@ -118,16 +119,18 @@ def test_updates_that_are_not_finite_or_too_large_are_rejected(
     trainer = BlockTrainer(EXPERIMENT, HEALTHY)
     start = initial_parameters(trainer.model, 0)
     clean, _ = train(trainer, start, [0], 1)
-    train_locally = trainer._trainer.train
+    assert isinstance(trainer._way, OneByOne)
+    local = trainer._way._trainer
+    train_locally = local.train
     calls = iter([False, True])
 
     def poisoned(*arguments):  # type: ignore[no-untyped-def]
         result = train_locally(*arguments)
         if next(calls):
-            trainer._trainer.parameters[-1] = poison
+            local.parameters[-1] = poison
         return result
 
-    monkeypatch.setattr(trainer._trainer, "train", poisoned)
+    monkeypatch.setattr(local, "train", poisoned)
     sums, rows = train(trainer, start, [0, 1], 1)
     assert np.array_equal(sums, clean)
     outcome, weight = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
@@ -174,14 +177,16 @@ def test_clipping_lets_nothing_through_that_is_not_finite(
 ) -> None:
     trainer = BlockTrainer(CLIPPED, HEALTHY)
     start = initial_parameters(trainer.model, 0)
-    train_locally = trainer._trainer.train
+    assert isinstance(trainer._way, OneByOne)
+    local = trainer._way._trainer
+    train_locally = local.train
 
     def poisoned(*arguments):  # type: ignore[no-untyped-def]
         result = train_locally(*arguments)
-        trainer._trainer.parameters[4] = poison
+        local.parameters[4] = poison
         return result
 
-    monkeypatch.setattr(trainer._trainer, "train", poisoned)
+    monkeypatch.setattr(local, "train", poisoned)
     sums = np.zeros(len(start), np.int64)
     (row,) = trainer.train(start, [0], 1, sums, 1.0)
     assert not sums.any()
