@@ -26,8 +26,11 @@ class Best:
 
 
 def better(best: Best | None, state: ServerState, record: RoundRecord) -> Best | None:
-    """Return the best model after a round; ties go to the earlier one."""
-    loss = record.heldout["loss"] if record.heldout else math.nan
+    """Return the best model after a round; ties go to the earlier one.
+
+    The untrained model of round 0 is none of them.
+    """
+    loss = record.heldout["loss"] if record.heldout and record.round else math.nan
     if loss < (best.loss if best else math.inf):
         return Best(record.round, loss, state.parameters)
     return best
@@ -43,7 +46,7 @@ def recalled(
         state: The state after the last of them.
         read: Returns the parameters saved in a separate file.
     """
-    losses = [(r.heldout["loss"], r.round) for r in records if r.heldout]
+    losses = [(r.heldout["loss"], r.round) for r in records if r.heldout and r.round]
     loss, number = min((pair for pair in losses if pair[0] < math.inf), default=(math.inf, 0))
     if not number:
         return None

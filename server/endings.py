@@ -40,11 +40,13 @@ class Course:
     """Evaluations since the lowest loss."""
 
     def after(self, record: "RoundRecord", settings: ServerSettings) -> "Course":
-        """Return the course with one more round.
+        """Return the course with one more round; round 0 trains nothing and changes nothing.
 
         An evaluation that is not due, after the last round of a run that was later continued, does
         not count. So the run ends where one that was never stopped would end.
         """
+        if record.round == 0:
+            return self
         due = record.heldout if record.round % settings.evaluate_every == 0 else None
         lower = due is not None and due["loss"] < self.lowest
         return Course(
@@ -73,6 +75,8 @@ def ending(
 ) -> str:
     """Return what ends a run with a round: the name of a key or of an event, or an empty text.
 
+    Round 0, the evaluation of the untrained model, ends no run.
+
     Args:
         experiment: The configuration.
         description: The population's description.
@@ -80,6 +84,8 @@ def ending(
         record: The record of the last round.
         rounds: Number of rounds that the budget of epsilon allows.
     """
+    if record.round == 0:
+        return ""
     reasons = {
         DIVERGENCE: has_diverged(record, experiment, description),
         ROUNDS: record.round >= experiment.server.rounds,

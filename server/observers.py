@@ -7,11 +7,14 @@ from server.rounds import RoundRecord
 
 
 @runtime_checkable
-class CheckpointObserver(Protocol):
-    """An observer that is also told of checkpoints."""
+class RunObserver(Protocol):
+    """An observer that is also told of the untrained model and of checkpoints."""
 
     def __call__(self, experiment: Experiment, record: RoundRecord) -> bool | None:
         """Receive a finished round, after it was written; the run stops if this returns True."""
+
+    def untrained(self, record: RoundRecord) -> None:
+        """Receive the row of round 0, the evaluation of the model before any training."""
 
     def checkpoint(self, number: int) -> None:
         """Receive the number of a round whose checkpoint was written, before its row is."""

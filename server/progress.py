@@ -23,7 +23,7 @@ from server.differential_privacy import SCORES, Privacy
 from server.endings import OBSERVER, Course, ending
 from server.lengths import ByLength, evaluate_lengths_on_nodes
 from server.nodes import Hosting
-from server.observers import CheckpointObserver
+from server.observers import RunObserver
 from server.personalisation import personalise_clients
 from server.rounds import (
     Observer,
@@ -33,6 +33,7 @@ from server.rounds import (
     evaluated_clients,
     rounds_to_run,
     run_rounds,
+    untrained_round,
 )
 from server.runs.folder import RunFolder
 from server.runs.summarise import model_file, not_private, summarise_run
@@ -93,7 +94,9 @@ class RunProgress:
             self._save_checkpoint()
 
     def run(self, grid: Grid, hosts: Callable[[], Hosting], seed: Seed) -> None:
-        """Run the remaining rounds. A checkpoint is kept even if they are interrupted.
+        """Evaluate the untrained model, unless that was done, and run the remaining rounds.
+
+        A checkpoint is kept even if they are interrupted.
 
         Args:
             grid: Flower's connection to the nodes.
@@ -102,19 +105,21 @@ class RunProgress:
         """
         if self.records and self.records[-1].ended:
             return
-        rounds = run_rounds(
-            grid,
-            hosts,
-            self.experiment,
-            self.description,
-            self.trace,
-            self.state,
-            self.private,
-            seed=seed,
-            course=Course.of(self.records, self.experiment.server),
-            states=str(self.states.folder) if self.states else "",
-        )
         try:
+            if not self.records:
+                self._evaluate_untrained(grid, hosts())
+            rounds = run_rounds(
+                grid,
+                hosts,
+                self.experiment,
+                self.description,
+                self.trace,
+                self.state,
+                self.private,
+                seed=seed,
+                course=Course.of(self.records, self.experiment.server),
+                states=str(self.states.folder) if self.states else "",
+            )
             for state, record in rounds:
                 self.records.append(record)
                 before, self.state = self.state.state_rounds, state
@@ -130,6 +135,15 @@ class RunProgress:
         except BaseException:
             self._save_checkpoint()
             raise
+
+    def _evaluate_untrained(self, grid: Grid, hosting: Hosting) -> None:
+        """Add the row of round 0."""
+        record = untrained_round(grid, hosting, self.experiment, self.description, self.state)
+        self.records.append(record)
+        self._keep(record)
+        for observer in self.observers:
+            if isinstance(observer, RunObserver):
+                observer.untrained(record)
 
     def personalise(self, grid: Grid, hosting: Hosting) -> None:
         """Fine-tune the final model on the held-out clients if the experiment says so."""
@@ -174,12 +188,13 @@ class RunProgress:
 
         The checkpoint includes the row. So once a row is visible, a resumed run does not repeat a
         round that was kept. Otherwise a round whose noise cannot be drawn again would be released
-        twice.
+        twice. Round 0 needs no checkpoint to be repeated: its state follows from the experiment.
         """
         if self.folder is None:
             return
         waited = time.monotonic() - self._kept_at
-        if record.heldout or not self._repeatable(record) or waited >= CHECKPOINT_SECONDS:
+        late = waited >= CHECKPOINT_SECONDS or (record.round and record.heldout)
+        if late or not self._repeatable(record):
             self._save_checkpoint()
         self.folder.append(record)
 
@@ -243,17 +258,17 @@ class RunProgress:
 
     def _save_checkpoint(self) -> None:
         number = self.state.round_number
-        # There is nothing to keep before the first round ends, or if the loop was interrupted
+        # There is nothing to keep before round 0 is evaluated, or if the loop was interrupted
         # between its two lines, when the record is already that of the next round.
         if self.folder and self.records and self.records[-1].round == number:
             if self.best and self.best.round not in {number, self._best_kept}:
                 self._save_best(self.folder, self.best)
-            if self.states:
+            if self.states and number:
                 self.states.sync(self.state.state_rounds, number)
             self.folder.save_checkpoint(self.state, self.records[-1], self._data_sha256())
             self._kept_at = time.monotonic()
             for observer in self.observers:
-                if isinstance(observer, CheckpointObserver):
+                if isinstance(observer, RunObserver):
                     observer.checkpoint(number)
 
     def _save_best(self, folder: RunFolder, best: Best) -> None:

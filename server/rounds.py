@@ -63,6 +63,7 @@ class RoundRecord:
     """The record of a finished round: one row of ``rounds.csv``."""
 
     round: int
+    """Counted from 1; 0 for the model before any training, which is only evaluated."""
     train_loss: float
     """Mean loss in nats per target token, over the aggregated clients with finite loss, before the
     local step that used it; NaN if there are none."""
@@ -364,6 +365,34 @@ def _record(
         download_bytes=message * (1 + sent) * (members + dropped),
         upload_bytes=message * (1 + len(trained.returned)) * (members - failed),
     )
+
+
+def untrained_round(
+    grid: Grid,
+    hosting: Hosting,
+    experiment: Experiment,
+    description: Description,
+    state: ServerState,
+) -> RoundRecord:
+    """Return the record of round 0: the metrics of the model before any training.
+
+    Nothing has been released, so it costs no privacy.
+
+    Raises:
+        NodesError: No held-out client could be evaluated.
+    """
+    nothing = RoundRecord(
+        round=0,
+        train_loss=math.nan,
+        clients=0,
+        rejected=0,
+        failed=0,
+        dropped=0,
+        tokens=0,
+        train_seconds=0.0,
+        epsilon=math.inf if experiment.privacy.mechanism == "none" else 0.0,
+    )
+    return evaluate_round(nothing, grid, hosting, experiment, description, state)
 
 
 def evaluate_round(

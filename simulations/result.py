@@ -42,7 +42,7 @@ class Result:
 
     @cached_property
     def rounds(self) -> "pd.DataFrame":
-        """A row for each round, with the columns of ``rounds.csv``."""
+        """A row for each round and, as round 0, the untrained model: ``rounds.csv``."""
         import pandas as pd  # noqa: PLC0415 - half a second, for those who ask for a table
 
         return pd.read_csv(io.StringIO(self.rows), keep_default_na=True)

@@ -3,17 +3,20 @@
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from fedsi import Experiment
 from fedsi.data.formats.table import FORMATS
 from fedsi.experiment import parse_overrides
 from fedsi.experiment.keys import page
 from simulations import simulate
-from simulations.cli.main import main
+from simulations.cli.main import app, main
 from simulations.presets import load_preset
 from simulations.studies.privacy_levels import without_noise
 from simulations.studies.study import Study
@@ -77,6 +80,18 @@ def test_every_format_has_a_command() -> None:
     text = (ROOT / "docs/data.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \|.*\| `(fedsi run [^`]*)` \|$", text, re.MULTILINE)
     assert {name for name, _ in rows} == set(FORMATS)
+
+
+def test_every_command_is_on_the_page_of_commands_and_no_other() -> None:
+    def leaves(command: Any, path: str) -> Iterator[tuple[str, str]]:
+        for name, one in getattr(command, "commands", {}).items():
+            yield from leaves(one, f"{path} {name}")
+        if not hasattr(command, "commands"):
+            yield path, " ".join(command.help.split("\n\n")[0].split())
+
+    text = (ROOT / "docs/commands.md").read_text()
+    found = re.findall(r"^\| `(fedsi [\w ]+)` \| (.+) \|$", text, re.MULTILINE)
+    assert found == list(leaves(typer.main.get_command(app), "fedsi"))
 
 
 @pytest.mark.parametrize("page", PAGES)

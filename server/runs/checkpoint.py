@@ -28,7 +28,7 @@ def write_checkpoint(checkpoint: Checkpoint, data_sha256: str) -> bytes:
     """Return a checkpoint as the bytes of a safetensors file.
 
     Args:
-        checkpoint: The state after at least one round, and its rows.
+        checkpoint: The state, and its rows.
         data_sha256: Hash of the corpus, and of the trace if there is one.
     """
     meta = {

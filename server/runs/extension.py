@@ -49,7 +49,7 @@ def check_extension(
     Raises:
         UserError: The rounds would have been different, or no round is left to run.
     """
-    done, rounds = len(records), after.server.rounds
+    done, rounds = records[-1].round if records else 0, after.server.rounds
     if before.privacy.mechanism != "none":
         raise UserError(
             f"the run in {folder} cannot be continued with other keys than planned: the noise "
@@ -83,13 +83,13 @@ def check_extension(
 
 def _check_not_ended(folder: Path, after: Experiment, records: Sequence[RoundRecord]) -> None:
     course = Course()
-    for record in records:
+    for record in (one for one in records if one.round):
         course = course.after(record, after.server)
         ended = ended_by_course(after.server, course, record)
         if ended:
             raise UserError(
                 f"with {ended}={after.flat()[ended]} the run in {folder} would have ended after "
-                f"round {record.round}, and it has {len(records)}; leave that key as it was, "
+                f"round {record.round}, and it has {records[-1].round}; leave that key as it was, "
                 "raise it, or set it to none"
             )
 

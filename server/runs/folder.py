@@ -1,9 +1,10 @@
 """The folder of a run.
 
-It holds ``experiment.toml`` and the vocabulary, written at the beginning; ``rounds.csv``, with one
-row per round; ``summary.json`` and ``model.safetensors``, written at the end; ``best.safetensors``
-if an earlier round had a lower held-out loss; ``checkpoint.safetensors``, which a private run has
-only until it is finished; and ``canaries.csv`` if it was audited.
+It holds ``experiment.toml`` and the vocabulary, written at the beginning; ``rounds.csv``, with a
+row for the untrained model and one per round; ``summary.json`` and ``model.safetensors``, written
+at the end; ``best.safetensors`` if an earlier round had a lower held-out loss;
+``checkpoint.safetensors``, which a private run has only until it is finished; and ``canaries.csv``
+if it was audited.
 ``checksums.json`` has a hash of each complete file; the checkpoint has its own, and one of the rows
 before it. ``provenance.json`` lists what the run's bits depend on. A run with secure noise also has
 ``secret.key`` until it is finished. Checkpoint and secret reveal what privacy hides, past noise and

@@ -1,4 +1,7 @@
-"""``rounds.csv``: one row per round, written when the round ends."""
+"""``rounds.csv``: one row per round, written when the round ends, after one of the untrained model.
+
+The untrained model has round 0. Files of earlier versions begin with round 1.
+"""
 
 import csv
 import hashlib
@@ -19,6 +22,7 @@ START_AGAIN = "put it back, or start again with --overwrite"
 
 _ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
 _LINE_END = b"\r\n"
+_NONE = -1
 
 
 def columns_of(metrics: Sequence[str]) -> list[str]:
@@ -46,7 +50,8 @@ class _Written:
 
     digest: Any
     """SHA-256 of the file."""
-    rounds: int
+    last: int
+    """The last row's round; ``_NONE`` if there is no row."""
 
     def with_row(self, line: bytes, number: int) -> "_Written":
         digest = self.digest.copy()
@@ -65,16 +70,17 @@ class RoundsFile:
     def __init__(self, folder: Path, metrics: Callable[[], Sequence[str]]) -> None:
         self.path = folder / ROUNDS
         self._ask = metrics
-        self._written = _Written(hashlib.sha256(), 0)
+        self._written = _Written(hashlib.sha256(), _NONE)
 
     @cached_property
     def _metrics(self) -> Sequence[str]:
         return self._ask()
 
     def replace(self, records: Sequence[RoundRecord]) -> None:
-        """Rewrite the file with some rows, numbered from 1."""
+        """Rewrite the file with some rows."""
         self.__dict__.pop("_metrics", None)  # the run that is replaced may have had another task
-        self._write(rows_text(records, self._metrics).encode(), len(records))
+        last = records[-1].round if records else _NONE
+        self._write(rows_text(records, self._metrics).encode(), last)
 
     def append(self, record: RoundRecord) -> None:
         """Add a row.
@@ -114,12 +120,12 @@ class RoundsFile:
     def seal(self, record: RoundRecord) -> Seal:
         """Return the seal for the last round's checkpoint; its row may not be written yet."""
         line, written = _line(record, self._metrics), self._written
-        if record.round > written.rounds:
+        if record.round > written.last:
             written = written.with_row(line, record.round)
         return Seal(line.removesuffix(_LINE_END).decode(), written.digest.hexdigest())
 
-    def cut(self, rounds: int, seal: Seal) -> None:
-        """Keep the rows of the first rounds; the last of them comes from the checkpoint.
+    def cut(self, last: int, seal: Seal) -> None:
+        """Keep the rows up to a round; the row of that round comes from the checkpoint.
 
         Raises:
             DamagedError: They are not the rows that the run wrote.
@@ -130,14 +136,15 @@ class RoundsFile:
             raise DamagedError(
                 f"cannot read {self.path}: {error.strerror}; {START_AGAIN}"
             ) from None
-        # The header and the rows before the last.
-        whole = b"".join(line + _LINE_END for line in (*lines[:rounds], seal.row.encode()))
+        first = 0 if last == 0 or (lines[1:2] and lines[1].startswith(b"0,")) else 1
+        before = lines[: 1 + last - first]  # with the header
+        whole = b"".join(line + _LINE_END for line in (*before, seal.row.encode()))
         if hashlib.sha256(whole).hexdigest() != seal.sha256:
             raise DamagedError(
-                f"{self.path} does not hold the rows that the run wrote in the {rounds} rounds "
+                f"{self.path} does not hold the rows that the run wrote in the {last} rounds "
                 f"before its checkpoint; {START_AGAIN}"
             )
-        self._write(whole, rounds)
+        self._write(whole, last)
 
     def read(self) -> list[RoundRecord]:
         """Read all rows.
@@ -152,9 +159,9 @@ class RoundsFile:
                 f"cannot read {self.path}: {error.strerror}; start again with --overwrite"
             ) from None
 
-    def _write(self, content: bytes, rounds: int) -> None:
+    def _write(self, content: bytes, last: int) -> None:
         write_atomically(self.path, content)
-        self._written = _Written(hashlib.sha256(content), rounds)
+        self._written = _Written(hashlib.sha256(content), last)
 
 
 def parse_rows(content: bytes, path: Path, metrics: Sequence[str]) -> list[RoundRecord]:

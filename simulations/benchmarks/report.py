@@ -72,9 +72,13 @@ def grouped_bars(axes: Axes, values: Mapping[tuple[str, str], float]) -> None:
     axes.legend(frameon=True, framealpha=1, edgecolor="none")
 
 
+def described() -> str:
+    """Return the machine in words."""
+    return ", ".join(f"{key} {value}" for key, value in machine().items())
+
+
 def _markdown(report: Measurements) -> str:
     lines = [report.header, ["---"] * len(report.header), *report.table]
-    described = ", ".join(f"{key} {value}" for key, value in machine().items())
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), ""]) + (
-        f"\n{report.note}; {described}.\n"
+        f"\n{report.note}; {described()}.\n"
     )

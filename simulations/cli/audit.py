@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from fedsi.errors import UserError
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.cli.foreign_output import others_to_stderr
 from simulations.cli.run import shown_on
+from simulations.cli.wide_table import print_facts
 from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def audit(
         found = {**to_json(claim), "membership": asdict(membership) if membership else None}
         typer.echo(json.dumps(found, allow_nan=False))
     else:
-        options.output().print(_table(claim, audited, membership))
+        print_facts(options.output(), "Audit", _facts(claim, audited, membership))
     options.messages().print(
         f"report: {one_line(str(folder / AUDIT_PAGE))}", highlight=False, soft_wrap=True
     )
@@ -140,14 +140,11 @@ def _claim(folder: Path) -> "tuple[PrivacySummary, AuditSummary]":
     return claim, claim.audit
 
 
-def _table(
+def _facts(
     claim: "PrivacySummary", audited: "AuditSummary", membership: "Membership | None"
-) -> Table:
-    table = Table(title="Audit", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
+) -> dict[str, str]:
     claimed = "infinite" if claim.epsilon is None else f"{claim.epsilon:.3f}"
-    rows = {
+    return {
         "claimed epsilon": f"{claimed} at delta {claim.delta:.3g} ({claim.accountant})",
         "lower bound from guesses": (
             f"{audited.counting_epsilon:.3f} ({audited.correct} of {audited.guesses} guesses right)"
@@ -170,9 +167,6 @@ def _table(
         "claim": "REFUTED" if audited.refuted else "not refuted",
         "membership attack on the model": _attacked(membership),
     }
-    for label, value in rows.items():
-        table.add_row(label, value)
-    return table
 
 
 def _attacked(membership: "Membership | None") -> str:

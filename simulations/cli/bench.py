@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from fedsi.files import make_folder
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.safe_text import one_line, visible
+from simulations.cli.wide_table import print_facts, print_table
+from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -376,14 +376,16 @@ def _compare(
 
 def _report(report: "Measurements", result: Any, out: Path | None, *, as_json: bool) -> None:
     """Write a report, and print its table or the result as JSON."""
-    from simulations.benchmarks.report import write_measurements
+    from simulations.benchmarks.report import described, write_measurements
 
     folder = out or options.default_folder(f"bench-{report.name}")
     write_measurements(report, folder)
     if as_json:
         typer.echo(json.dumps(result))
     else:
-        typer.echo(visible((folder / f"{report.name}.md").read_text(encoding="utf-8")))
+        console, name = options.output(), report.name.replace("-", " ")
+        print_table(console, name.capitalize(), report.header, report.table)
+        console.print(f"{report.note}; {described()}.", highlight=False)
     figure = folder / f"{report.name}.png"
     options.messages().print(f"figure: {one_line(str(figure))}", highlight=False, soft_wrap=True)
 
@@ -392,12 +394,8 @@ def _show(result: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result))
         return
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    for key, value in result.items():
-        table.add_row(key.replace("_", " "), _text(value))
-    options.output().print(table)
+    facts = {key.replace("_", " "): _text(value) for key, value in result.items()}
+    print_facts(options.output(), "", facts)
 
 
 def _text(value: Any) -> str:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from fedsi.files import make_folder, write_atomically
 from simulations.cli import options
 from simulations.cli.display import Display
+from simulations.cli.wide_table import print_facts, print_table
 from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
@@ -147,16 +147,14 @@ def _show(values: dict[str, Any]) -> None:
     _print_rows(str(values["corpus"]), _told(values))
     clients = f"{values['ngram_heldout_clients']:,} of {values['heldout_clients']:,}"
     title = f"On {clients} held-out clients, those that a run evaluates"
-    table = Table(title=title, title_justify="left")
-    table.add_column("n-gram model")
-    for column in ("perplexity", "accuracy", "accuracy among words"):
-        table.add_column(column, justify="right")
+    rows = []
     for score in values["ngrams"]:
         perplexity = "-" if score["perplexity"] is None else f"{score['perplexity']:,.1f}"
         accuracies = (score["accuracy"], score["word_accuracy"])
         shown = ["-" if a is None else f"{a:.3f}" for a in accuracies]
-        table.add_row(score["model"], perplexity, *shown)
-    options.output().print(table)
+        rows.append((score["model"], perplexity, *shown))
+    header = ("n-gram model", "perplexity", "accuracy", "accuracy among words")
+    print_table(options.output(), title, header, rows)
 
 
 _LABELS = {
@@ -204,12 +202,7 @@ def _percent(share: Any) -> Any:
 
 
 def _print_rows(title: str, rows: dict[str, Any]) -> None:
-    table = Table(show_header=False, title=title, title_justify="left")
-    table.add_column()
-    table.add_column(overflow="fold")
-    for key, value in rows.items():
-        table.add_row(key, _text(value))
-    options.output().print(table)
+    print_facts(options.output(), title, {key: _text(value) for key, value in rows.items()})
 
 
 def _text(value: Any) -> str:

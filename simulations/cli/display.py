@@ -108,9 +108,11 @@ def _detail(records: Sequence["RoundRecord"]) -> str:
 
     Without these it is short enough for a terminal of 80 columns.
     """
+    heldout = next((r.heldout["loss"] for r in reversed(records) if r.heldout), None)
+    if records[-1].round == 0:
+        return f"untrained, held-out {heldout:.3f}"
     recent = records[-RECENT:]
     speed = sum(r.clients for r in recent) / sum(r.train_seconds for r in recent)
-    heldout = next((r.heldout["loss"] for r in reversed(records) if r.heldout), None)
     # A round without a cohort has no loss, so the latest one with a cohort is shown.
     cohort = next((r.train_loss for r in reversed(records) if r.clients), math.nan)
     losses = f"cohort {cohort:.3f}"

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table
 
 from simulations.cli import options
+from simulations.cli.wide_table import print_table
 
 if TYPE_CHECKING:
     from simulations.doctor import Diagnosis
@@ -35,13 +35,9 @@ def doctor(as_json: options.Json = False, cache: options.Cache = options.CACHE) 
 
 
 def _print(findings: "Sequence[Diagnosis]", broken: "Sequence[Diagnosis]") -> None:
-    table = Table(title="Installation", title_justify="left")
-    for heading in ("what", "state", "found"):
-        table.add_column(heading, overflow="fold")
-    for finding in findings:
-        table.add_row(finding.name, _WORDS[finding.state], finding.seen)
-    console = options.output()
-    console.print(table)
+    console, header = options.output(), ("what", "state", "found")
+    rows = [(finding.name, _WORDS[finding.state], finding.seen) for finding in findings]
+    print_table(console, "Installation", header, rows, prose=header)
     for finding in findings:
         if finding.mend:
             console.print(

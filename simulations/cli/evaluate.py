@@ -4,11 +4,12 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.console import Console
 
 from fedsi.errors import UserError
 from simulations.cli import options, studies
 from simulations.cli.display import Display
+from simulations.cli.wide_table import print_table
 
 if TYPE_CHECKING:
     from fedsi.data.population import Population
@@ -120,39 +121,35 @@ def _show(
 ) -> None:
     console, trained = options.output(), run.experiment.data.sequence_length
     rows = {str(score.length): score.whole for score in scores}
-    console.print(_table(task, "On held-out clients", {"sentence": sentences, **rows}))
+    _print(console, task, "On held-out clients", {"sentence": sentences, **rows})
     if scores:
         far = {str(score.length): score.beyond for score in scores if score.beyond.tokens}
-        console.print(_table(task, f"At positions beyond the {trained} of training", far))
+        _print(console, task, f"At positions beyond the {trained} of training", far)
 
 
 def _show_personalisation(tuned: "PersonalisationSummary | None") -> None:
     if tuned is None:
         return
     title = f"Fine-tuned on half of a client's examples, epochs {tuned.epochs}; over clients"
-    table = Table(title=title, title_justify="left")
     quantiles = list(next(iter(tuned.quantiles.values())))
-    for place, name in enumerate(("", *quantiles)):
-        table.add_column(name, justify="right" if place else "left")
-    for name, values in tuned.quantiles.items():
-        words = ("-" if value is None else f"{value:.4f}" for value in values.values())
-        table.add_row(name.replace("_", " "), *words)
+    rows = [
+        (name.replace("_", " "), *("-" if v is None else f"{v:.4f}" for v in values.values()))
+        for name, values in tuned.quantiles.items()
+    ]
     console = options.output()
-    console.print(table)
+    print_table(console, title, ("", *quantiles), rows)
     console.print(
         f"{tuned.clients} clients; {tuned.clients_too_small} are too small to have examples on "
         f"both sides, {tuned.clients_unevaluated} failed"
     )
 
 
-def _table(task: "Task", title: str, scores: dict[str, "Score"]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for place, heading in enumerate(("length", "tokens", *task.shown.values())):
-        table.add_column(heading, justify="left" if place == 0 else "right")
-    for name, score in scores.items():
-        values = (score.metrics[metric] for metric in task.shown)
-        table.add_row(name, f"{score.tokens:,}", *map(_number, values))
-    return table
+def _print(console: Console, task: "Task", title: str, scores: dict[str, "Score"]) -> None:
+    rows = [
+        (name, f"{score.tokens:,}", *(_number(score.metrics[metric]) for metric in task.shown))
+        for name, score in scores.items()
+    ]
+    print_table(console, title, ("length", "tokens", *task.shown.values()), rows)
 
 
 def _number(value: float) -> str:

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from simulations.cli import options
+from simulations.cli.wide_table import print_table
 
 if TYPE_CHECKING:
     from fedsi.experiment.keys import Section
@@ -37,16 +37,14 @@ def keys(
         typer.echo((keys_markdown(chosen) if name else page()).rstrip("\n"))
     else:
         for section in chosen:
-            options.output().print(_table(section))
+            _print(section)
 
 
-def _table(section: "Section") -> Table:
+def _print(section: "Section") -> None:
     title = f"{section.name}: {section.about}" if section.name else section.about
-    table = Table(title=title.replace("``", ""), title_justify="left")
-    table.add_column("key", overflow="fold")
-    for heading in ("default", "allowed", "meaning"):
-        table.add_column(heading)
-    for key in section.keys:
-        texts = (key.name, key.default, key.allowed, key.meaning)
-        table.add_row(*(text.replace("``", "") for text in texts))
-    return table
+    header = ("key", "default", "allowed", "meaning")
+    rows = [
+        [text.replace("``", "") for text in (key.name, key.default, key.allowed, key.meaning)]
+        for key in section.keys
+    ]
+    print_table(options.output(), title.replace("``", ""), header, rows, prose=header)

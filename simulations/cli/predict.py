@@ -4,11 +4,11 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from fedsi.errors import UserError
 from simulations.cli import options
 from simulations.cli.foreign_output import others_to_stderr
+from simulations.cli.wide_table import print_table
 from simulations.safe_text import visible
 
 if TYPE_CHECKING:
@@ -41,18 +41,15 @@ def predict(
         typer.echo(json.dumps(_to_json(read, found), allow_nan=False))
         return
     shown = read if len(read) <= _LONGEST_TITLE else f"...{read[-_LONGEST_TITLE:]}"
-    table = Table(title=f"After {shown!r}", title_justify="left")
-    table.add_column("next word")
-    table.add_column("probability", justify="right")
+    rows = []
     for candidate in found.words:
         # A space that begins a word would be invisible.
         word = candidate.word
         word = f"\u2423{word[1:]}" if word.startswith(" ") else word
-        table.add_row(word, f"{candidate.probability:.4f}")
+        rows.append((word, f"{candidate.probability:.4f}"))
     others = ((found.end, "the sentence ends"), (found.unknown, "an unknown word"))
-    for probability, label in others:
-        table.add_row(f"({label})", f"{probability:.4f}")
-    options.output().print(table)
+    rows += [(f"({label})", f"{probability:.4f}") for probability, label in others]
+    print_table(options.output(), f"After {shown!r}", ("next word", "probability"), rows)
 
 
 def _predicted(

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import typer
-from rich.table import Table
 
 from simulations.cli import options
+from simulations.cli.wide_table import print_table
 from simulations.presets import SECONDS, load_preset, preset_names, what_it_is
 
 _SPECIAL_TOKENS = 4
@@ -18,13 +18,9 @@ def presets(as_json: options.Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
-    table = Table(title="Presets", title_justify="left")
-    for heading in ("preset", "what it is", "model"):
-        table.add_column(heading)
-    for heading in ("parameters", "rounds x clients", "on two cores"):
-        table.add_column(heading, justify="right")
-    for one in found:
-        table.add_row(
+    header = ("preset", "what it is", "model", "parameters", "rounds x clients", "on two cores")
+    rows = [
+        (
             one["preset"],
             one["what"],
             one["architecture"],
@@ -32,7 +28,9 @@ def presets(as_json: options.Json = False) -> None:
             f"{one['rounds']} x {one['cohort_size']}",
             _duration(one["seconds"]),
         )
-    options.output().print(table)
+        for one in found
+    ]
+    print_table(options.output(), "Presets", header, rows, prose=("what it is", "model"))
 
 
 def _facts(name: str) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import typer
-from rich.table import Table
+from rich.console import Console
 
 from fedsi.plan import Plan
 from fedsi.privacy.accounting import noise_on_mean
 from fedsi.privacy.alternatives import Alternative, alternatives, at_equal_error
 from simulations.cli import options
+from simulations.cli.wide_table import print_table
 from simulations.reports.figures import save_figure
 from simulations.reports.privacy_figure import privacy_figure
 
@@ -43,7 +44,8 @@ def compare(plan: Plan, target_epsilon: float, figure: Path | None, *, as_json: 
         typer.echo(json.dumps(as_dicts, allow_nan=False))
         return
     console = options.output()
-    console.print(_facts(plan), _table(found, equal, target_epsilon), sep="\n")
+    console.print(_facts(plan))
+    _print(console, found, equal, target_epsilon)
     if figure is not None:
         console.print(f"figure: {figure.with_suffix('.png')}", soft_wrap=True)
 
@@ -59,17 +61,14 @@ def _facts(plan: Plan) -> str:
     )
 
 
-def _table(found: list[Alternative], equal: list[Alternative], target: float) -> Table:
+def _print(
+    console: Console, found: list[Alternative], equal: list[Alternative], target: float
+) -> None:
     last = found[-1]
-    drawn = Table(
-        title=f"At epsilon = {target:g}; last column: epsilon at the error of {last.name}",
-        title_justify="left",
-    )
-    drawn.add_column("way")
-    for heading in ("groups", "noise multiplier", "error", "share", "epsilon"):
-        drawn.add_column(heading, justify="right")
-    for each, same in zip(found, equal, strict=True):
-        drawn.add_row(
+    title = f"At epsilon = {target:g}; last column: epsilon at the error of {last.name}"
+    header = ("way", "groups", "noise multiplier", "error", "share", "epsilon")
+    rows = [
+        (
             each.name,
             str(each.plan.groups) if each.plan.sampling == "cyclic" else "",
             f"{each.plan.noise_multiplier:.4g}",
@@ -77,4 +76,6 @@ def _table(found: list[Alternative], equal: list[Alternative], target: float) ->
             f"{each.error / last.error:.3f}",
             f"{same.epsilon:.3g}",
         )
-    return drawn
+        for each, same in zip(found, equal, strict=True)
+    ]
+    print_table(console, title, header, rows, prose=("way",))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.table import Table
+from rich.console import Console
 
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
@@ -23,6 +23,7 @@ from fedsi.privacy.accounting import (
 )
 from server.runs.folder import RunFolder
 from simulations.cli import options
+from simulations.cli.wide_table import print_facts, print_table
 from simulations.reports.privacy_statement import claim_of_plan, claim_of_run, privacy_statement
 from simulations.reports.study_privacy import study_privacy_sentences
 from simulations.studies.finished import read_study
@@ -71,7 +72,9 @@ def show(
         typer.echo(json.dumps(_as_json(plan, prices, priced), allow_nan=False))
         return
     console = options.output()
-    console.print(_facts(plan, prices[0]), _prices(plan, prices), _noises(priced), sep="\n")
+    print_facts(console, "", _facts(plan, prices[0]))
+    _print_prices(console, plan, prices)
+    _print_noises(console, priced)
 
 
 def show_statement_of_run(path: Path) -> None:
@@ -136,33 +139,30 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return {key: None if value == math.inf else value for key, value in values.items()}
 
 
-def _facts(plan: Plan, price: Price) -> Table:
-    drawn = Table(show_header=False, box=None)
-    drawn.add_row("mechanism", f"{plan.mechanism}, {plan.sampling} sampling")
-    drawn.add_row("cohort", f"{plan.cohort_size} of {plan.population} clients")
-    drawn.add_row("rounds", str(plan.rounds))
-    drawn.add_row("noise multiplier", f"{plan.noise_multiplier:.5g}")
-    drawn.add_row("noise on the mean, clip norm 1", f"{noise_on_mean(plan):.4g}")
-    drawn.add_row("sensitivity, clip norm 1", f"{price.sensitivity:.5g}")
-    if price.rho is not None:
-        drawn.add_row("rho (zCDP)", f"{price.rho:.5g}")
-    return drawn
+def _facts(plan: Plan, price: Price) -> dict[str, str]:
+    rho = {} if price.rho is None else {"rho (zCDP)": f"{price.rho:.5g}"}
+    return {
+        "mechanism": f"{plan.mechanism}, {plan.sampling} sampling",
+        "cohort": f"{plan.cohort_size} of {plan.population} clients",
+        "rounds": str(plan.rounds),
+        "noise multiplier": f"{plan.noise_multiplier:.5g}",
+        "noise on the mean, clip norm 1": f"{noise_on_mean(plan):.4g}",
+        "sensitivity, clip norm 1": f"{price.sensitivity:.5g}",
+        **rho,
+    }
 
 
-def _prices(plan: Plan, prices: Sequence[Price]) -> Table:
-    drawn = Table(title=f"Epsilon at delta = {plan.delta:.3g}", title_justify="left")
-    for heading in ("epsilon", "accountant", "adjacency", "note"):
-        drawn.add_column(heading, justify="right" if heading == "epsilon" else "left")
-    for price in prices:
-        drawn.add_row(f"{price.epsilon:.4g}", price.accountant, price.adjacency, price.note)
-    return drawn
+def _print_prices(console: Console, plan: Plan, prices: Sequence[Price]) -> None:
+    words = ("accountant", "adjacency", "note")
+    rows = [(f"{p.epsilon:.4g}", p.accountant, p.adjacency, p.note) for p in prices]
+    title = f"Epsilon at delta = {plan.delta:.3g}"
+    print_table(console, title, ("epsilon", *words), rows, prose=words)
 
 
-def _noises(others: Sequence[tuple[Plan, Price]]) -> Table:
-    drawn = Table(title="Other noise multipliers", title_justify="left")
-    for heading in ("noise multiplier", "epsilon", "noise on the mean"):
-        drawn.add_column(heading, justify="right")
-    for plan, price in others:
-        noise = f"{noise_on_mean(plan):.4g}"
-        drawn.add_row(f"{plan.noise_multiplier:.4g}", f"{price.epsilon:.4g}", noise)
-    return drawn
+def _print_noises(console: Console, others: Sequence[tuple[Plan, Price]]) -> None:
+    rows = [
+        (f"{plan.noise_multiplier:.4g}", f"{price.epsilon:.4g}", f"{noise_on_mean(plan):.4g}")
+        for plan, price in others
+    ]
+    header = ("noise multiplier", "epsilon", "noise on the mean")
+    print_table(console, "Other noise multipliers", header, rows)

@@ -10,7 +10,8 @@ import typer
 from fedsi.errors import UserError
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.cli.run_summary import lines, next_commands, table
+from simulations.cli.run_summary import facts, lines, next_commands
+from simulations.cli.wide_table import print_facts
 from simulations.engines.table import ENGINES, USUAL, EngineOptions, engine_for
 from simulations.safe_text import one_line
 
@@ -233,7 +234,7 @@ def _show(result: "Result", *, verbose: bool) -> None:
 
     task, rounds = task_of(result.experiment), result.experiment.server.rounds
     if verbose:
-        options.output().print(table(result.summary, task, result.baselines))
+        print_facts(options.output(), "Summary", facts(result.summary, task, result.baselines))
         return
     for line in lines(result.summary, task, rounds, result.baselines):
         typer.echo(one_line(line))

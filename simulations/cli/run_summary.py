@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from simulations.losses import in_words, sentence
 from simulations.safe_text import one_line
 
@@ -118,30 +116,27 @@ def _percent(value: float | None) -> str:
     return "not a number" if value is None else f"{100 * value:.1f} %"
 
 
-def table(summary: "Summary", task: "Task", baselines: "Baselines | None") -> Table:
-    """Return a run's summary as a table."""
+def facts(summary: "Summary", task: "Task", baselines: "Baselines | None") -> dict[str, str]:
+    """Return a run's whole summary as texts by label."""
     values = summary.to_json()
     metrics = {
         name if name in values else f"heldout_{name}": f"held-out {label}"
         for name, label in task.shown.items()
     }
-    table = Table(show_header=False, title="Summary", title_justify="left")
-    table.add_column()
-    table.add_column(overflow="fold")
+    found = {}
     for key, label in {**_BEFORE, **metrics, **_AFTER}.items():
         if key not in values:
             continue
-        table.add_row(label, _cell(values[key]))
+        found[label] = _cell(values[key])
     if baselines is not None:
         for name in ("bigram", "trigram"):
             scores = f"{baselines.loss(name):.4f}, word accuracy {baselines.accuracy(name):.4f}"
-            table.add_row(f"{name} model's loss", scores)
-        table.add_row("verdict", baselines.better_than(summary.heldout_loss))
-    for label, words in _privacy(summary.privacy).items():
-        table.add_row(label, words)
+            found[f"{name} model's loss"] = scores
+        found["verdict"] = baselines.better_than(summary.heldout_loss)
+    found |= _privacy(summary.privacy)
     if summary.personalisation:
-        table.add_row("fine-tuned on held-out clients", _gain(summary.personalisation))
-    return table
+        found["fine-tuned on held-out clients"] = _gain(summary.personalisation)
+    return found
 
 
 def _cell(value: object) -> str:

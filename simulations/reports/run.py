@@ -1,5 +1,6 @@
 """The page of a run: its metrics, its costs, and its experiment, corpus and versions."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def run_page(
                 f"held-out {task.title.lower()}.",
             )
         ],
-        tables=[_scores(summary, baselines, dict(task.curves)), _costs(summary)],
+        tables=[_scores(records, summary, baselines, dict(task.curves)), _costs(summary)],
         methods=[
             f"{summary.training_clients:,} clients trained the model and "
             f"{summary.heldout_clients:,} were held out; each round sampled "
@@ -152,10 +153,19 @@ def _privacy(claim: PrivacySummary | None) -> list[str]:
     ]
 
 
-def _scores(summary: Summary, baselines: Baselines | None, shares: dict[str, str]) -> PageTable:
+def _scores(
+    records: Sequence[RoundRecord],
+    summary: Summary,
+    baselines: Baselines | None,
+    shares: dict[str, str],
+) -> PageTable:
     header = ["model", "loss", *shares.values()]
     values = [summary.heldout.get(metric) for metric in ("loss", *shares)]
     rows = [[label(summary.architecture), *(_three(value) for value in values)]]
+    before = records[0].heldout if records and records[0].round == 0 else None
+    if before:
+        told = "its initial weights" if summary.warm_start else "the same, untrained"
+        rows.append([told, *(_three(before[metric]) for metric in ("loss", *shares))])
     if baselines:
         blank = [""] * len(shares)
         rows += [[f"{name} model", _three(baselines.loss(name)), *blank] for name in NAMES]
@@ -192,4 +202,4 @@ def _clipped(summary: Summary) -> list[list[str]]:
 
 
 def _three(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.3f}"
+    return f"{value:.3f}" if value is not None and math.isfinite(value) else "not finite"

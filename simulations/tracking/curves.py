@@ -15,7 +15,7 @@ from fedsi.files import make_folder, write_atomically
 from server.rounds import RoundRecord
 from server.runs.summary import Summary
 from simulations.tracking.sink import Ended, Started
-from simulations.tracking.table import TRACKERS, Curves, Tracked
+from simulations.tracking.table import NO_STEP, TRACKERS, Curves, Tracked
 
 TRACKING = "tracking"
 """Folder in that of a run or a study; each tracker has one in it."""
@@ -62,7 +62,7 @@ class CurveSink:
 
     def __post_init__(self) -> None:
         self._curves: Curves | None = None
-        self._key, self._step, self._evaluated = "", 0, 0
+        self._key, self._step, self._evaluated = "", NO_STEP, 0
 
     def start(self, run: Started) -> None:
         """Open the curves, and add rounds that they do not have yet."""
@@ -144,9 +144,9 @@ def _settings(experiment: Experiment) -> dict[str, Scalar]:
 
 
 def _read(path: Path) -> tuple[str, int]:
-    """Return a run's key and its last logged round; a new key and 0 if there are none."""
+    """Return a run's key and its last logged round; a new key and ``NO_STEP`` if there are none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return str(found["key"]), int(found["step"])
     except (OSError, ValueError, KeyError, TypeError):
-        return uuid4().hex, 0
+        return uuid4().hex, NO_STEP

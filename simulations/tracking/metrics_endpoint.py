@@ -33,6 +33,7 @@ class Exposition:
     def __init__(self) -> None:
         self._sums = dict.fromkeys(_SUMS, 0.0)
         self._last: dict[str, float] = {}
+        self._seen = -1
         self.text = ""
         """Replaced whole after each round, so that another thread can read it."""
 
@@ -43,8 +44,9 @@ class Exposition:
 
     def add(self, record: RoundRecord) -> None:
         """Add a round; one that is run again after a resumption is added once."""
-        if record.round <= self._last["round"]:
+        if record.round <= self._seen:
             return
+        self._seen = record.round
         values = values_of(record)
         for name in _SUMS:
             self._sums[name] += values.pop(name)

@@ -52,7 +52,10 @@ class Sink(Protocol):
         """Receive the beginning of a run."""
 
     def round(self, record: RoundRecord) -> None:
-        """Receive a finished round, which has been written to the run's folder."""
+        """Receive a finished round, which has been written to the run's folder.
+
+        The first one is round 0, the evaluation of the untrained model.
+        """
 
     def checkpoint(self, number: int) -> None:
         """Receive the number of a round whose checkpoint has been written."""

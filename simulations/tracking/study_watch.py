@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from server.endings import STATUS, STOPPED
+from fedsi.errors import UserError
 from server.rounds import RoundRecord
 from server.runs.folder import EXPERIMENT, RunFolder
 from simulations.studies.results import RUNS
@@ -50,24 +51,29 @@ class StudyWatch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        unfinished = Ended(INTERRUPTED if kind is KeyboardInterrupt else FAILED)
         for name in list(self._open):
-            self._end(name, INTERRUPTED if kind is KeyboardInterrupt else FAILED)
+            self._end(name, self._ended(name) or unfinished)
 
     def records(self, name: str, records: Sequence[RoundRecord]) -> None:
-        """Pass on the new ones of a trial's rounds."""
-        seen = self._seen.get(name, 0)
-        if not self._trackers or len(records) <= seen:
+        """Pass on the new ones of a trial's rounds, and its summary as soon as it has one."""
+        if not self._trackers or not records:
             return
         if name in self._old and self._old[name] == _written_at(self._folder / RUNS / name):
             return  # the rows of a run that is about to be replaced
+        seen = self._seen.get(name, 0)
+        if len(records) > seen:
+            self._add(name, records[seen:])
+            self._seen[name] = len(records)
+        if name in self._open and records[-1].ended and (ended := self._ended(name)):
+            self._end(name, ended)
+
+    def _add(self, name: str, records: Sequence[RoundRecord]) -> None:
         sinks = self._open.get(name) or self._start(name)
-        for record in records[seen:]:
+        for record in records:
             for sink in sinks.values():
                 sink.round(record)
-        self._seen[name] = len(records)
         self._trackers = [t for t in self._trackers if t not in sinks or not sinks[t].failed]
-        if records[-1].ended:
-            self._end(name, STATUS.get(records[-1].ended, STOPPED), records[-1].ended)
 
     def _start(self, name: str) -> dict[str, Guarded]:
         experiment = RunFolder(self._folder / RUNS / name).experiment()
@@ -78,9 +84,16 @@ class StudyWatch:
         self._open[name] = sinks
         return sinks
 
-    def _end(self, name: str, status: str, reason: str = "") -> None:
+    def _ended(self, name: str) -> Ended | None:
+        """Return the end of a finished trial, with its summary; None for another."""
+        with suppress(UserError):
+            if summary := RunFolder(self._folder / RUNS / name).summary():
+                return Ended(summary.status, summary.ended_by, summary)
+        return None
+
+    def _end(self, name: str, ended: Ended) -> None:
         for sink in self._open.pop(name).values():
-            sink.end(Ended(status, reason))
+            sink.end(ended)
 
 
 def _written_at(run: Path) -> int:

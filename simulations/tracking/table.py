@@ -8,6 +8,9 @@ from typing import Protocol
 from fedsi.experiment import Scalar
 from fedsi.tables import Table
 
+NO_STEP = -1
+"""The last round of a run whose curves have none."""
+
 
 @dataclass(frozen=True)
 class Tracked:
@@ -20,7 +23,7 @@ class Tracked:
     key: str
     """32 hexadecimal digits that stay the same when the run is resumed."""
     step: int
-    """The last round that the tracker already has; 0 for a new run."""
+    """The last round that the tracker already has; ``NO_STEP`` for a new run, whose first is 0."""
     settings: Mapping[str, Scalar]
     """All keys of the experiment."""
 

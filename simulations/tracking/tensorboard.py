@@ -6,7 +6,7 @@ from typing import Any
 
 from fedsi.experiment import Scalar
 from fedsi.extras import optional
-from simulations.tracking.table import Tracked, Tracker
+from simulations.tracking.table import NO_STEP, Tracked, Tracker
 
 
 class EventFiles:
@@ -21,7 +21,7 @@ class EventFiles:
         package = optional("torch.utils.tensorboard", "tensorboard")
         # What a killed process logged after the last known round is dropped.
         self._writer: Any = package.SummaryWriter(str(folder / run.name), purge_step=run.step + 1)
-        if not run.step:
+        if run.step == NO_STEP:
             rows = "".join(f"    {key} = {value}\n" for key, value in run.settings.items())
             self._writer.add_text("experiment", rows, 0)
 

@@ -82,6 +82,11 @@ class Watch:
         for sink in self._sinks:
             sink.round(record)
 
+    def untrained(self, record: RoundRecord) -> None:
+        """Pass on round 0."""
+        for sink in self._sinks:
+            sink.round(record)
+
     def start(self, run: Started) -> None:
         """Pass on the beginning of the run."""
         for sink in self._sinks:

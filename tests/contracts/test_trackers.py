@@ -146,7 +146,7 @@ def test_a_resumed_run_continues_its_curves(
     shorter = experiment.updated({"server.rounds": 2})
     sinks = curves_of([tracker], out)
     simulate(shorter, out=out, cache=cache, overwrite=True, sinks=sinks)
-    assert_holds(tracker, out, {"run": losses[:2]})
+    assert_holds(tracker, out, {"run": losses[:3]})
 
 
 def test_a_full_disk_is_one_warning(
@@ -179,7 +179,7 @@ def test_the_runs_of_a_study_are_told_apart(
         simulate(trial, out=folder, cache=cache)
         trials[folder.name] = RunFolder(folder).records()
     with StudyWatch([tracker], tmp_path, "study", fresh=False) as watch:
-        for rounds in (1, 2):  # both are open at the same time
+        for rounds in (1, 3):  # both are open at the same time
             for name, records in trials.items():
                 watch.records(name, records[:rounds])
     with StudyWatch([tracker], tmp_path, "study", fresh=False) as watch:
@@ -209,8 +209,8 @@ def test_the_command_of_a_study_tracks_its_trials(cache: Path, tmp_path: Path) -
         )
         found = text_files(tmp_path / "swept" / TRACKING / "mine.TRACKER")
         assert len(found) == 2
-        assert all([step for step, _ in losses] == [2] for losses in found.values())
-        assert len({loss for ((_, loss),) in found.values()}) == 2
+        assert all([step for step, _ in losses] == [0, 2] for losses in found.values())
+        assert len({loss for (_, (_, loss)) in found.values()}) == 2
 
 
 def test_an_unknown_tracker_and_one_named_twice_are_refused(

@@ -67,7 +67,7 @@ def test_a_run_with_empty_cohorts(smoke: Experiment, cache: Path, tmp_path: Path
     assert clients.count(0) >= 2
     assert max(clients) >= 1
     assert summary.status == "finished"
-    assert repr(RunFolder(tmp_path / "r").records()) == repr(records)
+    assert repr(RunFolder(tmp_path / "r").records()[1:]) == repr(records)
     assert json.loads((tmp_path / "r" / "summary.json").read_text()) == summary.to_json()
 
 

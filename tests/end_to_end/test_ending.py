@@ -43,7 +43,7 @@ def test_a_run_that_lost_patience_ends_there_whenever_it_was_interrupted(
     assert summary.best_round
     assert stopped < summary.best_round + 2 == summary.rounds < 12
     found = losses(RunFolder(tmp_path / "whole"))
-    assert summary.best_heldout_loss == min(found) == found[summary.best_round - 1]
+    assert summary.best_heldout_loss == min(found) == found[summary.best_round]
 
     def interrupt(_: Experiment, record: RoundRecord) -> None:
         if record.round == stopped:
@@ -111,7 +111,7 @@ def test_an_observer_that_returns_true_ends_the_run(
     for key in ("model_sha256", "heldout_loss", "tokens_trained"):
         assert getattr(summary, key) == getattr(three, key)
     records = RunFolder(tmp_path / "r").records()
-    assert [record.ended for record in records] == ["", "", "observer"]
+    assert [record.ended for record in records] == ["", "", "", "observer"]
     assert records[-1].heldout
     assert simulate(rare, out=tmp_path / "r", cache=cache, resume=True).summary == summary
 
@@ -131,7 +131,8 @@ def test_traffic_is_what_clients_would_send(smoke: Experiment, cache: Path, tmp_
     flaky = smoke.updated({"devices.dropout": 0.4, "server.rounds": 2})
     summary = simulate(flaky, out=tmp_path / "r", cache=cache).summary
     message = 4 * summary.parameters
-    records = RunFolder(tmp_path / "r").records()
+    untrained, *records = RunFolder(tmp_path / "r").records()
+    assert untrained.upload_bytes == untrained.download_bytes == 0
     assert [r.upload_bytes for r in records] == [message * r.clients for r in records]
     assert [r.download_bytes for r in records] == [
         message * flaky.server.cohort_size for _ in records

@@ -44,10 +44,10 @@ def test_a_run_goes_on_with_the_bits_of_a_long_one(
     found = simulate(long, out=tmp_path, cache=cache, resume=True, workers=3 - workers).summary
     assert values_of(found) == values_of(whole)
     records = RunFolder(tmp_path).records()
-    assert [record.round for record in records] == list(range(1, 41))
+    assert [record.round for record in records] == list(range(41))
     assert [record.ended for record in records if record.ended] == ["server.rounds"]
     assert RunFolder(tmp_path).experiment() == long
-    assert records[19].heldout  # which the long run has not evaluated
+    assert records[20].heldout  # which the long run has not evaluated
 
 
 def test_the_command_goes_on_with_more_rounds(

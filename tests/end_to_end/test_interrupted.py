@@ -57,11 +57,11 @@ def test_a_kill_between_checkpoint_and_row_releases_no_round_twice(
     done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
     assert done.returncode == -signal.SIGKILL
     # A row can only be seen if its round cannot be run again.
-    assert len(RunFolder(out).records()) == 2
+    assert len(RunFolder(out).records()) == 3
     seen: list[int] = []
     simulate(secure, out=out, cache=cache, resume=True, on_round=lambda _, r: seen.append(r.round))
     assert seen == ([4] if killed_at == "append" else [3, 4])
-    assert [record.round for record in RunFolder(out).records()] == [1, 2, 3, 4]
+    assert [record.round for record in RunFolder(out).records()] == [0, 1, 2, 3, 4]
 
 
 def test_long_rounds_are_kept_without_an_evaluation(
@@ -91,7 +91,7 @@ def test_a_sigterm_is_like_a_ctrl_c(cache: Path, tmp_path: Path, workers: str) -
         f"error: interrupted; continue with: fedsi run --resume --out {out}"
     )
     records = RunFolder(out).records()
-    assert [record.round for record in records] == list(range(1, len(records) + 1))
+    assert [record.round for record in records] == list(range(len(records)))
     # Nothing is lost: the checkpoint is of the last round.
     with pytest.raises(KeyboardInterrupt):
         simulate(

@@ -75,7 +75,11 @@ LOSSES = [6.0, 5.0, 5.5, 5.0, 5.2, 4.0, 4.5, 4.6]
 )
 def test_what_ends_a_run_with_which_round(keys: dict[str, Any], last: int) -> None:
     experiment = Experiment(server={"evaluate_every": 1, "rounds": 50, **keys})
-    found, course = [], Course()
+    untrained = replace(with_loss(0.1), round=0, tokens=10**9, upload_bytes=10**9)
+    course = Course().after(untrained, experiment.server)
+    assert course == Course()  # round 0 has the lowest loss of all, and ends nothing
+    assert not ending(experiment, DESCRIPTION, course, untrained, 50)
+    found = []
     for number, loss in enumerate(LOSSES, start=1):
         record = replace(with_loss(loss), round=number)
         course = course.after(record, experiment.server)

@@ -104,7 +104,7 @@ def test_a_round_is_given_up_in_one_sentence_and_can_be_resumed(
         sentence = "round 2 was given up and nothing of it is released, because 3 of 4 clients"
         with pytest.raises(NodesError, match=sentence):
             simulate(strict, cache=cache, out=tmp_path / "run")
-    assert len(RunFolder(tmp_path / "run").records()) == 1
+    assert len(RunFolder(tmp_path / "run").records()) == 2
     lenient = small.updated({**BLT, "server.minimum_replies": 3})
     resumed = simulate(lenient, cache=cache, out=tmp_path / "run", resume=True).summary
     assert resumed.model_sha256 == whole.model_sha256

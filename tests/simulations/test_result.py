@@ -38,8 +38,8 @@ def test_rounds_are_a_table(ran: tuple[Path, Result], cache: Path) -> None:
     folder, result = ran
     written = pd.read_csv(folder / "run" / "rounds.csv")
     pd.testing.assert_frame_equal(result.rounds, written)
-    assert list(result.rounds["round"]) == [1, 2, 3]
-    assert list(result.rounds["heldout_loss"].notna()) == [False, True, True]
+    assert list(result.rounds["round"]) == [0, 1, 2, 3]
+    assert list(result.rounds["heldout_loss"].notna()) == [True, False, True, True]
     assert result.rounds["upload_bytes"].sum() == result.summary.upload_bytes
     again = simulate(result.experiment, out=folder / "run", cache=cache, resume=True)
     pd.testing.assert_frame_equal(again.rounds, written)

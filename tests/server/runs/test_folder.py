@@ -141,6 +141,25 @@ def test_rows_that_the_run_did_not_write_are_refused(tmp_path: Path, name: str) 
         RunFolder(tmp_path).load_checkpoint(state(0), "corpus")
 
 
+@pytest.mark.parametrize("last", [0, 1, 2])
+@pytest.mark.parametrize("written", [True, False])
+def test_rows_of_round_0_come_first(tmp_path: Path, last: int, *, written: bool) -> None:
+    folder = RunFolder(tmp_path)
+    folder.claim(Experiment(), overwrite=False, resume=False)
+    for number in range(last + written):
+        folder.append(row(number))
+    folder.save_checkpoint(state(last), row(last), "corpus")
+    again = RunFolder(tmp_path)
+    assert again.load_checkpoint(state(0), "corpus").round_number == last
+    assert again.records() == [row(number) for number in range(last + 1)]
+    again.append(row(last + 1))
+    again.save_checkpoint(state(last + 1), row(last + 1), "corpus")
+    lost = (tmp_path / ROUNDS).read_bytes().splitlines(keepends=True)
+    (tmp_path / ROUNDS).write_bytes(b"".join([lost[0], *lost[2:]]))  # without round 0
+    with pytest.raises(UserError, match=r"rounds\.csv does not hold the rows that the run wrote"):
+        RunFolder(tmp_path).load_checkpoint(state(0), "corpus")
+
+
 @pytest.mark.parametrize("written", [True, False])
 def test_the_checkpoint_has_the_row_of_its_round(tmp_path: Path, written: bool) -> None:
     """A run may be killed between its round's checkpoint and its round's row."""

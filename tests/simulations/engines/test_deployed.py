@@ -178,7 +178,7 @@ def test_a_run_whose_superlink_is_restarted_ends_with_a_sentence_and_can_be_resu
                 out=out,
                 on_round=restart,
             )
-        assert len(RunFolder(out).records()) == 2
+        assert len(RunFolder(out).records()) == 3
         for number in range(2):  # they end, because the SuperLink forgot them
             deployment.kill(f"supernode{number}")
             deployment.start_supernode(number)

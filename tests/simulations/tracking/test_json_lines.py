@@ -23,7 +23,7 @@ def test_the_log_has_each_event_and_a_resumed_run_continues_it(
 ) -> None:
     def interrupt(_: Experiment, record: RoundRecord) -> None:
         seen = [line["event"] for line in events(log)]
-        assert seen.count("round") == record.round  # flushed before the next observer is called
+        assert seen.count("round") == record.round + 1  # flushed before the next observer is called
         if record.round == 2:
             raise KeyboardInterrupt
 
@@ -33,8 +33,8 @@ def test_the_log_has_each_event_and_a_resumed_run_continues_it(
     summary = simulate(smoke, out=run, cache=cache, resume=True, sinks=[JsonLines(log)]).summary
     found = events(log)
     assert [(line["event"], line.get("round", line.get("status"))) for line in found] == [
-        ("start", None), ("round", 1), ("checkpoint", 2), ("round", 2), ("evaluation", 2),
-        ("checkpoint", 2), ("end", "interrupted"),
+        ("start", None), ("round", 0), ("evaluation", 0), ("round", 1), ("checkpoint", 2),
+        ("round", 2), ("evaluation", 2), ("checkpoint", 2), ("end", "interrupted"),
         ("start", None), ("round", 3), ("checkpoint", 4), ("round", 4), ("evaluation", 4),
         ("end", "finished"),
     ]  # fmt: skip
