@@ -13,6 +13,7 @@ from server.runs.degree import degree
 from server.runs.folder import SUMMARY
 from simulations.reports.commands import study_command
 from simulations.reports.figures import label, save_figure
+from simulations.reports.heat_map import mapped_axes
 from simulations.reports.lengths import (
     lengths_figure,
     lengths_findings,
@@ -133,6 +134,13 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
             f"Final held-out loss and {result.task.title.lower()} against epsilon, with the "
             "standard deviation of the noise on the mean update in brackets. The axis is "
             f"logarithmic; without noise, beyond the dashed line, epsilon is infinite. {bars}"
+        )
+    if mapped_axes(result):
+        return study_figure(result), (
+            "Held-out loss of all evaluated clients over rounds (left), with the chosen setting in "
+            "colour, and the final held-out loss of each pair of values (right): the darker, the "
+            "lower. Grey cells are not better than the unigram model, diverged or did not finish. "
+            "The framed one was chosen on validation clients."
         )
     return study_figure(result), (
         "Held-out loss of all evaluated clients over rounds (left), and final held-out loss over "

@@ -11,9 +11,11 @@ from matplotlib.ticker import MaxNLocator
 
 from fedsi.models.positions.table import ENCODINGS
 from simulations.reports.figures import STYLE, colour_of
-from simulations.reports.marks import diverged_strips, ngram_lines, ngram_losses
+from simulations.reports.heat_map import heat_map, mapped_axes
+from simulations.reports.marks import GREY, diverged_strips, ngram_lines, ngram_losses
 from simulations.reports.study_words import axis_words, point_words, words
 from simulations.safe_text import for_figure
+from simulations.studies.axes import Axis
 from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS, t_interval
 from simulations.studies.study import Combination
@@ -25,10 +27,13 @@ _MOST_CURVES = 8
 
 
 def study_figure(result: StudyResult) -> Figure:
-    """Draw held-out loss over rounds, and over the first axes that are not compared.
+    """Draw held-out loss over rounds, and over what was varied.
 
-    An axis with a single value has no panel, because the last rounds show the same.
+    A whole grid over two tuned keys is a map; otherwise the first axes that are not compared have a
+    panel each. An axis with a single value has none, because the last rounds show the same.
     """
+    if mapped := mapped_axes(result):
+        return _with_map(result, *mapped)
     panels = [name for name in _varied(result) if name not in result.study.compare][:_MOST_PANELS]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.8 * (1 + len(panels)), 4.4), layout="constrained")
@@ -43,6 +48,32 @@ def study_figure(result: StudyResult) -> Figure:
         handles, labels = _one_of_each(figure)
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
+
+
+def _with_map(result: StudyResult, across: Axis, up: Axis) -> Figure:
+    """Draw the rounds of all settings, and the map of their final losses."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 4.4), layout="constrained")
+        over_rounds, of_cells = figure.subplots(1, 2)
+        _other_settings(over_rounds, result)
+        diverged = _curves(over_rounds, result, alone=True)
+        ngram_lines(over_rounds, ngram_losses(result.baselines))
+        diverged_strips(over_rounds, diverged)
+        heat_map(of_cells, result, across, up)
+        handles, labels = _one_of_each(figure)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _other_settings(axes: Axes, result: StudyResult) -> None:
+    """Draw thin curves of the settings of the only place that were not chosen, a seed each."""
+    (place,) = result.places
+    chosen, label = result.chosen(place), "other settings"
+    for setting in result.settings(place):
+        if setting.results and setting.measured and setting != chosen:
+            evaluated = [(r.round, r.heldout["loss"]) for r in setting.results[0].records
+                         if r.heldout]  # fmt: skip
+            axes.plot(*zip(*evaluated, strict=True), color=GREY, alpha=0.4, lw=0.8, label=label)
 
 
 def _varied(result: StudyResult) -> list[str]:
@@ -116,7 +147,7 @@ def _curves(axes: Axes, result: StudyResult, *, alone: bool) -> dict[str, list[f
     for place in result.places[:_MOST_CURVES]:
         colour = arm_colour(result, place.arm)
         style = ("-", "--", "-.", ":")[result.levels.index(place.level) % 4]
-        name: str | None = for_figure(words(place.level + place.arm))
+        name: str | None = for_figure(_curve_name(result, place))
         for one in result.all_seeds(place):
             if one.diverged:
                 diverged.setdefault(colour, []).append(one.summary.rounds)
@@ -135,6 +166,14 @@ def _curves(axes: Axes, result: StudyResult, *, alone: bool) -> dict[str, list[f
     tuned = ", chosen settings" if result.chooses else ""
     axes.set(xlabel="round", ylabel="held-out loss (nats per token)", title=f"Rounds{tuned}")
     return diverged
+
+
+def _curve_name(result: StudyResult, place: GridPoint) -> str:
+    """Return the name of a place, or of its chosen setting if it is the only place."""
+    chosen = result.chosen(place)
+    if len(result.places) > 1 or not result.chooses or chosen is None:
+        return words(place.level + place.arm)
+    return f"chosen: {words(chosen.points)}"
 
 
 def _over_axis(axes: Axes, result: StudyResult, name: str) -> dict[str, list[float]]:

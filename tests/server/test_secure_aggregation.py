@@ -207,8 +207,8 @@ def test_the_bits_are_those_of_a_run_without(
     assert found.summary.model_sha256 == expected.summary.model_sha256
     columns = ["clients", "rejected", "failed", "dropped", "tokens", "clipped", "clip_norm"]
     assert found.rounds[columns].equals(expected.rounds[columns])
-    losses = [result.rounds["train_loss"][1:] for result in (found, expected)]
-    assert np.allclose(*losses, atol=1e-6)
+    one, other = (result.rounds["train_loss"][1:] for result in (found, expected))
+    assert np.allclose(one, other, atol=1e-6)
     if "devices.dropout" in changes:
         assert (found.rounds[["rejected", "failed", "dropped"]].sum() > 0).all()
 

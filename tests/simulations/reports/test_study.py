@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.patches import Rectangle
 
 from fedsi import Experiment
+from simulations.reports.heat_map import mapped_axes
 from simulations.reports.lengths import lengths_figure
 from simulations.reports.study import study_report
 from simulations.reports.study_figure import study_figure
@@ -100,7 +102,48 @@ def test_a_sweep_has_a_row_for_each_setting() -> None:
     assert findings(found)[0].startswith(
         "Client lr 0.3, client.epochs 1 has a lower loss than client lr 0.3, client.epochs 2: -0.1"
     )
-    assert len(study_figure(found).axes) == 3
+    assert len(study_figure(found).axes) == 2
+
+
+MAPPED = [
+    {"key": "privacy.clip_norm", "values": [1.0, 0.1, 0.3]},
+    {"key": "server.learning_rate", "values": [0.01, 0.03]},
+]
+
+
+def test_a_sweep_over_two_keys_is_a_map_with_the_chosen_cell_framed() -> None:
+    base = Experiment(
+        privacy={"mechanism": "gaussian", "noise_multiplier": 1.0},
+        server={"sampling": "poisson", "averaging": "uniform"},
+    )
+    keys = [axis["key"] for axis in MAPPED]
+    study = Study(name="sweep", experiment=base, axes=MAPPED, tune=keys, seeds=3)
+    losses = {
+        (0.1, 0.01): [5.2, 5.3, 5.4], (0.1, 0.03): [5.1] * 3, (0.3, 0.01): [4.9] * 3,
+        (0.3, 0.03): [6.5] * 3, (1.0, 0.01): [5.0, None, 5.0],
+    }  # fmt: skip
+    report = study_report(study_result(study, losses), {"the last": "killed"})
+    _, cells = report.figure.axes
+    texts = {tuple(map(float, t.get_position())): t.get_text() for t in cells.texts}
+    assert texts == {
+        (0, 0): "5.300", (0, 1): "5.100", (1, 0): "4.900", (1, 1): "6.500", (2, 0): "diverged",
+        (2, 1): "not\nfinished",
+    }  # fmt: skip
+    assert [label.get_text() for label in cells.get_xticklabels()] == ["0.1", "0.3", "1"]
+    assert [label.get_text() for label in cells.get_yticklabels()] == ["0.01", "0.03"]
+    patches = [patch for patch in cells.patches if isinstance(patch, Rectangle)]
+    (frame,) = [patch for patch in patches if not patch.get_fill()]
+    assert frame.get_bbox().contains(1, 0)
+    colours = {(round(p.get_x() + 0.5), round(p.get_y() + 0.5)): p.get_facecolor()
+               for p in patches if p.get_fill()}  # fmt: skip
+    assert colours[1, 1] == colours[2, 0] == colours[2, 1]  # of no use
+    light = {place: sum(colour[:3]) for place, colour in colours.items()}
+    assert light[1, 0] < light[0, 1] < light[0, 0]  # the lower, the darker
+    assert "5.300 ± 0.248" in report.rows[2]
+    # Drawn values are no grid, and compared models no single map.
+    for changes in ({"draws": 4, "design": "random"}, {"tune": keys[:1]}):
+        other = study_result(study.updated(**changes), losses)
+        assert mapped_axes(other) is None
 
 
 def test_a_users_model_goes_by_its_import_path() -> None:
