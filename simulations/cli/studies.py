@@ -266,6 +266,7 @@ def carry_out(
         )
         run.check()
         _show_levels(run.levels().values(), console)
+        console.print(cost(study), highlight=False, soft_wrap=True)
         result = None
         if mine:
             run.run_part(mine)
@@ -307,6 +308,19 @@ def _told(
         watch.records(name, records)
 
     return on_records
+
+
+def cost(study: "Study") -> str:
+    """Return how much a study has to train, in words, before it starts."""
+    trials, server = study.trials(), study.experiment.server
+    axes = {axis.called: {point for t in trials for point in t.points if point.axis == axis.called}
+            for axis in study.axes}  # fmt: skip
+    counts = [f"{len(points)} of {name}" for name, points in axes.items()]
+    runs = f"{len(trials)} runs ({', '.join([*counts, f'{study.seeds} of seed'])})"
+    clients = sum(one.experiment.server.rounds for one in trials) * server.cohort_size
+    if study.design == "halving":
+        return f"at most {runs}, most of which end after {study.first_rounds} rounds"
+    return f"{runs}, together about {clients:,} times a client's training"
 
 
 def _show_levels(levels: Iterable["Level"], console: Console) -> None:

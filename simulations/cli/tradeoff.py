@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from simulations.studies.axes import Axis
 
 _EPSILONS = "inf,8,4,2,1"
+_FACTORS = (0.3, 1.0, 3.0)
+"""Server learning rates that are tried, in units of the experiment's."""
 
 
 def tradeoff(
@@ -36,7 +38,17 @@ def tradeoff(
             help="Client learning rates to try for each; by default the experiment's.",
         ),
     ] = None,
-    server_learning_rates: studies.ServerRates = None,
+    server_learning_rates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE,...",
+            help="Server learning rates to try for each; unless something else is tuned, by "
+            "default 0.3, 1 and 3 times the experiment's.",
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tune nothing: a third of the runs.")
+    ] = False,
     vary: studies.Vary = None,
     seeds: studies.Seeds = 1,
     jobs: studies.Jobs = None,
@@ -63,6 +75,10 @@ def tradeoff(
         *studies.rate_axes(client_learning_rates, server_learning_rates),
         *studies.varied(vary),
     )
+    if quick and tuned:
+        raise UserError(f"--quick tunes nothing, and {tuned[0].called} is to be tuned; give one")
+    if not quick and not tuned:
+        tuned = studies.rate_axes(None, _rates_around(base.server.learning_rate))
     study = ready_study("tradeoff").updated(
         experiment=base,
         axes=(
@@ -83,6 +99,10 @@ def tradeoff(
         as_json=as_json,
         track=track,
     )
+
+
+def _rates_around(rate: float) -> str:
+    return ",".join(f"{factor * rate:.3g}" for factor in _FACTORS)
 
 
 def _levels(epsilons: str | None, multipliers: str | None) -> "Axis":

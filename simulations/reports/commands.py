@@ -70,6 +70,8 @@ def _tradeoff_words(study: Study) -> list[Option] | None:
         return None
     levels, options = study.axes[1], {EPSILON: "--target-epsilons", NOISE: "--noise-multipliers"}
     named, tuned = _named_words(study.axes[0]), _tuned_words(study.axes[2:])
+    if tuned == []:
+        tuned = [["--quick"]]
     if named is None or tuned is None or levels.called not in options:
         return None
     if study.experiment != without_noise(study.experiment, {}):

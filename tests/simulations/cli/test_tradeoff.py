@@ -20,7 +20,7 @@ PRIVATE = [
     "server.optimizer=sgd", "server.learning_rate=1.0",
 ]  # fmt: skip
 SMALL = ["--preset", "smoke", *(word for key in PRIVATE for word in ("--set", key))]
-NOISES = ["--noise-multipliers", "0,1,1e4", "--architectures", "si_cifg"]
+NOISES = ["--noise-multipliers", "0,1,1e4", "--architectures", "si_cifg", "--quick"]
 
 private = Experiment(
     privacy={"mechanism": "gaussian", "noise_multiplier": 3.0},
@@ -76,6 +76,8 @@ def test_resuming_runs_nothing_again(
     printed = capsys.readouterr()
     assert json.loads(printed.out) == json.loads((finished / "tradeoff.json").read_text())
     assert "epsilon ∞: noise multiplier 0, noise on the mean 0" in printed.err
+    told = "3 runs (1 of model.architecture, 3 of noise_multiplier, 1 of seed), together about 90 "
+    assert told in printed.err
     assert main(same) == 2
     assert "already holds a tradeoff" in capsys.readouterr().err
     assert main([*same, "--resume", "--set", "privacy.clip_norm=0.25"]) == 2
@@ -98,6 +100,7 @@ def test_resuming_runs_nothing_again(
         (["--set", "privacy.epsilon_budget=3"], "privacy.epsilon_budget would end"),
         (["--set", "server.averaging=examples"], "needs server.averaging=uniform"),
         (["--set", "server.sampling=shuffled"], "has no valid accounting"),
+        (["--quick", "--client-learning-rates", "1,3"], "and client.learning_rate is to be tuned"),
     ],
 )
 def test_bad_input(
