@@ -103,7 +103,7 @@ def write_study(report: Report, result: StudyResult, folder: Path) -> None:
     write_atomically(path.with_suffix(".md"), table_text.encode())
     save_figure(report.figure, path)
     runs = [folder / RUNS / one.name / SUMMARY for one in result.results]
-    write_page(_page(report, result, day_of(*runs)), folder)
+    write_page(study_page(report, result, day_of(*runs)), folder)
 
 
 def _title(result: StudyResult) -> str:
@@ -148,7 +148,14 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
     )
 
 
-def _page(report: Report, result: StudyResult, day: str) -> Page:
+def study_page(report: Report, result: StudyResult, day: str) -> Page:
+    """Return the page of a study.
+
+    Args:
+        report: Its report.
+        result: Its finished trials.
+        day: The day on which the last of them ended.
+    """
     summary, study = result.summary, result.study
     versions = ", ".join(f"{name} {value}" for name, value in summary.versions.items())
     suffixes = (".csv", ".json", ".md", ".png", ".svg")

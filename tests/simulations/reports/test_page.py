@@ -1,15 +1,22 @@
 """Pages: verdict first, everything of others as text, panels, themes, no network."""
 
+import html
+import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from fedsi import Experiment
+from server.rounds import RoundRecord
+from server.runs.folder import RunFolder
+from simulations.reports.audit_page import audit_page
 from simulations.reports.page import (
     Illustration,
     Page,
@@ -18,8 +25,11 @@ from simulations.reports.page import (
     panels_of,
     render,
     themed,
-    write_page,
 )
+from simulations.reports.run import run_page
+from simulations.reports.study import study_page, study_report
+from tests.simulations.reports.test_study import comparison, lengths, sweep, tradeoff
+from tests.summaries import AUDIT, PRIVACY, SUMMARY
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(
@@ -119,26 +129,110 @@ def test_black_white_and_greys_follow_the_theme_and_colours_stay() -> None:
     assert themed("stroke: #0a7f6e") == "stroke: #0a7f6e"
 
 
-@needs_chromium
-def test_a_browser_sorts_tables_and_nothing_overflows_a_phone(tmp_path: Path) -> None:
-    write_page(page(), tmp_path)
-    script = """<script>
-      const [byName, byLoss] = document.querySelectorAll("th button");
-      const column = () => [...document.querySelectorAll("tbody td:first-child")]
-        .map(cell => cell.textContent).join("");
-      byLoss.click(); const up = column(); byLoss.click(); const down = column();
-      const wide = document.body.scrollWidth > window.innerWidth;
-      document.title = `${up} ${down} ${byLoss.parentElement.ariaSort} ${wide}`;
-    </script></body>"""
-    place = tmp_path / "report.html"
-    place.write_text(place.read_text().replace("</body>", script))
+def dumped_title(place: Path, profile: Path) -> str:
+    """Return the title that a file's scripts set in a browser."""
     done = subprocess.run(
         [
             str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
-            "--window-size=500,900", f"--user-data-dir={tmp_path / 'profile'}", place.as_uri(),
+            "--window-size=800,900", "--allow-file-access-from-files",
+            f"--user-data-dir={profile}", "--virtual-time-budget=20000", place.as_uri(),
         ],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr
-    assert title[1] == "ba&lt;i&gt; ab&lt;i&gt; descending false"
+    return html.unescape(title[1])
+
+
+PHONE = 390
+"""Width of a phone in pixels. Chromium's own window is at least 500 wide, so pages are framed."""
+PROBE = """<script>
+  const box = element => element.getBoundingClientRect();
+  const scrolls = [...document.querySelectorAll(".scroll, pre")];
+  const wide = scrolls.filter(one => one.scrollWidth > one.clientWidth);
+  const panels = [...document.querySelectorAll(".panels")].map(one => [...one.children]);
+  const side = panels.flatMap(these => these.slice(1).filter(
+    (panel, place) => box(panel).top < box(these[place]).bottom - 1));
+  const outside = [...document.querySelectorAll("h1, p, svg, .scroll, pre, button, a, summary")]
+    .filter(one => !wide.some(scroll => scroll !== one && scroll.contains(one)))
+    .filter(one => box(one).left < 0 || box(one).right > document.documentElement.clientWidth + 1);
+  parent.postMessage(JSON.stringify({
+    page: document.title, width: innerWidth, content: document.documentElement.scrollWidth,
+    tables: document.querySelectorAll("table").length, wide: wide.length,
+    cued: wide.filter(one => getComputedStyle(one).overflowX === "auto"
+      && getComputedStyle(one).backgroundImage.includes("gradient")).length,
+    reached: wide.filter(one => one.tabIndex === 0).length,
+    panels: panels.map(these => these.length), side: side.length,
+    outside: outside.map(one => one.outerHTML.slice(0, 80)),
+  }), "*");
+</script></body>"""
+SORTING = """<script>
+  const [byName, byLoss] = document.querySelectorAll("th button");
+  const column = () => [...document.querySelectorAll("tbody td:first-child")]
+    .map(cell => cell.textContent).join("");
+  byLoss.click(); const up = column(); byLoss.click(); const down = column();
+  parent.postMessage(JSON.stringify([up, down, byLoss.parentElement.ariaSort]), "*");
+</script></body>"""
+FRAMES = """<html><head><title></title></head><body><script>
+  const found = {}, names = %s;
+  addEventListener("message", event => {
+    const name = names.find(one => frames[one] === event.source);
+    found[name] = JSON.parse(event.data);
+    if (Object.keys(found).length === names.length) document.title = JSON.stringify(found);
+  });
+  for (const name of names) {
+    const frame = document.createElement("iframe");
+    frame.style = "width:%dpx;height:800px;border:0";
+    frame.src = `${name}.html`;
+    document.body.append(frame);
+    frames[name] = frame.contentWindow;
+  }
+</script></body></html>"""
+
+
+def pages(folder: Path) -> dict[str, Page]:
+    """Return a page of each kind, of fabricated results."""
+    studies = {"compare": comparison(3), "tradeoff": tradeoff(3), "lengths": lengths(),
+               "sweep": sweep()}  # fmt: skip
+    found = {
+        name: study_page(study_report(result, {}), result, "2025-01-02")
+        for name, result in studies.items()
+    }
+    records = [RoundRecord(n, 5.0, 1, 0, 0, 0, 1, 2.0, epsilon=n / 10, heldout={
+        "loss": 7.0 - n, "accuracy_no_oov_no_eos": n / 20, "hits_at_3": 0.1, "recall_at_3": n / 10,
+    }) for n in range(3)]  # fmt: skip
+    summary = replace(SUMMARY, privacy=replace(PRIVACY, audit=AUDIT))
+    experiment = Experiment(privacy={"mechanism": "gaussian", "noise_multiplier": 1.0},
+                            server={"sampling": "poisson", "averaging": "uniform"})  # fmt: skip
+    counted = studies["compare"].baselines
+    found["run"] = run_page(experiment, summary, records, counted, "2025-01-02")
+    run = RunFolder(folder / "audited")
+    run.claim(experiment, overwrite=False, resume=False)
+    scores = np.linspace(-1, 1, 50)
+    run.save_canaries(scores, scores**2, scores > 0)
+    (run.path / "summary.json").touch()
+    found["audit"] = audit_page(run, summary, None)
+    return found
+
+
+@needs_chromium
+def test_pages_of_every_kind_fit_a_phone_and_tables_sort(tmp_path: Path) -> None:
+    kinds = pages(tmp_path)
+    for name, one in kinds.items():
+        place = tmp_path / f"{name}.html"
+        place.write_text(render(one).replace("</body>", PROBE))
+    (tmp_path / "sorting.html").write_text(render(page()).replace("</body>", SORTING))
+    (tmp_path / "all.html").write_text(FRAMES % (json.dumps([*kinds, "sorting"]), PHONE))
+    found = json.loads(dumped_title(tmp_path / "all.html", tmp_path / "profile"))
+    assert found.pop("sorting") == ["ba<i>", "ab<i>", "descending"]
+    assert found.keys() == kinds.keys()
+    for name, seen in found.items():
+        assert seen["page"] == kinds[name].title
+        assert seen["width"] == PHONE >= seen["content"], name
+        assert seen["outside"] == [], name
+        assert seen["tables"] == len(kinds[name].tables)
+        assert seen["cued"] == seen["reached"] == seen["wide"], name
+        assert seen["panels"] == [len(figure.panels) for figure in kinds[name].figures]
+        assert max(seen["panels"]) >= (1 if name == "audit" else 2)
+        assert seen["side"] == 0, name
+    assert all(found[name]["wide"] for name in ("compare", "tradeoff", "lengths", "sweep"))

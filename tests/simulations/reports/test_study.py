@@ -111,7 +111,8 @@ MAPPED = [
 ]
 
 
-def test_a_sweep_over_two_keys_is_a_map_with_the_chosen_cell_framed() -> None:
+def sweep() -> StudyResult:
+    """Return a sweep over two keys with every kind of cell."""
     base = Experiment(
         privacy={"mechanism": "gaussian", "noise_multiplier": 1.0},
         server={"sampling": "poisson", "averaging": "uniform"},
@@ -122,7 +123,11 @@ def test_a_sweep_over_two_keys_is_a_map_with_the_chosen_cell_framed() -> None:
         (0.1, 0.01): [5.2, 5.3, 5.4], (0.1, 0.03): [5.1] * 3, (0.3, 0.01): [4.9] * 3,
         (0.3, 0.03): [6.5] * 3, (1.0, 0.01): [5.0, None, 5.0],
     }  # fmt: skip
-    report = study_report(study_result(study, losses), {"the last": "killed"})
+    return study_result(study, losses)
+
+
+def test_a_sweep_over_two_keys_is_a_map_with_the_chosen_cell_framed() -> None:
+    report = study_report(sweep(), {"the last": "killed"})
     _, cells = report.figure.axes
     texts = {tuple(map(float, t.get_position())): t.get_text() for t in cells.texts}
     assert texts == {
@@ -141,9 +146,9 @@ def test_a_sweep_over_two_keys_is_a_map_with_the_chosen_cell_framed() -> None:
     assert light[1, 0] < light[0, 1] < light[0, 0]  # the lower, the darker
     assert "5.300 ± 0.248" in report.rows[2]
     # Drawn values are no grid, and compared models no single map.
-    for changes in ({"draws": 4, "design": "random"}, {"tune": keys[:1]}):
-        other = study_result(study.updated(**changes), losses)
-        assert mapped_axes(other) is None
+    found = sweep()
+    for changes in ({"draws": 4, "design": "random"}, {"tune": found.study.tune[:1]}):
+        assert mapped_axes(replace(found, study=found.study.updated(**changes))) is None
 
 
 def test_a_users_model_goes_by_its_import_path() -> None:
@@ -257,7 +262,8 @@ def test_a_tradeoffs_figure_shows_every_setting() -> None:
     assert losses == pytest.approx([5.05, 5.3, 6.15])
 
 
-def test_lengths_are_told_of_each_encoding() -> None:
+def lengths() -> StudyResult:
+    """Return a study of lengths in which learned positions cannot read the longer one."""
     axes = [{"key": "model.positions", "values": ["none", "learned", "fire"], "label": ""}]
     base = Experiment(model={"architecture": "transformer", "max_length": 20})
     study = Study(
@@ -274,12 +280,16 @@ def test_lengths_are_told_of_each_encoding() -> None:
         for points in study.combinations()
         for seed in range(3)
     ]  # fmt: skip
-    report = study_report(StudyResult(study, results), {})
+    return StudyResult(study, results)
+
+
+def test_lengths_are_told_of_each_encoding() -> None:
+    report = study_report(lengths(), {})
     text = " ".join(report.findings)
     assert "no positions: 5.110 ± 0.025 at 20, 5.510 ± 0.025 at 40, a change of +0.400." in text
     assert "At 40 FIRE has a lower loss than no positions: -0.600 [-0.600, -0.600] nats." in text
     assert "20 rows (model.max_length), so lengths 40 are missing" in text
     assert report.rows[1] == ["learned", "5.110 ± 0.025", "-", "-"]
-    whole, beyond = lengths_figure(StudyResult(study, results)).axes
+    whole, beyond = lengths_figure(lengths()).axes
     assert len(whole.lines) == 3 + 1  # and the length of training
     assert len(beyond.lines) == 3 + 1
