@@ -72,7 +72,7 @@ def grouped_bars(axes: Axes, values: Mapping[tuple[str, str], float]) -> None:
     axes.legend(frameon=True, framealpha=1, edgecolor="none")
 
 
-def described() -> str:
+def machine_in_words() -> str:
     """Return the machine in words."""
     return ", ".join(f"{key} {value}" for key, value in machine().items())
 
@@ -80,5 +80,5 @@ def described() -> str:
 def _markdown(report: Measurements) -> str:
     lines = [report.header, ["---"] * len(report.header), *report.table]
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), ""]) + (
-        f"\n{report.note}; {described()}.\n"
+        f"\n{report.note}; {machine_in_words()}.\n"
     )

@@ -376,7 +376,7 @@ def _compare(
 
 def _report(report: "Measurements", result: Any, out: Path | None, *, as_json: bool) -> None:
     """Write a report, and print its table or the result as JSON."""
-    from simulations.benchmarks.report import described, write_measurements
+    from simulations.benchmarks.report import machine_in_words, write_measurements
 
     folder = out or options.default_folder(f"bench-{report.name}")
     write_measurements(report, folder)
@@ -385,7 +385,7 @@ def _report(report: "Measurements", result: Any, out: Path | None, *, as_json: b
     else:
         console, name = options.output(), report.name.replace("-", " ")
         print_table(console, name.capitalize(), report.header, report.table)
-        console.print(f"{report.note}; {described()}.", highlight=False)
+        console.print(f"{report.note}; {machine_in_words()}.", highlight=False)
     figure = folder / f"{report.name}.png"
     options.messages().print(f"figure: {one_line(str(figure))}", highlight=False, soft_wrap=True)
 

@@ -101,7 +101,7 @@ def evaluate(
         task = task_of(finished.experiment)
         _show(task, sentences, scores, finished)
         if made:
-            options.output().print(_table(task, "On new examples of each length", made))
+            _print(options.output(), task, "On new examples of each length", made)
         _show_personalisation(tuned)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from fedsi import Experiment
@@ -119,7 +120,7 @@ def sweep() -> StudyResult:
     )
     keys = [axis["key"] for axis in MAPPED]
     study = Study(name="sweep", experiment=base, axes=MAPPED, tune=keys, seeds=3)
-    losses = {
+    losses: dict[tuple[object, ...], list[float | None]] = {
         (0.1, 0.01): [5.2, 5.3, 5.4], (0.1, 0.03): [5.1] * 3, (0.3, 0.01): [4.9] * 3,
         (0.3, 0.03): [6.5] * 3, (1.0, 0.01): [5.0, None, 5.0],
     }  # fmt: skip
@@ -139,7 +140,7 @@ def test_a_sweep_over_two_keys_is_a_map_with_the_chosen_cell_framed() -> None:
     patches = [patch for patch in cells.patches if isinstance(patch, Rectangle)]
     (frame,) = [patch for patch in patches if not patch.get_fill()]
     assert frame.get_bbox().contains(1, 0)
-    colours = {(round(p.get_x() + 0.5), round(p.get_y() + 0.5)): p.get_facecolor()
+    colours = {(round(p.get_x() + 0.5), round(p.get_y() + 0.5)): to_rgba(p.get_facecolor())
                for p in patches if p.get_fill()}  # fmt: skip
     assert colours[1, 1] == colours[2, 0] == colours[2, 1]  # of no use
     light = {place: sum(colour[:3]) for place, colour in colours.items()}
