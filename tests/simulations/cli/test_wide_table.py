@@ -151,7 +151,7 @@ def test_tables_of_data_and_of_an_audited_run(
     run, place = str(tmp_path / "run"), ["--cache", str(cache)]
     for command in (
         ["run", "--preset", "smoke", *keys, "--verbose", "--out", run],
-        ["evaluate", run, "--sequence-length", "12,24"],
+        ["evaluate", run, "--lengths", "12,24"],
         ["data", "describe", "synthetic", "--set", "data.population=60"],
         ["audit", run],
     ):
