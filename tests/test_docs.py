@@ -33,6 +33,7 @@ PAGES = [
             "own-server-optimizer",
             "algorithms",
             "using",
+            "on-device",
             "privacy",
             "models",
             "security",

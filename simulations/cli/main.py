@@ -39,6 +39,7 @@ from simulations.cli.run import run
 from simulations.cli.start import terminated_like_interrupted
 from simulations.cli.study import study, sweep
 from simulations.cli.tradeoff import tradeoff
+from simulations.cli.try_model import try_model
 from simulations.engines.alarm import own_process
 from simulations.safe_text import is_of_a_library, log_to_stderr, one_line
 
@@ -59,6 +60,7 @@ app.command()(study)
 app.command()(sweep)
 app.command()(predict)
 app.command()(generate)
+app.command(name="try")(try_model)
 app.command()(evaluate)
 app.command()(export)
 app.command()(plot)

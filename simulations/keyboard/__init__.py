@@ -1,0 +1,1 @@
+"""A keyboard to try trained models on: a page on this machine."""
