@@ -15,15 +15,15 @@ class ModelSettings(Settings):
     """The on-device language model."""
 
     architecture: Annotated[Name, EntryOf(ARCHITECTURES)] = "si_cifg"
-    """A recurrent cell, a Transformer, or a custom model: the import path of a function or class
-    that builds it."""
+    """A recurrent cell, a Transformer, a state space model, or a custom model: the import path of a
+    function or class that builds it."""
     arguments: Arguments = Arguments()
     """Keyword arguments of a custom model: ``--set model.arguments.width=32``, or the table
     ``[model.arguments]``."""
     embedding_size: Count = 64
-    """Size of the word vectors; in a Transformer also of every layer."""
+    """Size of the word vectors; in a Transformer or Mamba also of every layer."""
     hidden_size: Count = 128
-    """Size of the recurrent state (not for Transformers)."""
+    """Size of the recurrent state, or channels inside a block of Mamba (not for Transformers)."""
     projection: Flag = True
     """Whether a dense layer projects the recurrent state to the embedding size before the
     output."""
@@ -33,12 +33,18 @@ class ModelSettings(Settings):
     """Whether the output layer uses the embeddings as its weights."""
     embedding_normalisation: Literal["none", "rms"] = "rms"
     """``rms`` divides each word's vector by its root mean square."""
-    initialisation: Literal["default", "paper"] = "default"
-    """``paper``: embeddings uniform in +-.05, forget bias 0; ``default``: +-.5, forget bias 1."""
+    initialisation: Literal["default", "paper", "mimetic"] = "default"
+    """``paper``: embeddings uniform in +-.05, forget bias 0; ``default``: +-.5, forget bias 1;
+    ``mimetic``: Mamba begins as attention to equal words, and forgets nothing."""
+    convolution: Literal["drawn", "identity"] = "drawn"
+    """Whether the convolution of Mamba's blocks begins with random weights or as the identity."""
+    state_size: Count = 32
+    """Size of the state of each channel of Mamba."""
     layers: Annotated[Count, Field(le=1000)] = 2
-    """Blocks of a Transformer."""
+    """Blocks of a Transformer or of Mamba."""
     heads: Count = 4
-    """Attention heads per block; must divide the embedding size."""
+    """Heads per block; in a Transformer they must divide the embedding size, in Mamba the hidden
+    size."""
     feedforward_size: Count = 256
     """Inner size of a block's feed-forward part."""
     activation: Literal["relu", "gelu"] = "relu"
@@ -94,6 +100,12 @@ class ModelSettings(Settings):
     def _the_architecture_takes_them(self) -> Self:
         entry = architecture(self.architecture)
         refuse_without_effect(self, "model", entry.keys | OF_ALL, "architecture")
+        if self.initialisation not in entry.initialisations:
+            raise ValueError(
+                f"model.initialisation={self.initialisation} is not defined for "
+                f"model.architecture={self.architecture}, which has "
+                f"{' and '.join(entry.initialisations)}; set one of them"
+            )
         if entry.check:
             entry.check(self)
         return self

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 SMALLEST_SQUARE = 1e-12
 """Lower bound of a word vector's mean square, so that a vector of zeros stays zero."""
 
-EMBEDDING_RANGE = {"default": 0.5, "paper": 0.05}
+EMBEDDING_RANGE = {"default": 0.5, "mimetic": 0.5, "paper": 0.05}
 
 
 def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

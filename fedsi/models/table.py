@@ -30,6 +30,7 @@ _TRANSFORMER = frozenset(
         "scale_invariance",
     }
 )
+_MAMBA = frozenset({*_SHARED, "hidden_size", "layers", "heads", "state_size", "convolution"})
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Architecture:
     """Its name in reports."""
     colour: str
     """The colour of its lines in figures."""
+    initialisations: tuple[str, ...] = ("default", "paper")
+    """Values of ``model.initialisation`` that it supports."""
     check: "Callable[[ModelSettings], None] | None" = None
     """Raises ``ValueError`` if the settings contradict each other."""
     by_hand: str | None = None
@@ -109,6 +112,15 @@ def check_transformer(settings: "ModelSettings") -> None:
         )
 
 
+def check_mamba(settings: "ModelSettings") -> None:
+    """Refuse contradictions among the settings of a state space model."""
+    if settings.hidden_size % settings.heads:
+        raise ValueError(
+            f"model.heads ({settings.heads}) does not divide model.hidden_size "
+            f"({settings.hidden_size}); change one of them"
+        )
+
+
 def _recurrent(
     label: str, colour: str, *, by_hand: bool = False, more: frozenset[str] = frozenset()
 ) -> Architecture:
@@ -146,6 +158,14 @@ ARCHITECTURES: Table[Architecture] = Table(
         "gru": _recurrent("GRU", "#b03a5b"),
         "transformer": _transformer("Transformer", "#b8860b"),
         "si_transformer": _transformer("SI-Transformer", "#1f5fa8"),
+        "mamba": Architecture(
+            build="fedsi.models.mamba:Mamba",
+            keys=_MAMBA,
+            label="Mamba-2",
+            colour="#4d6b1f",
+            initialisations=("default", "paper", "mimetic"),
+            check=check_mamba,
+        ),
     },
     own="a function or class of yours that builds a model",
 )

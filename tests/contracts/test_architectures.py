@@ -29,6 +29,7 @@ SIZES: dict[str, Any] = {
     "heads": 2,
     "feedforward_size": 10,
     "layers": 1,
+    "state_size": 5,
 }
 every = pytest.mark.parametrize("name", ARCHITECTURES)
 EXAMPLE: dict[str, Any] = {
@@ -47,6 +48,8 @@ EXAMPLE: dict[str, Any] = {
     "positions": "fire",
     "max_length": 9,
     "scale_invariance": "full",
+    "convolution": "identity",
+    "state_size": 9,
 }
 """A value of each key that is not its default."""
 
@@ -179,7 +182,7 @@ def test_keys_without_effect_are_refused(name: str) -> None:
 
 @every
 def test_another_architecture_leaves_behind_what_it_does_not_use(name: str) -> None:
-    for base in ({"architecture": "lstm", "hidden_size": 9}, {"architecture": "si_transformer"}):
+    for base in ({"architecture": "lstm", "hidden_size": 8}, {"architecture": "si_transformer"}):
         changed = Experiment(model=base).updated({"model.architecture": name})
         assert changed.model.architecture == name
         with pytest.raises(UserError, match="has no effect"):

@@ -25,6 +25,7 @@ MODELS: list[dict[str, Any]] = [
     {"architecture": "lstm", "recurrent_projection": True, "tied_output": True},
     {"architecture": "transformer", "positions": "learned", "tied_output": True},
     {"architecture": "si_transformer", "positions": "fire"},
+    {"architecture": "mamba", "state_size": 5},
 ]
 SHAPES = ((1, 1), (3, 2), (2, 20))
 FARTHER = (4, 33)

@@ -26,6 +26,7 @@ RATE = 0.3
         {"architecture": "si_cifg", "recurrent_projection": True},
         {"architecture": "transformer", "positions": "rotary"},
         {"architecture": "si_transformer", "positions": "fire"},
+        {"architecture": "mamba", "state_size": 5},
     ],
     ids=str,
 )

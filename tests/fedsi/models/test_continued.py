@@ -20,6 +20,7 @@ MODELS: list[dict[str, Any]] = [
     {"architecture": "si_cifg", "embedding_normalisation": "none"},
     {"architecture": "lstm", "projection": False},
     {"architecture": "lstm", "recurrent_projection": True, "tied_output": True},
+    {"architecture": "mamba", "state_size": 5},
     *({"architecture": "transformer", "positions": name} for name in sorted(ENCODINGS)),
     *({"architecture": "si_transformer", "positions": name} for name in sorted(ENCODINGS)),
 ]
