@@ -6,27 +6,20 @@ by another name, comes from another page or is too long is refused.
 """
 
 import json
-import socket
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.resources import files
 from typing import Any
 
 from fedsi.errors import UserError
 from fedsi.threads import torch_threads
 from simulations.keyboard.typist import Typist
+from simulations.loopback import HOST, NAMES, LoopbackHandler, LoopbackServer
 
-HOST = "127.0.0.1"
 LONGEST_REQUEST = 16_384
 """Bytes of a request's body."""
 LONGEST_TEXT = 2_000
 """Characters of a text."""
-_SECONDS = 5.0
-"""Longest time that one request may take; others wait meanwhile."""
-_NAMES = (HOST, "localhost")
 _JSON = "application/json"
 _FILES = {
     "/": ("keyboard.html", "text/html"),
@@ -43,8 +36,8 @@ _HEADERS = {
 }
 
 
-class KeyboardServer(HTTPServer):
-    """One thread answers one request after the other.
+class KeyboardServer(LoopbackServer):
+    """Serves the page and the suggestions of some models.
 
     Args:
         port: The port; 0 takes a free one.
@@ -53,8 +46,6 @@ class KeyboardServer(HTTPServer):
     Raises:
         UserError: The port cannot be used.
     """
-
-    request_queue_size = 8
 
     def __init__(self, port: int, typists: Sequence[Typist]) -> None:
         self.typists = typists
@@ -82,29 +73,11 @@ class KeyboardServer(HTTPServer):
         shared = set(answers[0].words).intersection(*(one.words for one in answers[1:]))
         return {"models": shown, "shared": len(shared) if len(answers) > 1 else None}
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a browser that hung up."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LoopbackHandler):
     server: KeyboardServer
-    server_version, sys_version = "fedsi", ""
 
-    def handle(self) -> None:
-        """Answer a request, or hang up after some seconds."""
-        limit = threading.Timer(_SECONDS, self._hang_up)
-        limit.daemon = True
-        limit.start()
-        try:
-            super().handle()
-        finally:
-            limit.cancel()
-
-    def _hang_up(self) -> None:
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - so named by http.server
         if not self._is_from_here():
             self.send_error(HTTPStatus.FORBIDDEN)
         elif self.path not in _FILES:
@@ -114,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = files("simulations.keyboard").joinpath(name).read_bytes()
             self._send(content, f"{kind}; charset=utf-8")
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - so named by http.server
         length = self.headers.get("Content-Length", "")
         if not self._is_from_here() or self.headers.get("Content-Type") != _JSON:
             self.send_error(HTTPStatus.FORBIDDEN)
@@ -136,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_from_here(self) -> bool:
         """Whether the request names this server, and no other page sent it."""
-        hosts = {f"{name}:{self.server.server_port}" for name in _NAMES}
+        hosts = {f"{name}:{self.server.server_port}" for name in NAMES}
         origins = {None, *(f"http://{host}" for host in hosts)}
         return self.headers.get("Host") in hosts and self.headers.get("Origin") in origins
 
@@ -147,9 +120,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - also the base's
-        """Say nothing of requests: they contain what is typed."""
 
 
 def _text_of(content: bytes) -> str | None:

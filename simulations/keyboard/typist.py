@@ -2,8 +2,10 @@
 
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from fedsi.data.protocol import FIRST_WORD
 from fedsi.errors import UserError
@@ -50,12 +52,14 @@ class Typist:
         self._trained = trained
         self._layer = build_layer(trained, layer, Choice(SUGGESTIONS))
         self._start = self._last = start_typing(trained)
-        names = trained.vocabulary.names()
-        self._words = [word.lstrip(_BEFORE_WORDS).lower() for word in names]
+        self._words = [word.lstrip(_BEFORE_WORDS) for word in trained.vocabulary.names()]
+        words = range(FIRST_WORD, len(self._words))
+        self._order = sorted(words, key=self._lower)
+        self._completes = any(len(self._words[token]) > 1 for token in words)
 
     def answer(self, text: str) -> Answer:
         """Return the suggestions after a text; a word that was begun is completed."""
-        begun = _BEGUN.search(text)
+        begun = _BEGUN.search(text) if self._completes else None
         start = begun[0].lower() if begun else ""
         tokens = self._trained.vocabulary.encode(text[: begun.start()] if begun else text)
         began = time.perf_counter()
@@ -79,9 +83,13 @@ class Typist:
 
     def _completions(self, start: str, scores: Array) -> list[int]:
         """Return the likeliest words that begin with some letters and go on."""
-        found = [
-            token
-            for token in range(FIRST_WORD, len(self._words))
-            if self._words[token].startswith(start) and self._words[token] != start
+        first = bisect_right(self._order, start, key=self._lower)
+        found = takewhile(
+            lambda k: self._lower(self._order[k]).startswith(start), range(first, len(self._order))
+        )
+        return sorted((self._order[k] for k in found), key=lambda token: -scores[token])[
+            :SUGGESTIONS
         ]
-        return sorted(found, key=lambda token: -scores[token])[:SUGGESTIONS]
+
+    def _lower(self, token: int) -> str:
+        return self._words[token].lower()

@@ -1,24 +1,19 @@
 """Live metrics of a run in Prometheus' text format, on this machine only: ``--metrics-port``."""
 
-import socket
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from fedsi.errors import UserError
 from fedsi.messages import FAILED, REJECTED
 from server.rounds import RoundRecord
+from simulations.loopback import HOST, NAMES, LoopbackHandler, LoopbackServer
 from simulations.tracking.curves import values_of
 from simulations.tracking.sink import Ended, Started
 
-HOST = "127.0.0.1"
 PATH = "/metrics"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = 5.0
-"""Longest time that one request may take; others wait meanwhile."""
-_NAMES = {"127.0.0.1", "localhost"}
-"""What a request may call this machine, so that no page of another site can read it."""
+"""Longest time that closing waits for a request."""
 _SUMS = (
     "clients", "rejected", "failed", "dropped", "lost", "clipped", "tokens", "train_seconds",
     "evaluation_seconds", "download_bytes", "upload_bytes", "repeats",
@@ -69,37 +64,16 @@ def _lines(kind: str, values: Mapping[str, float]) -> list[str]:
     ]
 
 
-class _Server(HTTPServer):
-    """One thread answers one request after the other."""
-
-    request_queue_size = 8
+class _Server(LoopbackServer):
     metrics: Exposition
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a reader that hung up."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LoopbackHandler):
     server: _Server
-    server_version, sys_version = "fedsi", ""
 
-    def handle(self) -> None:
-        """Answer a request, or hang up after some seconds."""
-        limit = threading.Timer(_SECONDS, self._hang_up)
-        limit.daemon = True
-        limit.start()
-        try:
-            super().handle()
-        finally:
-            limit.cancel()
-
-    def _hang_up(self) -> None:
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - so named by http.server
         host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-        if host not in _NAMES:
+        if host not in NAMES:
             self.send_error(403)
         elif self.path != PATH:
             self.send_error(404)
@@ -110,9 +84,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - also the base's
-        """Say nothing of requests."""
 
 
 class MetricsEndpoint:

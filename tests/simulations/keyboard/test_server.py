@@ -88,6 +88,14 @@ def test_a_begun_word_is_completed(server: KeyboardServer) -> None:
     assert len(suggested(server, "")["models"][0]["words"]) == 3
 
 
+def test_characters_are_read_as_they_are() -> None:
+    vocabulary = WordVocabulary("abcdefg", "characters")
+    trained = trained_model(architecture="cifg")
+    trained = TrainedModel(trained.model, trained.parameters, vocabulary)
+    expected = [c.word for c in candidates(trained, read_prompt(trained, "abba"), 3)]
+    assert Typist("characters", trained, "exact").answer("abba").words == expected
+
+
 def test_requests_from_elsewhere_are_refused(server: KeyboardServer) -> None:
     good = json.dumps({"text": "the "}).encode()
     kind = "application/json"
