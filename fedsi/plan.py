@@ -78,6 +78,8 @@ class Plan:
     groups (cyclic)."""
     buffers: int | None = None
     """Buffers of BLT; None to add buffers while each improves the error by at least 1 %."""
+    objective: str = "mean"
+    """The error that BLT is optimised for: that of the iterates' mean, or of the last one."""
     restart_every: int | None = None
     """Rounds between restarts of the tree; None for no restarts."""
     momentum: float = 0.0

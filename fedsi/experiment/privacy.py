@@ -57,6 +57,9 @@ class PrivacySettings(Settings):
     """Bands of the banded mechanism; none for the minimum separation."""
     buffers: Annotated[OptionalCount, OF_SOME] = None
     """Buffers of BLT; none to add buffers while each improves the error by at least 1 %."""
+    objective: Annotated[Literal["mean", "last"], OF_SOME] = "mean"
+    """Noise that BLT makes least: its mean over the models of all rounds, or that in the last model
+    (``last``), for which the mean may rise by 5 %."""
     restart_every: Annotated[OptionalCount, OF_SOME] = None
     """Rounds after which the tree is completed and a new one begins; none for a single tree."""
     secure_noise: Flag = False

@@ -182,6 +182,7 @@ def accounted_plan(experiment: Experiment, training_clients: int) -> Plan:
         groups=server.groups or 1,
         bands=privacy.bands,
         buffers=privacy.buffers,
+        objective=privacy.objective,
         restart_every=privacy.restart_every,
         momentum=server.momentum if server.optimizer == "sgdm" else 0.0,
         schedule=server.learning_rate_schedule,

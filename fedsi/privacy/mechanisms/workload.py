@@ -8,18 +8,21 @@ Weight decay is ignored: it changes little over the rounds that noise is correla
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.signal import lfilter
+from scipy.signal import fftconvolve, lfilter
 
 from fedsi.plan import Plan
 
 SAMPLED_ROUNDS = 40
 """Number of rounds over which the error of a Toeplitz C is averaged if the learning rate
 changes."""
+
+SAMPLED_COLUMNS = 40
+"""Number of columns over which the error of other matrices is averaged."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,34 @@ class Workload:
         size = 2 * (transformed.shape[1] - 1)
         errors = irfft(transformed * rfft(inverse, size), size)[:, : self.rounds]
         return float(np.sum((errors * inside) ** 2)) / len(inside)
+
+    def scaled_errors(
+        self, inverse: NDArray[np.float64], scales: NDArray[np.float64]
+    ) -> tuple[float, float]:
+        """Return the mean over rounds of the iterates' variances, and the last one's.
+
+        The mean is estimated from some columns of the iterates' noise.
+
+        Args:
+            inverse: The first column of a Toeplitz matrix, ``[rounds]``. A round's noise is a row
+                of that matrix times independent noise, times the round's scale.
+            scales: Scales of the rounds, ``[rounds]``.
+        """
+        rounds = self.rounds
+        count = min(SAMPLED_COLUMNS, rounds)
+        padded = np.concatenate([np.zeros(rounds), inverse])
+        firsts = ((np.arange(count) + 0.5) * rounds / count).astype(np.int64).tolist()
+        noise = np.stack([padded[rounds - first : 2 * rounds - first] for first in firsts]) * scales
+        if self.momentum:
+            noise = lfilter([1.0], [1.0, -self.momentum], noise)
+        iterates = np.cumsum(noise * self.factors, axis=1)
+        row = fftconvolve(self._last_row * scales[::-1], inverse)[:rounds]
+        return float(np.vdot(iterates, iterates)) / count, float(row @ row)
+
+    @cached_property
+    def _last_row(self) -> NDArray[np.float64]:
+        """The last row of A, reversed."""
+        return self._row(self.rounds - 1)[::-1]
 
     def coarser(self, rounds: int) -> "Workload":
         """Return the workload with the same course in fewer rounds."""

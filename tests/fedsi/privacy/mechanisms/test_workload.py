@@ -35,6 +35,11 @@ def test_the_matrix_and_the_error(schedule: Schedule, rounds: int, momentum: flo
     inverse = np.random.default_rng(rounds).standard_normal(rounds)
     error = found.mean_squared_error(inverse)
     assert error == pytest.approx(slow_error(found, inverse), rel=1e-10)
+    scales = np.linspace(2, 1, rounds)
+    noise = expected @ np.diag(scales) @ np.tril(toeplitz(inverse))
+    variances = np.sum(noise**2, axis=1)
+    errors = found.scaled_errors(inverse, scales)
+    assert errors == pytest.approx((variances.mean(), variances[-1]), rel=1e-10)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
