@@ -19,6 +19,7 @@ from fedsi.messages import Outcome
 from fedsi.plan import Plan
 from fedsi.privacy.adaptive_clipping import count_noise, next_clip_norm, update_noise_multiplier
 from fedsi.privacy.canaries import scores
+from fedsi.privacy.mechanisms.kind import Accounting
 from fedsi.privacy.mechanisms.table import MECHANISMS
 from fedsi.privacy.noise_streams import noise_key, normal_for_count, round_key, standard_normal
 from fedsi.privacy.participation import Participations, none_yet, record
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
 
 PrivacyState = dict[str, NDArray[Any]]
 """The clip norm, ``[1]``; for an audit, the canaries' scores in each release, in clip norms,
-``[rounds, canaries]``, both float32; and the mechanism's state, in float64 for secure noise."""
+``[rounds, canaries]``, both float32; if their rounds are no secret, whether it was each canary's
+turn, as booleans of that shape; and the mechanism's state, in float64 for secure noise."""
 
 Update = NDArray[np.float32]
-CLIP_NORM, SCORES = "clip_norm", "scores"
+CLIP_NORM, SCORES, TURNS = "clip_norm", "scores", "turns"
 
 
 class ParticipationError(UnfinishedError):
@@ -98,7 +100,11 @@ class Privacy:
         """Return the state before the first round."""
         norm = np.array([self.experiment.privacy.clip_norm], np.float32)
         shape = self.experiment.server.rounds, self.experiment.privacy.canaries
-        audited = {SCORES: np.zeros(shape, np.float32)} if self.experiment.privacy.canaries else {}
+        audited: PrivacyState = {}
+        if self.experiment.privacy.canaries:
+            audited[SCORES] = np.zeros(shape, np.float32)
+            if self.plan.accounting is Accounting.KEPT_APART:
+                audited[TURNS] = np.zeros(shape, np.bool_)
         memory = self.mechanism.initial_state(size)
         if self.experiment.privacy.secure_noise:
             # Integers in units of 2^-36 need noise with finer steps than float32 has.
@@ -145,7 +151,11 @@ class Privacy:
         return enough
 
     def release(
-        self, state: PrivacyState, aggregate: Aggregate, round_number: int
+        self,
+        state: PrivacyState,
+        aggregate: Aggregate,
+        round_number: int,
+        participations: Participations | None = None,
     ) -> tuple[Update, PrivacyState]:
         """Return a round's noisy mean, the only information about its clients that is released.
 
@@ -153,6 +163,7 @@ class Privacy:
             state: State after the round before.
             aggregate: The exact sum of clipped updates.
             round_number: The round, from 1.
+            participations: The participations up to this round; they are only kept for an audit.
         """
         state = {name: array.copy() for name, array in state.items()}
         clip_norm = clip_norm_of(state)
@@ -163,6 +174,9 @@ class Privacy:
             released = (total / clip_norm).astype(np.float32)
             seed, canaries = self.experiment.seed, self.experiment.privacy.canaries
             state[SCORES][round_number - 1] = scores(seed, canaries, released)
+            if TURNS in state and participations:
+                last = participations.last_round[-canaries:]
+                state[TURNS][round_number - 1] = last == round_number
         if self.experiment.privacy.clipping == "adaptive":
             state[CLIP_NORM][0] = self._next_clip_norm(clip_norm, aggregate, round_number, key)
         mean = total / self.simulated.expected_cohort

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from fedsi.data.population import Description
 from fedsi.experiment import Experiment
 from fedsi.models.build import build_model
 from fedsi.models.parameters import Layout, Parameters
-from fedsi.privacy import canaries
 from fedsi.seeds import Seed
 from server.best_model import Best, better, recalled
 from server.client_state_disk import clients_and_bytes
@@ -241,20 +240,12 @@ class RunProgress:
 
     def _audit(self, private: Privacy, epsilon: float | None) -> AuditSummary:
         """Compare the claimed epsilon with the canaries' scores."""
-        from fedsi.privacy.audit import audit, canary_distances  # noqa: PLC0415
+        from server.audit import audited_run  # noqa: PLC0415 - imports accounting
 
-        rounds = self.state.round_number
-        by_round = self.state.privacy[SCORES][:rounds].astype(np.float64)
-        included = canaries.included(self.experiment.seed, by_round.shape[1])
-        likely = private.likelihood(self.state.participations, rounds)
-        found = audit(by_round, included, private.plan.delta, likely)
+        found = audited_run(private, self.state, epsilon)
         if self.folder:
-            self.folder.save_canaries(by_round.sum(0), canary_distances(by_round), included)
-        return AuditSummary(
-            **asdict(found),
-            participations_fit=found.participations_fit,
-            refuted=found.refutes(epsilon),
-        )
+            self.folder.save_canaries(found.scores, found.distances, found.included)
+        return found.summary
 
     def _save_checkpoint(self) -> None:
         number = self.state.round_number

@@ -296,7 +296,7 @@ def _next_state(
 ) -> ServerState:
     number = state.round_number + 1
     if private:
-        released, after = private.release(state.privacy, trained, number)
+        released, after = private.release(state.privacy, trained, number, state.participations)
         means = {UPDATE: released}
     else:
         means, after = trained.means(), state.privacy

@@ -25,7 +25,26 @@ PRIVACY = PrivacySummary(
     noise_on_mean=0.1,
     participations=ParticipationSummary(900, 2, 3, None, None, "the accounted clients"),
 )
-AUDIT = AuditSummary(50, 23, 0.5, 0.0, 1.0, 10, 6, 0.0, 0.5, 5, 0.25, 0.75, True, False)
+AUDIT = AuditSummary(
+    canaries=50,
+    included=23,
+    mean_in=0.5,
+    mean_out=0.0,
+    deviation_in=1.25,
+    deviation_out=1.0,
+    guesses=10,
+    correct=6,
+    gaussian_epsilon=0.5,
+    curve_epsilon=0.25,
+    counting_epsilon=0.0,
+    rounds_correct=5,
+    rounds_epsilon=0.25,
+    participations_likelihood=0.75,
+    bound=0.5,
+    bound_from="means",
+    participations_fit=True,
+    refuted=False,
+)
 
 SUMMARY = Summary(
     status="finished",

@@ -2,24 +2,36 @@
 
 A bound above the claimed epsilon refutes the claim at the stated confidence. A bound below it
 proves nothing, because the attack may be weak.
+
+The largest of several bounds is a valid one only if together they are wrong as rarely as one may
+be. So each check has a share of the error probability, which is fixed here and does not depend on
+any run (a union bound).
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from fedsi.privacy.zcdp import epsilon_of
+from fedsi.privacy.audit_bounds import (
+    PrivacyCurve,
+    Scores,
+    counting_bound,
+    curve_bound,
+    gaussian_bound,
+)
 
-Scores = NDArray[np.float64]
 Included = NDArray[np.bool_]
 
 CONFIDENCE = 0.95
-CHECKS = 4
-"""Number of checks that share the error probability: three bounds, and the participations."""
-ERROR = (1 - CONFIDENCE) / CHECKS
+GAUSSIAN, CURVE, COUNTING, ROUNDS = "means", "claimed curve", "guesses", "single rounds"
+"""Names of the bounds."""
+PARTICIPATIONS = "participations"
+SHARES = {GAUSSIAN: 0.7, CURVE: 0.15, COUNTING: 0.05, ROUNDS: 0.05, PARTICIPATIONS: 0.05}
+"""Shares of the error probability. The bound from means has most of it, because for Gaussian noise
+it is by far the largest."""
+ERRORS = {name: share * (1 - CONFIDENCE) for name, share in SHARES.items()}
 CANARIES_PER_ROUND = 8
 """Canaries per round of a window, from which the covariance of the rounds is estimated."""
 GUESSED_SHARE = 0.1
@@ -36,65 +48,103 @@ class Audit:
     mean_in: float
     """Mean score of the canaries that took part."""
     mean_out: float
+    deviation_in: float
+    """Standard deviation of the scores of the canaries that took part."""
     deviation_out: float
-    """Standard deviation of the scores of the canaries that did not take part."""
     guesses: int
     correct: int
-    counting_epsilon: float
-    """Lower bound from the number of correct guesses; it assumes nothing about the scores."""
     gaussian_epsilon: float
     """Lower bound from means and deviations; it assumes normally distributed scores."""
+    curve_epsilon: float | None
+    """Lower bound from the correct guesses and the claimed curve; it assumes nothing about the
+    scores. None if there is no claim."""
+    counting_epsilon: float
+    """Lower bound from the correct guesses for the claimed delta alone."""
     rounds_correct: int
     """Correct guesses by ``canary_distances``, which look at each round, out of as many guesses."""
     rounds_epsilon: float
-    """Lower bound from these guesses; it assumes nothing about the scores."""
+    """Lower bound from these guesses; like ``curve_epsilon``, or like ``counting_epsilon`` without
+    a claim."""
     participations_likelihood: float
     """Probability of so many participations at the accounted sampling rate."""
 
     @property
-    def epsilon(self) -> float:
-        """The largest of the bounds; each has its share of the error probability."""
-        return max(self.counting_epsilon, self.gaussian_epsilon, self.rounds_epsilon)
+    def bounds(self) -> dict[str, float]:
+        """The bounds by name."""
+        found = {
+            GAUSSIAN: self.gaussian_epsilon,
+            CURVE: self.curve_epsilon,
+            COUNTING: self.counting_epsilon,
+            ROUNDS: self.rounds_epsilon,
+        }
+        return {name: bound for name, bound in found.items() if bound is not None}
+
+    @property
+    def bound_from(self) -> str:
+        """The name of the largest bound."""
+        return max(self.bounds, key=self.bounds.__getitem__)
+
+    @property
+    def bound(self) -> float:
+        """The largest bound; each has its share of the error probability."""
+        return self.bounds[self.bound_from]
 
     @property
     def participations_fit(self) -> bool:
         """Whether clients took part no more often than is accounted for."""
-        return self.participations_likelihood >= ERROR
+        return self.participations_likelihood >= ERRORS[PARTICIPATIONS]
 
     def refutes(self, claimed: float | None) -> bool:
         """Whether a bound exceeds the claimed epsilon, or clients took part too often.
 
         False if nothing is claimed (None).
         """
-        return claimed is not None and (self.epsilon > claimed or not self.participations_fit)
+        return claimed is not None and (self.bound > claimed or not self.participations_fit)
 
 
-def audit(by_round: Scores, included: Included, delta: float, likelihood: float = 1.0) -> Audit:
+def audit(
+    scores: Scores,
+    by_round: Scores,
+    included: Included,
+    delta: float,
+    curve: PrivacyCurve | None = None,
+    likelihood: float = 1.0,
+) -> Audit:
     """Bound epsilon from below with confidence ``CONFIDENCE``.
 
     Args:
+        scores: Score of each canary over the whole run, ``[canaries]``.
         by_round: Score of each canary in each release, ``[rounds, canaries]``; at least 4 canaries
             took part and at least 4 did not.
         included: Which canaries took part, ``[canaries]``.
         delta: The delta of the claim.
+        curve: The claim, which ends with that delta; None if nothing is claimed.
         likelihood: The probability of the clients' participations.
     """
-    scores = by_round.sum(0)
+    count = len(scores)
     guesses, correct = guess(scores, included)
     _, rounds_correct = guess(canary_distances(by_round), included)
+
+    def from_guesses(correct: int, curve: PrivacyCurve | None, error: float) -> float:
+        if curve is None:
+            return counting_bound(count, guesses, correct, delta, error)
+        return curve_bound(count, guesses, correct, curve, error) * float(curve.epsilons[-1])
+
     inside, outside = scores[included], scores[~included]
     return Audit(
-        canaries=len(scores),
+        canaries=count,
         included=len(inside),
         mean_in=float(inside.mean()),
         mean_out=float(outside.mean()),
+        deviation_in=float(inside.std(ddof=1)),
         deviation_out=float(outside.std(ddof=1)),
         guesses=guesses,
         correct=correct,
-        counting_epsilon=counting_bound(len(scores), guesses, correct, delta, ERROR),
-        gaussian_epsilon=gaussian_bound(inside, outside, delta, ERROR),
+        gaussian_epsilon=gaussian_bound(inside, outside, delta, ERRORS[GAUSSIAN]),
+        curve_epsilon=from_guesses(correct, curve, ERRORS[CURVE]) if curve else None,
+        counting_epsilon=from_guesses(correct, None, ERRORS[COUNTING]),
         rounds_correct=rounds_correct,
-        rounds_epsilon=counting_bound(len(scores), guesses, rounds_correct, delta, ERROR),
+        rounds_epsilon=from_guesses(rounds_correct, curve, ERRORS[ROUNDS]),
         participations_likelihood=likelihood,
     )
 
@@ -150,51 +200,3 @@ def guess(scores: Scores, included: Included) -> tuple[int, int]:
     order = np.argsort(scores, kind="stable")
     right = included[order[-each:]].sum() + (~included[order[:each]]).sum()
     return 2 * each, int(right)
-
-
-def counting_bound(canaries: int, guesses: int, correct: int, delta: float, error: float) -> float:
-    """Return the largest epsilon that this many correct guesses refute.
-
-    Steinke, Nasr and Jagielski, "Privacy Auditing with One (1) Training Run" (arXiv 2305.08846),
-    theorem 5.2: with (epsilon, delta) and fair coins, the number of correct guesses is dominated by
-    a binomial with success probability ``e^eps / (1 + e^eps)``, up to a probability that depends on
-    delta.
-    """
-    low, high = 0.0, 30.0
-    if _tail(canaries, guesses, correct, low, delta) > error:
-        return 0.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        if _tail(canaries, guesses, correct, middle, delta) > error:
-            high = middle
-        else:
-            low = middle
-    return low
-
-
-def _tail(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """Return the probability of at least this many correct guesses."""
-    success = 1 / (1 + math.exp(-epsilon))
-    exact = float(stats.binom.sf(correct - 1, guesses, success))
-    fewer = np.arange(1, correct + 1)
-    just_below = np.cumsum(stats.binom.pmf(correct - fewer, guesses, success))
-    slack = float((just_below / fewer).max(initial=0.0))
-    return exact + 2 * canaries * delta * slack
-
-
-def gaussian_bound(inside: Scores, outside: Scores, delta: float, error: float) -> float:
-    """Return the epsilon of distinguishing two normal distributions with conservative estimates.
-
-    The difference of the means is taken at its lower confidence bound (Welch's), the deviation at
-    the upper bound of the larger one, each with half of the error probability. Epsilon is that of
-    the Gaussian mechanism with this ratio.
-    """
-    variances = inside.var(ddof=1), outside.var(ddof=1)
-    spread = math.sqrt(variances[0] / len(inside) + variances[1] / len(outside))
-    freedom = min(len(inside), len(outside)) - 1
-    shift = inside.mean() - outside.mean() - stats.t.ppf(1 - error / 2, freedom) * spread
-    if shift <= 0:
-        return 0.0
-    deviation = math.sqrt(max(variances) * freedom / stats.chi2.ppf(error / 2, freedom))
-    mu = float(shift) / max(deviation, 1e-12)
-    return epsilon_of(mu**2 / 2, delta)

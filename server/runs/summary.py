@@ -52,14 +52,20 @@ class AuditSummary(_Checked):
     included: int
     mean_in: float
     mean_out: float
+    deviation_in: float
     deviation_out: float
     guesses: int
     correct: int
-    counting_epsilon: float
     gaussian_epsilon: float
+    curve_epsilon: float | None
+    counting_epsilon: float
     rounds_correct: int
     rounds_epsilon: float
     participations_likelihood: float
+    bound: float
+    """The largest lower bound on epsilon."""
+    bound_from: str
+    """The name of that bound."""
     participations_fit: bool
     refuted: bool
     """Whether a lower bound is above the claimed epsilon."""

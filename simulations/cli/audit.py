@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedsi.errors import UserError
+from fedsi.privacy.audit import CONFIDENCE, COUNTING, CURVE, ERRORS, GAUSSIAN, ROUNDS
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.cli.foreign_output import others_to_stderr
@@ -146,14 +147,12 @@ def _facts(
     claimed = "infinite" if claim.epsilon is None else f"{claim.epsilon:.3f}"
     return {
         "claimed epsilon": f"{claimed} at delta {claim.delta:.3g} ({claim.accountant})",
-        "lower bound from guesses": (
-            f"{audited.counting_epsilon:.3f} ({audited.correct} of {audited.guesses} guesses right)"
+        "lower bound": f"{audited.bound:.3f}, with {100 * CONFIDENCE:.0f} % confidence",
+        "why it is valid": (
+            f"it is the largest, from {audited.bound_from}; each check has a share of the error, "
+            "fixed before the run"
         ),
-        "lower bound from normal scores": f"{audited.gaussian_epsilon:.3f}",
-        "lower bound from single rounds": (
-            f"{audited.rounds_epsilon:.3f} "
-            f"({audited.rounds_correct} of {audited.guesses} guesses right)"
-        ),
+        **{f"bound from {name}": text for name, text in _bounds(audited).items()},
         "participations": (
             "as often as accounted for"
             if audited.participations_fit
@@ -166,6 +165,24 @@ def _facts(
         ),
         "claim": "REFUTED" if audited.refuted else "not refuted",
         "membership attack on the model": _attacked(membership),
+    }
+
+
+def _bounds(audited: "AuditSummary") -> dict[str, str]:
+    """Return each bound with what it stands on, by its name."""
+    rows: dict[str, tuple[float | None, str]] = {
+        GAUSSIAN: (audited.gaussian_epsilon, "if scores are normal"),
+        CURVE: (audited.curve_epsilon, f"{audited.correct} of {audited.guesses} guesses right"),
+        COUNTING: (audited.counting_epsilon, "the same guesses, for this delta alone"),
+        ROUNDS: (
+            audited.rounds_epsilon, f"{audited.rounds_correct} of {audited.guesses} guesses right"
+        ),
+    }  # fmt: skip
+    return {
+        name: "none: nothing is claimed"
+        if bound is None
+        else f"{bound:.3f} (error {100 * ERRORS[name]:.2g} %; {basis})"
+        for name, (bound, basis) in rows.items()
     }
 
 

@@ -57,13 +57,12 @@ def audit_figure(
             )
             axes.axvline(half.mean(), color=colour, linestyle="--", linewidth=1.2)
         epsilon = "infinite" if claimed is None else f"{claimed:.2f}"
-        bound = max(found.counting_epsilon, found.gaussian_epsilon, found.rounds_epsilon)
         verdict = "refuted" if found.refuted else "not refuted"
         axes.set_axisbelow(True)
         axes.set(
-            xlabel="sum of the releases along the canary's direction, in clip norms",
+            xlabel="(weighted) sum of the releases along the canary's direction, in clip norms",
             ylabel="canaries",
-            title=f"Claimed epsilon {epsilon}, at least {bound:.2f}: {verdict}",
+            title=f"Claimed epsilon {epsilon}, at least {found.bound:.2f}: {verdict}",
         )
         figure.legend(loc="outside lower center", ncols=2)
     return figure

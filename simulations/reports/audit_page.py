@@ -2,7 +2,15 @@
 
 from pathlib import Path
 
-from fedsi.privacy.audit import CONFIDENCE
+from fedsi.privacy.audit import (
+    CONFIDENCE,
+    COUNTING,
+    CURVE,
+    ERRORS,
+    GAUSSIAN,
+    PARTICIPATIONS,
+    ROUNDS,
+)
 from server.runs.folder import SUMMARY, RunFolder
 from server.runs.summary import AuditSummary, PrivacySummary, Summary
 from simulations.kept_results import kept_membership
@@ -72,7 +80,7 @@ def audit_page(run: RunFolder, summary: Summary, attack: Membership | None) -> P
 
 def _verdict(claim: PrivacySummary, found: AuditSummary, attack: Membership | None) -> list[str]:
     claimed = "infinite" if claim.epsilon is None else f"{claim.epsilon:.3f}"
-    bound, sure = _largest(found), f"{100 * CONFIDENCE:.0f} % confidence"
+    bound, sure = found.bound, f"{100 * CONFIDENCE:.0f} % confidence"
     what = f"The claim of epsilon {claimed} at delta {claim.delta:.2g}"
     if found.refuted and not found.participations_fit:
         first = f"{what} is REFUTED: clients took part more often than it accounts for."
@@ -96,26 +104,31 @@ def _verdict(claim: PrivacySummary, found: AuditSummary, attack: Membership | No
     return sentences
 
 
-def _largest(found: AuditSummary) -> float:
-    return max(found.counting_epsilon, found.gaussian_epsilon, found.rounds_epsilon)
-
-
 def _bounds(claim: PrivacySummary, found: AuditSummary) -> PageTable:
     claimed = "infinite" if claim.epsilon is None else f"{claim.epsilon:.3f}"
+    curve = "none" if found.curve_epsilon is None else f"{found.curve_epsilon:.3f}"
     rows = [
-        ["claimed", claimed, "", f"accounting ({claim.accountant})"],
-        ["guesses on sums", f"{found.counting_epsilon:.3f}", _right(found.correct, found),
-         "no assumption"],
-        ["guesses on single rounds", f"{found.rounds_epsilon:.3f}",
-         _right(found.rounds_correct, found), "no assumption"],
-        ["means of sums", f"{found.gaussian_epsilon:.3f}", "", "normal scores"],
+        ["claimed", claimed, "", "", f"accounting ({claim.accountant})"],
+        ["means of sums", f"{found.gaussian_epsilon:.3f}", _error(GAUSSIAN), "", "normal scores"],
+        ["guesses on sums, whole curve", curve, _error(CURVE), _right(found.correct, found),
+         "no assumption; refutes the claim at some delta"],
+        ["guesses on sums, one delta", f"{found.counting_epsilon:.3f}", _error(COUNTING),
+         _right(found.correct, found), "no assumption"],
+        ["guesses on single rounds", f"{found.rounds_epsilon:.3f}", _error(ROUNDS),
+         _right(found.rounds_correct, found), "no assumption; refutes the claim at some delta"],
     ]  # fmt: skip
     return PageTable(
         "Claim and lower bounds",
-        ["", "epsilon", "guesses right", "rests on"],
+        ["", "epsilon", "error", "guesses right", "rests on"],
         rows,
-        f"Together the bounds hold with {100 * CONFIDENCE:.0f} % confidence.",
+        f"The largest bound, from {found.bound_from}, holds with {100 * CONFIDENCE:.0f} % "
+        "confidence, because each check has a share of the error probability that was fixed before "
+        f"the run; the check of participations has {_error(PARTICIPATIONS)}.",
     )
+
+
+def _error(name: str) -> str:
+    return f"{100 * ERRORS[name]:.2g} %"
 
 
 def _right(correct: int, found: AuditSummary) -> str:
@@ -148,7 +161,8 @@ def _attack(attack: Membership | None) -> PageTable:
 
 def _canaries(found: AuditSummary) -> PageTable:
     rows = [
-        ["took part", f"{found.included:,}", f"{found.mean_in:.3f}", ""],
+        ["took part", f"{found.included:,}", f"{found.mean_in:.3f}",
+         f"{found.deviation_in:.3f}"],
         ["did not", f"{found.canaries - found.included:,}", f"{found.mean_out:.3f}",
          f"{found.deviation_out:.3f}"],
     ]  # fmt: skip
@@ -165,7 +179,8 @@ def _methods(summary: Summary, claim: PrivacySummary, found: AuditSummary) -> li
     return [
         f"{found.canaries:,} canaries, of which a coin chose {found.included:,}, sent a random "
         "direction as their update. The sum of what the run released along a canary's direction is "
-        "its score, from which it is guessed whether it took part (arXiv 2302.03098, 2305.08846).",
+        "its score; it is weighted for the noise if the claim lets everybody know its rounds. From "
+        "the scores epsilon is bounded (arXiv 2302.03098, 2305.08846, 2410.22235, 2606.12733).",
         f"The run had {summary.rounds:,} rounds with {claim.mechanism} noise, multiplier "
         f"{claim.noise_multiplier:.3g}, and {claim.sampling} cohorts of {claim.cohort_size:,} from "
         f"{claim.population:,} clients. {fit}",

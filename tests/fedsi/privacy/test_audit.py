@@ -2,82 +2,73 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
 
 from fedsi.privacy import canaries
-from fedsi.privacy.audit import audit, counting_bound, gaussian_bound, guess
+from fedsi.privacy.audit import SHARES, audit, guess
+from fedsi.privacy.audit_bounds import PrivacyCurve
+from fedsi.privacy.zcdp import epsilon_of
 
 DELTA = 1e-5
 
 
-def drawn(mu: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def gaussian_curve(mu: float) -> PrivacyCurve:
+    """The curve of a Gaussian mechanism of which mu is sensitivity over noise."""
+    deltas = np.geomspace(0.6, DELTA, 32)
+    return PrivacyCurve(np.array([epsilon_of(mu**2 / 2, delta) for delta in deltas]), deltas)
+
+
+def drawn(mu: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores of a Gaussian mechanism of which mu is sensitivity over noise."""
     rng = np.random.default_rng(seed)
     included = rng.random(count) < 0.5
-    return (rng.normal(0, 1, count) + mu * included)[None], included
-
-
-def epsilon_of(mu: float) -> float:
-    """The slow twin: epsilon of a Gaussian mechanism by bisection on its delta."""
-    low, high = 0.0, 200.0
-    while high - low > 1e-9:
-        middle = (low + high) / 2
-        delta = stats.norm.cdf(mu / 2 - middle / mu) - math.exp(middle) * stats.norm.cdf(
-            -mu / 2 - middle / mu
-        )
-        low, high = (middle, high) if delta > DELTA else (low, middle)
-    return high
-
-
-@pytest.mark.parametrize("mu", [0.3, 1.0, 2.0])
-def test_bounds_hold_as_often_as_they_say(mu: float) -> None:
-    true = epsilon_of(mu)
-    wrong = sum(audit(*drawn(mu, 400, seed), DELTA).refutes(true) for seed in range(60))
-    # At most 5 % of bounds may be above the truth: more than 9 of 60 has a probability below 1e-3.
-    assert wrong <= 9
+    scores = rng.normal(0, 1, count) + mu * included
+    return scores, scores[None], included
 
 
 def test_bounds_come_near_the_truth() -> None:
-    found = audit(*drawn(1.0, 4000, 0), DELTA)
-    assert 0.75 * epsilon_of(1.0) < found.epsilon < epsilon_of(1.0)
+    true = epsilon_of(0.5, DELTA)
+    found = audit(*drawn(1.0, 4000, 0), DELTA, gaussian_curve(1.0))
+    assert 0.85 * true < found.bound < true
+    assert found.curve_epsilon
+    assert found.counting_epsilon < found.curve_epsilon < found.bound
 
 
-def test_noise_of_a_third_is_caught() -> None:
-    claimed = epsilon_of(0.5)
-    assert all(audit(*drawn(1.5, 400, seed), DELTA).refutes(claimed) for seed in range(10))
+def test_the_largest_bound_is_named() -> None:
+    found = audit(*drawn(1.0, 400, 0), DELTA, gaussian_curve(1.0))
+    assert (found.bound_from, found.bound) == ("means", found.gaussian_epsilon)
+    assert found.bound == max(found.bounds.values())
+    assert found.refutes(found.bound - 1e-6)
+    assert not found.refutes(found.bound)
+    assert sum(SHARES.values()) == pytest.approx(1)
+    assert set(found.bounds) < set(SHARES)
+
+
+def test_noise_of_half_is_caught() -> None:
+    claimed = epsilon_of(0.125, DELTA)
+    runs = [audit(*drawn(1.0, 400, seed), DELTA, gaussian_curve(0.5)) for seed in range(5)]
+    assert all(run.refutes(claimed) for run in runs)
+
+
+def test_a_run_that_claims_nothing_is_bounded_all_the_same() -> None:
+    found = audit(*drawn(1.0, 400, 0), DELTA)
+    assert found.curve_epsilon is None
+    assert found.bound > 1
+    assert not found.refutes(None)
 
 
 def test_without_noise_the_bound_is_as_large_as_guesses_allow() -> None:
     scores, included = np.array([1.0] * 200 + [0.0] * 200), np.arange(400) < 200
-    found = audit((scores + 1e-9 * np.arange(400))[None], included, DELTA)
+    scores = scores + 1e-9 * np.arange(400)
+    found = audit(scores, scores[None], included, DELTA, gaussian_curve(0.5))
     assert (found.guesses, found.correct) == (80, 80)
-    # A binomial of 80 that is all successes: q^80 = 0.0125.
-    assert found.counting_epsilon == pytest.approx(-math.log(0.0125 ** (-1 / 80) - 1), rel=0.05)
+    # A binomial of 80 that is all successes: q^80 = 0.0025.
+    assert found.counting_epsilon == pytest.approx(-math.log(0.0025 ** (-1 / 80) - 1), rel=0.05)
     assert found.gaussian_epsilon > 100
+    assert found.curve_epsilon
+    assert found.curve_epsilon > 1.5 * found.counting_epsilon
 
 
-@given(st.integers(1, 200), st.floats(0, 1), st.floats(0.001, 0.5))
-def test_counting_without_delta_is_the_clopper_pearson_bound(
-    guesses: int, share: float, error: float
-) -> None:
-    correct = round(share * guesses)
-    found = counting_bound(400, guesses, correct, 0.0, error)
-    lower = stats.beta.ppf(error, correct, guesses - correct + 1) if correct else 0.0
-    expected = math.log(lower / (1 - lower)) if lower > 0.5 else 0.0
-    assert found == pytest.approx(min(expected, 30.0), abs=1e-4)
-
-
-def test_a_larger_delta_can_only_lower_the_bound() -> None:
-    bounds = [counting_bound(400, 80, 75, delta, 0.025) for delta in (0.0, 1e-6, 1e-4, 1e-2)]
-    assert bounds == sorted(bounds, reverse=True)
-    assert bounds[0] > bounds[-1]
-
-
-def test_canaries_that_score_like_the_others_bound_nothing() -> None:
-    same = np.linspace(-1, 1, 100)
-    assert gaussian_bound(same, same, DELTA, 0.025) == 0.0
+def test_guesses_on_equal_scores_are_as_good_as_coins() -> None:
     assert guess(np.arange(100.0), np.arange(100) % 2 == 0) == (20, 10)
 
 

@@ -40,9 +40,9 @@ PARTICIPATION_KEYS = """
 clients most closest most_allowed closest_allowed checked
 """
 AUDIT_KEYS = """
-canaries included mean_in mean_out deviation_out guesses correct counting_epsilon
-gaussian_epsilon rounds_correct rounds_epsilon participations_likelihood participations_fit
-refuted
+canaries included mean_in mean_out deviation_in deviation_out guesses correct gaussian_epsilon
+curve_epsilon counting_epsilon rounds_correct rounds_epsilon participations_likelihood bound
+bound_from participations_fit refuted
 """
 EXAMPLE_KEYS = """
 epsilon delta accountant adjacency unit noise_multiplier clip_norm sampling_rate steps
