@@ -60,7 +60,7 @@ def audit_figure(
         verdict = "refuted" if found.refuted else "not refuted"
         axes.set_axisbelow(True)
         axes.set(
-            xlabel="(weighted) sum of the releases along the canary's direction, in clip norms",
+            xlabel="sum of the releases along the canary's direction, in clip norms",
             ylabel="canaries",
             title=f"Claimed epsilon {epsilon}, at least {found.bound:.2f}: {verdict}",
         )

@@ -111,11 +111,11 @@ def _bounds(claim: PrivacySummary, found: AuditSummary) -> PageTable:
         ["claimed", claimed, "", "", f"accounting ({claim.accountant})"],
         ["means of sums", f"{found.gaussian_epsilon:.3f}", _error(GAUSSIAN), "", "normal scores"],
         ["guesses on sums, whole curve", curve, _error(CURVE), _right(found.correct, found),
-         "no assumption; refutes the claim at some delta"],
+         "fair coins; refutes the claim at some delta"],
         ["guesses on sums, one delta", f"{found.counting_epsilon:.3f}", _error(COUNTING),
-         _right(found.correct, found), "no assumption"],
+         _right(found.correct, found), "fair coins"],
         ["guesses on single rounds", f"{found.rounds_epsilon:.3f}", _error(ROUNDS),
-         _right(found.rounds_correct, found), "no assumption; refutes the claim at some delta"],
+         _right(found.rounds_correct, found), "fair coins; refutes the claim at some delta"],
     ]  # fmt: skip
     return PageTable(
         "Claim and lower bounds",
