@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedsi.errors import UserError
-from fedsi.privacy.audit import CONFIDENCE, COUNTING, CURVE, ERRORS, GAUSSIAN, ROUNDS
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.cli.foreign_output import others_to_stderr
@@ -144,6 +143,8 @@ def _claim(folder: Path) -> "tuple[PrivacySummary, AuditSummary]":
 def _facts(
     claim: "PrivacySummary", audited: "AuditSummary", membership: "Membership | None"
 ) -> dict[str, str]:
+    from fedsi.privacy.audit import CONFIDENCE
+
     claimed = "infinite" if claim.epsilon is None else f"{claim.epsilon:.3f}"
     return {
         "claimed epsilon": f"{claimed} at delta {claim.delta:.3g} ({claim.accountant})",
@@ -170,6 +171,8 @@ def _facts(
 
 def _bounds(audited: "AuditSummary") -> dict[str, str]:
     """Return each bound with what it stands on, by its name."""
+    from fedsi.privacy.audit import COUNTING, CURVE, ERRORS, GAUSSIAN, ROUNDS
+
     rows: dict[str, tuple[float | None, str]] = {
         GAUSSIAN: (audited.gaussian_epsilon, "if scores are normal"),
         CURVE: (audited.curve_epsilon, f"{audited.correct} of {audited.guesses} guesses right"),
