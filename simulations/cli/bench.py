@@ -98,6 +98,35 @@ def peers(
 
 
 @bench.command()
+def device(
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda|mps", help="Where clients are trained at once.")
+    ] = "cuda",
+    corpus: Corpus = "synthetic",
+    architectures: Architectures = "cifg,si_cifg,transformer",
+    sizes: Sizes = "0.34M,1.3M,3.5M",
+    cohorts: Annotated[
+        str, typer.Option(metavar="N,...", help="Numbers of clients in a round.")
+    ] = "100,1000",
+    lanes: Annotated[int, typer.Option(min=1, help="Clients trained at a time.")] = 64,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Train many clients at once on a device, and one after another."""
+    from simulations.benchmarks.device import DeviceRound, device_report, measure_device
+
+    counts = _counts("--cohorts", cohorts)
+    keys = {"client.device": device, "client.step": "vectorised", "client.lanes": lanes}
+    measured: list[DeviceRound] = []
+    with Display(options.messages()) as display:
+        for size, experiment in _tasks(corpus, architectures, sizes, max(counts), 2):
+            chosen = experiment.updated(keys)
+            measured += measure_device(chosen, size, counts, cache, display.step)
+    _report(device_report(measured), [asdict(one) for one in measured], out, as_json=as_json)
+
+
+@bench.command()
 def flower(
     flower_python: Annotated[
         Path,

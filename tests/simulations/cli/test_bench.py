@@ -1,5 +1,6 @@
 """Benchmarks at small sizes: their counts, not their times."""
 
+import itertools
 import json
 import re
 import sqlite3
@@ -25,7 +26,7 @@ from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.tasks import next_word
 from server.cohorts.sampling import draw_cohort
-from simulations.benchmarks import clipping_and_noise, engines, published_sizes, roofline
+from simulations.benchmarks import clipping_and_noise, device, engines, published_sizes, roofline
 from simulations.benchmarks.engines import Way
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.peers import measure
@@ -417,3 +418,19 @@ def test_keystrokes_of_a_run_and_of_a_larger_layer(
     assert main([*command, "--sizes", "5x5"]) == 1
     assert "5 x 5 is smaller than the run's output layer" in capsys.readouterr().err
     assert main([*command, "--sizes", "5by5"]) == 2
+
+
+def test_a_device_is_measured_and_checked(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ["--device", "cpu", "--sizes", "0.05M", "--architectures", "cifg", "--lanes", "2"]
+    options = [*small, "--cohorts", "2,3", "--cache", str(cache), "--out", str(tmp_path / "out")]
+    assert main(["bench", "device", *options, "--json"]) == 0
+    rounds = json.loads(capsys.readouterr().out)
+    assert [one["cohort"] for one in rounds] == [2, 3]
+    assert all(0 < one["difference"] < 1e-4 for one in rounds)
+    assert "| 2 at a time, cpu |" in (tmp_path / "out" / "device.md").read_text()
+    sums = itertools.count()
+    monkeypatch.setattr(device, "_train", lambda *_: (1.0, np.full(3, next(sums), np.int64), 3))
+    assert main(["bench", "device", *options]) == 1
+    assert "the same round had other bits on cpu" in capsys.readouterr().err
