@@ -45,6 +45,7 @@ FLOWER = {"flwr.app", "flwr.clientapp", "flwr.serverapp"}
 FLOWER_ELSEWHERE = {
     "simulations.engines.flower_private": "the one file for private names",
     "simulations.engines.flower_remote": "private names of a Flower elsewhere, slow to import",
+    "simulations.conformance.flower_adapter": "Flower's own strategies are what is checked",
     "simulations.benchmarks.peers.flower_peer": "a program of the peer, with the peer's own Flower",
 }
 

@@ -23,6 +23,7 @@ from simulations.cli import options
 from simulations.cli.audit import audit
 from simulations.cli.bench import bench
 from simulations.cli.compare import compare
+from simulations.cli.conformance import conformance
 from simulations.cli.data import data
 from simulations.cli.doctor import doctor
 from simulations.cli.evaluate import evaluate
@@ -66,6 +67,7 @@ app.command()(export)
 app.command()(plot)
 app.command()(report)
 app.command()(audit)
+app.command()(conformance)
 app.command(cls=PrivacyCommand)(privacy)
 app.command()(doctor)
 app.command()(presets)

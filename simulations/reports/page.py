@@ -77,7 +77,8 @@ class Page:
     """The day, as in 2025-03-01."""
     verdict: Sequence[str]
     """Sentences about the comparison, the data, and the certainty of the result."""
-    experiment: Experiment
+    experiment: Experiment | None
+    """None for a page that is not about one."""
     figures: Sequence[Illustration] = ()
     tables: Sequence[PageTable] = ()
     details: Sequence[str] = ()
@@ -111,8 +112,8 @@ def render(page: Page) -> str:
     )
     return environment.get_template("page.html.jinja").render(
         page=page,
-        experiment=page.experiment.to_toml(),
-        changed=changed_keys(page.experiment),
+        experiment=page.experiment.to_toml() if page.experiment else "",
+        changed=changed_keys(page.experiment) if page.experiment else {},
         glossary=GLOSSARY,
     )
 

@@ -1,0 +1,1 @@
+"""A conformance kit: known answers about private aggregation, and checks of any framework."""
