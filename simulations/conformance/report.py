@@ -54,11 +54,14 @@ def _page(results: Results, known: Mapping[str, Any], command: str) -> Page:
         experiment=None,
         tables=[
             _summary(results),
+            PageTable(
+                "Expectations", ["check", "expected"], [[n, e] for n, (e, _) in CHECKS.items()]
+            ),
             *(
                 PageTable(
                     name,
-                    ["check", "expected", "found", "result"],
-                    [[f.check, f.expected, f.found, f.status] for f in findings],
+                    ["check", "result", "found"],
+                    [[f.check, f.status, f.found] for f in findings],
                 )
                 for name, findings in results.items()
             ),
@@ -77,11 +80,8 @@ def _page(results: Results, known: Mapping[str, Any], command: str) -> Page:
 
 def _summary(results: Results) -> PageTable:
     status = {name: {f.check: f.status for f in found} for name, found in results.items()}
-    rows = [
-        [check, expected, *(status[name][check] for name in results)]
-        for check, (expected, _) in CHECKS.items()
-    ]
-    return PageTable("Summary", ["check", "expected", *results], rows)
+    rows = [[check, *(status[name][check] for name in results)] for check in CHECKS]
+    return PageTable("Summary", ["check", *results], rows)
 
 
 def _known(known: Mapping[str, Any]) -> list[PageTable]:
