@@ -55,6 +55,7 @@ ADAPTIVE = {**POISSON, "privacy.clipping": "adaptive", "privacy.noise_multiplier
         SHUFFLED,
         pytest.param(ADAPTIVE, marks=pytest.mark.slow),
         pytest.param({**POISSON, "privacy.canaries": 50}, marks=pytest.mark.slow),
+        pytest.param({**SHUFFLED, "privacy.canaries": 50}, marks=pytest.mark.slow),
     ],
 )
 def test_workers_and_interruptions_change_no_bit(
