@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulations.losses import in_words, sentence
 from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ def lines(
         baselines: N-gram models on the same held-out targets, if they were counted.
     """
     from server.runs.degree import degree
+    from simulations.losses import sentence
 
     ended = "" if summary.status in {"finished", "diverged"} else f" by {summary.ended_by}"
     yield (
@@ -141,6 +141,8 @@ def facts(summary: "Summary", task: "Task", baselines: "Baselines | None") -> di
 
 def _cell(value: object) -> str:
     """Return a value of the summary as text; counts of losses in words."""
+    from simulations.losses import in_words
+
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
     if isinstance(value, int):
