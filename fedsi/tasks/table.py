@@ -25,6 +25,9 @@ TASKS: "Table[Task]" = Table(
     {
         "next_word": "fedsi.tasks.next_word",
         "arithmetic": "fedsi.tasks.arithmetic",
+        "copy": "fedsi.tasks.copy",
+        "reverse": "fedsi.tasks.copy",
+        "recall": "fedsi.tasks.recall",
     },
     own="a Task of yours",
 )

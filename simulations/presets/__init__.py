@@ -19,6 +19,7 @@ SECONDS: dict[str, float | None] = {
     "audit": 15,
     "cifg_19m": 7 * 60,
     "cifg_4_7m": 2 * 60,
+    "copying": 20,
     "keyboard": 90,
     "length": 25,
     "privacy_quickstart": 20,

@@ -21,7 +21,7 @@ from simulations import simulate
 from simulations.cli.main import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
-VOCABULARY = 40
+VOCABULARY = 64
 UNIGRAM = torch.full((VOCABULARY,), -math.log(VOCABULARY), dtype=torch.float64)
 
 

@@ -1,0 +1,87 @@
+"""The tasks of copying a sequence of symbols, and of reversing it.
+
+``s1 ... sn|`` is followed by the same symbols, or by ``sn ... s1``. Symbols are drawn independently
+and with equal probabilities from 16 letters. A length is n, the number of symbols.
+
+Source: Jelassi et al., "Repeat After Me" (arXiv 2402.01032), for copying; Trockman et al. (arXiv
+2410.11135) train Mamba on it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from fedsi.data.generated import Generation, Size
+from fedsi.data.protocol import BOS, EOS, FIRST_WORD, Tokens
+from fedsi.experiment import TaskSettings
+from fedsi.tasks import answers
+from fedsi.tasks.task import Batch, Counts, Task
+
+LETTERS = "abcdefghijklmnop"
+MARK = FIRST_WORD + len(LETTERS)
+
+
+def _symbols(_settings: TaskSettings) -> str:
+    return f"{LETTERS}|"
+
+
+def _sizes(settings: TaskSettings) -> Sequence[Size]:
+    return [(count,) for count in range(settings.shortest, settings.longest + 1)]
+
+
+def _parse(settings: TaskSettings, text: str) -> Size:
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise ValueError(
+            f"{text!r} is no length of {settings.name}; give a number of symbols of 1 or more, "
+            "such as 20"
+        )
+    return (int(text),)
+
+
+def _width(_settings: TaskSettings, size: Size) -> int:
+    return 2 * size[0] + 3
+
+
+def _draw(settings: TaskSettings, size: Size, count: int, rng: np.random.Generator) -> Tokens:
+    symbols = rng.integers(FIRST_WORD, MARK, (count, *size))
+    answer = symbols[:, ::-1] if settings.name == "reverse" else symbols
+    one = np.ones((count, 1), np.int64)
+    parts = [BOS * one, symbols, MARK * one, answer, EOS * one]
+    return np.concatenate(parts, axis=1).astype(np.int32)
+
+
+def batch(rows: Tokens) -> Batch:
+    """Return the batch of rows ``[batch, tokens]``: the answer and the end are targets."""
+    return answers.answers_after(rows, MARK)
+
+
+def counts(outputs: Tensor, asked: Batch, _unigram: Tensor) -> Counts:
+    """Compute the counts of some outputs, as ``answer_counts``."""
+    return answers.answer_counts(outputs, asked, {EOS})
+
+
+TASK = Task(
+    batch=batch,
+    columns=answers.COLUMNS,
+    counts=counts,
+    names=answers.NAMES,
+    metrics=answers.answer_metrics,
+    score="token_accuracy",
+    curves=answers.CURVES,
+    labels=answers.LABELS,
+    ratios=answers.RATIOS,
+    title="right answers",
+    unit="tokens of answers",
+    highest_loss=answers.diverged_loss,
+    at_most=answers.AT_MOST,
+    generation=Generation(
+        symbols=_symbols,
+        sizes=_sizes,
+        parse=_parse,
+        width=_width,
+        draw=_draw,
+        what="symbols",
+    ),
+)
+"""Both tasks; the name decides the order of the answer."""
