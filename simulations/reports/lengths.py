@@ -96,7 +96,7 @@ def lengths_findings(result: StudyResult) -> list[str]:
     return [
         PACKING,
         *(_change(result, place) for place in result.places),
-        *_verdicts(result),
+        *length_verdicts(result),
         *_unreadable(result),
     ]
 
@@ -143,7 +143,7 @@ def _change(result: StudyResult, place: GridPoint) -> str:
     )
 
 
-def _verdicts(result: StudyResult) -> list[str]:
+def length_verdicts(result: StudyResult) -> list[str]:
     """Compare each arm at the longest length with the first arm that can read it."""
     longest = max(result.study.lengths)
     places = [p for p in result.places if len(losses_at(result, p, longest)) >= 3]

@@ -15,6 +15,7 @@ from simulations.reports.commands import study_command
 from simulations.reports.figures import label, save_figure
 from simulations.reports.heat_map import mapped_axes
 from simulations.reports.lengths import (
+    length_verdicts,
     lengths_figure,
     lengths_findings,
     lengths_markdown,
@@ -32,7 +33,7 @@ from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import naming_columns, study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, words
 from simulations.reports.tradeoff_figure import tradeoff_figure
-from simulations.reports.verdicts import findings, verdicts
+from simulations.reports.verdicts import findings, headlines
 from simulations.safe_text import for_spreadsheet
 from simulations.studies.results import RUNS, StudyResult, TrialResult
 
@@ -67,7 +68,9 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
     told, values = findings(result), study_json(result)
     header, rows = study_table(result)
     table_title = f"Held-out loss (nats per token), {_clients(result)}"
+    main = headlines(result)
     if result.study.lengths:
+        main = [*length_verdicts(result), *main]
         told = [*lengths_findings(result), *told]
         header, rows = lengths_table(result)
         table_title = "Held-out loss (nats per token) by sequence length"
@@ -85,7 +88,7 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         named=1 if result.study.lengths else naming_columns(result),
         figure=figure,
         caption=caption,
-        verdicts=verdicts(result),
+        verdicts=main,
         findings=told,
         changes=enumerate_words([*changed, "seed"]),
         values=values,

@@ -41,7 +41,9 @@ def tradeoff_figure(result: StudyResult) -> Figure:
                           for level in result.levels]  # fmt: skip
                 placed = list(zip(places, chosen, strict=True))
                 diverged[arm_colour(result, arm)] = setting_line(axes, result, arm, placed, metric)
-            if axes is loss:
+            if axes is score:
+                axes.set_ylim(bottom=0)
+            else:
                 ngram_lines(loss, ngram_losses(result.baselines, result.reported_clients))
             diverged_strips(axes, diverged, above=axes is loss)
             axes.set_xticks(places, ticks)

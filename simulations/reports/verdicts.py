@@ -35,6 +35,20 @@ def verdicts(result: StudyResult) -> list[str]:
     ]
 
 
+def headlines(result: StudyResult) -> list[str]:
+    """Return the main conclusions for the top of a page: a line each, without the shares.
+
+    The intervals over clients and the other metrics are in ``findings``.
+    """
+    return [
+        *(_verdict(result, first, second, brief=True) for first, second in pairs(result)),
+        *_best(result),
+        *_best_of_many(result, brief=True),
+        *_no_better_than_counting(result),
+        _design(result),
+    ]
+
+
 def findings(result: StudyResult) -> list[str]:
     """Return all findings of a study in sentences, verdicts first."""
     return [
@@ -86,14 +100,19 @@ def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str
             )
 
 
-def _verdict(result: StudyResult, first: GridPoint, second: GridPoint) -> str:
-    found = gap_between(result, first, second)
+def _verdict(
+    result: StudyResult, first: GridPoint, second: GridPoint, *, brief: bool = False
+) -> str:
+    found, shares = gap_between(result, first, second), _shares(result)
+    if brief:
+        found, shares = found.without_clients(), {}
     if first.level == second.level:
         at = f"At {words(first.level)}: " if first.level else ""
-        return at + verdict_sentence(words(first.arm), words(second.arm), found, _shares(result))
+        sentence = verdict_sentence(words(first.arm), words(second.arm), found, shares)
+        return at + (sentence.replace("No ", "no ", 1) if at else sentence)
     of = f"{words(first.arm)} " if first.arm else ""
     one, other = f"{of}at {words(first.level)}", f"{of}at {words(second.level)}"
-    return _capitalised(verdict_sentence(one, other, found, _shares(result)))
+    return _capitalised(verdict_sentence(one, other, found, shares))
 
 
 def _shares(result: StudyResult) -> dict[str, str]:
@@ -123,7 +142,16 @@ def _within(found: Gap) -> str:
     return f"; paired bootstrap over clients: {enumerate_words(named)}"
 
 
-def _best_of_many(result: StudyResult) -> list[str]:
+def _best(result: StudyResult) -> list[str]:
+    """Name the chosen setting and its loss, if only tuned settings are varied."""
+    chosen = result.chosen(result.places[0])
+    if not result.chooses or len(result.places) > 1 or chosen is None:
+        return []
+    loss = loss_text(chosen, result.part)
+    return [f"Best on validation clients: {words(chosen.points)}, whose held-out loss is {loss}."]
+
+
+def _best_of_many(result: StudyResult, *, brief: bool = False) -> list[str]:
     """Compare the best setting with the second, if only tuned settings are varied."""
     if not result.chooses or len(result.places) > 1:
         return []
@@ -138,9 +166,11 @@ def _best_of_many(result: StudyResult) -> list[str]:
     if chosen is None or not others:
         return []
     second = min(others, key=lambda setting: setting.mean("loss", "validation"))
-    found = gap(result, chosen, second)
+    found, shares = gap(result, chosen, second), _shares(result)
+    if brief:
+        found, shares = found.without_clients(), {}
     names = words(chosen.points), words(second.points)
-    return [_capitalised(verdict_sentence(*names, found, _shares(result)))]
+    return [_capitalised(verdict_sentence(*names, found, shares))]
 
 
 def _design(result: StudyResult) -> str:

@@ -1,7 +1,7 @@
 """Differences between two arms of a study, and the conclusions they allow."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -41,6 +41,10 @@ class Gap:
     """By metric: mean paired difference and its t interval over seeds."""
     over_clients: Mapping[int, Mapping[str, Interval]]
     """By seed and metric: difference and its paired bootstrap interval over clients."""
+
+    def without_clients(self) -> "Gap":
+        """Return it without the intervals over clients, but with its seeds."""
+        return replace(self, over_clients={seed: {} for seed in self.over_clients})
 
     def to_json(self) -> dict[str, Any]:
         """Return values that JSON can represent."""

@@ -63,6 +63,21 @@ def test_the_verdict_comes_first_and_from_the_interval() -> None:
     assert "worse than the unigram model: client lr 0.3 (3 of 3 seeds, by up to 1.700 nats)" in text
 
 
+def test_the_top_of_a_page_is_short_and_everything_else_follows() -> None:
+    report = study_report(tradeoff(3), {})
+    assert report.verdicts[0] == (
+        "At epsilon ∞: SI-CIFG has a higher loss than CIFG: +0.200 [+0.200, +0.200] nats (95 % "
+        "intervals, t over 3 seeds)."
+    )
+    assert "Not better than the unigram model, so not useful: CIFG at epsilon 1." in report.verdicts
+    assert not [one for one in report.verdicts if "bootstrap" in one or "most likely" in one]
+    assert "paired bootstrap over clients" in report.findings[0]
+    best = "Best on validation clients: privacy.clip_norm 0.3, server lr 0.01, whose held-out loss "
+    assert study_report(sweep(), {}).verdicts[0].startswith(f"{best}is 4.900")
+    longest = "At 40 FIRE has a lower loss than no positions: "
+    assert study_report(lengths(), {}).verdicts[0].startswith(longest)
+
+
 def test_findings_say_what_was_found_and_on_whom() -> None:
     text = " ".join(findings(comparison(3)))
     for sentence in (

@@ -19,6 +19,7 @@ from server.runs.lock import held
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.studies import runner
+from simulations.studies.measured import measure
 from simulations.studies.runner import check_same, run_trials
 from simulations.studies.trial_processes import WITHOUT_FORK_SERVER
 from tests.processes import children_of
@@ -73,6 +74,58 @@ def test_a_study_tells_of_the_trials_that_finished(
     assert "not_finished" not in json.loads(capsys.readouterr().out)
 
 
+PRIVATE = ["--set", "privacy.mechanism=gaussian", "--set", "server.sampling=poisson",
+           "--set", "server.averaging=uniform"]  # fmt: skip
+TRANSFORMER = ["--set", "model.architecture=transformer", "--set", "model.layers=1"]
+STUDIES = {
+    "tradeoff": ["--noise-multipliers", "0,1", "--architectures", "cifg", "--quick", *PRIVATE],
+    "lengths": ["--positions", "none,fire", "--seeds", "1", "--lengths", "12", *TRANSFORMER],
+    "sweep": ["--vary", "client.learning_rate=0.3,1", "--vary", "client.epochs=1,2"],
+    "study": [],
+}
+"""A command of each kind of study. Its second trial dies."""
+
+
+@pytest.mark.parametrize("command", STUDIES)
+def test_every_kind_of_study_ends_without_a_trial_that_died(
+    command: str,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The twin of processes: trials run here one after the other, and the second is left out."""
+
+    def run_here(
+        trials: dict[str, Experiment], folder: Path, cache: Path, *_: Any, **more: Any
+    ) -> dict[str, str]:
+        names = list(trials)
+        for name in names[:1] + names[2:]:
+            simulate(trials[name], out=folder / name, cache=cache)
+            measure(folder / name, cache, more["lengths"])
+        return {names[1]: "it ended with code -11"}
+
+    monkeypatch.setattr("simulations.studies.run.run_trials", run_here)
+    small, out = ["--set", "server.rounds=1"], tmp_path / "out"
+    source = ["--preset", "smoke", *small]
+    if command == "study":
+        text = 'preset = "smoke"\n[[axes]]\nkey = "client.epochs"\nvalues = [1, 2]\n'
+        (tmp_path / "own.toml").write_text(text)
+        source = [str(tmp_path / "own.toml"), *small]
+    words = [command, *source, *STUDIES[command], "--out", str(out), "--cache", str(cache)]
+    assert main(words) == 1
+    printed, said = capsys.readouterr()
+    assert "it ended with code -11" in said.splitlines()[-1]
+    assert "Not finished, and in none of these numbers: " in " ".join(printed.split())
+    assert "not finished" in printed or command == "lengths"
+    (table,) = (path for path in out.glob("*.csv"))
+    assert table.with_suffix(".png").stat().st_size > 10_000
+    assert len(table.read_text().splitlines()) == {"sweep": 3}.get(command, 1) + 1
+    assert "(it ended with code -11)" in (out / "report.html").read_text()
+    assert main(["report", str(out)]) == 0
+    assert main(["plot", *map(str, (out / "runs").iterdir()), "--out", str(out / "all.png")]) == 0
+
+
 @pytest.mark.slow
 def test_what_an_older_study_left_is_not_taken_for_a_trial_that_died(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -118,19 +171,22 @@ def test_a_process_that_is_killed_is_replaced(
     victim: str, smoke: Experiment, cache: Path, tmp_path: Path
 ) -> None:
     endless = smoke.updated({"server.rounds": 100_000})
-    trials = {"killed": endless, "next": smoke}
+    signals = {"killed": signal.SIGKILL, "crashed": signal.SIGSEGV}
+    trials = {"killed": endless, "crashed": endless, "next": smoke}
     killed: list[str] = []
 
     def kill(name: str, records: Sequence[RoundRecord]) -> None:
-        if name == "killed" and records and not killed:
+        if name in signals and records and name not in killed:
             killed.append(name)
             (server,) = children_of(os.getpid())
             (trial,) = children_of(server)
-            os.kill(trial if victim == "trial" else server, signal.SIGKILL)
+            os.kill(trial if victim == "trial" else server, signals[name])
 
     failures = run_trials(trials, tmp_path, cache, 1, fresh=True, on_records=kill)
-    reason = "it ended with code -9" if victim == "trial" else WITHOUT_FORK_SERVER
-    assert failures == {"killed": reason}
+    codes = {name: f"it ended with code -{number}" for name, number in signals.items()}
+    assert failures.keys() == signals.keys()
+    for name, why in failures.items():
+        assert why.startswith(codes[name] if victim == "trial" else WITHOUT_FORK_SERVER)
     assert RunFolder(tmp_path / "next").summary()
     with held(tmp_path / "killed"):  # no process works there any more
         pass
