@@ -86,7 +86,13 @@ STUDIES = {
 """A command of each kind of study. Its second trial dies."""
 
 
-@pytest.mark.parametrize("command", STUDIES)
+SLOW = {"tradeoff", "lengths"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(one, marks=[pytest.mark.slow] if one in SLOW else []) for one in STUDIES],
+)
 def test_every_kind_of_study_ends_without_a_trial_that_died(
     command: str,
     cache: Path,
