@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from simulations.cli import options
+from simulations.cli.wide_table import print_table
 
 
 def conformance(
@@ -47,12 +47,9 @@ def conformance(
         return
     console = options.output()
     for name, findings in results.items():
-        table = Table(title=name, title_justify="left")
-        for heading in ("check", "result", "found"):
-            table.add_column(heading)
-        for one in findings:
-            table.add_row(one.check, one.status, one.found)
-        console.print(table)
+        header = ("check", "result", "found")
+        rows = [(one.check, one.status, one.found) for one in findings]
+        print_table(console, name, header, rows, prose=header)
     for name, findings in results.items():
         console.print(adapter_sentence(name, findings), highlight=False, soft_wrap=True)
     console.print(f"{len(CHECKS)} checks; written to {folder}", highlight=False, soft_wrap=True)
