@@ -36,6 +36,7 @@ PAGES = [
             "on-device",
             "privacy",
             "models",
+            "sequence-tasks",
             "security",
             "commands",
             "studies",
