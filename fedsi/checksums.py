@@ -21,6 +21,7 @@ from fedsi.errors import DamagedError
 from fedsi.files import write_atomically
 
 CHECKSUMS = "checksums.json"
+_SEAL = "checksum"
 CHUNK = 1 << 16
 """Bytes per checksum; small enough that a client's few kilobytes do not require reading a
 megabyte."""
@@ -171,6 +172,27 @@ class CheckedArray:
                     f"written; {self._advice}"
                 )
             self._sound[chunk] = True
+
+
+def sealed(values: Mapping[str, Any]) -> bytes:
+    """Return values as JSON that carries a checksum of itself, which ``unsealed`` checks."""
+    return json.dumps({_SEAL: _sha256_of(values), **values}).encode()
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """Return the values in the result of ``sealed``.
+
+    Raises:
+        ValueError: They are not those that were sealed.
+    """
+    try:
+        values = json.loads(content)
+        expected = values.pop(_SEAL)
+    except (RecursionError, KeyError, TypeError, AttributeError):
+        raise ValueError("it has no checksum") from None
+    if _sha256_of(values) != expected:
+        raise ValueError("it is not what was written")
+    return dict(values)
 
 
 def checksums_of(folder: Path, files: Iterable[str], arrays: Iterable[str] = ()) -> Checksums:

@@ -30,10 +30,8 @@ from server.configuration import RunConfiguration
 from server.differential_privacy import privacy_of
 from server.nodes import Hosting, Hosts, fetch_vocabulary, find_clients
 from server.progress import RunProgress, vector_of_named
-from server.rounds import (
-    Observer,
-    initial_server_state,
-)
+from server.round_log import log_round, rounds_shown
+from server.rounds import Observer, initial_server_state
 from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.rounds_file import rows_text
@@ -53,7 +51,8 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment that Flower's run configuration describes."""
-    serve(grid, context, RunConfiguration.from_flower(context.run_config))
+    with rounds_shown():
+        serve(grid, context, RunConfiguration.from_flower(context.run_config), [log_round])
 
 
 def serve(
@@ -116,6 +115,10 @@ def _begin(
     check_size(experiment, description.training_clients, len(state.parameters))
     check_update_memory(experiment, len(state.parameters))
     progress = RunProgress(experiment, description, trace, private, state, folder, states)
+    if folder and config.resume:
+        # Before the claim, which makes an unfinished run of a finished one.
+        folder.check_free(experiment, overwrite=False, resume=True)
+        progress.check(folder)
     if folder:
         folder.claim(experiment, overwrite=config.overwrite, resume=config.resume)
         folder.save_vocabulary(*fetch_vocabulary(grid, hosting.nodes, experiment))

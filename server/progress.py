@@ -68,6 +68,10 @@ class RunProgress:
     _kept_at: float = field(default_factory=time.monotonic)
     """Time of the last checkpoint."""
 
+    def check(self, folder: RunFolder) -> None:
+        """Refuse a folder from whose checkpoint ``resume`` could not continue."""
+        folder.check_checkpoint(self.state, self._data_sha256())
+
     def resume(self, folder: RunFolder) -> None:
         """Continue from the folder's checkpoint."""
         self.state = folder.load_checkpoint(self.state, self._data_sha256())

@@ -1,6 +1,5 @@
 """Results beside a run or a study that its page needs: n-gram models, and attacks of audits."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedsi.checksums import sealed, unsealed
 from fedsi.data.baselines import COLUMNS, NAMES, Baselines
 from fedsi.errors import UserError
 from fedsi.files import write_atomically
@@ -24,8 +24,8 @@ def keep_baselines(found: Baselines | None, folder: Path) -> None:
     if found is None:
         return
     rows = {name: found.rows[name].tolist() for name in NAMES}
-    content = json.dumps({"columns": COLUMNS, "clients": found.clients.tolist(), "rows": rows})
-    write_atomically(folder / NGRAMS, content.encode())
+    values = {"columns": COLUMNS, "clients": found.clients.tolist(), "rows": rows}
+    write_atomically(folder / NGRAMS, sealed(values))
 
 
 def kept_baselines(folder: Path) -> Baselines | None:
@@ -48,8 +48,8 @@ def kept_baselines(folder: Path) -> Baselines | None:
 
 def keep_membership(found: "Membership | None", folder: Path) -> None:
     """Keep the result of the attack on a run's model; None if there can be none."""
-    content = json.dumps({"membership": None if found is None else asdict(found)})
-    write_atomically(folder / AUDIT, content.encode())
+    values = {"membership": None if found is None else asdict(found)}
+    write_atomically(folder / AUDIT, sealed(values))
 
 
 def kept_membership(folder: Path) -> "Membership | None":
@@ -74,9 +74,6 @@ def _read(path: Path) -> Mapping[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return unsealed(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged: {error}; {_MEND}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is damaged: it holds no object; {_MEND}")
-    return found

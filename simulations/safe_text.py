@@ -17,7 +17,8 @@ _OURS = tuple(
     f"{Path(__file__).parents[1] / name}{os.sep}"
     for name in ("clients", "fedsi", "server", "simulations")
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+"""The beginning of a formula, also after spaces and in full-width characters."""
 
 
 def visible(text: str) -> str:
@@ -46,7 +47,7 @@ def for_markdown(text: str) -> str:
 
 def for_spreadsheet(value: Any) -> Any:
     """Return a table's value such that no spreadsheet reads it as a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 class PlainFormatter(logging.Formatter):

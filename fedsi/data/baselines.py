@@ -4,7 +4,6 @@ A loss alone says little. Comparing it with a bigram model's loss on the same ta
 a model is a useful language model.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.checksums import sealed, unsealed
 from fedsi.data.corpus import Progress, silent
 from fedsi.data.ngrams import KneserNey, Unigram, training_trigrams, trigrams_of
 from fedsi.data.population import Population, client_blocks
@@ -108,7 +108,7 @@ def baselines(
             found[name] = _rows(population, clients, training, order=place + 1)
             progress("fitting n-gram models", place + 1, len(NAMES))
         if kept:
-            write_atomically(kept, json.dumps(found).encode())
+            write_atomically(kept, sealed(found))
     shape = (len(clients), len(COLUMNS))
     return Baselines(
         clients, {name: np.array(found[name], np.float64).reshape(shape) for name in NAMES}
@@ -149,7 +149,7 @@ def _key(population: Population, clients: Ids) -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     """Return cached counts; None if there are none, or they are damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = unsealed(path.read_bytes())
         return {name: found[name] for name in NAMES}
     except (OSError, ValueError, KeyError, TypeError):
         return None

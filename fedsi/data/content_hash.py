@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.checksums import sealed, unsealed
 from fedsi.data.corpus import Progress
 from fedsi.files import write_atomically
 
 _CHUNK = 1 << 24
+_SHA256 = "sha256"
 _REMEMBERED = 1 << 26
 """Size in bytes from which a file's hash is cached."""
 
@@ -82,12 +84,12 @@ def _remembered(path: Path, cache: Path | None, progress: Progress) -> str:
     key = json.dumps([str(path.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ino])
     memory = cache / "hashes" / hashlib.sha256(key.encode()).hexdigest()[:24]
     try:
-        return memory.read_text(encoding="ascii")
-    except (OSError, ValueError):
+        return str(unsealed(memory.read_bytes())[_SHA256])
+    except (OSError, ValueError, KeyError):
         sha256 = _hash(path, facts.st_size, progress)
     if settled:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(memory, sha256.encode())
+        write_atomically(memory, sealed({_SHA256: sha256}))
     return sha256
 
 

@@ -288,6 +288,16 @@ class RunFolder:
         content = write_checkpoint(checkpoint, data_sha256)
         write_atomically(self.path / CHECKPOINT, content, OWNER)
 
+    def check_checkpoint(self, fresh: ServerState, data_sha256: str) -> None:
+        """Refuse a checkpoint that ``load_checkpoint`` would refuse.
+
+        Raises:
+            UserError: It is damaged, or made from another corpus, trace or model.
+        """
+        path = self.path / CHECKPOINT
+        if path.exists():
+            read_checkpoint(path.read_bytes(), path, fresh, data_sha256)
+
     def load_checkpoint(self, fresh: ServerState, data_sha256: str) -> ServerState:
         """Return the state to continue from, and truncate ``rounds.csv`` to its round.
 

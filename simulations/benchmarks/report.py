@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from fedsi.files import make_folder, write_atomically
 from simulations.benchmarks.machine import machine
 from simulations.reports.figures import colour_of, label, save_figure
+from simulations.safe_text import for_spreadsheet
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def write_measurements(report: Measurements, folder: Path) -> None:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, report.rows[0])
     writer.writeheader()
-    writer.writerows(report.rows)
+    writer.writerows({key: for_spreadsheet(one) for key, one in row.items()} for row in report.rows)
     write_atomically(folder / f"{report.name}.csv", text.getvalue().encode())
     write_atomically(folder / f"{report.name}.md", _markdown(report).encode())
     save_figure(report.figure, folder / report.name)

@@ -6,7 +6,7 @@ number of each kind is known without running it, and is compared with what the r
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,26 +16,20 @@ from matplotlib.figure import Figure
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
 from fedsi.learning.faults import fault_of
+from fedsi.messages import Outcome
 from server.cohorts.sampling import draw_cohort
 from server.rounds import RoundRecord
 from server.runs.summary import Summary
+from simulations.benchmarks.fault_table import LEADS_TO
 from simulations.benchmarks.machine import MIB
 from simulations.benchmarks.report import Measurements
+from simulations.losses import WORDS
 from simulations.presets import load_preset
 from simulations.simulation import simulate
 
-OUTCOMES = {
-    "failed": ("raising", "wrong_shape", "slow", "killed", "stopped"),
-    "lost": ("slow", "killed", "stopped"),
-    "rejected": ("not_a_number", "infinite", "huge"),
-    "aggregated": ("zeros",),
-}
-"""What becomes of a client with a fault in a run without clipping; the lost ones also failed."""
 FAILING = {"raising": 0.08, "wrong_shape": 0.05, "not_a_number": 0.05, "infinite": 0.05,
            "huge": 0.02, "zeros": 0.05}  # fmt: skip
 """Shares of clients, 30 % together."""
-KILLED = 0.001
-"""Share of clients at which a worker is killed, if there are workers."""
 SETTLED = 0.1
 """Part of a run after which its memory should be constant."""
 
@@ -54,16 +48,19 @@ class Soak:
 
     def accounts(self) -> list[tuple[str, int, int]]:
         """Return for each outcome the injected faults that lead to it, and the counted clients."""
-        expected = {what: sum(self.injected[f] for f in OUTCOMES[what]) for what in OUTCOMES}
         found = self.summary
-        everyone = found.clients_trained + found.clients_failed + found.clients_rejected
+        expected: Counter[Outcome] = Counter()
+        for fault, count in self.injected.items():
+            expected[LEADS_TO[fault]] += count
+        everyone = found.clients_trained + sum(found.losses.values())
         healthy = everyone - sum(self.injected.values())
-        return [
-            ("failed", expected["failed"], found.clients_failed),
-            ("of these lost", expected["lost"], found.clients_lost),
-            ("rejected", expected["rejected"], found.clients_rejected),
-            ("aggregated", healthy + expected["aggregated"], found.clients_trained),
+        lost = [
+            (words, expected[kind], found.losses.get(kind.name.lower(), 0))
+            for kind, words in WORDS.items()
         ]
+        aggregated = healthy + expected[Outcome.AGGREGATED]
+        told = [row for row in lost if any(row[1:])]
+        return [*told, ("aggregated", aggregated, found.clients_trained)]
 
     def span(self, column: str) -> tuple[float, float]:
         """Return the least and the most of a column after the run has settled."""
@@ -72,22 +69,31 @@ class Soak:
 
 
 def measure_soak(
-    rounds: int, cohort: int, workers: int, cache: Path, step: Callable[[str, int, int], None]
+    rounds: int,
+    cohort: int,
+    workers: int,
+    more: Mapping[str, float],
+    timeout: float,
+    cache: Path,
+    step: Callable[[str, int, int], None],
 ) -> Soak:
     """Run the smoke preset for many rounds with 30 % failing clients.
 
     Args:
         rounds: Number of rounds.
         cohort: Clients per round.
-        workers: Worker processes; with several, some are killed.
+        workers: Worker processes.
+        more: Shares of clients with more faults.
+        timeout: Time limit of a reply in seconds.
         cache: Folder for the population.
         step: Called with the progress.
     """
-    shares = FAILING | ({"killed": KILLED} if workers > 1 else {})
+    shares = {**FAILING, **more}
     experiment = load_preset("smoke").updated(
         {
             "server.rounds": rounds,
             "server.cohort_size": cohort,
+            "server.round_timeout": timeout,
             "server.evaluate_every": max(1, rounds // 10),
             **{f"faults.{name}": share for name, share in shares.items()},
         }

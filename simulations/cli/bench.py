@@ -274,7 +274,12 @@ def engines(
 def soak(
     rounds: Annotated[int, typer.Option(min=10, help="Rounds.")] = 1000,
     cohort: Annotated[int, typer.Option(min=2, help="Clients in a round.")] = 10,
-    workers: Annotated[int, typer.Option(min=1, help="Workers; of several, some are killed.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Workers.")] = 1,
+    slow: Annotated[float, typer.Option(min=0, max=0.7, help="Share of slow clients.")] = 0.0,
+    killed: Annotated[
+        float, typer.Option(min=0, max=0.7, help="Share that kills its worker.")
+    ] = 0.0,
+    timeout: Annotated[float, typer.Option(min=0.5, help="Seconds until a reply is late.")] = 5.0,
     out: options.Out = None,
     as_json: options.Json = False,
     cache: options.Cache = options.CACHE,
@@ -283,7 +288,8 @@ def soak(
     from simulations.benchmarks import soak as program
 
     with Display(options.messages()) as display:
-        found = program.measure_soak(rounds, cohort, workers, cache, display.step)
+        more = {"slow": slow, "killed": killed}
+        found = program.measure_soak(rounds, cohort, workers, more, timeout, cache, display.step)
     result = {
         "injected": found.injected,
         "accounts": found.accounts(),
@@ -292,6 +298,23 @@ def soak(
         "descriptors": found.span("descriptors"),
     }
     _report(program.soak_report(found), result, out, as_json=as_json)
+
+
+@bench.command()
+def faults(
+    rounds: Annotated[int, typer.Option(min=1, max=4, help="Rounds with each fault.")] = 2,
+    timeout: Annotated[float, typer.Option(min=0.5, help="Seconds until a reply is late.")] = 10.0,
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Inject each kind of fault on the engines of this machine: what happened and was lost."""
+    from simulations.benchmarks import fault_table as program
+
+    with Display(options.messages()) as display:
+        runs = program.measure_faults(rounds, timeout, [*program.PLACES], cache, display.step)
+    report = program.faults_report(runs, timeout)
+    _report(report, [asdict(one) for one in runs], out, as_json=as_json)
 
 
 @bench.command()

@@ -17,6 +17,9 @@ def node(
     secret: Annotated[
         Path | None, typer.Option("--secret", metavar="FILE", help="The SuperNode's secret.")
     ] = None,
+    wait: Annotated[
+        float, typer.Option("--wait", min=1, help="Seconds to wait for an absent SuperNode.")
+    ] = 3600.0,
 ) -> None:
     """Answer the messages of a SuperNode that was started with --isolation process."""
     from fedsi.errors import UserError
@@ -32,4 +35,4 @@ def node(
     def told(line: str) -> None:
         console.print(one_line(line), highlight=False, soft_wrap=True, markup=False)
 
-    serve_supernode(supernode, read_secret(secret), told)
+    serve_supernode(supernode, read_secret(secret), told, longest_wait=wait)

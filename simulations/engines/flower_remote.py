@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -44,10 +44,16 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from clients.position import position
+from fedsi.messages import REPLY_MISSING, at_client
+from simulations.engines.alarm import OutOfTimeError, time_limit
+
 POLL_SECONDS = 0.1
 """Interval between two questions for new work or new replies."""
 RETRY_SECONDS = 60.0
 """Time for which a request is repeated while the other side does not answer."""
+MARGIN_SECONDS = 15.0
+"""Time that a node has to report by itself that its time is up; it asks for work every 3 s."""
 SLOW_SECONDS = 60.0
 """Time without a reply after which a warning names the node."""
 SERVER_APP, CLIENT_APP = str(TaskType.SERVER_APP), str(TaskType.CLIENT_APP)
@@ -208,7 +214,7 @@ class RemoteGrid(HttpGrid):
         began = time.monotonic()
         patience, deadline = (
             began + SLOW_SECONDS,
-            began + (float("inf") if timeout is None else timeout),
+            began + (float("inf") if timeout is None else timeout + MARGIN_SECONDS),
         )
         while waiting and time.monotonic() < deadline:
             for reply in self.pull_messages(waiting):
@@ -236,7 +242,13 @@ def _warn_of_silence(waiting: Iterable[Message]) -> None:
         )
 
 
-def answer_task(endpoint: Endpoint, token: str, app: ClientApp, version: str) -> str:
+def answer_task(
+    endpoint: Endpoint,
+    token: str,
+    app: ClientApp,
+    version: str,
+    limit: Callable[[Message], float],
+) -> str:
     """Let a ClientApp answer the message of an acquired task.
 
     Args:
@@ -244,6 +256,7 @@ def answer_task(endpoint: Endpoint, token: str, app: ClientApp, version: str) ->
         token: The task's token.
         app: The ClientApp of this process; the code in the run's bundle is not used.
         version: Its version, which must be the bundle's.
+        limit: Returns the time limit for the reply to a message in seconds.
 
     Returns:
         The message's kind, and the reason for an error if there was one.
@@ -252,7 +265,7 @@ def answer_task(endpoint: Endpoint, token: str, app: ClientApp, version: str) ->
     try:
         with kept_alive(client):
             message, context, run, _ = pull_task_input(client)
-            reply, reason = _reply(app, message, context, run, version)
+            reply, reason = _reply(app, message, context, run, version, limit(message))
             push_message(client, reply, context)
             status = FAILED if reason else COMPLETED
             push_task_output(client=client, context=context, sub_status=status, details=reason)
@@ -262,13 +275,21 @@ def answer_task(endpoint: Endpoint, token: str, app: ClientApp, version: str) ->
 
 
 def _reply(
-    app: ClientApp, message: Message, context: Context, run: Run, version: str
+    app: ClientApp, message: Message, context: Context, run: Run, version: str, limit: float
 ) -> tuple[Message, str]:
     """Return the reply to a message, and the reason if it is an error."""
+
+    def late() -> str:
+        return at_client(f"it gave no answer within {limit:.4g} s", position.client)
+
+    position.leave()
     try:
         if run.fab_version != version:
             raise ValueError(f"this node has fedsi {version} and the server {run.fab_version}")
-        return app(message, context), ""
+        with time_limit(limit, lambda: f"the node failed: {late()}; start it again"):
+            return app(message, context), ""
+    except OutOfTimeError:
+        return Message(Error(REPLY_MISSING, late()), reply_to=message), late()
     except Exception as error:
         log.exception("%s failed", message.metadata.message_type)
         reason = f"{type(error).__name__}: {error}"

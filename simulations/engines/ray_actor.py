@@ -25,6 +25,7 @@ from simulations.engines.worker import POSITION_BYTES
 from simulations.safe_text import log_to_stderr
 
 Facts = dict[str, Any]
+SHARED = "shared"
 
 
 def start(node_id: int, folder: Path, place: Path) -> None:
@@ -47,11 +48,15 @@ def start(node_id: int, folder: Path, place: Path) -> None:
         os.chdir(folder)
 
 
-def introducing() -> Callable[..., Facts]:
-    """Return an app that returns the facts of this machine that bits depend on, and its name."""
+def introducing(shared: Path) -> Callable[..., Facts]:
+    """Return an app that returns the facts of this machine that bits depend on, and its name.
+
+    It also tells whether this machine has a file that the server made where clients keep vectors.
+    """
 
     def introduce(**_: Any) -> Facts:
-        return {**provenance(Experiment(), "ray", None), "host": os.uname().nodename}
+        facts = provenance(Experiment(), "ray", None)
+        return {**facts, "host": os.uname().nodename, SHARED: shared.is_file()}
 
     return introduce
 

@@ -6,8 +6,10 @@ an actor that died stays in its pool and fails every message that it is given.
 """
 
 import logging
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +18,7 @@ from typing import Self
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.extras import optional
+from fedsi.learning.algorithms.table import algorithm_of
 from server.configuration import RunConfiguration
 from server.nodes import NodesError
 from server.rounds import Observer
@@ -48,9 +51,11 @@ class RayGrid(NodesGrid):
         nodes: Number of groups of actors, spread over the machines.
         workers: Number of actors in a group, each a node for Flower.
         longest_wait: Upper limit in seconds of every wait for an actor.
+        shared: A file where clients keep vectors, which every machine must have; None if they keep
+            none.
 
     Raises:
-        UserError: The cluster is too small.
+        UserError: The cluster is too small, or a machine does not have the file.
         NodesError: It has no room, or no actor started in time.
     """
 
@@ -61,6 +66,7 @@ class RayGrid(NodesGrid):
         nodes: int,
         workers: int = 1,
         longest_wait: float = LONGEST_WAIT,
+        shared: Path | None = None,
     ) -> None:
         super().__init__(longest_wait)
         self._ray = optional("ray", "ray")
@@ -72,7 +78,7 @@ class RayGrid(NodesGrid):
             for number in range(nodes * workers):
                 place = {"num_cpus": 1, "scheduling_strategy": self._bundle(number // workers)}
                 node_id = FIRST_NODE + number
-                self._nodes[node_id] = RayNode(node_id, population, place, folder, facts)
+                self._nodes[node_id] = RayNode(node_id, population, place, folder, facts, shared)
             self._wait_for_nodes()
         except BaseException:
             self.__exit__(None, None, None)
@@ -145,6 +151,23 @@ class RayGrid(NodesGrid):
                 yield node_id, node.give_up(timeout)
 
 
+@contextmanager
+def kept_where(config: RunConfiguration) -> Iterator[Path | None]:
+    """Yield a file where clients keep vectors, so that nodes can tell whether they share the place.
+
+    It is in the run's folder, or the folder that this one will be in; without a folder the vectors
+    are in a temporary one of this machine. None for an algorithm whose clients keep nothing.
+    """
+    if not algorithm_of(config.experiment).kept:
+        yield None
+        return
+    folder = (config.folder or Path(tempfile.gettempdir())).absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".shared-") as file:
+        yield Path(file.name)
+
+
 def run_on_ray(
     config: RunConfiguration,
     population: Path,
@@ -156,7 +179,10 @@ def run_on_ray(
     longest = config.experiment.server.round_timeout
     with ray_cluster(options.ray_address, workers * (options.nodes or 1)) as folder:
         nodes = options.nodes or machines()
-        with RayGrid(population.absolute(), folder, nodes, workers, longest) as grid:
+        with (
+            kept_where(config) as shared,
+            RayGrid(population.absolute(), folder, nodes, workers, longest, shared) as grid,
+        ):
             return served(grid, replace(config, workers=nodes * workers), observers)
 
 

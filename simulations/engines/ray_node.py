@@ -9,12 +9,13 @@ from typing import Any
 from flwr.app import Message, RecordDict
 
 from clients.position import Position
+from fedsi.errors import UserError
 from fedsi.extras import optional
 from fedsi.messages import REPLY_MISSING, at_client
 from server.runs.provenance import differences
 from simulations.engines.flower_private import ray_actor
 from simulations.engines.node import node_context
-from simulations.engines.ray_actor import Facts, answering, introducing, start
+from simulations.engines.ray_actor import SHARED, Facts, answering, introducing, start
 from simulations.engines.wire import Frame
 from simulations.engines.worker import POSITION_BYTES
 
@@ -30,16 +31,24 @@ class RayNode:
         place: Options of the actor: where Ray may place it.
         folder: A folder of this machine for the client that an actor of it is working on.
         facts: The facts about this machine that bits depend on, to compare with the node's.
+        shared: A file where clients keep vectors, which the node must see; None if they keep none.
     """
 
     def __init__(
-        self, node_id: int, population: Path, place: dict[str, Any], folder: Path, facts: Facts
+        self,
+        node_id: int,
+        population: Path,
+        place: dict[str, Any],
+        folder: Path,
+        facts: Facts,
+        shared: Path | None = None,
     ) -> None:
         self._ray = optional("ray", "ray")
         self._id = node_id
         self._context = node_context(node_id, population)
         self._place = place
         self._facts = facts
+        self._shared = shared
         self._file = folder / f"node-{node_id}"
         self._file.write_bytes(bytes(POSITION_BYTES))
         with self._file.open("r+b") as file:
@@ -53,7 +62,9 @@ class RayNode:
         self._position.leave()
         prepare = partial(start, self._id, Path.cwd(), self._file)
         self._actor = ray_actor().options(**self._place).remote(on_actor_init_fn=prepare)
-        self._introduction = self._actor.run.remote(introducing, None, str(self._id), None)
+        self._introduction = self._actor.run.remote(
+            partial(introducing, self._shared or self._file), None, str(self._id), None
+        )
         self._ready = False
         self.reply = self._introduction
 
@@ -61,6 +72,9 @@ class RayNode:
         """Whether the actor accepts messages, after waiting for it up to a time limit.
 
         An actor that cannot be started is not started again; this is logged once.
+
+        Raises:
+            UserError: Its machine does not share the folder in which clients keep vectors.
         """
         if self._ready or self._broken:
             return self._ready
@@ -119,6 +133,13 @@ class RayNode:
         return Frame(kind, self._number, RecordDict(), reason)
 
     def _compare(self, facts: Facts) -> None:
+        sees = facts.pop(SHARED)
+        if self._shared and not sees:
+            raise UserError(
+                f"node {self._id} on {facts['host']} does not have the folder "
+                f"{self._shared.parent}, where the clients of this algorithm keep vectors; name "
+                "with --out a folder that all machines of the cluster share"
+            )
         different = differences(facts, self._facts)
         if different:
             log.warning(

@@ -1,6 +1,5 @@
 """A trained model's counts on each held-out client, in a file of the trial's folder."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsi.checksums import sealed, unsealed
 from fedsi.data.corpus import silent
 from fedsi.data.heldout import are_test_clients
 from fedsi.files import write_atomically
@@ -62,8 +62,7 @@ def measure(path: Path, cache: Path, lengths: Sequence[int]) -> None:
             "test": are_test_clients(population.description, clients).tolist(),
             "rows": rows.tolist(),
         }
-    content = json.dumps({**known, "lengths": done})
-    write_atomically(path / MEASURED, content.encode())
+    write_atomically(path / MEASURED, sealed({**known, "lengths": done}))
 
 
 def read_measured(path: Path, model_sha256: str) -> Measured | None:
@@ -87,10 +86,10 @@ def is_measured(path: Path, model_sha256: str, lengths: Sequence[int]) -> bool:
 
 def _read(path: Path, model_sha256: str) -> dict[str, Any] | None:
     try:
-        found = json.loads((path / MEASURED).read_text(encoding="utf-8"))
+        found = unsealed((path / MEASURED).read_bytes())
         wanted = {"clients", "test", "rows", "lengths", "columns"}
         if found["model_sha256"] != model_sha256 or not wanted <= found.keys():
             return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError):
         return None
-    return dict(found)
+    return found

@@ -67,6 +67,8 @@ def test_long_values_are_shortened() -> None:
         ("seed = 7\n".encode("utf-16"), None),
         (b"a = " + b"[" * 100_000, "nests brackets too deeply"),
         (b"seed = " + b"9" * 5000, "is not valid TOML"),
+        (b"seed = 0x" + b"f" * 50_000, "has an integer of 200000 bits"),
+        (b".".join([b"a"] * 100_000) + b" = 1", "has a key of 64 parts or more"),
         (b"#" * (1 << 21), "it has more than 1,048,576 bytes"),
     ],
 )

@@ -1,3 +1,4 @@
+import math
 from io import BytesIO
 from typing import Any
 
@@ -96,6 +97,36 @@ def headed(header: bytes) -> bytes:
 def test_bytes_that_are_no_array_of_numbers_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # some are NumPy's own words
         array_of_bytes(data)
+
+
+@given(
+    arrays(st.sampled_from(["f4", "i8", "f8"]), array_shapes(max_dims=2, min_side=0, max_side=9)),
+    st.integers(0, 2000),
+    st.integers(1, 255),
+)
+def test_a_changed_byte_allocates_nothing_beyond_the_message(
+    array: NDArray[Any], place: int, change: int
+) -> None:
+    data = bytearray(array_bytes(array))
+    data[place % len(data)] ^= change
+    try:
+        read = array_of_bytes(bytes(data))
+    except ValueError:
+        return
+    assert read.nbytes <= len(data)
+    assert not read.flags.owndata or read.nbytes == 0
+
+
+@given(st.lists(st.integers(0, 10**18 - 1), min_size=1, max_size=4), st.binary(max_size=64))
+def test_a_size_beyond_the_message_is_refused(shape: list[int], content: bytes) -> None:
+    described = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({described}), }}\n".encode()
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+    if 4 * math.prod(shape) == len(content):
+        assert array_of_bytes(data).size == math.prod(shape)
+    else:
+        with pytest.raises(ValueError):  # noqa: PT011  # some are NumPy's own words
+            array_of_bytes(data)
 
 
 def test_an_empty_frame_survives() -> None:

@@ -30,7 +30,9 @@ def as_flower_reads(words: str) -> dict[str, Any]:
     return fused
 
 
-def test_the_printed_command_has_the_bits_of_fedsi_run(cache: Path, tmp_path: Path) -> None:
+def test_the_printed_command_has_the_bits_of_fedsi_run_and_shows_its_rounds(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tutorial = (ROOT / "docs/tutorial.md").read_text()
     (words,) = re.findall(r'^flwr run \. --stream --run-config "(.*)"$', tutorial, re.MULTILINE)
     smoke = load_preset("smoke").updated({"server.rounds": 2})
@@ -39,6 +41,9 @@ def test_the_printed_command_has_the_bits_of_fedsi_run(cache: Path, tmp_path: Pa
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
     with InProcessGrid(prepare(smoke.data, cache)) as grid:
         server_app(grid, context)
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in shown] == ["round 1 of 2", "round 2 of 2"]
+    assert ", 10 clients, " in shown[1]
     summary = json.loads(str(context.state.config_records[RESULT][SUMMARY]))
     assert summary["model_sha256"] == simulate(smoke, cache=cache).summary.model_sha256
     written = json.loads((tmp_path / "results/flower/summary.json").read_text())

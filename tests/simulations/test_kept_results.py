@@ -1,12 +1,12 @@
 """Kept results: the same after reading, none of another version, a sentence if damaged."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fedsi import UserError
+from fedsi.checksums import sealed, unsealed
 from fedsi.data.baselines import COLUMNS, NAMES, Baselines
 from server.runs.folder import NGRAMS
 from simulations.kept_results import (
@@ -27,10 +27,14 @@ def test_baselines_are_read_as_they_were(tmp_path: Path) -> None:
     assert found.clients.tolist() == [4, 1, 7]
     assert all((found.rows[name] == rows[name]).all() for name in NAMES)
 
-    values = json.loads((tmp_path / NGRAMS).read_text())
-    (tmp_path / NGRAMS).write_text(json.dumps({**values, "columns": ["tokens"]}))
+    content = (tmp_path / NGRAMS).read_bytes()
+    values = unsealed(content)
+    (tmp_path / NGRAMS).write_bytes(sealed({**values, "columns": ["tokens"]}))
     assert kept_baselines(tmp_path) is None
-    (tmp_path / NGRAMS).write_text(json.dumps({**values, "rows": {}}))
+    (tmp_path / NGRAMS).write_bytes(sealed({**values, "rows": {}}))
+    with pytest.raises(UserError, match="is damaged"):
+        kept_baselines(tmp_path)
+    (tmp_path / NGRAMS).write_bytes(content.replace(b"1", b"2"))  # still numbers
     with pytest.raises(UserError, match="is damaged"):
         kept_baselines(tmp_path)
 

@@ -26,7 +26,14 @@ from fedsi.models.recurrent import Recurrent
 from fedsi.models.transformer import Transformer
 from fedsi.tasks import next_word
 from server.cohorts.sampling import draw_cohort
-from simulations.benchmarks import clipping_and_noise, device, engines, published_sizes, roofline
+from simulations.benchmarks import (
+    clipping_and_noise,
+    device,
+    engines,
+    fault_table,
+    published_sizes,
+    roofline,
+)
 from simulations.benchmarks.engines import Way
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.peers import measure
@@ -434,3 +441,33 @@ def test_a_device_is_measured_and_checked(
     monkeypatch.setattr(device, "_train", lambda *_: (1.0, np.full(3, next(sums), np.int64), 3))
     assert main(["bench", "device", *options]) == 1
     assert "the same round had other bits on cpu" in capsys.readouterr().err
+
+
+def test_the_fault_table_shows_what_each_fault_costs_and_what_it_touches(cache: Path) -> None:
+    runs = fault_table.measure_faults(1, 2.0, ["in process"], cache, lambda *_: None)
+    assert [run.fault for run in runs] == ["", *fault_table.PLACES["in process"].faults]
+    (raising,) = [run for run in runs if run.fault == "raising"]
+    assert all(run.is_as_expected(raising.model_sha256) for run in runs if run.fault)
+    report = fault_table.faults_report(runs, 2.0)
+    assert [row[5] for row in report.table].count("untouched") == 6
+    planted = replace(raising, fault="slow", losses={"too_slow": 1, "node_failed": 1})
+    assert fault_table.faults_report([raising, planted], 2.0).table[1][5] == "TOUCHED"
+
+
+@pytest.mark.slow  # it replaces workers, and actors where Ray is installed
+def test_no_fault_of_a_process_touches_other_clients(cache: Path) -> None:
+    runs = fault_table.measure_faults(1, 30.0, [*fault_table.PLACES], cache, lambda *_: None)
+    (raising,) = [run for run in runs if run.fault == "raising"]
+    assert all(run.is_as_expected(raising.model_sha256) for run in runs if run.fault)
+    assert len({run.model_sha256 for run in runs if not run.fault}) == 1
+
+
+def test_a_soak_counts_every_injected_fault(
+    cache: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--cache", str(cache), "--out", str(tmp_path)]
+    found = result_of(capfd, "soak", "--rounds", "10", *place)
+    assert found["finite"]
+    assert sum(found["injected"].values()) > 10
+    assert len(found["accounts"]) >= 4
+    assert all(expected == counted for _, expected, counted in found["accounts"])

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
 from fedsi.messages import LOST
 from server.aggregation import Aggregate, train_cohort
+from server.configuration import RunConfiguration
 from server.rounds import initial_server_state
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.engines.processes import inherited_environment, own_command
 from simulations.engines.ray_cluster import ray_cluster
-from simulations.engines.ray_engine import RayGrid
+from simulations.engines.ray_engine import RayGrid, kept_where
 from simulations.engines.table import EngineOptions
 from tests import faulty_models
 from tests.end_to_end.test_interrupted import is_running, wait_for
@@ -175,6 +177,35 @@ def test_each_client_that_an_actor_fails_at_is_lost_alone(
     for reason in ("no answer within 20 s", "its Ray actor ended", "KeyboardInterrupt"):
         (line,) = [m for m in caplog.messages if reason in m]
         assert "is lost to round 1" in line
+
+
+@pytest.mark.slow
+def test_scaffold_is_refused_on_machines_that_do_not_share_the_run_s_folder(
+    smoke: Experiment, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+
+    @contextmanager
+    def elsewhere(_: object) -> Iterator[Path]:
+        yield tmp_path / "elsewhere" / "file"
+
+    scaffold = smoke.updated({"algorithm.name": "scaffold", "server.averaging": "uniform"})
+    monkeypatch.setattr("simulations.engines.ray_engine.kept_where", elsewhere)
+    with pytest.raises(UserError, match=r"does not have the folder .*elsewhere, where the clients"):
+        simulate(scaffold, engine="ray", engine_options=TWO, cache=cache)
+
+
+def test_the_place_of_clients_vectors_is_marked_while_a_run_goes_on(
+    smoke: Experiment, tmp_path: Path
+) -> None:
+    scaffold = smoke.updated({"algorithm.name": "scaffold", "server.averaging": "uniform"})
+    with kept_where(RunConfiguration(scaffold, tmp_path / "new" / "run")) as shared:
+        assert shared is not None
+        assert shared.is_file()
+        assert shared.parent == tmp_path
+    assert not list(tmp_path.iterdir())
+    with kept_where(RunConfiguration(smoke, tmp_path)) as shared:
+        assert shared is None
 
 
 def descendants(parent: int) -> list[int]:
