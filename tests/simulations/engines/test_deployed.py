@@ -4,18 +4,16 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import pytest
 from flwr.cli.build import build_fab_from_disk
 
 from fedsi import Experiment, UserError
-from fedsi.data.prepare import open_population, prepare
+from fedsi.data.prepare import prepare
 from fedsi.data.shards import write_shards
 from fedsi.errors import UnfinishedError
-from fedsi.learning.faults import fault_of
-from server.cohorts.sampling import draw_cohort
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
@@ -157,62 +155,6 @@ def test_a_restarted_node_costs_its_contribution_only(
     assert summary.rounds == 6
     assert 0 < summary.clients_lost < 6 * 6
     assert summary.clients_lost == summary.clients_failed
-
-
-def cohort_of(experiment: Experiment, population: int, number: int) -> list[int]:
-    found = draw_cohort(experiment, population, None, number, experiment.seed)
-    return [int(client) for client in found.reporting]
-
-
-def killed_once(experiment: Experiment, cache: Path) -> Experiment:
-    """Return the experiment with a client in the middle of round 2 that kills its node, once."""
-    population = open_population(prepare(experiment.data, cache)).description.training_clients
-    for seed in range(10_000):
-        hurt = experiment.updated({"seed": seed, "faults.killed": 0.1})
-        faults = {
-            (number, attempt, place)
-            for number in range(1, experiment.server.rounds + 1)
-            for attempt in range(experiment.server.repeats + 1)
-            for place, client in enumerate(cohort_of(hurt, population, number))
-            if fault_of(hurt, number, client, attempt)
-        }
-        if len(faults) == 1 and min(faults)[:2] == (2, 0) and min(faults)[2] in {2, 3}:
-            return hurt
-    raise AssertionError("no seed has this fault")
-
-
-@pytest.mark.slow  # Flower notices the end of a SuperNode after a minute
-def test_a_node_killed_in_the_middle_of_a_block_and_restarted_leaves_the_same_bits(
-    shards: list[Path], cache: Path, tmp_path: Path
-) -> None:
-    patient = SMALL.updated(
-        {"server.rounds": 3, "server.round_timeout": 60.0, "server.minimum_replies": 6,
-         "server.repeats": 3}
-    )  # fmt: skip
-    hurt = killed_once(patient, cache)
-    expected = simulate(SMALL.updated({"server.rounds": 3, "seed": hurt.seed}), cache=cache).summary
-    ended = Event()
-    with Deployment(tmp_path, shards) as deployment:
-
-        def restart() -> None:
-            while not ended.wait(0.1):
-                for number in range(2):
-                    if deployment.processes[f"node{number}"].poll() is not None:
-                        deployment.kill(f"node{number}")
-                        deployment.kill(f"supernode{number}")
-                        deployment.start_supernode(number)
-                        deployment.start_node(number)
-                        return
-
-        watch = Thread(target=restart)
-        watch.start()
-        try:
-            found = simulate(hurt, engine="deployed", engine_options=deployment.options()).summary
-        finally:
-            ended.set()
-            watch.join()
-    assert (found.rounds, found.rounds_repeated, found.clients_lost) == (3, 1, 0)
-    assert found.model_sha256 == expected.model_sha256
 
 
 @pytest.mark.slow
