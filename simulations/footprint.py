@@ -7,8 +7,11 @@ from fedsi.host_memory import check_memory
 from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS
+from fedsi.models.positions.ids import check_ids
+from fedsi.models.positions.learned import check_length
 from fedsi.models.table import architecture
 from fedsi.privacy.mechanisms.table import MECHANISMS
+from fedsi.tasks.table import task_of
 
 PROCESS = 200 << 20
 """Bytes of Python with its libraries."""
@@ -52,10 +55,11 @@ def check_footprint(experiment: Experiment, parameters: int, workers: int) -> No
 
 
 def check_lengths(experiment: Experiment, population: Population) -> None:
-    """Refuse lengths of a grid at which the attention of one example cannot fit into the memory.
+    """Refuse lengths that a Transformer cannot read, in training or on the grid.
 
     Raises:
-        UserError: It needs more than the machine has; states both.
+        UserError: The attention of one example needs more memory than the machine has (states
+            both), or a position is beyond the learned ones.
     """
     if not isinstance(population, GeneratedPopulation) or "heads" not in _model_keys(experiment):
         return
@@ -67,6 +71,13 @@ def check_lengths(experiment: Experiment, population: Population) -> None:
             f"the attention of an example of length {length}, which has {width:,} tokens,",
             "choose shorter lengths",
         )
+    task = task_of(experiment)
+    for row in population.samples():
+        batch = task.batch(row[None])
+        if batch.positions is None:
+            check_length(experiment.model, batch.inputs.shape[1])
+        else:
+            check_ids(experiment.model, batch.positions)
 
 
 def _model_keys(experiment: Experiment) -> frozenset[str]:

@@ -13,7 +13,7 @@ of ``task.grid``, have examples of that size alone and are evaluated when traini
 of ``task.examples``, and each round uses the next block.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -117,6 +117,12 @@ class GeneratedPopulation:
         sizes = self._sizes_of(client, 1, self._rng(client, 0))
         width = self._generation.width(self._task, sizes[0])
         return width * min(count, example_cap or count)
+
+    def samples(self) -> Iterator[Tokens]:
+        """Yield one example of the longest training size and of each size of the grid."""
+        rng = np.random.default_rng(0)
+        for size in (self._sizes[-1], *self._grid):
+            yield self._generation.draw(self._task, size, 1, rng)[0]
 
     def width(self, client: int) -> int:
         """Return the number of tokens in a client's longest example of this round or another."""

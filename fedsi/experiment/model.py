@@ -47,12 +47,18 @@ class ModelSettings(Settings):
     size."""
     feedforward_size: Count = 256
     """Inner size of a block's feed-forward part."""
-    activation: Literal["relu", "gelu"] = "relu"
-    """Activation of the feed-forward part."""
+    activation: Literal["relu", "gelu", "geglu"] = "relu"
+    """Activation of the feed-forward part; ``geglu`` multiplies a GELU layer by a linear one."""
+    norms: Literal["before", "around"] = "before"
+    """Layer norms of a Transformer's parts: before each, or also after it (``around``)."""
     positions: Annotated[Name, EntryOf(ENCODINGS)] = "none"
     """Position encoding of a Transformer, in addition to the causal mask."""
     max_length: Count = 20
     """Number of learned positions; initial threshold of FIRE."""
+    random_start: Flag = False
+    """Whether the learned positions of a training example begin at a random row of the table."""
+    max_distance: Annotated[Count, Field(le=10**4)] = 3
+    """Largest distance that relative positions tell apart."""
     scale_invariance: Literal["none", "cell", "attention", "full"] = "none"
     """Scale-invariant parts of a Transformer's blocks: ``cell`` is layer norms without scale and
     shift and a ReLU feed-forward part, ``attention`` is ReLU instead of softmax attention, ``full``

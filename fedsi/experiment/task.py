@@ -28,6 +28,9 @@ class TaskSettings(Settings):
     examples, as for the next keys)."""
     longest: Length = 10
     """Largest length in training."""
+    ids: Literal["coupled", "ordinary"] = "coupled"
+    """Position ids of the tokens: the task's, shared by tokens that belong together (``coupled``),
+    or their places in the sequence."""
     law: Literal["one", "zipf", "mixed"] = "one"
     """Lengths of the clients' examples: one length a client, in turn (``one``) or rarely a large
     one (``zipf``); or all lengths at every client (``mixed``)."""

@@ -15,7 +15,7 @@ from fedsi.learning.step_by_autograd import GeneralSgd
 from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
-from fedsi.models.table import architecture
+from fedsi.models.table import pass_by_hand
 from fedsi.sums.updates import copy_spans
 from fedsi.tasks.task import Batch, Counts, Losses, Task, cross_entropy
 
@@ -56,8 +56,7 @@ class LocalTrainer:
         """Spans of the parameters that may differ from the start, as first and one past last."""
         self._sgd: FusedSgd | GeneralSgd
         self._sparse = False
-        by_hand = architecture(model.settings.architecture).by_hand
-        if losses is cross_entropy and by_hand:
+        if losses is cross_entropy and pass_by_hand(model):
             self._sgd = FusedSgd(model, settings, self.parameters)
             self._row = model.settings.embedding_size
             self._embedded = model.vocabulary_size * self._row

@@ -17,6 +17,7 @@ from fedsi.learning.algorithms.algorithm import Broadcast, Contribution, LocalRu
 from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.learning.client import LocalResult
 from fedsi.learning.faults import fault_of, spoiled, suffer_before_training
+from fedsi.learning.random_starts import started
 from fedsi.messages import Outcome
 from fedsi.privacy import canaries
 from fedsi.tasks.table import task_of
@@ -101,15 +102,12 @@ class ClientRounds:
 
     def batches(self, round_number: int, client: int) -> Iterator[Batch]:
         """Yield a client's batches for a round."""
-        drawn = training_batches(
-            ClientExamples(self._population, client, round_number),
-            self._experiment.client,
-            self._experiment.data.max_examples_per_client,
-            seed=self._experiment.seed,
-            round_number=round_number,
-            client=client,
-        )
-        return map(self._task.batch, drawn)
+        experiment = self._experiment
+        key = {"seed": experiment.seed, "round_number": round_number, "client": client}
+        examples = ClientExamples(self._population, client, round_number)
+        cap = experiment.data.max_examples_per_client
+        drawn = training_batches(examples, experiment.client, cap, **key)
+        return started(map(self._task.batch, drawn), experiment.model, **key)
 
     def finish(
         self, part: Prepared, trained: NDArray[np.float32], steps: int, learning_rate: float

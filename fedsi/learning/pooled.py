@@ -15,6 +15,7 @@ from fedsi.errors import DamagedError
 from fedsi.experiment import Experiment
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.failures import FailureLog
+from fedsi.learning.random_starts import started
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import build_model
 from fedsi.seeds import Purpose, generator
@@ -86,7 +87,11 @@ class PooledTrainer:
         settings, rounds = self._experiment.client, self._experiment.server.rounds
         factor = settings.learning_rate_schedule.factor(round_number, rounds)
         self._trainer.begin(start, factor, memory)
-        result = self._trainer.train(self._counted(pool, round_number, columns))
+        batches = self._counted(pool, round_number, columns)
+        experiment = self._experiment
+        result = self._trainer.train(
+            started(batches, experiment.model, experiment.seed, round_number, 0)
+        )
         trained = self._trainer.parameters
         if not bool(torch.isfinite(trained).all()):
             rows[columns["outcome"] == Outcome.AGGREGATED, 0] = Outcome.NOT_FINITE

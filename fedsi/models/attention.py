@@ -48,7 +48,8 @@ def attend(
         queries: ``[*, batch, heads, m, head size]``.
         keys: ``[*, batch, heads, n, head size]``.
         values: ``[*, batch, heads, n, head size]``.
-        bias: Added to the scores, ``[*, heads, m, n]``, with or without the client axis.
+        bias: Added to the scores, ``[*, heads, m, n]``, with or without the client axis; or one for
+            each sequence of a batch without client axis, ``[batch, heads, m, n]``.
         visible: Whether a query may see a key, ``[m, n]``.
         si: Whether to use ReLU instead of softmax.
 
@@ -57,7 +58,8 @@ def attend(
     """
     scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
     if bias is not None:
-        scores = scores + bias.to(scores.dtype).unsqueeze(-4)
+        own = bias.dim() == scores.dim() == 4 and len(bias) == len(scores)
+        scores = scores + (bias.to(scores.dtype) if own else bias.to(scores.dtype).unsqueeze(-4))
     weights = relu_weights(scores, visible) if si else softmax_weights(scores, visible)
     return (weights @ values).transpose(-2, -3).flatten(-2)
 

@@ -10,6 +10,7 @@ from fedsi.models.user_model import load_user_model
 from fedsi.models.user_model_check import try_model
 from fedsi.seeds import Purpose, generator
 from fedsi.tables import load
+from fedsi.tasks.table import task_of
 
 MOST_PARAMETERS = 10**9
 
@@ -30,7 +31,9 @@ def build_model(experiment: Experiment, vocabulary_size: int) -> Model:
         user_model = load_user_model(settings, vocabulary_size, experiment.seed)
         try_model(user_model, experiment.data.sequence_length)
         return user_model
-    model: Model = load(architecture(settings.architecture).build)(settings, vocabulary_size)
+    entry = architecture(settings.architecture)
+    streams = [task_of(experiment).streams] if entry.takes_ids else []
+    model: Model = load(entry.build)(settings, vocabulary_size, *streams)
     return model
 
 

@@ -50,7 +50,11 @@ class Model(Protocol):
         ...
 
     def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
-        """Return ``[batch, time, *]`` for token ids ``[batch, time]``."""
+        """Return ``[batch, time, *]`` for token ids ``[batch, time]``.
+
+        Architectures with ``takes_ids`` have a third argument, the ids of the tokens' positions,
+        int64 ``[streams, batch, time]``, -1 for a token without one; None to count from 0.
+        """
         ...
 
     def continued(

@@ -5,13 +5,14 @@ Modules are named, not imported, so that an experiment can be validated without 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedsi.model_objects import shown
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
     from fedsi.experiment.model import ModelSettings
+    from fedsi.models.model import Model
 
 OF_ALL = frozenset({"init_from", "init_sha256"})
 """The keys ``model.*`` that every architecture uses, including custom models."""
@@ -27,6 +28,9 @@ _TRANSFORMER = frozenset(
         "activation",
         "positions",
         "max_length",
+        "norms",
+        "random_start",
+        "max_distance",
         "scale_invariance",
     }
 )
@@ -52,6 +56,10 @@ class Architecture:
     """Raises ``ValueError`` if the settings contradict each other."""
     by_hand: str | None = None
     """Import path of the compiled pass with a gradient written by hand; None for autograd."""
+    by_autograd: "Callable[[Any], bool] | None" = None
+    """Whether a model of the family is too new for the pass, and trained by autograd."""
+    takes_ids: bool = False
+    """Whether ``build`` takes the number of streams of ids, and features take the ids."""
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -99,6 +107,13 @@ def check_transformer(settings: "ModelSettings") -> None:
             f"model.heads ({settings.heads}) does not divide model.embedding_size "
             f"({settings.embedding_size}); change one of them"
         )
+    for key, positions in (("random_start", "learned"), ("max_distance", "relative")):
+        given = getattr(settings, key) != type(settings).model_fields[key].default
+        if given and settings.positions != positions:
+            raise ValueError(
+                f"model.{key} has no effect with model.positions={settings.positions}; set "
+                f"model.positions={positions} or leave it out"
+            )
     size = settings.embedding_size // settings.heads
     if settings.positions == "rotary" and size % 2:
         raise ValueError(
@@ -134,6 +149,13 @@ def _recurrent(
     )
 
 
+def _is_beyond_the_pass(model: Any) -> bool:
+    """Whether a Transformer has ids, or a part that its pass by hand does not know."""
+    settings = model.settings
+    gated, around = settings.activation == "geglu", settings.norms == "around"
+    return bool(model.streams or settings.random_start or gated or around)
+
+
 def _transformer(label: str, colour: str) -> Architecture:
     return Architecture(
         build="fedsi.models.transformer:Transformer",
@@ -142,6 +164,8 @@ def _transformer(label: str, colour: str) -> Architecture:
         colour=colour,
         check=check_transformer,
         by_hand="fedsi.kernels.cpu.transformer_pass:TransformerPass",
+        by_autograd=_is_beyond_the_pass,
+        takes_ids=True,
     )
 
 
@@ -169,6 +193,12 @@ ARCHITECTURES: Table[Architecture] = Table(
     },
     own="a function or class of yours that builds a model",
 )
+
+
+def pass_by_hand(model: "Model") -> str | None:
+    """Return the import path of the pass that trains a model; None if autograd does."""
+    entry = architecture(model.settings.architecture)
+    return None if entry.by_autograd and entry.by_autograd(model) else entry.by_hand
 
 
 def architecture(name: str) -> Architecture:

@@ -5,8 +5,10 @@ A block updates the stream x, with N a layer norm::
     x <- x + attention(N(x))
     x <- x + activation(N(x) W_1) W_2
 
-and the output layer reads ``N(x)`` after the last block. Only the norms and the output layer have
-biases. ``model.scale_invariance`` selects:
+and the output layer reads ``N(x)`` after the last block. With ``model.norms=around`` each part is
+normalised before it is added too, as in ``x + N(attention(N(x)))``; with ``model.activation=geglu``
+the feed-forward part is ``(gelu(N(x) W_g) * (N(x) W_1)) W_2`` (Shazeer, arXiv 2002.05202). Only
+the norms and the output layer have biases. ``model.scale_invariance`` selects:
 
 =============  =======================  ====================  ==========================
 value          attention                layer norms           activation
@@ -56,6 +58,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
 from fedsi.models.attention import attend, causal, split_heads
 from fedsi.models.exported import Exported
@@ -70,6 +73,13 @@ from fedsi.models.layers import (
 )
 from fedsi.models.model import Memory, Outputs
 from fedsi.models.parameters import Layout, Parameters, drawn
+from fedsi.models.positions.ids import (
+    IdEncoding,
+    Rotation,
+    check_ids_allowed,
+    own_name,
+    stream_name,
+)
 from fedsi.models.positions.learned import check_length
 from fedsi.models.positions.table import ENCODINGS
 
@@ -85,10 +95,19 @@ class Transformer:
     Args:
         settings: Architecture and sizes; ``embedding_size`` is the size of the stream.
         vocabulary_size: Number of token ids, special tokens included.
+        streams: Number of streams of position ids that the task gives; 0 to count positions from 0.
+
+    Raises:
+        UserError: The position encoding is not defined for ids, or not for several streams.
     """
 
     settings: ModelSettings
     vocabulary_size: int
+    streams: int = 0
+
+    def __post_init__(self) -> None:
+        if self.streams:
+            check_ids_allowed(self.settings.positions, self.streams)
 
     @property
     def longest(self) -> int | None:
@@ -105,7 +124,8 @@ class Transformer:
         """Names and shapes of the parameters, without the client axis."""
         size = self.settings.embedding_size
         shapes: dict[str, tuple[int, ...]] = {"embedding": (self.vocabulary_size, size)}
-        shapes |= ENCODINGS[self.settings.positions].shapes(self.settings)
+        for name, shape in ENCODINGS[self.settings.positions].shapes(self.settings).items():
+            shapes |= {stream_name(name, stream): shape for stream in range(self.streams or 1)}
         for layer in range(self.settings.layers):
             shapes |= self._block_shapes(f"blocks.{layer}")
         shapes |= self._norm_shapes("norm")
@@ -116,13 +136,20 @@ class Transformer:
     def _block_shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
         size, inner = self.settings.embedding_size, self.settings.feedforward_size
         attention = ("query", "key", "value", "output")
+        gate = {f"{prefix}.feedforward.gate": (size, inner)}
         return {
             **self._norm_shapes(f"{prefix}.attention_norm"),
             **{f"{prefix}.attention.{name}": (size, size) for name in attention},
+            **self._after_shapes(f"{prefix}.attention_after"),
             **self._norm_shapes(f"{prefix}.feedforward_norm"),
+            **(gate if self.settings.activation == "geglu" else {}),
             f"{prefix}.feedforward.inner": (size, inner),
             f"{prefix}.feedforward.outer": (inner, size),
+            **self._after_shapes(f"{prefix}.feedforward_after"),
         }
+
+    def _after_shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
+        return self._norm_shapes(prefix) if self.settings.norms == "around" else {}
 
     def _norm_shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
         if self.settings.has_scale_invariant_cell:
@@ -138,21 +165,24 @@ class Transformer:
         match name.split("."):
             case ["positions", *_]:
                 encoding = ENCODINGS[settings.positions]
-                return encoding.draw(rng, name, settings, self.layout.shapes)
+                shapes = encoding.shapes(settings)
+                return encoding.draw(rng, own_name(name), settings, shapes)
             case ["embedding"]:
                 style = "paper" if settings.tied_output else settings.initialisation
                 limit = EMBEDDING_RANGE[style]
                 return rng.uniform(-limit, limit, shape)
             case ["output", "weight"] | ["blocks", _, "attention" | "feedforward", _]:
                 return glorot_uniform(rng, shape)
-        return np.full(shape, 1.0 if name.endswith("norm.scale") else 0.0)
+        return np.full(shape, 1.0 if name.endswith(".scale") else 0.0)
 
-    def features(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+    def features(self, parameters: Parameters, inputs: Tensor, ids: Tensor | None = None) -> Tensor:
         """Return the inputs of the output layer.
 
         Args:
             parameters: Named tensors, ``[*, ...]``.
             inputs: Token ids, ``[*, batch, time]``.
+            ids: Ids of the tokens' positions, int64 ``[streams, batch, time]``, -1 for a token
+                without one; None to count from 0. There is no client axis then.
 
         Returns:
             ``[*, batch, time, embedding]``.
@@ -160,7 +190,12 @@ class Transformer:
         Raises:
             UserError: A sequence is longer than the learned positions.
         """
-        return self.continued(parameters, inputs, [])[0]
+        if ids is None:
+            return self.continued(parameters, inputs, [])[0]
+        positions = torch.arange(inputs.shape[-1], device=inputs.device)
+        encoding = IdEncoding(self.settings, parameters, ids)
+        stream = encoding.embed(embed_tokens(self.settings, parameters, inputs))
+        return self._blocks(parameters, stream, positions, encoding.bias(), [], encoding.rotate)[0]
 
     def continued(
         self, parameters: Parameters, inputs: Tensor, memory: Memory
@@ -172,7 +207,16 @@ class Transformer:
             inputs: Same as in ``features``.
             memory: Keys and values of all tokens before, ``[*, batch, heads, time, head size]`` for
                 each block; it is not modified.
+
+        Raises:
+            UserError: The sequence is longer than the learned positions, or the task gives ids.
         """
+        if self.streams:
+            raise UserError(
+                "the model reads position ids that its task gives to whole examples, so it cannot "
+                "continue a text; evaluate it with fedsi evaluate --lengths, or train with "
+                "task.ids=ordinary"
+            )
         past = memory[0][0].shape[-2] if memory else 0
         check_length(self.settings, past + inputs.shape[-1])
         keys = torch.arange(past + inputs.shape[-1], device=inputs.device)
@@ -187,6 +231,20 @@ class Transformer:
             if encoding.bias
             else None
         )
+        rotate = encoding.rotate
+        turn = (lambda heads: rotate(heads, positions)) if rotate else None
+        return self._blocks(parameters, stream, positions, bias, memory, turn)
+
+    def _blocks(
+        self,
+        parameters: Parameters,
+        stream: Tensor,
+        positions: Tensor,
+        bias: Tensor | None,
+        memory: Memory,
+        rotate: Rotation | None,
+    ) -> tuple[Tensor, Memory]:
+        """Return the features of a stream ``[*, batch, time, embedding]``, and the memory."""
         longer: Memory = []
         for layer in range(self.settings.layers):
             prefix = f"blocks.{layer}"
@@ -198,12 +256,18 @@ class Transformer:
                 positions,
                 bias,
                 before,
+                rotate,
             )
-            stream = stream + added
+            stream = stream + self._after(parameters, f"{prefix}.attention_after", added)
             inner = layer_norm(parameters, f"{prefix}.feedforward_norm", stream)
-            stream = stream + self.feedforward(parameters, f"{prefix}.feedforward", inner)
+            added = self.feedforward(parameters, f"{prefix}.feedforward", inner)
+            stream = stream + self._after(parameters, f"{prefix}.feedforward_after", added)
             longer.append(kept)
         return layer_norm(parameters, "norm", stream), longer
+
+    def _after(self, parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
+        """Return what a part adds to the stream, normalised if the settings say so."""
+        return layer_norm(parameters, prefix, x) if self.settings.norms == "around" else x
 
     def attention(
         self,
@@ -213,6 +277,7 @@ class Transformer:
         positions: Tensor,
         bias: Tensor | None = None,
         before: tuple[Tensor, ...] | None = None,
+        rotate: Rotation | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return a block's attention.
 
@@ -221,8 +286,9 @@ class Transformer:
             prefix: Prefix of the block's attention parameters.
             x: ``[*, batch, time, embedding]``.
             positions: Positions of the tokens in the sequence, from 0, ``[time]``.
-            bias: ``[*, heads, time, past + time]``.
+            bias: ``[*, heads, time, past + time]``, or ``[batch, heads, time, time]`` with ids.
             before: Keys and values of the past tokens.
+            rotate: Rotation of queries and keys by the encoding.
 
         Returns:
             ``[*, batch, time, embedding]``, and keys and values of all tokens.
@@ -231,9 +297,8 @@ class Transformer:
             split_heads(dense(x, parameters[f"{prefix}.{name}"]), self.settings.heads)
             for name in ("query", "key", "value")
         )
-        rotate = ENCODINGS[self.settings.positions].rotate
         if rotate:
-            queries, keys = rotate(queries, positions), rotate(keys, positions)
+            queries, keys = rotate(queries), rotate(keys)
         if before is not None:
             keys = torch.cat([before[0], keys], -2)
             values = torch.cat([before[1], values], -2)
@@ -244,7 +309,11 @@ class Transformer:
 
     def feedforward(self, parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
         """Return a block's feed-forward part for ``x [*, batch, time, embedding]``, same shape."""
-        inner = ACTIVATIONS[self.settings.activation](dense(x, parameters[f"{prefix}.inner"]))
+        inner = dense(x, parameters[f"{prefix}.inner"])
+        if self.settings.activation == "geglu":
+            inner = inner * functional.gelu(dense(x, parameters[f"{prefix}.gate"]))
+        else:
+            inner = ACTIVATIONS[self.settings.activation](inner)
         return dense(inner, parameters[f"{prefix}.outer"])
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:

@@ -3,10 +3,15 @@
 Addition: ``a+b=`` is followed by the reversed sum of two numbers with the same number n of digits,
 zeros in front included; the sum has n + 1. A length is n, the number of digits of an operand.
 
+Coupled position ids (``task.ids``): digits of the same significance share an id. The ids of an
+operand's digits rise to the least significant digit, whose id is n + 1; ``+`` and ``=`` have
+n + 2; those of the sum fall from n + 1 to 1. ``bos`` and ``eos`` have none.
+
 Source: Cho et al., position coupling (arXiv 2405.20671), section 3.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +20,7 @@ from fedsi.data.generated import Generation, Size
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, Tokens
 from fedsi.experiment import TaskSettings
 from fedsi.tasks import answers
-from fedsi.tasks.task import Batch, Counts, Task
+from fedsi.tasks.task import Batch, Counts, Ids, Task
 
 SYMBOLS = "0123456789+="
 PLUS, EQUALS = (FIRST_WORD + SYMBOLS.index(symbol) for symbol in "+=")
@@ -70,6 +75,36 @@ def add_digits(
     return total
 
 
+def addition_ids(rows: Tokens) -> Ids:
+    """Return the coupled ids of rows ``[batch, tokens]``, ``[1, batch, tokens]``."""
+    places = np.arange(rows.shape[1])
+    plus, equals = (np.argmax(rows == mark, axis=1)[:, None] for mark in (PLUS, EQUALS))
+    digits = plus - 1
+    first, second = places + 1, places - plus + 1
+    ids = np.select(
+        [
+            (places == 0) | (places > equals + digits + 1),
+            places < plus,
+            (places == plus) | (places == equals),
+            places < equals,
+        ],
+        [np.full_like(rows, -1, np.int64), first + 0 * plus, digits + 2 + 0 * places, second],
+        digits + 1 - (places - equals - 1),
+    )
+    return np.asarray(ids[None], np.int64)
+
+
+def configured(settings: TaskSettings) -> Task:
+    """Return the task for its keys."""
+    if settings.ids == "ordinary":
+        return TASK
+
+    def coupled(rows: Tokens) -> Batch:
+        return replace(batch(rows), positions=addition_ids(rows)[..., :-1])
+
+    return replace(TASK, batch=coupled, streams=1)
+
+
 def batch(rows: Tokens) -> Batch:
     """Return the batch of rows ``[batch, tokens]``: the sum and the end are targets."""
     return answers.answers_after(rows, EQUALS)
@@ -94,6 +129,8 @@ TASK = Task(
     unit="tokens of answers",
     highest_loss=answers.diverged_loss,
     at_most=answers.AT_MOST,
+    keys=frozenset({"ids"}),
+    configured=configured,
     generation=Generation(
         symbols=_symbols,
         sizes=_sizes,

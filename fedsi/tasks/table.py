@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from fedsi.errors import UserError
 from fedsi.experiment.effects import refuse_without_effect
 from fedsi.tables import Table
 
@@ -81,9 +82,17 @@ def check_task(experiment: "Experiment", vocabulary_size: int) -> None:
     """Try out a task of the user's own before the first round.
 
     Raises:
-        UserError: One of its functions fails, or cannot be used.
+        UserError: One of its functions fails, or cannot be used, or the clients' training takes no
+            position ids.
     """
-    name = experiment.task.name
+    name, client = experiment.task.name, experiment.client
+    private, together = client.example_noise_multiplier is not None, client.step == "vectorised"
+    if (private or together) and (task_of(experiment).streams or experiment.model.random_start):
+        given = "client.example_noise_multiplier" if private else "client.step=vectorised"
+        raise UserError(
+            f"{given} takes no position ids; set task.ids=ordinary and model.random_start=false, "
+            "or leave it out"
+        )
     if TASKS.is_own(name):
         from fedsi.tasks.user_task import try_task  # noqa: PLC0415
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedsi.experiment import TaskSettings
 
 Counts = NDArray[np.float64]
+Ids = NDArray[np.int64]
 Losses = Callable[[Tensor, Tensor], Tensor]
 
 FIRST_COLUMNS = ("examples", "tokens", "loss")
@@ -35,6 +36,9 @@ class Batch:
     """``[batch, time]``."""
     targets: Tokens
     """``[batch, time]``; ``PAD`` at positions without a target."""
+    positions: Ids | None = None
+    """Ids of the tokens' positions, ``[streams, batch, time]``, -1 for a token without one; None if
+    positions count from 0. Models without ids ignore them."""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -103,6 +107,8 @@ class Task:
     """Whether a higher score is better."""
     generation: Generation | None = None
     """Makes the examples of a task that uses no corpus; None for a task on ``data.corpus``."""
+    streams: int = 0
+    """Number of streams of position ids in its batches; 0 if it gives none."""
     keys: frozenset[str] = frozenset()
     """The keys ``task.*`` that it uses, apart from ``name`` and those of every generated
     population."""

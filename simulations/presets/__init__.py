@@ -16,6 +16,7 @@ def preset_names() -> list[str]:
 
 
 SECONDS: dict[str, float | None] = {
+    "addition": 60,
     "audit": 15,
     "cifg_19m": 7 * 60,
     "cifg_4_7m": 2 * 60,

@@ -10,14 +10,24 @@ import torch
 from torch import Tensor
 
 from fedsi.models.parameters import Parameters
-from fedsi.models.positions.encoding import Encoding, key_distances
+from fedsi.models.positions.encoding import Encoding, OnIds, id_differences, key_distances
 
 
 def bias(_parameters: Parameters, queries: Tensor, keys: Tensor, heads: int) -> Tensor:
     """Return ``[heads, m, n]``, float64."""
-    exponents = torch.arange(1, heads + 1, dtype=torch.float64, device=queries.device)
-    slopes = torch.exp2(-8.0 / heads * exponents)
-    return -slopes[:, None, None] * key_distances(queries, keys)
+    return -_slopes(heads, queries.device) * key_distances(queries, keys)
 
 
-ENCODING = Encoding(label="ALiBi", colour="#1f5fa8", bias=bias)
+def _slopes(heads: int, device: torch.device) -> Tensor:
+    """Return ``[heads, 1, 1]``, float64."""
+    exponents = torch.arange(1, heads + 1, dtype=torch.float64, device=device)
+    return torch.exp2(-8.0 / heads * exponents)[:, None, None]
+
+
+def _id_bias(_parameters: Parameters, ids: Tensor, heads: int) -> Tensor:
+    """Return the bias of the absolute difference, 0 where a token has no id."""
+    differences, known = id_differences(ids)
+    return -_slopes(heads, ids.device) * differences.abs() * known
+
+
+ENCODING = Encoding(label="ALiBi", colour="#1f5fa8", bias=bias, on_ids=OnIds(bias=_id_bias))

@@ -26,6 +26,24 @@ def zeros(_rng: np.random.Generator, name: str, _settings: ModelSettings, shapes
 
 
 @dataclass(frozen=True)
+class OnIds:
+    """The same places of an encoding for tokens with ids from their task instead of positions.
+
+    Ids are int64 ``[batch, time]``, -1 for a token without one, in any order: the id of a key may
+    be larger than that of a query after it. Parameters have no client axis.
+    """
+
+    embed: Callable[[Parameters, Tensor, Tensor], Tensor] | None = None
+    """``(parameters, vectors [batch, time, size], ids)`` -> new vectors."""
+    rotate: Callable[[Tensor, Tensor], Tensor] | None = None
+    """``(queries or keys [batch, heads, time, head size], ids)`` -> rotated queries or keys."""
+    bias: Callable[[Parameters, Tensor, int], Tensor] | None = None
+    """``(parameters, ids, heads)`` -> bias of the scores, ``[batch, heads, time, time]``."""
+    several: bool = True
+    """Whether it can encode several streams of ids: their effects are added."""
+
+
+@dataclass(frozen=True)
 class Encoding:
     """A position encoding. All layers share its parameters; parts that it lacks are None.
 
@@ -47,11 +65,28 @@ class Encoding:
     bias: Callable[[Parameters, Tensor, Tensor, int], Tensor] | None = None
     """``(parameters, query positions [m], key positions [n], heads)`` -> bias of the scores, ``[*,
     heads, m, n]``; entries of keys after their query are ignored."""
+    on_ids: OnIds | None = None
+    """Its effect with ids from the task; None if it is not defined for them."""
+    why_not: str = ""
+    """Why it is not, as in "its distances are relative to the query's position"."""
 
 
 def key_distances(queries: Tensor, keys: Tensor) -> Tensor:
     """Return the distance of each key before each query, ``[m, n]``; 0 for keys after it."""
     return (queries[:, None] - keys).clamp_min(0)
+
+
+def id_differences(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return key minus query of all pairs of ids, and whether both tokens have one.
+
+    Args:
+        ids: ``[batch, time]``, -1 for a token without an id.
+
+    Returns:
+        Two tensors, ``[batch, 1, time, time]``, queries before keys.
+    """
+    keys, queries = ids[:, None, None, :], ids[:, None, :, None]
+    return keys - queries, (keys >= 0) & (queries >= 0)
 
 
 def inverse_softplus(value: float | Array) -> Array:
@@ -65,5 +100,5 @@ def frequencies(size: int, device: torch.device) -> Tensor:
     return torch.pow(torch.tensor(10_000.0, dtype=torch.float64, device=device), -exponents)
 
 
-ENCODING = Encoding(label="no positions", colour="#333333")
+ENCODING = Encoding(label="no positions", colour="#333333", on_ids=OnIds())
 """``none``: word order by the causal mask alone (Kazemnejad et al., arXiv 2305.19466)."""

@@ -64,4 +64,11 @@ def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> 
     return values.movedim(-1, -3)
 
 
-ENCODING = Encoding(label="FIRE", colour="#d62728", shapes=_shapes, draw=_draw, bias=bias)
+ENCODING = Encoding(
+    label="FIRE",
+    colour="#d62728",
+    shapes=_shapes,
+    draw=_draw,
+    bias=bias,
+    why_not="it divides distances by the query's position, and an id is none",
+)

@@ -15,7 +15,9 @@ from fedsi.models.parameters import Parameters
 from fedsi.models.positions.encoding import (
     Array,
     Encoding,
+    OnIds,
     Shapes,
+    id_differences,
     inverse_softplus,
     key_distances,
 )
@@ -45,4 +47,20 @@ def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> 
     return -strength * (rate * key_distances(queries, keys)).log1p()
 
 
-ENCODING = Encoding(label="Kerple", colour="#c2418a", shapes=_shapes, draw=_draw, bias=bias)
+def _id_bias(parameters: Parameters, ids: Tensor, _heads: int) -> Tensor:
+    """Return the bias of the absolute difference, 0 where a token has no id."""
+    differences, known = id_differences(ids)
+    strength, rate = (
+        functional.softplus(parameters[name])[:, None, None] for name in (STRENGTH, RATE)
+    )
+    return -strength * (rate * differences.abs() * known).log1p()
+
+
+ENCODING = Encoding(
+    label="Kerple",
+    colour="#c2418a",
+    shapes=_shapes,
+    draw=_draw,
+    bias=bias,
+    on_ids=OnIds(bias=_id_bias),
+)

@@ -5,11 +5,12 @@ Source: Gehring et al. (arXiv 1705.03122); also used in BERT and GPT.
 
 import numpy as np
 from torch import Tensor
+from torch.nn import functional
 
 from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
 from fedsi.models.parameters import Parameters
-from fedsi.models.positions.encoding import Array, Encoding, Shapes
+from fedsi.models.positions.encoding import Array, Encoding, OnIds, Shapes
 
 TABLE = "positions.table"
 RANGE = {"default": 0.5, "paper": 0.05}
@@ -30,6 +31,12 @@ def embed(parameters: Parameters, vectors: Tensor, positions: Tensor) -> Tensor:
     return vectors + parameters[TABLE][..., positions, :].unsqueeze(-3)
 
 
+def _embed_ids(parameters: Parameters, vectors: Tensor, ids: Tensor) -> Tensor:
+    """Add each id's row; nothing to tokens without one."""
+    rows = functional.embedding(ids.clamp_min(0), parameters[TABLE])
+    return vectors + rows * (ids >= 0).unsqueeze(-1)
+
+
 def check_length(settings: ModelSettings, length: int) -> None:
     """Refuse a sequence that is longer than the table.
 
@@ -45,4 +52,11 @@ def check_length(settings: ModelSettings, length: int) -> None:
         )
 
 
-ENCODING = Encoding(label="learned", colour="#7a4fb0", shapes=_shapes, draw=_draw, embed=embed)
+ENCODING = Encoding(
+    label="learned",
+    colour="#7a4fb0",
+    shapes=_shapes,
+    draw=_draw,
+    embed=embed,
+    on_ids=OnIds(embed=_embed_ids),
+)

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from fedsi.experiment import ModelSettings
 from fedsi.models.parameters import Parameters
-from fedsi.models.positions.encoding import Encoding, Shapes, key_distances
+from fedsi.models.positions.encoding import Encoding, OnIds, Shapes, id_differences, key_distances
 
 TABLE = "positions.table"
 BUCKETS = 32
-EXACT = BUCKETS // 2
 LARGEST_DISTANCE = 128
 
 
@@ -29,12 +28,13 @@ def _shapes(settings: ModelSettings) -> Shapes:
     return {TABLE: (BUCKETS, settings.heads)}
 
 
-def buckets(distance: Tensor) -> Tensor:
-    """Return the bucket of each distance; both are integers."""
-    ratio = (distance.clamp_min(EXACT) / EXACT).double().log() / math.log(LARGEST_DISTANCE / EXACT)
+def buckets(distance: Tensor, count: int = BUCKETS) -> Tensor:
+    """Return the bucket of each distance, of ``count``; distances and buckets are integers."""
+    exact = count // 2
+    ratio = (distance.clamp_min(exact) / exact).double().log() / math.log(LARGEST_DISTANCE / exact)
     # A distance on the border of two buckets belongs to the upper one, whatever the rounding.
-    large = EXACT + (ratio * (BUCKETS - EXACT) + 1e-9).floor().long()
-    return torch.where(distance < EXACT, distance, large.clamp_max(BUCKETS - 1))
+    large = exact + (ratio * (count - exact) + 1e-9).floor().long()
+    return torch.where(distance < exact, distance, large.clamp_max(count - 1))
 
 
 def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> Tensor:
@@ -43,4 +43,17 @@ def bias(parameters: Parameters, queries: Tensor, keys: Tensor, _heads: int) -> 
     return chosen.movedim(-1, -3)
 
 
-ENCODING = Encoding(label="T5", colour="#0a7f6e", shapes=_shapes, bias=bias)
+def _id_bias(parameters: Parameters, ids: Tensor, _heads: int) -> Tensor:
+    """Return the bias of T5's two directions, 0 where a token has no id.
+
+    Half of the buckets are for keys whose id is larger than the query's, as in T5's encoder.
+    """
+    differences, known = id_differences(ids)
+    half = BUCKETS // 2
+    places = (differences > 0) * half + buckets(differences.abs(), half)
+    return (parameters[TABLE][places.squeeze(1)].movedim(-1, 1)) * known
+
+
+ENCODING = Encoding(
+    label="T5", colour="#0a7f6e", shapes=_shapes, bias=bias, on_ids=OnIds(bias=_id_bias)
+)

@@ -20,5 +20,6 @@ ENCODINGS: "Table[Encoding]" = Table(
         "t5": "fedsi.models.positions.t5",
         "kerple": "fedsi.models.positions.kerple",
         "fire": "fedsi.models.positions.fire",
+        "relative": "fedsi.models.positions.relative",
     },
 )

@@ -72,3 +72,20 @@ def test_an_answer_is_exact_only_if_all_of_it_is_right() -> None:
     assert metrics["exact_match"] == 0
     assert metrics["token_accuracy"] == 5 / 7
     assert metrics["stop_accuracy"] == 1 / 2
+
+
+def test_coupled_ids_are_those_of_the_paper() -> None:
+    """653 + 049 = 0702 reversed, as in figure 1 of arXiv 2405.20671 with n + 2 as the largest."""
+    found, *_ = task()
+    batch = found.batch(rows_of("^653+049=2070$", "^1+2=30$"))
+    assert found.streams == 1
+    assert batch.positions is not None
+    assert batch.positions.tolist() == [
+        [
+            [-1, 2, 3, 4, 5, 2, 3, 4, 5, 4, 3, 2, 1],
+            [-1, 2, 3, 2, 3, 2, 1, -1, -1, -1, -1, -1, -1],
+        ]
+    ]
+    ordinary, *_ = task(ids="ordinary")
+    assert ordinary.batch(rows_of("^1+2=30$")).positions is None
+    assert ordinary.streams == 0

@@ -224,7 +224,8 @@ def test_positions_without_a_target_are_read_all_the_same(architecture: str) -> 
 @given(LENGTHS)
 def test_packing_keeps_sentences_together(lengths: list[int]) -> None:
     drawn = batch_of(lengths, 3)
-    batch = Batch(*(np.pad(part, ((0, 1), (0, 0))) for part in (drawn.inputs, drawn.targets)))
+    inputs, targets = (np.pad(part, ((0, 1), (0, 0))) for part in (drawn.inputs, drawn.targets))
+    batch = Batch(inputs, targets)
     packed = pack_sentences(batch)
     assert np.diff(packed.starts).tolist() == lengths
     assert packed.longest == max(lengths)
