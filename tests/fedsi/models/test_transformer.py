@@ -232,7 +232,7 @@ def test_initial_parameters(positions: str) -> None:
     match positions:
         case "learned":
             assert 0.47 < p["positions.table"].abs().max() <= 0.5
-        case "t5":
+        case "t5" | "relative":
             assert p["positions.table"].abs().max() == 0
         case "kerple":
             assert softplus(p["positions.strength"]).max() <= 2
