@@ -24,6 +24,8 @@ _PALETTE = ("#1f5fa8", "#c8500a", "#0a7f6e", "#7a4fb0", "#b8860b", "#c2418a", "#
 _MOST_PANELS = 2
 """Number of axes with a panel."""
 _MOST_CURVES = 8
+_LEGEND_CHARACTERS = 100
+"""Characters of labels side by side in a legend that is as wide as the figure."""
 
 
 def study_figure(result: StudyResult) -> Figure:
@@ -46,8 +48,15 @@ def study_figure(result: StudyResult) -> Figure:
             ngram_lines(axes, ngram_losses(result.baselines, result.reported_clients))
             diverged_strips(axes, diverged)
         handles, labels = _one_of_each(figure)
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        columns = legend_columns(labels)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """Return the number of columns, up to 4, in which labels are not wider than the figure."""
+    longest = max(map(len, labels), default=1)
+    return max(1, min(4, _LEGEND_CHARACTERS // longest))
 
 
 def _with_map(result: StudyResult, across: Axis, up: Axis) -> Figure:
@@ -61,7 +70,8 @@ def _with_map(result: StudyResult, across: Axis, up: Axis) -> Figure:
         diverged_strips(over_rounds, diverged)
         heat_map(of_cells, result, across, up)
         handles, labels = _one_of_each(figure)
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        columns = legend_columns(labels)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
 
 

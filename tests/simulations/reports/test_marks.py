@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from simulations.reports.marks import diverged_strips, ngram_lines, spread
-from simulations.reports.study_figure import study_figure
+from simulations.reports.study_figure import legend_columns, study_figure
 from simulations.reports.tradeoff_figure import tradeoff_figure
 from tests.simulations.reports.test_study import comparison, tradeoff
 
@@ -56,3 +56,10 @@ def test_diverged_settings_are_marked_above_every_loss() -> None:
         assert np.asarray(mark.get_ydata()).min() > max(*values, 6.0)
         assert axes.get_legend() is None
         assert len(figure.legends) == 1
+
+
+def test_long_labels_stand_in_fewer_columns() -> None:
+    assert legend_columns(["CIFG", "SI-CIFG"]) == 4
+    assert legend_columns(["CIFG", "training fed_avg, model.initialisation mimetic"]) == 2
+    assert legend_columns(["x" * 300]) == 1
+    assert legend_columns([]) == 4
