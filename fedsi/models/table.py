@@ -5,7 +5,7 @@ Modules are named, not imported, so that an experiment can be validated without 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedsi.model_objects import shown
 from fedsi.tables import Table
@@ -56,8 +56,9 @@ class Architecture:
     """Raises ``ValueError`` if the settings contradict each other."""
     by_hand: str | None = None
     """Import path of the compiled pass with a gradient written by hand; None for autograd."""
-    by_autograd: "Callable[[Any], bool] | None" = None
-    """Whether a model of the family is too new for the pass, and trained by autograd."""
+    by_autograd: "Callable[[ModelSettings, int], bool] | None" = None
+    """Whether autograd trains a model with these settings and streams of ids, because the pass by
+    hand lacks a part of it."""
     takes_ids: bool = False
     """Whether ``build`` takes the number of streams of ids, and features take the ids."""
 
@@ -149,11 +150,10 @@ def _recurrent(
     )
 
 
-def _is_beyond_the_pass(model: Any) -> bool:
+def _is_beyond_the_pass(settings: "ModelSettings", streams: int) -> bool:
     """Whether a Transformer has ids, or a part that its pass by hand does not know."""
-    settings = model.settings
     gated, around = settings.activation == "geglu", settings.norms == "around"
-    return bool(model.streams or settings.random_start or gated or around)
+    return bool(streams or settings.random_start or gated or around)
 
 
 def _transformer(label: str, colour: str) -> Architecture:
@@ -198,7 +198,9 @@ ARCHITECTURES: Table[Architecture] = Table(
 def pass_by_hand(model: "Model") -> str | None:
     """Return the import path of the pass that trains a model; None if autograd does."""
     entry = architecture(model.settings.architecture)
-    return None if entry.by_autograd and entry.by_autograd(model) else entry.by_hand
+    streams = getattr(model, "streams", 0)
+    by_autograd = entry.by_autograd and entry.by_autograd(model.settings, streams)
+    return None if by_autograd else entry.by_hand
 
 
 def architecture(name: str) -> Architecture:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from fedsi.errors import UserError
 from fedsi.experiment.effects import refuse_without_effect
+from fedsi.models.table import architecture
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
@@ -86,6 +87,14 @@ def check_task(experiment: "Experiment", vocabulary_size: int) -> None:
             position ids.
     """
     name, client = experiment.task.name, experiment.client
+    by_autograd = architecture(experiment.model.architecture).by_autograd
+    by_hand = by_autograd is None or not by_autograd(experiment.model, task_of(experiment).streams)
+    if client.precision != "float32" and not by_hand:
+        raise UserError(
+            f"client.precision={client.precision} needs gradients by hand, but autograd trains "
+            "a Transformer with position ids, model.random_start, model.activation=geglu or "
+            "model.norms=around; set client.precision=float32"
+        )
     private, together = client.example_noise_multiplier is not None, client.step == "vectorised"
     if (private or together) and (task_of(experiment).streams or experiment.model.random_start):
         given = "client.example_noise_multiplier" if private else "client.step=vectorised"

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from fedsi.data.corpus import Progress, silent
 from fedsi.data.population import Population
+from fedsi.data.prepare import open_population, prepare_for
 from fedsi.errors import UserError
+from fedsi.experiment import Experiment
 from fedsi.files import make_folder, write_atomically
 from fedsi.models.build import build_model
 from fedsi.threads import available_cores
@@ -79,7 +81,7 @@ class StudyRun:
         if self.fresh:
             return
         _check_same_study(self.study, self.folder)
-        check_same({t.name: t.experiment for t in trials}, self._runs, self.population)
+        check_same({t.name: t.experiment for t in trials}, self._runs, self._population_of)
 
     def run(self) -> StudyResult:
         """Run unfinished trials, and return the results of all.
@@ -97,6 +99,13 @@ class StudyRun:
         """Run the unfinished trials of a part, while other processes run the other parts."""
         self._begin()
         self._run(part.trials(self.study), fresh=False)
+
+    def _population_of(self, experiment: Experiment) -> Population:
+        """Return the population of a trial, which differs if an axis varies data or task."""
+        base = self.study.experiment
+        if (experiment.task, experiment.data) == (base.task, base.data):
+            return self.population
+        return open_population(prepare_for(experiment, self.cache, self.progress))
 
     def _begin(self) -> None:
         """Create the folder, and compute what the trials then find in the cache."""

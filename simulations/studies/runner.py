@@ -93,32 +93,49 @@ def run_trials(
     return failures
 
 
-def check_same(trials: Mapping[str, Experiment], folder: Path, population: Population) -> None:
+def check_same(
+    trials: Mapping[str, Experiment],
+    folder: Path,
+    population_of: Callable[[Experiment], Population],
+) -> None:
     """Refuse to continue a study whose runs are of other experiments, corpora or vocabularies.
+
+    Args:
+        trials: Experiments by name.
+        folder: Parent folder of the trials' folders.
+        population_of: Returns the population of a trial, which may be one of its own.
 
     Raises:
         UserError: A trial's folder holds such a run.
     """
-    corpus = population.description.corpus_sha256
-    words = population.vocabulary().file_text().encode("utf-8", "surrogatepass")
-    vocabulary = sha256(words).hexdigest()
     for name, experiment in trials.items():
         run = RunFolder(folder / name)
         if not (run.path / EXPERIMENT).exists():
             continue
-        summary = run.summary()
-        same_corpus = summary is None or summary.corpus_sha256 == corpus
-        if summary and summary.vocabulary_sha256 not in (None, vocabulary):
-            raise UserError(
-                f"{run.path} holds a run with another vocabulary: data.vocabulary names the same "
-                "file, and its words have changed; restore it, replace all runs with --overwrite, "
-                "or name another folder with --out"
-            )
-        if not _goes_on(run, experiment) or not same_corpus:
+        if not _goes_on(run, experiment) or not _has_corpus(run, population_of(experiment)):
             raise UserError(
                 f"{run.path} holds a run of another experiment or corpus; replace all runs with "
                 "--overwrite, or name another folder with --out"
             )
+
+
+def _has_corpus(run: RunFolder, population: Population) -> bool:
+    """Whether a run is unfinished or of this population's corpus.
+
+    Raises:
+        UserError: It is of another vocabulary.
+    """
+    summary = run.summary()
+    if summary is None:
+        return True
+    words = population.vocabulary().file_text().encode("utf-8", "surrogatepass")
+    if summary.vocabulary_sha256 not in (None, sha256(words).hexdigest()):
+        raise UserError(
+            f"{run.path} holds a run with another vocabulary: data.vocabulary names the same file, "
+            "and its words have changed; restore it, replace all runs with --overwrite, or name "
+            "another folder with --out"
+        )
+    return summary.corpus_sha256 == population.description.corpus_sha256
 
 
 def is_finished(run: RunFolder, experiment: Experiment, lengths: Sequence[int] = ()) -> bool:

@@ -1,15 +1,18 @@
 """Arithmetic: examples against Python's integers, targets, and what is counted."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from fedsi import Experiment
+from fedsi import Experiment, UserError
 from fedsi.data.generated import Generation
 from fedsi.data.protocol import FIRST_WORD, PAD, SPECIAL_TOKENS, Tokens
 from fedsi.tasks.arithmetic import SYMBOLS
-from fedsi.tasks.table import task_of
+from fedsi.tasks.table import check_task, task_of
 from fedsi.tasks.task import Task
+from simulations.presets import load_preset
 
 
 def task(**keys: object) -> tuple[Task, Generation, Experiment]:
@@ -89,3 +92,23 @@ def test_coupled_ids_are_those_of_the_paper() -> None:
     ordinary, *_ = task(ids="ordinary")
     assert ordinary.batch(rows_of("^1+2=30$")).positions is None
     assert ordinary.streams == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"client.precision": "bfloat16"}, "needs gradients by hand, but autograd trains"),
+        ({"client.step": "vectorised"}, "client.step=vectorised takes no position ids"),
+        (
+            {
+                "client.example_noise_multiplier": 1.0,
+                "client.gradient_clip": None,
+                "server.averaging": "uniform",
+            },
+            "client.example_noise_multiplier takes no position ids",
+        ),
+    ],
+)
+def test_training_that_takes_no_ids_is_refused(more: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        check_task(load_preset("addition").updated(more), 16)

@@ -202,10 +202,22 @@ def test_a_run_with_other_words_is_refused(smoke: Experiment, cache: Path, tmp_p
     experiment = smoke.updated({"server.rounds": 1})
     simulate(experiment, out=tmp_path / "trial", cache=cache)
     population = open_population(prepare(experiment.data, cache))
-    check_same({"trial": experiment}, tmp_path, population)
+    check_same({"trial": experiment}, tmp_path, lambda _: population)
     words = WordVocabulary(["other", "words"])
     with (
         patch.object(type(population), "vocabulary", lambda _: words),
         pytest.raises(UserError, match="holds a run with another vocabulary"),
     ):
-        check_same({"trial": experiment}, tmp_path, population)
+        check_same({"trial": experiment}, tmp_path, lambda _: population)
+
+
+def test_a_study_over_its_data_goes_on(smoke: Experiment, cache: Path, tmp_path: Path) -> None:
+    """Each trial has a population of its own, with which its folder is compared."""
+    study = tmp_path / "study.toml"
+    study.write_text(
+        'preset = "smoke"\n[experiment.server]\nrounds = 1\n'
+        '[[axes]]\nkey = "data.vocabulary_size"\nvalues = [200, 300]\n'
+    )
+    options = ["--out", str(tmp_path / "out"), "--cache", str(cache)]
+    assert main(["study", str(study), *options]) == 0
+    assert main(["study", str(study), *options, "--resume"]) == 0
