@@ -69,9 +69,9 @@ def test_a_repeated_round_has_the_bits_of_one_without_a_fault(
     released: list[int] = []
     honest = Privacy.release
 
-    def counted(self: Privacy, state: Any, aggregate: Any, number: int) -> Any:
+    def counted(self: Privacy, state: Any, aggregate: Any, number: int, *more: Any) -> Any:
         released.append(number)
-        return honest(self, state, aggregate, number)
+        return honest(self, state, aggregate, number, *more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Privacy, "release", counted)

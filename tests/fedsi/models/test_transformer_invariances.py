@@ -161,7 +161,7 @@ def test_groups_that_the_output_depends_on(case: str) -> None:
     assert cosine(lm, group) > 1e-6
 
 
-@pytest.mark.parametrize("positions", ["alibi", "t5", "kerple", "fire"])
+@pytest.mark.parametrize("positions", ["alibi", "t5", "kerple", "fire", "relative"])
 def test_a_bias_before_the_relu_ends_the_invariance(positions: str) -> None:
     """The logits' change with ten times larger queries, measured."""
     lm = model(positions=positions)
@@ -172,7 +172,7 @@ def test_a_bias_before_the_relu_ends_the_invariance(positions: str) -> None:
     assert cosine(lm, QUERIES) > 1e-4
 
 
-@pytest.mark.parametrize("positions", ["alibi", "t5", "kerple", "fire"])
+@pytest.mark.parametrize("positions", ["alibi", "t5", "kerple", "fire", "relative"])
 def test_a_bias_does_not_matter_to_large_queries(positions: str) -> None:
     lm = model(positions=positions)
     parameters = parameters_of(lm)
@@ -264,4 +264,4 @@ def hidden() -> Tensor:
 
 def test_all_encodings_are_considered() -> None:
     biased = {name for name in ENCODINGS if ENCODINGS[name].bias}
-    assert biased == {"alibi", "t5", "kerple", "fire"}
+    assert biased == {"alibi", "t5", "kerple", "fire", "relative"}

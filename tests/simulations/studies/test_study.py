@@ -62,9 +62,10 @@ def test_an_experiment_may_be_a_file_beside_the_study(tmp_path: Path) -> None:
 
 def test_an_axis_may_set_several_keys() -> None:
     levels = ready_study("tradeoff").updated(seeds=1).trials()
-    first, second = levels[0], levels[1]
+    first = levels[0]
+    second = next(trial for trial in levels if trial.points[1].value == 8)
     assert first.points[1].value == math.inf
-    assert first.name == "cifg-epsiloninf-seed0"
+    assert first.name == "cifg-epsiloninf-server-lr0.003-seed0"
     assert first.experiment.privacy.noise_multiplier == 0
     assert second.experiment.privacy.noise_multiplier is None
     assert second.experiment.privacy.target_epsilon == 8
