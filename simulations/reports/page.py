@@ -65,6 +65,16 @@ class PageTable:
     rows: Sequence[Sequence[str]]
     note: str = ""
 
+    @property
+    def words(self) -> list[bool]:
+        """Whether each column has words, which stand left, and not numbers, which stand right."""
+        columns = [[row[k] for row in self.rows if row[k]] for k in range(len(self.header))]
+        return [2 * sum(map(_is_number, cells)) < len(cells) for cells in columns]
+
+
+def _is_number(text: str) -> bool:
+    return re.match(r"[-+\u2212<>]?[\d.\u221e]", text) is not None
+
 
 @dataclass(frozen=True)
 class Page:

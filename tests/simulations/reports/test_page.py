@@ -98,7 +98,7 @@ def test_the_verdict_comes_before_figures_tables_and_methods() -> None:
 def test_texts_of_others_are_text_and_nothing_is_fetched() -> None:
     text = render(page())
     assert "A &lt;b&gt;title&lt;/b&gt;" in text
-    assert "<td>&lt;i&gt;</td>" in text
+    assert '<td class="words">&lt;i&gt;</td>' in text
     assert "fedsi run &amp;&amp; echo done" in text
     reader = Reader()
     reader.feed(text)
@@ -236,3 +236,10 @@ def test_pages_of_every_kind_fit_a_phone_and_tables_sort(tmp_path: Path) -> None
         assert max(seen["panels"]) >= (1 if name == "audit" else 2)
         assert seen["side"] == 0, name
     assert all(found[name]["wide"] for name in ("compare", "tradeoff", "lengths", "sweep"))
+
+
+def test_columns_of_words_stand_left() -> None:
+    rows = [["a", "pass", "1.5", "", "60 of 100"], ["b", "fails", "-2", "\u221e", "a sentence"]]
+    table = PageTable("", ["name", "result", "loss", "epsilon", "found"], rows)
+    assert table.words == [True, True, False, False, False]
+    assert PageTable("", ["name", "found"], [["a", "3 of 4"], ["b", "no"], ["c", "x"]]).words[1]
