@@ -113,7 +113,7 @@ NOISY = {
 @pytest.mark.parametrize(
     "privacy",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
         pytest.param(NOISY, marks=pytest.mark.slow),
         {**NOISY, "privacy.clipping": "per_layer"},
     ],

@@ -303,7 +303,12 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 }
 
 
-SLOW = ("clipping forgotten", "noise at a third", "noise repeated every two rounds")
+SLOW = (
+    "clipping forgotten",
+    "noise at a third",
+    "noise repeated every two rounds",
+    "sampling rate doubled",
+)
 """Faults that are found like others; only `make test-all` plants them."""
 
 

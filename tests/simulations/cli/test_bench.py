@@ -181,6 +181,7 @@ def test_peers_are_timed_and_their_weights_compared(
     assert written == {"peers.csv", "peers.md", "peers.png", "peers.svg"}
 
 
+@pytest.mark.slow
 def test_weights_that_differ_as_by_rounding_agree(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ def lengths(cache: Path, *arguments: str | Path) -> int:
     return main(["lengths", *SMALL, "--cache", str(cache), *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_study_and_its_continuation(
     cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -227,7 +227,7 @@ def wait_for_rows(folder: RunFolder, process: subprocess.Popen[str]) -> None:
     raise AssertionError(process.communicate())
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str) -> None:
     endless = ["--preset", "smoke", "--set", "server.rounds=100000", "--workers", workers]
     process = subprocess.Popen(
@@ -294,7 +294,11 @@ def limited(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("size", "file"),
-    [(300, "experiment.toml"), (1000, "rounds.csv"), (20_000, "model")],
+    [
+        (300, "experiment.toml"),
+        pytest.param(1000, "rounds.csv", marks=pytest.mark.slow),
+        (20_000, "model"),
+    ],
 )
 def test_a_disk_that_fills(cache: Path, size: int, file: str) -> None:
     assert run(cache, *TINY, "--out", "before") == 0
