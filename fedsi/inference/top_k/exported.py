@@ -18,52 +18,74 @@ from fedsi.inference.top_k.quantised import LARGEST
 from fedsi.inference.top_k.table import OUTPUT_LAYERS
 
 
-class _Rescored(nn.Module):
-    """Chooses candidates by cheap scores and the words by exact ones."""
+class _Highest(nn.Module):
+    """The words with the highest scores.
 
-    def __init__(self, rows: OutputRows, count: int, candidates: int) -> None:
+    Args:
+        scores: Returns scores ``[batch, time, words]`` of states, -inf for rows that are no words.
+        rows: The rows.
+        count: Words to return.
+    """
+
+    def __init__(self, scores: nn.Module, rows: OutputRows, count: int) -> None:
         super().__init__()
-        most = len(rows) - rows.first
-        self._count, self._candidates = min(count, most), min(candidates, most)
+        self._scores = scores
+        self._count = min(count, len(rows) - rows.first)
+
+    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return words, int64, and their scores."""
+        best = self._scores(states).topk(self._count)
+        return best.indices, best.values
+
+
+class _Rescored(nn.Module):
+    """Candidates by cheap scores, and of these the words with the highest exact scores.
+
+    Args:
+        scores: The cheap scores, as in ``_Highest``.
+        rows: The rows.
+        count: Words to return.
+        candidates: Rows whose exact scores are computed.
+    """
+
+    def __init__(self, scores: nn.Module, rows: OutputRows, count: int, candidates: int) -> None:
+        super().__init__()
+        self._candidates = _Highest(scores, rows, candidates)
+        self._count = min(count, len(rows) - rows.first)
         self.register_buffer("rows_weight", torch.from_numpy(rows.weight))
         self.register_buffer("rows_bias", torch.from_numpy(rows.bias))
 
-    def cheap(self, states: Tensor) -> Tensor:
-        """Return cheap scores ``[batch, time, words]``, -inf for rows that are no words."""
-        raise NotImplementedError
-
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return words, int64, and their exact scores."""
-        found = self.cheap(states).topk(self._candidates).indices
+        found, _ = self._candidates(states)
         rows = self.get_buffer("rows_weight")[found]
         exact = (rows * states.unsqueeze(-2)).sum(-1) + self.get_buffer("rows_bias")[found]
         best = exact.topk(self._count)
         return found.gather(-1, best.indices), best.values
 
 
-class _LowRank(_Rescored):
-    """Candidates by rows of low rank."""
+class _LowRank(nn.Module):
+    """Scores by rows of low rank."""
 
-    def __init__(self, rows: OutputRows, layer: hire_lr.HireLr, count: int) -> None:
-        super().__init__(rows, count, layer.number)
+    def __init__(self, layer: hire_lr.HireLr) -> None:
+        super().__init__()
         for name, matrix in zip(("left", "bias", "right", "shift"), layer.matrices(), strict=True):
-            self.register_buffer(f"cheap_{name}", torch.from_numpy(matrix))
+            self.register_buffer(name, torch.from_numpy(matrix))
 
-    def cheap(self, states: Tensor) -> Tensor:
-        left, bias, right, shift = (
-            self.get_buffer(f"cheap_{name}") for name in ("left", "bias", "right", "shift")
-        )
+    def forward(self, states: Tensor) -> Tensor:
+        """Return ``[batch, time, words]``."""
+        left, bias, right, shift = map(self.get_buffer, ("left", "bias", "right", "shift"))
         return (states @ right.T + shift) @ left.T + bias
 
 
-class _Int8(_Rescored):
-    """Candidates by 8-bit rows, multiplied by an operator that only ONNX has.
+class _Int8(nn.Module):
+    """Scores by 8-bit rows, multiplied by an operator that only ONNX has.
 
     It rounds the states to 8 bits, where fedsi's own kernel has 16.
     """
 
-    def __init__(self, rows: OutputRows, count: int, candidates: int) -> None:
-        super().__init__(rows, count, candidates)
+    def __init__(self, rows: OutputRows) -> None:
+        super().__init__()
         scales = np.abs(rows.weight).max(axis=1) / LARGEST
         scales = np.where(scales > 0, scales, 1).astype(np.float32)
         numbers = np.rint(rows.weight / scales[:, None]).astype(np.int8)
@@ -71,7 +93,8 @@ class _Int8(_Rescored):
         self.register_buffer("int8_scales", torch.from_numpy(scales))
         self.register_buffer("int8_bias", torch.from_numpy(words_only(rows.bias, rows.first)))
 
-    def cheap(self, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor) -> Tensor:
+        """Return ``[batch, time, words]``."""
         rounded, scale, zero = torch.onnx.ops.symbolic_multi_out(
             "DynamicQuantizeLinear",
             (states,),
@@ -91,14 +114,6 @@ class _Int8(_Rescored):
         return scores + self.get_buffer("int8_bias")
 
 
-class _Int8Alone(_Int8):
-    """The words by 8-bit rows, with their rounded scores."""
-
-    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        best = self.cheap(states).topk(self._count)
-        return best.indices, best.values
-
-
 def words_only(bias: Array, first: int) -> Array:
     """Return biases with -inf for rows that are no words."""
     return np.where(np.arange(len(bias)) < first, -np.inf, bias).astype(np.float32)
@@ -108,17 +123,18 @@ def _low_rank(rows: OutputRows, choice: Choice, trained: TrainedModel) -> nn.Mod
     layer = hire_lr.KIND.build(rows, choice, own_states(trained))
     if not isinstance(layer, hire_lr.HireLr):
         raise TypeError("the layer of low rank is of another class")
-    return _LowRank(rows, layer, choice.count)
+    return _Rescored(_LowRank(layer), rows, choice.count, layer.number)
 
 
 def _quantised(rows: OutputRows, choice: Choice, trained: TrainedModel) -> nn.Module:
     del trained
-    return _Int8(rows, choice.count, choice.candidates or max(hire_q.USUAL, choice.count))
+    candidates = choice.candidates or max(hire_q.USUAL, choice.count)
+    return _Rescored(_Int8(rows), rows, choice.count, candidates)
 
 
 def _int8(rows: OutputRows, choice: Choice, trained: TrainedModel) -> nn.Module:
     del trained
-    return _Int8Alone(rows, choice.count, choice.count)
+    return _Highest(_Int8(rows), rows, choice.count)
 
 
 _Make = Callable[[OutputRows, Choice, TrainedModel], nn.Module]
