@@ -6,14 +6,16 @@ goes on: ``stop_accuracy`` is the share of right predictions among the targets t
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedsi.data.protocol import PAD, Tokens
-from fedsi.tasks.task import FIRST_COLUMNS, Batch, Counts, cross_entropy
+from fedsi.data.generated import Generation, Size
+from fedsi.data.protocol import EOS, PAD, Tokens
+from fedsi.experiment import TaskSettings
+from fedsi.tasks.task import FIRST_COLUMNS, Batch, Counts, Task, cross_entropy
 
 DIVERGED_LOSS = 1.5
 """A run whose loss exceeds this multiple of the uniform model's, log(vocabulary), has diverged."""
@@ -38,6 +40,37 @@ LABELS = {
     "token_accuracy": "token accuracy",
     "stop_accuracy": "stop accuracy",
 }
+
+
+def asking_task(batch: Callable[[Tokens], Batch], score: str, generation: Generation) -> Task:
+    """Return a task whose targets are answers with the end of the text.
+
+    Args:
+        batch: Makes a batch from rows, as ``Task.batch``.
+        score: The metric that is reported as the result.
+        generation: Makes the examples.
+    """
+    return Task(
+        batch=batch,
+        columns=COLUMNS,
+        counts=ended_counts,
+        names=NAMES,
+        metrics=answer_metrics,
+        score=score,
+        curves=CURVES,
+        labels=LABELS,
+        ratios=RATIOS,
+        title="right answers",
+        unit="tokens of answers",
+        highest_loss=diverged_loss,
+        at_most=AT_MOST,
+        generation=generation,
+    )
+
+
+def sizes_between(settings: TaskSettings) -> Sequence[Size]:
+    """Return the sizes from ``task.shortest`` to ``task.longest``."""
+    return [(length,) for length in range(settings.shortest, settings.longest + 1)]
 
 
 def answers_after(rows: Tokens, mark: int) -> Batch:
@@ -78,6 +111,11 @@ def answer_counts(outputs: Tensor, asked: Batch, stops: Collection[int]) -> Coun
         "stop_hits": int((right & deciding).sum()),
     }
     return np.array([found[name] for name in COLUMNS], dtype=np.float64)
+
+
+def ended_counts(outputs: Tensor, asked: Batch, _unigram: Tensor) -> Counts:
+    """Compute the counts of answers that go on until the end of the text."""
+    return answer_counts(outputs, asked, {EOS})
 
 
 def answer_metrics(rows: Counts) -> Mapping[str, float]:

@@ -10,17 +10,15 @@ n + 2; those of the sum fall from n + 1 to 1. ``bos`` and ``eos`` have none.
 Source: Cho et al., position coupling (arXiv 2405.20671), section 3.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 
 from fedsi.data.generated import Generation, Size
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, Tokens
 from fedsi.experiment import TaskSettings
 from fedsi.tasks import answers
-from fedsi.tasks.task import Batch, Counts, Ids, Task
+from fedsi.tasks.task import Batch, Ids, Task
 
 SYMBOLS = "0123456789+="
 PLUS, EQUALS = (FIRST_WORD + SYMBOLS.index(symbol) for symbol in "+=")
@@ -28,10 +26,6 @@ PLUS, EQUALS = (FIRST_WORD + SYMBOLS.index(symbol) for symbol in "+=")
 
 def _symbols(_settings: TaskSettings) -> str:
     return SYMBOLS
-
-
-def _sizes(settings: TaskSettings) -> Sequence[Size]:
-    return [(digits,) for digits in range(settings.shortest, settings.longest + 1)]
 
 
 def _parse(_settings: TaskSettings, text: str) -> Size:
@@ -110,33 +104,19 @@ def batch(rows: Tokens) -> Batch:
     return answers.answers_after(rows, EQUALS)
 
 
-def counts(outputs: Tensor, asked: Batch, _unigram: Tensor) -> Counts:
-    """Compute the counts of some outputs, as ``answer_counts``."""
-    return answers.answer_counts(outputs, asked, {EOS})
-
-
-TASK = Task(
-    batch=batch,
-    columns=answers.COLUMNS,
-    counts=counts,
-    names=answers.NAMES,
-    metrics=answers.answer_metrics,
-    score="exact_match",
-    curves=answers.CURVES,
-    labels=answers.LABELS,
-    ratios=answers.RATIOS,
-    title="right answers",
-    unit="tokens of answers",
-    highest_loss=answers.diverged_loss,
-    at_most=answers.AT_MOST,
+TASK = replace(
+    answers.asking_task(
+        batch,
+        "exact_match",
+        Generation(
+            symbols=_symbols,
+            sizes=answers.sizes_between,
+            parse=_parse,
+            width=_width,
+            draw=_draw,
+            what="digits of an operand",
+        ),
+    ),
     keys=frozenset({"ids"}),
     configured=configured,
-    generation=Generation(
-        symbols=_symbols,
-        sizes=_sizes,
-        parse=_parse,
-        width=_width,
-        draw=_draw,
-        what="digits of an operand",
-    ),
 )

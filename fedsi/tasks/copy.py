@@ -7,16 +7,13 @@ Source: Jelassi et al., "Repeat After Me" (arXiv 2402.01032), for copying; Trock
 2410.11135) train Mamba on it.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from torch import Tensor
 
 from fedsi.data.generated import Generation, Size
 from fedsi.data.protocol import BOS, EOS, FIRST_WORD, Tokens
 from fedsi.experiment import TaskSettings
 from fedsi.tasks import answers
-from fedsi.tasks.task import Batch, Counts, Task
+from fedsi.tasks.task import Batch
 
 LETTERS = "abcdefghijklmnop"
 MARK = FIRST_WORD + len(LETTERS)
@@ -24,10 +21,6 @@ MARK = FIRST_WORD + len(LETTERS)
 
 def _symbols(_settings: TaskSettings) -> str:
     return f"{LETTERS}|"
-
-
-def _sizes(settings: TaskSettings) -> Sequence[Size]:
-    return [(count,) for count in range(settings.shortest, settings.longest + 1)]
 
 
 def _parse(settings: TaskSettings, text: str) -> Size:
@@ -56,28 +49,12 @@ def batch(rows: Tokens) -> Batch:
     return answers.answers_after(rows, MARK)
 
 
-def counts(outputs: Tensor, asked: Batch, _unigram: Tensor) -> Counts:
-    """Compute the counts of some outputs, as ``answer_counts``."""
-    return answers.answer_counts(outputs, asked, {EOS})
-
-
-TASK = Task(
-    batch=batch,
-    columns=answers.COLUMNS,
-    counts=counts,
-    names=answers.NAMES,
-    metrics=answers.answer_metrics,
-    score="token_accuracy",
-    curves=answers.CURVES,
-    labels=answers.LABELS,
-    ratios=answers.RATIOS,
-    title="right answers",
-    unit="tokens of answers",
-    highest_loss=answers.diverged_loss,
-    at_most=answers.AT_MOST,
-    generation=Generation(
+TASK = answers.asking_task(
+    batch,
+    "token_accuracy",
+    Generation(
         symbols=_symbols,
-        sizes=_sizes,
+        sizes=answers.sizes_between,
         parse=_parse,
         width=_width,
         draw=_draw,

@@ -13,6 +13,7 @@ here all places after the mark have the same probability.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -22,7 +23,7 @@ from fedsi.data.protocol import BOS, EOS, FIRST_WORD, PAD, Tokens
 from fedsi.errors import UserError
 from fedsi.experiment import TaskSettings
 from fedsi.tasks import answers
-from fedsi.tasks.task import Batch, Counts, Task
+from fedsi.tasks.task import Batch, Counts
 
 KEYS, VALUES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 FIRST_VALUE = FIRST_WORD + len(KEYS)
@@ -41,7 +42,7 @@ def _sizes(settings: TaskSettings) -> Sequence[Size]:
             f"task.longest = {settings.longest} pairs need as many keys, and recall has "
             f"{len(KEYS)}; lower it"
         )
-    return [(pairs,) for pairs in range(settings.shortest, settings.longest + 1)]
+    return answers.sizes_between(settings)
 
 
 def _parse(_settings: TaskSettings, text: str) -> Size:
@@ -92,26 +93,23 @@ def recall_metrics(rows: Counts) -> Mapping[str, float]:
     return {name: found[name] for name in NAMES}
 
 
-TASK = Task(
-    batch=batch,
-    columns=answers.COLUMNS,
+TASK = replace(
+    answers.asking_task(
+        batch,
+        "token_accuracy",
+        Generation(
+            symbols=_symbols,
+            sizes=_sizes,
+            parse=_parse,
+            width=_width,
+            draw=_draw,
+            what="pairs",
+        ),
+    ),
     counts=counts,
     names=NAMES,
     metrics=recall_metrics,
-    score="token_accuracy",
-    curves=answers.CURVES,
     labels={name: answers.LABELS[name] for name in NAMES},
     ratios={name: answers.RATIOS[name] for name in NAMES[1:]},
-    title="right answers",
     unit="values",
-    highest_loss=answers.diverged_loss,
-    at_most=answers.AT_MOST,
-    generation=Generation(
-        symbols=_symbols,
-        sizes=_sizes,
-        parse=_parse,
-        width=_width,
-        draw=_draw,
-        what="pairs",
-    ),
 )
