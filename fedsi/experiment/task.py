@@ -28,6 +28,14 @@ class TaskSettings(Settings):
     examples, as for the next keys)."""
     longest: Length = 10
     """Largest length in training."""
+    operation: Literal["addition", "multiplication"] = "addition"
+    """The operation (arithmetic); the second number of a multiplication has two digits."""
+    operands: Annotated[Count, Field(ge=2, le=100)] = 2
+    """Most operands of an addition (arithmetic). With more than 2, lengths are digits x operands,
+    such as ``6x4``, and training has 2 operands and more."""
+    scratchpad: Flag = True
+    """Whether the answer to an addition of several operands is all running sums, or their last
+    (arithmetic with operands above 2)."""
     ids: Literal["coupled", "ordinary"] = "coupled"
     """Position ids of the tokens: the task's, shared by tokens that belong together (``coupled``),
     or their places in the sequence."""
@@ -51,6 +59,20 @@ class TaskSettings(Settings):
             raise ValueError(
                 f"task.shortest ({self.shortest}) is more than task.longest ({self.longest}); "
                 "change one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _operands_are_of_additions(self) -> Self:
+        if self.operation != "addition" and self.operands != 2:
+            raise ValueError(
+                f"task.operands={self.operands} has no effect with task.operation="
+                f"{self.operation}, which has two; leave it out"
+            )
+        if self.operands == 2 and not self.scratchpad:
+            raise ValueError(
+                "task.scratchpad=false has no effect with two operands, whose sum is written at "
+                "once; set task.operands=4 or leave it out"
             )
         return self
 

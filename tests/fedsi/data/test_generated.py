@@ -12,7 +12,7 @@ from fedsi.data.generated import GeneratedPopulation
 from fedsi.data.population import ClientExamples
 from fedsi.data.prepare import open_population, prepare_for
 from fedsi.data.protocol import EOS, lengths_of
-from fedsi.tasks.arithmetic import EQUALS
+from fedsi.tasks.arithmetic_text import EQUALS
 
 
 def made(cache: Path, population: int = 60, **task: Any) -> GeneratedPopulation:
@@ -96,6 +96,9 @@ def test_estimates_and_vocabulary(cache: Path) -> None:
         ({"task.grid": "5,0"}, "'0' is no length of arithmetic; give a number of digits of 1"),
         ({"task.grid": "-5"}, "'-5' is no length of arithmetic"),
         ({"task.grid": "7000000"}, "100 examples of length 7000000 have 21,000,005 tokens each"),
+        ({"task.operands": 3, "task.grid": "20"}, "'20' is no length of additions with several"),
+        ({"task.operands": 3, "task.grid": "4x1"}, "give digits x operands, with at least 2"),
+        ({"task.operands": 3, "task.grid": "4x900000"}, "examples of length 4x900000 have 19,800"),
         ({"data.population": 10}, "each of 10 sizes to clients of its own, and there are 9"),
         ({"data.population": 1}, "data.population = 1 is not allowed"),
         ({"task.shortest": 11}, r"task.shortest \(11\) is more than task.longest \(10\)"),
