@@ -15,6 +15,7 @@ from fedsi.experiment import Experiment
 from fedsi.inference.reading import TrainedModel
 from fedsi.model_objects import giving, is_given, path_of
 from fedsi.models.build import build_model
+from fedsi.tasks.table import task_of
 from fedsi.trust import check_trusted
 from server.runs.folder import BEST, EXPERIMENT, MODEL, RunFolder
 from server.runs.summary import Summary
@@ -119,4 +120,5 @@ def _trained(
             "reads it from, or train again"
         )
     flat = torch.cat([arrays[name].flatten() for name in model.layout.shapes])
-    return TrainedModel(model, model.layout.views(flat), vocabulary), flat
+    trained = TrainedModel(model, model.layout.views(flat), vocabulary, task_of(experiment))
+    return trained, flat

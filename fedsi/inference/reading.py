@@ -1,20 +1,25 @@
 """Reading of a text word by word, with the model's prediction at each position.
 
 A text is laid out as in training: ``bos`` and then its words. A ``Reading`` keeps the model's
-memory, so one more word costs one step of the model, however long the text is.
+memory, so one more word costs one step of the model, however long the text is. A model with
+position ids from its task keeps none: ids are those of the whole text, which is read again.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fedsi.data.protocol import BOS, FIRST_WORD
+from fedsi.data.protocol import BOS, EOS, FIRST_WORD
 from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
+from fedsi.learning.predictions import batch_features
 from fedsi.models.model import Memory, Model
 from fedsi.models.parameters import Parameters
+from fedsi.models.table import architecture
+from fedsi.tasks.task import Task
 
 DIVERGED = (
     "the model's predictions are not numbers, as after a run that diverged; train it again with a "
@@ -29,6 +34,14 @@ class TrainedModel:
     model: Model
     parameters: Parameters
     vocabulary: Vocabulary
+    task: Task | None = None
+    """The task it was trained on, which gives a text's position ids; None without ids."""
+
+    @property
+    def reads_ids(self) -> bool:
+        """Whether it reads position ids of its task."""
+        takes_ids = architecture(self.model.settings.architecture).takes_ids
+        return takes_ids and self.task is not None and self.task.streams > 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,10 @@ def read_prompt(trained: TrainedModel, text: str) -> Reading:
     Raises:
         UserError: It has no word, or more tokens than the model has learned positions.
     """
-    return read_more(trained, begin(trained), tokens_of(trained, text))
+    tokens = tokens_of(trained, text)
+    if trained.reads_ids:  # the empty text may have none
+        return _read(trained, (), [], (BOS, *tokens))
+    return read_more(trained, begin(trained), tokens)
 
 
 def tokens_of(trained: TrainedModel, text: str) -> list[int]:
@@ -92,11 +108,31 @@ def _read(
 ) -> Reading:
     model, parameters = trained.model, trained.parameters
     with torch.inference_mode():
-        features, memory = model.continued(parameters, torch.tensor([tokens]), memory)
+        if trained.reads_ids:
+            features = _with_ids(trained, before + tokens)
+        else:
+            features, memory = model.continued(parameters, torch.tensor([tokens]), memory)
         logits = model.logits(parameters, features[:, -1])[0].double()
         if not logits.isfinite().all():
             raise UserError(DIVERGED)
         return Reading(before + tokens, memory, logits.log_softmax(-1))
+
+
+def _with_ids(trained: TrainedModel, tokens: tuple[int, ...]) -> Tensor:
+    """Return the features of a whole text ``[1, time, *]``, read with the task's ids.
+
+    Raises:
+        UserError: The task makes other inputs of the text than its own tokens.
+    """
+    assert trained.task is not None  # noqa: S101
+    rows = np.array([[*tokens, EOS]], np.int32)
+    batch = trained.task.batch(rows)
+    if not np.array_equal(batch.inputs, rows[:, :-1]):
+        raise UserError(
+            "the model's task makes other inputs of a text than its own tokens, so it continues "
+            "no text; evaluate it with fedsi evaluate"
+        )
+    return batch_features(trained.model, trained.parameters, batch)
 
 
 def candidates(trained: TrainedModel, reading: Reading, count: int) -> list[Candidate]:

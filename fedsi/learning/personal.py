@@ -16,6 +16,7 @@ from fedsi.data.protocol import Tokens, lengths_of
 from fedsi.experiment import Experiment
 from fedsi.experiment.personalisation import tuning_settings
 from fedsi.learning.client import LocalTrainer, evaluate_client
+from fedsi.learning.random_starts import started
 from fedsi.models.model import Model
 from fedsi.tasks.task import Counts, Task
 
@@ -84,10 +85,9 @@ class Personaliser:
         if not len(tune) or not len(score):
             return np.zeros(2 * columns)
         before = self._counts(self._start, score)
-        batches = training_batches(
-            tune, self._settings, None, seed=self._experiment.seed, round_number=0, client=client
-        )
-        self._trainer.train(map(self._task.batch, batches))
+        key = {"seed": self._experiment.seed, "round_number": 0, "client": client}
+        batches = map(self._task.batch, training_batches(tune, self._settings, None, **key))
+        self._trainer.train(started(batches, self._experiment.model, **key))
         return np.concatenate([before, self._counts(self._trainer.parameters, score)])
 
     def _counts(self, parameters: Tensor, examples: Tokens) -> Counts:

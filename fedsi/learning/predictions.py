@@ -22,12 +22,16 @@ def predictions(model: Model, parameters: Parameters, batch: Batch) -> tuple[Ten
     Returns:
         Logits ``[targets, vocabulary]`` and the targets' ids ``[targets]``.
     """
-    inputs = torch.from_numpy(batch.inputs).long()
-    if batch.positions is not None and architecture(model.settings.architecture).takes_ids:
-        features = cast("Any", model).features(
-            parameters, inputs, torch.from_numpy(batch.positions)
-        )
-    else:
-        features = model.features(parameters, inputs)
+    features = batch_features(model, parameters, batch)
     targets = torch.from_numpy(batch.targets[batch.asked]).long()
     return model.logits(parameters, features[torch.from_numpy(batch.asked)]), targets
+
+
+def batch_features(model: Model, parameters: Parameters, batch: Batch) -> Tensor:
+    """Return the features ``[batch, time, *]`` of a batch, with its position ids if it has some."""
+    inputs = torch.from_numpy(batch.inputs).long()
+    if batch.positions is None or not architecture(model.settings.architecture).takes_ids:
+        return model.features(parameters, inputs)
+    ids = torch.from_numpy(batch.positions)
+    found: Tensor = cast("Any", model).features(parameters, inputs, ids)
+    return found

@@ -23,17 +23,18 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return ``x @ weight + bias`` with an optional client axis on all three.
 
     Args:
-        x: ``[*, batch, time, in]``.
+        x: ``[*, batch, time, in]``, or ``[rows, in]`` without client axis.
         weight: ``[*, in, out]``.
         bias: ``[*, out]``.
 
     Returns:
-        ``[*, batch, time, out]``.
+        The shape of ``x`` with ``out`` as the last axis.
     """
-    rows = x.flatten(-3, -2) @ weight
+    single = x.dim() == 2
+    rows = (x if single else x.flatten(-3, -2)) @ weight
     if bias is not None:
         rows = rows + bias.unsqueeze(-2)
-    result: Tensor = rows.unflatten(-2, x.shape[-3:-1])
+    result: Tensor = rows if single else rows.unflatten(-2, x.shape[-3:-1])
     return result
 
 
@@ -44,9 +45,23 @@ def embed_tokens(settings: ModelSettings, parameters: Parameters, inputs: Tensor
 
 
 def output_logits(settings: ModelSettings, parameters: Parameters, states: Tensor) -> Tensor:
-    """Return the logits ``[*, batch, time, vocabulary]`` for the output layer's inputs."""
+    """Return the logits for the output layer's inputs.
+
+    Args:
+        settings: The model.
+        parameters: Named tensors, ``[*, ...]``.
+        states: ``[*, batch, time, size]``, or ``[targets, size]`` without client axis.
+
+    Returns:
+        The shape of ``states`` with the vocabulary as the last axis.
+    """
     weight, bias = output_matrix(settings, parameters)
     return dense(states, weight, bias)
+
+
+def features_themselves(parameters: Parameters, features: Tensor) -> Tensor:  # noqa: ARG001
+    """Return the features, for an output layer that reads them as they are."""
+    return features
 
 
 def output_matrix(settings: ModelSettings, parameters: Parameters) -> tuple[Tensor, Tensor]:

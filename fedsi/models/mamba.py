@@ -46,6 +46,7 @@ from fedsi.models.layers import (
     Array,
     dense,
     embed_tokens,
+    features_themselves,
     output_logits,
     rms_normalise,
 )
@@ -227,24 +228,10 @@ class Mamba:
         return dense(gated, own["output"]), (tail, state)
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
-        """Return unnormalised log probabilities of the next word.
+        """Return unnormalised log probabilities of the next word, as ``output_logits``."""
+        return output_logits(self.settings, parameters, features)
 
-        Args:
-            parameters: Named tensors, ``[*, ...]``.
-            features: ``[*, batch, time, embedding]``, or ``[targets, embedding]`` without client
-                axis.
-
-        Returns:
-            The shape of ``features`` with the vocabulary as the last axis.
-        """
-        single = features.dim() == 2
-        states = features.unsqueeze(0) if single else features
-        logits = output_logits(self.settings, parameters, states)
-        return logits.squeeze(0) if single else logits
-
-    def output_inputs(self, parameters: Parameters, features: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the features, which the output layer reads as they are."""
-        return features
+    output_inputs = staticmethod(features_themselves)
 
     def exported(self, parameters: Parameters, outputs: Outputs | None = None) -> nn.Module:
         """Return the function from tokens to logits, or to ``outputs``, without chunks."""

@@ -325,10 +325,8 @@ class Recurrent:
         Returns:
             The shape of ``features`` with the vocabulary as the last axis.
         """
-        single = features.dim() == 2
-        states = self.output_inputs(parameters, features.unsqueeze(0) if single else features)
-        logits = output_logits(self.settings, parameters, states)
-        return logits.squeeze(0) if single else logits
+        states = self.output_inputs(parameters, features)
+        return output_logits(self.settings, parameters, states)
 
     def output_inputs(self, parameters: Parameters, features: Tensor) -> Tensor:
         """Return the states, projected if the output layer reads a projection."""

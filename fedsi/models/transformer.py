@@ -67,6 +67,7 @@ from fedsi.models.layers import (
     Array,
     dense,
     embed_tokens,
+    features_themselves,
     glorot_uniform,
     output_logits,
     rms_normalise,
@@ -317,24 +318,10 @@ class Transformer:
         return dense(inner, parameters[f"{prefix}.outer"])
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
-        """Return unnormalised log probabilities of the next word.
+        """Return unnormalised log probabilities of the next word, as ``output_logits``."""
+        return output_logits(self.settings, parameters, features)
 
-        Args:
-            parameters: Named tensors, ``[*, ...]``.
-            features: ``[*, batch, time, embedding]``, or ``[targets, embedding]`` without client
-                axis.
-
-        Returns:
-            The shape of ``features`` with the vocabulary as the last axis.
-        """
-        single = features.dim() == 2
-        states = features.unsqueeze(0) if single else features
-        logits = output_logits(self.settings, parameters, states)
-        return logits.squeeze(0) if single else logits
-
-    def output_inputs(self, parameters: Parameters, features: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the features, which the output layer reads as they are."""
-        return features
+    output_inputs = staticmethod(features_themselves)
 
     def exported(self, parameters: Parameters, outputs: Outputs | None = None) -> nn.Module:
         """Return the function from tokens to logits, or to ``outputs``, as a module for export."""

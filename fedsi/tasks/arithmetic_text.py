@@ -59,7 +59,7 @@ def check_questions(rows: Tokens) -> None:
         UserError: A row has no operator followed by ``=``.
     """
     operator, equals = (np.argmax(rows == mark, axis=1) for mark in (OPERATOR, EQUALS))
-    if not ((0 < operator) & (operator < equals)).all():
+    if not ((operator > 0) & (operator < equals)).all():
         raise UserError(
             "the position ids of arithmetic depend on the whole question, which ends with =; give "
             "all of it, such as 12+34="

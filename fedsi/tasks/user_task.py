@@ -6,7 +6,7 @@ refused before the first round.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,12 +104,17 @@ def _trial(path: str, task: Task, vocabulary_size: int) -> dict[str, Any]:
         torch.autograd.grad(losses.sum(), outputs)
     counts = task.counts(outputs.detach(), batch, unigram)
     return {
-        "batch": np.stack([batch.inputs, batch.targets]),
+        "batch": np.stack([batch.inputs, batch.targets, *_ids_of(batch)]),
         "losses": losses.detach().numpy(),
         "counts": counts,
         "metrics": np.array(list(task.metrics(counts[None]).values())),
         "highest_loss": task.highest_loss(vocabulary_size),
     }
+
+
+def _ids_of(batch: Batch) -> Sequence[Any]:
+    """Return the streams of position ids; none if there are none."""
+    return [] if batch.positions is None else list(batch.positions)
 
 
 def _check_names(path: str, own: Task) -> None:
@@ -147,7 +152,30 @@ def _batch(path: str, own: Task, rows: Tokens) -> Batch:
             f"{called} returned inputs {forms[0]} and targets {forms[1]} for rows {_form(rows)}; "
             "return two int32 arrays of one shape, [rows, time]"
         )
+    _check_ids(called, own, found)
     return found
+
+
+def _check_ids(called: str, own: Task, batch: Batch) -> None:
+    """Refuse position ids that do not fit a batch.
+
+    Raises:
+        UserError: Their type, shape or range is wrong.
+    """
+    ids, shape = batch.positions, [own.streams, *batch.inputs.shape]
+    if ids is None and not own.streams:
+        return
+    if not own.streams or _form(ids) != f"int64 {shape}":
+        raise UserError(
+            f"{called} returned positions {_form(ids)}, and the task has {own.streams} streams of "
+            f"ids (streams) and inputs {list(batch.inputs.shape)}; return an int64 array "
+            "[streams, rows, time], or leave out positions with streams=0"
+        )
+    if ids is not None and ids.min(initial=0) < -1:
+        raise UserError(
+            f"{called} returned the position id {ids.min()}; ids count from 0, and -1 is that of "
+            "a token without one"
+        )
 
 
 def _counts(path: str, own: Task, outputs: Tensor, asked: Batch, unigram: Tensor) -> Counts:

@@ -1,5 +1,7 @@
 """Personalisation against a simple loop, and the division of a client's examples."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from fedsi import Experiment
 from fedsi.data.batches import training_batches
 from fedsi.experiment.personalisation import tuning_settings
 from fedsi.learning.block import BlockTrainer
+from fedsi.learning.client import LocalResult, LocalTrainer
 from fedsi.learning.personal import halves
 from fedsi.models.build import initial_parameters
 from fedsi.tasks import next_word
@@ -68,6 +71,25 @@ def test_equals_the_slow_loop(changes: dict[str, float]) -> None:
         assert row[[0, 1, columns, columns + 1]].tolist() == [examples, tokens] * 2
         assert row[[2, columns + 2]].tolist() == pytest.approx([before, after], rel=1e-4)
         assert after < before
+
+
+def test_learned_positions_begin_anywhere_when_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"architecture": "transformer", "positions": "learned", "heads": 1}
+    keys = {**keys, "random_start": True}
+    experiment = TUNED.updated({f"model.{key}": value for key, value in keys.items()})
+    trainer = BlockTrainer(experiment, HEALTHY)
+    seen: list[Batch] = []
+    train = LocalTrainer.train
+
+    def watched(own: LocalTrainer, batches: Iterable[Batch]) -> LocalResult:
+        seen.extend(batches)
+        return train(own, seen)
+
+    monkeypatch.setattr(LocalTrainer, "train", watched)
+    trainer.personalise(initial_parameters(trainer.model, 0), HELDOUT[:1])
+    starts = [batch.positions[0, :, 0].tolist() for batch in seen if batch.positions is not None]
+    assert len(starts) == len(seen) > 1
+    assert len({tuple(one) for one in starts}) > 1
 
 
 def test_what_is_scored_is_not_what_tunes_and_the_global_model_stays() -> None:

@@ -48,6 +48,14 @@ def beyond(rows: Tokens) -> Batch:
     return Batch(rows, np.where(rows > 0, 99, 0).astype(np.int32))
 
 
+def with_ids(rows: Tokens) -> Batch:
+    return Batch(rows, rows, np.zeros((1, *rows.shape), np.int64))
+
+
+def with_low_ids(rows: Tokens) -> Batch:
+    return Batch(rows, rows, np.full((1, *rows.shape), -2))
+
+
 def of_numpy(rows: Tokens) -> Batch:
     np.random.rand()  # noqa: NPY002 - a fault
     return NEXT_WORD.batch(rows)
@@ -122,6 +130,23 @@ def test_faults_are_one_sentence_with_file_and_line(
     place = f"{__file__}, line {line}".replace(".", r"\.")
     assert re.search(sentence.replace("@", place), str(error.value))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "streams", "sentence"),
+    [
+        (with_ids, 0, r"positions int64 \[1, 3, 8\], and the task has 0 streams of ids"),
+        (with_ids, 2, r"positions int64 \[1, 3, 8\], and the task has 2 streams of ids"),
+        (NEXT_WORD.batch, 1, r"positions None, and the task has 1 streams .* and inputs \[3, 7\]"),
+        (with_low_ids, 1, "returned the position id -2; ids count from 0, and -1 is that of"),
+    ],
+)
+def test_position_ids_that_do_not_fit_are_one_sentence(
+    function: Callable[[Tokens], Batch], streams: int, sentence: str
+) -> None:
+    own = replace(NEXT_WORD, batch=function, streams=streams)
+    with pytest.raises(UserError, match=sentence):
+        try_task(PATH, checked_task(PATH, own), 11)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -301,25 +302,35 @@ def test_a_run_of_a_task_with_lengths_has_a_table_over_them(
     cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = {
-        "task.name": "arithmetic", "task.longest": 2, "task.grid": "2,6", "task.grid_examples": 7,
-        "data.population": 10, "server.rounds": 1, "server.cohort_size": 2,
-        "model.embedding_size": 8, "model.hidden_size": 8,
+        "task.name": "arithmetic", "task.longest": 2, "task.operands": 3, "task.grid": "2x2,6x3",
+        "task.grid_examples": 7, "data.population": 10, "server.rounds": 1,
+        "server.cohort_size": 2, "model.architecture": "transformer", "model.heads": 2,
+        "model.positions": "relative", "model.embedding_size": 8, "model.feedforward_size": 8,
     }  # fmt: skip
     sets = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
     run = str(tmp_path / "run")
     assert main(["run", *sets, "--out", run, "--cache", str(cache)]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["stop_accuracy_by_length"].keys() == {"2", "6"}
+    assert summary["stop_accuracy_by_length"].keys() == {"2x2", "6x3"}
     assert set(summary["exact_match_by_length"].values()) <= {k / 7 for k in range(8)}
-    assert "unigram" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "unigram" not in said
+    assert "On new examples of each length (digits x operands)" in said
+    assert re.search(rf"6x3 .* {summary['token_accuracy_by_length']['6x3']:.4f} ", said)
     command = ["evaluate", run, "--cache", str(cache), "--json", "--lengths"]
-    found = answer(capsys, *command, "6,2,9")
-    assert [one["length"] for one in found["lengths"]] == ["6", "2", "9"]
-    assert found["lengths"][0]["tokens"] == 7 * 8
+    found = answer(capsys, *command, "6x3,2x2,1x9")
+    assert [one["length"] for one in found["lengths"]] == ["6x3", "2x2", "1x9"]
+    assert found["lengths"][0]["tokens"] == 7 * 4 * (7 + 1)
     for word, message in (
-        ("6,0", "'0' is no length of arithmetic"),
-        ("6,6", "takes different values"),
-        ("99999999", "7 examples of length 99999999"),
+        ("6x3,6", "'6' is no length of additions with several operands"),
+        ("6x3,6x3", "takes different values"),
+        ("99999999x2", "7 examples of length 99999999x2"),
     ):
         assert main([*command, word]) == 2
         assert message in capsys.readouterr().err
+    answered = answer(capsys, "predict", run, "07+05=00>", "--json", "--top", "10")
+    assert len(answered["candidates"]) == 10
+    assert answered["candidates"][0]["word"] in "0123456789+=>"
+    written = answer(capsys, "generate", run, "--prompt", "07+05=", "--length", "3", "--json")
+    assert written["text"].startswith("07+05=")
+    assert "the whole question, which ends with =" in refused(capsys, "predict", run, "07+0")
