@@ -42,7 +42,7 @@ def _parse(text: str) -> Size:
     return (int(text),)
 
 
-def written(first: Digits, second: Digits, result: Digits) -> Tokens:
+def _written(first: Digits, second: Digits, result: Digits) -> Tokens:
     """Return equations as rows.
 
     Args:
@@ -65,7 +65,7 @@ def written(first: Digits, second: Digits, result: Digits) -> Tokens:
 
 def _draw_sums(size: Size, count: int, rng: np.random.Generator) -> Tokens:
     first, second = rng.integers(0, 10, (2, count, *size))[..., ::-1]
-    return written(first, second, carried(np.pad(first + second, ((0, 0), (0, 1)))))
+    return _written(first, second, carried(np.pad(first + second, ((0, 0), (0, 1)))))
 
 
 def _draw_products(size: Size, count: int, rng: np.random.Generator) -> Tokens:
@@ -74,7 +74,7 @@ def _draw_products(size: Size, count: int, rng: np.random.Generator) -> Tokens:
         np.pad(first * second[:, place, None], ((0, 0), (place, FACTOR_DIGITS - place)))
         for place in range(FACTOR_DIGITS)
     )
-    return written(first, second, carried(np.asarray(total)))
+    return _written(first, second, carried(np.asarray(total)))
 
 
 def _ids(rows: Tokens, result_digits: Callable[[Digits, Digits], Digits]) -> Ids:

@@ -81,7 +81,7 @@ def _operands(size: Size, count: int, rng: np.random.Generator) -> Digits:
     return np.pad(drawn, ((0, 0), (0, 0), (0, padded_digits(size) - digits)))
 
 
-def written(operands: Digits, sums: Digits) -> Tokens:
+def _written(operands: Digits, sums: Digits) -> Tokens:
     """Return additions as rows.
 
     Args:
@@ -101,12 +101,12 @@ def written(operands: Digits, sums: Digits) -> Tokens:
 def _draw(size: Size, count: int, rng: np.random.Generator) -> Tokens:
     operands = _operands(size, count, rng)
     zero = np.zeros_like(operands[:, :1])
-    return written(operands, carried(np.cumsum(np.concatenate([zero, operands], 1), 1)))
+    return _written(operands, carried(np.cumsum(np.concatenate([zero, operands], 1), 1)))
 
 
 def _draw_sum(size: Size, count: int, rng: np.random.Generator) -> Tokens:
     operands = _operands(size, count, rng)
-    return written(operands, carried(operands.sum(1, keepdims=True)))
+    return _written(operands, carried(operands.sum(1, keepdims=True)))
 
 
 def significance(rows: Tokens) -> Ids:

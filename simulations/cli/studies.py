@@ -350,6 +350,8 @@ def _show(report: "Report", folder: Path, name: str, *, as_json: bool) -> None:
 
 
 def _print(report: "Report", console: Console) -> None:
+    if report.made:
+        print_table(console, report.made.title, report.made.header, report.made.rows)
     print_table(console, report.table_title, report.header, report.rows, report.named)
     for sentence in report.findings:
         console.print(f"- {sentence}", highlight=False)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from fedsi.files import write_atomically
 from server.runs.degree import degree
 from server.runs.folder import SUMMARY
+from simulations.reports.by_length import LengthsPart, by_length
 from simulations.reports.commands import study_command
 from simulations.reports.figures import label, save_figure
 from simulations.reports.heat_map import mapped_axes
@@ -56,6 +57,8 @@ class Report:
     """The keys that its runs vary, in words."""
     values: dict[str, Any]
     """The result in values that JSON can represent."""
+    made: LengthsPart | None = None
+    """The scores at the lengths of ``task.grid``, if there are any."""
 
 
 def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
@@ -74,6 +77,9 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         told = [*lengths_findings(result), *told]
         header, rows = lengths_table(result)
         table_title = "Held-out loss (nats per token) by sequence length"
+    made = by_length(result)
+    if made:
+        main, told = [made.verdict, *main], [made.verdict, *told]
     if failures:
         named = "; ".join(f"{name} ({why})" for name, why in failures.items())
         told = [*told, f"Not finished, and in none of these numbers: {named}."]
@@ -92,6 +98,7 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         findings=told,
         changes=enumerate_words([*changed, "seed"]),
         values=values,
+        made=made,
     )
 
 
@@ -103,6 +110,9 @@ def write_study(report: Report, result: StudyResult, folder: Path) -> None:
     text = json.dumps(report.values, indent=1, allow_nan=False)
     write_atomically(path.with_suffix(".json"), text.encode())
     table_text = lengths_markdown(report.title, report.header, report.rows, report.findings)
+    if report.made:
+        table_text += lengths_markdown(report.made.title, report.made.header, report.made.rows, [])
+        save_figure(report.made.figure, path.with_name(f"{path.name}-lengths"))
     write_atomically(path.with_suffix(".md"), table_text.encode())
     save_figure(report.figure, path)
     runs = [folder / RUNS / one.name / SUMMARY for one in result.results]
@@ -162,21 +172,26 @@ def study_page(report: Report, result: StudyResult, day: str) -> Page:
     summary, study = result.summary, result.study
     versions = ", ".join(f"{name} {value}" for name, value in summary.versions.items())
     suffixes = (".csv", ".json", ".md", ".png", ".svg")
+    made = report.made
+    figures = [Illustration(panels_of(made.figure), made.caption)] if made else []
+    tables = [PageTable(made.title, made.header, made.rows)] if made else []
+    extra = [f"{study.name}-lengths{suffix}" for suffix in suffixes[3:]] if made else []
     return Page(
         title=report.title,
         kind="Study",
         date=day,
         verdict=[*report.verdicts, *_unequal_sizes(result)],
         experiment=study.experiment,
-        figures=[Illustration(panels_of(report.figure), report.caption)],
+        figures=[*figures, Illustration(panels_of(report.figure), report.caption)],
         tables=[
+            *tables,
             PageTable(report.table_title, report.header, report.rows),
             PageTable("Runs", _runs_header(result), [_run(one) for one in result.results]),
         ],
         details=[one for one in report.findings if one not in report.verdicts],
         methods=[f"Varied: {report.changes}. All other keys are those of the experiment below."],
         command=study_command(study),
-        files=[f"{study.name}{suffix}" for suffix in suffixes],
+        files=[*(f"{study.name}{suffix}" for suffix in suffixes), *extra],
         facts=[f"Corpus {summary.corpus}, SHA-256 {summary.corpus_sha256}.", f"{versions}."],
     )
 

@@ -59,6 +59,8 @@ def result(
         "hits_at_3": 2 * TOKENS * accuracy,
     }
     for name, value in told.items():
+        if name not in columns:
+            continue
         rows[:, columns.index(name)] = value
     scores = {n: {"loss": one, "beyond": {"loss": one}} for n, one in (lengths or {}).items()}
     return TrialResult(trial, facts, records, Measured(np.arange(CLIENTS), test, rows, scores))
