@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from simulations.reports.by_length import by_length
 from simulations.reports.study import study_page, study_report
 from simulations.studies.results import StudyResult
@@ -54,7 +56,7 @@ def test_scores_over_lengths_come_first() -> None:
     )
     panels = part.figure.axes
     assert [axes.get_title() for axes in panels] == ["client lr 0.3", "client lr 1"]
-    lines = {str(line.get_label()): line.get_ydata() for line in panels[0].get_lines()}
+    lines = {str(line.get_label()): np.asarray(line.get_ydata()) for line in panels[0].get_lines()}
     assert list(lines["task.ids ordinary"]) == [0.89, 0.99]
     report = study_report(solved, {})
     assert report.findings[0] == part.verdict
