@@ -20,7 +20,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import DataSettings, Experiment
 from fedsi.experiment.data import PUBLIC
 from fedsi.files import cannot_write, sha256_of_file
-from fedsi.tasks.table import DATA_KEYS, TASKS
+from fedsi.tasks.table import DATA_KEYS, generation_of
 
 _SYNTHETIC_ONLY = {"population", "topic_concentration", "median_examples", "examples_sigma"}
 _SYNTHETIC = _SYNTHETIC_ONLY | {
@@ -33,7 +33,7 @@ _SYNTHETIC = _SYNTHETIC_ONLY | {
 
 
 def _generation(task: str) -> generated.Generation:
-    generation = TASKS[task].generation
+    generation = generation_of(task)
     assert generation, "the population says that the task generates it"  # noqa: S101
     return generation
 
@@ -68,7 +68,7 @@ def prepare_for(
     Args and errors are those of ``prepare``.
     """
     task, data = experiment.task, experiment.data
-    generation = TASKS[task.name].generation
+    generation = generation_of(task.name)
     if generation is None:
         return prepare(data, cache, progress, corpus)
     if corpus is not None:

@@ -73,6 +73,24 @@ def sizes_between(settings: TaskSettings) -> Sequence[Size]:
     return [(length,) for length in range(settings.shortest, settings.longest + 1)]
 
 
+def parsed_length(text: str, task: str, counted: str) -> Size:
+    """Return the size that a number names.
+
+    Args:
+        text: The text, such as ``20``.
+        task: The task's name, for the error.
+        counted: What it counts, in the plural.
+
+    Raises:
+        ValueError: The text is no positive number.
+    """
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise ValueError(
+            f"{text!r} is no length of {task}; give a number of {counted} of 1 or more, such as 20"
+        )
+    return (int(text),)
+
+
 def answers_after(rows: Tokens, mark: int) -> Batch:
     """Return a batch whose targets are the tokens after the first ``mark`` of each row.
 

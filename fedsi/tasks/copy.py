@@ -24,12 +24,7 @@ def _symbols(_settings: TaskSettings) -> str:
 
 
 def _parse(settings: TaskSettings, text: str) -> Size:
-    if not (text.isascii() and text.isdecimal() and int(text)):
-        raise ValueError(
-            f"{text!r} is no length of {settings.name}; give a number of symbols of 1 or more, "
-            "such as 20"
-        )
-    return (int(text),)
+    return answers.parsed_length(text, settings.name, "symbols")
 
 
 def _width(_settings: TaskSettings, size: Size) -> int:

@@ -34,14 +34,6 @@ FACTOR_DIGITS = 2
 """Digits of the second number of a multiplication."""
 
 
-def _parse(text: str) -> Size:
-    if not (text.isascii() and text.isdecimal() and int(text)):
-        raise ValueError(
-            f"{text!r} is no length of arithmetic; give a number of digits of 1 or more, such as 20"
-        )
-    return (int(text),)
-
-
 def _written(first: Digits, second: Digits, result: Digits) -> Tokens:
     """Return equations as rows.
 
@@ -120,7 +112,7 @@ ADDITION = Form(
     symbols=f"{DIGITS}+=",
     what="digits of an operand",
     sizes=answers.sizes_between,
-    parse=_parse,
+    parse=lambda text: answers.parsed_length(text, "arithmetic", "digits"),
     width=lambda size: 3 * size[0] + 5,
     draw=_draw_sums,
     ids=addition_ids,
@@ -129,7 +121,7 @@ MULTIPLICATION = Form(
     symbols=f"{DIGITS}*=",
     what="digits of the first number",
     sizes=answers.sizes_between,
-    parse=_parse,
+    parse=lambda text: answers.parsed_length(text, "arithmetic", "digits"),
     width=lambda size: 2 * size[0] + 2 * FACTOR_DIGITS + 4,
     draw=_draw_products,
     ids=multiplication_ids,

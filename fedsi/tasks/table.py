@@ -8,6 +8,7 @@ from fedsi.models.table import architecture
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
+    from fedsi.data.generated import Generation
     from fedsi.experiment import Experiment
     from fedsi.tasks.task import Task
 
@@ -49,6 +50,16 @@ def task_of(experiment: "Experiment") -> "Task":
 
         task = checked_task(name, task)
     return task.configured(experiment.task) if task.configured else task
+
+
+def generation_of(name: str) -> "Generation | None":
+    """Return how a task makes its examples, the user's own checked; None if it makes none."""
+    found = TASKS[name].generation
+    if found is None or not TASKS.is_own(name):
+        return found
+    from fedsi.tasks.user_task import checked_generation  # noqa: PLC0415 - it needs PyTorch
+
+    return checked_generation(name, found)
 
 
 def task_keys(name: str) -> frozenset[str]:
@@ -105,4 +116,4 @@ def check_task(experiment: "Experiment", vocabulary_size: int) -> None:
     if TASKS.is_own(name):
         from fedsi.tasks.user_task import try_task  # noqa: PLC0415
 
-        try_task(name, task_of(experiment), vocabulary_size)
+        try_task(name, task_of(experiment), vocabulary_size, experiment.task)

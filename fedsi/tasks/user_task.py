@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from fedsi.blame import blamed, kind_of, place_of, without_global_draws
-from fedsi.data.protocol import PAD, Tokens
+from fedsi.data.generated import Generation, Size
+from fedsi.data.protocol import BOS, EOS, FIRST_WORD, PAD, Tokens
 from fedsi.errors import UserError
+from fedsi.experiment import TaskSettings
 from fedsi.tasks.task import FIRST_COLUMNS, Batch, Counts, Task, cross_entropy
 
 _TRIAL_LENGTHS = (8, 4, 2)
@@ -59,21 +61,56 @@ def checked_task(path: str, own: Task) -> Task:
         metrics=metrics,
         losses=cross_entropy if by_entropy else losses,
         highest_loss=highest_loss,
+        generation=own.generation and checked_generation(path, own.generation),
     )
 
 
-def try_task(path: str, task: Task, vocabulary_size: int) -> None:
+def checked_generation(path: str, own: Generation) -> Generation:
+    """Return a user's way of making examples with functions that are checked at each call.
+
+    Args:
+        path: The import path of its task, for messages.
+        own: The user's way.
+    """
+
+    def checked(name: str) -> Callable[..., Any]:
+        return lambda *given: _called(path, f"generation.{name}", getattr(own, name), *given)[0]
+
+    def draw(settings: TaskSettings, size: Size, count: int, rng: np.random.Generator) -> Tokens:
+        given = (settings, size, count, rng)
+        found, called = _called(path, "generation.draw", own.draw, *given)
+        width, ids = checked("width")(settings, size), FIRST_WORD + len(own.symbols(settings))
+        if _form(found) != f"int32 [{count}, {width}]":
+            raise UserError(
+                f"{called} returned {_form(found)} for {count} examples of {width} tokens each; "
+                f"return int32 [{count}, {width}]"
+            )
+        rows: Tokens = found
+        ends = bool((rows[:, 0] == BOS).all() and (rows[:, -1] == EOS).all())
+        if not ends or rows.min(initial=0) < 0 or rows.max(initial=0) >= ids:
+            raise UserError(
+                f"{called} returned rows that do not begin with bos ({BOS}) and end with eos "
+                f"({EOS}), or have other ids than those of its symbols, {FIRST_WORD} to {ids - 1}"
+            )
+        return rows
+
+    names = ("symbols", "sizes", "width")
+    return replace(own, draw=draw, **{name: checked(name) for name in names})
+
+
+def try_task(path: str, task: Task, vocabulary_size: int, settings: TaskSettings) -> None:
     """Refuse a task that draws random numbers, keeps state, or returns unusable results.
 
     Args:
         path: Its import path, for messages.
         task: The result of ``checked_task``.
         vocabulary_size: Number of token ids, special tokens included.
+        settings: Its keys.
 
     Raises:
         UserError: A function is faulty; names it, its fault, and its file and line.
     """
-    first, second = (_trial(path, task, vocabulary_size) for _ in range(2))
+    first, second = (_trial(path, task, vocabulary_size, settings) for _ in range(2))
     for name, value in first.items():
         if not np.array_equal(value, second[name], equal_nan=True):
             raise UserError(
@@ -82,12 +119,23 @@ def try_task(path: str, task: Task, vocabulary_size: int) -> None:
             )
 
 
-def _trial(path: str, task: Task, vocabulary_size: int) -> dict[str, Any]:
-    """Call every function of a task once, and return the results as arrays."""
-    rng = np.random.default_rng(0)
+def _trial_rows(
+    task: Task, vocabulary_size: int, settings: TaskSettings, rng: np.random.Generator
+) -> Tokens:
+    """Return rows of random ids, or the task's own examples if it makes them."""
+    if task.generation:
+        size = task.generation.sizes(settings)[-1]
+        return task.generation.draw(settings, size, len(_TRIAL_LENGTHS), rng)
     rows = rng.integers(1, vocabulary_size, (len(_TRIAL_LENGTHS), max(_TRIAL_LENGTHS)), np.int32)
     for row, length in zip(rows, _TRIAL_LENGTHS, strict=True):
         row[length:] = PAD
+    return rows
+
+
+def _trial(path: str, task: Task, vocabulary_size: int, settings: TaskSettings) -> dict[str, Any]:
+    """Call every function of a task once, and return the results as arrays."""
+    rng = np.random.default_rng(0)
+    rows = _trial_rows(task, vocabulary_size, settings, rng)
     batch = task.batch(rows)
     targets = torch.from_numpy(batch.targets[batch.asked]).long()
     if not batch.count:
@@ -104,6 +152,7 @@ def _trial(path: str, task: Task, vocabulary_size: int) -> dict[str, Any]:
         torch.autograd.grad(losses.sum(), outputs)
     counts = task.counts(outputs.detach(), batch, unigram)
     return {
+        "rows": rows,
         "batch": np.stack([batch.inputs, batch.targets, *_ids_of(batch)]),
         "losses": losses.detach().numpy(),
         "counts": counts,

@@ -25,10 +25,10 @@ VOCABULARY = 64
 UNIGRAM = torch.full((VOCABULARY,), -math.log(VOCABULARY), dtype=torch.float64)
 
 
-OWN = "my_task:TASK"
+OWN, SORTING = "my_task:TASK", "my_sorting:TASK"
 
 
-@pytest.fixture(params=[*TASKS, "parity", OWN])
+@pytest.fixture(params=[*TASKS, "parity", OWN, SORTING])
 def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Return the name of a task; the page's task is used as a custom and as a built-in task."""
     if request.param not in TASKS:
@@ -39,11 +39,12 @@ def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def write_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write the page's task into a folder from which it is imported."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    (folder / "my_task.py").write_text(code, encoding="utf-8")
+    """Write the page's tasks into a folder from which they are imported."""
+    codes = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    for name, code in zip(("my_task", "my_sorting"), codes, strict=True):
+        (folder / f"{name}.py").write_text(code, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "my_task", raising=False)
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_the_table_is_all_that_a_run_needs(
     experiment = smoke.updated(
         {
             "task.name": name,
-            "server.rounds": 6 if name in TASKS.entries and name != "parity" else 20,
+            "server.rounds": 20 if name in {"parity", OWN} else 6,
             "client.learning_rate": 1.0,
         }
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedsi import Experiment, UserError
 from fedsi.data.protocol import Tokens
+from fedsi.experiment import TaskSettings
 from fedsi.tasks.next_word import TASK as NEXT_WORD
 from fedsi.tasks.table import TASKS, check_task, task_of
 from fedsi.tasks.task import Batch, Counts, Task, cross_entropy
@@ -21,6 +22,7 @@ from fedsi.tasks.user_task import checked_task, try_task
 from fedsi.trust import check_trusted
 
 PATH = "my_task:TASK"
+SETTINGS = TaskSettings()
 calls: list[int] = []
 
 
@@ -54,6 +56,15 @@ def with_ids(rows: Tokens) -> Batch:
 
 def with_low_ids(rows: Tokens) -> Batch:
     return Batch(rows, rows, np.full((1, *rows.shape), -2))
+
+
+def copied(change: Callable[[Tokens], Tokens]) -> Task:
+    """Return the task of copying with changed examples."""
+    own = TASKS["copy"]
+    assert own.generation
+    draw = own.generation.draw
+    changed = replace(own.generation, draw=lambda *given: change(draw(*given)))
+    return replace(own, generation=changed)
 
 
 def of_numpy(rows: Tokens) -> Batch:
@@ -125,7 +136,7 @@ def test_faults_are_one_sentence_with_file_and_line(
 ) -> None:
     own: Task = replace(NEXT_WORD, **{name: function})  # type: ignore[arg-type]
     with pytest.raises(UserError) as error:
-        try_task(PATH, checked_task(PATH, own), 11)
+        try_task(PATH, checked_task(PATH, own), 11, SETTINGS)
     line = function.__code__.co_firstlineno + (function is raises)
     place = f"{__file__}, line {line}".replace(".", r"\.")
     assert re.search(sentence.replace("@", place), str(error.value))
@@ -146,7 +157,27 @@ def test_position_ids_that_do_not_fit_are_one_sentence(
 ) -> None:
     own = replace(NEXT_WORD, batch=function, streams=streams)
     with pytest.raises(UserError, match=sentence):
-        try_task(PATH, checked_task(PATH, own), 11)
+        try_task(PATH, checked_task(PATH, own), 11, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda rows: rows[:, 1:], r"returned int32 \[3, 22\] for 3 examples of 23 tokens each"),
+        (lambda rows: rows.astype(np.int64), r"returned int64 \[3, 23\] for 3 examples"),
+        (lambda rows: rows[:, ::-1], r"rows that do not begin with bos \(1\) and end with eos"),
+        (
+            lambda rows: np.where(rows == 5, 90, rows),
+            "other ids than those of its symbols, 4 to 20",
+        ),
+        (lambda rows: rows.nothing, r"generation.draw of my_task:TASK failed: AttributeError"),
+    ],
+)
+def test_examples_that_cannot_be_used_are_one_sentence(
+    change: Callable[[Tokens], Tokens], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        try_task(PATH, checked_task(PATH, copied(change)), 21, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +199,7 @@ def test_names_that_contradict_each_other_are_refused(
 
 def test_a_good_one_is_as_it_was() -> None:
     task = checked_task(PATH, NEXT_WORD)
-    try_task(PATH, task, 11)
+    try_task(PATH, task, 11, SETTINGS)
     rows = np.array([[1, 5, 6, 2], [1, 7, 2, 0]], np.int32)
     assert task.losses is cross_entropy
     batch = task.batch(rows)
