@@ -79,11 +79,11 @@ def checked_generation(path: str, own: Generation) -> Generation:
     def draw(settings: TaskSettings, size: Size, count: int, rng: np.random.Generator) -> Tokens:
         given = (settings, size, count, rng)
         found, called = _called(path, "generation.draw", own.draw, *given)
-        width, ids = checked("width")(settings, size), FIRST_WORD + len(own.symbols(settings))
-        if _form(found) != f"int32 [{count}, {width}]":
+        expected, ids = own.width(settings, size), FIRST_WORD + len(own.symbols(settings))
+        if _form(found) != f"int32 [{count}, {expected}]":
             raise UserError(
-                f"{called} returned {_form(found)} for {count} examples of {width} tokens each; "
-                f"return int32 [{count}, {width}]"
+                f"{called} returned {_form(found)} for {count} examples of {expected} tokens each; "
+                f"return int32 [{count}, {expected}]"
             )
         rows: Tokens = found
         ends = bool((rows[:, 0] == BOS).all() and (rows[:, -1] == EOS).all())
@@ -94,8 +94,8 @@ def checked_generation(path: str, own: Generation) -> Generation:
             )
         return rows
 
-    names = ("symbols", "sizes", "width")
-    return replace(own, draw=draw, **{name: checked(name) for name in names})
+    symbols, sizes, width = map(checked, ("symbols", "sizes", "width"))
+    return replace(own, draw=draw, symbols=symbols, sizes=sizes, width=width)
 
 
 def try_task(path: str, task: Task, vocabulary_size: int, settings: TaskSettings) -> None:
