@@ -10,7 +10,7 @@ import typer
 from fedsi.errors import UserError
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.cli.run_summary import facts, length_table, lines, next_commands
+from simulations.cli.run_summary import facts, lines, next_commands
 from simulations.cli.wide_table import print_facts, print_table
 from simulations.engines.table import ENGINES, USUAL, EngineOptions, engine_for
 from simulations.safe_text import one_line
@@ -231,6 +231,7 @@ def _sinks(
 
 def _show(result: "Result", *, verbose: bool) -> None:
     from fedsi.tasks.table import task_of
+    from simulations.reports.run import length_tables
 
     task, rounds = task_of(result.experiment), result.experiment.server.rounds
     if verbose:
@@ -238,10 +239,8 @@ def _show(result: "Result", *, verbose: bool) -> None:
     else:
         for line in lines(result.summary, task, rounds, result.baselines):
             typer.echo(one_line(line))
-    if result.summary.by_length:
-        what = task.generation.what if task.generation else "length"
-        header, rows = length_table(result.summary, task)
-        print_table(options.output(), f"On new examples of each length ({what})", header, rows)
+    for table in length_tables(result.summary, task):
+        print_table(options.output(), table.title, table.header, table.rows)
 
 
 def shown_on(display: Display) -> "Observer":

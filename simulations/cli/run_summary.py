@@ -108,16 +108,6 @@ def next_commands(summary: "Summary", folder: Path) -> Iterator[str]:
         )
 
 
-def length_table(summary: "Summary", task: "Task") -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of the table over the lengths of ``task.grid``."""
-    lengths = list(summary.by_length[task.score])
-    rows = [
-        [length, *(_cell(summary.by_length[name][length]) for name in task.shown)]
-        for length in lengths
-    ]
-    return ["length", *task.shown.values()], rows
-
-
 def _number(value: float | None) -> str:
     return "not a number" if value is None else f"{value:.3f}"
 

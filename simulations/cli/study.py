@@ -24,7 +24,7 @@ def study(
         str,
         typer.Argument(
             metavar="FILE.toml | NAME | DIR",
-            help="A study's file, a ready study (compare, tradeoff, lengths), or a study's folder.",
+            help="A study's file, a ready study (compare, coupling, ...), or a study's folder.",
             show_default=False,
         ),
     ],

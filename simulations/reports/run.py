@@ -8,6 +8,7 @@ from fedsi.data.baselines import NAMES, Baselines
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.tasks.table import task_of
+from fedsi.tasks.task import Task
 from server.rounds import RoundRecord
 from server.runs.degree import degree
 from server.runs.folder import SUMMARY, RunFolder
@@ -89,7 +90,11 @@ def run_page(
                 f"held-out {task.title.lower()}.",
             )
         ],
-        tables=[_scores(records, summary, baselines, dict(task.curves)), _costs(summary)],
+        tables=[
+            _scores(records, summary, baselines, dict(task.curves)),
+            *length_tables(summary, task),
+            _costs(summary),
+        ],
         methods=[
             f"{summary.training_clients:,} clients trained the model and "
             f"{summary.heldout_clients:,} were held out; each round sampled "
@@ -172,6 +177,19 @@ def _scores(
     else:
         rows.append(["unigram model", _three(summary.unigram_loss), *([""] * len(shares))])
     return PageTable("Held-out clients", header, rows)
+
+
+def length_tables(summary: Summary, task: Task) -> list[PageTable]:
+    """Return the table over the lengths of ``task.grid``; none if there are none."""
+    if not summary.by_length:
+        return []
+    what = task.generation.what if task.generation else "length"
+    rows = [
+        [length, *(_three(summary.by_length[name][length]) for name in task.shown)]
+        for length in summary.by_length[task.score]
+    ]
+    header = ["length", *task.shown.values()]
+    return [PageTable(f"New examples of each length ({what})", header, rows)]
 
 
 def _costs(summary: Summary) -> PageTable:

@@ -315,8 +315,9 @@ def test_a_run_of_a_task_with_lengths_has_a_table_over_them(
     assert set(summary["exact_match_by_length"].values()) <= {k / 7 for k in range(8)}
     said = capsys.readouterr().out
     assert "unigram" not in said
-    assert "On new examples of each length (digits x operands)" in said
-    assert re.search(rf"6x3 .* {summary['token_accuracy_by_length']['6x3']:.4f} ", said)
+    assert "New examples of each length (digits x operands)" in said
+    assert re.search(rf"6x3 .* {summary['token_accuracy_by_length']['6x3']:.3f} ", said)
+    assert "<td>6x3</td>" in (tmp_path / "run" / "report.html").read_text().replace(" ", "")
     command = ["evaluate", run, "--cache", str(cache), "--json", "--lengths"]
     found = answer(capsys, *command, "6x3,2x2,1x9")
     assert [one["length"] for one in found["lengths"]] == ["6x3", "2x2", "1x9"]
