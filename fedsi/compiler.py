@@ -22,6 +22,7 @@ SOURCES = (
     *(
         f"kernels/cpu/{name}.py"
         for name in (
+            "active_rows",
             "adamw",
             "attention_loops",
             "bits",

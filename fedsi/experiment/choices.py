@@ -10,6 +10,7 @@ from fedsi.experiment.task import TaskSettings
 from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_keys
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_keys
+from fedsi.models.feedforward.table import FEEDFORWARDS, keys_of_parts
 from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
 from fedsi.tables import Table
 from fedsi.tasks.table import DATA_KEYS, TASKS, task_keys
@@ -17,6 +18,10 @@ from fedsi.tasks.table import DATA_KEYS, TASKS, task_keys
 
 def _of_architecture(name: str) -> set[str]:
     return ModelSettings.model_fields.keys() - {"architecture", *OF_ALL, *architecture(name).keys}
+
+
+def _of_feedforward(name: str) -> set[str]:
+    return set(keys_of_parts() - FEEDFORWARDS[name].keys)
 
 
 def _of_algorithm(name: str) -> set[str]:
@@ -41,6 +46,7 @@ def _of_task(name: str) -> set[str]:
 _UNUSED: dict[str, tuple[Callable[[str], Collection[str]], Table[Any]]] = {
     "task.name": (_of_task, TASKS),
     "model.architecture": (_of_architecture, ARCHITECTURES),
+    "model.feedforward": (_of_feedforward, FEEDFORWARDS),
     "algorithm.name": (_of_algorithm, ALGORITHMS),
     "client.optimizer": (_of_client_optimizer, OPTIMIZERS),
     "server.optimizer": (unused_keys, SERVER_OPTIMIZERS),

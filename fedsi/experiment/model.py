@@ -5,8 +5,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from fedsi.experiment.effects import refuse_without_effect
-from fedsi.experiment.field_types import Count, EntryOf, Flag, Name, OptionalName, Settings
+from fedsi.experiment.field_types import (
+    Count,
+    EntryOf,
+    Flag,
+    Fraction,
+    Name,
+    OptionalName,
+    Settings,
+)
 from fedsi.experiment.model_arguments import Arguments
+from fedsi.models.feedforward.table import FEEDFORWARDS, keys_of_parts
 from fedsi.models.positions.table import ENCODINGS
 from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
 
@@ -45,8 +54,13 @@ class ModelSettings(Settings):
     heads: Count = 4
     """Heads per block; in a Transformer they must divide the embedding size, in Mamba the hidden
     size."""
+    feedforward: Annotated[Name, EntryOf(FEEDFORWARDS)] = "dense"
+    """Feed-forward part of a Transformer's blocks: every neuron for every token (``dense``), or a
+    few groups of neurons that a router chooses for each token (``top_k``)."""
     feedforward_size: Count = 256
     """Inner size of a block's feed-forward part."""
+    active_share: Fraction = 0.08
+    """Share of the groups of neurons that a token uses on average (top_k)."""
     activation: Literal["relu", "gelu", "geglu"] = "relu"
     """Activation of the feed-forward part; ``geglu`` multiplies a GELU layer by a linear one."""
     norms: Literal["before", "around"] = "before"
@@ -106,6 +120,9 @@ class ModelSettings(Settings):
     def _the_architecture_takes_them(self) -> Self:
         entry = architecture(self.architecture)
         refuse_without_effect(self, "model", entry.keys | OF_ALL, "architecture")
+        others = keys_of_parts() - FEEDFORWARDS[self.feedforward].keys
+        used = type(self).model_fields.keys() - others
+        refuse_without_effect(self, "model", used, "feedforward")
         if self.initialisation not in entry.initialisations:
             raise ValueError(
                 f"model.initialisation={self.initialisation} is not defined for "

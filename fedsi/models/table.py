@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedsi.model_objects import shown
+from fedsi.models.feedforward.table import FEEDFORWARDS, keys_of_parts
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ _TRANSFORMER = frozenset(
         *_SHARED,
         "layers",
         "heads",
+        "feedforward",
         "feedforward_size",
+        *keys_of_parts(),
         "activation",
         "positions",
         "max_length",
@@ -126,6 +129,14 @@ def check_transformer(settings: "ModelSettings") -> None:
             f"model.activation={settings.activation} is not homogeneous, which a scale-invariant "
             "block needs; set model.activation=relu"
         )
+    part = FEEDFORWARDS[settings.feedforward]
+    if settings.activation not in part.activations:
+        raise ValueError(
+            f"model.activation={settings.activation} is not defined for model.feedforward="
+            f"{settings.feedforward}, which has {' and '.join(part.activations)}; set one of them"
+        )
+    if part.check:
+        part.check(settings)
 
 
 def check_mamba(settings: "ModelSettings") -> None:
@@ -153,7 +164,8 @@ def _recurrent(
 def _is_beyond_the_pass(settings: "ModelSettings", streams: int) -> bool:
     """Whether a Transformer has ids, or a part that its pass by hand does not know."""
     gated, around = settings.activation == "geglu", settings.norms == "around"
-    return bool(streams or settings.random_start or gated or around)
+    sparse = settings.feedforward != "dense"
+    return bool(streams or settings.random_start or gated or around or sparse)
 
 
 def _transformer(label: str, colour: str) -> Architecture:

@@ -3,12 +3,12 @@
 A block updates the stream x, with N a layer norm::
 
     x <- x + attention(N(x))
-    x <- x + activation(N(x) W_1) W_2
+    x <- x + feedforward(N(x))
 
 and the output layer reads ``N(x)`` after the last block. With ``model.norms=around`` each part is
-normalised before it is added too, as in ``x + N(attention(N(x)))``; with ``model.activation=geglu``
-the feed-forward part is ``(gelu(N(x) W_g) * (N(x) W_1)) W_2`` (Shazeer, arXiv 2002.05202). Only
-the norms and the output layer have biases. ``model.scale_invariance`` selects:
+normalised before it is added too, as in ``x + N(attention(N(x)))``. ``model.feedforward`` selects
+the feed-forward part, a file of ``fedsi/models/feedforward``. Only the norms and the output layer
+have biases. ``model.scale_invariance`` selects:
 
 =============  =======================  ====================  ==========================
 value          attention                layer norms           activation
@@ -56,12 +56,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
 from fedsi.models.attention import attend, causal, split_heads
 from fedsi.models.exported import Exported
+from fedsi.models.feedforward.table import function_of, part_of
 from fedsi.models.layers import (
     EMBEDDING_RANGE,
     Array,
@@ -83,8 +83,6 @@ from fedsi.models.positions.ids import (
 )
 from fedsi.models.positions.learned import check_length
 from fedsi.models.positions.table import ENCODINGS
-
-ACTIVATIONS = {"relu": torch.relu, "gelu": functional.gelu}
 
 
 @dataclass(frozen=True)
@@ -135,17 +133,15 @@ class Transformer:
         return Layout(shapes | {"output.bias": (self.vocabulary_size,)})
 
     def _block_shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
-        size, inner = self.settings.embedding_size, self.settings.feedforward_size
+        size = self.settings.embedding_size
         attention = ("query", "key", "value", "output")
-        gate = {f"{prefix}.feedforward.gate": (size, inner)}
+        feedforward = part_of(self.settings).shapes(self.settings)
         return {
             **self._norm_shapes(f"{prefix}.attention_norm"),
             **{f"{prefix}.attention.{name}": (size, size) for name in attention},
             **self._after_shapes(f"{prefix}.attention_after"),
             **self._norm_shapes(f"{prefix}.feedforward_norm"),
-            **(gate if self.settings.activation == "geglu" else {}),
-            f"{prefix}.feedforward.inner": (size, inner),
-            f"{prefix}.feedforward.outer": (inner, size),
+            **{f"{prefix}.feedforward.{name}": shape for name, shape in feedforward.items()},
             **self._after_shapes(f"{prefix}.feedforward_after"),
         }
 
@@ -261,7 +257,8 @@ class Transformer:
             )
             stream = stream + self._after(parameters, f"{prefix}.attention_after", added)
             inner = layer_norm(parameters, f"{prefix}.feedforward_norm", stream)
-            added = self.feedforward(parameters, f"{prefix}.feedforward", inner)
+            one = bool(memory) and inner.shape[:-1].numel() == 1
+            added = self.feedforward(parameters, f"{prefix}.feedforward", inner, one=one)
             stream = stream + self._after(parameters, f"{prefix}.feedforward_after", added)
             longer.append(kept)
         return layer_norm(parameters, "norm", stream), longer
@@ -308,14 +305,22 @@ class Transformer:
         gathered = attend(queries, keys, values, bias, visible, si=si)
         return dense(gathered, parameters[f"{prefix}.output"]), (keys, values)
 
-    def feedforward(self, parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
-        """Return a block's feed-forward part for ``x [*, batch, time, embedding]``, same shape."""
-        inner = dense(x, parameters[f"{prefix}.inner"])
-        if self.settings.activation == "geglu":
-            inner = inner * functional.gelu(dense(x, parameters[f"{prefix}.gate"]))
-        else:
-            inner = ACTIVATIONS[self.settings.activation](inner)
-        return dense(inner, parameters[f"{prefix}.outer"])
+    def feedforward(
+        self, parameters: Parameters, prefix: str, x: Tensor, *, one: bool = False
+    ) -> Tensor:
+        """Return a block's feed-forward part, of the shape of ``x``.
+
+        Args:
+            parameters: Named tensors, ``[*, ...]``.
+            prefix: Prefix of the part's parameters.
+            x: ``[*, batch, time, embedding]``.
+            one: Whether ``x`` is a single token that follows a memory, for which only the
+                parameters that it needs are read.
+        """
+        settings = self.settings
+        own = {name: parameters[f"{prefix}.{name}"] for name in part_of(settings).shapes(settings)}
+        function = function_of(settings, one=one and not torch.is_grad_enabled())
+        return function(settings, own, x)
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
         """Return unnormalised log probabilities of the next word, as ``output_logits``."""

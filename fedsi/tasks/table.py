@@ -103,8 +103,9 @@ def check_task(experiment: "Experiment", vocabulary_size: int) -> None:
     if client.precision != "float32" and not by_hand:
         raise UserError(
             f"client.precision={client.precision} needs gradients by hand, but autograd trains "
-            "a Transformer with position ids, model.random_start, model.activation=geglu or "
-            "model.norms=around; set client.precision=float32"
+            "a Transformer with position ids, model.random_start, model.activation=geglu, "
+            "model.norms=around or a model.feedforward that is not dense; set "
+            "client.precision=float32"
         )
     private, together = client.example_noise_multiplier is not None, client.step == "vectorised"
     if (private or together) and (task_of(experiment).streams or experiment.model.random_start):

@@ -347,6 +347,27 @@ def keystroke(
     _report(program.keystroke_report(found), [asdict(one) for one in found], out, as_json=as_json)
 
 
+@bench.command()
+def feedforward(
+    sizes: Annotated[
+        str, typer.Option(metavar="SIZExNEURONS,...", help="Sizes of the stream and neurons.")
+    ] = "512x2048,1024x4096",
+    shares: Annotated[
+        str, typer.Option(metavar="SHARE,...", help="Active shares of top_k.")
+    ] = "0.05,0.08",
+    out: options.Out = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure the feed-forward parts of a Transformer for one token, as after each key."""
+    from simulations.benchmarks import feedforward as program
+    from simulations.cli.studies import parse_list
+
+    wanted, active = _sizes(sizes), parse_list(shares, float, "--shares")
+    with Display(options.messages()) as display:
+        found = program.measure_feedforward(wanted, active, display.step)
+    _report(program.feedforward_report(found), [asdict(one) for one in found], out, as_json=as_json)
+
+
 def _sizes(text: str) -> list[tuple[int, int]]:
     try:
         pairs = [tuple(map(int, word.split("x"))) for word in text.split(",") if word]

@@ -53,6 +53,7 @@ def test_an_error_lists_it_and_suggests_it(key: str) -> None:
 def test_an_experiment_takes_it(key: str) -> None:
     needs: dict[str, dict[str, Any]] = {
         "model.positions": {"model.architecture": "transformer"},
+        "model.feedforward": {"model.architecture": "transformer"},
         "privacy.mechanism": {
             "privacy.noise_multiplier": 1.0,
             "server.averaging": "uniform",

@@ -1,0 +1,1 @@
+"""Feed-forward parts of Transformers: one file each, named in ``table``."""
