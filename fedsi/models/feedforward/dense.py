@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedsi.experiment import ModelSettings
-from fedsi.models.feedforward.part import ACTIVATIONS, Part, Shapes
+from fedsi.models.feedforward.part import ACTIVATIONS, FeedForwardPart, Shapes
 from fedsi.models.layers import dense
 from fedsi.models.parameters import Parameters
 
@@ -28,4 +28,4 @@ def _run(settings: ModelSettings, parameters: Parameters, x: Tensor) -> Tensor:
     return dense(inner, parameters["outer"])
 
 
-PART = Part(shapes=_shapes, run=_run)
+PART = FeedForwardPart(shapes=_shapes, run=_run)

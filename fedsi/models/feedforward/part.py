@@ -17,7 +17,7 @@ ACTIVATIONS = {"relu": torch.relu, "gelu": functional.gelu}
 
 
 @dataclass(frozen=True)
-class Part:
+class FeedForwardPart:
     """A feed-forward part. Its parameters are passed in by their names within the block."""
 
     shapes: Callable[[ModelSettings], Shapes]

@@ -11,7 +11,7 @@ from fedsi.tables import Table, load
 
 if TYPE_CHECKING:
     from fedsi.experiment.model import ModelSettings
-    from fedsi.models.feedforward.part import Function, Part
+    from fedsi.models.feedforward.part import FeedForwardPart, Function
 
 GROUP = 16
 """Neurons of a group, which are active together."""
@@ -22,7 +22,7 @@ class FeedForward:
     """A kind of feed-forward part."""
 
     part: str
-    """Import path of its ``Part``."""
+    """Import path of its ``FeedForwardPart``."""
     label: str
     """Its name in reports."""
     colour: str
@@ -77,9 +77,9 @@ FEEDFORWARDS: Table[FeedForward] = Table(
 )
 
 
-def part_of(settings: "ModelSettings") -> "Part":
+def part_of(settings: "ModelSettings") -> "FeedForwardPart":
     """Return the feed-forward part that the settings choose."""
-    part: Part = load(FEEDFORWARDS[settings.feedforward].part)
+    part: FeedForwardPart = load(FEEDFORWARDS[settings.feedforward].part)
     return part
 
 

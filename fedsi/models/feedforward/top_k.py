@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from fedsi.experiment import ModelSettings
-from fedsi.models.feedforward.part import ACTIVATIONS, Part, Shapes
+from fedsi.models.feedforward.part import ACTIVATIONS, FeedForwardPart, Shapes
 from fedsi.models.feedforward.table import GROUP
 from fedsi.models.layers import dense
 from fedsi.models.parameters import Parameters
@@ -39,7 +39,7 @@ SMALLEST_VARIANCE = 1e-24
 
 
 @cache
-def threshold(share: float) -> tuple[float, float]:
+def gate_constants(share: float) -> tuple[float, float]:
     """Return q and c of the module's docstring.
 
     ``E[relu(z - q)^2] = (1 + q^2) P(z > q) - q phi(q)`` for a standard normal z with density phi.
@@ -54,7 +54,7 @@ def threshold(share: float) -> tuple[float, float]:
 
 def gates_of(settings: ModelSettings, scores: Tensor) -> Tensor:
     """Return the gate of each group, at least 0, for scores ``[..., groups]``."""
-    q, factor = threshold(settings.active_share)
+    q, factor = gate_constants(settings.active_share)
     centred = scores - scores.mean(-1, keepdim=True)
     variance = centred.square().mean(-1, keepdim=True).clamp_min(SMALLEST_VARIANCE)
     return factor * torch.relu(centred * variance.rsqrt() - q)
@@ -72,4 +72,4 @@ def _run(settings: ModelSettings, parameters: Parameters, x: Tensor) -> Tensor:
     return dense(gated.flatten(-2), parameters["outer"])
 
 
-PART = Part(shapes=_shapes, run=_run)
+PART = FeedForwardPart(shapes=_shapes, run=_run)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fedsi import Experiment, UserError
 from fedsi.experiment import ModelSettings
-from fedsi.models.feedforward.top_k import PART, gates_of, threshold
+from fedsi.models.feedforward.top_k import PART, gate_constants, gates_of
 from fedsi.models.parameters import Parameters
 
 SIZE, GROUPS = 8, 25
@@ -33,7 +33,7 @@ def test_equals_the_equations_one_group_at_a_time(activation: str) -> None:
     some = settings(activation=activation)
     named, x = drawn(some)
     act = torch.relu if activation == "relu" else torch.nn.functional.gelu
-    q, c = threshold(0.08)
+    q, c = gate_constants(0.08)
     expected = torch.zeros_like(x)
     for place in [(b, t) for b in range(3) for t in range(4)]:
         token = x[place]
