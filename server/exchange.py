@@ -1,6 +1,6 @@
 """Requests to nodes and their replies: one message each, replies as they arrive."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -99,13 +99,25 @@ def exchange(
     ]
     waiting = set(requests)
     for reply in grid.send_and_receive(messages, timeout=timeout):
-        node = reply.metadata.src_node_id
+        node = _node_of(reply, messages)
         if node in waiting:
             waiting.discard(node)
             yield node, _answer_or_failure(answer, reply)
     for node in sorted(waiting):
         reason = f"it gave no answer within {timeout:.4g} s"
         yield node, Failure(reason, outcome=Outcome.TOO_SLOW)
+
+
+def _node_of(reply: Message, messages: Sequence[Message]) -> int:
+    """Return the node that a reply is of.
+
+    A SuperLink reports in its own name that a node has ended. Such an error only names the message.
+    """
+    if reply.has_error():
+        for message in messages:
+            if message.metadata.message_id == reply.metadata.reply_to_message_id:
+                return message.metadata.dst_node_id
+    return reply.metadata.src_node_id
 
 
 def _answer_or_failure(answer: type[_Answer], reply: Message) -> _Answer | Failure:

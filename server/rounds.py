@@ -191,7 +191,7 @@ def run_rounds(
 
     Args:
         grid: Flower's connection to the nodes.
-        hosts: Returns the connected nodes; called in each round.
+        hosts: Returns the connected nodes; called before each attempt and each evaluation.
         experiment: The configuration.
         description: The population's description.
         trace: The clients' availability, if the experiment has a trace.
@@ -223,10 +223,11 @@ def run_rounds(
             state = replace(state, participations=admitted)
         members, canaries = to_train(experiment, description.training_clients, cohort.reporting)
         clients = np.concatenate([members, canaries])
-        there, repeats = hosts(), 0
+        repeats = 0
         if pools:
+            start, memory = state.parameters, state.algorithm[MEMORY]
             trained, parameters, memory = train_pooled(
-                grid, there, experiment, state.parameters, state.algorithm[MEMORY], members, number
+                grid, hosts(), experiment, start, memory, members, number
             )
             if missing := lacking(experiment, len(members), trained):
                 raise NodesError(f"{missing} in round {number}; see the log above")
@@ -254,7 +255,8 @@ def run_rounds(
         after = course.after(record, server)
         ended = ending(experiment, description, after, record, rounds)
         if ended or number % server.evaluate_every == 0:
-            record = evaluate_round(record, grid, there, experiment, description, state)
+            # A node may have ended in the round, or another one have taken its place.
+            record = evaluate_round(record, grid, hosts(), experiment, description, state)
             after = course.after(record, server)
             ended = ending(experiment, description, after, record, rounds)
         course = after

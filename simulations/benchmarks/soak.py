@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from fedsi.data.prepare import open_population, prepare
@@ -25,11 +25,14 @@ from simulations.benchmarks.machine import MIB
 from simulations.benchmarks.report import Measurements
 from simulations.losses import WORDS
 from simulations.presets import load_preset
+from simulations.reports.figures import STYLE
 from simulations.simulation import simulate
 
 FAILING = {"raising": 0.08, "wrong_shape": 0.05, "not_a_number": 0.05, "infinite": 0.05,
            "huge": 0.02, "zeros": 0.05}  # fmt: skip
 """Shares of clients, 30 % together."""
+HELD = ("memory_mib", "workers_memory_mib", "descriptors", "workers_descriptors")
+"""Columns that should be constant: what the process and its workers hold."""
 SETTLED = 0.1
 """Part of a run after which its memory should be constant."""
 
@@ -39,7 +42,8 @@ class Soak:
     """The result of a long run with faults."""
 
     rows: list[dict[str, float]]
-    """A row for each round: memory in MiB, open descriptors, and what became of its clients."""
+    """A row for each round: what became of its clients, and the memory in MiB and the open file
+    descriptors of this process, and of all worker processes together."""
     injected: dict[str, int]
     """Clients with each fault."""
     summary: Summary
@@ -102,10 +106,7 @@ def measure_soak(
 
     def on_round(_: Experiment, record: RoundRecord) -> None:
         counted = {name: getattr(record, name) for name in ("failed", "lost", "rejected")}
-        rows.append(
-            {"round": record.round, "memory_mib": _memory(), "descriptors": _descriptors(),
-             "aggregated": record.clients, **counted}
-        )  # fmt: skip
+        rows.append({"round": record.round, **_held(), "aggregated": record.clients, **counted})
         step("rounds", record.round, rounds)
 
     result = simulate(experiment, cache=cache, workers=workers, on_round=on_round)
@@ -116,15 +117,20 @@ def measure_soak(
 def soak_report(soak: Soak) -> Measurements:
     """Return the report: a table of what was injected and counted, and curves."""
     table = [[what, f"{known:,}", f"{counted:,}"] for what, known, counted in soak.accounts()]
-    (least, most), (fewest, largest) = soak.span("memory_mib"), soak.span("descriptors")
+    spans = {column: "{:.0f} to {:.0f}".format(*soak.span(column)) for column in HELD}
+    held = f"{spans['memory_mib']} MiB and {spans['descriptors']} open descriptors"
+    if soak.rows[-1]["workers_memory_mib"]:
+        held += (
+            f", and its workers {spans['workers_memory_mib']} MiB and "
+            f"{spans['workers_descriptors']} descriptors together"
+        )
     return Measurements(
         "soak",
         soak.rows,
         ["clients", "expected from the injected faults", "counted by the run"],
         table,
         f"{len(soak.rows):,} rounds; parameters {'' if soak.finite else 'not '}finite; after the "
-        f"first tenth memory {least:.0f} to {most:.0f} MiB and {fewest:.0f} to {largest:.0f} open "
-        "descriptors",
+        f"first tenth the process held {held}",
         _figure(soak),
     )
 
@@ -138,22 +144,43 @@ def _injected(experiment: Experiment, cache: Path) -> dict[str, int]:
     return {name: counts[name] for name in type(experiment.faults).model_fields}
 
 
-def _memory() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+def _held() -> dict[str, float]:
+    """Return the columns of ``HELD``, now."""
+    workers = [
+        worker
+        for thread in Path("/proc/self/task").iterdir()
+        for worker in (thread / "children").read_text(encoding="ascii").split()
+    ]
+    return {
+        "memory_mib": _memory("self"),
+        "workers_memory_mib": sum(map(_memory, workers)),
+        "descriptors": _descriptors("self"),
+        "workers_descriptors": sum(map(_descriptors, workers)),
+    }
+
+
+def _memory(process: str) -> float:
+    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def _descriptors(process: str) -> int:
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
 def _figure(soak: Soak) -> Figure:
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    rounds = [row["round"] for row in soak.rows]
-    labels: dict[str, Any] = {"memory_mib": "memory in MiB", "descriptors": "open descriptors"}
-    for axes, (column, label) in zip(figure.subplots(2, sharex=True), labels.items(), strict=True):
-        axes.plot(rounds, [row[column] for row in soak.rows])
-        axes.set_ylim(bottom=0)
-        axes.set_ylabel(label)
-    axes.set_xlabel("round")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7, 4.4), layout="constrained")
+        rounds = [row["round"] for row in soak.rows]
+        labels = {"memory_mib": "resident memory [MiB]", "descriptors": "open descriptors"}
+        panels = figure.subplots(2, sharex=True)
+        for axes, (column, label) in zip(panels, labels.items(), strict=True):
+            for name, who in ((column, "command"), (f"workers_{column}", "its workers together")):
+                values = [row[name] for row in soak.rows]
+                if any(values):
+                    axes.plot(rounds, values, label=who)
+            axes.set_ylim(bottom=0)
+            axes.set_ylabel(label)
+        panels[0].legend(loc="lower right")
+        panels[-1].set_xlabel("round")
     return figure

@@ -279,7 +279,7 @@ def soak(
     killed: Annotated[
         float, typer.Option(min=0, max=0.7, help="Share that kills its worker.")
     ] = 0.0,
-    timeout: Annotated[float, typer.Option(min=0.5, help="Seconds until a reply is late.")] = 5.0,
+    timeout: Annotated[float, typer.Option(min=0.5, help="Seconds until a reply is late.")] = 30.0,
     out: options.Out = None,
     as_json: options.Json = False,
     cache: options.Cache = options.CACHE,

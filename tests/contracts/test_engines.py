@@ -34,6 +34,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
         "privacy.noise_multiplier": 0.5,
     },
     "scaffold": {"algorithm.name": "scaffold", "server.averaging": "uniform"},
+    "masked": {"privacy.secure_aggregation": True},
 }
 """Experiments whose model must not depend on the engine, as changes of ``small``."""
 
@@ -109,7 +110,8 @@ def options(request: pytest.FixtureRequest, engine: str) -> EngineOptions:
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", *(pytest.param(n, marks=pytest.mark.slow) for n in ("noise", "scaffold"))]
+    "name",
+    ["plain", "masked", *(pytest.param(n, marks=pytest.mark.slow) for n in ("noise", "scaffold"))],
 )
 @pytest.mark.parametrize(
     ("engine", "workers"),

@@ -6,8 +6,9 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedsi.data.population import WHOLE
+from fedsi.messages import NODE_ENDED
 from server.nodes import Hosting
-from simulations.engines.flower_private import Run, identify
+from simulations.engines.flower_private import Run, give_id, identify
 
 Node = Callable[[Message], Message | None]
 
@@ -52,6 +53,8 @@ class FakeGrid(Grid):
         self.sent += messages
         pending = list(self.sent)
         self.sent.clear()
+        for number, message in enumerate(pending):
+            give_id(message, f"message {number}")
         for message in reversed(pending) if self._backwards else pending:
             reply = self.nodes[message.metadata.dst_node_id](message)
             if reply is not None:
@@ -61,6 +64,13 @@ class FakeGrid(Grid):
 def raising(message: Message) -> Message:
     """Reply like a node whose ClientApp raised an exception."""
     return Message(Error(2, "it broke"), reply_to=message)
+
+
+def ended(message: Message) -> Message:
+    """Reply like a SuperLink, in its own name, whose node has ended."""
+    reply = Message(Error(NODE_ENDED, "the node is offline"), reply_to=message)
+    reply.metadata.__dict__["_src_node_id"] = 1
+    return reply
 
 
 def silent(_message: Message) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Message
 
+from clients.app import app
 from fedsi import Experiment
 from fedsi.data.population import Description
 from fedsi.data.prepare import open_population, prepare
@@ -12,7 +14,8 @@ from server.cohorts.availability import Trace
 from server.endings import has_diverged
 from server.nodes import NodesError
 from server.rounds import initial_server_state, run_rounds
-from tests.server.fake_grid import FakeGrid, hosted_by, raising
+from simulations.engines.node import node_context
+from tests.server.fake_grid import FakeGrid, ended, hosted_by, raising
 
 DESCRIPTION = Description(
     corpus="test",
@@ -52,6 +55,29 @@ def test_a_round_without_a_cohort_asks_nobody_and_moves_nothing(smoke: Experimen
     assert (record.clients, record.rejected, record.failed, record.dropped) == (0, 0, 0, 0)
     assert math.isnan(record.train_loss)
     assert not has_diverged(record, Experiment(), DESCRIPTION)
+
+
+def test_a_node_that_took_the_place_of_another_evaluates_the_round_in_which_that_one_ended(
+    smoke: Experiment, cache: Path
+) -> None:
+    store = prepare(smoke.data, cache)
+    description = open_population(store).description
+
+    def node(message: Message) -> Message:
+        return app(message, node_context(message.metadata.dst_node_id, store))
+
+    grid = FakeGrid({2: node, 3: ended, 4: node})
+    connected = iter([[2, 3], [2, 4]])
+    once = smoke.updated({"server.rounds": 1})
+    start = initial_server_state(once, description)
+    rounds = run_rounds(
+        grid, lambda: hosted_by(next(connected)), once, description, None, start, seed=0
+    )
+    _, record = next(rounds)
+    assert record.clients > 0
+    assert record.process_ended > 0
+    assert record.process_ended == record.failed
+    assert record.unevaluated == 0
 
 
 def test_an_empty_update_steps_the_server_optimizer(smoke: Experiment) -> None:

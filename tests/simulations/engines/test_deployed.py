@@ -4,16 +4,19 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from threading import Event, Thread
+from typing import Any, Self
 
 import pytest
 from flwr.cli.build import build_fab_from_disk
 
 from fedsi import Experiment, UserError
-from fedsi.data.prepare import prepare
+from fedsi.data.prepare import open_population, prepare
 from fedsi.data.shards import write_shards
 from fedsi.errors import UnfinishedError
+from fedsi.learning import client_round
+from fedsi.learning.faults import fault_of
+from server.cohorts.sampling import draw_cohort
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
@@ -136,26 +139,105 @@ def shards(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return write_shards(prepare(SMALL.data, cache), tmp_path_factory.mktemp("shards"), 2)
 
 
-@pytest.mark.slow
-def test_a_restarted_node_costs_its_contribution_only(
-    shards: list[Path], cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+BLT = {
+    "server.round_timeout": 60.0,
+    "server.sampling": "shuffled",
+    "server.averaging": "uniform",
+    "privacy.mechanism": "blt",
+    "privacy.noise_multiplier": 0.5,
+}
+DEADLY = "faults.killed"
+
+
+def killed_once(experiment: Experiment, cache: Path) -> tuple[Experiment, list[int]]:
+    """Return the experiment with a fault that kills the node of a client, once, and its block.
+
+    The client is neither the first nor the last of its node in round 2, and no other client that
+    may be trained has a fault.
+    """
+    population = open_population(prepare(experiment.data, cache)).description.training_clients
+    for seed in range(1000):
+        hurt = experiment.updated({"seed": seed, DEADLY: 0.1})
+        cohorts = {
+            number: draw_cohort(hurt, population, None, number, seed).reporting.tolist()
+            for number in range(1, hurt.server.rounds + 1)
+        }
+        faulty = [
+            (number, client)
+            for number, cohort in cohorts.items()
+            for attempt in range(2 if number == 2 else 1)
+            for client in cohort
+            if fault_of(hurt, number, client, attempt)
+        ]
+        if len(faulty) == 1 and faulty[0][0] == 2 and not fault_of(hurt, *faulty[0], 1):
+            _, client = faulty[0]
+            block = [other for other in cohorts[2] if other % 2 == client % 2]
+            if client in block[1:-1] and len(block) < len(cohorts[2]):
+                return hurt, block
+    raise AssertionError("no seed has this fault")
+
+
+class Restarting:
+    """Kills the SuperNode of the first ``fedsi node`` that ends, and starts both again."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment, self._over = deployment, Event()
+        self._thread = Thread(target=self._watch)
+        self.restarted = list[int]()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self.restarted and not self._over.wait(0.1):
+            for number in range(2):
+                if self._deployment.processes[f"node{number}"].poll() is not None:
+                    self._deployment.kill(f"supernode{number}")
+                    self._deployment.kill(f"node{number}")
+                    self._deployment.start_supernode(number)
+                    self._deployment.start_node(number)
+                    self.restarted.append(number)
+
+
+@pytest.mark.slow  # Flower notices the end of a SuperNode after a minute
+@pytest.mark.parametrize("required", [None, 6], ids=["lost", "repeated"])
+def test_a_node_killed_in_the_middle_of_a_block_costs_its_contribution_only(
+    shards: list[Path],
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    required: int | None,
 ) -> None:
-    with Deployment(tmp_path, shards) as deployment:
-
-        def restart(_: Experiment, record: RoundRecord) -> None:
-            if record.round == 1:
-                deployment.kill("supernode1")
-                deployment.kill("node1")
-                deployment.start_supernode(1)
-                deployment.start_node(1)
-
-        patient = SMALL.updated({"server.round_timeout": 60.0, "server.rounds": 6})
-        summary = simulate(
-            patient, engine="deployed", engine_options=deployment.options(), on_round=restart
+    """Under BLT the model is that of a run in which the same clients raised an exception, or, if
+    the round had to be repeated, of one without faults: noise was drawn once in each round."""
+    rounds = {"server.rounds": 4, "server.minimum_replies": required, "server.repeats": 1}
+    hurt, block = killed_once(SMALL.updated({**BLT, **rounds}), cache)
+    out = tmp_path / "run"
+    with Deployment(tmp_path, shards) as deployment, Restarting(deployment) as watch:
+        found = simulate(
+            hurt, engine="deployed", engine_options=deployment.options(), out=out
         ).summary
-    assert summary.rounds == 6
-    assert 0 < summary.clients_lost < 6 * 6
-    assert summary.clients_lost == summary.clients_failed
+    assert watch.restarted == [block[0] % 2]
+    lost = [] if required else block
+    assert (found.rounds, found.rounds_repeated) == (4, bool(required))
+    assert (found.clients_failed, found.clients_lost) == (len(lost), len(lost))
+    assert found.losses == ({"process_ended": len(lost)} if lost else {})
+    records = RunFolder(out).records()
+    assert not any(record.unevaluated for record in records)  # the restarted node took part
+    assert [record.process_ended for record in records] == [0, 0, len(lost), 0, 0]
+    assert [record.clients for record in records[1:]] == [6, 6 - len(lost), 6, 6]
+
+    def raises(_: Experiment, number: int, client: int, attempt: int = 0) -> str:  # noqa: ARG001
+        return "raising" if number == 2 and client in lost else ""
+
+    monkeypatch.setattr(client_round, "fault_of", raises)
+    alike = hurt.updated({DEADLY: 0.0, "faults.raising": 0.1, "server.minimum_replies": None})
+    assert found.model_sha256 == simulate(alike, cache=cache).summary.model_sha256
 
 
 @pytest.mark.slow
