@@ -232,7 +232,7 @@ def test_a_node_killed_in_the_middle_of_a_block_costs_its_contribution_only(
     assert [record.process_ended for record in records] == [0, 0, len(lost), 0, 0]
     assert [record.clients for record in records[1:]] == [6, 6 - len(lost), 6, 6]
 
-    def raises(_: Experiment, number: int, client: int, attempt: int = 0) -> str:  # noqa: ARG001
+    def raises(_: Experiment, number: int, client: int, attempt: int = 0) -> str:
         return "raising" if number == 2 and client in lost else ""
 
     monkeypatch.setattr(client_round, "fault_of", raises)
