@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simulations.studies.axes import Axis
     from simulations.studies.part import StudyPart
     from simulations.studies.privacy_levels import Level
+    from simulations.studies.run import StudyRun
     from simulations.studies.study import Study
     from simulations.tracking.study_watch import StudyWatch
 
@@ -240,18 +241,55 @@ def carry_out(
         UserError: The study cannot be run, or not in this folder.
         TrialError: Some trials did not finish; the report is written nevertheless.
     """
-    from simulations.kept_results import keep_baselines
-    from simulations.reports.study import study_report, write_study
-    from simulations.studies.run import StudyRun, located
     from simulations.studies.runner import TrialError
-    from simulations.tracking.study_watch import StudyWatch
 
     study.trials()  # refuses an invalid study before a folder is created
     mine = None if part is None else chosen_part(part, study, out, overwrite=overwrite)
     folder = out or options.default_folder(study.name)
     check_folder(folder, study.name, overwrite=overwrite, resume=resume or mine is not None)
+    run, report = trained(
+        study, folder, cache=cache, jobs=jobs, fresh=overwrite, track=track, mine=mine
+    )
+    if mine:
+        _tell_of_part(mine, study, run.failures, folder, as_json=as_json)
+    if report:
+        show(report, folder, study.name, as_json=as_json)
+    if run.failures:
+        raise TrialError(run.failures)
+
+
+def trained(
+    study: "Study",
+    folder: Path,
+    *,
+    cache: Path,
+    jobs: int | None,
+    fresh: bool = False,
+    track: str | None = None,
+    mine: "StudyPart | None" = None,
+) -> tuple["StudyRun", "Report | None"]:
+    """Run a study in a folder and write its report.
+
+    Args:
+        study: The study.
+        folder: The folder.
+        cache: Folder for corpora and populations.
+        jobs: Trials that run at the same time; None for one per core.
+        fresh: Restart every trial, whatever the folder holds.
+        track: The trackers that show its runs' curves too, separated by commas.
+        mine: The part of the trials to run, without a report; None for all.
+
+    Raises:
+        UserError: The study cannot be run, or not in this folder.
+        TrialError: No trial finished.
+    """
+    from simulations.kept_results import keep_baselines
+    from simulations.reports.study import study_report, write_study
+    from simulations.studies.run import StudyRun, located
+    from simulations.tracking.study_watch import StudyWatch
+
     console, trackers = options.messages(), options.tracker_names(track)
-    watch = StudyWatch(trackers, folder, study.name, fresh=overwrite)
+    watch = StudyWatch(trackers, folder, study.name, fresh=fresh)
     with shown(console, folder, shared=mine is not None) as display, watch:
         population = prepare_corpus(study.experiment, cache, display)
         run = StudyRun(
@@ -260,27 +298,21 @@ def carry_out(
             population,
             cache,
             jobs,
-            fresh=overwrite,
+            fresh=fresh,
             on_records=_told(display, watch),
             progress=display.step,
         )
         run.check()
         _show_levels(run.levels().values(), console)
         console.print(cost(study), highlight=False, soft_wrap=True)
-        result = None
         if mine:
             run.run_part(mine)
-        else:
-            result = run.run()
-    if mine:
-        _tell_of_part(mine, study, run.failures, folder, as_json=as_json)
-    if result:
-        report = study_report(result, run.failures)
-        keep_baselines(result.baselines, folder)
-        write_study(report, result, folder)
-        _show(report, folder, study.name, as_json=as_json)
-    if run.failures:
-        raise TrialError(run.failures)
+            return run, None
+        result = run.run()
+    report = study_report(result, run.failures)
+    keep_baselines(result.baselines, folder)
+    write_study(report, result, folder)
+    return run, report
 
 
 def _tell_of_part(
@@ -312,15 +344,22 @@ def _told(
 
 def cost(study: "Study") -> str:
     """Return how much a study has to train, in words, before it starts."""
-    trials, server = study.trials(), study.experiment.server
+    trials, cohort = study.trials(), study.experiment.server.cohort_size
     axes = {axis.called: {point for t in trials for point in t.points if point.axis == axis.called}
             for axis in study.axes}  # fmt: skip
     counts = [f"{len(points)} of {name}" for name, points in axes.items()]
     runs = f"{len(trials)} runs ({', '.join([*counts, f'{study.seeds} of seed'])})"
-    clients = sum(one.experiment.server.rounds for one in trials) * server.cohort_size
-    if study.design == "halving":
-        return f"at most {runs}, most of which end after {study.first_rounds} rounds"
-    return f"{runs}, together about {clients:,} times a client's training"
+    clients = sum(one.experiment.server.rounds for one in trials) * cohort
+    if study.design != "halving":
+        return f"{runs}, together about {clients:,} times a client's training"
+    first, *others = study.stages()
+    places = len(trials) // (first.settings * len(first.seeds))
+    later = [
+        f"{places * stage.settings * len(stage.seeds)} of "
+        f"{stage.rounds or study.experiment.server.rounds}"
+        for stage in others
+    ]
+    return f"{runs} of {first.rounds} rounds, then {', then '.join(later)} rounds"
 
 
 def _show_levels(levels: Iterable["Level"], console: Console) -> None:
@@ -334,7 +373,7 @@ def _show_levels(levels: Iterable["Level"], console: Console) -> None:
         )
 
 
-def _show(report: "Report", folder: Path, name: str, *, as_json: bool) -> None:
+def show(report: "Report", folder: Path, name: str, *, as_json: bool) -> None:
     """Print the result, and show the paths of the files on the console."""
     from simulations.reports.page import PAGE
 

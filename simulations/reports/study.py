@@ -84,6 +84,7 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         named = "; ".join(f"{name} ({why})" for name, why in failures.items())
         told = [*told, f"Not finished, and in none of these numbers: {named}."]
         values = {**values, "not_finished": dict(failures)}
+    values = {**values, "question": result.study.question, "verdicts": list(main)}
     figure, caption = _figure(result)
     changed = [axis_words(axis.called) for axis in result.study.axes]
     return Report(
@@ -189,7 +190,10 @@ def study_page(report: Report, result: StudyResult, day: str) -> Page:
             PageTable("Runs", _runs_header(result), [_run(one) for one in result.results]),
         ],
         details=[one for one in report.findings if one not in report.verdicts],
-        methods=[f"Varied: {report.changes}. All other keys are those of the experiment below."],
+        methods=[
+            *([f"Question: {study.question}"] if study.question else []),
+            f"Varied: {report.changes}. All other keys are those of the experiment below.",
+        ],
         command=study_command(study),
         files=[*(f"{study.name}{suffix}" for suffix in suffixes), *extra],
         facts=[f"Corpus {summary.corpus}, SHA-256 {summary.corpus_sha256}.", f"{versions}."],

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from fedsi.errors import UserError
 from simulations.kept_results import kept_baselines
+from simulations.studies.halving import last_stages
 from simulations.studies.results import StudyResult, TrialResult, read_results
 from simulations.studies.run import levels_of
-from simulations.studies.study import Combination, Study
+from simulations.studies.study import Study
 
 NOT_FINISHED = "it has no finished run"
 
@@ -21,7 +22,7 @@ def read_study(study: Study, folder: Path) -> tuple[StudyResult, dict[str, str]]
     Raises:
         UserError: No trial has finished, or a file is damaged.
     """
-    results = _longest(study, folder) if study.design == "halving" else _all(study, folder)
+    results = _halved(study, folder) if study.design == "halving" else _all(study, folder)
     if not results:
         raise UserError(
             f"the study in {folder} has no finished run yet; continue it with: fedsi study {folder}"
@@ -40,14 +41,16 @@ def _all(study: Study, folder: Path) -> list[TrialResult]:
     return read_results(study.trials(), folder)
 
 
-def _longest(study: Study, folder: Path) -> list[TrialResult]:
-    """Return each combination's last and longest runs."""
-    found: dict[tuple[Combination, int], TrialResult] = {}
-    for rounds in study.stages():
-        trials = [
-            study.trial(points, seed, rounds)
-            for seed in study.all_seeds
-            for points in study.combinations()
-        ]
-        found |= {(r.trial.points, r.trial.seed): r for r in read_results(trials, folder)}
-    return list(found.values())
+def _halved(study: Study, folder: Path) -> list[TrialResult]:
+    """Return the results of each combination's last stage."""
+    return last_stages(
+        read_results(
+            [
+                study.trial(points, seed, stage.rounds)
+                for seed in stage.seeds
+                for points in study.combinations()
+            ],
+            folder,
+        )
+        for stage in study.stages()
+    )

@@ -141,10 +141,13 @@ class StudyResult:
         if self.study.design != "halving":
             return self.study.trials()
         stages = self.study.stages()
+        last = {one.trial.points: one.trial.rounds for one in self.results}
+        lengths = [stage.rounds for stage in stages]
         return [
-            self.study.trial(one.trial.points, one.trial.seed, rounds)
-            for one in self.results
-            for rounds in stages[: stages.index(one.trial.rounds) + 1]
+            self.study.trial(points, seed, stage.rounds)
+            for points, rounds in last.items()
+            for stage in stages[: lengths.index(rounds) + 1]
+            for seed in stage.seeds
         ]
 
     @property
@@ -154,8 +157,9 @@ class StudyResult:
 
     @property
     def seeds(self) -> int:
-        """Number of seeds with a finished run."""
-        return len({result.trial.seed for result in self.results})
+        """Number of seeds with a run of all rounds; or with any, if there is none."""
+        whole = [result for result in self.results if result.trial.rounds is None]
+        return len({result.trial.seed for result in whole or self.results})
 
     @property
     def part(self) -> HeldoutPart:

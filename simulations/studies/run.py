@@ -1,9 +1,9 @@
 """Execution of a study: all its trials, or by halving."""
 
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from fedsi.data.corpus import Progress, silent
@@ -17,6 +17,7 @@ from fedsi.threads import available_cores
 from server.rounds import RoundRecord
 from simulations.evaluation import baselines_of
 from simulations.studies.continuation import begin_with
+from simulations.studies.halving import Seeded, best_combinations, last_stages, seeded
 from simulations.studies.part import StudyPart
 from simulations.studies.privacy_levels import Level, level_of
 from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
@@ -27,9 +28,6 @@ STUDY = "study.toml"
 """The study's file in its folder."""
 FEWEST_VALIDATION_CLIENTS = 5
 """Fewest validation clients on which settings are chosen."""
-
-Seeded = tuple[Combination, int]
-"""A combination and a seed."""
 
 
 @dataclass
@@ -136,26 +134,26 @@ class StudyRun:
         """Run all combinations for few rounds, then the best ones for more rounds, and so on.
 
         Returns:
-            The results of each combination's last and longest runs.
+            The results of each combination's last stage.
         """
         kept = self.study.combinations()
-        found: dict[Seeded, TrialResult] = {}
-        for given in self.study.stages():
+        found: list[TrialResult] = []
+        for stage, following in zip_longest(stages := self.study.stages(), stages[1:]):
             if not kept:
                 break
             trials = [
-                self.study.trial(points, seed, given)
-                for seed in self.study.all_seeds
+                self.study.trial(points, seed, stage.rounds)
+                for seed in stage.seeds
                 for points in kept
             ]
             if found:
-                self._continue_shorter(trials, {key: one.name for key, one in found.items()})
+                self._continue_shorter(trials, {seeded(one.trial): one.name for one in found})
             self._run(trials, fresh=self.fresh and not found)
             results = self._read(trials)
-            found |= {(r.trial.points, r.trial.seed): r for r in results}
-            if given is not None:
-                kept = best_combinations(StudyResult(self.study, results), kept)
-        return list(found.values())
+            found = last_stages([found, results])
+            if following:
+                kept = best_combinations(StudyResult(self.study, results), kept, following.settings)
+        return found
 
     def _continue_shorter(self, trials: Sequence[Trial], found: Mapping[Seeded, str]) -> None:
         """Let trials begin with the rounds of their shorter runs, if those are the same.
@@ -168,7 +166,7 @@ class StudyRun:
             path = self._runs / trial.name
             if self.fresh:
                 shutil.rmtree(path, ignore_errors=True)
-            if shorter := found.get((trial.points, trial.seed)):
+            if shorter := found.get(seeded(trial)):
                 begin_with(self._runs / shorter, path, trial.experiment)
 
     def _run(self, trials: Sequence[Trial], *, fresh: bool) -> None:
@@ -200,26 +198,6 @@ def levels_of(study: Study, training_clients: int) -> dict[Combination, Level]:
             if experiment.privacy.mechanism != "none":
                 found[level] = level_of(experiment, training_clients)
     return found
-
-
-def best_combinations(result: StudyResult, kept: Sequence[Combination]) -> list[Combination]:
-    """Return the combinations that ``halving`` continues.
-
-    At each level and for each arm, one in ``factor`` of those that did not diverge is kept, rounded
-    up, by mean validation loss.
-
-    Args:
-        result: The results so far.
-        kept: The combinations run so far.
-    """
-    best: list[Combination] = []
-    for place in result.places:
-        settings = [s for s in result.settings(place) if s.points in kept]
-        going = math.ceil(len(settings) / result.study.factor)
-        stable = [setting for setting in settings if setting.measured]
-        ranked = sorted(stable, key=lambda setting: setting.mean("loss", "validation"))
-        best += [setting.points for setting in ranked[:going]]
-    return [points for points in kept if points in best]
 
 
 def located(study: Study) -> Study:

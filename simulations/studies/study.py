@@ -3,6 +3,7 @@
 A study is one immutable object, and a TOML file: ``Study.from_toml(study.to_toml()) == study``.
 """
 
+import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,17 @@ class Trial:
         return name if self.rounds is None else f"{name}-rounds{self.rounds}"
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Trials that a study runs before it decides on the next ones; a grid has one stage."""
+
+    rounds: int | None
+    """Number of rounds; None for the experiment's."""
+    seeds: range
+    settings: int
+    """Most tuned combinations of each compared combination and level."""
+
+
 class Study(Settings):
     """Several experiments that answer one question.
 
@@ -53,6 +65,8 @@ class Study(Settings):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = "study"
     """Base name of its files."""
+    question: Annotated[str, Field(max_length=300)] = ""
+    """What it is to answer, in a sentence."""
     experiment: Experiment = Experiment()
     """The experiment that every trial changes."""
     axes: tuple[Axis, ...] = ()
@@ -77,6 +91,12 @@ class Study(Settings):
     factor: Annotated[int, Field(ge=2)] = 3
     """Factor of ``halving``: one in ``factor`` combinations is kept, for ``factor`` times the
     rounds."""
+    finalists: PositiveInt | None = None
+    """Combinations that ``halving`` runs for all rounds, for each compared combination and level;
+    None for one in ``factor`` of those before."""
+    final_seeds: Annotated[PositiveInt, Field(le=1000)] | None = None
+    """Seeds of the runs with all rounds under ``halving``, counting up after ``seeds``, so that no
+    result is of a seed on which it was chosen; None for the same seeds."""
     target: PositiveNumber | None = None
     """Held-out loss, in nats, up to which rounds are counted; None for the bigram model's."""
     lengths: tuple[PositiveInt, ...] = ()
@@ -130,7 +150,11 @@ class Study(Settings):
             raise ValueError("draws has no effect with design = grid; set design = random")
         if self.design != "grid" and not self.tune:
             raise ValueError(f"design = {self.design} needs axes to tune; name them with tune")
-        given = self.model_fields_set & {"first_rounds", "factor"}
+        given = {
+            key
+            for key in ("first_rounds", "factor", "finalists", "final_seeds")
+            if getattr(self, key) != type(self).model_fields[key].default
+        }
         if self.design != "halving" and given:
             raise ValueError(f"{min(given)} has no effect with design = {self.design}")
         if self.design == "halving" and any("server.rounds" in a.keys for a in self.axes):
@@ -236,14 +260,23 @@ class Study(Settings):
         """The seeds, counting up from the experiment's."""
         return range(self.experiment.seed, self.experiment.seed + self.seeds)
 
-    def stages(self) -> list[int | None]:
-        """Return the numbers of rounds of the stages of ``halving``; None is the experiment's."""
-        found: list[int | None] = []
+    def stages(self) -> list[Stage]:
+        """Return the stages, in order; only ``halving`` has several."""
+        settings = len({self.part(points, "tune") for points in self.combinations()})
+        if self.design != "halving":
+            return [Stage(None, self.all_seeds, settings)]
+        found: list[Stage] = []
         rounds = self.first_rounds
         while rounds < self.experiment.server.rounds:
-            found.append(rounds)
+            found.append(Stage(rounds, self.all_seeds, settings))
+            settings = math.ceil(settings / self.factor)
             rounds *= self.factor
-        return [*found, None]
+        seeds, end = self.all_seeds, self.all_seeds.stop
+        if self.final_seeds is not None:
+            seeds = range(end, end + self.final_seeds)
+        if self.finalists is not None:
+            settings = min(self.finalists, found[-1].settings)
+        return [*found, Stage(None, seeds, settings)]
 
     def part(self, points: Combination, role: Literal["compare", "tune", "level"]) -> Combination:
         """Return the points of the axes that have a role."""

@@ -168,6 +168,21 @@ def test_halving_sets_the_rounds_itself() -> None:
         Study(axes=axes, design="halving", tune=["client.epochs"], first_rounds=1000)
 
 
+def test_halving_ends_with_finalists_on_seeds_of_their_own() -> None:
+    study = Study(
+        axes=[{"key": "client.learning_rate", "values": [0.1, 0.3, 1.0, 3.0, 10.0]}],
+        tune=["client.learning_rate"], design="halving", first_rounds=5, factor=2, seeds=2,
+        experiment={"server": {"rounds": 15}, "seed": 7}, finalists=2, final_seeds=3,
+    )  # fmt: skip
+    told = [(stage.rounds, list(stage.seeds), stage.settings) for stage in study.stages()]
+    assert told == [(5, [7, 8], 5), (10, [7, 8], 3), (None, [9, 10, 11], 2)]
+    assert Study.from_toml(study.to_toml()) == study
+    usual = study.updated(finalists=None, final_seeds=None).stages()[-1]
+    assert (list(usual.seeds), usual.settings) == ([7, 8], 2)
+    with pytest.raises(UserError, match="finalists has no effect with design = grid"):
+        Study(finalists=2)
+
+
 def test_brackets_without_end_are_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "deep.toml"
     path.write_text("x = " + "[" * 100_000)

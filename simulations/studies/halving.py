@@ -1,0 +1,53 @@
+"""Successive halving: the combinations that go on, and each combination's last results.
+
+Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization"
+(arXiv 1502.07943). Combinations are only held against others of the same arm and level, because
+with few rounds one arm may lead that is behind in the end.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from simulations.studies.results import StudyResult, TrialResult
+from simulations.studies.study import Combination, Trial
+
+Seeded = tuple[Combination, int]
+"""A combination and a seed."""
+
+
+def seeded(trial: Trial) -> Seeded:
+    """Return a trial's combination and seed."""
+    return trial.points, trial.seed
+
+
+def best_combinations(
+    result: StudyResult, kept: Sequence[Combination], most: int
+) -> list[Combination]:
+    """Return the combinations that go on: the best by mean validation loss.
+
+    Args:
+        result: The results so far.
+        kept: The combinations run so far.
+        most: How many go on at each level for each arm, if so many did not diverge.
+    """
+    best: list[Combination] = []
+    for place in result.places:
+        settings = [s for s in result.settings(place) if s.points in kept]
+        stable = [setting for setting in settings if setting.measured]
+        ranked = sorted(stable, key=lambda setting: setting.mean("loss", "validation"))
+        best += [setting.points for setting in ranked[:most]]
+    return [points for points in kept if points in best]
+
+
+def last_stages(stages: Iterable[Sequence[TrialResult]]) -> list[TrialResult]:
+    """Return each combination's results in the last stage in which it has any.
+
+    Args:
+        stages: The results of each stage, in order.
+    """
+    found: dict[Combination, list[TrialResult]] = {}
+    for results in stages:
+        later: dict[Combination, list[TrialResult]] = {}
+        for one in results:
+            later.setdefault(one.trial.points, []).append(one)
+        found |= later
+    return [one for results in found.values() for one in results]

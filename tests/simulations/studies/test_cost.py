@@ -1,0 +1,62 @@
+"""What a study still has to train, before and after some of it has finished."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fedsi.experiment import Experiment
+from simulations.studies import cost
+from simulations.studies.cost import Speed, Stopwatch, study_costs
+from simulations.studies.study import Study
+
+STUDY = Study(
+    axes=[
+        {"key": "model.architecture", "values": ["cifg", "si_cifg"]},
+        {"key": "client.learning_rate", "values": [0.1, 0.3, 1.0]},
+    ],
+    compare=["model.architecture"], tune=["client.learning_rate"], design="halving",
+    first_rounds=10, factor=3, finalists=2, final_seeds=5,
+    experiment={"server": {"rounds": 30, "cohort_size": 20}},
+)  # fmt: skip
+
+
+def _one_a_round(experiment: Experiment) -> float:
+    return experiment.server.rounds
+
+
+def test_stages_of_halving_are_counted_for_each_arm() -> None:
+    first, last = study_costs(STUDY, None, _one_a_round)
+    assert (first.rounds, first.trials, first.finished, first.clients) == (10, 6, 0, 6 * 10 * 20)
+    assert (last.rounds, last.trials, last.seconds) == (30, 2 * 2 * 5, 20 * 30)
+
+
+def test_finished_trials_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def finished(run: object, _experiment: Experiment, _lengths: Sequence[int] = ()) -> bool:
+        return "seed0" in str(run.path) and "cifg" in str(run.path)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(cost, "is_finished", finished)
+    first, last = study_costs(STUDY, tmp_path, _one_a_round)
+    assert (first.finished, first.seconds) == (6, 0)
+    assert (last.finished, last.seconds) == (0, 20 * 30)
+
+
+def test_a_run_evaluates_before_between_and_after() -> None:
+    server = {"rounds": 100, "evaluate_every": 50, "evaluation_clients": 40}
+    speed = Speed(per_round=2.0, per_evaluated_client=0.5)
+    assert speed.seconds(Experiment(server=server), 30) == 100 * 2 + 4 * 30 * 0.5
+
+
+def test_each_kind_of_training_is_measured_once(cache: Path) -> None:
+    told: list[int] = []
+    stopwatch = Stopwatch(
+        cache,
+        lambda what, done, _total: told.append(done) if what == "measuring the speed" else None,
+    )
+    base = Experiment(data={"corpus": "synthetic"}, model={"hidden_size": 8, "embedding_size": 8})
+    assert stopwatch(base) > 0
+    assert stopwatch(base.updated({"server.learning_rate": 0.5, "seed": 3})) == stopwatch(base)
+    assert told == [0]
+    longer = stopwatch(base.updated({"server.rounds": 10 * base.server.rounds}))
+    assert 5 < longer / stopwatch(base) <= 10
+    assert told == [0]

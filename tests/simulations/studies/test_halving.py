@@ -1,0 +1,60 @@
+"""Successive halving on results that never ran."""
+
+from simulations.studies.halving import best_combinations, last_stages
+from simulations.studies.results import StudyResult, TrialResult
+from simulations.studies.study import Study
+from tests.simulations.studies.fabricated import result
+
+STUDY = Study(
+    axes=[
+        {"key": "model.architecture", "values": ["cifg", "si_cifg"]},
+        {"key": "client.learning_rate", "values": [0.1, 1.0, 10.0]},
+    ],
+    compare=["model.architecture"], tune=["client.learning_rate"], design="halving",
+    first_rounds=10, finalists=1, final_seeds=3,
+    experiment={"server": {"rounds": 30}},
+)  # fmt: skip
+LOSSES: dict[tuple[object, ...], float | None] = {
+    ("cifg", 0.1): 5.0, ("cifg", 1.0): 4.5, ("cifg", 10.0): None,
+    ("si_cifg", 0.1): 6.1, ("si_cifg", 1.0): 5.9, ("si_cifg", 10.0): 5.8,
+}  # fmt: skip
+"""Every CIFG is better than every SI-CIFG after few rounds; None diverged."""
+
+
+def stage(number: int) -> list[TrialResult]:
+    """Return the results of a stage, all with the losses above."""
+    asked = STUDY.stages()[number]
+    return [
+        result(STUDY.trial(points, seed, asked.rounds), LOSSES[points[0].value, points[1].value])
+        for points in STUDY.combinations()
+        for seed in asked.seeds
+    ]
+
+
+def values(results: list[TrialResult]) -> set[tuple[object, ...]]:
+    """Return what identifies each result."""
+    return {(*(p.value for p in r.trial.points), r.trial.rounds, r.trial.seed) for r in results}
+
+
+def test_arms_are_not_held_against_each_other() -> None:
+    short = StudyResult(STUDY, stage(0))
+    kept = best_combinations(short, STUDY.combinations(), 1)
+    assert [tuple(p.value for p in one) for one in kept] == [("cifg", 1.0), ("si_cifg", 10.0)]
+    two = best_combinations(short, STUDY.combinations(), 3)
+    assert ("cifg", 10.0) not in [tuple(p.value for p in one) for one in two]
+
+
+def test_a_finalist_has_no_result_of_the_seed_that_it_was_chosen_on() -> None:
+    short, final = stage(0), stage(1)
+    finalists = [r for r in final if r.trial.points[1].value == 1.0 and r.trial.seed != 3]
+    found = last_stages([short, finalists])
+    assert values(found) == {
+        *((arm, rate, 10, 0) for arm in ("cifg", "si_cifg") for rate in (0.1, 10.0)),
+        *((arm, 1.0, None, seed) for arm in ("cifg", "si_cifg") for seed in (1, 2)),
+    }
+    whole = StudyResult(STUDY, found)
+    assert whole.seeds == 2
+    assert len(whole._runs()) == 6 + 2 * 3
+    chosen = whole.chosen(whole.places[1])
+    assert chosen
+    assert chosen.points[1].value == 1.0  # 10.0 is better, but was not run to the end
