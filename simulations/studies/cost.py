@@ -61,7 +61,7 @@ def study_costs(
     Args:
         study: The study; its paths are absolute.
         folder: Its folder, in which some trials may have finished; None for a new one.
-        seconds_of: Returns the seconds of one core for an experiment, such as a ``Stopwatch``.
+        seconds_of: Returns the seconds of one core for an experiment, such as a ``TimeEstimate``.
     """
     found = []
     for stage in study.stages():
@@ -76,7 +76,7 @@ def study_costs(
     return found
 
 
-class Stopwatch:
+class TimeEstimate:
     """Seconds of experiments, from one measurement of each kind of training.
 
     Args:

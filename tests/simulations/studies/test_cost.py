@@ -7,7 +7,7 @@ import pytest
 
 from fedsi.experiment import Experiment
 from simulations.studies import cost
-from simulations.studies.cost import Speed, Stopwatch, study_costs
+from simulations.studies.cost import Speed, TimeEstimate, study_costs
 from simulations.studies.study import Study
 
 STUDY = Study(
@@ -49,14 +49,14 @@ def test_a_run_evaluates_before_between_and_after() -> None:
 
 def test_each_kind_of_training_is_measured_once(cache: Path) -> None:
     told: list[int] = []
-    stopwatch = Stopwatch(
+    estimate = TimeEstimate(
         cache,
         lambda what, done, _total: told.append(done) if what == "measuring the speed" else None,
     )
     base = Experiment(data={"corpus": "synthetic"}, model={"hidden_size": 8, "embedding_size": 8})
-    assert stopwatch(base) > 0
-    assert stopwatch(base.updated({"server.learning_rate": 0.5, "seed": 3})) == stopwatch(base)
+    assert estimate(base) > 0
+    assert estimate(base.updated({"server.learning_rate": 0.5, "seed": 3})) == estimate(base)
     assert told == [0]
-    longer = stopwatch(base.updated({"server.rounds": 10 * base.server.rounds}))
-    assert 5 < longer / stopwatch(base) <= 10
+    longer = estimate(base.updated({"server.rounds": 10 * base.server.rounds}))
+    assert 5 < longer / estimate(base) <= 10
     assert told == [0]
