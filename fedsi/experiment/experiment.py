@@ -31,7 +31,7 @@ from fedsi.experiment.task import TaskSettings
 from fedsi.experiment.toml_text import parsed_toml, toml_file
 from fedsi.learning.algorithms.table import check_algorithm
 from fedsi.limits import largest_contribution
-from fedsi.models.table import ARCHITECTURES, architecture
+from fedsi.models.table import ARCHITECTURES, architecture, is_penalised
 from fedsi.privacy.mechanisms.table import accounting_of
 from fedsi.tasks.table import check_keys
 
@@ -132,6 +132,11 @@ class Experiment(Settings):
             raise ValueError(
                 "client.example_noise_multiplier needs server.averaging=uniform: weights by "
                 "examples would tell how many a client has"
+            )
+        if private and is_penalised(self.model):
+            raise ValueError(
+                "client.example_noise_multiplier clips the gradient of each example, and the loss "
+                "of model.balance is one of a whole batch; set model.balance=0.0"
             )
         if private and self.data.max_examples_per_client is None:
             raise ValueError(

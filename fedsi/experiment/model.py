@@ -11,6 +11,7 @@ from fedsi.experiment.field_types import (
     Flag,
     Fraction,
     Name,
+    NonNegativeNumber,
     OptionalName,
     Settings,
 )
@@ -55,12 +56,20 @@ class ModelSettings(Settings):
     """Heads per block; in a Transformer they must divide the embedding size, in Mamba the hidden
     size."""
     feedforward: Annotated[Name, EntryOf(FEEDFORWARDS)] = "dense"
-    """Feed-forward part of a Transformer's blocks: every neuron for every token (``dense``), or a
-    few groups of neurons that a router chooses for each token (``top_k``)."""
+    """Feed-forward part of a Transformer's blocks: every neuron for every token (``dense``), a few
+    groups of neurons that a router chooses for each token (``top_k``), or one or two experts that
+    it chooses (``moe``)."""
     feedforward_size: Count = 256
-    """Inner size of a block's feed-forward part."""
+    """Inner size of a block's feed-forward part; of each expert (moe)."""
     active_share: Fraction = 0.08
     """Share of the groups of neurons that a token uses on average (top_k)."""
+    experts: Annotated[Count, Field(le=1000)] = 4
+    """Experts of each block (moe)."""
+    experts_per_token: Literal[1, 2] = 1
+    """Experts that a token uses (moe)."""
+    balance: NonNegativeNumber = 0.01
+    """Weight of the balance loss, which a client adds to its own loss in training so that its
+    tokens use all experts (moe); 0 for none."""
     activation: Literal["relu", "gelu", "geglu"] = "relu"
     """Activation of the feed-forward part; ``geglu`` multiplies a GELU layer by a linear one."""
     norms: Literal["before", "around"] = "before"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
-from fedsi.models.table import architecture
+from fedsi.models.table import architecture, is_penalised
 from fedsi.tasks.task import Batch
 
 
@@ -22,9 +22,19 @@ def predictions(model: Model, parameters: Parameters, batch: Batch) -> tuple[Ten
     Returns:
         Logits ``[targets, vocabulary]`` and the targets' ids ``[targets]``.
     """
-    features = batch_features(model, parameters, batch)
-    targets = torch.from_numpy(batch.targets[batch.asked]).long()
-    return model.logits(parameters, features[torch.from_numpy(batch.asked)]), targets
+    return _at_targets(model, parameters, batch_features(model, parameters, batch), batch)
+
+
+def penalised_predictions(
+    model: Model, parameters: Parameters, batch: Batch
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the same, and what training adds to the batch's mean loss; None for nothing."""
+    if not is_penalised(model.settings):
+        return *predictions(model, parameters, batch), None
+    ids = None if batch.positions is None else torch.from_numpy(batch.positions)
+    inputs = torch.from_numpy(batch.inputs).long()
+    features, penalty = cast("Any", model).features_and_penalty(parameters, inputs, ids)
+    return *_at_targets(model, parameters, features, batch), penalty
 
 
 def batch_features(model: Model, parameters: Parameters, batch: Batch) -> Tensor:
@@ -35,3 +45,11 @@ def batch_features(model: Model, parameters: Parameters, batch: Batch) -> Tensor
     ids = torch.from_numpy(batch.positions)
     found: Tensor = cast("Any", model).features(parameters, inputs, ids)
     return found
+
+
+def _at_targets(
+    model: Model, parameters: Parameters, features: Tensor, batch: Batch
+) -> tuple[Tensor, Tensor]:
+    """Return the logits and ids of a batch's targets."""
+    targets = torch.from_numpy(batch.targets[batch.asked]).long()
+    return model.logits(parameters, features[torch.from_numpy(batch.asked)]), targets

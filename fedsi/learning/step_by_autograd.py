@@ -10,7 +10,7 @@ from fedsi.experiment import ClientSettings
 from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
 from fedsi.learning.gradient_clipping import step_scale
 from fedsi.learning.optimizers.optimizer import build_optimizer
-from fedsi.learning.predictions import predictions
+from fedsi.learning.predictions import penalised_predictions
 from fedsi.learning.pulled import add_pull
 from fedsi.models.model import Model
 from fedsi.tasks.task import Batch, Losses, cross_entropy
@@ -53,9 +53,11 @@ class GeneralSgd:
             The sum of the targets' losses before the step, in nats, and their number.
         """
         leaf = self._flat.detach().requires_grad_()
-        outputs, targets = predictions(self._model, self._layout.views(leaf), batch)
+        views = self._layout.views(leaf)
+        outputs, targets, penalty = penalised_predictions(self._model, views, batch)
         loss = self._losses(outputs, targets).mean()
-        (gradient,) = torch.autograd.grad(loss, leaf)
+        trained = loss if penalty is None else loss + penalty
+        (gradient,) = torch.autograd.grad(trained, leaf)
         scale = step_scale(self._settings, self.optimizer.learning_rate, gradient, self._flat)
         self.clipped += scale != 1.0
         self.optimizer.step(gradient, add_pull(gradient, scale, self._flat, pull))

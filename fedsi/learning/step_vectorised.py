@@ -14,7 +14,7 @@ multiple of ``TIME_STEP``.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from fedsi.experiment import ClientSettings
 from fedsi.learning.algorithms.algorithm import Pull
 from fedsi.learning.optimizers.lanes import build_lanes
 from fedsi.models.model import Model
+from fedsi.models.table import is_penalised
 from fedsi.tasks.task import Batch, Losses, cross_entropy
 
 TIME_STEP = 8
@@ -90,7 +91,7 @@ class VectorisedSgd:
         lanes."""
         self._settings = settings
         self._optimizer = build_lanes(settings, self.parameters)
-        self._gradients = vmap(grad_and_value(_mean_loss(model, losses)))
+        self._gradients = vmap(grad_and_value(_mean_loss(model, losses), has_aux=True))
 
     def train(self, start: Tensor, group: Sequence[Member], learning_rate: float) -> StepCounts:
         """Train a group; the results are in ``parameters``.
@@ -108,7 +109,7 @@ class VectorisedSgd:
         for step in range(max(len(member.batches) for member in group)):
             inputs, targets = self._tokens(group, step)
             counts = (targets != PAD).sum((1, 2))
-            gradients, means = self._gradients(self.parameters, inputs, targets)
+            gradients, (_, means) = self._gradients(self.parameters, inputs, targets)
             loss += means.double() * counts
             clipped += self._clip(gradients, learning_rate)
             if pull is not None:
@@ -165,15 +166,25 @@ class VectorisedSgd:
         return numbers.to(self.parameters.device)
 
 
-def _mean_loss(model: Model, per_target: Losses) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the mean loss of one lane as a function of its parameters and its padded batch."""
+def _mean_loss(
+    model: Model, per_target: Losses
+) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return a function of a lane's parameters and padded batch.
 
-    def loss(parameters: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    It returns what the lane trains on, and the mean loss without what training adds to it.
+    """
+    penalised = is_penalised(model.settings)
+
+    def loss(parameters: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         views = model.layout.views(parameters)
-        outputs = model.logits(views, model.features(views, inputs)).flatten(0, 1)
+        if penalised:
+            features, penalty = cast("Any", model).features_and_penalty(views, inputs)
+        else:
+            features, penalty = model.features(views, inputs), None
+        outputs = model.logits(views, features).flatten(0, 1)
         asked = (targets != PAD).flatten()
         losses = torch.where(asked, per_target(outputs, targets.flatten()), 0.0)
         mean: Tensor = losses.sum() / asked.sum().clamp_min(1)
-        return mean
+        return mean if penalty is None else mean + penalty, mean
 
     return loss

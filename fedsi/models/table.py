@@ -62,6 +62,9 @@ class Architecture:
     by_autograd: "Callable[[ModelSettings, int], bool] | None" = None
     """Whether autograd trains a model with these settings and streams of ids, because the pass by
     hand lacks a part of it."""
+    penalised: "Callable[[ModelSettings], bool] | None" = None
+    """Whether training adds something to the loss of a model with these settings, which it then
+    returns as ``features_and_penalty(parameters, inputs, ids)``."""
     takes_ids: bool = False
     """Whether ``build`` takes the number of streams of ids, and features take the ids."""
 
@@ -168,6 +171,11 @@ def _is_beyond_the_pass(settings: "ModelSettings", streams: int) -> bool:
     return bool(streams or settings.random_start or gated or around or sparse)
 
 
+def _is_balanced(settings: "ModelSettings") -> bool:
+    """Whether a Transformer's clients train with a balance loss."""
+    return settings.feedforward == "moe" and settings.balance > 0
+
+
 def _transformer(label: str, colour: str) -> Architecture:
     return Architecture(
         build="fedsi.models.transformer:Transformer",
@@ -177,6 +185,7 @@ def _transformer(label: str, colour: str) -> Architecture:
         check=check_transformer,
         by_hand="fedsi.kernels.cpu.transformer_pass:TransformerPass",
         by_autograd=_is_beyond_the_pass,
+        penalised=_is_balanced,
         takes_ids=True,
     )
 
@@ -205,6 +214,12 @@ ARCHITECTURES: Table[Architecture] = Table(
     },
     own="a function or class of yours that builds a model",
 )
+
+
+def is_penalised(settings: "ModelSettings") -> bool:
+    """Whether training adds something to the loss of a model."""
+    penalised = architecture(settings.architecture).penalised
+    return penalised is not None and penalised(settings)
 
 
 def pass_by_hand(model: "Model") -> str | None:

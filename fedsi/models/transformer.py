@@ -52,11 +52,13 @@ Bhojanapalli, Zaheer, Reddi and Kumar (arXiv 2202.00980) for the scale-invariant
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedsi.data.protocol import PAD
 from fedsi.errors import UserError
 from fedsi.experiment import ModelSettings
 from fedsi.models.attention import attend, causal, split_heads
@@ -169,7 +171,8 @@ class Transformer:
                 limit = EMBEDDING_RANGE[style]
                 return rng.uniform(-limit, limit, shape)
             case ["output", "weight"] | ["blocks", _, "attention" | "feedforward", _]:
-                return glorot_uniform(rng, shape)
+                matrices = [glorot_uniform(rng, shape[-2:]) for _ in range(prod(shape[:-2]))]
+                return np.stack(matrices).reshape(shape)
         return np.full(shape, 1.0 if name.endswith(".scale") else 0.0)
 
     def features(self, parameters: Parameters, inputs: Tensor, ids: Tensor | None = None) -> Tensor:
@@ -187,12 +190,46 @@ class Transformer:
         Raises:
             UserError: A sequence is longer than the learned positions.
         """
+        return self.features_and_parts(parameters, inputs, ids)[0]
+
+    def features_and_parts(
+        self, parameters: Parameters, inputs: Tensor, ids: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the features, and the input of each block's feed-forward part, of their shape.
+
+        Raises:
+            UserError: Same as ``features``.
+        """
+        seen: list[Tensor] = []
         if ids is None:
-            return self.continued(parameters, inputs, [])[0]
+            return self._continued(parameters, inputs, [], seen)[0], seen
         positions = torch.arange(inputs.shape[-1], device=inputs.device)
         encoding = IdEncoding(self.settings, parameters, ids)
         stream = encoding.embed(embed_tokens(self.settings, parameters, inputs))
-        return self._blocks(parameters, stream, positions, encoding.bias(), [], encoding.rotate)[0]
+        bias, turn = encoding.bias(), encoding.rotate
+        return self._blocks(parameters, stream, positions, bias, [], turn, seen)[0], seen
+
+    def features_and_penalty(
+        self, parameters: Parameters, inputs: Tensor, ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the features, and what training adds to the mean loss of a batch.
+
+        Raises:
+            UserError: Same as ``features``.
+        """
+        features, seen = self.features_and_parts(parameters, inputs, ids)
+        penalty, real = part_of(self.settings).penalty, inputs != PAD
+        assert penalty is not None, "nothing is added"  # noqa: S101
+        terms = [
+            penalty(self.settings, self.part_parameters(parameters, layer), x, real)
+            for layer, x in enumerate(seen)
+        ]
+        return features, torch.stack(terms).sum()
+
+    def part_parameters(self, parameters: Parameters, layer: int) -> Parameters:
+        """Return the parameters of a block's feed-forward part by their names within it."""
+        names = part_of(self.settings).shapes(self.settings)
+        return {name: parameters[f"blocks.{layer}.feedforward.{name}"] for name in names}
 
     def continued(
         self, parameters: Parameters, inputs: Tensor, memory: Memory
@@ -208,6 +245,12 @@ class Transformer:
         Raises:
             UserError: The sequence is longer than the learned positions, or the task gives ids.
         """
+        return self._continued(parameters, inputs, memory, [])
+
+    def _continued(
+        self, parameters: Parameters, inputs: Tensor, memory: Memory, seen: list[Tensor]
+    ) -> tuple[Tensor, Memory]:
+        """Return the same; what the feed-forward parts read is added to ``seen``."""
         if self.streams:
             raise UserError(
                 "the model reads position ids that its task gives to whole examples, so it cannot "
@@ -230,7 +273,7 @@ class Transformer:
         )
         rotate = encoding.rotate
         turn = (lambda heads: rotate(heads, positions)) if rotate else None
-        return self._blocks(parameters, stream, positions, bias, memory, turn)
+        return self._blocks(parameters, stream, positions, bias, memory, turn, seen)
 
     def _blocks(
         self,
@@ -240,8 +283,12 @@ class Transformer:
         bias: Tensor | None,
         memory: Memory,
         rotate: Rotation | None,
+        seen: list[Tensor],
     ) -> tuple[Tensor, Memory]:
-        """Return the features of a stream ``[*, batch, time, embedding]``, and the memory."""
+        """Return the features of a stream ``[*, batch, time, embedding]``, and the memory.
+
+        The input of each block's feed-forward part is added to ``seen``.
+        """
         longer: Memory = []
         for layer in range(self.settings.layers):
             prefix = f"blocks.{layer}"
@@ -257,8 +304,9 @@ class Transformer:
             )
             stream = stream + self._after(parameters, f"{prefix}.attention_after", added)
             inner = layer_norm(parameters, f"{prefix}.feedforward_norm", stream)
+            seen.append(inner)
             one = bool(memory) and inner.shape[:-1].numel() == 1
-            added = self.feedforward(parameters, f"{prefix}.feedforward", inner, one=one)
+            added = self.feedforward(parameters, layer, inner, one=one)
             stream = stream + self._after(parameters, f"{prefix}.feedforward_after", added)
             longer.append(kept)
         return layer_norm(parameters, "norm", stream), longer
@@ -306,21 +354,19 @@ class Transformer:
         return dense(gathered, parameters[f"{prefix}.output"]), (keys, values)
 
     def feedforward(
-        self, parameters: Parameters, prefix: str, x: Tensor, *, one: bool = False
+        self, parameters: Parameters, layer: int, x: Tensor, *, one: bool = False
     ) -> Tensor:
         """Return a block's feed-forward part, of the shape of ``x``.
 
         Args:
             parameters: Named tensors, ``[*, ...]``.
-            prefix: Prefix of the part's parameters.
+            layer: The block's number.
             x: ``[*, batch, time, embedding]``.
             one: Whether ``x`` is a single token that follows a memory, for which only the
                 parameters that it needs are read.
         """
-        settings = self.settings
-        own = {name: parameters[f"{prefix}.{name}"] for name in part_of(settings).shapes(settings)}
-        function = function_of(settings, one=one and not torch.is_grad_enabled())
-        return function(settings, own, x)
+        function = function_of(self.settings, one=one and not torch.is_grad_enabled())
+        return function(self.settings, self.part_parameters(parameters, layer), x)
 
     def logits(self, parameters: Parameters, features: Tensor) -> Tensor:
         """Return unnormalised log probabilities of the next word, as ``output_logits``."""

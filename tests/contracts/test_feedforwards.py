@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from fedsi.models.model import Memory
 
 VOCABULARY = 13
-EXAMPLE: dict[str, Any] = {"active_share": 0.3}
+EXAMPLE: dict[str, Any] = {
+    "active_share": 0.3,
+    "experts": 3,
+    "experts_per_token": 2,
+    "balance": 0.5,
+}
 """A value of each key of some parts only that is not its default, with which small parts work."""
 every = pytest.mark.parametrize("name", FEEDFORWARDS)
 kinds = pytest.mark.parametrize("architecture", ["transformer", "si_transformer"])

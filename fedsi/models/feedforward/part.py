@@ -25,3 +25,6 @@ class FeedForwardPart:
     those of a matrix."""
     run: Function
     """``(settings, parameters, x [*, batch, time, embedding])`` -> the same shape."""
+    penalty: Callable[[ModelSettings, Parameters, Tensor, Tensor], Tensor] | None = None
+    """``(settings, parameters, x [batch, time, embedding], real [batch, time])`` -> what is added
+    to the mean loss of a batch in training; ``real`` is False at padding. None for nothing."""

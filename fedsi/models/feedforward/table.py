@@ -54,6 +54,15 @@ def check_groups(settings: "ModelSettings") -> None:
         )
 
 
+def check_experts(settings: "ModelSettings") -> None:
+    """Refuse a mixture that has no choice, or that chooses more experts than it has."""
+    if settings.experts < 2:
+        raise ValueError(
+            "model.experts=1 leaves the router no choice; set model.experts to 2 or more, or "
+            "model.feedforward=dense"
+        )
+
+
 FEEDFORWARDS: Table[FeedForward] = Table(
     "model.feedforward",
     "fedsi.models.feedforward.table:FeedForward",
@@ -72,6 +81,14 @@ FEEDFORWARDS: Table[FeedForward] = Table(
             one="fedsi.kernels.cpu.active_rows:active_feedforward",
             keys=frozenset({"active_share"}),
             check=check_groups,
+        ),
+        "moe": FeedForward(
+            part="fedsi.models.feedforward.moe:PART",
+            label="mixture of experts",
+            colour="#1f5fa8",
+            one="fedsi.models.feedforward.moe:one_token",
+            keys=frozenset({"experts", "experts_per_token", "balance"}),
+            check=check_experts,
         ),
     },
 )

@@ -225,9 +225,8 @@ def test_degrees_of_the_feedforward_part(
 ) -> None:
     lm = model(architecture="transformer", activation=activation)
     parameters, x = parameters_of(lm), hidden()
-    prefix = "blocks.0.feedforward"
-    expected = by * lm.feedforward(parameters, prefix, x)
-    found = lm.feedforward(scaled(parameters, named(f"feedforward.{name}"), by), prefix, x)
+    expected = by * lm.feedforward(parameters, 0, x)
+    found = lm.feedforward(scaled(parameters, named(f"feedforward.{name}"), by), 0, x)
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10) == homogeneous
 
 
