@@ -104,7 +104,7 @@ def _trained(
             f"{size}; put back the vocabulary that the run wrote, or run again with --overwrite"
         )
     arrays = run.best_model() if file == BEST else run.model()
-    model = build_model(experiment, size)
+    model = build_model(experiment, size, vocabulary)
     shapes = model.layout.shapes | {name: tuple(p.shape) for name, p in model.frozen.items()}
     if {name: tuple(array.shape) for name, array in arrays.items()} != shapes:
         raise UserError(

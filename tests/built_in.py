@@ -5,7 +5,7 @@ from typing import Any
 from fedsi import Experiment
 from fedsi.models.build import build_model
 from fedsi.models.model import Model
-from fedsi.models.table import architecture
+from fedsi.models.table import architecture_keys
 
 
 def build(vocabulary_size: int, **values: Any) -> Model:
@@ -16,5 +16,6 @@ def build(vocabulary_size: int, **values: Any) -> Model:
 
 def used(**values: Any) -> dict[str, Any]:
     """Return the keys of ``model.*`` that their architecture uses."""
-    known = {"architecture", *architecture(values.get("architecture", "si_cifg")).keys}
+    name, encoder = (values.get(key, "si_cifg") for key in ("architecture", "encoder"))
+    known = {"architecture", *architecture_keys(name, encoder)}
     return {key: value for key, value in values.items() if key in known}

@@ -1,6 +1,6 @@
 """Choice of the vocabulary, from the training clients' texts alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from fedsi.data.spool import Chunk, Ints, SpooledRows
 from fedsi.data.vocabulary import Vocabulary, WordVocabulary
 from fedsi.data.word_ids import WordIds
 from fedsi.data.word_list import read_word_list
+from fedsi.data.words import split_words
+from fedsi.errors import UserError
 from fedsi.experiment import DataSettings
 from fedsi.experiment.data import BY_COUNT, BY_USERS, PUBLIC
 
@@ -40,7 +42,11 @@ class Chosen:
 
 
 def choose_words(
-    encoder: WordIds, rows: SpooledRows, assigned: Assignment, data: DataSettings
+    encoder: WordIds,
+    rows: SpooledRows,
+    assigned: Assignment,
+    data: DataSettings,
+    texts: Sequence[str] = (),
 ) -> Chosen:
     """Choose words by the training clients' texts, or use those of a list.
 
@@ -49,9 +55,10 @@ def choose_words(
         rows: All rows of the corpus.
         assigned: The client of each row.
         data: The settings of the vocabulary.
+        texts: Public texts whose words are in the vocabulary besides.
 
     Raises:
-        UserError: The list of words cannot be used.
+        UserError: The list of words cannot be used, or the texts have too many words.
     """
     ranks = encoder.same_words()
     counts = _word_counts(rows, assigned, ranks, users=False)
@@ -62,17 +69,29 @@ def choose_words(
         order = np.argsort(-score, kind="stable")[: data.vocabulary_size]
         best: list[int] = order[score[order] > 0].tolist()
         words = encoder.words(best)
-        id_of = dict(zip(best, range(FIRST_WORD, FIRST_WORD + len(best)), strict=True))
+        if texts:
+            words = _with_texts(words, texts, data)
     else:
         words = _listed(data)
-        id_of = {
-            rank: FIRST_WORD + place
-            for place, rank in enumerate(encoder.ranks(words))
-            if rank is not None
-        }
+    id_of = {
+        rank: FIRST_WORD + place
+        for place, rank in enumerate(encoder.ranks(words))
+        if rank is not None
+    }
     id_of_rank = np.full(len(counts), OOV, dtype=np.int32)
     id_of_rank[list(id_of)] = list(id_of.values())
     return Chosen(WordVocabulary(words, data.words), id_of_rank[ranks], ranks, _coverage(counts))
+
+
+def _with_texts(words: Sequence[str], texts: Sequence[str], data: DataSettings) -> list[str]:
+    """Return the words of some texts and then the first others, as many as are allowed."""
+    first = dict.fromkeys(word for text in texts for word in split_words(text, data.words))
+    if len(first) > data.vocabulary_size:
+        raise UserError(
+            f"the labels have {len(first):,} different words, more than data.vocabulary_size = "
+            f"{data.vocabulary_size:,}; raise it, or lower task.labels"
+        )
+    return list(dict.fromkeys((*first, *words)))[: data.vocabulary_size]
 
 
 def _listed(data: DataSettings) -> list[str]:

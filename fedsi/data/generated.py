@@ -29,6 +29,7 @@ from fedsi.data.vocabulary import WordVocabulary
 from fedsi.errors import UserError
 from fedsi.experiment import DataSettings, TaskSettings
 from fedsi.seeds import Purpose, generator
+from fedsi.tasks.table import LABEL_KEYS
 
 KIND = "generated"
 SAMPLED_CLIENTS = 50
@@ -86,6 +87,7 @@ class GeneratedPopulation:
     ) -> None:
         self.description = description
         self.unigram_log_probabilities = unigram
+        self.answers = None
         self._generation, self._task, self._seed = generation, recipe.task, recipe.seed
         self._sizes = list(generation.sizes(recipe.task))
         self._grid = [generation.parse(recipe.task, text) for text in description.grid]
@@ -252,7 +254,7 @@ def make_generated(
         )
     check_grid(generation, task, grid)
     symbols = generation.symbols(task)
-    facts = (KIND, symbols, task.model_dump_json(), clients, heldout, data.population_seed)
+    facts = (KIND, symbols, recipe_json(task), clients, heldout, data.population_seed)
     content = sha256(repr(facts).encode()).hexdigest()
     blank = Description(
         corpus=task.name,
@@ -285,6 +287,13 @@ def make_generated(
     unigram = unigram_log_probabilities(counts)
     values = blank.__dict__ | {"unigram_loss": unigram_loss(unigram, unseen)}
     return GeneratedPopulation(Description(**values), generation, recipe, unigram)
+
+
+def recipe_json(task: TaskSettings) -> str:
+    """Return the keys that examples may depend on, as JSON."""
+    fields = type(task).model_fields
+    unused = {key for key in LABEL_KEYS if getattr(task, key) == fields[key].default}
+    return task.model_dump_json(exclude=unused)
 
 
 def write_generated(

@@ -94,7 +94,7 @@ def read_rows(
         UserError: The corpus has bad content, or no usable row.
     """
     entries = Entries()
-    for batch in _batches(_chosen(corpus, data)):
+    for batch in _batches(chosen_rows(corpus, data)):
         entries.rows += len(batch)
         texts = [row.text for row, _ in batch]
         entries.sample.add(texts)
@@ -113,8 +113,8 @@ def read_rows(
         entries.labelled += sum(bool(row.label) for _, row, _ in kept)
         spool.append(
             [i for i, _, _ in kept],
-            [entries.number(row, _group(row, data), heldout) for _, row, heldout in kept],
-            [entries.label(row, _group(row, data)) for _, row, _ in kept],
+            [entries.number(row, group_of(row, data), heldout) for _, row, heldout in kept],
+            [entries.label(row, group_of(row, data)) for _, row, _ in kept],
         )
         progress(f"reading {corpus.name}", entries.rows, None)
     entries.rows += corpus.left_out.counts.total()
@@ -139,9 +139,9 @@ def read_rows(
 def survey(corpus: Corpus, data: DataSettings) -> Entries:
     """Find the clients of a corpus, for settings that need them before texts are encoded."""
     entries = Entries()
-    for row, heldout in _chosen(corpus, data):
+    for row, heldout in chosen_rows(corpus, data):
         if _has_text(row):
-            entries.number(row, _group(row, data), heldout)
+            entries.number(row, group_of(row, data), heldout)
     return entries
 
 
@@ -152,7 +152,7 @@ def training_texts(corpus: Corpus, data: DataSettings, entries: Entries) -> Iter
         for name, heldout in zip(entries.names, held_out(entries, data), strict=True)
         if not heldout
     }
-    for row, heldout in _chosen(corpus, data):
+    for row, heldout in chosen_rows(corpus, data):
         if not heldout and row.client in training:
             yield row.text
 
@@ -163,8 +163,8 @@ def held_out(entries: Entries, data: DataSettings) -> list[bool]:
         return entries.heldout
     grouped = data.heldout_by == "groups" and len(set(entries.groups)) > 1
     groups = entries.groups if grouped else entries.names
-    group_of = dict(zip(entries.names, groups, strict=True))
-    chosen = heldout_groups(group_of, data.heldout_fraction)
+    by_name = dict(zip(entries.names, groups, strict=True))
+    chosen = heldout_groups(by_name, data.heldout_fraction)
     return [group in chosen for group in groups]
 
 
@@ -221,7 +221,7 @@ def _too_few(corpus: Corpus, data: DataSettings, clients: int) -> str:
     )
 
 
-def _chosen(corpus: Corpus, data: DataSettings) -> Iterator[tuple[Row, bool]]:
+def chosen_rows(corpus: Corpus, data: DataSettings) -> Iterator[tuple[Row, bool]]:
     """Yield the rows of the wanted splits, and whether each is already held out.
 
     Raises:
@@ -259,7 +259,8 @@ def _has_text(row: Row) -> bool:
     return bool(row.text) and not row.text.isspace()
 
 
-def _group(row: Row, data: DataSettings) -> str:
+def group_of(row: Row, data: DataSettings) -> str:
+    """Return the group that a row's client is held out with."""
     if data.group_separator is None:
         return row.group
     return row.client.partition(data.group_separator)[0]

@@ -10,6 +10,7 @@ BAD_JSON, BAD_CSV, BAD_TEXT = "not valid JSON", "not valid CSV", "not valid UTF-
 TOO_FEW, TOO_MANY = "with too few fields", "with too many fields"
 BAD_VALUE = "with a value that is not text"
 NO_COLUMN = "without the columns"
+NO_LABEL = "without one of the labels"
 NO_MESSAGE = "of the chat program, not of a person"
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.checksums import CheckedArray, Checksums
+from fedsi.data.labels import Answers
 from fedsi.data.protocol import Tokens
 from fedsi.data.vocabulary import Vocabulary
 from fedsi.errors import UserError
@@ -105,6 +106,11 @@ class Population(Protocol):
     description: Description
     unigram_log_probabilities: NDArray[np.float64]
     """Log probability of each token id under the training clients' unigram model."""
+
+    @property
+    def answers(self) -> Answers | None:
+        """The right labels of each answer; None for a population without labels."""
+        ...
 
     def count(self, client: int) -> int:
         """Return how many examples a client has, without reading them."""

@@ -7,20 +7,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fedsi.data import generated, pydocs, synthetic, token_store
+from fedsi.data import generated, pydocs, pydocs_names, synthetic, token_store
 from fedsi.data.build_store import build_store
 from fedsi.data.cache import DEFAULT_CACHE, cache_folder
 from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.formats.files import Columns
 from fedsi.data.formats.opening import open_corpus
+from fedsi.data.label_file import LABEL
+from fedsi.data.labelling import labelled, labelling_json
 from fedsi.data.population import FORMAT, Population, read_meta
 from fedsi.data.public_words import PUBLIC_WORDS
 from fedsi.data.words import WORD_RULE
 from fedsi.errors import UserError
-from fedsi.experiment import DataSettings, Experiment
+from fedsi.experiment import DataSettings, Experiment, TaskSettings
 from fedsi.experiment.data import PUBLIC
 from fedsi.files import cannot_write, sha256_of_file
-from fedsi.tasks.table import DATA_KEYS, generation_of
+from fedsi.tasks.table import DATA_KEYS, TASKS, generation_of
 
 _SYNTHETIC_ONLY = {"population", "topic_concentration", "median_examples", "examples_sigma"}
 _SYNTHETIC = _SYNTHETIC_ONLY | {
@@ -70,13 +72,13 @@ def prepare_for(
     task, data = experiment.task, experiment.data
     generation = generation_of(task.name)
     if generation is None:
-        return prepare(data, cache, progress, corpus)
+        return prepare(data, cache, progress, corpus, task if TASKS[task.name].bound else None)
     if corpus is not None:
         raise UserError(
             f"the corpus {corpus.name} has no effect with task.name={task.name}, which makes its "
             "own examples; leave it out"
         )
-    content = [generated.KIND, task.model_dump_json()]
+    content = [generated.KIND, generated.recipe_json(task)]
     key = _key(data, set(DATA_KEYS) - {"max_examples_per_client"}, content)
     folder = cache_folder(cache) / "populations" / key
     if not folder.exists():
@@ -91,6 +93,7 @@ def prepare(
     cache: Path = DEFAULT_CACHE,
     progress: Progress = silent,
     corpus: Corpus | None = None,
+    task: TaskSettings | None = None,
 ) -> Path:
     """Return the population folder for these settings, building it if it is not in the cache.
 
@@ -99,16 +102,19 @@ def prepare(
         cache: Folder for extracted corpora and built populations.
         progress: Called to report progress.
         corpus: A corpus in memory, instead of the one that ``data.corpus`` names.
+        task: A task whose examples have labels; None for one without.
 
     Raises:
-        UserError: The corpus is missing or cannot be used, or there is no home folder for the
-            default cache.
+        UserError: The corpus is missing or cannot be used, has no labels for the task, or there is
+            no home folder for the default cache.
     """
     cache = cache_folder(cache)
     if corpus is None and data.corpus == synthetic.KIND:
+        _refuse_labels(task)
         return _prepare_synthetic(data, cache)
-    corpus = corpus or _find_corpus(data, cache, progress)
+    corpus = corpus or _find_corpus(data, cache, progress, named=task is not None)
     if corpus is None:
+        _refuse_labels(task)
         warnings.warn(
             "the sources of the installed packages are missing, so the pydocs corpus cannot be "
             "made here; using the synthetic corpus instead",
@@ -121,16 +127,38 @@ def prepare(
         words = sha256_of_file(listed) if listed.is_file() else data.vocabulary
     except OSError as error:
         raise UserError(f"cannot read the vocabulary {listed}: {error.strerror}") from None
-    folder = (
-        cache / "populations" / _key(data, names, [corpus.name, corpus.sha256, words, WORD_RULE])
-    )
-    if not folder.exists():
+    content = [corpus.name, corpus.sha256, words, WORD_RULE]
+    if task is not None:
+        content.append(labelling_json(task))
+    folder = cache / "populations" / _key(data, names, content)
+    if not folder.exists() and task is not None:
+        found = labelled(corpus, data, task)
+        build_store(found.corpus, folder, found.data, progress, found.labels)
+    elif not folder.exists():
         build_store(corpus, folder, data, progress)
     return folder
 
 
-def _find_corpus(data: DataSettings, cache: Path, progress: Progress) -> Corpus | None:
-    """Open the corpus that the settings name; None if it is pydocs and cannot be made here."""
+def _refuse_labels(task: TaskSettings | None) -> None:
+    """Refuse a task that needs labels on the synthetic corpus."""
+    if task is not None:
+        raise UserError(
+            f"task.name={task.name} needs labels, and the synthetic corpus has none; set "
+            "data.corpus=pydocs, or name a file with labels"
+        )
+
+
+def _find_corpus(
+    data: DataSettings, cache: Path, progress: Progress, *, named: bool
+) -> Corpus | None:
+    """Open the corpus that the settings name; None if it is pydocs and cannot be made here.
+
+    Args:
+        data: The settings.
+        cache: Folder for extracted corpora.
+        progress: Called to report progress.
+        named: Whether pydocs has the names that docstrings document.
+    """
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -145,10 +173,14 @@ def _find_corpus(data: DataSettings, cache: Path, progress: Progress) -> Corpus 
             cache=cache,
             progress=progress,
         )
-    path = cache / "corpora" / f"pydocs-{pydocs.cache_key()}.jsonl"
-    if not path.exists() and pydocs.extract(path, progress) < pydocs.FEWEST_CLIENTS:
+    name, extract = (
+        (pydocs_names.NAME, pydocs_names.extract_names) if named else (pydocs.NAME, pydocs.extract)
+    )
+    path = cache / "corpora" / f"{name.replace(' ', '-')}-{pydocs.cache_key()}.jsonl"
+    if not path.exists() and extract(path, progress) < pydocs.FEWEST_CLIENTS:
         return None
-    return replace(open_corpus(path), name=pydocs.NAME)
+    columns = Columns(label=LABEL if named else None)
+    return replace(open_corpus(path, columns=columns), name=name)
 
 
 def _prepare_synthetic(data: DataSettings, cache: Path) -> Path:

@@ -81,6 +81,7 @@ def _write_stored(population: Path, shard: Shard, into: Path) -> None:
     words = np.where(hosted, load_array(population, "client_words")[:], 0)
     np.save(into / "client_words.npy", words, allow_pickle=False)
     dtype = tokens[:0].dtype
+    _write_answers(population, into, starts, np.flatnonzero(own))
     with (
         ArrayWriter(into / "tokens.npy", dtype) as texts,
         ArrayWriter(into / "sentence_starts.npy", np.int64) as ends,
@@ -102,6 +103,20 @@ def _write_stored(population: Path, shard: Shard, into: Path) -> None:
         statistics=meta["statistics"],
         shard=asdict(shard),
     )
+
+
+def _write_answers(
+    population: Path, into: Path, starts: NDArray[np.int64], clients: NDArray[np.int64]
+) -> None:
+    """Write the answers of some clients' sentences, if the population has labels."""
+    if not (population / token_store.ANSWERS).exists():
+        return
+    content = read_file(population, token_store.ANSWERS)
+    (into / token_store.ANSWERS).write_bytes(content)
+    answers = load_array(population, token_store.SENTENCE_ANSWERS)
+    with ArrayWriter(into / f"{token_store.SENTENCE_ANSWERS}.npy", np.int32) as own:
+        for client in clients.tolist():
+            own.append(answers[int(starts[client]) : int(starts[client + 1])])
 
 
 def _write_names(into: Path, names: Sequence[str], hosted: NDArray[np.bool_]) -> None:

@@ -108,6 +108,7 @@ class SyntheticPopulation:
     description: Description
     traits: Traits
     unigram_log_probabilities: Floats
+    answers: None = None
     _language: Language = field(init=False)
 
     def __post_init__(self) -> None:

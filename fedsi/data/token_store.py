@@ -11,6 +11,8 @@ Layout of the folder (little-endian ``.npy``)::
     tokens.npy             word ids of all sentences, truncated to the protocol's length
     sentence_starts.npy    int64 [sentences + 1], into tokens
     client_starts.npy      int64 [clients + 1], into sentences
+    sentence_answers.npy   int32 [sentences], only with labels: the number of each answer, from 1
+    answers.json           only with labels: the labels of each answer, as ``answer_key`` writes
     checksums.json         checksums of all files
 """
 
@@ -27,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsi.checksums import checksums_of
+from fedsi.data.labels import Answers, answers_of, with_answers
 from fedsi.data.population import Description, load_array, read_file, read_meta
 from fedsi.data.protocol import Tokens, pad_examples
 from fedsi.data.vocabulary import VOCABULARY_FILES, Vocabulary, load_vocabulary
@@ -34,6 +37,7 @@ from fedsi.files import cannot_write
 
 KIND = "store"
 NAMES = "client_names.json"
+SENTENCE_ANSWERS, ANSWERS = "sentence_answers", "answers.json"
 _PART = ".part-"
 _LOCK = "lock"
 
@@ -55,6 +59,11 @@ class StoredPopulation:
         self._tokens = load_array(folder, "tokens")
         self._sentences = load_array(folder, "sentence_starts")
         self._clients = load_array(folder, "client_starts")
+        labelled = (folder / ANSWERS).exists()
+        self._answers = load_array(folder, SENTENCE_ANSWERS) if labelled else None
+        self.answers: Answers | None = None
+        if labelled:
+            self.answers = answers_of(json.loads(read_file(folder, ANSWERS)))
 
     def count(self, client: int) -> int:
         """Return how many examples a client has."""
@@ -71,9 +80,13 @@ class StoredPopulation:
         else:
             index, starts = _gather(starts, places)
             tokens = self._tokens.at(index)
-        return pad_examples(
+        rows = pad_examples(
             np.asarray(tokens, dtype=np.int32), starts, self.description.sequence_length
         )
+        if self._answers is None:
+            return rows
+        own = self._answers[first:last]
+        return with_answers(rows, own if places is None else own[places])
 
     def work(self, client: int, example_cap: int | None) -> int:
         """Return the approximate number of target tokens in a client's first examples."""

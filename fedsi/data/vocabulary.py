@@ -1,18 +1,21 @@
 """Vocabularies: the words or sub-words that have an id."""
 
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, get_args
 
-from fedsi.data.protocol import FIRST_WORD, OOV, SPECIAL_TOKENS
+from fedsi.data.labels import LabelSet, text_tokens
+from fedsi.data.protocol import FIRST_WORD, OOV, SPECIAL_TOKENS, Tokens
 from fedsi.data.subwords import TOKENIZER_FILE, SubwordVocabulary
 from fedsi.data.words import SPACE, Splitting, split_words
 from fedsi.errors import UserError
 from fedsi.files import read_text
 
-WORDS_FILE = "vocabulary.txt"
-VOCABULARY_FILES = (WORDS_FILE, TOKENIZER_FILE)
+WORDS_FILE, LABELS_FILE = "vocabulary.txt", "labelled_vocabulary.json"
+VOCABULARY_FILES = (WORDS_FILE, TOKENIZER_FILE, LABELS_FILE)
 """One of these files is in a population's folder and in a run's folder."""
 
 SPLITTING_LINE = "# words are split at "
@@ -116,6 +119,65 @@ class WordVocabulary:
         return {word: FIRST_WORD + rank for rank, word in enumerate(self.words)}
 
 
+@dataclass
+class LabelledVocabulary:
+    """The vocabulary of a population whose examples have labels, and these labels.
+
+    Args:
+        words: The vocabulary of queries and labels; token ids are its ids.
+        labels: The labels, which have no token ids.
+    """
+
+    words: Vocabulary
+    labels: LabelSet
+    file_name: str = LABELS_FILE
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text."""
+        return self.words.encode(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of some ids."""
+        return self.words.decode(tokens)
+
+    def continuation(self, before: Sequence[int], token: int) -> str:
+        """Return the text that one more id adds."""
+        return self.words.continuation(before, token)
+
+    def names(self) -> Sequence[str]:
+        """Return the word or piece of each id, the names of the special tokens first."""
+        return self.words.names()
+
+    def file_text(self) -> str:
+        """Return the content of its file, JSON with the words' own file in it."""
+        labels = list(zip(self.labels.names, self.labels.texts, strict=True))
+        content = {"file": self.words.file_name, "words": self.words.file_text(), "labels": labels}
+        return json.dumps(content) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> "LabelledVocabulary":
+        """Parse the result of ``file_text``.
+
+        Raises:
+            ValueError: The text is something else.
+            UserError: The package tokenizers is needed and not installed.
+        """
+        try:
+            content = json.loads(text)
+            words = parse_vocabulary(str(content["file"]), str(content["words"]))
+            labels = {str(name): str(one) for name, one in content["labels"]}
+        except (KeyError, TypeError, RecursionError):
+            raise ValueError("it holds no words and labels") from None
+        return cls(words, LabelSet(tuple(labels), tuple(labels.values())))
+
+    def texts_as_tokens(self, sequence_length: int) -> Tokens:
+        """Return the labels' texts as rows, as ``labels.text_tokens`` does."""
+        return text_tokens([self.encode(text) for text in self.labels.texts], sequence_length)
+
+
 def parse_vocabulary(file_name: str, text: str) -> Vocabulary:
     """Return the vocabulary that a file of a name in ``VOCABULARY_FILES`` holds.
 
@@ -125,6 +187,8 @@ def parse_vocabulary(file_name: str, text: str) -> Vocabulary:
     """
     if file_name == TOKENIZER_FILE:
         return SubwordVocabulary.from_text(text)
+    if file_name == LABELS_FILE:
+        return LabelledVocabulary.from_text(text)
     return WordVocabulary.from_text(text)
 
 
@@ -135,7 +199,8 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         UserError: It is missing or damaged.
     """
     try:
-        name = TOKENIZER_FILE if (folder / TOKENIZER_FILE).exists() else WORDS_FILE
+        there = (name for name in reversed(VOCABULARY_FILES) if (folder / name).exists())
+        name = next(there, WORDS_FILE)
         return parse_vocabulary(name, read_text(folder / name))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

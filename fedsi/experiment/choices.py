@@ -11,28 +11,39 @@ from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_keys
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_keys
 from fedsi.models.feedforward.table import FEEDFORWARDS, keys_of_parts
-from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
+from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture_keys
 from fedsi.tables import Table
 from fedsi.tasks.table import DATA_KEYS, TASKS, task_keys
 
-
-def _of_architecture(name: str) -> set[str]:
-    return ModelSettings.model_fields.keys() - {"architecture", *OF_ALL, *architecture(name).keys}
+_Section = Mapping[str, Any]
 
 
-def _of_feedforward(name: str) -> set[str]:
+def _of_architecture(name: str, model: _Section) -> set[str]:
+    used = architecture_keys(name, str(model.get("encoder")))
+    return ModelSettings.model_fields.keys() - {"architecture", *OF_ALL, *used}
+
+
+def _of_encoder(_name: str, model: _Section) -> set[str]:
+    return _of_architecture(str(model["architecture"]), model)
+
+
+def _of_feedforward(name: str, _model: _Section) -> set[str]:
     return set(keys_of_parts() - FEEDFORWARDS[name].keys)
 
 
-def _of_algorithm(name: str) -> set[str]:
+def _of_algorithm(name: str, _algorithm: _Section) -> set[str]:
     return AlgorithmSettings.model_fields.keys() - {"name", *algorithm_keys(name)}
 
 
-def _of_client_optimizer(name: str) -> set[str]:
+def _of_client_optimizer(name: str, _client: _Section) -> set[str]:
     return {key for each in OPTIMIZERS for key in OPTIMIZERS[each].keys} - OPTIMIZERS[name].keys
 
 
-def _of_task(name: str) -> set[str]:
+def _of_server_optimizer(name: str, _server: _Section) -> Collection[str]:
+    return unused_keys(name)
+
+
+def _of_task(name: str, _task: _Section) -> set[str]:
     if TASKS.is_own(name):
         return set()
     unused = {
@@ -43,16 +54,17 @@ def _of_task(name: str) -> set[str]:
     return unused
 
 
-_UNUSED: dict[str, tuple[Callable[[str], Collection[str]], Table[Any]]] = {
+_UNUSED: dict[str, tuple[Callable[[str, _Section], Collection[str]], Table[Any]]] = {
     "task.name": (_of_task, TASKS),
     "model.architecture": (_of_architecture, ARCHITECTURES),
     "model.feedforward": (_of_feedforward, FEEDFORWARDS),
+    "model.encoder": (_of_encoder, ARCHITECTURES),
     "algorithm.name": (_of_algorithm, ALGORITHMS),
     "client.optimizer": (_of_client_optimizer, OPTIMIZERS),
-    "server.optimizer": (unused_keys, SERVER_OPTIMIZERS),
+    "server.optimizer": (_of_server_optimizer, SERVER_OPTIMIZERS),
 }
-"""By key that chooses from a table: the function that returns the keys unused by an entry, those of
-other sections with their section."""
+"""By key that chooses from a table: the function that returns the keys unused by an entry, given
+the other keys of its section; those of other sections with their section."""
 
 
 def keys_losing_effect(values: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
@@ -70,7 +82,8 @@ def keys_losing_effect(values: Mapping[str, Any], changes: Mapping[str, Any]) ->
         name = str(values[section][key])
         if name in table or table.is_own(name):
             lost += [
-                other if "." in other else f"{section}.{other}" for other in sorted(unused(name))
+                other if "." in other else f"{section}.{other}"
+                for other in sorted(unused(name, values[section]))
             ]
     return [key for key in lost if not any(_is_within(change, key) for change in changes)]
 

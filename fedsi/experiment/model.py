@@ -13,12 +13,13 @@ from fedsi.experiment.field_types import (
     Name,
     NonNegativeNumber,
     OptionalName,
+    PositiveNumber,
     Settings,
 )
 from fedsi.experiment.model_arguments import Arguments
 from fedsi.models.feedforward.table import FEEDFORWARDS, keys_of_parts
 from fedsi.models.positions.table import ENCODINGS
-from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
+from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture_keys, check_settings
 
 
 class ModelSettings(Settings):
@@ -30,6 +31,16 @@ class ModelSettings(Settings):
     arguments: Arguments = Arguments()
     """Keyword arguments of a custom model: ``--set model.arguments.width=32``, or the table
     ``[model.arguments]``."""
+    encoder: Annotated[Name, EntryOf(ARCHITECTURES)] = "si_cifg"
+    """Architecture that encodes the texts of a dual encoder, whose other keys are the encoder's."""
+    label_encoder: Literal["shared", "own", "table"] = "shared"
+    """Vectors of the labels of a dual encoder: by the encoder of the queries (``shared``), by one
+    with parameters of its own (``own``), or one row a label without its text (``table``), which
+    makes it a classifier."""
+    pooling: Literal["last", "mean"] = "mean"
+    """Vector of a text: the mean of the encoder's states, or the last one."""
+    temperature: PositiveNumber = 0.05
+    """The score of a label is its cosine similarity with the query, divided by the temperature."""
     embedding_size: Count = 64
     """Size of the word vectors; in a Transformer or Mamba also of every layer."""
     hidden_size: Count = 128
@@ -94,6 +105,11 @@ class ModelSettings(Settings):
     """SHA-256 of that file, set by the run; another file is refused."""
 
     @property
+    def of_encoder(self) -> Self:
+        """The settings of a dual encoder's encoder."""
+        return self.model_copy(update={"architecture": self.encoder})
+
+    @property
     def longest_sequence(self) -> int | None:
         """The largest number of tokens that a Transformer can read; None for any number."""
         return self.max_length if self.positions == "learned" else None
@@ -127,17 +143,10 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _the_architecture_takes_them(self) -> Self:
-        entry = architecture(self.architecture)
-        refuse_without_effect(self, "model", entry.keys | OF_ALL, "architecture")
+        used = architecture_keys(self.architecture, self.encoder) | OF_ALL
+        refuse_without_effect(self, "model", used, "architecture")
         others = keys_of_parts() - FEEDFORWARDS[self.feedforward].keys
-        used = type(self).model_fields.keys() - others
-        refuse_without_effect(self, "model", used, "feedforward")
-        if self.initialisation not in entry.initialisations:
-            raise ValueError(
-                f"model.initialisation={self.initialisation} is not defined for "
-                f"model.architecture={self.architecture}, which has "
-                f"{' and '.join(entry.initialisations)}; set one of them"
-            )
-        if entry.check:
-            entry.check(self)
+        fitting = type(self).model_fields.keys() - others
+        refuse_without_effect(self, "model", fitting, "feedforward")
+        check_settings(self)
         return self

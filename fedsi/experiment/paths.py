@@ -10,6 +10,7 @@ PATHS = {
     "data.corpus": MADE_HERE,
     "data.vocabulary": (*LEARNED_VOCABULARIES, PUBLIC),
     "devices.trace": ("none",),
+    "task.label_file": ("none",),
     "model.init_from": ("none",),
 }
 """Keys whose value is a path, unless it is one of these words."""

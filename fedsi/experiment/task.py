@@ -13,6 +13,7 @@ from fedsi.experiment.field_types import (
     PositiveNumber,
     Settings,
 )
+from fedsi.tasks.losses.table import LOSSES
 from fedsi.tasks.table import TASKS
 
 Length = Annotated[Count, Field(le=10**4)]
@@ -52,6 +53,40 @@ class TaskSettings(Settings):
     """Lengths that the final model is evaluated on, as in ``10,20,50``; none for none."""
     grid_examples: Annotated[Count, Field(le=10**6)] = 100
     """Examples of each of these lengths."""
+
+    loss: Annotated[Name, EntryOf(LOSSES)] = "softmax"
+    """Loss of retrieval and of next words: ``softmax`` is cross-entropy; ``decoupled_softmax``
+    leaves other right labels out of the denominator; ``soft_top_k`` asks that right labels are
+    among the first ``task.k``. Held-out losses are always those of ``softmax``."""
+    k: Annotated[Count, Field(le=10**4)] = 5
+    """Number of labels or words that ``soft_top_k`` allows."""
+    labels: Annotated[Count, Field(le=10**6)] = 1000
+    """Most labels of retrieval: those that most training clients have."""
+    label_source: Literal["column", "emoji"] = "column"
+    """Right labels of a text: those in ``data.label_column``, for pydocs the names that a docstring
+    documents (``column``); or the emoji in it, which the model then does not read (``emoji``)."""
+    label_separator: OptionalName = "|"
+    """Separates several right labels in the label column; none if it holds one label."""
+    label_file: OptionalName = None
+    """A .csv file or JSON lines with the columns ``label`` and ``text``, one for each label; none
+    if the labels are those of the corpus and their names are their texts."""
+    negatives: Literal["all", "batch"] = "all"
+    """Labels that a client's examples are compared with: all, whose texts every client is sent; or
+    those of the same batch, so that no client is sent labels."""
+
+    @model_validator(mode="after")
+    def _loss_has_a_k(self) -> Self:
+        if self.loss != "soft_top_k" and self.k != type(self).model_fields["k"].default:
+            raise ValueError(
+                f"task.k={self.k} has no effect with task.loss={self.loss}; set "
+                "task.loss=soft_top_k or leave it out"
+            )
+        if self.loss == "soft_top_k" and self.negatives == "batch":
+            raise ValueError(
+                "task.loss=soft_top_k needs more labels than task.k, which a batch may not have; "
+                "set task.negatives=all or another task.loss"
+            )
+        return self
 
     @model_validator(mode="after")
     def _lengths_are_ordered(self) -> Self:

@@ -39,10 +39,10 @@ from fedsi.learning.personal import Personaliser
 from fedsi.learning.vectorised import Vectorised
 from fedsi.limits import largest_contribution
 from fedsi.messages import TRAINING_COLUMNS, Outcome
-from fedsi.models.build import build_model
+from fedsi.models.build import model_for
 from fedsi.sums.clipping import add_clipped, layer_ends
 from fedsi.sums.updates import add_update
-from fedsi.tasks.table import task_of
+from fedsi.tasks.table import task_on
 from fedsi.tasks.task import Counts
 
 EVALUATION_BATCH = 64
@@ -83,8 +83,8 @@ class BlockTrainer:
     at: Callable[[int], None] = _untold
 
     def __post_init__(self) -> None:
-        self.model = build_model(self.experiment, self.population.description.vocabulary_size)
-        self.task = task_of(self.experiment)
+        self.model = model_for(self.experiment, self.population)
+        self.task = task_on(self.experiment, self.population)
         self.algorithm = algorithm_of(self.experiment)
         rounds = ClientRounds(self.experiment, self.population, self.model.layout.size)
         self._way: TrainingWay = (

@@ -20,7 +20,7 @@ from fedsi.learning.faults import fault_of, spoiled, suffer_before_training
 from fedsi.learning.random_starts import started
 from fedsi.messages import Outcome
 from fedsi.privacy import canaries
-from fedsi.tasks.table import task_of
+from fedsi.tasks.table import task_on
 from fedsi.tasks.task import Batch
 
 Sums = NDArray[np.int64]
@@ -82,7 +82,7 @@ class ClientRounds:
     def __init__(self, experiment: Experiment, population: Population, size: int) -> None:
         self.algorithm = algorithm_of(experiment)
         self._experiment, self._population, self._size = experiment, population, size
-        self._task = task_of(experiment)
+        self.task = task_on(experiment, population)
         self._injects_faults = bool(experiment.faults.shares)
 
     def begin(self, request: RoundRequest, client: int) -> Prepared:
@@ -107,7 +107,7 @@ class ClientRounds:
         examples = ClientExamples(self._population, client, round_number)
         cap = experiment.data.max_examples_per_client
         drawn = training_batches(examples, experiment.client, cap, **key)
-        return started(map(self._task.batch, drawn), experiment.model, **key)
+        return started(map(self.task.batch, drawn), experiment.model, **key)
 
     def finish(
         self, part: Prepared, trained: NDArray[np.float32], steps: int, learning_rate: float

@@ -24,7 +24,7 @@ from fedsi.learning.dp_sgd import ExamplePrivateTrainer
 from fedsi.models.model import Model
 from fedsi.privacy import canaries
 from fedsi.privacy.noise_streams import noise_key, normal_for_examples
-from fedsi.tasks.table import task_of
+from fedsi.tasks.table import task_on
 
 
 class OneByOne:
@@ -48,7 +48,7 @@ class OneByOne:
     ) -> None:
         self._experiment, self._population = experiment, population
         self._rounds, self._at = rounds, at
-        self._task = task_of(experiment)
+        self._task = task_on(experiment, population)
         settings = experiment.client
         self._trainer: LocalTrainer | ExamplePrivateTrainer = (
             LocalTrainer(model, settings, self._task.losses)

@@ -17,9 +17,9 @@ from fedsi.learning.client import LocalTrainer
 from fedsi.learning.failures import FailureLog
 from fedsi.learning.random_starts import started
 from fedsi.messages import TRAINING_COLUMNS, Outcome
-from fedsi.models.build import build_model
+from fedsi.models.build import model_for
 from fedsi.seeds import Purpose, generator
-from fedsi.tasks.table import task_of
+from fedsi.tasks.table import task_on
 from fedsi.tasks.task import Batch
 
 
@@ -57,9 +57,9 @@ class PooledTrainer:
     def __init__(
         self, experiment: Experiment, population: Population, at: Callable[[int], None]
     ) -> None:
-        self.model = build_model(experiment, population.description.vocabulary_size)
+        self.model = model_for(experiment, population)
         self._experiment, self._population, self._at = experiment, population, at
-        self._task = task_of(experiment)
+        self._task = task_on(experiment, population)
         self._trainer = LocalTrainer(self.model, experiment.client, self._task.losses)
         self._failures = FailureLog()
 

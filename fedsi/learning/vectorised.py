@@ -30,7 +30,6 @@ from fedsi.models.model import Model
 from fedsi.privacy import canaries
 from fedsi.sums.clipping import layer_ends
 from fedsi.sums.lanes import add_clipped_lanes, add_lanes
-from fedsi.tasks.table import task_of
 
 WINDOW = 16
 """Groups whose clients are read at a time; among them, clients with similar numbers of steps train
@@ -74,7 +73,7 @@ class Vectorised:
         self.spans = np.array([[0, size]])
         settings = experiment.client
         start = torch.zeros(size, device=self._device)
-        self._sgd = VectorisedSgd(model, settings, start, task_of(experiment).losses)
+        self._sgd = VectorisedSgd(model, settings, start, rounds.task.losses)
         plain = rounds.algorithm.finish is fed_avg.finish and not experiment.faults.shares
         self._adds = (
             plain and experiment.server.norm_bound is None and accelerator.has_float64(self._device)

@@ -1,7 +1,11 @@
 """Construction of the model that an experiment names, and its initial parameters."""
 
+import numpy as np
 from torch import Tensor
 
+from fedsi.data.labels import LabelTokens
+from fedsi.data.population import Population
+from fedsi.data.vocabulary import LabelledVocabulary, Vocabulary
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.models.model import Model
@@ -15,12 +19,27 @@ from fedsi.tasks.table import task_of
 MOST_PARAMETERS = 10**9
 
 
-def build_model(experiment: Experiment, vocabulary_size: int) -> Model:
+def model_for(experiment: Experiment, population: Population) -> Model:
+    """Return the model of an experiment for the clients of a population, and for its labels.
+
+    Raises:
+        UserError: As ``build_model``.
+    """
+    size = population.description.vocabulary_size
+    labelled = population.answers is not None
+    return build_model(experiment, size, population.vocabulary() if labelled else None)
+
+
+def build_model(
+    experiment: Experiment, vocabulary_size: int, vocabulary: Vocabulary | None = None
+) -> Model:
     """Return the model of an experiment.
 
     Args:
         experiment: The configuration.
         vocabulary_size: Number of token ids, special tokens included.
+        vocabulary: The vocabulary with the labels that the model ranks; None if it computes nothing
+            or ranks words.
 
     Raises:
         UserError: The experiment names a user's factory, and the factory or its module cannot be
@@ -32,9 +51,23 @@ def build_model(experiment: Experiment, vocabulary_size: int) -> Model:
         try_model(user_model, experiment.data.sequence_length)
         return user_model
     entry = architecture(settings.architecture)
-    streams = [task_of(experiment).streams] if entry.takes_ids else []
-    model: Model = load(entry.build)(settings, vocabulary_size, *streams)
+    more: list[object] = [task_of(experiment).streams] if entry.takes_ids else []
+    if entry.ranks_labels:
+        more.append(_labels(experiment, vocabulary_size, vocabulary))
+    model: Model = load(entry.build)(settings, vocabulary_size, *more)
     return model
+
+
+def _labels(
+    experiment: Experiment, vocabulary_size: int, vocabulary: Vocabulary | None
+) -> LabelTokens:
+    """Return the labels that a model ranks: those of its task or, without any, the token ids."""
+    if task_of(experiment).bound is None:
+        return LabelTokens(vocabulary_size, np.arange(vocabulary_size, dtype=np.int32)[:, None])
+    if not isinstance(vocabulary, LabelledVocabulary):
+        return LabelTokens(experiment.task.labels)
+    tokens = vocabulary.texts_as_tokens(experiment.data.sequence_length)
+    return LabelTokens(experiment.task.labels, tokens)
 
 
 def initial_parameters(model: Model, seed: int) -> Tensor:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fedsi.experiment.model import ModelSettings
     from fedsi.models.model import Model
 
+RANDOM_START = "random_start"
+"""A key that an encoder of another model has no use for."""
 OF_ALL = frozenset({"init_from", "init_sha256"})
 """The keys ``model.*`` that every architecture uses, including custom models."""
 
@@ -67,6 +69,10 @@ class Architecture:
     returns as ``features_and_penalty(parameters, inputs, ids)``."""
     takes_ids: bool = False
     """Whether ``build`` takes the number of streams of ids, and features take the ids."""
+    ranks_labels: bool = False
+    """Whether its outputs are scores of labels: ``build`` takes a ``LabelTokens``."""
+    encodes: bool = True
+    """Whether it can be the ``model.encoder`` of another one, which uses its keys too."""
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -142,6 +148,16 @@ def check_transformer(settings: "ModelSettings") -> None:
         part.check(settings)
 
 
+def check_dual_encoder(settings: "ModelSettings") -> None:
+    """Refuse contradictions among the settings of a dual encoder and those of its encoder."""
+    if ARCHITECTURES.is_own(settings.encoder) or not ARCHITECTURES[settings.encoder].encodes:
+        encoders = ", ".join(name for name in ARCHITECTURES if ARCHITECTURES[name].encodes)
+        raise ValueError(
+            f"model.encoder={settings.encoder} is no encoder of texts; expected one of {encoders}"
+        )
+    check_settings(settings.of_encoder)
+
+
 def check_mamba(settings: "ModelSettings") -> None:
     """Refuse contradictions among the settings of a state space model."""
     if settings.hidden_size % settings.heads:
@@ -211,6 +227,16 @@ ARCHITECTURES: Table[Architecture] = Table(
             initialisations=("default", "paper", "mimetic"),
             check=check_mamba,
         ),
+        "dual_encoder": Architecture(
+            build="fedsi.models.dual_encoder:DualEncoder",
+            keys=frozenset({"encoder", "label_encoder", "pooling", "temperature"}),
+            label="Dual encoder",
+            colour="#8a2f8f",
+            initialisations=("default", "paper", "mimetic"),
+            check=check_dual_encoder,
+            ranks_labels=True,
+            encodes=False,
+        ),
     },
     own="a function or class of yours that builds a model",
 )
@@ -241,3 +267,33 @@ def architecture(name: str) -> Architecture:
             build=name, keys=frozenset({"arguments"}), label=shown(name), colour="#333333"
         )
     return ARCHITECTURES[name]
+
+
+def architecture_keys(name: str, encoder: str) -> frozenset[str]:
+    """Return the keys ``model.*`` that an architecture uses, apart from ``OF_ALL`` and its name.
+
+    Args:
+        name: The architecture.
+        encoder: ``model.encoder``, whose keys a model around an encoder uses too.
+    """
+    keys = architecture(name).keys
+    if "encoder" not in keys or encoder not in ARCHITECTURES:
+        return keys
+    return keys | (architecture(encoder).keys - {RANDOM_START, "tied_output"})
+
+
+def check_settings(settings: "ModelSettings") -> None:
+    """Refuse an initialisation that the architecture lacks, and contradictory settings.
+
+    Raises:
+        ValueError: They do.
+    """
+    entry = architecture(settings.architecture)
+    if settings.initialisation not in entry.initialisations:
+        raise ValueError(
+            f"model.initialisation={settings.initialisation} is not defined for "
+            f"model.architecture={settings.architecture}, which has "
+            f"{' and '.join(entry.initialisations)}; set one of them"
+        )
+    if entry.check:
+        entry.check(settings)

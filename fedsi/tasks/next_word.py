@@ -9,13 +9,15 @@ keyboard would show.
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedsi.data.protocol import EOS, OOV, Tokens, inputs_and_targets
+from fedsi.experiment import TaskSettings
+from fedsi.tasks.losses.table import LOSSES
 from fedsi.tasks.task import FIRST_COLUMNS, Batch, Counts, Task, cross_entropy
 
 SUGGESTIONS = 3
@@ -153,6 +155,18 @@ def _highest_loss(vocabulary_size: int) -> float:
     return DIVERGED_LOSS * math.log(vocabulary_size)
 
 
+def with_loss(settings: TaskSettings) -> Task:
+    """Return the task for its keys; the losses of an evaluation are always cross-entropy."""
+    if settings.loss == "softmax":
+        return TASK
+    loss = LOSSES[settings.loss]
+
+    def losses(outputs: Tensor, targets: Tensor) -> Tensor:
+        return loss(outputs, targets.unsqueeze(-1), None, settings.k)
+
+    return replace(TASK, losses=losses)
+
+
 TASK = Task(
     batch=batch,
     columns=COLUMNS,
@@ -183,4 +197,6 @@ TASK = Task(
     unit="words",
     highest_loss=_highest_loss,
     at_most=AT_MOST,
+    keys=frozenset({"loss", "k"}),
+    configured=with_loss,
 )

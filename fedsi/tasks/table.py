@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 
 from fedsi.errors import UserError
 from fedsi.experiment.effects import refuse_without_effect
-from fedsi.models.table import architecture
+from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
     from fedsi.data.generated import Generation
+    from fedsi.data.population import Population
     from fedsi.experiment import Experiment
     from fedsi.tasks.task import Task
 
@@ -21,6 +22,11 @@ GENERATED_KEYS = frozenset(
 )
 """The keys ``task.*`` of every task that makes its own examples."""
 
+LABEL_KEYS = frozenset(
+    {"loss", "k", "labels", "label_source", "label_separator", "label_file", "negatives"}
+)
+"""The keys ``task.*`` of a task whose examples have labels."""
+
 TASKS: "Table[Task]" = Table(
     "task.name",
     "fedsi.tasks.task:Task",
@@ -31,6 +37,7 @@ TASKS: "Table[Task]" = Table(
         "copy": "fedsi.tasks.copy",
         "reverse": "fedsi.tasks.copy",
         "recall": "fedsi.tasks.recall",
+        "retrieval": "fedsi.tasks.retrieval",
     },
     own="a Task of yours",
 )
@@ -62,6 +69,16 @@ def generation_of(name: str) -> "Generation | None":
     return checked_generation(name, found)
 
 
+def task_on(experiment: "Experiment", population: "Population") -> "Task":
+    """Return the task of an experiment on the examples of a population.
+
+    Raises:
+        UserError: As ``task_of``.
+    """
+    task = task_of(experiment)
+    return task.bound(experiment.task, population.answers) if task.bound else task
+
+
 def task_keys(name: str) -> frozenset[str]:
     """Return the keys ``task.*`` that a built-in task uses, apart from ``name``."""
     task = TASKS[name]
@@ -81,6 +98,7 @@ def check_keys(experiment: "Experiment") -> None:
     if TASKS.is_own(name) or task == type(task)(name=by_default):
         return  # the default makes no examples of its own, and need not be loaded with PyTorch
     refuse_without_effect(task, "task", task_keys(name), "name")
+    _check_labels(experiment)
     if TASKS[name].generation:
         for key, field in type(data).model_fields.items():
             if key not in DATA_KEYS and getattr(data, key) != field.default:
@@ -88,6 +106,41 @@ def check_keys(experiment: "Experiment") -> None:
                     f"data.{key} has no effect with task.name={name}, which makes its own "
                     "examples; leave it out"
                 )
+
+
+def _check_labels(experiment: "Experiment") -> None:
+    """Refuse what does not fit a task with labels, or needs one.
+
+    Raises:
+        ValueError: The architecture does not rank labels, or the clients have too little to read or
+            to compare.
+    """
+    name, task = experiment.task.name, experiment.task
+    if TASKS[name].bound is None:
+        if task.loss == "decoupled_softmax":
+            raise ValueError(
+                f"task.loss=decoupled_softmax is softmax with task.name={name}, whose targets have "
+                "one right value each; set task.loss=softmax"
+            )
+        return
+    ranking = [one for one in ARCHITECTURES if ARCHITECTURES[one].ranks_labels]
+    if experiment.model.architecture not in ranking:
+        raise ValueError(
+            f"model.architecture={experiment.model.architecture} has outputs for words, and "
+            f"task.name={name} ranks labels; set model.architecture={' or '.join(ranking)} (with "
+            "model.label_encoder=table it is a classifier with one row a label)"
+        )
+    if experiment.data.sequence_length < 2 or experiment.data.long_texts == "split":
+        raise ValueError(
+            f"task.name={name} reads a text as one query of at least one word; set "
+            "data.sequence_length to 2 or more and data.long_texts=cut"
+        )
+    if task.negatives == "batch" and experiment.client.example_noise_multiplier is not None:
+        raise ValueError(
+            "task.negatives=batch compares the examples of a batch with each other, and "
+            "client.example_noise_multiplier needs a gradient of each example alone; set "
+            "task.negatives=all"
+        )
 
 
 def check_task(experiment: "Experiment", vocabulary_size: int) -> None:
@@ -100,6 +153,16 @@ def check_task(experiment: "Experiment", vocabulary_size: int) -> None:
     name, client = experiment.task.name, experiment.client
     by_autograd = architecture(experiment.model.architecture).by_autograd
     by_hand = by_autograd is None or not by_autograd(experiment.model, task_of(experiment).streams)
+    loss, k = experiment.task.loss, experiment.task.k
+    if loss == "soft_top_k" and task_of(experiment).bound is None and k >= vocabulary_size:
+        raise UserError(
+            f"task.k = {k} is not less than the {vocabulary_size} ids of the vocabulary; lower it"
+        )
+    if loss != "softmax" and client.precision != "float32":
+        raise UserError(
+            f"client.precision={client.precision} needs gradients by hand, which task.loss={loss} "
+            "does not have; set client.precision=float32"
+        )
     if client.precision != "float32" and not by_hand:
         raise UserError(
             f"client.precision={client.precision} needs gradients by hand, but autograd trains "

@@ -18,6 +18,7 @@ from fedsi.data.generated import Generation
 from fedsi.data.protocol import PAD, Tokens
 
 if TYPE_CHECKING:
+    from fedsi.data.labels import Answers
     from fedsi.experiment import TaskSettings
 
 Counts = NDArray[np.float64]
@@ -114,6 +115,9 @@ class Task:
     population."""
     configured: "Callable[[TaskSettings], Task] | None" = None
     """Returns the task for the values of its keys; None if they do not change it."""
+    bound: "Callable[[TaskSettings, Answers | None], Task] | None" = None
+    """Returns the task for the values of its keys and the answers of a population; None for a task
+    without labels. A model for a task with labels ranks them instead of words."""
     losses: Losses = cross_entropy
     """Returns the loss in nats of each output ``[targets, vocabulary]`` and target
     ``[targets]``."""

@@ -333,6 +333,7 @@ def keystroke(
     cache: options.Cache = options.CACHE,
 ) -> None:
     """Measure the output layers of a trained model: whose words are right, and how fast."""
+    from fedsi.inference.ranking import refuse_labels
     from simulations.benchmarks import keystroke as program
     from simulations.evaluation import open_heldout
     from simulations.finished_run import open_run
@@ -340,6 +341,7 @@ def keystroke(
     wanted = _sizes(sizes)
     with Display(options.messages()) as display:
         finished = open_run(run, trust=trust)
+        refuse_labels(finished.trained, "fedsi bench keystroke")
         population = open_heldout(finished, cache, display.step)
         found = program.measure_keystroke(
             finished, population, wanted, positions, parts, display.step

@@ -45,6 +45,7 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model on the held-out clients of its corpus."""
     from fedsi.data.generated import GeneratedPopulation
+    from fedsi.inference.ranking import refuse_labels
     from fedsi.tasks.table import task_of
     from server.runs.summary import to_json
     from simulations.evaluation import (
@@ -73,6 +74,7 @@ def evaluate(
             texts = studies.parse_list(lengths, str.strip, "--lengths")
             made = evaluate_made_lengths(finished, population, texts, display.step)
         elif lengths:
+            refuse_labels(finished.trained, "--lengths")
             wanted = studies.parse_lengths(lengths, "--lengths")
             scores = evaluate_lengths(finished, population, wanted, display.step)
         chosen = _chosen(clients, finished, population)

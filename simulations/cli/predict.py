@@ -1,6 +1,8 @@
 """``fedsi predict`` and ``fedsi generate``: next words and texts from a trained model."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,7 @@ from simulations.cli.wide_table import print_table
 from simulations.safe_text import visible
 
 if TYPE_CHECKING:
+    from fedsi.inference.ranking import Ranked
     from fedsi.inference.reading import TrainedModel
     from fedsi.inference.top_k.suggestions import Suggestions
 
@@ -29,12 +32,23 @@ def predict(
     trust: options.Trust = False,
     best: options.Best = False,
 ) -> None:
-    """Show the next words that a trained model predicts."""
+    """Show the next words that a trained model predicts, or the labels that it ranks first."""
+    from fedsi.inference.ranking import rank_labels, ranks_labels
     from fedsi.threads import torch_threads
     from simulations.finished_run import open_run
 
     with others_to_stderr(), torch_threads(1):  # a user's model may print
-        trained = open_run(run, trust=trust, best=best).trained
+        finished = open_run(run, trust=trust, best=best)
+        trained = finished.trained
+        if ranks_labels(trained):
+            if output_layer != "exact":
+                raise UserError(
+                    f"--output-layer {output_layer} has no effect: the model ranks labels; leave "
+                    "it out"
+                )
+            ranking = rank_labels(trained, text, finished.experiment.data.sequence_length, top)
+            _show_ranking(text, ranking, as_json=as_json)
+            return
         found = _predicted(trained, text, output_layer, top, candidates, rank)
     read = trained.vocabulary.decode(found.tokens[1:])
     if as_json:
@@ -50,6 +64,17 @@ def predict(
     others = ((found.end, "the sentence ends"), (found.unknown, "an unknown word"))
     rows += [(f"({label})", f"{probability:.4f}") for probability, label in others]
     print_table(options.output(), f"After {shown!r}", ("next word", "probability"), rows)
+
+
+def _show_ranking(text: str, ranking: "Sequence[Ranked]", *, as_json: bool) -> None:
+    """Show the labels of a query, the best first."""
+    if as_json:
+        labels = [asdict(one) for one in ranking]
+        typer.echo(json.dumps({"query": text, "labels": labels}, allow_nan=False))
+        return
+    shown = text if len(text) <= _LONGEST_TITLE else f"...{text[-_LONGEST_TITLE:]}"
+    rows = [(one.label, one.text, f"{one.probability:.4f}") for one in ranking]
+    print_table(options.output(), f"For {shown!r}", ("label", "text", "probability"), rows)
 
 
 def _predicted(
@@ -111,6 +136,7 @@ def generate(
 ) -> None:
     """Generate text with a trained model."""
     from fedsi.inference.generation import write_on
+    from fedsi.inference.ranking import refuse_labels
     from fedsi.inference.reading import begin, read_prompt
     from fedsi.threads import torch_threads
     from simulations.finished_run import open_run
@@ -119,6 +145,7 @@ def generate(
         raise UserError(f"--temperature {temperature:g} is not allowed: give a number above 0")
     with others_to_stderr(), torch_threads(1):
         trained = open_run(run, trust=trust, best=best).trained
+        refuse_labels(trained, "fedsi generate")
         reading = begin(trained) if prompt is None else read_prompt(trained, prompt)
         written = write_on(
             trained, reading, length=length, temperature=temperature, most=top, seed=seed

@@ -20,6 +20,7 @@ def try_model(
     best: options.Best = False,
 ) -> None:
     """Serve a keyboard to try one or two models on, for a browser on this machine, until Ctrl-C."""
+    from fedsi.inference.ranking import refuse_labels
     from fedsi.threads import torch_threads
     from simulations.finished_run import open_run
     from simulations.keyboard.server import KeyboardServer
@@ -29,6 +30,8 @@ def try_model(
         raise UserError(f"{len(runs)} runs are named; a keyboard compares at most two")
     with others_to_stderr(), torch_threads(1):
         trained = [open_run(run, trust=trust, best=best).trained for run in runs]
+        for one in trained:
+            refuse_labels(one, "fedsi try")
         names = [run.resolve().name for run in runs]
         if len(set(names)) < len(names):
             names = [str(run) for run in runs]

@@ -17,7 +17,7 @@ from fedsi.learning.predictions import predictions
 from fedsi.models.build import initial_parameters
 from fedsi.models.layers import output_matrix
 from fedsi.models.model import Model
-from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture
+from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture, architecture_keys
 from fedsi.tables import load
 from fedsi.tasks import next_word
 from tests.built_in import build
@@ -34,6 +34,10 @@ SIZES: dict[str, Any] = {
 every = pytest.mark.parametrize("name", ARCHITECTURES)
 EXAMPLE: dict[str, Any] = {
     "arguments": {"width": 9},
+    "encoder": "mamba",
+    "label_encoder": "own",
+    "pooling": "last",
+    "temperature": 0.5,
     "embedding_size": 9,
     "hidden_size": 9,
     "projection": False,
@@ -183,7 +187,7 @@ def test_the_output_layer_reads_its_inputs(name: str) -> None:
 def test_keys_without_effect_are_refused(name: str) -> None:
     assert set(EXAMPLE) == set(ModelSettings.model_fields) - {"architecture", *OF_ALL}
     for key, value in EXAMPLE.items():
-        if key not in architecture(name).keys:
+        if key not in architecture_keys(name, "si_cifg"):
             with pytest.raises(UserError, match=rf"^model\.{key}=.* has no effect with .*={name}"):
                 Experiment(model={"architecture": name, key: value})
 

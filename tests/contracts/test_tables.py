@@ -52,6 +52,7 @@ def test_an_error_lists_it_and_suggests_it(key: str) -> None:
 
 def test_an_experiment_takes_it(key: str) -> None:
     needs: dict[str, dict[str, Any]] = {
+        "model.encoder": {"model.architecture": "dual_encoder"},
         "model.positions": {"model.architecture": "transformer"},
         "model.feedforward": {"model.architecture": "transformer"},
         "privacy.mechanism": {

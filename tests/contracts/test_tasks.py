@@ -14,11 +14,13 @@ import torch
 from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare_for
 from fedsi.data.protocol import PAD, Tokens
+from fedsi.models.table import ARCHITECTURES
 from fedsi.tasks.table import TASKS, task_of
 from fedsi.tasks.task import FIRST_COLUMNS, Batch, Task
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
+from tests.labelled import write_labelled
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
 VOCABULARY = 64
@@ -48,15 +50,30 @@ def write_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def task(name: str) -> Task:
-    """Return the task."""
-    return task_of(Experiment(task={"name": name}))
+def trained(smoke: Experiment, name: str, tmp_path: Path) -> Experiment:
+    """Return an experiment with the task, and with labels and a model for them if it needs some."""
+    if name not in TASKS.entries or TASKS[name].bound is None:
+        return smoke.updated({"task.name": name})
+    corpus = tmp_path / "labelled.jsonl"
+    write_labelled(corpus)
+    return smoke.updated({
+        "task.name": name,
+        "model.architecture": next(a for a in ARCHITECTURES if ARCHITECTURES[a].ranks_labels),
+        "data.corpus": str(corpus),
+        "data.label_column": "label",
+    })  # fmt: skip
 
 
 @pytest.fixture
-def rows(smoke: Experiment, name: str, cache: Path) -> Tokens:
+def task(trained: Experiment) -> Task:
+    """Return the task."""
+    return task_of(trained)
+
+
+@pytest.fixture
+def rows(trained: Experiment, name: str, cache: Path) -> Tokens:
     """Return some clients' rows, of the task's own population if it makes one."""
-    population = open_population(prepare_for(smoke.updated({"task.name": name}), cache))
+    population = open_population(prepare_for(trained, cache))
     most = population.description.vocabulary_size if TASKS[name].generation else VOCABULARY
     return np.concatenate(
         [np.minimum(population.examples(client), most - 1) for client in range(5)]
@@ -122,11 +139,10 @@ def test_metrics_are_those_that_are_named(task: Task, rows: Tokens) -> None:
 
 
 def test_the_table_is_all_that_a_run_needs(
-    name: str, task: Task, smoke: Experiment, cache: Path, tmp_path: Path
+    name: str, task: Task, trained: Experiment, cache: Path, tmp_path: Path
 ) -> None:
-    experiment = smoke.updated(
+    experiment = trained.updated(
         {
-            "task.name": name,
             "server.rounds": 20 if name in {"parity", OWN} else 6,
             "client.learning_rate": 1.0,
         }

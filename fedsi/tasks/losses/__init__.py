@@ -1,0 +1,1 @@
+"""Losses of scores with right labels, ``task.loss``."""
