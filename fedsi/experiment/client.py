@@ -26,9 +26,10 @@ class ClientSettings(Settings):
     """Local training on one client's examples."""
 
     optimizer: Annotated[Name, EntryOf(OPTIMIZERS)] = "sgd"
-    """Local optimizer: plain SGD, or AdamW, whose moments restart for each client in each round."""
+    """Local optimizer: plain SGD; AdamW; or Muon, which orthogonalises the steps of hidden matrices
+    and leaves the rest to AdamW. Moments restart for each client in each round."""
     learning_rate: PositiveNumber = 1.0
-    """Step size. AdamW's is usually near 0.001."""
+    """Step size. That of AdamW and Muon is usually near 0.001."""
     schedule: ScheduleName = "constant"
     """Schedule of the learning rate over the rounds, as in ``server.schedule``; within a round it
     is constant."""
@@ -38,11 +39,11 @@ class ClientSettings(Settings):
     final_fraction: Annotated[FiniteFloat, Strict(), Field(ge=0, le=1)] = 0.0
     """Share of the learning rate in the last round (cosine, cooldown)."""
     momentum: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.9
-    """Decay of the first moment (adamw only)."""
+    """Decay of the first moment, or of Muon's momentum (adamw and muon)."""
     second_moment_decay: Annotated[FiniteFloat, Strict(), Field(ge=0, lt=1)] = 0.999
-    """Decay of the second moment (adamw only)."""
+    """Decay of the second moment (adamw and muon)."""
     adaptivity: Annotated[FiniteFloat, Strict(), Field(ge=1e-20)] = 1e-8
-    """Added to the root of the second moment (adamw only); epsilon in the literature."""
+    """Added to the root of the second moment (adamw and muon); epsilon in the literature."""
     batch_size: Count = 16
     """Examples in a batch; the last batch of an epoch may be smaller."""
     epochs: Count = 1

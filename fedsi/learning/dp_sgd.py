@@ -44,7 +44,7 @@ class ExamplePrivateTrainer:
         self.spans = np.array([[0, model.layout.size]])
         """All parameters may differ from the start."""
         self._settings = settings
-        self._optimizer = build_optimizer(settings, self.parameters)
+        self._optimizer = build_optimizer(settings, self.parameters, model)
         self._start: Tensor | None = None
         self.learning_rate = settings.learning_rate
         self._gradients = vmap(grad_and_value(_loss_of(model, losses)), in_dims=(None, 0, 0, 0))

@@ -33,7 +33,7 @@ class GeneralSgd:
         parameters: Tensor,
         losses: Losses = cross_entropy,
     ) -> None:
-        self.optimizer = build_optimizer(settings, parameters)
+        self.optimizer = build_optimizer(settings, parameters, model)
         self.clipped = 0
         """Steps whose gradient was clipped."""
         self._settings = settings

@@ -36,7 +36,7 @@ class FusedSgd:
         self._products = Products(settings)
         self._flat = parameters
         self._named = model.layout.views(parameters)
-        self.optimizer = build_optimizer(settings, parameters)
+        self.optimizer = build_optimizer(settings, parameters, model)
         self.clipped = 0
         """Steps whose gradient was clipped."""
         at_once = is_clipped(settings) or not OPTIMIZERS[settings.optimizer].is_linear

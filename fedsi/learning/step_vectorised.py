@@ -90,7 +90,7 @@ class VectorisedSgd:
         """The clients' parameters after ``train``, ``[lanes, parameters]``; the start in empty
         lanes."""
         self._settings = settings
-        self._optimizer = build_lanes(settings, self.parameters)
+        self._optimizer = build_lanes(settings, self.parameters, model)
         self._gradients = vmap(grad_and_value(_mean_loss(model, losses), has_aux=True))
 
     def train(self, start: Tensor, group: Sequence[Member], learning_rate: float) -> StepCounts:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu.adamw import adamw_step
+from fedsi.models.model import Model
 
 
 class AdamW:
@@ -28,7 +29,7 @@ class AdamW:
         parameters: theta, ``[parameters]``.
     """
 
-    def __init__(self, settings: ClientSettings, parameters: Tensor) -> None:
+    def __init__(self, settings: ClientSettings, parameters: Tensor, _model: Model) -> None:
         self.learning_rate = settings.learning_rate
         self._settings = settings
         self._parameters = parameters
@@ -59,18 +60,7 @@ class AdamW:
         if scale != 1.0:
             gradient.mul_(scale)
         self._steps += 1
-        settings, rate = self._settings, self.learning_rate
-        b1, b2 = settings.momentum, settings.second_moment_decay
-        scalars = [
-            b1,
-            1 - b1,
-            b2,
-            1 - b2,
-            1 - rate * settings.weight_decay,
-            rate / (1 - b1**self._steps),
-            1 / math.sqrt(1 - b2**self._steps),
-            settings.adaptivity,
-        ]
+        scalars = adamw_scalars(self._settings, self.learning_rate, self._steps)
         parameters = self._parameters.numpy()
         adamw_step(
             parameters,
@@ -79,3 +69,18 @@ class AdamW:
             self._second.numpy(),
             np.array(scalars, parameters.dtype),
         )
+
+
+def adamw_scalars(settings: ClientSettings, rate: float, steps: int) -> list[float]:
+    """Return the scalars of ``adamw_step`` for a step, counted from 1."""
+    b1, b2 = settings.momentum, settings.second_moment_decay
+    return [
+        b1,
+        1 - b1,
+        b2,
+        1 - b2,
+        1 - rate * settings.weight_decay,
+        rate / (1 - b1**steps),
+        1 / math.sqrt(1 - b2**steps),
+        settings.adaptivity,
+    ]

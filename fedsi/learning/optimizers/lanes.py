@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
+from fedsi.learning.optimizers.muon import orthogonalised, split
 from fedsi.learning.optimizers.table import OPTIMIZERS
+from fedsi.models.model import Model
 from fedsi.tables import load
 
 
@@ -40,7 +42,7 @@ class SgdLanes:
         parameters: ``[lanes, parameters]``.
     """
 
-    def __init__(self, settings: ClientSettings, parameters: Tensor) -> None:
+    def __init__(self, settings: ClientSettings, parameters: Tensor, _model: Model) -> None:
         self._rate = settings.learning_rate
         self._decay = settings.weight_decay
         self._parameters = parameters
@@ -64,7 +66,7 @@ class AdamWLanes:
         parameters: ``[lanes, parameters]``.
     """
 
-    def __init__(self, settings: ClientSettings, parameters: Tensor) -> None:
+    def __init__(self, settings: ClientSettings, parameters: Tensor, _model: Model) -> None:
         self._rate = settings.learning_rate
         self._settings = settings
         self._parameters = parameters
@@ -79,7 +81,11 @@ class AdamWLanes:
         self._second.zero_()
 
     def step(self, gradients: Tensor, active: Tensor) -> None:
-        """Take a step, as ``LaneOptimizer.step``.
+        """Take a step, as ``LaneOptimizer.step``."""
+        torch.where(active, self.stepped(gradients), self._parameters, out=self._parameters)
+
+    def stepped(self, gradients: Tensor) -> Tensor:
+        """Return the parameters after a step in every lane, ``[lanes, parameters]``.
 
         All lanes begin together and only stop one by one, so they share the number of steps.
         """
@@ -90,13 +96,49 @@ class AdamWLanes:
         self._second.mul_(b2).addcmul_(gradients, gradients, value=1 - b2)
         root = (self._second / (1 - b2**self._steps)).sqrt_().add_(settings.adaptivity)
         keep = 1.0 - self._rate * settings.weight_decay
-        stepped = torch.addcdiv(
+        return torch.addcdiv(
             self._parameters * keep, self._first, root, value=-self._rate / (1 - b1**self._steps)
         )
+
+
+class MuonLanes:
+    """Muon, as ``Muon``; everything but the hidden matrices takes the steps of ``AdamWLanes``.
+
+    Args:
+        settings: Weight decay, decay of momenta, constants of AdamW.
+        parameters: ``[lanes, parameters]``.
+        model: The model whose hidden matrices are orthogonalised.
+    """
+
+    def __init__(self, settings: ClientSettings, parameters: Tensor, model: Model) -> None:
+        self._rate = settings.learning_rate
+        self._settings = settings
+        self._parameters = parameters
+        self._matrices, _ = split(model)
+        self._adamw = AdamWLanes(settings, parameters, model)
+        self._momenta = torch.zeros_like(parameters)
+
+    def begin(self, learning_rate: float) -> None:
+        """Set the learning rate and reset momenta and moments."""
+        self._rate = learning_rate
+        self._adamw.begin(learning_rate)
+        self._momenta.zero_()
+
+    def step(self, gradients: Tensor, active: Tensor) -> None:
+        """Take a step, as ``LaneOptimizer.step``."""
+        decay, keep = self._settings.momentum, 1.0 - self._rate * self._settings.weight_decay
+        stepped = self._adamw.stepped(gradients)
+        self._momenta.mul_(decay).add_(gradients)
+        for matrix in self._matrices:
+            slope, momentum, weights = map(matrix.of, (gradients, self._momenta, self._parameters))
+            direction = orthogonalised(torch.add(slope, momentum, alpha=decay))
+            new = torch.add(weights * keep, direction, alpha=-self._rate * matrix.scale)
+            matrix.of(stepped).copy_(new)
         torch.where(active, stepped, self._parameters, out=self._parameters)
 
 
-def build_lanes(settings: ClientSettings, parameters: Tensor) -> LaneOptimizer:
-    """Return the optimizer in the settings for parameters ``[lanes, parameters]``."""
-    optimizer: LaneOptimizer = load(OPTIMIZERS[settings.optimizer].lanes)(settings, parameters)
+def build_lanes(settings: ClientSettings, parameters: Tensor, model: Model) -> LaneOptimizer:
+    """Return the optimizer in the settings for a model's parameters ``[lanes, parameters]``."""
+    table = load(OPTIMIZERS[settings.optimizer].lanes)
+    optimizer: LaneOptimizer = table(settings, parameters, model)
     return optimizer

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fedsi.experiment import ClientSettings
 from fedsi.learning.optimizers.table import OPTIMIZERS
+from fedsi.models.model import Model
 from fedsi.tables import load
 
 
@@ -39,7 +40,7 @@ class Optimizer(Protocol):
         ...
 
 
-def build_optimizer(settings: ClientSettings, parameters: Tensor) -> Optimizer:
-    """Return the optimizer in the settings for parameters ``[parameters]``."""
-    optimizer: Optimizer = load(OPTIMIZERS[settings.optimizer].build)(settings, parameters)
+def build_optimizer(settings: ClientSettings, parameters: Tensor, model: Model) -> Optimizer:
+    """Return the optimizer in the settings for a model's parameters ``[parameters]``."""
+    optimizer: Optimizer = load(OPTIMIZERS[settings.optimizer].build)(settings, parameters, model)
     return optimizer

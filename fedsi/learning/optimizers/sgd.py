@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
+from fedsi.models.model import Model
 
 
 class Sgd:
@@ -15,7 +16,7 @@ class Sgd:
         parameters: theta, ``[parameters]``.
     """
 
-    def __init__(self, settings: ClientSettings, parameters: Tensor) -> None:
+    def __init__(self, settings: ClientSettings, parameters: Tensor, _model: Model) -> None:
         self.learning_rate = settings.learning_rate
         self._decay = settings.weight_decay
         self._parameters = parameters

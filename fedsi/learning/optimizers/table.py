@@ -47,5 +47,12 @@ OPTIMIZERS: Table[ClientOptimizer] = Table(
             vectors=2,
             is_linear=False,
         ),
+        "muon": ClientOptimizer(
+            build="fedsi.learning.optimizers.muon:Muon",
+            lanes="fedsi.learning.optimizers.lanes:MuonLanes",
+            keys=frozenset({"momentum", "second_moment_decay", "adaptivity"}),
+            vectors=2,
+            is_linear=False,
+        ),
     },
 )

@@ -20,6 +20,7 @@ SETTINGS: list[dict[str, Any]] = [
     {},
     {"weight_decay": 0.1, "relative_clip": 0.02},
     {"optimizer": "adamw", "weight_decay": 0.1, "gradient_clip": 0.05},
+    {"optimizer": "muon", "weight_decay": 0.1, "momentum": 0.6},
 ]
 RATE = 0.05
 
