@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
-from fedsi.learning.optimizers.muon import orthogonalised, split
+from fedsi.learning.optimizers.muon import orthogonalised, split_hidden
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.models.model import Model
 from fedsi.tables import load
@@ -114,7 +114,7 @@ class MuonLanes:
         self._rate = settings.learning_rate
         self._settings = settings
         self._parameters = parameters
-        self._matrices, _ = split(model)
+        self._matrices, _ = split_hidden(model)
         self._adamw = AdamWLanes(settings, parameters, model)
         self._momenta = torch.zeros_like(parameters)
 

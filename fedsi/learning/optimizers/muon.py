@@ -46,10 +46,10 @@ class Matrix:
 
     def of(self, flat: Tensor) -> Tensor:
         """Return the view of it, ``[*, rows, columns]``, in parameters ``[*, parameters]``."""
-        return flat[..., self.span].unflatten(-1, self.shape)
+        return flat[..., self.span].view(*flat.shape[:-1], *self.shape)
 
 
-def split(model: Model) -> tuple[list[Matrix], list[slice]]:
+def split_hidden(model: Model) -> tuple[list[Matrix], list[slice]]:
     """Return the hidden matrices of a model, and the spans of all other parameters."""
     matrices: list[Matrix] = []
     others: list[slice] = []
@@ -73,7 +73,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     rows, columns = matrix.shape[-2:]
-    x = matrix.mT if rows > columns else matrix
+    x: Tensor = matrix.mT if rows > columns else matrix
     norm = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
     x = x / norm.clamp_min(SMALLEST_NORM)
     for _ in range(ITERATIONS):
@@ -95,7 +95,7 @@ class Muon:
         self.learning_rate = settings.learning_rate
         self._settings = settings
         self._parameters = parameters
-        self._matrices, self._others = split(model)
+        self._matrices, self._others = split_hidden(model)
         self._first, self._second = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self._steps = 0
 
@@ -127,7 +127,8 @@ class Muon:
         scalars = adamw_scalars(self._settings, self.learning_rate, self._steps)
         constants = np.array(scalars, self._parameters.numpy().dtype)
         for span in self._others:
-            adamw_step(*(vector.numpy()[span] for vector in flat), constants)
+            theta, g, m, v = (vector.numpy()[span] for vector in flat)
+            adamw_step(theta, g, m, v, constants)
         decay = self._settings.momentum
         keep = 1 - self.learning_rate * self._settings.weight_decay
         for matrix in self._matrices:
