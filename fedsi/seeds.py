@@ -41,6 +41,7 @@ class Purpose(IntEnum):
     GENERATED_SIZES = 21
     RANDOM_START = 22
     CALIBRATION = 25
+    RATE_CLIENTS = 30
 
 
 def generator(

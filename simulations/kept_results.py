@@ -1,6 +1,6 @@
 """Results beside a run or a study that its page needs: n-gram models, and attacks of audits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,9 @@ from server.runs.folder import AUDIT, NGRAMS
 
 if TYPE_CHECKING:
     from simulations.membership import Membership
+
+SUGGESTED = "suggested.json"
+"""Suggested learning rates of a study, in its folder."""
 
 _MEND = "put back the file that fedsi wrote"
 
@@ -44,6 +47,25 @@ def kept_baselines(folder: Path) -> Baselines | None:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / NGRAMS} is damaged: {error}; {_MEND}") from None
     return Baselines(clients, rows)
+
+
+def keep_suggested(found: Mapping[str, Sequence[float]], folder: Path) -> None:
+    """Keep the learning rates that were suggested for a study's combinations."""
+    write_atomically(folder / SUGGESTED, sealed({"rates": {k: list(v) for k, v in found.items()}}))
+
+
+def kept_suggested(folder: Path) -> Mapping[str, Sequence[float]]:
+    """Read the suggested learning rates; empty if there are none.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    found = _read(folder / SUGGESTED)
+    try:
+        rates = {} if found is None else found["rates"]
+        return {name: [float(one) for one in each] for name, each in rates.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / SUGGESTED} is damaged: {error}; {_MEND}") from None
 
 
 def keep_membership(found: "Membership | None", folder: Path) -> None:

@@ -92,7 +92,7 @@ def test_every_command_is_on_the_page_of_commands_and_no_other() -> None:
             yield path, " ".join(command.help.split("\n\n")[0].split())
 
     text = (ROOT / "docs/commands.md").read_text()
-    found = re.findall(r"^\| `(fedsi [\w ]+)` \| (.+) \|$", text, re.MULTILINE)
+    found = re.findall(r"^\| `(fedsi [\w -]+)` \| (.+) \|$", text, re.MULTILINE)
     assert found == list(leaves(typer.main.get_command(app), "fedsi"))
 
 

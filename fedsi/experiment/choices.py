@@ -20,7 +20,8 @@ _Section = Mapping[str, Any]
 
 def _of_architecture(name: str, model: _Section) -> set[str]:
     used = architecture_keys(name, str(model.get("encoder")))
-    return ModelSettings.model_fields.keys() - {"architecture", *OF_ALL, *used}
+    unused = ModelSettings.model_fields.keys() - {"architecture", *OF_ALL, *used}
+    return unused if "layers" in used else {*unused, "client.depth_rule"}
 
 
 def _of_encoder(_name: str, model: _Section) -> set[str]:

@@ -30,6 +30,10 @@ class ClientSettings(Settings):
     and leaves the rest to AdamW. Moments restart for each client in each round."""
     learning_rate: PositiveNumber = 1.0
     """Step size. That of AdamW and Muon is usually near 0.001."""
+    depth_rule: OptionalCount = None
+    """Blocks of the model that ``client.learning_rate`` is stated for: a model with another number
+    ``model.layers`` trains at learning_rate * (layers / depth_rule)^-1.5 (arXiv 2305.07810). None
+    for the same rate at every depth."""
     schedule: ScheduleName = "constant"
     """Schedule of the learning rate over the rounds, as in ``server.schedule``; within a round it
     is constant."""

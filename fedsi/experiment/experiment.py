@@ -31,7 +31,7 @@ from fedsi.experiment.task import TaskSettings
 from fedsi.experiment.toml_text import parsed_toml, toml_file
 from fedsi.learning.algorithms.table import check_algorithm
 from fedsi.limits import largest_contribution
-from fedsi.models.table import ARCHITECTURES, architecture, is_penalised
+from fedsi.models.table import ARCHITECTURES, architecture, architecture_keys, is_penalised
 from fedsi.privacy.mechanisms.table import accounting_of
 from fedsi.tasks.table import check_keys
 
@@ -45,6 +45,10 @@ ENDING = (
     "server.budget_seconds",
 )
 """Keys that end a run before its last round."""
+
+
+DEPTH_EXPONENT = -1.5
+"""Exponent of the depth in the rates of ``client.depth_rule`` (arXiv 2305.07810)."""
 
 
 class Experiment(Settings):
@@ -86,6 +90,25 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _the_clients_schedule_fits_the_rounds(self) -> Self:
         check_rounds("client", self.client.learning_rate_schedule, self.server.rounds)
+        return self
+
+    @model_validator(mode="after")
+    def _the_depth_rule_has_a_depth(self) -> Self:
+        rule, name = self.client.depth_rule, self.model.architecture
+        if rule is None:
+            return self
+        if "layers" not in architecture_keys(name, self.model.encoder):
+            raise ValueError(
+                f"client.depth_rule={rule} has no effect with model.architecture={name}, which has "
+                "no model.layers; leave it out"
+            )
+        rate, decay = self.local_training.learning_rate, self.client.weight_decay
+        if rate * decay >= 1:
+            raise ValueError(
+                f"client.weight_decay = {decay} times {rate:.4g}, the rate that client.depth_rule="
+                f"{rule} gives {self.model.layers} layers, leaves nothing of the parameters; their "
+                "product must be less than 1"
+            )
         return self
 
     @model_validator(mode="after")
@@ -183,6 +206,18 @@ class Experiment(Settings):
                 "can be summed exactly in a cohort of this size; lower it"
             )
         return self
+
+    @property
+    def local_training(self) -> ClientSettings:
+        """The settings of local training, with the learning rate of the model's depth.
+
+        ``client.depth_rule`` is the rule of arXiv 2305.07810: rates fall as depth^-1.5.
+        """
+        rule, client = self.client.depth_rule, self.client
+        if rule is None:
+            return client
+        factor = (self.model.layers / rule) ** DEPTH_EXPONENT
+        return client.model_copy(update={"learning_rate": client.learning_rate * factor})
 
     @property
     def examples_per_pass(self) -> int | None:

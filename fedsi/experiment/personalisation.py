@@ -35,7 +35,7 @@ class PersonalisationSettings(Settings):
 
 def tuning_settings(experiment: "Experiment") -> ClientSettings:
     """Return the settings of local training, changed to those of fine-tuning."""
-    given, client = experiment.personalisation, experiment.client
+    given, client = experiment.personalisation, experiment.local_training
     changes = {
         "epochs": given.epochs or USUAL_EPOCHS,
         "learning_rate": given.learning_rate or client.learning_rate,

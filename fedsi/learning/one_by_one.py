@@ -49,7 +49,7 @@ class OneByOne:
         self._experiment, self._population = experiment, population
         self._rounds, self._at = rounds, at
         self._task = task_on(experiment, population)
-        settings = experiment.client
+        settings = experiment.local_training
         self._trainer: LocalTrainer | ExamplePrivateTrainer = (
             LocalTrainer(model, settings, self._task.losses)
             if settings.example_noise_multiplier is None

@@ -60,7 +60,7 @@ class PooledTrainer:
         self.model = model_for(experiment, population)
         self._experiment, self._population, self._at = experiment, population, at
         self._task = task_on(experiment, population)
-        self._trainer = LocalTrainer(self.model, experiment.client, self._task.losses)
+        self._trainer = LocalTrainer(self.model, experiment.local_training, self._task.losses)
         self._failures = FailureLog()
 
     def train(

@@ -71,7 +71,7 @@ class Vectorised:
         size = model.layout.size
         self.parameters = torch.zeros(size)
         self.spans = np.array([[0, size]])
-        settings = experiment.client
+        settings = experiment.local_training
         start = torch.zeros(size, device=self._device)
         self._sgd = VectorisedSgd(model, settings, start, rounds.task.losses)
         plain = rounds.algorithm.finish is fed_avg.finish and not experiment.faults.shares
@@ -86,7 +86,7 @@ class Vectorised:
         """Train the clients of a request in groups, as ``TrainingWay.train``."""
         schedule = self._experiment.client.learning_rate_schedule
         factor = schedule.factor(request.round_number, self._experiment.server.rounds)
-        rate = self._experiment.client.learning_rate * factor
+        rate = self._experiment.local_training.learning_rate * factor
         start = request.start.to(self._device)
         added = torch.zeros(len(start), dtype=torch.int64, device=self._device)
         window = WINDOW * self._experiment.client.lanes

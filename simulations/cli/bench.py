@@ -370,6 +370,24 @@ def feedforward(
     _report(program.feedforward_report(found), [asdict(one) for one in found], out, as_json=as_json)
 
 
+@bench.command(name="depth-slope")
+def depth_slope(
+    width: Annotated[int, typer.Option(min=2, help="Units of each hidden layer.")] = 512,
+    depths: Annotated[
+        str, typer.Option(metavar="N,...", help="Numbers of hidden layers.")
+    ] = "4,8,16,32",
+    networks: Annotated[int, typer.Option(min=2, help="Networks at each depth.")] = 12,
+    as_json: options.Json = False,
+) -> None:
+    """Measure how the learning rate of deep ReLU networks falls with depth (arXiv 2305.07810)."""
+    from simulations.benchmarks.depth_slope import measure_depth_slope
+
+    counts = _counts("--depths", depths)
+    if len(counts) < 2:
+        raise typer.BadParameter(f"--depths {depths} has no slope: give at least two depths")
+    _show(asdict(measure_depth_slope(width, counts, networks)), as_json=as_json)
+
+
 def _sizes(text: str) -> list[tuple[int, int]]:
     try:
         pairs = [tuple(map(int, word.split("x"))) for word in text.split(",") if word]

@@ -39,6 +39,7 @@ from simulations.cli.report import report
 from simulations.cli.run import run
 from simulations.cli.start import terminated_like_interrupted
 from simulations.cli.study import study, sweep
+from simulations.cli.suggest_lr import suggest_lr
 from simulations.cli.tradeoff import tradeoff
 from simulations.cli.try_model import try_model
 from simulations.engines.alarm import own_process
@@ -59,6 +60,7 @@ app.command()(tradeoff)
 app.command()(lengths)
 app.command()(study)
 app.command()(sweep)
+app.command(name="suggest-lr")(suggest_lr)
 app.command()(predict)
 app.command()(generate)
 app.command(name="try")(try_model)

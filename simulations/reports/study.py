@@ -30,6 +30,13 @@ from simulations.reports.page import (
     panels_of,
     write_page,
 )
+from simulations.reports.rates import (
+    MEANING,
+    RATES_CAPTION,
+    rates_figure,
+    rates_table,
+    rates_verdicts,
+)
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import naming_columns, study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, words
@@ -37,6 +44,7 @@ from simulations.reports.tradeoff_figure import tradeoff_figure
 from simulations.reports.verdicts import findings, headlines
 from simulations.safe_text import for_spreadsheet
 from simulations.studies.results import RUNS, StudyResult, TrialResult
+from simulations.studies.study import RATE
 
 
 @dataclass(frozen=True)
@@ -68,18 +76,12 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         result: The finished trials.
         failures: Reasons of the trials that did not finish.
     """
-    told, values = findings(result), study_json(result)
-    header, rows = study_table(result)
-    table_title = f"Held-out loss (nats per token), {_clients(result)}"
-    main = headlines(result)
-    if result.study.lengths:
-        main = [*length_verdicts(result), *main]
-        told = [*lengths_findings(result), *told]
-        header, rows = lengths_table(result)
-        table_title = "Held-out loss (nats per token) by sequence length"
-    made = by_length(result)
+    values, main, made = study_json(result), _main_part(result), by_length(result)
+    verdicts, told = main.verdicts, [*main.findings, *findings(result)]
     if made:
-        main, told = [made.verdict, *main], [made.verdict, *told]
+        verdicts, told = [made.verdict, *verdicts], [made.verdict, *told]
+    if result.study.suggest:
+        values = {**values, "suggested": {k: list(v) for k, v in result.suggested.items()}}
     if failures:
         named = "; ".join(f"{name} ({why})" for name, why in failures.items())
         told = [*told, f"Not finished, and in none of these numbers: {named}."]
@@ -89,18 +91,46 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
     changed = [axis_words(axis.called) for axis in result.study.axes]
     return Report(
         title=_title(result),
-        table_title=table_title,
-        header=header,
-        rows=rows,
-        named=1 if result.study.lengths else naming_columns(result),
+        table_title=main.title,
+        header=main.header,
+        rows=main.rows,
+        named=main.named,
         figure=figure,
         caption=caption,
-        verdicts=main,
+        verdicts=verdicts,
         findings=told,
         changes=enumerate_words([*changed, "seed"]),
         values=values,
         made=made,
     )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The main table of a study, and what it shows."""
+
+    verdicts: Sequence[str]
+    findings: Sequence[str]
+    """Findings before those of every study."""
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    named: int = 1
+
+
+def _main_part(result: StudyResult) -> _Part:
+    if result.study.lengths:
+        return _Part(
+            [*length_verdicts(result), *headlines(result)],
+            lengths_findings(result),
+            "Held-out loss (nats per token) by sequence length",
+            *lengths_table(result),
+        )
+    if result.study.suggest:
+        title = f"Client learning rates, and what they cost in nats per token, {_clients(result)}"
+        return _Part(rates_verdicts(result), [MEANING], title, *rates_table(result))
+    title, named = f"Held-out loss (nats per token), {_clients(result)}", naming_columns(result)
+    return _Part(headlines(result), [], title, *study_table(result), named)
 
 
 def write_study(report: Report, result: StudyResult, folder: Path) -> None:
@@ -122,6 +152,9 @@ def write_study(report: Report, result: StudyResult, folder: Path) -> None:
 
 def _title(result: StudyResult) -> str:
     corpus = result.summary.corpus
+    if result.study.suggest:
+        varied = [axis_words(a.called) for a in result.study.axes if a.called != RATE]
+        return f"Learning rates by {enumerate_words(varied or ['seed'])} on {corpus}"
     if any(result.arms):
         return f"{enumerate_words([words(arm) for arm in result.arms])} on {corpus}"
     varied = [axis_words(axis.called) for axis in result.study.axes]
@@ -143,6 +176,8 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
             "positions beyond those of training (right; those are other targets at each length). "
             "Bands reach from the best to the worst seed."
         )
+    if result.study.suggest:
+        return rates_figure(result), RATES_CAPTION
     if result.privacy_levels and len(result.privacy_levels) == len(result.levels):
         return tradeoff_figure(result), (
             f"Final held-out loss and {result.task.title.lower()} against epsilon, with the "

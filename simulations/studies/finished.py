@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fedsi.errors import UserError
-from simulations.kept_results import kept_baselines
+from simulations.kept_results import kept_baselines, kept_suggested
 from simulations.studies.halving import last_stages
 from simulations.studies.results import StudyResult, TrialResult, read_results
 from simulations.studies.run import levels_of
@@ -34,7 +34,8 @@ def read_study(study: Study, folder: Path) -> tuple[StudyResult, dict[str, str]]
         else {t.name: NOT_FINISHED for t in study.trials() if t.name not in known}
     )
     levels = levels_of(study, results[0].summary.training_clients)
-    return StudyResult(study, results, kept_baselines(folder), levels), failures
+    kept = kept_baselines(folder), levels, kept_suggested(folder)
+    return StudyResult(study, results, *kept), failures
 
 
 def _all(study: Study, folder: Path) -> list[TrialResult]:

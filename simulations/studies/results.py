@@ -119,6 +119,8 @@ class StudyResult:
     """Counts of n-gram models on the same clients; None if the task is not next word."""
     privacy_levels: Mapping[Combination, Level] = field(default_factory=dict)
     """The privacy cost of each level; empty if levels are not of noise."""
+    suggested: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """The suggested learning rate of each seed, by ``place_name``; empty without ``suggest``."""
 
     @property
     def summary(self) -> Summary:

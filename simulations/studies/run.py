@@ -16,6 +16,7 @@ from fedsi.models.build import build_model
 from fedsi.threads import available_cores
 from server.rounds import RoundRecord
 from simulations.evaluation import baselines_of
+from simulations.kept_results import keep_suggested, kept_suggested
 from simulations.studies.continuation import begin_with
 from simulations.studies.halving import Seeded, best_combinations, last_stages, seeded
 from simulations.studies.part import StudyPart
@@ -23,6 +24,7 @@ from simulations.studies.privacy_levels import Level, level_of
 from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
 from simulations.studies.runner import TrialError, check_same, run_trials
 from simulations.studies.study import Combination, Study, Trial
+from simulations.studies.suggested import Suggested, suggested_rates
 
 STUDY = "study.toml"
 """The study's file in its folder."""
@@ -115,7 +117,15 @@ class StudyRun:
         """Return trials' results with the baselines."""
         base = self.study.experiment
         compared = baselines_of(base, self.population, self.cache, self.progress)
-        return StudyResult(self.study, results, compared, self.levels())
+        suggested = self._suggested() if self.study.suggest else {}
+        return StudyResult(self.study, results, compared, self.levels(), suggested)
+
+    def _suggested(self) -> Suggested:
+        """Return the suggested learning rates, and keep them in the study's folder."""
+        known = {} if self.fresh else kept_suggested(self.folder)
+        found = suggested_rates(self.study, self._population_of, known, self.progress)
+        keep_suggested(found, self.folder)
+        return found
 
     def levels(self) -> dict[Combination, Level]:
         """Return the privacy cost of each level, if the levels are of noise."""

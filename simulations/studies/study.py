@@ -23,6 +23,9 @@ from fedsi.seeds import Purpose, generator
 from simulations.presets import load_preset
 from simulations.studies.axes import Axis, Point
 
+RATE = "client.learning_rate"
+"""The key that ``suggest`` is about."""
+
 Combination = tuple[Point, ...]
 """One point of each of some axes, in their order."""
 
@@ -101,6 +104,9 @@ class Study(Settings):
     """Held-out loss, in nats, up to which rounds are counted; None for the bigram model's."""
     lengths: tuple[PositiveInt, ...] = ()
     """Sequence lengths at which the trained models are evaluated in addition."""
+    suggest: bool = False
+    """Whether the client learning rate that ``fedsi suggest-lr`` gives for each combination is set
+    beside the best one of the sweep."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -131,6 +137,15 @@ class Study(Settings):
         shared = sorted({*self.compare} & {*self.tune})
         if shared:
             raise ValueError(f"{shared[0]} is both compared and tuned; it can only be one")
+        return self
+
+    @model_validator(mode="after")
+    def _a_suggestion_has_a_sweep(self) -> Self:
+        if self.suggest and (self.tune != (RATE,) or self.lengths):
+            raise ValueError(
+                f"suggest = true sets suggested rates beside those of a sweep, so tune must be "
+                f"['{RATE}'], and lengths have no effect; tune that key alone"
+            )
         return self
 
     @model_validator(mode="after")

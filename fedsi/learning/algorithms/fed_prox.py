@@ -25,7 +25,7 @@ def pull(settings: AlgorithmSettings, given: Broadcast) -> Pull:
 
 def check(experiment: "Experiment") -> None:
     """Refuse a pull that would move a step beyond the global model."""
-    rate, mu = experiment.client.learning_rate, experiment.algorithm.mu
+    rate, mu = experiment.local_training.learning_rate, experiment.algorithm.mu
     if rate * (mu + experiment.client.weight_decay) >= 1:
         raise ValueError(
             f"algorithm.mu = {mu} (and client.weight_decay, if any) times client.learning_rate = "

@@ -124,6 +124,14 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
             ["devices.over_selection=1.3", "server.sampling=shuffled"],
             "server.sampling=shuffled does not draw",
         ),
+        (
+            ["client.depth_rule=2"],
+            "depth_rule=2 has no effect with .*=si_cifg, which has no .*layers",
+        ),
+        (
+            ["client.depth_rule=8", "client.weight_decay=0.5", "model.architecture=transformer"],
+            "0.5 times 8, the rate that client.depth_rule=8 gives 2 layers, leaves nothing",
+        ),
         (["client.relative_clip=2"], "root of client.weight_decay, which is 0"),
         (
             ["client.relative_clip=2", "client.gradient_clip=1", "client.weight_decay=0.1"],
@@ -196,3 +204,14 @@ def test_defaults_have_the_types_of_given_values() -> None:
     """A hash of the settings must be the same for 40 and 40.0."""
     given = Experiment().updated({}).flat()
     assert repr(Experiment().flat()) == repr(given)
+
+
+def test_the_depth_rule_scales_the_rate_and_leaves_with_the_depth() -> None:
+    deep = Experiment(model={"architecture": "transformer", "layers": 8}, client={"depth_rule": 2})
+    assert deep.local_training.learning_rate == pytest.approx(1 / 8)
+    assert deep.client.learning_rate == 1
+    assert deep.updated({"model.layers": 2}).local_training.learning_rate == 1
+    shallow = deep.updated({"model.architecture": "cifg"})
+    assert shallow.client.depth_rule is None
+    with pytest.raises(UserError, match=r"depth_rule=3 has no effect"):
+        deep.updated({"model.architecture": "cifg", "client.depth_rule": 3})
