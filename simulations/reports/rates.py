@@ -122,8 +122,7 @@ def rates_verdicts(result: StudyResult) -> list[str]:
         return ["No two combinations have a loss, so no rule can be judged."]
     few = "" if result.seeds >= FEWEST_SEEDS else f" {result.seeds} seed: no claim beyond it."
     told = [
-        f"Cost of {name}: {_costs(places, rates, name)}."
-        for name, rates in rules(places).items()
+        f"Cost of {name}: {_costs(places, rates, name)}." for name, rates in rules(places).items()
     ]
     return [*told[:-1], told[-1] + few, *_slopes(places)]
 
