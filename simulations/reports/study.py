@@ -86,7 +86,7 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         named = "; ".join(f"{name} ({why})" for name, why in failures.items())
         told = [*told, f"Not finished, and in none of these numbers: {named}."]
         values = {**values, "not_finished": dict(failures)}
-    values = {**values, "question": result.study.question, "verdicts": list(main)}
+    values = {**values, "question": result.study.question, "verdicts": list(verdicts)}
     figure, caption = _figure(result)
     changed = [axis_words(axis.called) for axis in result.study.axes]
     return Report(
