@@ -218,7 +218,9 @@ class _Steps:
         return layer.double()
 
 
-def _first_batches(experiment: Experiment, population: Population, clients: int) -> Iterator[Batch]:
+def _first_batches(
+    experiment: Experiment, population: Population, task: Task, clients: int
+) -> Iterator[Batch]:
     """Yield the first batch of the first round of some training clients that have one."""
     there = population.description.training_clients
     rng = generator(experiment.seed, Purpose.RATE_CLIENTS)
