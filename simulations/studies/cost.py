@@ -106,7 +106,9 @@ class TimeEstimate:
 
     def _measured(self, experiment: Experiment) -> Speed:
         clients = min(experiment.server.evaluation_clients, MEASURED_CLIENTS)
-        shorter = experiment.updated({"server.evaluation_clients": clients})
+        shorter = experiment.updated(
+            {"server.evaluation_clients": clients, "server.evaluate_every": 1}
+        )
         records: list[RoundRecord] = []
 
         def stop(_experiment: Experiment, record: RoundRecord) -> bool:
@@ -114,7 +116,8 @@ class TimeEstimate:
             return record.round >= MEASURED_ROUNDS
 
         simulate(shorter, cache=self._cache, on_round=stop)
-        return Speed(records[-1].train_seconds, records[0].evaluation_seconds / clients)
+        last = records[-1]
+        return Speed(last.train_seconds, last.evaluation_seconds / clients)
 
 
 def _corpus(experiment: Experiment) -> tuple[str, ...]:

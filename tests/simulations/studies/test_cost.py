@@ -57,6 +57,8 @@ def test_each_kind_of_training_is_measured_once(cache: Path) -> None:
     assert estimate(base) > 0
     assert estimate(base.updated({"server.learning_rate": 0.5, "seed": 3})) == estimate(base)
     assert told == [0]
+    often = estimate(base.updated({"server.evaluate_every": 1}))
+    assert often > 1.05 * estimate(base)  # evaluations take time too
     longer = estimate(base.updated({"server.rounds": 10 * base.server.rounds}))
     assert 5 < longer / estimate(base) <= 10
     assert told == [0]
