@@ -46,7 +46,7 @@ GATE: dict[str, Callable[[Tensor], Tensor]] = {
     "si_cifg": max_normalised_relu,
 }
 
-Row = dict[str, Any]
+Look = dict[str, Any]
 
 
 def cell_activity(model: Recurrent, parameters: Parameters, inputs: Tensor) -> Mapping[str, float]:
@@ -88,7 +88,7 @@ def cell_activity(model: Recurrent, parameters: Parameters, inputs: Tensor) -> M
     }
 
 
-def observed(experiment: Experiment, population: Path, every: int) -> Iterator[Row]:
+def observed(experiment: Experiment, population: Path, every: int) -> Iterator[Look]:
     """Train an experiment, and yield a row for the untrained model and for each EVERY-th round."""
     clients = open_population(population)
     model = build_model(experiment, clients.description.vocabulary_size)
@@ -128,7 +128,7 @@ def _words(clients: Population) -> Tensor:
     return torch.cat(padded)
 
 
-def _looked_at(model: Recurrent, flat: Tensor, inputs: Tensor) -> Row:
+def _looked_at(model: Recurrent, flat: Tensor, inputs: Tensor) -> Look:
     named = model.layout.views(flat)
     norms = {f"norm of {name}": float(value.norm()) for name, value in named.items()}
     with torch.no_grad():
