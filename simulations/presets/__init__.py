@@ -26,7 +26,7 @@ SECONDS: dict[str, float | None] = {
     "privacy_quickstart": 20,
     "private_tuning": 20,
     "quickstart": 20,
-    "scratchpad": 40,
+    "scratchpad": 30,
     "smoke": 5,
     "stackoverflow_cifg": None,
     "stackoverflow_transformer": None,

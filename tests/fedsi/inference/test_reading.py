@@ -15,8 +15,10 @@ from fedsi.data.vocabulary import WordVocabulary
 from fedsi.errors import UserError
 from fedsi.inference.generation import _draw, write_on
 from fedsi.inference.reading import TrainedModel, begin, candidates, read_more, read_prompt
+from fedsi.learning.predictions import predictions
 from fedsi.models.build import build_model
 from fedsi.models.table import ARCHITECTURES
+from fedsi.tasks.table import task_of
 from tests.built_in import used
 
 WORDS = ("a", "b", "c", "d", "e", "f", "g")
@@ -42,6 +44,30 @@ def at_once(trained: TrainedModel, tokens: tuple[int, ...]) -> torch.Tensor:
     """Return the logits after a whole text, ``[vocabulary]``: the slow reference."""
     features = trained.model.features(trained.parameters, torch.tensor([tokens]))
     return trained.model.logits(trained.parameters, features[:, -1])[0].detach()
+
+
+def test_a_text_is_read_with_the_position_ids_of_its_task() -> None:
+    symbols = "0123456789+="
+    experiment = Experiment(
+        task={"name": "arithmetic"},
+        model=used(**SIZES, architecture="transformer", positions="relative"),
+    )
+    task, vocabulary = task_of(experiment), WordVocabulary(symbols, "characters")
+    model = build_model(experiment, len(vocabulary))
+    flat = torch.randn(model.layout.size, generator=torch.Generator().manual_seed(5))
+    trained = TrainedModel(model, model.layout.views(flat), vocabulary, task)
+    example = [BOS, *vocabulary.encode("12+34=640"), EOS]
+    batch = task.batch(np.array([example], np.int32))
+    expected = predictions(model, trained.parameters, batch)[0].double().log_softmax(-1)
+    reading = read_prompt(trained, "12+34=")
+    for place, token in enumerate(example[-4:]):
+        found = reading.log_probabilities
+        torch.testing.assert_close(found, expected[place], rtol=0, atol=1e-5)
+        reading = read_more(trained, reading, [token])
+    other = read_prompt(trained, "1+234=").log_probabilities
+    assert (other - read_prompt(trained, "12+34=").log_probabilities).abs().max() > 0.1
+    with pytest.raises(UserError, match="depend on the whole question"):
+        read_prompt(trained, "12+3")
 
 
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, USERS])
