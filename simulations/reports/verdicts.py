@@ -25,6 +25,9 @@ from simulations.studies.gaps import (
 from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
 
+_MOST_WITHOUT_CLAIM = 3
+"""Comparisons for which the top of a page says one by one that too few seeds allow no claim."""
+
 
 def verdicts(result: StudyResult) -> list[str]:
     """Return the main conclusions: comparisons, data and certainty."""
@@ -40,8 +43,14 @@ def headlines(result: StudyResult) -> list[str]:
 
     The intervals over clients and the other metrics are in ``findings``.
     """
+    compared = [_verdict(result, first, second, brief=True) for first, second in pairs(result)]
+    if result.seeds < FEWEST_SEEDS and len(compared) > _MOST_WITHOUT_CLAIM:
+        compared = [
+            f"No claim about any of the {len(compared)} differences below: {_seeds(result.seeds)}, "
+            f"and at least {FEWEST_SEEDS} are needed."
+        ]
     return [
-        *(_verdict(result, first, second, brief=True) for first, second in pairs(result)),
+        *compared,
         *_best(result),
         *_best_of_many(result, brief=True),
         *_no_better_than_counting(result),

@@ -17,7 +17,7 @@ from simulations.reports.study import study_report
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import study_json, study_table
 from simulations.reports.tradeoff_figure import epsilon_places, tradeoff_figure
-from simulations.reports.verdicts import findings
+from simulations.reports.verdicts import findings, headlines
 from simulations.studies.privacy_levels import EPSILON, Level, noise_axis
 from simulations.studies.results import StudyResult
 from simulations.studies.study import Study
@@ -42,6 +42,23 @@ def comparison(seeds: int, *, gap: float = 0.1, noise: float = 0.0) -> StudyResu
             by_seed = [loss + 0.2 * s - better + odd * (s % 2) for s in range(seeds)]
             losses[name, rate] = [None if diverges else one for one in by_seed]
     return study_result(study, losses)
+
+
+def test_too_few_seeds_for_many_comparisons_are_one_sentence() -> None:
+    names = ("cifg", "si_cifg", "lstm", "gru", "transformer")
+    for count in (4, 5):
+        axis = {"key": "model.architecture", "values": list(names[:count])}
+        study = Study(axes=[axis], compare=["model.architecture"])
+        result = study_result(study, {(name,): [5.0] for name in names[:count]})
+        told = [one for one in headlines(result) if one.startswith("No claim about")]
+        if count == 4:
+            assert len(told) == 3
+        else:
+            (one,) = told
+            assert one == (
+                "No claim about any of the 4 differences below: 1 seed, and at least 3 are needed."
+            )
+            assert len([one for one in findings(result) if one.startswith("No claim")]) == 4
 
 
 def test_the_verdict_comes_first_and_from_the_interval() -> None:
