@@ -12,8 +12,8 @@ import typer
 from fedsi.files import make_folder
 from simulations.cli import options
 from simulations.cli.display import Display
-from simulations.cli.wide_table import print_facts, print_table
-from simulations.safe_text import one_line
+from simulations.cli.measurements import show_measurements
+from simulations.cli.wide_table import print_facts
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -469,18 +469,8 @@ def _compare(
 
 def _report(report: "Measurements", result: Any, out: Path | None, *, as_json: bool) -> None:
     """Write a report, and print its table or the result as JSON."""
-    from simulations.benchmarks.report import machine_in_words, write_measurements
-
     folder = out or options.default_folder(f"bench-{report.name}")
-    write_measurements(report, folder)
-    if as_json:
-        typer.echo(json.dumps(result))
-    else:
-        console, name = options.output(), report.name.replace("-", " ")
-        print_table(console, name.capitalize(), report.header, report.table)
-        console.print(f"{report.note}; {machine_in_words()}.", highlight=False)
-    figure = folder / f"{report.name}.png"
-    options.messages().print(f"figure: {one_line(str(figure))}", highlight=False, soft_wrap=True)
+    show_measurements(report, result, folder, as_json=as_json)
 
 
 def _show(result: Mapping[str, Any], *, as_json: bool) -> None:

@@ -20,6 +20,7 @@ import fedsi
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.host_memory import is_out_of_memory
 from simulations.cli import options
+from simulations.cli.attack import attack
 from simulations.cli.audit import audit
 from simulations.cli.bench import bench
 from simulations.cli.compare import compare
@@ -69,6 +70,7 @@ app.command()(export)
 app.command()(plot)
 app.command()(report)
 app.command()(audit)
+app.command()(attack)
 app.command()(conformance)
 app.command(cls=PrivacyCommand)(privacy)
 app.command()(doctor)

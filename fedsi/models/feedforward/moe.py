@@ -83,4 +83,8 @@ def _penalty(settings: ModelSettings, parameters: Parameters, x: Tensor, real: T
     return settings.balance * settings.experts * total
 
 
-PART = FeedForwardPart(shapes=_shapes, run=_run, penalty=_penalty)
+def _choices(settings: ModelSettings, parameters: Parameters, x: Tensor) -> Tensor:
+    return chosen(settings, probabilities(settings, parameters["router"], x))
+
+
+PART = FeedForwardPart(shapes=_shapes, run=_run, penalty=_penalty, choices=_choices)

@@ -28,3 +28,6 @@ class FeedForwardPart:
     penalty: Callable[[ModelSettings, Parameters, Tensor, Tensor], Tensor] | None = None
     """``(settings, parameters, x [batch, time, embedding], real [batch, time])`` -> what is added
     to the mean loss of a batch in training; ``real`` is False at padding. None for nothing."""
+    choices: Callable[[ModelSettings, Parameters, Tensor], Tensor] | None = None
+    """``(settings, parameters, x)`` -> whether a token uses each of the experts or groups that it
+    chooses from, ``[*, batch, time, experts or groups]``; None if there is no choice."""

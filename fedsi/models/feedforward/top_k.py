@@ -72,4 +72,8 @@ def _run(settings: ModelSettings, parameters: Parameters, x: Tensor) -> Tensor:
     return dense(gated.flatten(-2), parameters["outer"])
 
 
-PART = FeedForwardPart(shapes=_shapes, run=_run)
+def _choices(settings: ModelSettings, parameters: Parameters, x: Tensor) -> Tensor:
+    return gates_of(settings, dense(x, parameters["router"])) > 0
+
+
+PART = FeedForwardPart(shapes=_shapes, run=_run, choices=_choices)
