@@ -16,6 +16,7 @@ from pydantic import FiniteFloat, model_validator
 from fedsi.experiment import Experiment, Scalar
 from fedsi.experiment.explanations import unknown_key
 from fedsi.experiment.field_types import Settings
+from fedsi.experiment.model_arguments import KEY as ARGUMENTS
 
 _UNSAFE = re.compile(r"[^\w.+:-]")
 """Characters that are replaced in folder names."""
@@ -113,7 +114,7 @@ class Axis(Settings):
         for key in self.keys:
             if key == "seed":
                 raise ValueError("an axis cannot vary the seed; set seeds to their number")
-            if key not in known:
+            if key not in known and not key.startswith(f"{ARGUMENTS}."):
                 raise ValueError(unknown_key(key, known))
         return self
 
@@ -151,7 +152,7 @@ class Axis(Settings):
             else rng.uniform(low, high)
         )
         value: Scalar = float(f"{number:.3g}")
-        if isinstance(Experiment().flat()[self.key or ""], int):
+        if isinstance(Experiment().flat().get(self.key or ""), int):
             value = round(number)
         return self._point(value, {self.key or "": value})
 

@@ -168,6 +168,13 @@ def test_halving_sets_the_rounds_itself() -> None:
         Study(axes=axes, design="halving", tune=["client.epochs"], first_rounds=1000)
 
 
+def test_arguments_of_a_custom_model_can_be_varied() -> None:
+    axis = {"key": "model.arguments.hidden", "values": [32, 64]}
+    study = Study(experiment={"model": {"architecture": "my_model:Gru"}}, axes=[axis])
+    assert [dict(t.experiment.model.arguments)["hidden"] for t in study.trials()] == [32, 64]
+    assert study.trials()[0].name == "hidden32-seed0"
+
+
 def test_halving_ends_with_finalists_on_seeds_of_their_own() -> None:
     study = Study(
         axes=[{"key": "client.learning_rate", "values": [0.1, 0.3, 1.0, 3.0, 10.0]}],
