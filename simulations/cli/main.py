@@ -26,6 +26,7 @@ from simulations.cli.bench import bench
 from simulations.cli.compare import compare
 from simulations.cli.conformance import conformance
 from simulations.cli.data import data
+from simulations.cli.deviations import deviations
 from simulations.cli.doctor import doctor
 from simulations.cli.evaluate import evaluate
 from simulations.cli.export import export
@@ -66,6 +67,7 @@ app.command()(predict)
 app.command()(generate)
 app.command(name="try")(try_model)
 app.command()(evaluate)
+app.command()(deviations)
 app.command()(export)
 app.command()(plot)
 app.command()(report)

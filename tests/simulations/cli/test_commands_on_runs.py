@@ -335,3 +335,26 @@ def test_a_run_of_a_task_with_lengths_has_a_table_over_them(
     written = answer(capsys, "generate", run, "--prompt", "07+05=", "--length", "3", "--json")
     assert written["text"].startswith("07+05=")
     assert "the whole question, which ends with =" in refused(capsys, "predict", run, "07+0")
+
+
+def test_deviations_from_a_teacher(
+    finished: Path, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "deviations"), "--cache", str(cache)]
+    found = answer(capsys, "deviations", finished, finished, "--control", finished, *out)
+    own = found["student"]
+    assert (own["slope"], own["correlation"], own["spread"]) == pytest.approx((1, 1, 1))
+    assert own["below"] == 0
+    assert own["positions"] > 100
+    assert found["control"] == own
+    assert "not more than the control's, 1.00" in found["findings"][0]
+    assert (tmp_path / "deviations/deviations.png").exists()
+    few = answer(capsys, "deviations", finished, finished, "--positions", "50", *out)
+    assert few["student"]["positions"] == 50
+    assert "Without --control" in few["findings"][0]
+    words = ["--set", "data.vocabulary_size=50", "--set", "server.rounds=1"]
+    other = tmp_path / "other"
+    assert main(["run", *SMALL, *words, "--out", str(other), "--cache", str(cache)]) == 0
+    told = refused(capsys, "deviations", finished, other, *out)
+    assert f"{other} has another vocabulary than the teacher {finished}" in told
+    assert "nowhere holds no run" in refused(capsys, "deviations", tmp_path / "nowhere", other)
