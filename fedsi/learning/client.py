@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedsi.experiment import ClientSettings
 from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
+from fedsi.learning.first_steps import FirstStep
 from fedsi.learning.predictions import predictions
 from fedsi.learning.step_by_autograd import GeneralSgd
 from fedsi.learning.step_by_hand import FusedSgd
@@ -88,12 +89,15 @@ class LocalTrainer:
         self.parameters.copy_(start)
         self.spans = np.zeros((0, 2), np.int64)
 
-    def train(self, batches: Iterable[Batch], pull: Pull = NO_PULL) -> LocalResult:
+    def train(
+        self, batches: Iterable[Batch], pull: Pull = NO_PULL, first: FirstStep | None = None
+    ) -> LocalResult:
         """Train from the start over the batches; the result is in ``parameters``.
 
         Args:
             batches: The batches, one step each.
             pull: The algorithm's pull, added to every step's gradient.
+            first: The first batch's gradient, if it was computed with those of other clients.
         """
         start = self._start
         assert start is not None, "begin was not called"  # noqa: S101
@@ -106,7 +110,11 @@ class LocalTrainer:
         else:
             self._sgd.optimizer.resume(self.learning_rate, self._memory)
         for batch in batches:
-            step_loss, targets = self._sgd.step(batch, pull)
+            if first is not None and isinstance(self._sgd, FusedSgd):
+                step_loss, targets = self._sgd.step(batch, pull, first)
+                first = None
+            else:
+                step_loss, targets = self._sgd.step(batch, pull)
             loss += step_loss
             tokens += targets
             examples += len(batch)

@@ -12,6 +12,7 @@ from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import UpdateRule
 from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
+from fedsi.learning.first_steps import FirstStep
 from fedsi.learning.gradient_clipping import is_clipped, step_scale
 from fedsi.learning.optimizers.optimizer import build_optimizer
 from fedsi.learning.optimizers.table import OPTIMIZERS
@@ -46,12 +47,15 @@ class FusedSgd:
         assert by_hand is not None, "it is trained by autograd"  # noqa: S101
         self._pass = load(by_hand)(model, self._named)
 
-    def step(self, batch: Batch, pull: Pull = NO_PULL) -> tuple[float, int]:
+    def step(
+        self, batch: Batch, pull: Pull = NO_PULL, first: FirstStep | None = None
+    ) -> tuple[float, int]:
         """Take one step with the clipped gradient of the mean loss, plus the pull.
 
         Args:
             batch: A batch with at least one target.
             pull: The algorithm's pull.
+            first: The gradient, if it was computed with those of other clients.
 
         Returns:
             The sum of the targets' losses before the step, in nats, and their number.
@@ -63,14 +67,19 @@ class FusedSgd:
         rate = self.optimizer.learning_rate
         if self._gradient is None:
             keep = 1.0 - rate * (self._settings.weight_decay + pull.strength)
-            loss = self._pass.run(
-                batch, self._into, UpdateRule(self._products, keep, -rate / targets)
-            )
+            loss = self._run(batch, first, UpdateRule(self._products, keep, -rate / targets))
             add_vector(self._flat, pull, -rate)
             return loss, targets
         self._gradient.zero_()
-        loss = self._pass.run(batch, self._into, UpdateRule(self._products, 1.0, 1.0 / targets))
+        loss = self._run(batch, first, UpdateRule(self._products, 1.0, 1.0 / targets))
         scale = step_scale(self._settings, rate, self._gradient, self._flat)
         self.clipped += scale != 1.0
         self.optimizer.step(self._gradient, add_pull(self._gradient, scale, self._flat, pull))
         return loss, targets
+
+    def _run(self, batch: Batch, first: FirstStep | None, update: UpdateRule) -> float:
+        """Apply the gradient of a batch's summed losses and return their sum."""
+        if first is None:
+            return float(self._pass.run(batch, self._into, update))
+        first.apply(self._into, update)
+        return first.loss

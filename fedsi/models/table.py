@@ -61,6 +61,8 @@ class Architecture:
     """Raises ``ValueError`` if the settings contradict each other."""
     by_hand: str | None = None
     """Import path of the compiled pass with a gradient written by hand; None for autograd."""
+    joins: bool = False
+    """Whether the pass by hand computes the gradients of several batches together."""
     by_autograd: "Callable[[ModelSettings, int], bool] | None" = None
     """Whether autograd trains a model with these settings and streams of ids, because the pass by
     hand lacks a part of it."""
@@ -177,6 +179,7 @@ def _recurrent(
         colour=colour,
         check=check_recurrent,
         by_hand="fedsi.kernels.cpu.recurrent_pass:RecurrentPass" if by_hand else None,
+        joins=by_hand,
     )
 
 

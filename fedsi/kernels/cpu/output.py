@@ -52,6 +52,46 @@ class UpdateRule:
         parameter.addmv_(rows.t(), weights, beta=self.keep, alpha=self.rate)
 
 
+@dataclass(frozen=True)
+class OutputGradient:
+    """The gradient of the output layer's parameters, as factors of matrix products."""
+
+    loss: float
+    """Sum of the losses in nats."""
+    states: Tensor
+    """The states at the positions with targets, ``[targets, features]``."""
+    pieces: list[Tensor]
+    """The gradient with respect to the logits up to the factors, ``[targets, words]`` for each
+    slice."""
+    factors: Tensor
+    """``[slices, targets]``."""
+    space: Workspace
+    """Scratch memory."""
+
+    def apply(self, weight: Tensor, bias: Tensor, update: UpdateRule) -> None:
+        """Update the layer.
+
+        Args:
+            weight: ``[features, vocabulary]``; for a tied output the transposed embeddings.
+            bias: ``[vocabulary]``.
+            update: The update rule.
+        """
+        scaled = self.space.take("scaled", *self.states.shape)
+        a = 0
+        for piece, factor in zip(self.pieces, self.factors, strict=True):
+            b = a + piece.shape[1]
+            torch.mul(self.states, factor.unsqueeze(-1), out=scaled)
+            _apply(update, weight[:, a:b], scaled, piece)
+            update.weighted_total(bias[a:b], piece, factor)
+            a = b
+
+
+def output_parameters(settings: ModelSettings, named: Parameters) -> tuple[Tensor, Tensor]:
+    """Return the output layer's weight, ``[features, vocabulary]``, tied or not, and its bias."""
+    weight = named["embedding"].t() if settings.tied_output else named["output.weight"]
+    return weight, named["output.bias"]
+
+
 def train_model_output(
     settings: ModelSettings,
     named: Parameters,
@@ -61,7 +101,7 @@ def train_model_output(
     update: UpdateRule,
     space: Workspace,
 ) -> tuple[float, Tensor]:
-    """Run ``train_output`` with the model's parameters, tied or not, at the positions with targets.
+    """Compute the loss and the gradient of a model's output, and update the layer.
 
     Args:
         settings: The model's settings.
@@ -76,65 +116,54 @@ def train_model_output(
         The sum of the losses in nats, and its gradient with respect to the states,
         ``[positions, features]``.
     """
-    key = "embedding" if settings.tied_output else "output.weight"
-    loss, grad = train_output(
-        states if asked.places is None else states[asked.places],
-        named[key].t() if settings.tied_output else named[key],
-        named["output.bias"],
-        asked.targets,
-        (into[key].t() if settings.tied_output else into[key], into["output.bias"]),
-        update,
-        space,
-    )
-    if asked.places is None:
-        return loss, grad
-    return loss, space.zeros("grad_positions", *states.shape).index_copy_(0, asked.places, grad)
+    layer = output_parameters(settings, named)
+    room = space.take("exponentials", len(asked.targets) * len(layer[1]))
+    grad = space.take("grad_states", *states.shape)
+    found = output_gradient(layer, states, asked, update.products, space, room, grad)
+    found.apply(*output_parameters(settings, into), update)
+    return found.loss, grad
 
 
-def train_output(
+def output_gradient(
+    layer: tuple[Tensor, Tensor],
     states: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    targets: Tensor,
-    into: tuple[Tensor, Tensor],
-    update: UpdateRule,
+    asked: Asked,
+    products: Products,
     space: Workspace,
-) -> tuple[float, Tensor]:
-    """Compute the cross-entropy of all positions and its gradient, and update the layer.
+    room: Tensor,
+    grad: Tensor,
+) -> OutputGradient:
+    """Compute the cross-entropy at the positions with targets and its gradient.
 
     Args:
+        layer: Weight and bias, as ``output_parameters`` returns.
         states: ``[positions, features]``.
-        weight: ``[features, vocabulary]``; for a tied output the transposed embeddings.
-        bias: ``[vocabulary]``.
-        targets: Token ids, ``[positions]``.
-        into: The tensors to update: weight and bias themselves, or gradients of their shapes.
-        update: The update rule.
+        asked: The targets of some or all positions.
+        products: Matrix products in the precision of the step.
         space: Scratch memory.
-
-    Returns:
-        The sum of the losses in nats, and its gradient with respect to the states,
-        ``[positions, features]``.
+        room: Memory for the result's pieces, ``[targets * vocabulary]``.
+        grad: Output: gradient with respect to the states, ``[positions, features]``.
     """
-    products = update.products
-    values, largest, sums, at_targets = _exponentials(
-        products, states, weight, bias, targets, space
+    weight, bias = layer
+    some = states if asked.places is None else states[asked.places]
+    pieces, largest, sums, at_targets = _exponentials(
+        products, some, weight, bias, asked.targets, space, room
     )
     totals = torch.logsumexp(largest + sums.log(), 0)
-    loss = float((totals - at_targets).sum())
     factors = torch.exp(largest - totals).clamp_min_(SMALLEST_FACTOR)
-    grad = space.zeros("grad_states", *states.shape)
-    partial = space.take("partial", *states.shape)
+    total = grad.zero_() if asked.places is None else space.zeros("grad_asked", *some.shape)
+    partial = space.take("partial", *some.shape)
     a = 0
-    for piece, factor in zip(values, factors, strict=True):
+    for piece, factor in zip(pieces, factors, strict=True):
         b = a + piece.shape[1]
-        subtract_targets(piece.numpy(), targets.numpy(), a, factor.numpy())
+        subtract_targets(piece.numpy(), asked.targets.numpy(), a, factor.numpy())
         _back(products, partial, piece, weight[:, a:b])
-        grad.addcmul_(partial, factor.unsqueeze(-1))
-        torch.mul(states, factor.unsqueeze(-1), out=partial)
-        _apply(update, into[0][:, a:b], partial, piece)
-        update.weighted_total(into[1][a:b], piece, factor)
+        total.addcmul_(partial, factor.unsqueeze(-1))
         a = b
-    return loss, grad
+    if asked.places is not None:
+        grad.zero_().index_copy_(0, asked.places, total)
+    loss = float((totals - at_targets).sum())
+    return OutputGradient(loss, some, pieces, factors, space)
 
 
 def _exponentials(
@@ -144,6 +173,7 @@ def _exponentials(
     bias: Tensor,
     targets: Tensor,
     space: Workspace,
+    room: Tensor,
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     """Run ``exponentiate`` on every slice.
 
@@ -154,14 +184,13 @@ def _exponentials(
     positions, vocabulary = len(states), len(bias)
     width = max(1, SLICE // positions)
     starts = range(0, vocabulary, width)
-    flat = space.take("exponentials", positions * vocabulary)
     largest = space.take("largest", len(starts), positions)
     sums = space.take("sums", len(starts), positions)
     at_targets = space.take("at_targets", positions)
     values = []
     for k, a in enumerate(starts):
         b = min(a + width, vocabulary)
-        logits = flat[positions * a : positions * b].view(positions, b - a)
+        logits = room[positions * a : positions * b].view(positions, b - a)
         _forth(products, logits, states, weight[:, a:b])
         exponentiate(
             logits.numpy(),

@@ -6,7 +6,9 @@ The sequences still running at time step t are then the first rows of the step b
 works on the head of the previous one. For attention, positions are laid out sentence by sentence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,27 +43,116 @@ class PackedBatch:
     time step on: ``[positions - sizes[0]]``."""
 
 
+@dataclass(frozen=True)
+class JoinedPart:
+    """The positions of one batch in a joined one."""
+
+    rows: slice
+    """Its positions in the joined batch, if positions are ordered by batch."""
+    sequences: int
+    """Number of its sequences, which are its first positions."""
+    later: slice
+    """Its positions from the second time step on, if only such positions are counted."""
+    inputs: Tensor
+    """Token ids, ``[positions]``."""
+    asked: Asked
+
+
+@dataclass(frozen=True)
+class JoinedBatch:
+    """Several batches packed as one.
+
+    The positions of each batch keep the order that they have if the batch is packed alone.
+    """
+
+    packed: PackedBatch
+    by_batch: Tensor | None
+    """The positions ordered by batch, ``[positions]``; None for a single batch."""
+    before: Tensor
+    """``PackedBatch.before`` ordered by batch."""
+    parts: list[JoinedPart]
+    """One for each batch."""
+
+
 def pack_batch(batch: Batch) -> PackedBatch:
     """Pack a batch; sequences of equal length keep their order.
 
     Args:
         batch: A batch with at least one target.
     """
-    lengths = _lengths(batch)
+    return pack_together([batch]).packed
+
+
+def pack_together(batches: Sequence[Batch]) -> JoinedBatch:
+    """Pack several batches as one; sequences of equal length keep their order.
+
+    Args:
+        batches: Batches with at least one target each.
+    """
+    lengths = np.concatenate([_lengths(batch) for batch in batches])
     order = np.argsort(-lengths, kind="stable")
     longest = int(lengths.max())
     running = np.arange(longest)[:, None] < lengths[order]
     inputs, targets = (
-        tokens[order, :longest].T[running] for tokens in (batch.inputs, batch.targets)
+        _stacked(tokens, longest)[order].T[running]
+        for tokens in ([b.inputs for b in batches], [b.targets for b in batches])
     )
     sizes = running.sum(axis=1)
     before = np.arange(sizes[0], sizes.sum()) - np.repeat(sizes[:-1], sizes[1:])
-    return PackedBatch(
-        inputs=torch.from_numpy(inputs.astype(np.int64)),
+    packed = PackedBatch(
+        inputs=torch.from_numpy(inputs),
         asked=_asked(targets),
         sizes=sizes,
         before=torch.from_numpy(before),
     )
+    if len(batches) == 1:
+        every, later = slice(0, len(inputs)), slice(0, len(before))
+        part = JoinedPart(every, int(sizes[0]), later, packed.inputs, packed.asked)
+        return JoinedBatch(packed, None, packed.before, [part])
+    sequences = np.repeat(np.arange(len(batches)), [len(batch) for batch in batches])[order]
+    return _ordered(packed, np.broadcast_to(sequences, running.shape)[running], targets)
+
+
+def _ordered(
+    packed: PackedBatch, owners: NDArray[np.int64], targets: NDArray[np.int64]
+) -> JoinedBatch:
+    """Order the positions by batch.
+
+    Args:
+        packed: The batches packed as one.
+        owners: The number of each position's batch, ``[positions]``.
+        targets: Token ids, ``[positions]``.
+    """
+    batches, first = int(owners.max()) + 1, int(packed.sizes[0])
+    places = np.argsort(owners, kind="stable")
+    later = places[places >= first] - first
+    counts = np.bincount(owners, minlength=batches)
+    sequences = np.bincount(owners[:first], minlength=batches)
+    by_batch = torch.from_numpy(places)
+    inputs, asked = packed.inputs[by_batch], targets[places]
+    spans = zip(_spans(counts), sequences.tolist(), _spans(counts - sequences), strict=True)
+    parts = [
+        JoinedPart(rows, number, rest, inputs[rows], _asked(asked[rows]))
+        for rows, number, rest in spans
+    ]
+    return JoinedBatch(packed, by_batch, packed.before[torch.from_numpy(later)], parts)
+
+
+def _stacked(batches: Sequence[Tokens], time: int) -> NDArray[np.int64]:
+    """Return the first tokens of the sequences of batches, padded: ``[sequences, time]``."""
+    stacked = np.full((sum(map(len, batches)), time), PAD, np.int64)
+    first = 0
+    for tokens in batches:
+        part = tokens[:, :time]
+        stacked[first : first + len(part), : part.shape[1]] = part
+        first += len(part)
+    return stacked
+
+
+def _spans(counts: NDArray[np.int64]) -> list[slice]:
+    """Return consecutive slices of some lengths."""
+    ends = np.cumsum(counts).tolist()
+    return [slice(end - count, end) for end, count in zip(ends, counts.tolist(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -107,7 +198,7 @@ def _lengths(batch: Batch) -> NDArray[np.int64]:
     return np.where(backwards.any(axis=1), backwards.shape[1] - after_last, 0)
 
 
-def _asked(targets: Tokens) -> Asked:
+def _asked(targets: NDArray[np.signedinteger[Any]]) -> Asked:
     """Return the targets among some positions, ``[positions]``."""
     places = np.flatnonzero(targets != PAD)
     if len(places) == len(targets):

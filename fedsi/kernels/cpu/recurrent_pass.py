@@ -1,19 +1,77 @@
-"""The forward and backward pass of CIFG and SI-CIFG over a packed batch."""
+"""The forward and backward pass of CIFG and SI-CIFG over packed batches."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
 from torch import Tensor
 
+from fedsi.experiment import ModelSettings
 from fedsi.kernels.cpu.embedding import look_up, train_embedding
-from fedsi.kernels.cpu.output import UpdateRule, train_model_output
-from fedsi.kernels.cpu.packing import PackedBatch, pack_batch
+from fedsi.kernels.cpu.matrix_products import Products
+from fedsi.kernels.cpu.output import (
+    OutputGradient,
+    UpdateRule,
+    output_gradient,
+    output_parameters,
+)
+from fedsi.kernels.cpu.packing import JoinedBatch, JoinedPart, pack_batch, pack_together
 from fedsi.kernels.cpu.recurrent_layer import run_backward, run_forward
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.tasks.task import Batch
 
+ALIGNED = 16
+"""Multiple of numbers at which memory for the output layer of a batch starts: a whole vector."""
+
+
+@dataclass(frozen=True)
+class RecurrentGradient:
+    """The gradient of one batch's summed losses, as factors of matrix products."""
+
+    settings: ModelSettings
+    output: OutputGradient
+    part: JoinedPart
+    vectors: Tensor
+    """The word vectors, ``[positions, embedding]``."""
+    scale: Tensor | None
+    """The factors that normalised them."""
+    grad_vectors: Tensor
+    """Gradient with respect to them."""
+    before: Tensor
+    """The states before the positions from the second time step on, ``[later positions,
+    state]``."""
+    grad_gates: Tensor
+    """Gradient with respect to the gates, ``[positions, 3 hidden]``."""
+    projected: tuple[Tensor, Tensor] | None
+    """What is projected and the gradient of the result; None without a projection."""
+
+    @property
+    def loss(self) -> float:
+        """Sum of the losses in nats."""
+        return self.output.loss
+
+    def apply(self, into: Parameters, update: UpdateRule) -> None:
+        """Apply it to parameters, or to gradients of their shapes; only once."""
+        settings = self.settings
+        self.output.apply(*output_parameters(settings, into), update)
+        if self.projected is not None:
+            inner, grad = self.projected
+            update.product(into["projection.weight"], inner.t(), grad)
+            if not settings.recurrent_projection:
+                update.total(into["projection.bias"], grad)
+        update.product(into["cell.kernel"], self.vectors.t(), self.grad_gates)
+        update.total(into["cell.bias"], self.grad_gates)
+        later = self.grad_gates[self.part.sequences :]
+        update.product(into["cell.recurrent"], self.before.t(), later)
+        looked_up = self.vectors, self.scale
+        train_embedding(settings, into, self.part.inputs, looked_up, self.grad_vectors, update)
+
 
 class RecurrentPass:
-    """Runs one forward and backward pass and applies the gradients to ``into``.
+    """Computes gradients in one forward and one backward pass.
 
     Args:
         model: The model.
@@ -46,48 +104,109 @@ class RecurrentPass:
 
     def run(self, batch: Batch, into: Parameters, update: UpdateRule) -> float:
         """Run forwards and backwards, apply gradients to ``into``, return the summed losses."""
+        (gradient,) = self.together([batch], update.products)
+        gradient.apply(into, update)
+        return gradient.loss
+
+    def together(self, batches: Sequence[Batch], products: Products) -> list[RecurrentGradient]:
+        """Return the gradient of each batch's summed losses, all computed in one pass.
+
+        Each has the bits that it has alone, because joined operations compute each row in an order
+        that does not depend on the other rows. The gradients are valid until the next call.
+
+        Args:
+            batches: Batches with at least one target each.
+            products: Matrix products in the precision of the step.
+        """
         named, space, settings = self._named, self._space, self._settings
-        packed = pack_batch(batch)
-        recurrent = named["cell.recurrent"]
+        joined = pack_together(batches)
+        packed, recurrent = joined.packed, named["cell.recurrent"]
         projection = named["projection.weight"] if settings.recurrent_projection else None
-        looked_up = look_up(settings, named, packed.inputs, space)
-        vectors = looked_up[0]
+        vectors, scale = look_up(settings, named, packed.inputs, space)
         gates = space.take("gates", len(vectors), recurrent.shape[1])
         gates.copy_(named["cell.bias"])
-        products = update.products
         products.update(gates, vectors, named["cell.kernel"], keep=1.0)
         kernels = recurrent, projection, products, space
         trace = run_forward(settings.architecture, packed, gates, *kernels)
-        loss, grad = self._head(packed, trace.state, into, update)
+        outputs, grad, projected = self._heads(joined, trace.state, products)
         grad_gates = run_backward(settings.architecture, packed, trace, grad, *kernels)
         grad_vectors = space.take("grad_vectors", *vectors.shape)
         products.inner(grad_vectors, grad_gates, named["cell.kernel"])
-        update.product(into["cell.kernel"], vectors.t(), grad_gates)
-        update.total(into["cell.bias"], grad_gates)
         if projection is not None:
-            update.product(into["projection.weight"], trace.hidden.t(), grad)
-        before = trace.state.index_select(0, packed.before)
-        update.product(into["cell.recurrent"], before.t(), grad_gates[packed.sizes[0] :])
-        train_embedding(settings, into, packed.inputs, looked_up, grad_vectors, update)
-        return loss
+            projected = _by_batch(joined, trace.hidden), _by_batch(joined, grad)
+        rows = [_by_batch(joined, rows) for rows in (vectors, grad_vectors, grad_gates)]
+        scales = None if scale is None else _by_batch(joined, scale)
+        before = trace.state.index_select(0, joined.before)
+        return [
+            RecurrentGradient(
+                settings=settings,
+                output=output,
+                part=part,
+                vectors=rows[0][part.rows],
+                scale=None if scales is None else scales[part.rows],
+                grad_vectors=rows[1][part.rows],
+                before=before[part.later],
+                grad_gates=rows[2][part.rows],
+                projected=projected and (projected[0][part.rows], projected[1][part.rows]),
+            )
+            for output, part in zip(outputs, joined.parts, strict=True)
+        ]
 
-    def _head(
-        self, packed: PackedBatch, state: Tensor, into: Parameters, update: UpdateRule
-    ) -> tuple[float, Tensor]:
-        """Return the sum of the losses and its gradient with respect to the state."""
+    def _heads(
+        self, joined: JoinedBatch, state: Tensor, products: Products
+    ) -> tuple[list[OutputGradient], Tensor, tuple[Tensor, Tensor] | None]:
+        """Run projection and output layer forwards and backwards.
+
+        Returns:
+            Each batch's output layer; the gradient with respect to the state; and the states and
+            the gradient with respect to their projection, both ordered by batch, or None without
+            such a projection.
+        """
         named, space, settings = self._named, self._space, self._settings
-        projects = settings.projection and not settings.recurrent_projection
-        states = state
-        if projects:
-            weight = named["projection.weight"]
-            states = space.take("states", len(state), weight.shape[1])
-            states.copy_(named["projection.bias"])
-            update.products.update(states, state, weight, keep=1.0)
-        loss, grad = train_model_output(settings, named, states, packed.asked, into, update, space)
-        if not projects:
-            return loss, grad
-        grad_state = space.take("grad_state", *state.shape)
-        update.products.inner(grad_state, grad, named["projection.weight"])
-        update.product(into["projection.weight"], state.t(), grad)
-        update.total(into["projection.bias"], grad)
-        return loss, grad_state
+        states = _by_batch(joined, state)
+        if not settings.projection or settings.recurrent_projection:
+            outputs, grad = self._outputs(joined, states, products)
+            return outputs, _unordered(joined, grad), None
+        weight = named["projection.weight"]
+        features = space.take("features", len(states), weight.shape[1])
+        features.copy_(named["projection.bias"])
+        products.update(features, states, weight, keep=1.0)
+        outputs, grad = self._outputs(joined, features, products)
+        grad_states = space.take("grad_states", *states.shape)
+        products.inner(grad_states, grad, weight)
+        return outputs, _unordered(joined, grad_states), (states, grad)
+
+    def _outputs(
+        self, joined: JoinedBatch, features: Tensor, products: Products
+    ) -> tuple[list[OutputGradient], Tensor]:
+        """Run the output layer of each batch; return the gradient with respect to the features."""
+        space, layer = self._space, output_parameters(self._settings, self._named)
+        grad = space.take("grad_features", *features.shape)
+        sizes = [len(part.asked.targets) * len(layer[1]) for part in joined.parts]
+        starts = [0, *accumulate(-(-size // ALIGNED) * ALIGNED for size in sizes)]
+        room = space.take("exponentials", starts[-1])
+        outputs = [
+            output_gradient(
+                layer,
+                features[part.rows],
+                part.asked,
+                products,
+                space,
+                room[start : start + size],
+                grad[part.rows],
+            )
+            for part, start, size in zip(joined.parts, starts, sizes, strict=False)
+        ]
+        return outputs, grad
+
+
+def _by_batch(joined: JoinedBatch, rows: Tensor) -> Tensor:
+    """Return rows of positions, ordered by batch."""
+    return rows if joined.by_batch is None else rows.index_select(0, joined.by_batch)
+
+
+def _unordered(joined: JoinedBatch, rows: Tensor) -> Tensor:
+    """Return rows that are ordered by batch in the order of the joined batch."""
+    if joined.by_batch is None:
+        return rows
+    return torch.empty_like(rows).index_copy_(0, joined.by_batch, rows)
