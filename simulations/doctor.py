@@ -175,7 +175,9 @@ def _compiler() -> Diagnosis:
         from fedsi.sums.clipping import add_clipped  # noqa: PLC0415
 
         start, trained = np.zeros(2, np.float32), np.array([3, 4], np.float32)
-        norm, _ = add_clipped(start, trained, np.array([2]), 1.0, np.zeros(2, np.int64))
+        norm, _ = add_clipped(
+            start, trained, np.array([[0, 2]]), np.array([2]), 1.0, np.zeros(2, np.int64)
+        )
     except Exception as error:  # whatever the compiler raises
         return Diagnosis("compiler", "broken", f"{type(error).__name__}: {error}", _REINSTALL)
     if norm != 5.0:

@@ -45,7 +45,14 @@ def audited(experiment: Experiment, private: Privacy) -> AuditedRun:
         clip_norm, sums = clip_norm_of(state.privacy), np.zeros(SIZE, np.int64)
         for canary in playing - canaries.FIRST:
             update = canaries.RAW_NORM * clip_norm * directions[canary]
-            add_clipped(none, update.astype(np.float32), np.array([SIZE]), clip_norm, sums)
+            add_clipped(
+                none,
+                update.astype(np.float32),
+                np.array([[0, SIZE]]),
+                np.array([SIZE]),
+                clip_norm,
+                sums,
+            )
         rows = np.zeros((len(members) + len(playing), len(TRAINING_COLUMNS)))
         rows[:, TRAINING_COLUMNS.index("outcome")] = Outcome.AGGREGATED
         _, after = private.release(state.privacy, Aggregate(sums, rows), number, admitted)

@@ -270,8 +270,9 @@ class BlockTrainer:
         if math.isinf(clip_norm):
             return Added(self._add_whole(parts, np.float32(weight)), 0.0, clipped=False)
         (update,) = parts
-        ends = self._layer_ends
-        norm, clipped = add_clipped(update.start, update.end, ends, clip_norm, update.sums)
+        norm, clipped = add_clipped(
+            update.start, update.end, update.spans, self._layer_ends, clip_norm, update.sums
+        )
         if not math.isfinite(norm):
             return Added(Outcome.NOT_FINITE, 0.0, clipped=clipped)
         return Added(Outcome.AGGREGATED, norm, clipped=clipped)

@@ -44,6 +44,7 @@ def layer_ends(shapes: Sequence[tuple[int, ...]], clipping: str) -> NDArray[np.i
 def add_clipped(
     start: NDArray[np.float32],
     trained: NDArray[np.float32],
+    spans: NDArray[np.int64],
     ends: NDArray[np.int64],
     clip_norm: float,
     sums: NDArray[np.int64],
@@ -56,6 +57,8 @@ def add_clipped(
     Args:
         start: The global parameters, ``[parameters]``.
         trained: The client's parameters, ``[parameters]``.
+        spans: Spans of the parameters that may differ, in order, as first and one past last,
+            ``[spans, 2]``; no others are read.
         ends: The result of ``layer_ends``.
         clip_norm: The clip norm S.
         sums: Fixed point, ``[parameters]``.
@@ -65,11 +68,16 @@ def add_clipped(
         not finite, the norm is not finite and ``sums`` is unchanged.
     """
     squares = np.zeros(len(ends))
-    first = 0
+    first = span = 0
     for k in range(len(ends)):
         while first < ends[k]:
             last = min(first + _PART, ends[k])
-            squares[k] += _sum_of_squares(start[first:last], trained[first:last])
+            while span < len(spans) and spans[span, 1] <= first:
+                span += 1
+            # A part without a span would add 0. The others are read as a whole, so that the order
+            # of their sum, and with it the norm's last bit, does not depend on the spans.
+            if span < len(spans) and spans[span, 0] < last:
+                squares[k] += _sum_of_squares(start[first:last], trained[first:last])
             first = last
     norm = math.sqrt(squares.sum())
     if not math.isfinite(norm):
@@ -82,7 +90,10 @@ def add_clipped(
         if math.sqrt(squares[k]) * (1.0 + MARGIN) > limit:
             factor = limit / math.sqrt(squares[k]) * (1.0 - MARGIN)
             clipped = True
-        _add(start[first : ends[k]], trained[first : ends[k]], factor, sums[first : ends[k]])
+        for span in range(len(spans)):
+            a, b = max(spans[span, 0], first), min(spans[span, 1], ends[k])
+            if a < b:
+                _add(start[a:b], trained[a:b], factor, sums[a:b])
         first = ends[k]
     return norm, clipped
 

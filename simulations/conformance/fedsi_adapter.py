@@ -31,8 +31,9 @@ class Fedsi:
         size = asked.updates.shape[1]
         sums = np.zeros(size, np.int64)
         start = np.zeros(size, np.float32)
+        everything, ends = np.array([[0, size]]), layer_ends([(size,)], "flat")
         for update in asked.updates.astype(np.float32):
-            add_clipped(start, update, layer_ends([(size,)], "flat"), asked.clip_norm, sums)
+            add_clipped(start, update, everything, ends, asked.clip_norm, sums)
         changes = {
             "privacy.clip_norm": asked.clip_norm,
             "privacy.noise_multiplier": asked.noise_multiplier,

@@ -261,7 +261,9 @@ def test_an_attack_does_not_depend_on_the_number_of_cores(
 def no_clipping(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         "fedsi.learning.block.add_clipped",
-        lambda start, trained, ends, _, sums: add_clipped(start, trained, ends, 1e6, sums),
+        lambda start, trained, spans, ends, _, sums: add_clipped(
+            start, trained, spans, ends, 1e6, sums
+        ),
     )
 
 

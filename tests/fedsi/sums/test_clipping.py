@@ -24,7 +24,8 @@ def clip(
     sums = np.zeros(len(update), np.int64)
     ends = layer_ends(shapes or ((len(update),),), clipping)
     zeros = np.zeros_like(update)
-    return sums, *add_clipped(zeros, update, ends, clip_norm, sums)
+    everything = np.array([[0, len(update)]])
+    return sums, *add_clipped(zeros, update, everything, ends, clip_norm, sums)
 
 
 def exact_norm_squared(sums: NDArray[np.int64]) -> int:
@@ -75,7 +76,8 @@ def test_sums_add_up(one: Vector, two: Vector, clip_norm: float) -> None:
     ends = layer_ends(((12,),), "flat")
     together = np.zeros(12, np.int64)
     for update in (one, two):
-        add_clipped(np.zeros_like(update), update, ends, clip_norm, together)
+        everything = np.array([[0, 12]])
+        add_clipped(np.zeros_like(update), update, everything, ends, clip_norm, together)
     assert np.array_equal(together, clip(one, clip_norm)[0] + clip(two, clip_norm)[0])
 
 
@@ -87,6 +89,28 @@ def test_what_is_not_finite_is_refused(poison: float) -> None:
     assert not sums.any()
     assert not math.isfinite(norm)
     assert not clipped
+
+
+@pytest.mark.parametrize("clipping", ["flat", "per_layer"])
+@pytest.mark.parametrize("clip_norm", [0.5, 1e9])
+def test_only_touched_spans_are_read_and_nothing_else_changes(
+    clipping: str, clip_norm: float
+) -> None:
+    shapes = ((5_000, 8), (30,), (300, 60))
+    ends = layer_ends(shapes, clipping)
+    size = int(layer_ends(shapes, "flat")[-1])
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.choice(1_000, 40, replace=False))
+    spans = np.array([*((8 * row, 8 * row + 8) for row in rows), (40_000, size)])
+    start = rng.normal(size=size).astype(np.float32)
+    trained = start.copy()
+    for first, last in spans:
+        trained[first:last] += rng.normal(size=last - first).astype(np.float32)
+    whole, some = np.zeros((2, size), np.int64)
+    expected = add_clipped(start, trained, np.array([[0, size]]), ends, clip_norm, whole)
+    start[20_000:30_000] = trained[20_000:30_000] = np.nan
+    assert add_clipped(start, trained, spans, ends, clip_norm, some) == expected
+    assert np.array_equal(some, whole)
 
 
 def test_a_zero_update_is_fine() -> None:

@@ -47,7 +47,7 @@ def test_clipped_sums_are_those_of_numpy(seed: int, clip_norm: float, ends: list
     layers = np.array(ends)
     for lane, one in enumerate(trained):
         expected, sums = np.zeros(SIZE, np.int64), torch.zeros(SIZE, dtype=torch.int64)
-        norm, clipped = add_clipped(start, one, layers, clip_norm, expected)
+        norm, clipped = add_clipped(start, one, np.array([[0, SIZE]]), layers, clip_norm, expected)
         lanes = torch.from_numpy(trained[lane : lane + 1])
         norms, told = add_clipped_lanes(torch.from_numpy(start), lanes, layers, clip_norm, sums)
         assert np.isfinite(norms.item()) == np.isfinite(norm)
