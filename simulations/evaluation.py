@@ -15,14 +15,16 @@ from fedsi.data.corpus import Progress, silent
 from fedsi.data.generated import GeneratedPopulation
 from fedsi.data.population import Population
 from fedsi.data.prepare import open_population, prepare_for
+from fedsi.data.vocabulary import label_texts
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
+from fedsi.inference.label_baselines import label_baselines
 from fedsi.inference.length_evaluation import evaluate_sequences, fill_sequences
 from fedsi.learning.block import BlockTrainer
 from fedsi.messages import evaluated
 from fedsi.models.positions.learned import check_length
 from fedsi.models.user_model import blame
-from fedsi.tasks.table import task_of
+from fedsi.tasks.table import task_of, task_on
 from fedsi.tasks.task import FIRST_COLUMNS, Counts, Task
 from fedsi.threads import torch_threads
 from server.personalisation import summarise
@@ -156,7 +158,7 @@ def evaluate_personalised(
 def baselines_of(
     experiment: Experiment, population: Population, cache: Path, progress: Progress
 ) -> Baselines | None:
-    """Score n-gram models on the clients and targets that an experiment is evaluated on.
+    """Score n-gram models, or rankings of labels, on what an experiment is evaluated on.
 
     Args:
         experiment: The experiment.
@@ -165,11 +167,15 @@ def baselines_of(
         progress: Called with the progress of fitting the models.
 
     Returns:
-        None if the task does not count the unigram model's loss.
+        None if the task has no labels and does not count the unigram model's loss.
     """
-    if "unigram_loss" not in task_of(experiment).columns:
+    task, clients = task_of(experiment), evaluated_clients(experiment, population.description)
+    if task.bound is not None:
+        texts = label_texts(population.vocabulary(), experiment.data.sequence_length)
+        bound = task_on(experiment, population)
+        return label_baselines(bound, population, texts, clients, progress)
+    if "unigram_loss" not in task.columns:
         return None
-    clients = evaluated_clients(experiment, population.description)
     return baselines(population, clients, cache_folder(cache), progress)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedsi.checksums import sealed, unsealed
-from fedsi.data.baselines import COLUMNS, NAMES, Baselines
+from fedsi.data.baselines import COLUMNS, Baselines
 from fedsi.errors import UserError
 from fedsi.files import write_atomically
 from server.runs.folder import AUDIT, NGRAMS
@@ -23,10 +23,10 @@ _MEND = "put back the file that fedsi wrote"
 
 
 def keep_baselines(found: Baselines | None, folder: Path) -> None:
-    """Keep the counts of n-gram models, if there are any."""
+    """Keep the counts of n-gram models or of rankings, if there are any."""
     if found is None:
         return
-    rows = {name: found.rows[name].tolist() for name in NAMES}
+    rows = {name: found.rows[name].tolist() for name in found.names}
     values = {"columns": COLUMNS, "clients": found.clients.tolist(), "rows": rows}
     write_atomically(folder / NGRAMS, sealed(values))
 
@@ -43,7 +43,7 @@ def kept_baselines(folder: Path) -> Baselines | None:
     try:
         clients = np.array(found["clients"], np.int64)
         shape = (len(clients), len(COLUMNS))
-        rows = {n: np.array(found["rows"][n], np.float64).reshape(shape) for n in NAMES}
+        rows = {n: np.array(found["rows"][n], np.float64).reshape(shape) for n in found["rows"]}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / NGRAMS} is damaged: {error}; {_MEND}") from None
     return Baselines(clients, rows)

@@ -36,11 +36,25 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Baselines:
-    """Counts of the three models on all examples of some held-out clients."""
+    """Counts of reference models on all examples of some held-out clients.
+
+    They are n-gram models, or rankings of labels without a loss, as
+    ``fedsi.inference.label_baselines`` makes.
+    """
 
     clients: Ids
     rows: Mapping[str, NDArray[np.float64]]
     """Counts by name of the model, ``[clients, COLUMNS]``."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models, in the order of reports."""
+        return tuple(self.rows)
+
+    @property
+    def ranks_labels(self) -> bool:
+        """Whether the models rank labels, and words are queries."""
+        return NAMES[0] not in self.rows
 
     def loss(self, name: str, kept: NDArray[np.bool_] | None = None) -> float:
         """Return a model's loss in nats per target, on all clients or on some."""
@@ -56,20 +70,41 @@ class Baselines:
 
     def to_json(self) -> dict[str, dict[str, float]]:
         """Return the metrics of each model on all clients as values for JSON."""
-        return {name: {"loss": self.loss(name), "accuracy": self.accuracy(name)} for name in NAMES}
+        return {
+            name: {"loss": self.loss(name), "accuracy": self.accuracy(name)} for name in self.names
+        }
 
-    def better_than(self, loss: float | None) -> str:
-        """Compare a loss on all clients with those of the models, in words.
+    def better_than(self, loss: float | None, score: float | None = None) -> str:
+        """Compare a model on all clients with the others, in words.
 
         Args:
-            loss: The loss in nats per target; None for a run that diverged.
+            loss: Its loss in nats per target; None for a run that diverged.
+            score: The share of the queries whose first label is right, for rankings.
         """
+        if self.ranks_labels:
+            return self._more_right_than(score)
         beaten = [name for name in NAMES if loss is not None and loss < self.loss(name)]
         missed = [name for name in NAMES if name not in beaten]
         if not missed:
             return "better than the unigram, the bigram and the trigram model"
         return f"not better than the {missed[0]} model" + (
             f", better than the {beaten[-1]} model" if beaten else ""
+        )
+
+    def _more_right_than(self, score: float | None) -> str:
+        """Compare a share of right first labels with those of rankings, in words."""
+        told = {
+            side: [
+                f"{name} ({self.accuracy(name):.3f})"
+                for name in self.names
+                if (score is not None and score > self.accuracy(name)) == above
+            ]
+            for side, above in (("more", True), ("not more", False))
+        }
+        return ", ".join(
+            f"{side} first labels right than {' and '.join(names)}"
+            for side, names in told.items()
+            if names
         )
 
     def _ratio(self, name: str, top: str, bottom: str, kept: NDArray[np.bool_] | None) -> float:

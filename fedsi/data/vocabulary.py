@@ -173,9 +173,17 @@ class LabelledVocabulary:
             raise ValueError("it holds no words and labels") from None
         return cls(words, LabelSet(tuple(labels), tuple(labels.values())))
 
-    def texts_as_tokens(self, sequence_length: int) -> Tokens:
-        """Return the labels' texts as rows, as ``labels.text_tokens`` does."""
-        return text_tokens([self.encode(text) for text in self.labels.texts], sequence_length)
+
+def label_texts(vocabulary: Vocabulary, sequence_length: int) -> Tokens:
+    """Return the texts of a vocabulary's labels as rows, as ``labels.text_tokens`` does.
+
+    Raises:
+        TypeError: It has no labels.
+    """
+    if not isinstance(vocabulary, LabelledVocabulary):
+        raise TypeError("the vocabulary has no labels")
+    texts = [vocabulary.encode(text) for text in vocabulary.labels.texts]
+    return text_tokens(texts, sequence_length)
 
 
 def parse_vocabulary(file_name: str, text: str) -> Vocabulary:

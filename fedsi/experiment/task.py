@@ -62,9 +62,10 @@ class TaskSettings(Settings):
     """Number of labels or words that ``soft_top_k`` allows."""
     labels: Annotated[Count, Field(le=10**6)] = 1000
     """Most labels of retrieval: those that most training clients have."""
-    label_source: Literal["column", "emoji"] = "column"
+    label_source: Literal["column", "words", "emoji"] = "column"
     """Right labels of a text: those in ``data.label_column``, for pydocs the names that a docstring
-    documents (``column``); or the emoji in it, which the model then does not read (``emoji``)."""
+    documents (``column``); the words of these (``words``); or the emoji in the text, which the
+    model then does not read (``emoji``)."""
     label_separator: OptionalName = "|"
     """Separates several right labels in the label column; none if it holds one label."""
     label_file: OptionalName = None

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fedsi.data.labels import LabelTokens
 from fedsi.data.population import Population
-from fedsi.data.vocabulary import LabelledVocabulary, Vocabulary
+from fedsi.data.vocabulary import Vocabulary, label_texts
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.models.model import Model
@@ -64,9 +64,9 @@ def _labels(
     """Return the labels that a model ranks: those of its task or, without any, the token ids."""
     if task_of(experiment).bound is None:
         return LabelTokens(vocabulary_size, np.arange(vocabulary_size, dtype=np.int32)[:, None])
-    if not isinstance(vocabulary, LabelledVocabulary):
+    if vocabulary is None:
         return LabelTokens(experiment.task.labels)
-    tokens = vocabulary.texts_as_tokens(experiment.data.sequence_length)
+    tokens = label_texts(vocabulary, experiment.data.sequence_length)
     return LabelTokens(experiment.task.labels, tokens)
 
 

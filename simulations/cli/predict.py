@@ -40,16 +40,24 @@ def predict(
     with others_to_stderr(), torch_threads(1):  # a user's model may print
         finished = open_run(run, trust=trust, best=best)
         trained = finished.trained
-        if ranks_labels(trained):
-            if output_layer != "exact":
-                raise UserError(
-                    f"--output-layer {output_layer} has no effect: the model ranks labels; leave "
-                    "it out"
-                )
-            ranking = rank_labels(trained, text, finished.experiment.data.sequence_length, top)
-            _show_ranking(text, ranking, as_json=as_json)
-            return
-        found = _predicted(trained, text, output_layer, top, candidates, rank)
+        ranking, found = None, None
+        if not ranks_labels(trained):
+            found = _predicted(trained, text, output_layer, top, candidates, rank)
+        elif output_layer == "exact":
+            longest = finished.experiment.data.sequence_length
+            ranking = rank_labels(trained, text, longest, top)
+        else:
+            raise UserError(
+                f"--output-layer {output_layer} has no effect: the model ranks labels; leave it out"
+            )
+    if ranking is not None:
+        _show_ranking(text, ranking, as_json=as_json)
+    if found is not None:
+        _show_words(trained, found, as_json=as_json)
+
+
+def _show_words(trained: "TrainedModel", found: "Suggestions", *, as_json: bool) -> None:
+    """Show the next words, and the probability of another continuation."""
     read = trained.vocabulary.decode(found.tokens[1:])
     if as_json:
         typer.echo(json.dumps(_to_json(read, found), allow_nan=False))

@@ -74,7 +74,7 @@ def lines(
     yield f"held-out loss {loss} nats per target{wrong}" + (
         f"; {baselines.better_than(summary.heldout_loss)} (unigram {unigram}, bigram "
         f"{_number(baselines.loss('bigram'))}, trigram {_number(baselines.loss('trigram'))})"
-        if baselines
+        if baselines and not baselines.ranks_labels
         else f"; the unigram model has {unigram}"
         if "unigram_loss" in task.names
         else ""
@@ -83,6 +83,8 @@ def lines(
     yield ", ".join(
         f"{label} {_percent(summary.heldout.get(name))}" for name, label in scores.items()
     )
+    if baselines and baselines.ranks_labels:
+        yield baselines.better_than(None, summary.heldout.get(task.score))
     if summary.best_round in {None, summary.rounds}:
         best = "the last model is the best"
     else:
@@ -129,10 +131,11 @@ def facts(summary: "Summary", task: "Task", baselines: "Baselines | None") -> di
             continue
         found[label] = _cell(values[key])
     if baselines is not None:
-        for name in ("bigram", "trigram"):
+        for name in () if baselines.ranks_labels else ("bigram", "trigram"):
             scores = f"{baselines.loss(name):.4f}, word accuracy {baselines.accuracy(name):.4f}"
             found[f"{name} model's loss"] = scores
-        found["verdict"] = baselines.better_than(summary.heldout_loss)
+        score = summary.heldout.get(task.score)
+        found["verdict"] = baselines.better_than(summary.heldout_loss, score)
     found |= _privacy(summary.privacy)
     if summary.personalisation:
         found["fine-tuned on held-out clients"] = _gain(summary.personalisation)

@@ -21,7 +21,7 @@ from fedsi.models.table import architecture
 from fedsi.tasks.task import Task
 from server.rounds import RoundRecord
 from server.runs.summary import PrivacySummary, Summary
-from simulations.reports.marks import GREY, ngram_lines, ngram_losses
+from simulations.reports.marks import GREY, ngram_lines, ngram_losses, ranking_scores
 from simulations.safe_text import for_figure
 
 
@@ -114,6 +114,7 @@ def run_curves(
             _curve(accuracy, evaluated, metric, colour if metric == task.score else None, called)
         accuracy.set(xlabel="round", ylabel=f"share of {task.unit}", title=f"Held-out {task.title}")
         accuracy.set_ylim(bottom=0)
+        ngram_lines(accuracy, ranking_scores(baselines))
         legend_below(accuracy)
         if claim:
             _epsilon_so_far(others[0], records, claim)

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from fedsi.data.baselines import NAMES, Baselines
+from fedsi.data.baselines import Baselines
 
 GREY = "#666666"
-_STYLES = {"unigram": ":", "bigram": "--", "trigram": "-."}
+_STYLES = {"unigram": ":", "bigram": "--", "trigram": "-.", "most frequent": ":", "BM25": "--"}
 _LABEL_GAP = 0.055
 """Smallest distance of two labels, as a share of the axis."""
 _STRIP = 0.07
@@ -27,17 +27,26 @@ def ngram_losses(
         baselines: Counts of the models.
         kept: Mask of the clients; None for all.
     """
-    return {} if baselines is None else {name: baselines.loss(name, kept) for name in NAMES}
+    if baselines is None or baselines.ranks_labels:
+        return {}
+    return {name: baselines.loss(name, kept) for name in baselines.names}
+
+
+def ranking_scores(baselines: Baselines | None) -> dict[str, float]:
+    """Return the shares of right first labels of rankings by name; empty for n-gram models."""
+    if baselines is None or not baselines.ranks_labels:
+        return {}
+    return {name: baselines.accuracy(name) for name in baselines.names}
 
 
 def ngram_lines(axes: Axes, losses: Mapping[str, float]) -> None:
-    """Draw the losses of n-gram models, each with its name and value right of the axes.
+    """Draw lines of n-gram models or rankings, each with its name and value right of the axes.
 
     The range of the y axis must not change afterwards, except by ``diverged_strips``.
 
     Args:
         axes: The axes to draw on.
-        losses: The losses by name, in nats per target.
+        losses: The losses by name, in nats per target; or the shares of right first labels.
     """
     for name, loss in losses.items():
         axes.axhline(loss, color=GREY, linestyle=_STYLES[name], linewidth=1.2)

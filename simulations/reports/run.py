@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedsi.data.baselines import NAMES, Baselines
+from fedsi.data.baselines import Baselines
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.tasks.table import task_of
@@ -81,7 +81,10 @@ def run_page(
         title=f"{name} on {summary.corpus}",
         kind="Run",
         date=day,
-        verdict=[_result(name, summary, baselines), *_privacy(summary.privacy)],
+        verdict=[
+            _result(name, summary, baselines, summary.heldout.get(task.score)),
+            *_privacy(summary.privacy),
+        ],
         experiment=experiment,
         figures=[
             Illustration(
@@ -128,7 +131,7 @@ def facts_of(summary: Summary) -> list[str]:
     ]
 
 
-def _result(name: str, summary: Summary, baselines: Baselines | None) -> str:
+def _result(name: str, summary: Summary, baselines: Baselines | None, score: float | None) -> str:
     loss = summary.heldout_loss
     after = f"{name} with {summary.parameters:,} parameters, after {summary.rounds:,} rounds"
     if summary.diverged or loss is None:
@@ -137,7 +140,7 @@ def _result(name: str, summary: Summary, baselines: Baselines | None) -> str:
     if degree(summary):
         return f"{reached}. It went wrong: {degree(summary)}."
     if baselines:
-        return f"{reached}: {baselines.better_than(loss)}."
+        return f"{reached}: {baselines.better_than(loss, score)}."
     unigram = summary.unigram_loss
     if unigram is None:
         return f"{reached}."
@@ -171,9 +174,11 @@ def _scores(
     if before:
         told = "its initial weights" if summary.warm_start else "the same, untrained"
         rows.append([told, *(_three(before[metric]) for metric in ("loss", *shares))])
-    if baselines:
-        blank = [""] * len(shares)
-        rows += [[f"{name} model", _three(baselines.loss(name)), *blank] for name in NAMES]
+    blank = [""] * (len(shares) - 1)
+    if baselines and baselines.ranks_labels:
+        rows += [[n, "", _three(baselines.accuracy(n)), *blank] for n in baselines.names]
+    elif baselines:
+        rows += [[f"{n} model", _three(baselines.loss(n)), "", *blank] for n in baselines.names]
     else:
         rows.append(["unigram model", _three(summary.unigram_loss), *([""] * len(shares))])
     return PageTable("Held-out clients", header, rows)

@@ -4,7 +4,6 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from fedsi.data.baselines import NAMES
 from fedsi.experiment import Scalar
 from simulations.reports.study_words import (
     NO_RUN,
@@ -148,9 +147,10 @@ def _baselines(result: StudyResult, header: list[str]) -> list[list[str]]:
     if result.baselines is None:
         return []
     rows = []
-    for name in NAMES:
+    for name in result.baselines.names:
         row = [name, *[""] * (len(header) - 1)]
-        row[header.index("loss")] = f"{result.baseline(name):.3f}"
+        if not result.baselines.ranks_labels:
+            row[header.index("loss")] = f"{result.baseline(name):.3f}"
         score = result.task.curves[result.task.score]
         row[header.index(score)] = f"{result.baseline_accuracy(name):.3f}"
         rows.append(row)
@@ -168,7 +168,7 @@ def study_json(result: StudyResult) -> dict[str, Any]:
         "reported_on": result.part,
         "ngrams": {
             name: {"loss": result.baseline(name), "accuracy": result.baseline_accuracy(name)}
-            for name in (NAMES if result.baselines is not None else ())
+            for name in (result.baselines.names if result.baselines is not None else ())
         },
         "target": result.target,
         **_privacy_json(result),

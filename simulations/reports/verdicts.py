@@ -186,8 +186,8 @@ def _design(result: StudyResult) -> str:
     summary = result.summary
     lines = [
         f"{name} {result.baseline(name):.3f}"
-        for name in ("unigram", "bigram", "trigram")
-        if result.baselines is not None
+        for name in (result.baselines.names if result.baselines is not None else ())
+        if result.baseline(name) is not None
     ]
     counting = (
         f"; on the same targets n-gram models have: {enumerate_words(lines)}" if lines else ""

@@ -246,7 +246,7 @@ class StudyResult:
 
     def baseline(self, name: str) -> float | None:
         """Return an n-gram model's loss on the reported clients, if there is one."""
-        if self.baselines is None:
+        if self.baselines is None or self.baselines.ranks_labels:
             return None
         return self.baselines.loss(name, self.reported_clients)
 
@@ -261,7 +261,8 @@ class StudyResult:
         """The loss up to which rounds are counted, on all evaluated clients."""
         if self.study.target is not None:
             return self.study.target
-        return None if self.baselines is None else self.baselines.loss("bigram")
+        ngrams = self.baselines is not None and not self.baselines.ranks_labels
+        return self.baselines.loss("bigram") if self.baselines and ngrams else None
 
     def table(self) -> pd.DataFrame:
         """Return one row per run: its values, its metrics by part, and its whole summary."""
