@@ -66,7 +66,7 @@ def _counts(
     total = np.zeros(len(task.columns))
     for rows in client_blocks(population, client):
         batch = task.batch(rows)
-        outputs = torch.from_numpy(np.ascontiguousarray(scores(_queries(batch))))
+        outputs = torch.from_numpy(np.array(scores(_queries(batch))))
         total += task.counts(outputs, batch, unigram)
     counted = dict(zip(task.columns, total.tolist(), strict=True))
     queries, hits = counted["tokens"], counted["found_at_1"]
