@@ -12,6 +12,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
@@ -175,12 +176,13 @@ def _figure(soak: Soak) -> Figure:
         labels = {"memory_mib": "resident memory [MiB]", "descriptors": "open descriptors"}
         panels = figure.subplots(2, sharex=True)
         for axes, (column, label) in zip(panels, labels.items(), strict=True):
-            for name, who in ((column, "command"), (f"workers_{column}", "its workers together")):
-                values = [row[name] for row in soak.rows]
-                if any(values):
-                    axes.plot(rounds, values, label=who)
+            axes.plot(rounds, [row[column] for row in soak.rows], label="command")
+            workers = [row[f"workers_{column}"] for row in soak.rows]
+            if any(workers):
+                axes.plot(rounds, workers, "--", label="its workers together")
             axes.set_ylim(bottom=0)
+            axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
             axes.set_ylabel(label)
-        panels[0].legend(loc="lower right")
+        panels[0].legend(loc="center right")
         panels[-1].set_xlabel("round")
     return figure

@@ -18,7 +18,7 @@ from click.exceptions import NoArgsIsHelpError
 
 import fedsi
 from fedsi.errors import UnfinishedError, UserError
-from fedsi.host_memory import is_out_of_memory
+from fedsi.host_memory import check_address_space, is_out_of_memory
 from simulations.cli import options
 from simulations.cli.attack import attack
 from simulations.cli.audit import audit
@@ -102,6 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     with warnings.catch_warnings(), terminated_like_interrupted(), own_process():
         warnings.showwarning = _show_warning
         try:
+            check_address_space()  # before anything loads OpenBLAS
             code = app(arguments, standalone_mode=False)
             sys.stdout.flush()  # here, so that a full disk is reported in a sentence
         except NoArgsIsHelpError:

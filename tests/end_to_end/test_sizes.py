@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +192,43 @@ def test_what_the_system_refuses_is_a_sentence(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert expected in line
+
+
+def limited(kibibytes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with a limit of its address space."""
+    return subprocess.run(
+        ["sh", "-c", f'ulimit -v {kibibytes}; exec "$@"', "sh",
+         sys.executable, "-m", "simulations.cli.main", *arguments],
+        capture_output=True, text=True, cwd=REPOSITORY, check=False, timeout=600,
+    )  # fmt: skip
+
+
+def least_address_space() -> int:
+    """Return the KiB that a refusal asks for."""
+    refused = limited(1_000_000, "keys")
+    assert refused.returncode == 2
+    found = re.fullmatch(
+        r"error: this process may use 0\.95 GiB of address space, and fedsi needs at least .* GiB "
+        r"on \d+ cores before it trains anything; raise the limit: ulimit -v (\d+), or .*\n",
+        refused.stderr,
+    )
+    assert found
+    return int(found[1])
+
+
+def test_an_address_space_in_which_openblas_would_wait_forever_is_refused() -> None:
+    least = least_address_space()
+    assert limited(least - 1, "keys").returncode == 2
+    assert limited(least, "--version").returncode == 0
+
+
+@pytest.mark.slow  # three processes that train
+def test_a_run_fits_into_the_address_space_that_a_refusal_asks_for(
+    cache: Path, tmp_path: Path
+) -> None:
+    place = ["--cache", str(cache), "--out", str(tmp_path / "run")]
+    run = limited(least_address_space(), "run", "--preset", "smoke", "--workers", "2", *place)
+    assert run.returncode == 0, run.stderr
 
 
 def test_an_array_that_is_too_large_is_out_of_memory() -> None:

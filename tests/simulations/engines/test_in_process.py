@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -14,14 +16,14 @@ from flwr.common.constant import ErrorCode
 
 from fedsi import Experiment
 from fedsi.data.prepare import open_population, prepare
-from fedsi.messages import APP_CRASHED, NODE_ENDED, REPLY_MISSING, Described, Outcome
+from fedsi.messages import APP_CRASHED, NODE_ENDED, REPLY_MISSING, Describe, Described, Outcome
 from server.aggregation import train_cohort
 from server.cohorts.sampling import draw_cohort
-from server.exchange import exchange
+from server.exchange import Failure, exchange
 from server.nodes import Hosts, find_clients
 from server.rounds import initial_server_state
 from simulations import simulate
-from simulations.engines import flower_private, in_process
+from simulations.engines import flower_private, in_process, worker_node
 from simulations.engines.in_process import InProcessGrid
 from simulations.engines.worker_node import WorkerNode
 from tests.server.fake_grid import hosted_by
@@ -124,6 +126,24 @@ def test_one_node_starts_no_process(smoke: Experiment, cache: Path) -> None:
         description = Hosts(grid, smoke).description
     assert description == open_population(population).description
     assert list(exchange(grid, {}, Described, 1.0)) == []
+
+
+def test_workers_that_hang_before_they_are_ready_and_ignore_signals_are_ended(
+    smoke: Experiment, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Like one whose OpenBLAS waits for memory."""
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    monkeypatch.setattr(worker_node, "own_command", lambda *_: [sys.executable, "-c", deaf])
+    monkeypatch.setattr(worker_node, "START_SECONDS", 0.2)
+    began = time.monotonic()
+    with InProcessGrid(prepare(smoke.data, cache), workers=2) as grid:
+        requests = dict.fromkeys(grid.get_node_ids(), Describe(smoke.to_toml()))
+        replies = dict(exchange(grid, requests, Described, 60.0))
+        left = processes(grid)
+    assert time.monotonic() - began < 30
+    assert all(isinstance(reply, Failure) for reply in replies.values())
+    assert all("ended with code -9 (SIGKILL)" in str(reply) for reply in replies.values())
+    assert not any(Path(f"/proc/{pid}").exists() for pid in left)
 
 
 def test_workers_end_if_the_system_refuses_one_more(
