@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import free_port
+from simulations.benchmarks.loopback import free_port
 from tests.test_docs import ROOT, fenced
 
 PAGE, FOLDER = "docs/deploy.md", ROOT / "docs/deploy"

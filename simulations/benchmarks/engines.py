@@ -8,7 +8,8 @@ and must end with the same bits.
 import importlib.util
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,11 +20,24 @@ from fedsi.data.corpus import Progress
 from fedsi.data.prepare import prepare
 from fedsi.experiment import Experiment
 from server.rounds import RoundRecord
+from simulations.benchmarks.loopback import two_supernodes
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.report import Measurements
 from simulations.engines.table import NO_OPTIONS, EngineOptions
 from simulations.reports.figures import STYLE
 from simulations.simulation import simulate
+
+LONGEST_REPLY = 600.0
+"""Time limit of a node's reply in seconds."""
+
+
+Nodes = Callable[[Path], AbstractContextManager[EngineOptions]]
+"""Starts nodes on a population's folder, yields the options of a run on them, and ends them."""
+
+
+def by_the_engine(options: EngineOptions) -> Nodes:
+    """Return the ``Nodes`` of an engine that starts and ends them itself."""
+    return lambda _: nullcontext(options)
 
 
 @dataclass(frozen=True)
@@ -32,7 +46,8 @@ class Way:
 
     engine: str
     workers: int = 1
-    options: EngineOptions = NO_OPTIONS
+    nodes: Nodes = by_the_engine(NO_OPTIONS)  # noqa: RUF009
+    """Starts the nodes, and ends them."""
     needs: str = ""
     """The package without which it is left out."""
 
@@ -40,7 +55,8 @@ class Way:
 WAYS = {
     "in process, 1 worker": Way("in_process"),
     "in process, 2 workers": Way("in_process", workers=2),
-    "Ray, 2 nodes": Way("ray", options=EngineOptions(nodes=2), needs="ray"),
+    "Ray, 2 nodes": Way("ray", nodes=by_the_engine(EngineOptions(nodes=2)), needs="ray"),
+    "deployed, 2 SuperNodes": Way("deployed", nodes=two_supernodes),
 }
 
 
@@ -52,7 +68,8 @@ class EngineRound:
     parameters: int
     cohort: int
     start_seconds: float
-    """Seconds until the first round begins: processes, connections, descriptions."""
+    """Seconds until the first round begins: processes, connections, descriptions, and the
+    evaluation of the untrained model."""
     round_seconds: float
     """Median seconds of a round, the first one dropped."""
     model_sha256: str
@@ -68,6 +85,7 @@ def engines_experiment(base: Experiment, rounds: int) -> Experiment:
             "server.rounds": rounds,
             "server.evaluate_every": rounds,
             "server.evaluation_clients": 2,
+            "server.round_timeout": LONGEST_REPLY,
         }
     )
 
@@ -106,15 +124,18 @@ def _measured(name: str, way: Way, experiment: Experiment, cache: Path) -> Engin
         records.append(record)
         ends.append(time.perf_counter())
 
-    began = time.perf_counter()
-    result = simulate(
-        experiment,
-        engine=way.engine,
-        workers=way.workers,
-        engine_options=way.options,
-        cache=cache,
-        on_round=on_round,
-    )
+    population, began = prepare(experiment.data, cache), time.perf_counter()
+    with way.nodes(population) as options:
+        result = simulate(
+            experiment,
+            engine=way.engine,
+            workers=way.workers,
+            engine_options=options,
+            cache=cache,
+            on_round=on_round,
+        )
+    if result.summary.clients_failed:
+        raise BenchmarkError(f"{result.summary.clients_failed} clients failed on {name}")
     return EngineRound(
         way=name,
         parameters=result.summary.parameters,

@@ -16,9 +16,9 @@ from server.configuration import RunConfiguration
 from server.rounds import RoundRecord
 from server.runs.summary import Summary
 from simulations import simulate
+from simulations.benchmarks.loopback import Deployment
 from simulations.cli.main import main
 from simulations.engines.table import ENGINES, USUAL, EngineOptions
-from tests.deployment import Deployment
 from tests.test_docs import ROOT, fenced
 
 ADDED = "traced"

@@ -396,6 +396,20 @@ def test_engines_are_timed_and_must_have_the_same_bits(
         engines.measure_engines(experiment, [*ways], cache, silent)
 
 
+@pytest.mark.slow  # it starts a SuperLink and two SuperNodes
+def test_deployed_nodes_are_timed_and_ended(cache: Path) -> None:
+    small = Experiment(
+        data={"corpus": "synthetic", "population": 60, "vocabulary_size": 100},
+        model={"embedding_size": 8, "hidden_size": 12},
+        server={"cohort_size": 6},
+    )
+    experiment = engines.engines_experiment(small, rounds=2)
+    ways = ["in process, 1 worker", "deployed, 2 SuperNodes"]
+    found = engines.measure_engines(experiment, ways, cache, silent)
+    assert [one.way for one in found] == ways
+    assert found[0].model_sha256 == found[1].model_sha256
+
+
 def test_impossible_counts_of_workers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "scaling", "--workers", "2,4"]) == 2
     assert "start with 1" in capsys.readouterr().err

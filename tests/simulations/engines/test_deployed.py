@@ -20,11 +20,11 @@ from server.cohorts.sampling import draw_cohort
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
+from simulations.benchmarks.loopback import ROOT, Deployment, free_port
 from simulations.cli.main import main
 from simulations.engines.bundle import PACKAGES, app_files
 from simulations.engines.flower_remote import bundle_of
 from simulations.engines.table import EngineOptions
-from tests.deployment import ROOT, Deployment, free_port
 
 SMALL = Experiment(
     data={"corpus": "synthetic", "population": 60, "vocabulary_size": 100},

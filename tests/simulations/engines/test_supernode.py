@@ -15,10 +15,10 @@ from fedsi.experiment import Experiment
 from fedsi.messages import Describe, Evaluate
 from server.exchange import _records
 from server.nodes import PREPARING_TIMEOUT
+from simulations.benchmarks.loopback import free_port
 from simulations.engines import flower_remote
 from simulations.engines.flower_private import give_id, identify
 from simulations.engines.supernode import limit_of, serve_supernode
-from tests.deployment import free_port
 
 TOML = Experiment().updated({"server.round_timeout": 7.0}).to_toml()
 CONTEXT = Context(run_id=1, node_id=2, node_config={}, state=RecordDict(), run_config={})

@@ -1,4 +1,4 @@
-"""A SuperLink and SuperNodes on this machine, for tests of deployed runs."""
+"""A SuperLink and SuperNodes on this machine, for measurements and tests of deployed runs."""
 
 import os
 import secrets
@@ -6,23 +6,29 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from fedsi.data.shards import write_shards
+from simulations.benchmarks.machine import BenchmarkError
 from simulations.engines.deployed import QUIET
 from simulations.engines.table import EngineOptions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
 PATIENCE = 120.0
-"""Seconds to wait for a process to listen or to log something."""
+"""Seconds to wait for the SuperLink to listen."""
+GRACE_SECONDS = 5.0
+"""Seconds that a process has to end by itself."""
 
 
 def free_port() -> int:
+    """Return a port of this machine that nobody uses now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -30,6 +36,8 @@ def free_port() -> int:
 
 class Deployment:
     """A SuperLink without TLS, and a SuperNode with its ``fedsi node`` for each population.
+
+    A context manager, which starts the processes and ends them.
 
     Args:
         folder: Place of secrets, logs and Flower's state.
@@ -73,11 +81,17 @@ class Deployment:
             self.kill(name, signal.SIGTERM)
 
     def options(self) -> EngineOptions:
+        """Return the options of a run on these nodes."""
         return EngineOptions(
             superlink=f"127.0.0.1:{self.port}", superlink_secret=self.secret, insecure=True
         )
 
     def start_superlink(self) -> None:
+        """Start the SuperLink and wait until it listens.
+
+        Raises:
+            BenchmarkError: It ended, or did not listen in time.
+        """
         self._start(
             "superlink",
             [SCRIPTS / "flower-superlink", "--insecure", "--host", "127.0.0.1"],
@@ -88,6 +102,7 @@ class Deployment:
         self._wait_for(self.port, "superlink")
 
     def start_supernode(self, number: int) -> None:
+        """Start the SuperNode of a population."""
         population = f'population="{self.populations[number]}"'
         isolation = "subprocess" if self.starts_processes else "process"
         self._start(
@@ -99,6 +114,7 @@ class Deployment:
         )
 
     def start_node(self, number: int) -> None:
+        """Start the ``fedsi node`` of a SuperNode."""
         self._start(
             f"node{number}",
             [SCRIPTS / "fedsi", "node"],
@@ -111,13 +127,10 @@ class Deployment:
         if process.poll() is None:
             os.killpg(process.pid, number)
         try:
-            process.wait(5)
+            process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def _start(self, name: str, *arguments: Sequence[object]) -> None:
         environment = {**os.environ, **QUIET, "FLWR_HOME": str(self.folder / name)}
@@ -136,11 +149,26 @@ class Deployment:
     def _wait_for(self, port: int, name: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while True:
-            try:
+            with suppress(OSError):
                 socket.create_connection(("127.0.0.1", port), 1).close()
-            except OSError:
-                assert self.processes[name].poll() is None, self.log(name)
-                assert time.monotonic() < deadline, self.log(name)
-                time.sleep(0.2)
-            else:
                 return
+            if self.processes[name].poll() is not None or time.monotonic() > deadline:
+                log = (self.folder / f"{name}.log").read_text(errors="replace")
+                raise BenchmarkError(f"the {name} does not listen: {log[-1000:]}")
+            time.sleep(0.2)
+
+
+@contextmanager
+def two_supernodes(population: Path) -> Iterator[EngineOptions]:
+    """Yield the options of a run on two SuperNodes of this machine, each with half of a population.
+
+    Args:
+        population: The folder of the whole population.
+
+    Raises:
+        BenchmarkError: The SuperLink cannot be started.
+    """
+    with tempfile.TemporaryDirectory(prefix="fedsi-deployment-") as place:
+        shards = write_shards(population, Path(place), 2)
+        with Deployment(Path(place), shards) as running:
+            yield running.options()
