@@ -17,6 +17,7 @@ from typing import Self
 from fedsi.data.shards import write_shards
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.engines.deployed import QUIET
+from simulations.engines.processes import own_command
 from simulations.engines.table import EngineOptions
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +118,7 @@ class Deployment:
         """Start the ``fedsi node`` of a SuperNode."""
         self._start(
             f"node{number}",
-            [SCRIPTS / "fedsi", "node"],
+            own_command("simulations.cli.main", "node"),
             ["--supernode", f"127.0.0.1:{self.ports[number]}", "--secret", self.secret],
         )
 
