@@ -28,7 +28,7 @@ from server.aggregation import Aggregate
 from server.cohorts.canaries import with_canaries
 
 if TYPE_CHECKING:
-    from fedsi.privacy.accounting import Price
+    from fedsi.privacy.accounting import PrivacyCost
     from fedsi.privacy.mechanisms.mechanism import Mechanism
 
 # The libraries for accounting and mechanisms take a second to import, so they are imported only
@@ -111,7 +111,7 @@ class Privacy:
             memory = {name: array.astype(np.float64) for name, array in memory.items()}
         return {CLIP_NORM: norm, **audited, **memory}
 
-    def price(self, rounds: int) -> "Price":
+    def cost(self, rounds: int) -> "PrivacyCost":
         """Return the privacy cost of the first rounds together."""
         from fedsi.privacy.accounting import epsilon  # noqa: PLC0415
 
@@ -134,19 +134,19 @@ class Privacy:
             UserError: The budget does not allow a single round.
         """
         rounds, budget = self.experiment.server.rounds, self.experiment.privacy.epsilon_budget
-        if budget is None or self.price(rounds).epsilon <= budget:
+        if budget is None or self.cost(rounds).epsilon <= budget:
             return rounds
         enough, most = 0, rounds
         while most - enough > 1:
             middle = (enough + most) // 2
-            if self.price(middle).epsilon <= budget:
+            if self.cost(middle).epsilon <= budget:
                 enough = middle
             else:
                 most = middle
         if not enough:
             raise UserError(
                 f"privacy.epsilon_budget = {budget:g} is less than the first round costs "
-                f"({self.price(1).epsilon:.3g}); raise it or privacy.noise_multiplier"
+                f"({self.cost(1).epsilon:.3g}); raise it or privacy.noise_multiplier"
             )
         return enough
 
@@ -292,7 +292,7 @@ def privacy_of(
     key = noise_key(experiment, content_digest)
     private = Privacy(experiment, plan, multiplier, build_mechanism(plan), key, simulated)
     # Plans that cannot be accounted for, or not paid for even once, are refused before training.
-    private.price(1)
+    private.cost(1)
     private.affordable_rounds()
     _check_secure_noise(private)
     return private

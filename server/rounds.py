@@ -250,7 +250,7 @@ def run_rounds(
             ),
             clip_norm=clip_norm,
             repeats=repeats,
-            epsilon=private.price(number).epsilon if private else math.inf,
+            epsilon=private.cost(number).epsilon if private else math.inf,
         )
         after = course.after(record, server)
         ended = ending(experiment, description, after, record, rounds)

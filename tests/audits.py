@@ -57,7 +57,7 @@ def audited(experiment: Experiment, private: Privacy) -> AuditedRun:
         rows[:, TRAINING_COLUMNS.index("outcome")] = Outcome.AGGREGATED
         _, after = private.release(state.privacy, Aggregate(sums, rows), number, admitted)
         state = replace(state, round_number=number, privacy=after, participations=admitted)
-    return audited_run(private, state, private.price(rounds).epsilon)
+    return audited_run(private, state, private.cost(rounds).epsilon)
 
 
 def planned(settings: dict[str, Any], seed: int = 0) -> tuple[Experiment, Privacy]:

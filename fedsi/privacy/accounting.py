@@ -51,7 +51,7 @@ _ZERO_OUT = "zero out one client"
 
 
 @dataclass(frozen=True)
-class Price:
+class PrivacyCost:
     """Privacy cost of some rounds of a plan, at the plan's delta."""
 
     epsilon: float
@@ -67,7 +67,7 @@ class Price:
     note: str = ""
 
 
-def epsilon(plan: Plan, rounds: int | None = None) -> Price:
+def epsilon(plan: Plan, rounds: int | None = None) -> PrivacyCost:
     """Return the privacy cost of a plan by the tightest accountant that is valid for it.
 
     It is cheap enough to be called every round: results that do not depend on ``rounds`` are
@@ -82,19 +82,19 @@ def epsilon(plan: Plan, rounds: int | None = None) -> Price:
     Raises:
         UserError: The plan's delta is too small, or its participations rule the mechanism out.
     """
-    price = _accountants(plan)[0](plan, plan.rounds if rounds is None else rounds)
-    assert price is not None  # noqa: S101 - the first accountant of each list always works
-    return price
+    cost = _accountants(plan)[0](plan, plan.rounds if rounds is None else rounds)
+    assert cost is not None  # noqa: S101 - the first accountant of each list always works
+    return cost
 
 
-def all_prices(plan: Plan) -> list[Price]:
+def all_costs(plan: Plan) -> list[PrivacyCost]:
     """Return the privacy cost of a plan by every valid accountant, that of ``epsilon`` first.
 
     Raises:
         UserError: Same as ``epsilon``.
     """
-    prices = (accountant(plan, plan.rounds) for accountant in _accountants(plan))
-    return [price for price in prices if price is not None]
+    costs = (accountant(plan, plan.rounds) for accountant in _accountants(plan))
+    return [cost for cost in costs if cost is not None]
 
 
 def calibrated(plan: Plan, target_epsilon: float) -> Plan:
@@ -121,7 +121,7 @@ def calibrated(plan: Plan, target_epsilon: float) -> Plan:
     return replace(plan, noise_multiplier=_least_noise(plan, target_epsilon))
 
 
-def correlated_price(plan: Plan, sensitivity: float) -> Price:
+def correlated_cost(plan: Plan, sensitivity: float) -> PrivacyCost:
     """Return the cost of a mechanism's whole release as one Gaussian mechanism (arXiv 2211.06530).
 
     Args:
@@ -129,7 +129,7 @@ def correlated_price(plan: Plan, sensitivity: float) -> Price:
         sensitivity: Largest norm of ``C X`` for one client of the plan, per unit of clip norm.
     """
     rho = _rho(plan, sensitivity)
-    return Price(
+    return PrivacyCost(
         zcdp.epsilon_of(rho, plan.delta),
         "zCDP, exact for a Gaussian",
         _ZERO_OUT,
@@ -203,7 +203,7 @@ def simulated_noise_multiplier(simulated: Plan, plan: Plan) -> float:
     return plan.noise_multiplier * simulated.expected_cohort / plan.expected_cohort
 
 
-_Accountant = Callable[[Plan, int], Price | None]
+_Accountant = Callable[[Plan, int], PrivacyCost | None]
 
 
 def _accountants(plan: Plan) -> tuple[_Accountant, ...]:
@@ -232,39 +232,42 @@ def _of_poisson(plan: Plan) -> "tuple[_Accountant, ...]":
     return _by_losses, _by_prv, _by_rdp
 
 
-def _by_gaussian(plan: Plan, rounds: int) -> Price:
+def _by_gaussian(plan: Plan, rounds: int) -> PrivacyCost:
     """Return the cost of rounds with every client, which are one Gaussian mechanism together."""
     rho = _rho(plan, math.sqrt(rounds))
-    cost, name = zcdp.epsilon_of(rho, plan.delta), "zCDP, exact for a Gaussian"
-    return Price(cost, name, _ADD_OR_REMOVE, 1.0, rho, "every client is in every round")
+    value, name = zcdp.epsilon_of(rho, plan.delta), "zCDP, exact for a Gaussian"
+    return PrivacyCost(value, name, _ADD_OR_REMOVE, 1.0, rho, "every client is in every round")
 
 
-def _by_losses(plan: Plan, rounds: int) -> Price:
-    cost = _sampled(sampled_accounting.pld_epsilon, plan, rounds)
+def _by_losses(plan: Plan, rounds: int) -> PrivacyCost:
+    value = _sampled(sampled_accounting.pld_epsilon, plan, rounds)
     note = "" if plan.cohort_cap is None else f"Poisson sampling truncated at {plan.cohort_cap}"
-    return Price(cost, "PLD", _ADD_OR_REMOVE, sensitivity=1.0, note=note)
+    return PrivacyCost(value, "PLD", _ADD_OR_REMOVE, sensitivity=1.0, note=note)
 
 
-def _by_prv(plan: Plan, rounds: int) -> Price | None:
+def _by_prv(plan: Plan, rounds: int) -> PrivacyCost | None:
     if rounds == 0 or plan.noise_multiplier < LEAST_NOISE_MULTIPLIER:
         return None
-    cost = sampled_accounting.prv_epsilon(plan, rounds)
-    note = "within .01 from above"
-    return None if cost is None else Price(cost, "PRV", _ADD_OR_REMOVE, sensitivity=1.0, note=note)
+    value = sampled_accounting.prv_epsilon(plan, rounds)
+    if value is None:
+        return None
+    return PrivacyCost(value, "PRV", _ADD_OR_REMOVE, sensitivity=1.0, note="within .01 from above")
 
 
-def _by_rdp(plan: Plan, rounds: int) -> Price:
-    cost = _sampled(sampled_accounting.poisson_rdp_epsilon, plan, rounds)
-    return Price(cost, "RDP", _ADD_OR_REMOVE, sensitivity=1.0, note="loose")
+def _by_rdp(plan: Plan, rounds: int) -> PrivacyCost:
+    value = _sampled(sampled_accounting.poisson_rdp_epsilon, plan, rounds)
+    return PrivacyCost(value, "RDP", _ADD_OR_REMOVE, sensitivity=1.0, note="loose")
 
 
-def _by_allocation(plan: Plan, rounds: int) -> Price:
-    cost = _sampled(allocated_epsilon, plan, rounds)
+def _by_allocation(plan: Plan, rounds: int) -> PrivacyCost:
+    value = _sampled(allocated_epsilon, plan, rounds)
     note = f"{plan.passes_within(rounds)} passes of {plan.rounds_per_pass} rounds"
-    return Price(cost, "PLD of random allocation", _ADD_OR_REMOVE, sensitivity=1.0, note=note)
+    return PrivacyCost(
+        value, "PLD of random allocation", _ADD_OR_REMOVE, sensitivity=1.0, note=note
+    )
 
 
-def _by_known_allocation(plan: Plan, rounds: int) -> Price:
+def _by_known_allocation(plan: Plan, rounds: int) -> PrivacyCost:
     known = _by_gaussian(plan, plan.passes_within(rounds))
     return replace(known, note="loose: as if the rounds of clients were known")
 
@@ -277,7 +280,7 @@ def _of_one_group(accountant: "_Accountant") -> "_Accountant":
     1 (arXiv 2306.08153, theorem 4).
     """
 
-    def cost(plan: Plan, rounds: int) -> Price | None:
+    def cost(plan: Plan, rounds: int) -> PrivacyCost | None:
         found = accountant(_group_plan(plan), plan.turns_within(rounds))
         if found is None:
             return None
@@ -302,33 +305,33 @@ def _group_plan(plan: Plan) -> Plan:
     )
 
 
-def _by_losses_of_replacing(plan: Plan, rounds: int) -> Price:
-    cost = _sampled(sampled_accounting.fixed_size_pld_epsilon, plan, rounds)
+def _by_losses_of_replacing(plan: Plan, rounds: int) -> PrivacyCost:
+    value = _sampled(sampled_accounting.fixed_size_pld_epsilon, plan, rounds)
     note = "replacing a client moves the sum by twice the clip norm"
-    return Price(cost, "PLD, half the multiplier", _REPLACE, sensitivity=2.0, note=note)
+    return PrivacyCost(value, "PLD, half the multiplier", _REPLACE, sensitivity=2.0, note=note)
 
 
-def _by_replacing(plan: Plan, rounds: int) -> Price:
-    cost = _sampled(sampled_accounting.fixed_size_rdp_epsilon, plan, rounds)
-    return Price(cost, "RDP, half the multiplier", _REPLACE, sensitivity=2.0, note="loose")
+def _by_replacing(plan: Plan, rounds: int) -> PrivacyCost:
+    value = _sampled(sampled_accounting.fixed_size_rdp_epsilon, plan, rounds)
+    return PrivacyCost(value, "RDP, half the multiplier", _REPLACE, sensitivity=2.0, note="loose")
 
 
-def _by_zcdp(plan: Plan, rounds: int) -> Price:
-    return correlated_price(plan, _sensitivity(plan, rounds))
+def _by_zcdp(plan: Plan, rounds: int) -> PrivacyCost:
+    return correlated_cost(plan, _sensitivity(plan, rounds))
 
 
-def _by_rdp_of_zcdp(plan: Plan, rounds: int) -> Price:
+def _by_rdp_of_zcdp(plan: Plan, rounds: int) -> PrivacyCost:
     exact = _by_zcdp(plan, rounds)
-    cost = exact.epsilon
-    if exact.rho and cost < math.inf:
-        cost = sampled_accounting.zcdp_rdp_epsilon(exact.rho, plan.delta)
-    return replace(exact, epsilon=cost, accountant="RDP of the zCDP", note="loose")
+    value = exact.epsilon
+    if exact.rho and value < math.inf:
+        value = sampled_accounting.zcdp_rdp_epsilon(exact.rho, plan.delta)
+    return replace(exact, epsilon=value, accountant="RDP of the zCDP", note="loose")
 
 
-def _sampled(price: Callable[[Plan, int], float], plan: Plan, rounds: int) -> float:
+def _sampled(cost: Callable[[Plan, int], float], plan: Plan, rounds: int) -> float:
     if rounds == 0:
         return 0.0
-    return math.inf if plan.noise_multiplier < LEAST_NOISE_MULTIPLIER else price(plan, rounds)
+    return math.inf if plan.noise_multiplier < LEAST_NOISE_MULTIPLIER else cost(plan, rounds)
 
 
 def _rho(plan: Plan, sensitivity: float) -> float:
@@ -367,9 +370,9 @@ def _least_noise(plan: Plan, target_epsilon: float) -> float:
     """Return the smallest sufficient noise multiplier, to within the tolerance."""
 
     def excess(log_noise: float) -> float:
-        cost = epsilon(replace(plan, noise_multiplier=math.exp(log_noise))).epsilon
+        value = epsilon(replace(plan, noise_multiplier=math.exp(log_noise))).epsilon
         # Clamped, because zero and infinity have no logarithm to interpolate.
-        return math.log(min(max(cost, 1e-300), 1e300) / target_epsilon)
+        return math.log(min(max(value, 1e-300), 1e300) / target_epsilon)
 
     step = math.log(4)
     low, high = -step, 0.0

@@ -19,7 +19,7 @@ import numpy as np
 
 from fedsi.plan import Plan
 from fedsi.privacy import zcdp
-from fedsi.privacy.accounting import Price, epsilon
+from fedsi.privacy.accounting import PrivacyCost, epsilon
 from fedsi.privacy.mechanisms.kind import Accounting
 from fedsi.privacy.sampled_accounting import poisson_rdp
 
@@ -33,7 +33,7 @@ ORDERS: tuple[float, ...] = (1.1, 1.25, *np.geomspace(1.5, 512, 40).tolist())
 """Orders of the Renyi divergence that bounds are minimised over."""
 
 
-def joint_price(seeds: Sequence[Sequence[Plan]]) -> Price | None:
+def joint_cost(seeds: Sequence[Sequence[Plan]]) -> PrivacyCost | None:
     """Return the privacy cost of all releases of several runs, at their smallest delta.
 
     Args:

@@ -204,15 +204,15 @@ def _privacy(
     """
     planned = records[-1].ended in {ROUNDS, EPSILON_BUDGET}
     rounds = records[-1].round if planned else private.affordable_rounds()
-    price, settings = private.price(rounds), private.experiment.privacy
+    cost, settings = private.cost(rounds), private.experiment.privacy
     plan, server = private.plan, private.experiment.server
     clipped = sum(record.clipped for record in records)
     return PrivacySummary(
-        epsilon=_finite(price.epsilon),
+        epsilon=_finite(cost.epsilon),
         delta=plan.delta,
         accounted_rounds=rounds,
-        accountant=price.accountant,
-        adjacency=price.adjacency,
+        accountant=cost.accountant,
+        adjacency=cost.adjacency,
         mechanism=plan.mechanism,
         sampling=plan.sampling,
         noise_multiplier=plan.noise_multiplier,

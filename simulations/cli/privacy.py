@@ -27,7 +27,7 @@ _SERVER = (
     "rounds", "cohort_size", "sampling", "cohort_cap", "min_separation", "groups", "momentum",
     "schedule", "warm_up_rounds", "final_fraction",
 )  # fmt: skip
-"""Keys of the server that bear on the price."""
+"""Keys of the server that bear on the cost."""
 _PRIVACY = ("mechanism", "noise_multiplier", "target_epsilon", "delta")
 
 _TARGET = 2.0
@@ -40,7 +40,7 @@ _COMPARED = {
 
 
 class PrivacyCommand(KeyCommand):
-    """The command, with the keys that bear on the price and those of single mechanisms."""
+    """The command, with the keys that bear on the cost and those of single mechanisms."""
 
     other_defaults = {  # noqa: RUF012
         **{key: str(value) for key, value in _BASE.items()},

@@ -14,9 +14,9 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.plan import Plan
 from fedsi.privacy.accounting import (
-    Price,
+    PrivacyCost,
     accounted_plan,
-    all_prices,
+    all_costs,
     calibrated,
     epsilon,
     noise_on_mean,
@@ -47,8 +47,7 @@ def show(
 
     Args:
         experiment: An experiment with a noise multiplier; only settings that affect its privacy
-            cost
-            matter.
+            cost matter.
         population: Number of clients that can take part.
         participations: Most participations of a client; None for what the passes allow.
         target_epsilon: Target for which to find the noise multiplier.
@@ -56,24 +55,24 @@ def show(
         as_statement: Print a paragraph instead of tables.
 
     Raises:
-        UserError: Same as ``accounted_plan``, ``all_prices`` and ``calibrated``.
+        UserError: Same as ``accounted_plan``, ``all_costs`` and ``calibrated``.
     """
     plan = replace(accounted_plan(experiment, population), participations=participations)
     if target_epsilon is not None:
         plan = calibrated(plan, target_epsilon)
-    prices = all_prices(plan)
+    costs = all_costs(plan)
     if as_statement:
-        typer.echo(privacy_statement(claim_of_plan(plan, prices[0])))
+        typer.echo(privacy_statement(claim_of_plan(plan, costs[0])))
         return
     unit = plan.noise_multiplier or 1.0
     others = [replace(plan, noise_multiplier=share * unit) for share in _TRIED]
     priced = [(other, epsilon(other)) for other in others]
     if as_json:
-        typer.echo(json.dumps(_as_json(plan, prices, priced), allow_nan=False))
+        typer.echo(json.dumps(_as_json(plan, costs, priced), allow_nan=False))
         return
     console = options.output()
-    print_facts(console, "", _facts(plan, prices[0]))
-    _print_prices(console, plan, prices)
+    print_facts(console, "", _facts(plan, costs[0]))
+    _print_costs(console, plan, costs)
     _print_noises(console, priced)
 
 
@@ -113,24 +112,24 @@ def _statement_of_study(folder: Path) -> str:
 
 
 def _as_json(
-    plan: Plan, prices: Sequence[Price], others: Sequence[tuple[Plan, Price]]
+    plan: Plan, costs: Sequence[PrivacyCost], others: Sequence[tuple[Plan, PrivacyCost]]
 ) -> dict[str, Any]:
     """Return all results; an infinite epsilon or rho is null."""
     return {
         "plan": asdict(plan),
-        "sensitivity": prices[0].sensitivity,
+        "sensitivity": costs[0].sensitivity,
         "noise_on_mean": noise_on_mean(plan),
-        "prices": [_finite(asdict(price)) for price in prices],
+        "costs": [_finite(asdict(cost)) for cost in costs],
         "noise_multipliers": [
             _finite(
                 {
                     "noise_multiplier": other.noise_multiplier,
-                    "epsilon": price.epsilon,
-                    "rho": price.rho,
+                    "epsilon": cost.epsilon,
+                    "rho": cost.rho,
                     "noise_on_mean": noise_on_mean(other),
                 }
             )
-            for other, price in others
+            for other, cost in others
         ],
     }
 
@@ -139,30 +138,30 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return {key: None if value == math.inf else value for key, value in values.items()}
 
 
-def _facts(plan: Plan, price: Price) -> dict[str, str]:
-    rho = {} if price.rho is None else {"rho (zCDP)": f"{price.rho:.5g}"}
+def _facts(plan: Plan, cost: PrivacyCost) -> dict[str, str]:
+    rho = {} if cost.rho is None else {"rho (zCDP)": f"{cost.rho:.5g}"}
     return {
         "mechanism": f"{plan.mechanism}, {plan.sampling} sampling",
         "cohort": f"{plan.cohort_size} of {plan.population} clients",
         "rounds": str(plan.rounds),
         "noise multiplier": f"{plan.noise_multiplier:.5g}",
         "noise on the mean, clip norm 1": f"{noise_on_mean(plan):.4g}",
-        "sensitivity, clip norm 1": f"{price.sensitivity:.5g}",
+        "sensitivity, clip norm 1": f"{cost.sensitivity:.5g}",
         **rho,
     }
 
 
-def _print_prices(console: Console, plan: Plan, prices: Sequence[Price]) -> None:
+def _print_costs(console: Console, plan: Plan, costs: Sequence[PrivacyCost]) -> None:
     words = ("accountant", "adjacency", "note")
-    rows = [(f"{p.epsilon:.4g}", p.accountant, p.adjacency, p.note) for p in prices]
+    rows = [(f"{c.epsilon:.4g}", c.accountant, c.adjacency, c.note) for c in costs]
     title = f"Epsilon at delta = {plan.delta:.3g}"
     print_table(console, title, ("epsilon", *words), rows, prose=words)
 
 
-def _print_noises(console: Console, others: Sequence[tuple[Plan, Price]]) -> None:
+def _print_noises(console: Console, others: Sequence[tuple[Plan, PrivacyCost]]) -> None:
     rows = [
-        (f"{plan.noise_multiplier:.4g}", f"{price.epsilon:.4g}", f"{noise_on_mean(plan):.4g}")
-        for plan, price in others
+        (f"{plan.noise_multiplier:.4g}", f"{cost.epsilon:.4g}", f"{noise_on_mean(plan):.4g}")
+        for plan, cost in others
     ]
     header = ("noise multiplier", "epsilon", "noise on the mean")
     print_table(console, "Other noise multipliers", header, rows)

@@ -84,7 +84,7 @@ class Fedsi:
         return np.array(counts)
 
     def epsilon(self, asked: Releases) -> float:
-        """Return the tightest price."""
+        """Return the tightest cost."""
         size = round(1000 * asked.sampling_rate)
         plan = Plan(
             "gaussian", "poisson", 1000, size, asked.rounds, asked.noise_multiplier, asked.delta

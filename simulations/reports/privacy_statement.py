@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fedsi.data.build_store import FILE
 from fedsi.experiment.data import LEARNED_VOCABULARIES, PUBLIC
 from fedsi.plan import Plan
-from fedsi.privacy.accounting import Price
+from fedsi.privacy.accounting import PrivacyCost
 from server.runs.summary import PrivacySummary
 
 _SAMPLINGS = {
@@ -55,10 +55,10 @@ class Claim:
     """Cohorts that were simulated instead of the accounted ones, in words."""
 
 
-def claim_of_plan(plan: Plan, price: Price) -> Claim:
+def claim_of_plan(plan: Plan, cost: PrivacyCost) -> Claim:
     """Return the claim of a plan, for a deployment that draws its randomness in secret."""
     return Claim(
-        epsilon=None if price.epsilon == float("inf") else price.epsilon,
+        epsilon=None if cost.epsilon == float("inf") else cost.epsilon,
         delta=plan.delta,
         rounds=plan.rounds,
         cohort_size=plan.cohort_size,
@@ -66,8 +66,8 @@ def claim_of_plan(plan: Plan, price: Price) -> Claim:
         sampling=plan.sampling,
         mechanism=plan.mechanism,
         noise_multiplier=plan.noise_multiplier,
-        accountant=price.accountant,
-        adjacency=price.adjacency,
+        accountant=cost.accountant,
+        adjacency=cost.adjacency,
         seeded=False,
     )
 

@@ -85,7 +85,7 @@ def level_of(experiment: Experiment, training_clients: int) -> Level:
         raise ValueError("an experiment without privacy has no level")
     rounds = experiment.server.rounds
     return Level(
-        private.price(rounds).epsilon,
+        private.cost(rounds).epsilon,
         private.plan.noise_multiplier,
         private.noise_on_mean(rounds) * experiment.privacy.clip_norm,
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from fedsi.experiment import Experiment
 from fedsi.plan import Plan
-from fedsi.privacy.accounting import Price, accounted_plan
-from fedsi.privacy.selection import RandomSelection, joint_price, random_selection
+from fedsi.privacy.accounting import PrivacyCost, accounted_plan
+from fedsi.privacy.selection import RandomSelection, joint_cost, random_selection
 from server.cohorts.canaries import with_canaries
 
 SENTENCES = (
@@ -61,29 +61,29 @@ def study_privacy(experiments: Sequence[Experiment], training_clients: int) -> S
     plans = [plan for group in seeds.values() for plan in group]
     if len(experiments) < 2 or not plans:
         return None
-    price = joint_price(list(seeds.values()))
+    cost = joint_cost(list(seeds.values()))
     without = len(experiments) - len(plans)
-    reason = _reason(experiments, price)
+    reason = _reason(experiments, cost)
     alike = len(set(plans)) == 1 and not without and not reason
     return StudyPrivacy(
         runs=len(experiments),
         without_noise=without,
-        epsilon=None if price is None or reason else price.epsilon,
+        epsilon=None if cost is None or reason else cost.epsilon,
         delta=min(plan.delta for plan in plans),
-        adjacency="" if price is None else price.adjacency,
+        adjacency="" if cost is None else cost.adjacency,
         shared_cohorts=any(len(group) > 1 for group in seeds.values()),
         reason=reason or (NO_NOISE if without else ""),
         random=random_selection(plans[0], len(plans)) if alike else None,
     )
 
 
-def _reason(experiments: Sequence[Experiment], price: Price | None) -> str:
+def _reason(experiments: Sequence[Experiment], cost: PrivacyCost | None) -> str:
     """Return why no bound holds even for the runs with noise; empty if one does."""
     if any(e.data.heldout_by == "sentences" and e.data.heldout_split is None for e in experiments):
         return SENTENCES
-    if price is None:
+    if cost is None:
         return DIFFERENT
-    return LITTLE_NOISE if math.isinf(price.epsilon) else ""
+    return LITTLE_NOISE if math.isinf(cost.epsilon) else ""
 
 
 def _plan(

@@ -93,7 +93,7 @@ def faults(rows: Rows, run: Privacy) -> set[str]:
     for rounds in (1, 2, ROUNDS // 2, ROUNDS):
         moved = largest_move(covariance[:rounds, :rounds], run.plan)
         priced = epsilon(run.plan, rounds).sensitivity
-        # Its relative error is 1 / sqrt(2 SIZE). A price may count a mechanism's inner nodes,
+        # Its relative error is 1 / sqrt(2 SIZE). A cost may count a mechanism's inner nodes,
         # which nobody sees, but only slightly.
         if not 0.9 < moved / priced < 1 + 5 / math.sqrt(2 * SIZE):
             found.add("sensitivity")

@@ -87,6 +87,6 @@ def test_fedsi_privacy_lists_a_mechanism_and_takes_its_keys(
     for mechanism in ("tree", PLANTED):
         assert main(["privacy", f"--mechanism={mechanism}", "--restart-every=4", *small]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert found[0]["prices"][0]["epsilon"] == found[1]["prices"][0]["epsilon"]
+    assert found[0]["costs"][0]["epsilon"] == found[1]["costs"][0]["epsilon"]
     assert main(["privacy", "--restart-every=4", *small]) == 2
     assert f"set privacy.mechanism=tree or {PLANTED} or leave it out" in capsys.readouterr().err

@@ -66,6 +66,6 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_were_not(
     private = privacy_of(experiment, summary.training_clients)
     assert private
     assert summary.privacy
-    assert summary.privacy.epsilon == private.price(experiment.server.rounds).epsilon
+    assert summary.privacy.epsilon == private.cost(experiment.server.rounds).epsilon
     if not secure:
         assert summary.model_sha256 == simulate(experiment, cache=cache).summary.model_sha256

@@ -155,7 +155,7 @@ def test_noise_that_cannot_be_drawn_again_is_not(
         ),
     ],
 )
-def test_what_has_no_price_is_refused_before_the_first_round(
+def test_what_has_no_cost_is_refused_before_the_first_round(
     smoke: Experiment, cache: Path, tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):

@@ -28,7 +28,7 @@ PLANS = {
 
 @pytest.fixture(autouse=True)
 def nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Price each plan once, and draw each run's directions once."""
+    """Account for each plan once, and draw each run's directions once."""
     monkeypatch.setattr(of_server, "claimed_curve", cache(claimed_curve))
     monkeypatch.setattr(canaries, "direction", lru_cache(CANARIES)(canaries.direction))
 
@@ -47,7 +47,7 @@ def test_half_of_the_claim_is_reached() -> None:
     bounds, claim = [], 0.0
     for seed in range(3):
         experiment, private = planned(POISSON, seed)
-        claim = private.price(20).epsilon
+        claim = private.cost(20).epsilon
         bounds.append(audited(experiment, private).summary.bound)
     assert claim / 2 < float(np.median(bounds)) < claim
 

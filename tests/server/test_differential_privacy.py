@@ -163,7 +163,7 @@ def test_a_release_leaves_the_state_before_it_alone() -> None:
 
 def test_a_target_epsilon_is_met_and_not_wasted() -> None:
     run = private(noise_multiplier="none", target_epsilon=2.0, delta=1e-5)
-    assert 1.98 < run.price(16).epsilon <= 2.0
+    assert 1.98 < run.cost(16).epsilon <= 2.0
     assert run.noise_multiplier == run.plan.noise_multiplier
 
 
@@ -173,12 +173,12 @@ def test_extrapolation_keeps_the_noise_on_the_mean() -> None:
     assert (run.plan.population, run.plan.cohort_size) == (1_000_000, 1000)
     (update,) = releases(run, 1)
     assert float(update.std()) == pytest.approx(2.0 * 0.5 / 1000, rel=0.05)
-    assert run.price(16).epsilon < private(noise_multiplier=2.0).price(16).epsilon
+    assert run.cost(16).epsilon < private(noise_multiplier=2.0).cost(16).epsilon
 
 
 def test_the_budget_ends_a_run_before_it_is_exceeded() -> None:
     free = private(delta=1e-5)
-    costs = [free.price(number).epsilon for number in range(1, 17)]
+    costs = [free.cost(number).epsilon for number in range(1, 17)]
     assert costs == sorted(costs)
     for rounds in (1, 7, 15):
         budget = (costs[rounds - 1] + costs[rounds]) / 2

@@ -1,4 +1,4 @@
-"""Prices against reference values, other libraries, and what must hold of any price."""
+"""Privacy costs against reference values, other libraries, and what must hold of any cost."""
 
 import math
 import time
@@ -23,9 +23,9 @@ from fedsi.plan import Plan
 from fedsi.privacy import accounting
 from fedsi.privacy.accounting import (
     accounted_plan,
-    all_prices,
+    all_costs,
     calibrated,
-    correlated_price,
+    correlated_cost,
     epsilon,
     noise_on_mean,
     simulated_noise_multiplier,
@@ -59,17 +59,17 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def by_accountant(priced: Plan) -> dict[str, float]:
-    return {price.accountant: price.epsilon for price in all_prices(priced)}
+    return {cost.accountant: cost.epsilon for cost in all_costs(priced)}
 
 
 def test_poisson_reference_values() -> None:
-    prices = by_accountant(POISSON)
-    assert prices == {
+    costs = by_accountant(POISSON)
+    assert costs == {
         "PLD": pytest.approx(2.125, rel=0.01),
         "PRV": pytest.approx(2.135, rel=0.01),
         "RDP": pytest.approx(2.437, rel=0.01),
     }
-    assert epsilon(POISSON).epsilon == prices["PLD"]
+    assert epsilon(POISSON).epsilon == costs["PLD"]
 
 
 def test_truncated_poisson_reference_value() -> None:
@@ -79,19 +79,19 @@ def test_truncated_poisson_reference_value() -> None:
 
 
 def test_fixed_size_halves_the_noise_multiplier() -> None:
-    tight, loose = all_prices(UNIFORM)
+    tight, loose = all_costs(UNIFORM)
     assert tight.epsilon == pytest.approx(8.081, rel=1e-3)
     assert loose.epsilon == pytest.approx(13.5, rel=0.01)
     assert "loose" in loose.note
     assert tight.adjacency == loose.adjacency == "replace one client"
     # What comes out if it is passed through, as others do.
-    passed = all_prices(replace(UNIFORM, noise_multiplier=2.0))[1]
+    passed = all_costs(replace(UNIFORM, noise_multiplier=2.0))[1]
     assert passed.epsilon == pytest.approx(1.79, rel=0.01)
 
 
 def test_fixed_size_is_at_least_one_exact_round() -> None:
     once = replace(UNIFORM, cohort_size=1000, rounds=1)
-    exact = correlated_price(once, sensitivity=2.0).epsilon
+    exact = correlated_cost(once, sensitivity=2.0).epsilon
     assert exact <= epsilon(once).epsilon < 1.001 * exact
 
 
@@ -114,22 +114,22 @@ def test_renyi_divergence_against_opacus() -> None:
 
 def test_full_participation_is_exact() -> None:
     everyone = replace(POISSON, population=100, cohort_size=100, rounds=30, noise_multiplier=4.0)
-    exact = correlated_price(everyone, sensitivity=math.sqrt(30)).epsilon
+    exact = correlated_cost(everyone, sensitivity=math.sqrt(30)).epsilon
     assert epsilon(everyone).epsilon == pytest.approx(exact, rel=2e-3)
     assert "PRV" not in by_accountant(everyone)
 
 
-@pytest.mark.parametrize(("rho", "price"), [(0.1507, 3.42), (0.01434, 0.994)])
-def test_published_prices_of_correlated_noise(rho: float, price: float) -> None:
+@pytest.mark.parametrize(("rho", "cost"), [(0.1507, 3.42), (0.01434, 0.994)])
+def test_published_costs_of_correlated_noise(rho: float, cost: float) -> None:
     noise = replace(SHUFFLED, noise_multiplier=2 / math.sqrt(2 * rho))
-    found = correlated_price(noise, sensitivity=2.0)
-    assert found.epsilon == pytest.approx(price, rel=2e-3)
+    found = correlated_cost(noise, sensitivity=2.0)
+    assert found.epsilon == pytest.approx(cost, rel=2e-3)
     assert found.rho == pytest.approx(rho)
 
 
 def test_correlated_noise_asks_the_mechanism(stub: None) -> None:
-    exact, loose = all_prices(SHUFFLED)
-    assert exact == correlated_price(SHUFFLED, sensitivity=2.0)
+    exact, loose = all_costs(SHUFFLED)
+    assert exact == correlated_cost(SHUFFLED, sensitivity=2.0)
     assert exact.rho == loose.rho == 0.5
     assert exact.epsilon < loose.epsilon
     assert noise_on_mean(SHUFFLED) == pytest.approx(3.0 * 2.0 / 4)
@@ -158,20 +158,20 @@ def test_epsilon_so_far_grows_to_that_of_the_run(mechanism: str) -> None:
 @pytest.mark.parametrize("priced", [POISSON, UNIFORM, SHUFFLED], ids=lambda p: str(p.sampling))
 def test_no_noise_is_infinite(stub: None, priced: Plan) -> None:
     for noise in (0.0, 1e-5):
-        prices = all_prices(replace(priced, noise_multiplier=noise))
-        assert prices
-        assert all(price.epsilon == math.inf for price in prices)
+        costs = all_costs(replace(priced, noise_multiplier=noise))
+        assert costs
+        assert all(cost.epsilon == math.inf for cost in costs)
 
 
 @pytest.mark.parametrize("priced", [POISSON, UNIFORM], ids=["poisson", "uniform"])
 def test_pricing_round_by_round_is_pricing_at_once(priced: Plan) -> None:
     shorter = replace(priced, rounds=20)
-    prices = [epsilon(shorter, rounds).epsilon for rounds in range(21)]
-    assert prices[0] == 0
-    assert prices == sorted(prices)
-    assert prices[-1] == epsilon(shorter).epsilon
+    costs = [epsilon(shorter, rounds).epsilon for rounds in range(21)]
+    assert costs[0] == 0
+    assert costs == sorted(costs)
+    assert costs[-1] == epsilon(shorter).epsilon
     # The grid is that of the whole plan, so a plan of so many rounds differs by the grid alone.
-    assert prices[10] == pytest.approx(epsilon(replace(priced, rounds=10)).epsilon, rel=2e-3)
+    assert costs[10] == pytest.approx(epsilon(replace(priced, rounds=10)).epsilon, rel=2e-3)
 
 
 def test_two_halves_compose_to_the_whole() -> None:
@@ -180,7 +180,7 @@ def test_two_halves_compose_to_the_whole() -> None:
         1000, 10, dp_accounting.GaussianDpEvent(0.5)
     )
     accountant.compose(event, 60).compose(event, 40)
-    assert all_prices(UNIFORM)[1].epsilon == pytest.approx(accountant.get_epsilon(1e-6), rel=1e-9)
+    assert all_costs(UNIFORM)[1].epsilon == pytest.approx(accountant.get_epsilon(1e-6), rel=1e-9)
 
 
 def test_a_round_more_is_priced_in_no_time() -> None:

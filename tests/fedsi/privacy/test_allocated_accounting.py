@@ -13,7 +13,7 @@ from fedsi import Experiment
 from fedsi.errors import UserError
 from fedsi.plan import Plan
 from fedsi.privacy import allocated_accounting, zcdp
-from fedsi.privacy.accounting import all_prices, calibrated, epsilon
+from fedsi.privacy.accounting import all_costs, calibrated, epsilon
 from fedsi.privacy.allocated_accounting import allocated_epsilon
 from fedsi.privacy.sampled_accounting import pld_epsilon
 
@@ -135,14 +135,14 @@ def test_a_coarse_grid_is_still_above_a_fine_one(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.15, 1e4])
-def test_extreme_noise_has_a_price(noise: float) -> None:
+def test_extreme_noise_has_a_cost(noise: float) -> None:
     cost = allocated_epsilon(plan(noise, 10, 2), 20)
     assert 0 <= cost <= zcdp.epsilon_of(2 / noise**2 / 2, 1e-6)
 
 
-def test_every_price_is_valid_and_a_target_is_reached() -> None:
+def test_every_cost_is_valid_and_a_target_is_reached() -> None:
     found = calibrated(plan(1.0, 20, 5), 2.0)
-    first, second = all_prices(found)
+    first, second = all_costs(found)
     assert 1.99 < first.epsilon <= 2.0 < second.epsilon
     assert "loose" in second.note
 

@@ -12,7 +12,7 @@ from scipy import fft
 from fedsi.errors import UserError
 from fedsi.plan import Plan
 from fedsi.privacy import sampled_accounting, zcdp
-from fedsi.privacy.accounting import all_prices, epsilon
+from fedsi.privacy.accounting import all_costs, epsilon
 
 
 def everyone(rounds: int, mu: float, delta: float) -> Plan:
@@ -36,7 +36,7 @@ def test_everyone_in_every_round_is_priced_exactly() -> None:
     exact = zcdp.epsilon_of(4.5, 1.01e-11)
     assert epsilon(plan).epsilon == pytest.approx(exact, rel=1e-9)
     assert exact == pytest.approx(24.0896, abs=1e-3)
-    assert all(price.epsilon >= exact * (1 - 1e-9) for price in all_prices(plan))
+    assert all(cost.epsilon >= exact * (1 - 1e-9) for cost in all_costs(plan))
     # Nothing is convolved, so no delta is too small.
     assert epsilon(replace(plan, delta=1e-30)).epsilon == pytest.approx(
         zcdp.epsilon_of(4.5, 1e-30), rel=1e-9
@@ -84,8 +84,8 @@ def test_what_a_library_leaves_out_is_not_said_line_by_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sampled_accounting._rdp_of_a_round.cache_clear()
-    prices = all_prices(Plan("gaussian", "poisson", 1000, 500, 10, 1.0, 1e-5))
-    assert prices[0].epsilon < prices[-1].epsilon < math.inf
+    costs = all_costs(Plan("gaussian", "poisson", 1000, 500, 10, 1.0, 1e-5))
+    assert costs[0].epsilon < costs[-1].epsilon < math.inf
     assert not caplog.records
 
 

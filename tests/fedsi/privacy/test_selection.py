@@ -10,7 +10,7 @@ from fedsi.plan import Plan
 from fedsi.privacy import zcdp
 from fedsi.privacy.accounting import epsilon
 from fedsi.privacy.selection import (
-    joint_price,
+    joint_cost,
     negative_binomial_bound,
     poisson_bound,
     random_selection,
@@ -20,19 +20,19 @@ POISSON = Plan("gaussian", "poisson", 10_000, 100, 50, 1.0, 1e-6)
 APART = Plan("blt", "shuffled", 10_000, 100, 40, 8.0, 1e-6, min_separation=20, buffers=1)
 
 
-def price(seeds: list[list[Plan]]) -> float:
-    found = joint_price(seeds)
+def cost(seeds: list[list[Plan]]) -> float:
+    found = joint_cost(seeds)
     assert found
     return found.epsilon
 
 
 def test_one_run_costs_what_it_costs() -> None:
-    assert price([[POISSON]]) == epsilon(POISSON).epsilon
-    assert price([[APART]]) == pytest.approx(epsilon(APART).epsilon, rel=1e-12)
+    assert cost([[POISSON]]) == epsilon(POISSON).epsilon
+    assert cost([[APART]]) == pytest.approx(epsilon(APART).epsilon, rel=1e-12)
 
 
 def test_runs_of_one_seed_share_their_cohorts_and_cost_more_than_runs_of_several() -> None:
-    together, apart = price([[POISSON] * 4]), price([[POISSON]] * 4)
+    together, apart = cost([[POISSON] * 4]), cost([[POISSON]] * 4)
     # Four equal releases of one cohort are one with half the noise; four cohorts are more rounds.
     assert together == epsilon(replace(POISSON, noise_multiplier=0.5)).epsilon
     assert apart == epsilon(replace(POISSON, rounds=200)).epsilon
@@ -44,18 +44,18 @@ def test_without_sampling_both_are_one_gaussian() -> None:
     assert rho
     other = replace(APART, noise_multiplier=4.0)  # a quarter of the variance, four times rho
     for seeds in ([[APART, other]], [[APART], [other]]):
-        assert price(seeds) == pytest.approx(zcdp.epsilon_of(5 * rho, 1e-6), rel=1e-9)
+        assert cost(seeds) == pytest.approx(zcdp.epsilon_of(5 * rho, 1e-6), rel=1e-9)
 
 
 def test_unfinished_passes_and_shorter_runs_cost_whole_ones() -> None:
     passes = Plan("gaussian", "allocated", 100, 10, 15, 2.0, 1e-5)
     whole = epsilon(replace(passes, rounds=40)).epsilon
-    assert price([[passes], [replace(passes, rounds=3)]]) == pytest.approx(whole, rel=1e-6)
+    assert cost([[passes], [replace(passes, rounds=3)]]) == pytest.approx(whole, rel=1e-6)
 
 
 def test_other_cohorts_have_no_bound_here() -> None:
-    assert joint_price([[POISSON, replace(POISSON, cohort_size=50)]]) is None
-    assert joint_price([[POISSON, APART]]) is None
+    assert joint_cost([[POISSON, replace(POISSON, cohort_size=50)]]) is None
+    assert joint_cost([[POISSON, APART]]) is None
 
 
 def choices(numbers: dict[int, float], success: float) -> np.ndarray:
@@ -128,7 +128,7 @@ def test_a_pure_bound_is_two_plus_eta() -> None:
 def test_a_random_number_of_runs_costs_less_than_a_fixed_one(plan: Plan) -> None:
     found = random_selection(plan, 10)
     assert found
-    assert epsilon(plan).epsilon < found.epsilon < price([[plan]] * 10)
+    assert epsilon(plan).epsilon < found.epsilon < cost([[plan]] * 10)
 
 
 def test_unknown_divergences_have_no_random_bound() -> None:

@@ -40,7 +40,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert result["plan"]["sampling"] == "uniform"
     assert result["sensitivity"] == 2
     assert result["noise_on_mean"] == pytest.approx(0.2)
-    tight, loose = result["prices"]
+    tight, loose = result["costs"]
     assert tight["epsilon"] == pytest.approx(0.9985, rel=1e-3)
     assert loose["epsilon"] == pytest.approx(1.79, rel=0.01)
     assert tight["adjacency"] == "replace one client"
@@ -52,12 +52,12 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_target(capsys: pytest.CaptureFixture[str]) -> None:
     result = as_json(capsys, "--target-epsilon=2", "--delta=1e-6", "--cohort-cap=1150")
     assert result["plan"]["noise_multiplier"] == pytest.approx(1.03, rel=0.01)
-    assert [price["accountant"] for price in result["prices"]] == ["PLD"]
+    assert [cost["accountant"] for cost in result["costs"]] == ["PLD"]
 
 
 def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> None:
     result = as_json(capsys, "--noise-multiplier=0", "--rounds=10")
-    assert {price["epsilon"] for price in result["prices"]} == {None}
+    assert {cost["epsilon"] for cost in result["costs"]} == {None}
 
 
 @pytest.mark.parametrize(

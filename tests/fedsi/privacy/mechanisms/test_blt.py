@@ -143,7 +143,7 @@ def without_norms(mechanism: BufferedToeplitz, priced: Plan) -> BufferedToeplitz
 
 
 def test_the_last_model_has_less_noise() -> None:
-    """By 10 % with norms, and by 12 % more if it is the objective; the mean is the price."""
+    """By 10 % with norms, and by 12 % more if it is the objective; the mean is the cost."""
     workload = np.tri(200)
     mean = blt(200, 50, participations=2)
     plain = without_norms(mean, plan("blt", 200, min_separation=50, participations=2))
