@@ -65,6 +65,8 @@ class PrivacyCost:
     rho: float | None = None
     """rho of zCDP; None if the accountant does not use zCDP."""
     note: str = ""
+    slack: float | None = 0.0
+    """Largest share by which the sensitivity is above the exact one; None if not known."""
 
 
 def epsilon(plan: Plan, rounds: int | None = None) -> PrivacyCost:
@@ -317,7 +319,8 @@ def _by_replacing(plan: Plan, rounds: int) -> PrivacyCost:
 
 
 def _by_zcdp(plan: Plan, rounds: int) -> PrivacyCost:
-    return correlated_cost(plan, _sensitivity(plan, rounds))
+    cost = correlated_cost(plan, _sensitivity(plan, rounds))
+    return replace(cost, slack=_mechanism(plan).slack)
 
 
 def _by_rdp_of_zcdp(plan: Plan, rounds: int) -> PrivacyCost:

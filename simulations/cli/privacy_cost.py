@@ -21,6 +21,7 @@ from fedsi.privacy.accounting import (
     epsilon,
     noise_on_mean,
 )
+from fedsi.privacy.mechanisms.kind import Accounting
 from server.runs.folder import RunFolder
 from simulations.cli import options
 from simulations.cli.wide_table import print_facts, print_table
@@ -30,6 +31,8 @@ from simulations.studies.finished import read_study
 from simulations.studies.run import STUDY
 from simulations.studies.study import Study
 
+_EXACT = 1e-6
+"""Slack of a sensitivity that is exact but for rounding."""
 _TRIED = (0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0)
 """Noise multipliers of the last table, relative to the plan's, or to 1 if that is 0."""
 
@@ -146,9 +149,20 @@ def _facts(plan: Plan, cost: PrivacyCost) -> dict[str, str]:
         "rounds": str(plan.rounds),
         "noise multiplier": f"{plan.noise_multiplier:.5g}",
         "noise on the mean, clip norm 1": f"{noise_on_mean(plan):.4g}",
-        "sensitivity, clip norm 1": f"{cost.sensitivity:.5g}",
+        "sensitivity, clip norm 1": f"{cost.sensitivity:.5g}{_exactness(plan, cost.slack)}",
         **rho,
     }
+
+
+def _exactness(plan: Plan, slack: float | None) -> str:
+    """Say whether the sensitivity of correlated noise is exact."""
+    if plan.accounting is not Accounting.KEPT_APART:
+        return ""
+    if slack is None:
+        return ", an upper bound"
+    return (
+        ", exact" if slack < _EXACT else f", an upper bound, at most {100 * slack:.2g} % too large"
+    )
 
 
 def _print_costs(console: Console, plan: Plan, costs: Sequence[PrivacyCost]) -> None:

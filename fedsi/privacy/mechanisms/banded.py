@@ -63,6 +63,7 @@ class Banded:
     """Sensitivities of the first 1, 2, ... rounds, ``[rounds]``; of one turn with cyclic groups."""
     diagonals: NDArray[np.float64]
     """``[rounds, bands]``; entry ``[t, j]`` is ``C[t, t - j]``."""
+    slack: float = 0.0
 
     @property
     def sensitivity(self) -> float:

@@ -63,6 +63,7 @@ class BufferedToeplitz:
     """The weights w, each exact in float32."""
     norms: NDArray[np.float64]
     """Norms of the columns of T, rounded up to float32, or ones: ``[rounds]``."""
+    slack: float = 0.0
 
     @property
     def sensitivity(self) -> float:

@@ -16,6 +16,7 @@ class Gaussian:
     """Independent noise each round; see ``Mechanism``."""
 
     sensitivity: float = 1.0
+    slack: float = 0.0
 
     def sensitivity_after(self, rounds: int) -> float:  # noqa: ARG002
         """Return 1."""

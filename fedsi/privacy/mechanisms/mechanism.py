@@ -33,6 +33,14 @@ class Mechanism(Protocol):
         """
         ...
 
+    @property
+    def slack(self) -> float | None:
+        """Largest share by which ``sensitivity`` is above the exact one, 0 if it is exact.
+
+        None if it is a proven upper bound of which only that is known.
+        """
+        ...
+
     def sensitivity_after(self, rounds: int) -> float:
         """Return the sensitivity of the first rounds alone; at least one round, at most all.
 

@@ -14,12 +14,20 @@ the next power of two with rounds of zero updates, so its sum has the noise of a
 momentum this is DP-FTRL with restarts. Momentum continues through a restart here, but starts from
 zero in DP-FTRL.
 
-As a matrix, C has one row per released node, with ones at the rounds below it.
+Released are only the estimates, from which the nodes cannot all be recovered. Let round t complete
+a node of height h, and let ``s_j`` be the sum under the left child at height j on the way up from
+t. Subtracting earlier releases from the estimate after round t leaves ``x_t + sum_(j<h) (1 - p_j)
+s_j`` plus noise of variance ``p_0^2 + sum_(j<h) (p_(j+1) - p_j)^2``, where ``p_j = (2^(j+1) - 1) /
+(2^(h+1) - 1)`` is the share of that node's own estimate in the estimate at t. The noise consists of
+the fresh vectors of round t alone, so the rows are independent: divided by their standard
+deviations they are the rows of C. Times ``2^(h+1) - 1``, a row has ``2^(h+1) - 1`` at round t and
+``2^(h+1) - 2^(j+1)`` below the left child at height j, and the variance is ``(4^(h+1) - 1) / 3``. A
+completed tree has no left child at some heights j, but independent noise there: variance ``2^j
+(2^(j+1) - 1)`` more. All entries of C are non-negative.
 """
 
-import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -30,23 +38,8 @@ from fedsi.experiment import Experiment
 from fedsi.plan import Plan
 from fedsi.privacy.mechanisms.kind import APART, Accounting, Kind
 from fedsi.privacy.mechanisms.mechanism import Fresh, NoiseState
-
-
-@dataclass(frozen=True)
-class _Ways:
-    """Undominated participation patterns over a span of rounds.
-
-    They are sorted by participations, then by squared sensitivity.
-    """
-
-    participations: NDArray[np.int64]
-    """Number of participations of each pattern, ``[ways]``, ascending."""
-    squares: NDArray[np.int64]
-    """Sum of squared participations over the nodes of the span, ``[ways]``; descending among
-    patterns with equally many participations."""
-    skips: NDArray[np.int64]
-    """``[ways, separation + 1]``: entry ``w`` is the number of rounds to skip after the span if its
-    first ``w`` rounds must be skipped; ``separation`` stands for "impossible"."""
+from fedsi.privacy.mechanisms.tree_nodes import sensitivity_of_nodes
+from fedsi.privacy.mechanisms.worst_pattern import LargestNorm, is_feasible, largest_norm
 
 
 @dataclass(frozen=True)
@@ -61,20 +54,29 @@ class Tree:
         return self.plan.restart_every or self.plan.rounds
 
     @property
-    def completes(self) -> bool:
-        """Whether a tree is completed after ``tree_rounds`` and a new one begun."""
-        return self.plan.restart_every is not None
-
-    @property
     def sensitivity(self) -> float:
-        """The sensitivity of all rounds."""
+        """The sensitivity of all rounds, exact or a proven bound of it; see ``slack``."""
         return self.sensitivity_after(self.plan.rounds)
 
+    @property
+    def slack(self) -> float | None:
+        """Largest share by which ``sensitivity`` is above the exact one; None if not known."""
+        largest = self._searched()
+        return None if largest is None else self.sensitivity / largest.found - 1
+
     def sensitivity_after(self, rounds: int) -> float:
-        """Return the sensitivity of the first rounds, whose nodes are a subset of all nodes."""
+        """Return the sensitivity of the first rounds: that of their nodes, or of all rounds."""
         most, separation = self.plan.participations_within(rounds), self.plan.min_separation
         separation = min(separation, self.plan.rounds)
-        return sensitivity(rounds, self.plan.restart_every, most, separation)
+        nodes = sensitivity_of_nodes(rounds, self.plan.restart_every, most, separation)
+        largest = self._searched()
+        return nodes if largest is None else min(nodes, largest.bound)
+
+    def _searched(self) -> LargestNorm | None:
+        rounds, most = self.plan.rounds, self.plan.most_participations
+        if not is_feasible(rounds, most):
+            return None
+        return _largest(rounds, self.plan.restart_every, most, self.plan.min_separation)
 
     def initial_state(self, size: int) -> NoiseState:
         """Return zeros, ``[heights, size]``: at most one node of each height is pending."""
@@ -109,11 +111,7 @@ class Tree:
         return np.array([self._deviation(round_number) for round_number in range(1, rounds + 1)])
 
     def _leaf_and_top(self, round_number: int) -> tuple[int, int]:
-        """Return the round's leaf, from 0 in its tree, and the height of the node it completes."""
-        leaf = (round_number - 1) % self.tree_rounds
-        if self.completes and leaf == self.tree_rounds - 1:
-            return leaf, leaf.bit_length()
-        return leaf, (leaf ^ (leaf + 1)).bit_length() - 1
+        return _leaf_and_top(round_number, self.plan.rounds, self.plan.restart_every)
 
     def _deviation(self, round_number: int) -> float:
         leaf, top = self._leaf_and_top(round_number)
@@ -133,124 +131,41 @@ def build(plan: Plan) -> Tree:
     return Tree(plan)
 
 
-def sensitivity(
-    rounds: int, restart_every: int | None, participations: int, separation: int
-) -> float:
-    """Return the exact largest norm of ``C x`` for one client's participations x.
-
-    It is exact because it enumerates all participation patterns and drops only those that another
-    one dominates for all later rounds. All entries of C are non-negative, so a client's worst
-    updates all have the same direction.
-
-    Args:
-        rounds: Number of rounds of the run.
-        restart_every: Rounds of a tree that is completed, or None for one tree.
-        participations: Largest number of participations.
-        separation: Smallest ``y - x`` for two participations in rounds x < y.
-    """
-    ways = _through(rounds, restart_every, participations, separation)
-    return math.sqrt(int(ways.squares.max()))
-
-
-@lru_cache(maxsize=64)
-def _through(rounds: int, restart_every: int | None, most: int, separation: int) -> _Ways:
-    """Return the patterns of the first rounds: those before the last complete node, then that node.
-
-    Results for fewer rounds are thus reused. Several trees in a row count as one node.
-    """
-    if rounds == 0:
-        return _Ways(np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros((1, 1), np.int64))
-    whole, rest = divmod(rounds, restart_every or rounds + 1)
-    if rest:
-        length = rest & -rest
-        last = _full(length.bit_length() - 1, most, separation)
-    else:
-        trees = whole & -whole
-        length = trees * (restart_every or 0)
-        last = _trees(trees.bit_length() - 1, restart_every or 0, most, separation)
-    return _in_turn(_through(rounds - length, restart_every, most, separation), last, most)
+def released_rows(rounds: int, restart_every: int | None) -> NDArray[np.float64]:
+    """Return C, ``[rounds, rounds]``: independent rows, with unit noise, of what is released."""
+    matrix = np.zeros((rounds, rounds))
+    for number in range(rounds):
+        leaf, top = _leaf_and_top(number + 1, rounds, restart_every)
+        whole, first = 2.0 ** (top + 1), number - leaf
+        variance = (whole**2 - 1) / 3
+        matrix[number, number] = whole - 1
+        for height in range(top):
+            if leaf >> height & 1:
+                left = first + (leaf >> (height + 1) << (height + 1))
+                matrix[number, left : left + 2**height] = whole - 2.0 ** (height + 1)
+            else:
+                variance += 2.0**height * (2.0 ** (height + 1) - 1)
+        matrix[number] /= math.sqrt(variance)
+    return matrix
 
 
-@lru_cache(maxsize=64)
-def _full(height: int, most: int, separation: int) -> _Ways:
-    """Return the patterns of the 2^height rounds under a node."""
-    if height == 0:
-        return _leaf(separation)
-    half = _full(height - 1, most, separation)
-    return _parent(half, half, most)
+@lru_cache(maxsize=8)
+def _largest(rounds: int, restart_every: int | None, most: int, separation: int) -> LargestNorm:
+    matrix = released_rows(rounds, restart_every)
+    return largest_norm(matrix.T @ matrix, most, separation)
 
 
-@lru_cache(maxsize=64)
-def _trees(doublings: int, rounds: int, most: int, separation: int) -> _Ways:
-    """Return the patterns of 2^doublings completed trees of ``rounds`` rounds each."""
-    if doublings == 0:
-        return _completed(rounds, most, separation)
-    half = _trees(doublings - 1, rounds, most, separation)
-    return _in_turn(half, half, most)
+def _leaf_and_top(round_number: int, rounds: int, restart_every: int | None) -> tuple[int, int]:
+    """Return the round's leaf, from 0 in its tree, and the height of the node it completes."""
+    leaf = (round_number - 1) % (restart_every or rounds)
+    if restart_every is not None and leaf == restart_every - 1:
+        return leaf, leaf.bit_length()
+    return leaf, (leaf ^ (leaf + 1)).bit_length() - 1
 
 
 def _weight(height: int) -> float:
     """Return the variance of a node's combined noise v."""
     return 2 - 2.0**-height
-
-
-def _leaf(separation: int) -> _Ways:
-    skipped = np.maximum(np.arange(separation + 1) - 1, 0)
-    skipped[separation] = separation
-    taken = np.full(separation + 1, separation)
-    taken[0] = separation - 1
-    return _Ways(np.arange(2), np.arange(2), np.stack([skipped, taken]))
-
-
-def _completed(rounds: int, most: int, separation: int) -> _Ways:
-    """Return the patterns of ``rounds`` rounds under the root of a completed tree."""
-    height = rounds.bit_length() - 1
-    if rounds & (rounds - 1) == 0:
-        return _full(height, most, separation)
-    right = _completed(rounds - 2**height, most, separation)
-    for _ in range(height - (rounds - 2**height - 1).bit_length()):
-        right = _below(right)
-    return _parent(_full(height, most, separation), right, most)
-
-
-def _parent(left: _Ways, right: _Ways, most: int) -> _Ways:
-    return _below(_in_turn(left, right, most))
-
-
-def _below(ways: _Ways) -> _Ways:
-    """Add the contribution of one more node above the rounds."""
-    return replace(ways, squares=ways.squares + ways.participations**2)
-
-
-def _in_turn(first: _Ways, second: _Ways, most: int) -> _Ways:
-    """Return the patterns of two consecutive spans."""
-    participations = first.participations[:, None] + second.participations
-    of_first, of_second = np.nonzero(participations <= most)
-    squares = first.squares[of_first] + second.squares[of_second]
-    order = np.lexsort((-squares, participations[of_first, of_second]))
-    of_first, of_second = of_first[order], of_second[order]
-    found = _Ways(
-        participations[of_first, of_second],
-        squares[order],
-        second.skips[of_second[:, None], first.skips[of_first]],
-    )
-    return _unbeaten(found, impossible=second.skips.shape[1] - 1)
-
-
-def _unbeaten(ways: _Ways, impossible: int) -> _Ways:
-    """Drop patterns that are impossible or dominated by others with as many participations."""
-    best = np.empty_like(ways.skips)
-    better = np.zeros(len(best), np.bool_)
-    ends = np.flatnonzero(np.diff(ways.participations, append=-1)) + 1
-    for start, end in itertools.pairwise([0, *ends.tolist()]):
-        least = np.minimum.accumulate(ways.skips[start:end], axis=0, out=best[start:end])
-        better[start] = np.any(least[0] < impossible)
-        better[start + 1 : end] = np.any(least[1:] < least[:-1], axis=1)
-    kept = np.flatnonzero(better)
-    # Of patterns with the same squares the last one includes the skips of the others.
-    known = np.stack([ways.participations[kept], ways.squares[kept]])
-    kept = kept[np.append(np.any(np.diff(known, axis=1) != 0, axis=0), True)]
-    return _Ways(ways.participations[kept], ways.squares[kept], best[kept])
 
 
 def _vectors(experiment: Experiment) -> int:

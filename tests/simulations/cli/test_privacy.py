@@ -34,6 +34,20 @@ def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert "0.7212" in shown  # by a noise multiplier of 2
 
 
+@pytest.mark.parametrize(
+    ("rounds", "said"),
+    [(200, "5.9309, exact"), (500, "11.079, an upper bound, at most 3.5 % too large")],
+)
+def test_an_exact_sensitivity_of_the_tree_is_told_from_a_bound(
+    rounds: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["privacy", "--mechanism=tree", "--population=50000", "--cohort-size=1000"]
+    assert main([*command, "--min-separation=50", f"--rounds={rounds}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if "sensitivity" in line)
+    assert line.strip(" │").endswith(f" {said}")
+
+
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     result = as_json(capsys, "--sampling=uniform", "--population=1000", "--cohort-size=10",
                      "--rounds=100", "--delta=1e-6", "--noise-multiplier=2")  # fmt: skip
