@@ -4,12 +4,15 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simulations.cli import options
 from simulations.cli.wide_table import print_table
+
+if TYPE_CHECKING:
+    from simulations.conformance.report import Results
 
 
 def conformance(
@@ -29,11 +32,14 @@ def conformance(
     out: options.Out = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write known answers about clipping, noise, cohorts and epsilon, and check frameworks."""
+    """Write known answers about clipping, noise, cohorts and epsilon, and check frameworks.
+
+    Exit code 1 if an adapter fails a check.
+    """
     from dataclasses import asdict
 
-    from simulations.conformance.checks import CHECKS, conformance
-    from simulations.conformance.report import adapter_sentence, write_conformance
+    from simulations.conformance.checks import conformance
+    from simulations.conformance.report import write_conformance
     from simulations.conformance.table import BUILT_IN, PFL, adapter_of
 
     names = adapters or [*BUILT_IN, *([PFL] if pfl_python else [])]
@@ -44,7 +50,16 @@ def conformance(
     if as_json:
         found = {name: [asdict(f) for f in findings] for name, findings in results.items()}
         typer.echo(json.dumps(found))
-        return
+    else:
+        _print(results, folder)
+    if any(one.status == "fails" for findings in results.values() for one in findings):
+        raise typer.Exit(1)
+
+
+def _print(results: "Results", folder: Path) -> None:
+    from simulations.conformance.checks import CHECKS
+    from simulations.conformance.report import adapter_sentence
+
     console = options.output()
     for name, findings in results.items():
         header = ("check", "result", "found")

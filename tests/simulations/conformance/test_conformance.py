@@ -71,7 +71,7 @@ def test_an_own_adapter_is_named_by_its_path(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["conformance", "--adapter", f"{OWN}:broken", "--out", str(tmp_path / "kit")]
-    assert main(command) == 0
+    assert main(command) == 1
     assert "11 of 12 checks pass; it fails 'noise'" in capsys.readouterr().out
     stored = json.loads((tmp_path / "kit" / "conformance.json").read_text())
     assert [one["check"] for one in stored["noise per node"] if one["status"] == "fails"] == [
@@ -83,6 +83,16 @@ def test_an_own_adapter_is_named_by_its_path(
     page = (tmp_path / "kit" / "report.html").read_text()
     assert "Known participation patterns" in page
     assert "The whole experiment" not in page
+
+
+def test_an_adapter_that_passes_has_exit_code_0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["conformance", "--adapter", f"{OWN}:Reference", "--out", str(tmp_path), "--json"]
+    assert main(command) == 0
+    (findings,) = json.loads(capsys.readouterr().out).values()
+    assert {one["status"] for one in findings} == {"pass"}
+    assert main([*command[:2], f"{OWN}:broken", *command[3:]]) == 1
 
 
 @pytest.mark.parametrize(
