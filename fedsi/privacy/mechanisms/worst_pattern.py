@@ -95,13 +95,17 @@ class _Search:
         totals = np.zeros(0)
         for weights in alone + before + after:
             totals = _with_earlier(weights, totals, self.separation)
-        return totals + self.gram[np.ix_(chosen, chosen)].sum()
+        return totals + self._total(chosen)
 
     def _alone(self, chosen: tuple[int, ...]) -> Floats:
         """Return what each earlier round would add to the sum of G over the chosen ones."""
         end = chosen[-1] - self.separation + 1 if chosen else len(self.gram)
         end = max(end, 0)
-        return self.gram.diagonal()[:end] + 2 * self.gram[list(chosen), :end].sum(0)
+        added: Floats = self.gram.diagonal()[:end] + 2 * self.gram[list(chosen), :end].sum(0)
+        return added
+
+    def _total(self, chosen: tuple[int, ...]) -> float:
+        return float(self.gram[np.ix_(chosen, chosen)].sum())
 
     def run(self, best: float) -> tuple[float, float]:
         """Return the largest sum of G over a pattern that was found, and a bound of all.
@@ -115,8 +119,8 @@ class _Search:
                 return best, best * _ROUNDING
             _, chosen = heapq.heappop(waiting)
             bounds = self.bounds(chosen)
-            of_chosen = self.gram[np.ix_(chosen, chosen)].sum()
-            best = max(best, float((of_chosen + self._alone(chosen)).max(initial=0.0)))
+            totals = self._total(chosen) + self._alone(chosen)
+            best = max(best, float(totals.max(initial=0.0)))
             if len(chosen) + 1 < self.most:
                 for last in np.flatnonzero(bounds > best * _ROUNDING).tolist():
                     heapq.heappush(waiting, (-float(bounds[last]), (*chosen, last)))
