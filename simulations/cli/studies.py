@@ -1,7 +1,7 @@
 """Code shared by the commands that run a study: options, the corpus, the report."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simulations.studies.axes import Axis
     from simulations.studies.part import StudyPart
     from simulations.studies.privacy_levels import Level
+    from simulations.studies.results import GridPoint
     from simulations.studies.run import StudyRun
     from simulations.studies.study import Study
     from simulations.tracking.study_watch import StudyWatch
@@ -303,7 +304,7 @@ def trained(
             progress=display.step,
         )
         run.check()
-        _show_levels(run.levels().values(), console)
+        _show_levels(run.levels(), console)
         console.print(cost(study), highlight=False, soft_wrap=True)
         if mine:
             run.run_part(mine)
@@ -362,14 +363,20 @@ def cost(study: "Study") -> str:
     return f"{runs} of {first.rounds} rounds, then {', then '.join(later)} rounds"
 
 
-def _show_levels(levels: Iterable["Level"], console: Console) -> None:
-    from simulations.reports.study_words import number
+def _show_levels(levels: "Mapping[GridPoint, Level]", console: Console) -> None:
+    from simulations.reports.study_words import number, words
 
-    for level in levels:
+    arms: dict[Level, list[str]] = {}
+    for place, level in levels.items():
+        arms.setdefault(level, []).append(words(place.arm))
+    count = len({place.arm for place in levels})
+    for level, names in arms.items():
+        told = "" if len(names) == count else f" ({', '.join(names)})"
         console.print(
-            f"epsilon {number(level.epsilon)}: noise multiplier {number(level.noise_multiplier)}, "
-            f"noise on the mean {number(level.noise_on_mean)}",
+            f"epsilon {number(level.epsilon)}{told}: noise multiplier "
+            f"{number(level.noise_multiplier)}, noise on the mean {number(level.noise_on_mean)}",
             highlight=False,
+            soft_wrap=True,
         )
 
 

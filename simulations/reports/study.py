@@ -40,7 +40,7 @@ from simulations.reports.rates import (
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import naming_columns, study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, words
-from simulations.reports.tradeoff_figure import tradeoff_figure
+from simulations.reports.tradeoff_figure import at_equal_epsilon, same_noise, tradeoff_figure
 from simulations.reports.verdicts import findings, headlines
 from simulations.safe_text import for_spreadsheet
 from simulations.studies.results import RUNS, StudyResult, TrialResult
@@ -178,11 +178,15 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
         )
     if result.study.suggest:
         return rates_figure(result), RATES_CAPTION
-    if result.privacy_levels and len(result.privacy_levels) == len(result.levels):
+    if at_equal_epsilon(result):
+        noise = (
+            ", with the standard deviation of the noise on the mean update in brackets"
+            if same_noise(result)
+            else ""
+        )
         return tradeoff_figure(result), (
-            f"Final held-out loss and {result.task.title.lower()} against epsilon, with the "
-            "standard deviation of the noise on the mean update in brackets. The axis is "
-            f"logarithmic; without noise, beyond the dashed line, epsilon is infinite. {bars}"
+            f"Final held-out loss and {result.task.title.lower()} against epsilon{noise}. The axis "
+            f"is logarithmic; without noise, beyond the dashed line, epsilon is infinite. {bars}"
         )
     if mapped_axes(result):
         return study_figure(result), (

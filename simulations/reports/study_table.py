@@ -42,7 +42,7 @@ def naming_columns(result: StudyResult) -> int:
     if _by_setting(result):
         return len(result.study.axes)
     place = result.places[0]
-    return len(_level_cells(result, place.level)) + len(place.arm)
+    return len(_level_cells(result, place)) + len(place.arm)
 
 
 def _by_setting(result: StudyResult) -> bool:
@@ -76,7 +76,7 @@ def _of_places(result: StudyResult) -> tuple[list[str], list[list[str]]]:
     header, rows = [], []
     for place in result.places:
         cells = [
-            *_level_cells(result, place.level),
+            *_level_cells(result, place),
             *(
                 (axis_words(point.axis) if len(place.arm) > 1 else "", cell(point))
                 for point in place.arm
@@ -89,10 +89,10 @@ def _of_places(result: StudyResult) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _level_cells(result: StudyResult, level: Combination) -> list[tuple[str, str]]:
-    cost = result.privacy_levels.get(level)
+def _level_cells(result: StudyResult, place: GridPoint) -> list[tuple[str, str]]:
+    cost = result.privacy_levels.get(place)
     if cost is None:
-        return [(axis_words(point.axis), cell(point)) for point in level]
+        return [(axis_words(point.axis), cell(point)) for point in place.level]
     return [
         ("epsilon", number(cost.epsilon)),
         ("noise multiplier", number(cost.noise_multiplier)),
@@ -195,7 +195,7 @@ def _privacy_json(result: StudyResult) -> dict[str, Any]:
 
 
 def _place_json(result: StudyResult, place: GridPoint) -> dict[str, Any]:
-    chosen, cost = result.chosen(place), result.privacy_levels.get(place.level)
+    chosen, cost = result.chosen(place), result.privacy_levels.get(place)
     reached = [] if chosen is None else rounds_to_target(result, chosen)
     return {
         "level": _values(place.level),

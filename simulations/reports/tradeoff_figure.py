@@ -20,14 +20,21 @@ _GAP = 0.25
 span."""
 
 _LEAST = 1e-3
+_EQUAL = 1e-3
+"""Relative difference of epsilons that are calibrated to the same target."""
 
 
 def tradeoff_figure(result: StudyResult) -> Figure:
     """Draw held-out loss and score against epsilon, and the noise on the mean below it."""
-    levels = [result.privacy_levels[level] for level in result.levels]
+    first = result.arms[0]
+    levels = [result.privacy_levels[GridPoint(level, first)] for level in result.levels]
     epsilons = [level.epsilon for level in levels]
     places = epsilon_places(epsilons)
-    ticks = [f"{number(one.epsilon)}\n({number(one.noise_on_mean)})" for one in levels]
+    ticks = [number(one.epsilon) for one in levels]
+    label = "epsilon"
+    if same_noise(result):
+        ticks = [f"{number(one.epsilon)}\n({number(one.noise_on_mean)})" for one in levels]
+        label += " (noise on the mean)"
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.4), layout="constrained")
         loss, score = figure.subplots(1, 2)
@@ -47,11 +54,30 @@ def tradeoff_figure(result: StudyResult) -> Figure:
                 ngram_lines(loss, ngram_losses(result.baselines, result.reported_clients))
             diverged_strips(axes, diverged, above=axes is loss)
             axes.set_xticks(places, ticks)
-            axes.set_xlabel("epsilon (noise on the mean); left: more private")
+            axes.set_xlabel(f"{label}; left: more private")
             _set_apart(axes, places, epsilons)
         figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4)
         figure.suptitle(_title(result))
     return figure
+
+
+def at_equal_epsilon(result: StudyResult) -> bool:
+    """Whether levels are of noise, and all arms have the same epsilon at each of them."""
+    costs = result.privacy_levels
+    return len(costs) == len(result.places) > 0 and all(
+        math.isclose(
+            costs[place].epsilon,
+            costs[GridPoint(place.level, result.arms[0])].epsilon,
+            rel_tol=_EQUAL,
+        )
+        for place in costs
+    )
+
+
+def same_noise(result: StudyResult) -> bool:
+    """Whether all arms have the same noise on the mean at each level."""
+    costs = result.privacy_levels
+    return all(costs[place] == costs[GridPoint(place.level, result.arms[0])] for place in costs)
 
 
 def _spoiled(result: StudyResult, level: Combination, arm: Combination) -> Setting | None:

@@ -215,12 +215,14 @@ def _claim(result: StudyResult) -> Iterator[str]:
     privacy = result.summary.privacy
     if not privacy or not result.privacy_levels:
         return
-    yield (
-        f"Epsilon covers all rounds at delta {privacy.delta:.2g} for {privacy.adjacency} "
-        f"(accountant: {privacy.accountant}), with the "
-        f"{privacy.mechanism} mechanism and {privacy.sampling} sampling of "
-        f"{privacy.cohort_size:,} from {privacy.population:,} clients."
-    )
+    claims = _claims_of_arms(result)
+    for sentence, arms in claims.items():
+        yield sentence if len(claims) == 1 else f"{enumerate_words(arms)}: {sentence}"
+    if len({one.summary.privacy.adjacency for one in result.results if one.summary.privacy}) > 1:
+        yield (
+            "These are different guarantees: an epsilon for one adjacency is not comparable with "
+            "an epsilon for another."
+        )
     if privacy.extrapolated:
         yield (
             f"This is an extrapolation: cohorts of {privacy.simulated_cohort_size:,} from "
@@ -229,6 +231,29 @@ def _claim(result: StudyResult) -> Iterator[str]:
             "mean that those would have. Epsilon applies to those and is not claimed for the "
             "simulated clients."
         )
+
+
+def _claims_of_arms(result: StudyResult) -> dict[str, list[str]]:
+    """Return what epsilon covers, and the arms of which that is true."""
+    claims: dict[str, list[str]] = {}
+    for arm in result.arms:
+        claim = next(
+            (
+                one.summary.privacy
+                for one in result.results
+                if one.summary.privacy and result.study.part(one.trial.points, "compare") == arm
+            ),
+            None,
+        )
+        if claim is not None:
+            sentence = (
+                f"Epsilon covers all rounds at delta {claim.delta:.2g} for {claim.adjacency} "
+                f"(accountant: {claim.accountant}), with the {claim.mechanism} mechanism and "
+                f"{claim.sampling} sampling of {claim.cohort_size:,} from {claim.population:,} "
+                "clients."
+            )
+            claims.setdefault(sentence, []).append(words(arm))
+    return claims
 
 
 def place_words(place: GridPoint) -> str:

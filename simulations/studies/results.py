@@ -117,8 +117,8 @@ class StudyResult:
     """At least one."""
     baselines: Baselines | None = None
     """Counts of n-gram models on the same clients; None if the task is not next word."""
-    privacy_levels: Mapping[Combination, Level] = field(default_factory=dict)
-    """The privacy cost of each level; empty if levels are not of noise."""
+    privacy_levels: Mapping[GridPoint, Level] = field(default_factory=dict)
+    """The privacy cost of each arm at each level; empty if levels are not of noise."""
     suggested: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """The suggested learning rate of each seed, by ``place_name``; empty without ``suggest``."""
 

@@ -21,9 +21,9 @@ from simulations.studies.continuation import begin_with
 from simulations.studies.halving import Seeded, best_combinations, last_stages, seeded
 from simulations.studies.part import StudyPart
 from simulations.studies.privacy_levels import Level, level_of
-from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
+from simulations.studies.results import RUNS, GridPoint, StudyResult, TrialResult, read_results
 from simulations.studies.runner import TrialError, check_same, run_trials
-from simulations.studies.study import Combination, Study, Trial
+from simulations.studies.study import Study, Trial
 from simulations.studies.suggested import Suggested, suggested_rates
 
 STUDY = "study.toml"
@@ -127,8 +127,8 @@ class StudyRun:
         keep_suggested(found, self.folder)
         return found
 
-    def levels(self) -> dict[Combination, Level]:
-        """Return the privacy cost of each level, if the levels are of noise."""
+    def levels(self) -> dict[GridPoint, Level]:
+        """Return the privacy cost of each arm at each level, if the levels are of noise."""
         return levels_of(self.study, self.population.description.training_clients)
 
     @property
@@ -197,16 +197,21 @@ class StudyRun:
         return read_results([t for t in trials if t.name not in self.failures], self.folder)
 
 
-def levels_of(study: Study, training_clients: int) -> dict[Combination, Level]:
-    """Return the privacy cost of each level of a study, if its levels are of noise."""
-    found: dict[Combination, Level] = {}
+def levels_of(study: Study, training_clients: int) -> dict[GridPoint, Level]:
+    """Return the privacy cost of each arm at each level of a study, if its levels are of noise."""
+    found: dict[GridPoint, Level] = {}
+    known: dict[str, Level] = {}
     for points in study.combinations():
-        level = study.part(points, "level")
-        keys = {key for point in level for key, _ in point.changes}
-        if level not in found and any(key.startswith("privacy.") for key in keys):
-            experiment = study.trial(points, study.experiment.seed).experiment
-            if experiment.privacy.mechanism != "none":
-                found[level] = level_of(experiment, training_clients)
+        place = GridPoint(study.part(points, "level"), study.part(points, "compare"))
+        keys = {key for point in place.level for key, _ in point.changes}
+        if place in found or not any(key.startswith("privacy.") for key in keys):
+            continue
+        experiment = study.trial(points, study.experiment.seed).experiment
+        if experiment.privacy.mechanism != "none":
+            same = f"{experiment.privacy!r} {experiment.server!r}"
+            if same not in known:
+                known[same] = level_of(experiment, training_clients)
+            found[place] = known[same]
     return found
 
 

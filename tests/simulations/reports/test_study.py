@@ -19,7 +19,7 @@ from simulations.reports.study_table import study_json, study_table
 from simulations.reports.tradeoff_figure import epsilon_places, tradeoff_figure
 from simulations.reports.verdicts import findings, headlines
 from simulations.studies.privacy_levels import EPSILON, Level, noise_axis
-from simulations.studies.results import StudyResult
+from simulations.studies.results import GridPoint, StudyResult
 from simulations.studies.study import Study
 from tests.simulations.studies.fabricated import result, study_result
 from tests.summaries import PRIVACY
@@ -223,13 +223,16 @@ def tradeoff(seeds: int = 1, *, extrapolated: bool = True) -> StudyResult:
     )
     axes = [ARMS, noise_axis(EPSILON, [math.inf, 8.0, 1.0]).model_dump()]
     study = Study(experiment=base, axes=axes, compare=["model.architecture"], seeds=seeds)
-    levels = [study.part(points, "level") for points in study.combinations()][:3]
+    places = [
+        GridPoint(study.part(points, "level"), study.part(points, "compare"))
+        for points in study.combinations()
+    ]
     losses = {
         (name, epsilon): [loss and loss + 0.1 * seed for seed in range(seeds)]
         for name, by_level in LOSSES.items()
         for epsilon, loss in zip((math.inf, 8.0, 1.0), by_level, strict=True)
     }
-    costs = dict(zip(levels, LEVELS, strict=True))
+    costs = dict(zip(places, LEVELS * 2, strict=True))
     return study_result(
         study, losses, privacy=replace(PRIVACY, extrapolated=extrapolated), privacy_levels=costs
     )
@@ -261,6 +264,55 @@ def test_a_tradeoffs_table_and_json_have_what_each_level_costs() -> None:
     assert [place["epsilon"] for place in values["places"]] == [None, None, 8, 8, 1, 1]
     assert values["places"][5]["chosen"] is None
     assert values["runs"][0]["target_epsilon"] is None
+
+
+def ways() -> StudyResult:
+    """Return a trade-off of two kinds of noise, of equal epsilon and different noise."""
+    base = Experiment(
+        privacy={"mechanism": "gaussian", "noise_multiplier": 0.0},
+        server={"sampling": "poisson", "averaging": "uniform"},
+    )
+    noise = {
+        "name": "noise", "label": "", "values": ["gaussian", "blt"],
+        "changes": [
+            {"privacy.mechanism": "gaussian", "server.sampling": "poisson"},
+            {"privacy.mechanism": "blt", "server.sampling": "shuffled"},
+        ],
+    }  # fmt: skip
+    levels = noise_axis(EPSILON, [math.inf, 2.0]).model_dump()
+    study = Study(experiment=base, axes=[noise, levels], compare=["noise"])
+    losses = {("gaussian", math.inf): [5.0], ("gaussian", 2.0): [5.2]}
+    costs = (Level(math.inf, 0, 0), Level(2, 1, 0.001), Level(math.inf, 0, 0), Level(2, 9, 0.01))
+    places = [
+        GridPoint(study.part(points, "level"), study.part(points, "compare"))
+        for points in study.combinations()
+    ]
+    found = study_result(
+        study, losses, privacy=PRIVACY, privacy_levels=dict(zip(places, costs, strict=True))
+    )
+    other = replace(PRIVACY, mechanism="blt", sampling="shuffled", adjacency="zero out one client")
+    of_blt = [
+        result(trial, loss, privacy=other)
+        for trial, loss in zip(study.trials()[2:], (5.0, 5.1), strict=True)
+    ]
+    return replace(found, results=[*found.results, *of_blt])
+
+
+def test_arms_of_different_noise_have_their_own_costs() -> None:
+    _, rows = study_table(ways())
+    assert [row[:4] for row in rows[2:]] == [
+        ["2", "1", "0.001", "gaussian"],
+        ["2", "9", "0.01", "blt"],
+    ]
+    told = " ".join(findings(ways()))
+    assert "blt: Epsilon covers all rounds at delta" in told
+    assert "zero out one client (accountant: PLD), with the blt mechanism and shuffled" in told
+    assert "These are different guarantees" in told
+    axes = tradeoff_figure(ways()).axes[0]
+    assert axes.get_xlabel() == "epsilon; left: more private"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["∞", "2"]
+    costs = {place: Level(n, 1, 1) for n, place in enumerate(ways().privacy_levels)}
+    assert "over rounds" in study_report(replace(ways(), privacy_levels=costs), {}).caption
 
 
 @pytest.mark.parametrize(
