@@ -9,7 +9,7 @@ among ``N``, and ``k1 = 1.2``, ``b = .75``, the score of a document sums over th
 Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009),
 with a logarithm that cannot become negative.
 
-``most frequent`` ranks labels by how many training examples have them, whatever the query.
+``frequent labels`` ranks labels by how many training examples have them, whatever the query.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from fedsi.data.population import Population, client_blocks
 from fedsi.data.protocol import FIRST_WORD, PAD, Tokens
 from fedsi.tasks.task import Batch, Task
 
-NAMES = ("most frequent", "BM25")
+NAMES = ("frequent labels", "BM25")
 K1, B = 1.2, 0.75
 
 Scores = NDArray[np.float64]
@@ -48,7 +48,7 @@ def label_baselines(
     """
     frequent = label_counts(population, len(labels))
     rankings: dict[str, Callable[[Tokens], Scores]] = {
-        "most frequent": lambda queries: np.broadcast_to(frequent, (len(queries), len(labels))),
+        "frequent labels": lambda queries: np.broadcast_to(frequent, (len(queries), len(labels))),
         "BM25": Bm25(labels).scores,
     }
     rows = {}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fedsi.data.baselines import Baselines
 
 GREY = "#666666"
-_STYLES = {"unigram": ":", "bigram": "--", "trigram": "-.", "most frequent": ":", "BM25": "--"}
+_STYLES = {"unigram": ":", "bigram": "--", "trigram": "-.", "frequent labels": ":", "BM25": "--"}
 _LABEL_GAP = 0.055
 """Smallest distance of two labels, as a share of the axis."""
 _STRIP = 0.07
