@@ -228,10 +228,13 @@ def wait_for_rows(folder: RunFolder, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str) -> None:
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
     endless = ["--preset", "smoke", "--set", "server.rounds=100000", "--workers", workers]
     process = subprocess.Popen(
         [*COMMAND, "run", *endless, "--out", "r", "--cache", str(cache)],
+        env={**os.environ, "HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -250,6 +253,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str) -> N
     assert [record.round for record in records] == list(range(len(records)))
     assert (folder.path / "checkpoint.safetensors").exists()
     assert folder.summary() is None
+    assert not (home / ".flwr").exists()  # where Flower keeps its state and an id for telemetry
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.3])
