@@ -224,6 +224,7 @@ def wait_for_rows(folder: RunFolder, process: subprocess.Popen[str]) -> None:
         if (folder.path / "rounds.csv").exists() and len(folder.records()) >= 2:
             return
         time.sleep(0.05)
+    process.kill()
     raise AssertionError(process.communicate())
 
 
