@@ -14,7 +14,7 @@ from fedsi.data.corpus import Progress
 from fedsi.data.population import Population
 from fedsi.errors import UserError
 from fedsi.inference.attack import Attacked, attack_texts, check_attackable
-from fedsi.tasks.table import task_of
+from fedsi.tasks.table import task_on
 from fedsi.tasks.task import Batch, cross_entropy
 from fedsi.threads import torch_threads
 from server.rounds import evaluated_clients
@@ -69,7 +69,7 @@ def attack_run(
             targets.
     """
     check_attackable(run.trained)
-    task = task_of(run.experiment)
+    task = task_on(run.experiment, population)
     if task.losses is not cross_entropy:
         raise UserError(
             f"task.name={run.experiment.task.name} has a loss of its own, and the attack raises "
@@ -93,7 +93,7 @@ def attack_run(
 
 
 def _batches(run: FinishedRun, population: Population, targets: int) -> list[Batch]:
-    task, found, number = task_of(run.experiment), [], 0
+    task, found, number = task_on(run.experiment, population), [], 0
     for client in evaluated_clients(run.experiment, population.description).tolist():
         rows = population.examples(client)
         for first in range(0, len(rows), _EXAMPLES):

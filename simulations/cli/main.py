@@ -29,6 +29,7 @@ from simulations.cli.data import data
 from simulations.cli.deviations import deviations
 from simulations.cli.doctor import doctor
 from simulations.cli.evaluate import evaluate
+from simulations.cli.experts import experts
 from simulations.cli.export import export
 from simulations.cli.keys import keys
 from simulations.cli.lengths import lengths
@@ -73,6 +74,7 @@ app.command()(plot)
 app.command()(report)
 app.command()(audit)
 app.command()(attack)
+app.command()(experts)
 app.command()(conformance)
 app.command(cls=PrivacyCommand)(privacy)
 app.command()(doctor)

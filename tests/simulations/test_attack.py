@@ -1,4 +1,4 @@
-"""``fedsi attack`` on a run: rows, groups of seeds, and what it refuses."""
+"""``fedsi attack`` and ``fedsi experts`` on a run: rows, groups of seeds, what they refuse."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,9 @@ from simulations.cli.main import main
 from simulations.presets import load_preset
 
 
-def test_a_run_is_attacked(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_attacked_and_its_experts_looked_at(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = load_preset("smoke").updated(
         {
             "server.rounds": 1,
@@ -40,6 +42,20 @@ def test_a_run_is_attacked(tmp_path: Path, cache: Path, capsys: pytest.CaptureFi
     assert "targets and not 1,000,000; lower --targets" in capsys.readouterr().err
     assert main(["attack", str(run), *options, "--epsilons", "-1"]) == 2
     assert "--epsilons takes shares from 0 to 10" in capsys.readouterr().err
+    assert main(["experts", str(run), *options, "--clients", "7", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["block"], row["expert"]) for row in rows] == [
+        (block, expert) for block in (0, 1) for expert in range(4)
+    ]
+    for block in (0, 1):
+        used = [row["tokens"] for row in rows if row["block"] == block]
+        assert sum(used) == pytest.approx(1)
+    assert all(0 < row["kept"] < 1 for row in rows if row["norm"])
+    assert main(["experts", str(run), *options, "--clients", "9", "--clip-norm", "1e6"]) == 0
+    assert (tmp_path / "out/experts.md").read_text().count("| 1.000 |") == 8
+    capsys.readouterr()
+    assert main(["experts", str(run), *options, "--clients", "100000"]) == 2
+    assert "training clients and not 100000; lower --clients" in capsys.readouterr().err
 
 
 def test_seeds_are_one_line_with_their_spread() -> None:
