@@ -51,6 +51,7 @@ def export(
 ) -> None:
     """Write a trained model as a function from tokens [batch, time] to logits; or publish it."""
     from fedsi.inference.export import FORMATS
+    from fedsi.inference.ranking import ranks_labels
     from fedsi.inference.top_k.exported import exported_layer
     from fedsi.inference.top_k.layer import Choice
     from server.runs.folder import EXPORTED
@@ -96,7 +97,8 @@ def export(
     if as_json:
         typer.echo(json.dumps(facts))
     else:
-        result = "logits [batch, time, vocabulary]"
+        labelled = ranks_labels(finished.trained)
+        result = "scores [batch, time, labels]" if labelled else "logits [batch, time, vocabulary]"
         if output_layer != "exact":
             result = f"words, scores [batch, time, {top}]"
         signature = f"tokens int64 [batch, time] -> {result}"

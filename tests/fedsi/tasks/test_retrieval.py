@@ -12,6 +12,7 @@ from fedsi.data.corpus import Row
 from fedsi.data.label_sources import SOURCES
 from fedsi.data.prepare import open_population, prepare_for
 from fedsi.data.protocol import BOS
+from fedsi.data.shards import write_shards
 from fedsi.data.vocabulary import LabelledVocabulary
 from fedsi.experiment import TaskSettings
 from fedsi.tasks import retrieval
@@ -119,6 +120,19 @@ def test_rows_of_a_population_have_their_answers(tmp_path: Path) -> None:
         "a": [("one two three", {"x", "y"}), ("five", {"y"})],
         "b": [("one two", {"x", "y"}), ("two", {"x"})],
     }
+
+
+def test_a_shard_has_the_answers_of_its_clients(tmp_path: Path) -> None:
+    write_labelled(tmp_path / "c.jsonl", 6, 4)
+    folder = prepare_for(retrieval_on(tmp_path / "c.jsonl"), tmp_path)
+    whole = open_population(folder)
+    shards = [open_population(one) for one in write_shards(folder, tmp_path / "shards", 2)]
+    for client in range(6):
+        here, away = shards[client % 2], shards[1 - client % 2]
+        assert here.examples(client).tolist() == whole.examples(client).tolist()
+        assert away.count(client) == 0
+        assert np.array_equal(np.array(here.answers), np.array(whole.answers))
+        assert here.vocabulary().file_text() == whole.vocabulary().file_text()
 
 
 @pytest.mark.parametrize(("content", "sentence"), BAD_LABELS.values(), ids=BAD_LABELS)
