@@ -176,8 +176,8 @@ def experts_report(found: Sequence[ExpertUse], clients: int, limit: float) -> Me
                 f"{one.tokens:.1%}",
                 f"{one.least:.0%} to {one.most:.0%}",
                 str(one.hardly),
-                f"{one.norm:.3f}",
-                f"{one.mean_norm:.3f}",
+                f"{one.norm:.2g}",
+                f"{one.mean_norm:.2g}",
                 f"{one.kept:.3f}",
             )
             for one in found
