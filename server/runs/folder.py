@@ -35,10 +35,11 @@ from server.cohorts.canaries import canaries_csv, read_canaries_csv
 from server.rounds import RoundRecord, ServerState
 from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 from server.runs.extension import check_extension, extends, keeps_checkpoint
+from server.runs.foreign import foreign_file, unknown_keys
 from server.runs.killed import unlisted_experiment
 from server.runs.lock import held
 from server.runs.provenance import PROVENANCE
-from server.runs.rounds_file import ROUNDS, RoundsFile, parse_rows
+from server.runs.rounds_file import ROUNDS, RoundsFile, other_columns, parse_rows
 from server.runs.summary import Summary
 
 EXPERIMENT, SUMMARY = "experiment.toml", "summary.json"
@@ -164,8 +165,15 @@ class RunFolder:
         path, sums = self.path / EXPERIMENT, self._checksums()
         if not sums or EXPERIMENT not in sums.whole:
             return unlisted_experiment(path)
-        content = sums.read_file(path, _MEND)
-        return Experiment.from_toml(content.decode(), source=str(path))
+        text = sums.read_file(path, _MEND).decode()
+        try:
+            return Experiment.from_toml(text, source=str(path))
+        except UserError:
+            unknown = unknown_keys(text)
+            if not unknown:
+                raise
+            why = f"it has the key {unknown[0]}, which is not known here"
+            raise foreign_file(path, why, self.path / SUMMARY) from None
 
     def save_vocabulary(self, file_name: str, text: str) -> None:
         """Save the vocabulary of the model's token ids, which ``load_vocabulary`` reads."""
@@ -269,6 +277,8 @@ class RunFolder:
         sums = self._checksums()
         if sums and ROUNDS in sums.whole:
             content = sums.read_file(self._rounds.path, _MEND)
+            if why := other_columns(content, self._metrics()):
+                raise foreign_file(self._rounds.path, why, self.path / SUMMARY)
             return parse_rows(content, self._rounds.path, self._metrics())
         return self._rounds.read()
 

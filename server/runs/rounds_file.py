@@ -179,14 +179,32 @@ def parse_rows(content: bytes, path: Path, metrics: Sequence[str]) -> list[Round
         reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
         columns = reader.fieldnames
         rows = list(reader)
-        if columns != columns_of(metrics):
+        if why := _other_columns(columns, metrics):
             raise UserError(
-                f"{path} has the columns of another version of fedsi; start again with "
+                f"{path} has the columns of another version of fedsi ({why}); start again with "
                 "--overwrite, or name another folder with --out"
             )
         return [_record(row, metrics) for row in rows]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}; start again with --overwrite") from None
+
+
+def other_columns(content: bytes, metrics: Sequence[str]) -> str | None:
+    """Return how the columns of a file differ from this version's; None if they do not."""
+    header = content.partition(_LINE_END)[0].decode(errors="replace")
+    return _other_columns(header.split(","), metrics)
+
+
+def _other_columns(columns: Sequence[str] | None, metrics: Sequence[str]) -> str | None:
+    own, found = columns_of(metrics), list(columns or ())
+    if found == own:
+        return None
+    for kind, names in (("no", own), ("a", found)):
+        other = found if kind == "no" else own
+        missing = next((name for name in names if name not in other), None)
+        if missing is not None:
+            return f"it has {kind} column {missing[:40]}"
+    return "its columns have another order"
 
 
 def rows_text(records: Sequence[RoundRecord], metrics: Sequence[str]) -> str:

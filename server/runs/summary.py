@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-import fedsi
 from fedsi.errors import UserError
 from server.endings import Status
+from server.runs.foreign import ADVICE, written_by
 
 _HELDOUT = "heldout_"
 """Prefix of the held-out metrics' keys in the JSON."""
@@ -317,9 +317,6 @@ def _advice(values: object) -> str:
     """Return what to do about a summary that cannot be read."""
     versions = values.get("versions") if isinstance(values, dict) else None
     version = versions.get("fedsi") if isinstance(versions, dict) else None
-    if isinstance(version, str) and version != fedsi.__version__:
-        return (
-            f"it was written by fedsi {version} and this is {fedsi.__version__}: use that version, "
-            "or train again"
-        )
-    return "put back the file that the run wrote, or run again with fedsi run --overwrite"
+    if not isinstance(version, str):
+        return "put back the file that the run wrote, or run again with fedsi run --overwrite"
+    return f"it was written by {written_by(version)}: {ADVICE}"

@@ -2,7 +2,6 @@
 
 import logging
 import mmap
-import signal
 import socket
 import struct
 import subprocess
@@ -16,6 +15,7 @@ from flwr.app import RecordDict
 
 from clients.position import Position
 from fedsi.messages import at_client
+from simulations.engines.ended import oom_kills, reason_of_end
 from simulations.engines.processes import own_command, single_threaded_environment
 from simulations.engines.wire import Frame, receive, send
 from simulations.engines.worker import POSITION_BYTES, READY
@@ -26,6 +26,7 @@ START_SECONDS = 300.0
 """Time limit for starting a process until it accepts requests."""
 GRACE_SECONDS = 2.0
 """Time limit for a process to end by itself."""
+_ADVICE = "use fewer --workers, or a smaller model or client.lanes"
 
 
 class WorkerNode:
@@ -54,6 +55,7 @@ class WorkerNode:
         inherited = [theirs.fileno(), self._file.fileno()]
         self._position.leave()
         self._ready = False
+        self._oom_kills = oom_kills()
         with theirs:
             self._process = subprocess.Popen(
                 own_command("simulations.engines.worker", *inherited, *self._arguments),
@@ -120,16 +122,11 @@ class WorkerNode:
             self._process.kill()
         self.connection.close()
         self.end(time.monotonic() + GRACE_SECONDS)
-        reason = reason or f"its process ended with code {_code(self._process.returncode)}"
+        ended = reason_of_end(self._process.returncode, self._oom_kills, _ADVICE)
+        reason = reason or f"its process {ended}"
         reason = at_client(reason, self._position.client)
         self._start()
         return Frame(kind, number, RecordDict(), reason)
-
-
-def _code(code: int) -> str:
-    """Return an exit code, with the signal's name if one ended the process."""
-    known = {-number.value: number.name for number in signal.Signals}
-    return f"{code} ({known[code]})" if code in known else str(code)
 
 
 def _timeval(seconds: float) -> bytes:

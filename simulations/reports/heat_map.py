@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
-from simulations.reports.study_words import axis_words, cell
+from simulations.reports.study_words import cell
 from simulations.safe_text import for_figure
 from simulations.studies.axes import Axis, Point
 from simulations.studies.results import Setting, StudyResult
@@ -82,7 +82,7 @@ def heat_map(axes: Axes, result: StudyResult, across: Axis, up: Axis) -> None:
     axes.grid(visible=False)
     axes.tick_params(length=0)
     clients = "test clients" if result.part == "test" else "evaluated clients"
-    axes.set(xlabel=axis_words(across.called), ylabel=axis_words(up.called))
+    axes.set(xlabel=across.called, ylabel=up.called)
     axes.set_title(f"Final loss of {clients}; framed: chosen")
 
 

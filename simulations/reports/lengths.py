@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.reports.figures import STYLE
-from simulations.reports.study_figure import arm_colour
+from simulations.reports.study_legend import line_of, study_legend
 from simulations.reports.study_words import enumerate_words, mean_text, words
 from simulations.reports.verdicts import place_words
-from simulations.safe_text import for_figure, for_markdown
+from simulations.safe_text import for_markdown
 from simulations.studies.results import GridPoint, StudyResult
 from simulations.studies.statistics import t_interval
 
@@ -87,7 +87,7 @@ def lengths_figure(result: StudyResult) -> Figure:
             axes.set_xticks(lengths, [str(length) for length in lengths])
             axes.minorticks_off()
             axes.set_xlabel("sequence length (dashed: training length)")
-        figure.legend(*whole.get_legend_handles_labels(), loc="outside right upper")
+        study_legend(figure, result, below=False)
     return figure
 
 
@@ -113,10 +113,9 @@ def _curve(
     if not points:
         return
     lengths = [length for length, _ in points]
-    colour = arm_colour(result, place.arm)
+    colour, style = line_of(result, place)
     means = [fmean(losses) for _, losses in points]
-    name = for_figure(place_words(place))
-    axes.plot(lengths, means, color=colour, marker="o", ms=3, label=name)
+    axes.plot(lengths, means, color=colour, linestyle=style, marker="o", ms=3)
     low, high = ([one(losses) for _, losses in points] for one in (min, max))
     axes.fill_between(
         lengths, low, high, facecolor=(colour, 0.12), edgecolor=(colour, 0.7), linewidth=0.7

@@ -39,7 +39,7 @@ from simulations.reports.rates import (
 )
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import naming_columns, study_json, study_table
-from simulations.reports.study_words import axis_words, enumerate_words, words
+from simulations.reports.study_words import axis_words, enumerate_words, legend_title, values_text
 from simulations.reports.tradeoff_figure import at_equal_epsilon, same_noise, tradeoff_figure
 from simulations.reports.verdicts import findings, headlines
 from simulations.safe_text import for_spreadsheet
@@ -88,7 +88,7 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         values = {**values, "not_finished": dict(failures)}
     values = {**values, "question": result.study.question, "verdicts": list(verdicts)}
     figure, caption = _figure(result)
-    changed = [axis_words(axis.called) for axis in result.study.axes]
+    changed = [axis.called for axis in result.study.axes]
     return Report(
         title=_title(result),
         table_title=main.title,
@@ -156,7 +156,8 @@ def _title(result: StudyResult) -> str:
         varied = [axis_words(a.called) for a in result.study.axes if a.called != RATE]
         return f"Learning rates by {enumerate_words(varied or ['seed'])} on {corpus}"
     if any(result.arms):
-        return f"{enumerate_words([words(arm) for arm in result.arms])} on {corpus}"
+        keys, named = legend_title(result.arms), [values_text(arm) for arm in result.arms]
+        return f"{keys + ': ' if keys else ''}{enumerate_words(named)} on {corpus}"
     varied = [axis_words(axis.called) for axis in result.study.axes]
     return f"{enumerate_words(varied or ['One experiment'])} on {corpus}"
 

@@ -4,28 +4,24 @@ import math
 from collections.abc import Sequence
 
 import matplotlib as mpl
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedsi.models.positions.table import ENCODINGS
-from simulations.reports.figures import STYLE, colour_of
+from simulations.reports.figures import STYLE
 from simulations.reports.heat_map import heat_map, mapped_axes
 from simulations.reports.marks import GREY, diverged_strips, ngram_lines, ngram_losses
-from simulations.reports.study_words import axis_words, point_words, words
+from simulations.reports.study_legend import arm_colour, line_of, study_legend
+from simulations.reports.study_words import axis_words, cell
 from simulations.safe_text import for_figure
 from simulations.studies.axes import Axis
 from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS, t_interval
 from simulations.studies.study import Combination
 
-_PALETTE = ("#1f5fa8", "#c8500a", "#0a7f6e", "#7a4fb0", "#b8860b", "#c2418a", "#333333")
 _MOST_PANELS = 2
 """Number of axes with a panel."""
 _MOST_CURVES = 8
-_LEGEND_CHARACTERS = 100
-"""Characters of labels side by side in a legend that is as wide as the figure."""
 
 
 def study_figure(result: StudyResult) -> Figure:
@@ -40,23 +36,15 @@ def study_figure(result: StudyResult) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.8 * (1 + len(panels)), 4.4), layout="constrained")
         over_rounds, *others = figure.subplots(1, 1 + len(panels), squeeze=False)[0]
-        diverged = _curves(over_rounds, result, alone=not panels)
+        diverged = _curves(over_rounds, result)
         ngram_lines(over_rounds, ngram_losses(result.baselines))
         diverged_strips(over_rounds, diverged)
         for axes, name in zip(others, panels, strict=True):
             diverged = _over_axis(axes, result, name)
             ngram_lines(axes, ngram_losses(result.baselines, result.reported_clients))
             diverged_strips(axes, diverged)
-        handles, labels = _one_of_each(figure)
-        columns = legend_columns(labels)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        study_legend(figure, result)
     return figure
-
-
-def legend_columns(labels: Sequence[str]) -> int:
-    """Return the number of columns, up to 4, in which labels are not wider than the figure."""
-    longest = max(map(len, labels), default=1)
-    return max(1, min(4, _LEGEND_CHARACTERS // longest))
 
 
 def _with_map(result: StudyResult, across: Axis, up: Axis) -> Figure:
@@ -65,25 +53,23 @@ def _with_map(result: StudyResult, across: Axis, up: Axis) -> Figure:
         figure = Figure(figsize=(10.4, 4.4), layout="constrained")
         over_rounds, of_cells = figure.subplots(1, 2)
         _other_settings(over_rounds, result)
-        diverged = _curves(over_rounds, result, alone=True)
+        diverged = _curves(over_rounds, result)
         ngram_lines(over_rounds, ngram_losses(result.baselines))
         diverged_strips(over_rounds, diverged)
         heat_map(of_cells, result, across, up)
-        handles, labels = _one_of_each(figure)
-        columns = legend_columns(labels)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        study_legend(figure, result, others=True)
     return figure
 
 
 def _other_settings(axes: Axes, result: StudyResult) -> None:
     """Draw thin curves of the settings of the only place that were not chosen, a seed each."""
     (place,) = result.places
-    chosen, label = result.chosen(place), "other settings"
+    chosen = result.chosen(place)
     for setting in result.settings(place):
         if setting.results and setting.measured and setting != chosen:
             evaluated = [(r.round, r.heldout["loss"]) for r in setting.results[0].records
                          if r.heldout]  # fmt: skip
-            axes.plot(*zip(*evaluated, strict=True), color=GREY, alpha=0.4, lw=0.8, label=label)
+            axes.plot(*zip(*evaluated, strict=True), color=GREY, alpha=0.4, lw=0.8)
 
 
 def _varied(result: StudyResult) -> list[str]:
@@ -93,16 +79,6 @@ def _varied(result: StudyResult) -> list[str]:
         for axis in result.study.axes
         if len({_value(points, axis.called) for points in result.combinations}) > 1
     ]
-
-
-def arm_colour(result: StudyResult, arm: Combination) -> str:
-    """Return the colour of an arm's lines: that of an architecture or a position encoding."""
-    for point in arm:
-        if point.axis == "model.architecture" and len(arm) == 1:
-            return colour_of(str(point.value))
-        if point.axis == "model.positions" and len(arm) == 1:
-            return ENCODINGS[str(point.value)].colour
-    return _PALETTE[result.arms.index(arm) % len(_PALETTE)]
 
 
 def setting_line(
@@ -137,27 +113,23 @@ def setting_line(
         color=arm_colour(result, arm),
         marker="o",
         capsize=3,
-        label=for_figure(words(arm)),
     )
     return [x for x, setting in placed if setting and setting.diverged]
 
 
-def _curves(axes: Axes, result: StudyResult, *, alone: bool) -> dict[str, list[float]]:
+def _curves(axes: Axes, result: StudyResult) -> dict[str, list[float]]:
     """Draw the rounds of each place's chosen setting, or of its first if none has a loss.
 
     Args:
         axes: The axes to draw on.
         result: The study's results.
-        alone: Whether no other panel names the arms.
 
     Returns:
         The last rounds of the runs that diverged, by their arm's colour.
     """
     diverged: dict[str, list[float]] = {}
     for place in result.places[:_MOST_CURVES]:
-        colour = arm_colour(result, place.arm)
-        style = ("-", "--", "-.", ":")[result.levels.index(place.level) % 4]
-        name: str | None = for_figure(_curve_name(result, place))
+        colour, style = line_of(result, place)
         for one in result.all_seeds(place):
             if one.diverged:
                 diverged.setdefault(colour, []).append(one.summary.rounds)
@@ -169,21 +141,11 @@ def _curves(axes: Axes, result: StudyResult, *, alone: bool) -> dict[str, list[f
                     linestyle=style,
                     marker="o",
                     ms=3,
-                    label=name if place.level or alone else None,
                 )
-                name = None
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     tuned = ", chosen settings" if result.chooses else ""
     axes.set(xlabel="round", ylabel="held-out loss (nats per token)", title=f"Rounds{tuned}")
     return diverged
-
-
-def _curve_name(result: StudyResult, place: GridPoint) -> str:
-    """Return the name of a place, or of its chosen setting if it is the only place."""
-    chosen = result.chosen(place)
-    if len(result.places) > 1 or not result.chooses or chosen is None:
-        return words(place.level + place.arm)
-    return f"chosen: {words(chosen.points)}"
 
 
 def _over_axis(axes: Axes, result: StudyResult, name: str) -> dict[str, list[float]]:
@@ -206,7 +168,8 @@ def _over_axis(axes: Axes, result: StudyResult, name: str) -> dict[str, list[flo
     shown = values if len(values) <= _MOST_CURVES else values[:: len(values) // _MOST_CURVES + 1]
     axes.set_xticks([places[v] for v in shown], [_text(result, name, v) for v in shown])
     axes.minorticks_off()
-    axes.set(xlabel=axis_words(name), title=f"Final loss by {axis_words(name)}")
+    axes.set(xlabel=name if "." in name else axis_words(name))
+    axes.set_title(f"Final loss by {axis_words(name)}")
     return diverged
 
 
@@ -231,13 +194,4 @@ def _value(points: Combination, name: str) -> object:
 
 def _text(result: StudyResult, name: str, value: object) -> str:
     point = next(p for c in result.combinations for p in c if p.axis == name and p.value == value)
-    return for_figure(point_words(point).removeprefix(f"{axis_words(name)} "))
-
-
-def _one_of_each(figure: Figure) -> tuple[list[Artist], list[str]]:
-    """Return the handles of all panels' legends, each label once."""
-    found: dict[str, Artist] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return list(found.values()), list(found)
+    return for_figure(cell(point))

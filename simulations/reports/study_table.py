@@ -9,6 +9,7 @@ from simulations.reports.study_words import (
     NO_RUN,
     axis_words,
     cell,
+    legend_title,
     loss_text,
     number,
     share_text,
@@ -73,14 +74,13 @@ def _of_settings(result: StudyResult) -> tuple[list[str], list[list[str]]]:
 
 def _of_places(result: StudyResult) -> tuple[list[str], list[list[str]]]:
     columns = _single_axis(result)
+    # Names of architectures, alone, say what they are.
+    named = legend_title(result.arms) is not None or len(result.arms[0]) > 1
     header, rows = [], []
     for place in result.places:
         cells = [
             *_level_cells(result, place),
-            *(
-                (axis_words(point.axis) if len(place.arm) > 1 else "", cell(point))
-                for point in place.arm
-            ),
+            *((axis_words(point.axis) if named else "", cell(point)) for point in place.arm),
             *_chosen_cells(result, place),
             *((name, loss_text(setting, result.part)) for name, setting in columns(place)),
         ]

@@ -1,8 +1,11 @@
 """Names of a study's places, settings and gaps in sentences and tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from fedsi.experiment import Experiment
+from fedsi.experiment.paths import PATHS, is_path
 from fedsi.models.positions.table import ENCODINGS
 from simulations.reports.figures import label
 from simulations.studies.axes import Point
@@ -13,27 +16,59 @@ from simulations.studies.study import Combination
 NO_RUN = "not finished"
 """Text in tables if no run of a setting finished."""
 
-
-def point_words(point: Point) -> str:
-    """Return a point's text in a sentence."""
-    if point.axis == "model.architecture":
-        return label(str(point.value))
-    if point.axis == "model.positions":
-        return ENCODINGS[str(point.value)].label
-    return f"{axis_words(point.axis)} {point.text}"
+_ARCHITECTURE, _POSITIONS, _START = "model.architecture", "model.positions", "model.init_from"
+_PLAIN = frozenset({_ARCHITECTURE, _POSITIONS, _START})
+"""Axes whose values need no name before them."""
+_SHORT = {
+    "target_epsilon": "epsilon",
+    "client.learning_rate": "client lr",
+    "server.learning_rate": "server lr",
+    _START: "start",
+}
 
 
 def cell(point: Point) -> str:
-    """Return a point's text in a table below the name of its axis."""
-    words = point_words(point)
-    return words.removeprefix(f"{axis_words(point.axis)} ")
+    """Return the text of a point's value, for a table or a legend that names its axis."""
+    if point.axis == _ARCHITECTURE:
+        return label(str(point.value))
+    if point.axis == _POSITIONS:
+        return ENCODINGS[str(point.value)].label
+    if point.axis == _START and point.value in PATHS[_START]:
+        return "random weights"
+    if is_path(point.axis, point.value):
+        tail = "/".join(Path(point.text).parts[-2:])
+        return f"weights of {tail}" if point.axis == _START else tail
+    return point.text
+
+
+def point_words(point: Point) -> str:
+    """Return a point's text in a sentence: its value, after its axis unless it says that itself."""
+    return cell(point) if point.axis in _PLAIN else f"{axis_words(point.axis)} {cell(point)}"
 
 
 def axis_words(name: str) -> str:
-    """Return an axis's name in a table's header."""
-    named = {"target_epsilon": "epsilon", "client.learning_rate": "client lr"}
-    named |= {"server.learning_rate": "server lr", "model.architecture": "architecture"}
-    return named.get(name, name.replace("_", " ") if "." not in name else name)
+    """Return an axis's short name: without its section, unless several sections have such a key."""
+    if name in _SHORT:
+        return _SHORT[name]
+    section, _, key = name.rpartition(".")
+    several = section and sum(one.endswith(f".{key}") for one in Experiment().flat()) > 1
+    return f"{section} {key}".replace("_", " ") if several else key.replace("_", " ")
+
+
+def legend_title(combinations: Iterable[Combination]) -> str | None:
+    """Return the whole keys of the axes that a legend's labels are values of, in their order.
+
+    None if the labels say it themselves, as the names of architectures do.
+    """
+    axes = list(dict.fromkeys(point.axis for points in combinations for point in points))
+    if set(axes) <= _PLAIN:
+        return None
+    return ", ".join(name if "." in name else axis_words(name) for name in axes)
+
+
+def values_text(points: Combination) -> str:
+    """Return a combination's values, for a legend with ``legend_title``."""
+    return ", ".join(map(cell, points)) or "the experiment"
 
 
 def words(points: Combination) -> str:

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from simulations.reports.figures import STYLE
 from simulations.reports.marks import diverged_strips, ngram_lines, ngram_losses
-from simulations.reports.study_figure import arm_colour, setting_line
+from simulations.reports.study_figure import setting_line
+from simulations.reports.study_legend import arm_colour, study_legend
 from simulations.reports.study_words import number
 from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, Setting, StudyResult
@@ -56,7 +57,7 @@ def tradeoff_figure(result: StudyResult) -> Figure:
             axes.set_xticks(places, ticks)
             axes.set_xlabel(f"{label}; left: more private")
             _set_apart(axes, places, epsilons)
-        figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        study_legend(figure, result, levels=False)
         figure.suptitle(_title(result))
     return figure
 

@@ -118,7 +118,7 @@ def _verdict(
     if first.level == second.level:
         at = f"At {words(first.level)}: " if first.level else ""
         sentence = verdict_sentence(words(first.arm), words(second.arm), found, shares)
-        return at + (sentence.replace("No ", "no ", 1) if at else sentence)
+        return at + sentence.replace("No ", "no ", 1) if at else _capitalised(sentence)
     of = f"{words(first.arm)} " if first.arm else ""
     one, other = f"{of}at {words(first.level)}", f"{of}at {words(second.level)}"
     return _capitalised(verdict_sentence(one, other, found, shares))

@@ -14,10 +14,15 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Self
 
+from simulations.engines.ended import oom_kills, reason_of_end
 from simulations.engines.processes import own_command, single_threaded_environment
 from simulations.studies.trial import GRACE_SECONDS
 
 WITHOUT_FORK_SERVER = "the process that starts the trials has ended"
+_ADVICE = (
+    "run fewer trials at a time with --jobs, or make the model or client.lanes smaller, and "
+    "continue with --resume"
+)
 
 
 @dataclass
@@ -31,6 +36,8 @@ class TrialProcess:
     """Stays open: the process sees it close when the study's process ends, however it ends."""
     returncode: int | None = None
     """Exit code, negative for a signal; None while it is running."""
+    oom_kills: int = field(default_factory=oom_kills)
+    """The kernel's count of kills for lack of memory when it was started."""
 
     def close(self) -> None:
         """Release the resources of a finished process."""
@@ -39,8 +46,11 @@ class TrialProcess:
             self.stdin.close()
 
     def last_words(self) -> str:
-        """Return the last line that it wrote to standard error."""
-        return _last_line(self.errors) or f"it ended with code {self.returncode}"
+        """Return why it ended: the last line that it wrote, unless a signal ended it."""
+        line, code = _last_line(self.errors), self.returncode
+        if line and (code is None or code >= 0 or line.startswith(WITHOUT_FORK_SERVER)):
+            return line
+        return f"it {reason_of_end(code, self.oom_kills, _ADVICE)}"
 
     def signal(self, number: int) -> None:
         """Send it a signal if it is running."""

@@ -11,6 +11,7 @@ import pytest
 import fedsi
 from fedsi import Experiment, UserError
 from server.runs.folder import RunFolder
+from server.runs.foreign import ADVICE
 from server.runs.summarise import not_private
 from server.runs.summary import ExamplePrivacySummary, Summary
 from simulations import simulate
@@ -136,8 +137,7 @@ def test_a_damaged_summary_is_refused_in_one_sentence(name: str) -> None:
         Summary.from_text(json.dumps(values), Path("run/summary.json"))
     assert str(caught.value).startswith("run/summary.json has ")
     assert expected in str(caught.value)
-    assert str(caught.value).endswith("; put back the file that the run wrote, or run again with "
-                                      "fedsi run --overwrite")  # fmt: skip
+    assert str(caught.value).endswith(ADVICE)
     assert "\n" not in str(caught.value)
 
 
@@ -152,8 +152,8 @@ def test_a_summary_of_another_version_names_it() -> None:
     with pytest.raises(UserError) as caught:
         Summary.from_text(json.dumps(values), "summary.json")
     assert str(caught.value) == (
-        "summary.json has a field energy, which is not known; it was written by fedsi 9.9 and this "
-        f"is {fedsi.__version__}: use that version, or train again"
+        "summary.json has a field energy, which is not known; it was written by fedsi 9.9, and "
+        f"this is {fedsi.__version__}: {ADVICE}"
     )
 
 

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fedsi.checksums import Checksums, checksums_of
 from fedsi.errors import UserError
 from fedsi.inference.top_k.layer import rows_of
 from fedsi.inference.top_k.table import OUTPUT_LAYERS
+from server.runs.foreign import ADVICE
 from simulations.cli.main import main
 from tests.fedsi.inference.test_export import trained_model
 
@@ -248,7 +249,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another version's summary": (
         lambda run: changed(run, "summary.json", '"vocabulary_size"', '"words"'),
-        "summary.json has no field vocabulary_size; put back the file",
+        "summary.json has no field vocabulary_size; it was written by other code of the same",
     ),
 }
 
@@ -358,3 +359,45 @@ def test_deviations_from_a_teacher(
     told = refused(capsys, "deviations", finished, other, *out)
     assert f"{other} has another vocabulary than the teacher {finished}" in told
     assert "nowhere holds no run" in refused(capsys, "deviations", tmp_path / "nowhere", other)
+
+
+def with_other_columns(run: Path) -> None:
+    changed(run, "rounds.csv", "upload_bytes", "sent_bytes")
+
+
+EARLIER: dict[str, tuple[Callable[[Path], None], str, Sequence[str]]] = {
+    "a field less": (
+        lambda run: changed(run, "summary.json", '"losses"', '"lost"'),
+        "summary.json has no field losses; it was written by other code of the same version",
+        ("run", "report"),
+    ),
+    "another column": (
+        with_other_columns,
+        "rounds.csv was written by other code of the same version, fedsi 0.1.0: it has no column "
+        "upload_bytes",
+        ("report", "plot"),
+    ),
+    "a key more": (
+        lambda run: changed(run, "experiment.toml", "[model]", "[model]\nnew_part = 1"),
+        "experiment.toml was written by other code of the same version, fedsi 0.1.0: it has the "
+        "key model.new_part, which is not known here",
+        ("run", "report", "plot"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_a_run_of_earlier_code_is_refused_in_one_sentence(
+    name: str, copied: Path, cache: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    spoil, expected, commands = EARLIER[name]
+    spoil(copied)
+    asked: dict[str, Sequence[str | Path]] = {
+        "run": ("run", "--resume", "--out", copied, "--cache", cache),
+        "report": ("report", copied),
+        "plot": ("plot", copied, "--out", tmp_path / "plot.png"),
+    }
+    for command in commands:
+        sentence = refused(capsys, *asked[command])
+        assert expected.replace("0.1.0", fedsi.__version__) in sentence
+        assert sentence.endswith(ADVICE)

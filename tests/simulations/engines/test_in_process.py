@@ -68,7 +68,10 @@ def processes(grid: InProcessGrid) -> list[int]:
 
 
 def test_a_dead_worker_costs_its_clients_and_is_replaced(
-    smoke: Experiment, cache: Path, grid: InProcessGrid, caplog: pytest.LogCaptureFixture
+    smoke: Experiment,
+    grid: InProcessGrid,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     nodes = sorted(grid.get_node_ids())
     description = Hosts(grid, smoke).description
@@ -77,10 +80,12 @@ def test_a_dead_worker_costs_its_clients_and_is_replaced(
     cohort = draw_cohort(experiment, description.training_clients, None, 1, 0).reporting
     whole = train_cohort(grid, hosted_by(nodes), smoke, parameters, cohort, 1)
     # The first node is asked how to balance the cohort; the other one is found dead in training.
+    monkeypatch.setattr("simulations.engines.ended.oom_kills", lambda: 10**9)  # the kernel's count
     os.kill(processes(grid)[1], signal.SIGKILL)
     hurt = train_cohort(grid, hosted_by(nodes), smoke, parameters, cohort, 1)
     assert 0 < (hurt.rows[:, 0] == Outcome.PROCESS_ENDED).sum() < 8
-    assert "its process ended with code -9" in caplog.text
+    assert "its process ended with code -9 (SIGKILL)" in caplog.text
+    assert "for lack of memory meanwhile; use fewer --workers" in caplog.text
     again = train_cohort(grid, hosted_by(nodes), smoke, parameters, cohort, 1)
     assert again.sums.tobytes() == whole.sums.tobytes()
     assert hurt.sums.tobytes() != whole.sums.tobytes()

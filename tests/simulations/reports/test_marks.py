@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from simulations.reports.marks import diverged_strips, ngram_lines, spread
-from simulations.reports.study_figure import legend_columns, study_figure
+from simulations.reports.study_figure import study_figure
+from simulations.reports.study_legend import legend_columns
 from simulations.reports.tradeoff_figure import tradeoff_figure
 from tests.simulations.reports.test_study import comparison, tradeoff
 

@@ -89,7 +89,7 @@ def test_the_top_of_a_page_is_short_and_everything_else_follows() -> None:
     assert "Not better than the unigram model, so not useful: CIFG at epsilon 1." in report.verdicts
     assert not [one for one in report.verdicts if "bootstrap" in one or "most likely" in one]
     assert "paired bootstrap over clients" in report.findings[0]
-    best = "Best on validation clients: privacy.clip_norm 0.3, server lr 0.01, whose held-out loss "
+    best = "Best on validation clients: clip norm 0.3, server lr 0.01, whose held-out loss "
     assert study_report(sweep(), {}).verdicts[0].startswith(f"{best}is 4.900")
     longest = "At 40 FIRE has a lower loss than no positions: "
     assert study_report(lengths(), {}).verdicts[0].startswith(longest)
@@ -130,7 +130,7 @@ def test_a_sweep_has_a_row_for_each_setting() -> None:
     }
     found = study_result(study, losses)
     header, rows = study_table(found)
-    assert header[:4] == ["client lr", "client.epochs", "validation loss", "loss"]
+    assert header[:4] == ["client lr", "client epochs", "validation loss", "loss"]
     assert [row[-1] for row in rows] == ["chosen", "", "", "", "", "", "", "", ""]
     assert findings(found)[0].startswith(
         "Client lr 0.3, client.epochs 1 has a lower loss than client lr 0.3, client.epochs 2: -0.1"
@@ -189,9 +189,9 @@ def test_a_users_model_goes_by_its_import_path() -> None:
     study = Study(axes=axes, compare=["model.architecture"])
     found = study_result(study, {("cifg",): [5.2], ("my_model:gru",): [5.1]})
     assert study_table(found)[1][1][0] == "my_model:gru"
-    axes_of_rounds = study_figure(found).axes[0]
-    assert axes_of_rounds.get_legend_handles_labels()[1] == ["CIFG", "my_model:gru"]
-    assert [text.get_text() for text in axes_of_rounds.texts] == [
+    (legend,) = study_figure(found).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["CIFG", "my_model:gru"]
+    assert [text.get_text() for text in study_figure(found).axes[0].texts] == [
         "unigram 6.00",
         "bigram 5.40",
         "trigram 5.30",

@@ -59,12 +59,15 @@ def test_a_study_tells_of_the_trials_that_finished(
     command += ["--out", str(out), "--json"]
     with monkeypatch.context() as patch:
         dying(patch, "cifg-lr1-seed0")
+        patch.setattr("simulations.engines.ended.oom_kills", lambda: 10**9)  # the kernel's count
         assert main(command) == 1
     printed, said = capsys.readouterr()
     assert "not finished: cifg-lr1-seed0: it ended with code -9" in said
     result = json.loads(printed)
     assert result == json.loads((out / "comparison.json").read_text())
-    assert result["not_finished"] == {"cifg-lr1-seed0": "it ended with code -9"}
+    why = result["not_finished"]["cifg-lr1-seed0"]
+    assert "for lack of memory" in why
+    assert "--jobs" in why
     assert [place["chosen"] is None for place in result["places"]] == [True, False]
     assert (out / "comparison.png").exists()
     page = (out / "report.html").read_text()
