@@ -57,6 +57,18 @@ def with_hash(experiment: Experiment) -> Experiment:
     return experiment.updated({"model.init_sha256": found})
 
 
+def with_known_hash(experiment: Experiment, begun: Experiment) -> Experiment:
+    """Return the experiment with the hash that a run of it began with, unless it names one itself.
+
+    Args:
+        experiment: The configuration that is asked for.
+        begun: That of the run.
+    """
+    if experiment.model.init_from is None or experiment.model.init_sha256 is not None:
+        return experiment
+    return experiment.updated({"model.init_sha256": begun.model.init_sha256})
+
+
 def weights_file(experiment: Experiment) -> Path | None:
     """Return the file of the initial weights, or None if they are drawn."""
     if experiment.model.init_from is None:

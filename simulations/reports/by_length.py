@@ -13,8 +13,14 @@ from matplotlib.figure import Figure
 
 from server.runs.summary import Summary
 from simulations.reports.figures import STYLE
-from simulations.reports.study_figure import arm_colour, legend_columns
-from simulations.reports.study_words import enumerate_words, mean_text, words
+from simulations.reports.study_legend import arm_colour, legend_columns
+from simulations.reports.study_words import (
+    enumerate_words,
+    legend_title,
+    mean_text,
+    values_text,
+    words,
+)
 from simulations.reports.verdicts import place_words
 from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, StudyResult
@@ -84,8 +90,8 @@ def _figure(result: StudyResult, lengths: Sequence[str], ylabel: str, what: str)
         for axes in every[panels:]:
             axes.remove()
         handles, labels = every[0].get_legend_handles_labels()
-        columns = legend_columns(labels)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        columns, title = legend_columns(labels), legend_title(result.arms)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=title)
     return figure
 
 
@@ -96,7 +102,9 @@ def _panel(axes: Axes, result: StudyResult, level: Combination, lengths: Sequenc
         places = [x for x, _ in known]
         means, low, high = ([one(s) for _, s in known] for one in (fmean, min, max))
         mark = _MARKS[number % len(_MARKS)]
-        axes.plot(places, means, color=colour, marker=mark, ms=4, label=for_figure(words(arm)))
+        axes.plot(
+            places, means, color=colour, marker=mark, ms=4, label=for_figure(values_text(arm))
+        )
         axes.fill_between(places, low, high, facecolor=(colour, 0.12), edgecolor=(colour, 0.5))
     axes.set_xticks(range(len(lengths)), lengths)
     axes.minorticks_off()

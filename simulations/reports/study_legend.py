@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
 
 from fedsi.models.positions.table import ENCODINGS
 from simulations.reports.figures import colour_of
@@ -21,7 +22,7 @@ OTHERS = "other settings"
 """Label of curves of settings that were not chosen."""
 
 _PALETTE = ("#1f5fa8", "#c8500a", "#0a7f6e", "#7a4fb0", "#b8860b", "#c2418a", "#333333")
-_STYLES = ("-", "--", "-.", ":")
+_STYLES: tuple[LineStyleType, ...] = ("-", "--", "-.", ":")
 _CHARACTERS = 100
 """Characters of labels side by side in a legend that is as wide as the figure."""
 
@@ -36,7 +37,7 @@ def arm_colour(result: StudyResult, arm: Combination) -> str:
     return _PALETTE[result.arms.index(arm) % len(_PALETTE)]
 
 
-def line_of(result: StudyResult, place: GridPoint) -> tuple[str, str]:
+def line_of(result: StudyResult, place: GridPoint) -> tuple[str, LineStyleType]:
     """Return the colour and the style of the line of an arm at a level."""
     level = result.levels.index(place.level)
     if len(result.arms) == 1 and len(result.levels) > 1:
@@ -85,7 +86,7 @@ def legend_columns(labels: Sequence[str]) -> int:
     return max(1, min(4, _CHARACTERS // longest))
 
 
-def _line(colour: str, style: str, label: str) -> Line2D:
+def _line(colour: str, style: LineStyleType, label: str) -> Line2D:
     return Line2D([], [], color=colour, linestyle=style, marker="o", ms=4, label=for_figure(label))
 
 

@@ -8,6 +8,7 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from fedsi.experiment import Experiment, Scalar
 from fedsi.experiment.explanations import unknown_key
 from fedsi.experiment.field_types import Settings
 from fedsi.experiment.model_arguments import KEY as ARGUMENTS
+from fedsi.experiment.paths import absolute, is_path
 
 _UNSAFE = re.compile(r"[^\w.+:-]")
 """Characters that are replaced in folder names."""
@@ -135,6 +137,21 @@ class Axis(Settings):
         """Whether its values are drawn from a range."""
         return self.low is not None or self.high is not None
 
+    def located(self, folder: Path) -> Self:
+        """Return the axis with absolute paths, for values that are paths relative to a folder."""
+
+        def located_in(key: str, value: Scalar) -> Scalar:
+            return absolute(key, value, folder) if isinstance(value, str) else value
+
+        values = tuple(located_in(self.key or "", value) for value in self.values)
+        changes = tuple({k: located_in(k, v) for k, v in one.items()} for one in self.changes)
+        if (values, changes) == (self.values, self.changes):
+            return self
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(
+            **{**given, "values": values, **({"changes": changes} if changes else {})}
+        )
+
     def points(self) -> tuple[Point, ...]:
         """Return the points of an axis that lists its values."""
         changes = self.changes or tuple({self.key or "": value} for value in self.values)
@@ -158,7 +175,9 @@ class Axis(Settings):
 
     def _point(self, value: Scalar, changes: dict[str, Scalar]) -> Point:
         label = self.label if self.label is not None else self.called.rpartition(".")[2]
-        return Point(self.called, value, tuple(changes.items()), label + _file_part(value))
+        text = Path(str(value)).name if is_path(self.called, value) else None
+        short = label + _file_part(value, text)
+        return Point(self.called, value, tuple(changes.items()), short)
 
 
 def text_of(value: Scalar) -> str:
@@ -170,8 +189,13 @@ def text_of(value: Scalar) -> str:
     return str(value)
 
 
-def _file_part(value: Scalar) -> str:
-    """Return a value in a form for folder names, different for different values."""
+def _file_part(value: Scalar, shown: str | None) -> str:
+    """Return a value in a form for folder names, different for different values.
+
+    Args:
+        value: The value.
+        shown: What stands for it, if it is too long.
+    """
     text = f"{value:g}" if isinstance(value, float) else text_of(value)
-    part = _UNSAFE.sub("_", text)[:_LONGEST]
+    part = _UNSAFE.sub("_", text if shown is None else shown)[:_LONGEST]
     return part if part == text else f"{part}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -18,6 +18,7 @@ from fedsi.tasks.task import Counts, Task
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
 from server.runs.summary import Summary, to_json
+from server.warm_start import with_known_hash
 from simulations.studies.measured import Measured, read_measured
 from simulations.studies.privacy_levels import Level
 from simulations.studies.selection import StudyPrivacy, study_privacy
@@ -303,7 +304,10 @@ def read_results(trials: Sequence[Trial], folder: Path) -> list[TrialResult]:
         run = RunFolder(folder / RUNS / trial.name)
         summary = run.summary()
         # A run that is about to be continued holds the summary of an experiment with fewer rounds.
-        if summary is not None and trial.experiment.continues(run.experiment()):
+        if summary is None:
+            continue
+        begun = run.experiment()
+        if with_known_hash(trial.experiment, begun).continues(begun):
             measured = read_measured(run.path, summary.model_sha256)
             results.append(TrialResult(trial, summary, run.records(), measured))
     return results

@@ -217,7 +217,7 @@ def levels_of(study: Study, training_clients: int) -> dict[GridPoint, Level]:
 
 def located(study: Study) -> Study:
     """Return a study whose paths are absolute."""
-    return study.updated(experiment=study.experiment.located(Path.cwd()))
+    return study.located(Path.cwd())
 
 
 def _check_same_study(study: Study, folder: Path) -> None:

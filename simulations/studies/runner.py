@@ -13,6 +13,7 @@ from fedsi.experiment import Experiment
 from server.rounds import RoundRecord
 from server.runs.extension import extends
 from server.runs.folder import EXPERIMENT, RunFolder
+from server.warm_start import with_hash, with_known_hash
 from simulations.studies.measured import is_measured
 from simulations.studies.trial_processes import TrialProcess, TrialProcesses
 
@@ -106,12 +107,15 @@ def check_same(
         population_of: Returns the population of a trial, which may be one of its own.
 
     Raises:
-        UserError: A trial's folder holds such a run.
+        UserError: A trial's folder holds such a run, or one with other initial weights.
     """
     for name, experiment in trials.items():
         run = RunFolder(folder / name)
         if not (run.path / EXPERIMENT).exists():
             continue
+        with_hash(
+            with_known_hash(experiment, run.experiment())
+        )  # refuses weights that have changed
         if not _goes_on(run, experiment) or not _has_corpus(run, population_of(experiment)):
             raise UserError(
                 f"{run.path} holds a run of another experiment or corpus; replace all runs with "
@@ -148,16 +152,20 @@ def is_finished(run: RunFolder, experiment: Experiment, lengths: Sequence[int] =
 
 def _holds(run: RunFolder, experiment: Experiment) -> bool:
     try:
-        return experiment.continues(run.experiment())
+        begun = run.experiment()
     except UserError:
         return False
+    return with_known_hash(experiment, begun).continues(begun)
 
 
 def _goes_on(run: RunFolder, experiment: Experiment) -> bool:
     """Whether a folder holds a run of this experiment, or of one with fewer rounds."""
-    return _holds(run, experiment) or (
-        (run.path / EXPERIMENT).exists() and extends(run.experiment(), experiment)
-    )
+    if _holds(run, experiment):
+        return True
+    if not (run.path / EXPERIMENT).exists():
+        return False
+    begun = run.experiment()
+    return extends(begun, with_known_hash(experiment, begun))
 
 
 def _start(

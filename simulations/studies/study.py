@@ -199,9 +199,10 @@ class Study(Settings):
         values = parsed_toml(text, source)
         try:
             experiment = _experiment(values, folder)
-            return cls(**{**values, "experiment": experiment})
+            study = cls(**{**values, "experiment": experiment})
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
+        return study.located(folder)
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -211,6 +212,16 @@ class Study(Settings):
             UserError: Same as ``from_toml``, or the file is missing or unreadable.
         """
         return cls.from_toml(toml_file(path, "study"), str(path), path.parent)
+
+    def located(self, folder: Path) -> Self:
+        """Return the study with absolute paths, for paths relative to a folder."""
+        axes, experiment = (
+            tuple(axis.located(folder) for axis in self.axes),
+            self.experiment.located(folder),
+        )
+        if axes == self.axes and experiment == self.experiment:
+            return self
+        return self.updated(experiment=experiment, axes=axes)
 
     def to_toml(self) -> str:
         """Return the complete study as TOML text; ``from_toml`` is the inverse."""

@@ -1,17 +1,24 @@
 """Runs that start from the weights of another run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from fedsi import Experiment, UserError
+from fedsi.data.corpus import silent
+from fedsi.data.prepare import open_population, prepare_for
 from server.rounds import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.finished_run import open_run
+from simulations.studies.finished import read_study
+from simulations.studies.measured import measure
+from simulations.studies.runner import check_same, is_finished
+from simulations.studies.study import Study
 
 TEXTS = ["the cat sat on the mat", "a dog ran to the cat", "the bird sat", "a cat and a dog ran"]
 
@@ -156,3 +163,35 @@ def test_a_private_run_is_told_what_epsilon_does_not_cover(
         facts = simulate(private, cache=cache).summary.warm_start
     assert facts
     assert (facts["words_new"], facts["words_dropped"]) == (0, 0)
+
+
+def test_a_study_over_starts_goes_on_with_the_same_weights_only(
+    base: tuple[Path, Experiment], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, other = base
+    source = Path(shutil.copytree(run, tmp_path / "public"))
+    (tmp_path / "study.toml").write_text(
+        'experiment = "e.toml"\ncompare = ["model.init_from"]\n'
+        '[[axes]]\nkey = "model.init_from"\nvalues = ["none", "public"]\n'
+    )
+    (tmp_path / "e.toml").write_text(other.updated({"server.rounds": 1}).to_toml())
+    study = Study.from_file(tmp_path / "study.toml")
+    trials = {trial.name: trial for trial in study.trials()}
+    folder = tmp_path / "out"
+    for name, trial in trials.items():
+        assert name.startswith(("init_fromnone-", "init_frompublic-"))
+        simulate(trial.experiment, out=folder / "runs" / name, cache=cache)
+        measure(folder / "runs" / name, cache, ())
+        assert is_finished(RunFolder(folder / "runs" / name), trial.experiment)
+    monkeypatch.chdir(folder)  # a study's paths are those of its file
+    (folder / "study.toml").write_text(study.to_toml())
+    result, failures = read_study(Study.from_file(folder / "study.toml"), folder)
+    assert not failures
+    told = [summary.warm_start is None for summary in (one.summary for one in result.results)]
+    assert told == [True, False]
+    experiments = {name: trial.experiment for name, trial in trials.items()}
+    population = open_population(prepare_for(study.experiment, cache, silent))
+    check_same(experiments, folder / "runs", lambda _: population)
+    (source / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(UserError, match=r"SHA-256 .* put that file back"):
+        check_same(experiments, folder / "runs", lambda _: population)

@@ -48,16 +48,16 @@ def test_scores_over_lengths_come_first() -> None:
     assert part is not None
     assert part.header == ["", *LENGTHS]
     rows = {row[0]: row[1:] for row in part.rows}
-    assert rows["task.ids coupled at client lr 0.3"] == ["0.990", "0.990", "0.490"]
-    assert rows["task.ids ordinary at client lr 0.3"] == ["0.890", "0.990", "-"]
+    assert rows["ids coupled at client lr 0.3"] == ["0.990", "0.990", "0.490"]
+    assert rows["ids ordinary at client lr 0.3"] == ["0.890", "0.990", "-"]
     assert part.verdict == (
-        "Exact match of 0.95 or more at lengths up to 20: task.ids coupled at client lr 0.3 and "
-        "task.ids coupled at client lr 1."
+        "Exact match of 0.95 or more at lengths up to 20: ids coupled at client lr 0.3 and "
+        "ids coupled at client lr 1."
     )
     panels = part.figure.axes
     assert [axes.get_title() for axes in panels] == ["client lr 0.3", "client lr 1"]
     lines = {str(line.get_label()): np.asarray(line.get_ydata()) for line in panels[0].get_lines()}
-    assert list(lines["task.ids ordinary"]) == [0.89, 0.99]
+    assert list(lines["ordinary"]) == [0.89, 0.99]
     report = study_report(solved, {})
     assert report.findings[0] == part.verdict
     page = study_page(report, solved, "2026-01-01")

@@ -133,7 +133,7 @@ def test_a_sweep_has_a_row_for_each_setting() -> None:
     assert header[:4] == ["client lr", "client epochs", "validation loss", "loss"]
     assert [row[-1] for row in rows] == ["chosen", "", "", "", "", "", "", "", ""]
     assert findings(found)[0].startswith(
-        "Client lr 0.3, client.epochs 1 has a lower loss than client lr 0.3, client.epochs 2: -0.1"
+        "Client lr 0.3, client epochs 1 has a lower loss than client lr 0.3, client epochs 2: -0.1"
     )
     assert len(study_figure(found).axes) == 2
 
