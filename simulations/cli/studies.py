@@ -98,16 +98,16 @@ def parse_lengths(text: str, option: str) -> list[int]:
     return lengths
 
 
-def varied(vary: list[str] | None) -> tuple["Axis", ...]:
-    """Return the axes that ``--vary`` names.
+def varied(vary: list[str] | None, option: str = "--vary") -> tuple["Axis", ...]:
+    """Return the axes that an option names.
 
     Raises:
         UserError: A word is not ``KEY=a,b,c``, or an axis refuses it.
     """
-    return tuple(_axis(text) for text in vary or ())
+    return tuple(_axis(text, option) for text in vary or ())
 
 
-def _axis(text: str) -> "Axis":
+def _axis(text: str, option: str) -> "Axis":
     """Parse ``KEY=a,b,c``.
 
     Raises:
@@ -121,13 +121,13 @@ def _axis(text: str) -> "Axis":
 
     key, equals, listed = text.partition("=")
     if not equals:
-        raise UserError(f"--vary takes KEY=a,b,c, not {text!r}")
+        raise UserError(f"{option} takes KEY=a,b,c, not {text!r}")
     parts = [part.strip() for part in listed.split(",") if part.strip()]
     values: list[Scalar] = [parse_overrides([f"{key}={part}"])[key] for part in parts]
     try:
         return Axis(key=key, values=tuple(values))
     except ValidationError as error:
-        raise UserError(f"--vary {text}: {explain(error, list(Axis.model_fields))}") from None
+        raise UserError(f"{option} {text}: {explain(error, list(Axis.model_fields))}") from None
 
 
 def check_folder(folder: Path, kind: str, *, overwrite: bool, resume: bool) -> None:

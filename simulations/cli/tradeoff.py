@@ -10,6 +10,7 @@ from simulations.cli import options, studies
 if TYPE_CHECKING:
     from simulations.studies.axes import Axis
 
+_ARCHITECTURES = "cifg,si_cifg"
 _EPSILONS = "inf,8,4,2,1"
 _FACTORS = (0.3, 1.0, 3.0)
 """Server learning rates that are tried, in units of the experiment's."""
@@ -19,7 +20,19 @@ def tradeoff(
     experiment_file: options.ExperimentFile = None,
     preset: options.Preset = None,
     overrides: options.Overrides = None,
-    architectures: studies.Architectures = "cifg,si_cifg",
+    architectures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...", help=f"Architectures to compare. By default {_ARCHITECTURES}."
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=a,b",
+            help="A key whose values are compared instead, such as model.init_from=none,RUN.",
+        ),
+    ] = None,
     target_epsilons: Annotated[
         str | None,
         typer.Option(
@@ -64,13 +77,12 @@ def tradeoff(
     The best learning rates of each architecture at each level are chosen on validation clients.
     """
     from fedsi.experiment import parse_overrides
-    from simulations.studies.axes import Axis
     from simulations.studies.privacy_levels import without_noise
     from simulations.studies.ready import ready_study
 
     named = options.named(experiment_file, preset)
     base = without_noise(named, parse_overrides(overrides or []))
-    names = studies.parse_list(architectures, str, "--architectures")
+    compared = _compared(architectures, compare)
     tuned = (
         *studies.rate_axes(client_learning_rates, server_learning_rates),
         *studies.varied(vary),
@@ -82,10 +94,11 @@ def tradeoff(
     study = ready_study("tradeoff").updated(
         experiment=base,
         axes=(
-            Axis(key="model.architecture", values=tuple(names), label=""),
+            compared,
             _levels(target_epsilons, noise_multipliers),
             *tuned,
         ),
+        compare=(compared.called,),
         tune=tuple(axis.called for axis in tuned),
         seeds=seeds,
     )
@@ -99,6 +112,19 @@ def tradeoff(
         as_json=as_json,
         track=track,
     )
+
+
+def _compared(architectures: str | None, compare: str | None) -> "Axis":
+    """Return the axis of what is compared."""
+    from simulations.studies.axes import Axis
+
+    if compare is None:
+        names = studies.parse_list(architectures or _ARCHITECTURES, str, "--architectures")
+        return Axis(key="model.architecture", values=tuple(names), label="")
+    if architectures is not None:
+        raise UserError("give either --architectures or --compare KEY=a,b, not both")
+    (axis,) = studies.varied([compare], "--compare")
+    return axis
 
 
 def _rates_around(rate: float) -> str:

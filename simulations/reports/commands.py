@@ -69,7 +69,8 @@ def _tradeoff_words(study: Study) -> list[Option] | None:
     if not _is_ready(study, "tradeoff") or len(study.axes) < 2 or not _tunes(study, study.axes[2:]):
         return None
     levels, options = study.axes[1], {EPSILON: "--target-epsilons", NOISE: "--noise-multipliers"}
-    named, tuned = _named_words(study.axes[0]), _tuned_words(study.axes[2:])
+    named = _named_words(study.axes[0]) or _key_words(study.axes[0], "--compare")
+    tuned = _tuned_words(study.axes[2:])
     if tuned == []:
         tuned = [["--quick"]]
     if named is None or tuned is None or levels.called not in options:
@@ -132,6 +133,8 @@ def _sweep_words(study: Study) -> list[Option] | None:
 def _is_ready(study: Study, name: str) -> bool:
     """Whether a study is a ready one, with its own experiment, axes and seeds."""
     own = {"experiment": study.experiment, "axes": study.axes, "tune": study.tune}
+    if name == "tradeoff":
+        own["compare"] = (study.axes[0].called,) if study.axes else ()
     try:
         return study == ready_study(name).updated(**own, seeds=study.seeds)
     except UserError:
@@ -144,15 +147,18 @@ def _tunes(study: Study, axes: Sequence[Axis]) -> bool:
 
 def _vary_words(axes: Sequence[Axis]) -> list[Option] | None:
     """Return the options of plain axes; None if one is not plain."""
-    words = []
-    for axis in axes:
-        if axis.key is None or axis.is_range or axis != Axis(key=axis.key, values=axis.values):
-            return None
-        listed = _listed(axis.key, axis.values)
-        if listed.count(",") >= len(axis.values):  # a value has one itself
-            return None
-        words.append(["--vary", f"{axis.key}={listed}"])
-    return words
+    words = [_key_words(axis, "--vary") for axis in axes]
+    return None if None in words else [one for one in words if one]
+
+
+def _key_words(axis: Axis, option: str) -> Option | None:
+    """Return the option of a plain axis; None for another."""
+    if axis.key is None or axis.is_range or axis != Axis(key=axis.key, values=axis.values):
+        return None
+    listed = _listed(axis.key, axis.values)
+    if listed.count(",") >= len(axis.values):  # a value has one itself
+        return None
+    return [option, f"{axis.key}={listed}"]
 
 
 def _listed(key: str, values: Sequence[Any]) -> str:

@@ -89,6 +89,8 @@ def test_resuming_runs_nothing_again(
     [
         (["--architectures", "cifg,elman"], "model.architecture = 'elman'"),
         (["--target-epsilons", "8", "--noise-multipliers", "1"], "not both"),
+        (["--architectures", "cifg", "--compare", "client.epochs=1,2"], "not both"),
+        (["--compare", "epochs"], "--compare takes KEY=a,b,c"),
         (["--target-epsilons", "low"], "--target-epsilons takes numbers"),
         (["--target-epsilons", "inf,inf"], "takes different values"),
         (["--target-epsilons", "0"], "privacy.target_epsilon = 0.0 is not allowed"),

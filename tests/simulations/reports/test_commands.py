@@ -110,6 +110,10 @@ COMMANDS = {
         "tradeoff", "--set", "privacy.mechanism=gaussian", "--set", "server.sampling=poisson",
         "--set", "server.averaging=uniform", "--target-epsilons", "8,inf",
     ],
+    "tradeoff of starts": [
+        "tradeoff", "--preset", "private_tuning", "--compare", "model.init_from=none,results/public",
+        "--target-epsilons", "inf,8", "--seeds", "3",
+    ],
     "lengths": [],
     "lengths more": ["lengths", "--positions", "fire,alibi", "--lengths", "20,40", "--seeds", "1"],
     "sweep": [
