@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -109,6 +110,27 @@ Rank = Annotated[
 ]
 
 CACHE = DEFAULT_CACHE
+
+
+@dataclass(frozen=True)
+class Base:
+    """The options that describe an experiment."""
+
+    experiment_file: ExperimentFile = None
+    preset: Preset = None
+    overrides: Overrides = None
+
+    def experiment(self, usual: str | None = None) -> "Experiment":
+        """Build the experiment.
+
+        Args:
+            usual: The preset if neither a file nor a preset is given.
+
+        Raises:
+            UserError: Same as ``chosen_experiment``.
+        """
+        preset = self.preset or (None if self.experiment_file else usual)
+        return chosen_experiment(self.experiment_file, preset, self.overrides)
 
 
 class StoppedError(UnfinishedError):

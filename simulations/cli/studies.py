@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -53,6 +54,19 @@ ServerRates = Annotated[
         help="Server learning rates to try for each; by default the experiment's.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class How:
+    """The options of how a study is carried out, common to all commands that run one."""
+
+    jobs: Jobs = None
+    out: options.Out = None
+    as_json: options.Json = False
+    overwrite: options.Overwrite = False
+    resume: options.Resume = False
+    track: options.Track = None
+    cache: options.Cache = options.CACHE
 
 
 def rate_axes(client: str | None, server: str | None) -> tuple["Axis", ...]:
@@ -213,29 +227,12 @@ def prepare_corpus(base: "Experiment", cache: Path, display: Display) -> "Popula
     return population
 
 
-def carry_out(
-    study: "Study",
-    out: Path | None,
-    *,
-    cache: Path,
-    jobs: int | None,
-    overwrite: bool,
-    resume: bool,
-    as_json: bool,
-    track: str | None = None,
-    part: str | None = None,
-) -> None:
+def carry_out(study: "Study", how: How, part: str | None = None) -> None:
     """Run a study in a folder, write its report and show it.
 
     Args:
         study: The study.
-        out: The folder; None creates one.
-        cache: Folder for corpora and populations.
-        jobs: Trials that run at the same time; None for one per core.
-        overwrite: Replace an existing study.
-        resume: Continue an existing study.
-        as_json: Print values instead of the table.
-        track: The trackers that show its runs' curves too, separated by commas.
+        how: The options.
         part: Text ``I/N``, to run a part of the trials only and write no report.
 
     Raises:
@@ -245,16 +242,23 @@ def carry_out(
     from simulations.studies.runner import TrialError
 
     study.trials()  # refuses an invalid study before a folder is created
-    mine = None if part is None else chosen_part(part, study, out, overwrite=overwrite)
-    folder = out or options.default_folder(study.name)
-    check_folder(folder, study.name, overwrite=overwrite, resume=resume or mine is not None)
+    mine = None if part is None else chosen_part(part, study, how.out, overwrite=how.overwrite)
+    folder = how.out or options.default_folder(study.name)
+    resume = how.resume or mine is not None
+    check_folder(folder, study.name, overwrite=how.overwrite, resume=resume)
     run, report = trained(
-        study, folder, cache=cache, jobs=jobs, fresh=overwrite, track=track, mine=mine
+        study,
+        folder,
+        cache=how.cache,
+        jobs=how.jobs,
+        fresh=how.overwrite,
+        track=how.track,
+        mine=mine,
     )
     if mine:
-        _tell_of_part(mine, study, run.failures, folder, as_json=as_json)
+        _tell_of_part(mine, study, run.failures, folder, as_json=how.as_json)
     if report:
-        show(report, folder, study.name, as_json=as_json)
+        show(report, folder, study.name, as_json=how.as_json)
     if run.failures:
         raise TrialError(run.failures)
 

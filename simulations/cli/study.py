@@ -1,6 +1,7 @@
 """``fedsi study`` and ``fedsi sweep``: any study from a file, or from a few options."""
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from fedsi.errors import UserError
 from simulations.cli import options, studies
+from simulations.cli.option_groups import grouped
 
 if TYPE_CHECKING:
     from simulations.studies.series import Series
@@ -20,7 +22,9 @@ _Part = Annotated[
 _Seeds = Annotated[int | None, typer.Option(min=1, max=1000, help="Seeds instead of the study's.")]
 
 
+@grouped
 def study(
+    *,
     source: Annotated[
         str,
         typer.Argument(
@@ -32,18 +36,12 @@ def study(
     ],
     overrides: options.Overrides = None,
     seeds: _Seeds = None,
-    jobs: studies.Jobs = None,
     part: _Part = None,
-    out: options.Out = None,
-    as_json: options.Json = False,
-    overwrite: options.Overwrite = False,
-    resume: options.Resume = False,
-    track: options.Track = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only print what is left to train, and how long it takes."),
     ] = False,
-    cache: options.Cache = options.CACHE,
+    how: studies.How,
 ) -> None:
     """Run the unfinished runs of a study or of a series of studies, and report them.
 
@@ -54,12 +52,12 @@ def study(
 
     place = Path(source)
     if place.is_dir():
-        if out is not None or overrides:
+        if how.out is not None or overrides:
             raise UserError(
                 f"{place} is the folder of a study, which is continued unchanged; leave out --out "
                 "and --set, or name the study's file"
             )
-        chosen, out, resume = _of_folder(place), place, not overwrite
+        chosen, how = _of_folder(place), replace(how, out=place, resume=not how.overwrite)
     else:
         chosen = _named(source)
     found = [
@@ -67,45 +65,31 @@ def study(
         for one in ([chosen] if isinstance(chosen, Study) else chosen.studies)
     ]
     if dry_run:
-        show_cost(found, out, cache=cache, jobs=jobs, as_json=as_json)
+        show_cost(found, how.out, cache=how.cache, jobs=how.jobs, as_json=how.as_json)
         return
     if not isinstance(chosen, Study):
-        if part is not None or overwrite:
+        if part is not None or how.overwrite:
             raise UserError(
                 "a series takes neither --part nor --overwrite; name one of its studies"
             )
         series = chosen.model_copy(update={"studies": tuple(found)})
-        carry_out_series(series, out, cache=cache, jobs=jobs, as_json=as_json, track=track)
+        carry_out_series(
+            series, how.out, cache=how.cache, jobs=how.jobs, as_json=how.as_json, track=how.track
+        )
         return
-    studies.carry_out(
-        found[0],
-        out,
-        cache=cache,
-        jobs=jobs,
-        overwrite=overwrite,
-        resume=resume,
-        as_json=as_json,
-        track=track,
-        part=part,
-    )
+    studies.carry_out(found[0], how, part)
 
 
+@grouped
 def sweep(
-    experiment_file: options.ExperimentFile = None,
-    preset: options.Preset = None,
-    overrides: options.Overrides = None,
+    *,
+    base: options.Base,
     vary: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=a,b,c", help="A key and its values; may be given several times."),
     ] = None,
     seeds: studies.Seeds = 1,
-    jobs: studies.Jobs = None,
-    out: options.Out = None,
-    as_json: options.Json = False,
-    overwrite: options.Overwrite = False,
-    resume: options.Resume = False,
-    track: options.Track = None,
-    cache: options.Cache = options.CACHE,
+    how: studies.How,
 ) -> None:
     """Run every combination of some keys' values, and choose the best on validation clients."""
     from simulations.studies.study import Study
@@ -114,25 +98,15 @@ def sweep(
         raise UserError(
             "a sweep needs something to vary; give for example --vary server.learning_rate=0.01,0.1"
         )
-    base = options.chosen_experiment(experiment_file, preset, overrides)
     axes = studies.varied(vary)
     chosen = Study(
         name="sweep",
-        experiment=base,
+        experiment=base.experiment(),
         axes=axes,
         tune=tuple(axis.called for axis in axes),
         seeds=seeds,
     )
-    studies.carry_out(
-        chosen,
-        out,
-        cache=cache,
-        jobs=jobs,
-        overwrite=overwrite,
-        resume=resume,
-        as_json=as_json,
-        track=track,
-    )
+    studies.carry_out(chosen, how)
 
 
 def _of_folder(folder: Path) -> "Study | Series":

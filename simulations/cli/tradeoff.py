@@ -6,6 +6,7 @@ import typer
 
 from fedsi.errors import UserError
 from simulations.cli import options, studies
+from simulations.cli.option_groups import grouped
 
 if TYPE_CHECKING:
     from simulations.studies.axes import Axis
@@ -16,10 +17,10 @@ _FACTORS = (0.3, 1.0, 3.0)
 """Server learning rates that are tried, in units of the experiment's."""
 
 
+@grouped
 def tradeoff(
-    experiment_file: options.ExperimentFile = None,
-    preset: options.Preset = None,
-    overrides: options.Overrides = None,
+    *,
+    base: options.Base,
     architectures: Annotated[
         str | None,
         typer.Option(
@@ -64,13 +65,7 @@ def tradeoff(
     ] = False,
     vary: studies.Vary = None,
     seeds: studies.Seeds = 1,
-    jobs: studies.Jobs = None,
-    out: options.Out = None,
-    as_json: options.Json = False,
-    overwrite: options.Overwrite = False,
-    resume: options.Resume = False,
-    track: options.Track = None,
-    cache: options.Cache = options.CACHE,
+    how: studies.How,
 ) -> None:
     """Run every combination and write utility against epsilon: a table, a figure and a page.
 
@@ -80,8 +75,8 @@ def tradeoff(
     from simulations.studies.privacy_levels import without_noise
     from simulations.studies.ready import ready_study
 
-    named = options.named(experiment_file, preset)
-    base = without_noise(named, parse_overrides(overrides or []))
+    named = options.named(base.experiment_file, base.preset)
+    experiment = without_noise(named, parse_overrides(base.overrides or []))
     compared = _compared(architectures, compare)
     tuned = (
         *studies.rate_axes(client_learning_rates, server_learning_rates),
@@ -90,9 +85,9 @@ def tradeoff(
     if quick and tuned:
         raise UserError(f"--quick tunes nothing, and {tuned[0].called} is to be tuned; give one")
     if not quick and not tuned:
-        tuned = studies.rate_axes(None, _rates_around(base.server.learning_rate))
+        tuned = studies.rate_axes(None, _rates_around(experiment.server.learning_rate))
     study = ready_study("tradeoff").updated(
-        experiment=base,
+        experiment=experiment,
         axes=(
             compared,
             _levels(target_epsilons, noise_multipliers),
@@ -102,16 +97,7 @@ def tradeoff(
         tune=tuple(axis.called for axis in tuned),
         seeds=seeds,
     )
-    studies.carry_out(
-        study,
-        out,
-        cache=cache,
-        jobs=jobs,
-        overwrite=overwrite,
-        resume=resume,
-        as_json=as_json,
-        track=track,
-    )
+    studies.carry_out(study, how)
 
 
 def _compared(architectures: str | None, compare: str | None) -> "Axis":

@@ -111,7 +111,7 @@ COMMANDS = {
         "--set", "server.averaging=uniform", "--target-epsilons", "8,inf",
     ],
     "tradeoff of starts": [
-        "tradeoff", "--preset", "private_tuning", "--compare", "model.init_from=none,results/public",
+        "tradeoff", "--preset", "private_tuning", "--compare", "model.init_from=none,a/public",
         "--target-epsilons", "inf,8", "--seeds", "3",
     ],
     "lengths": [],
