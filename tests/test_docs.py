@@ -128,3 +128,40 @@ def test_python_code_runs(
     )
     for code in fenced(page, "python"):
         exec(compile(code, page, "exec"), {})
+
+
+NOT_PRINTED = ("try", "node", "shard", "audit", "conformance", "lengths")
+"""Commands of samples that are not run here: they do not end, or take long."""
+WITHOUT_CORPUS = ("predict", "generate", "export", "privacy", "presets")
+
+
+def shaped(text: str) -> list[str]:
+    """Return lines without what may differ: numbers, widths of columns, empty lines."""
+    lines = (
+        re.sub(r"\d[\d,.]*", "#", re.sub("[\u2500-\u257f ]+", " ", one)) for one in text.split("\n")
+    )
+    return [line.strip() for line in lines if line.strip()]
+
+
+@pytest.mark.slow
+def test_samples_of_output_are_what_commands_print(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "90")
+    text = (ROOT / "docs/commands.md").read_text()
+    compared = 0
+    for command, sample in re.findall(
+        r"^```\n\$ fedsi ((?:.*\\\n)*.*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL
+    ):
+        words = shlex.split(command.replace("\\\n", " "))
+        if {*words[:2]} & {*NOT_PRINTED}:
+            continue
+        where = [] if words[0] in WITHOUT_CORPUS else ["--cache", str(cache)]
+        capsys.readouterr()
+        assert main([*words, *where]) == 0
+        printed, told = capsys.readouterr()
+        beside = {*shaped(told)}
+        assert [line for line in shaped(sample) if line not in beside] == shaped(printed), command
+        compared += 1
+    assert compared >= 12
