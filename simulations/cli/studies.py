@@ -137,7 +137,8 @@ def _axis(text: str, option: str) -> "Axis":
     if not equals:
         raise UserError(f"{option} takes KEY=a,b,c, not {text!r}")
     parts = [part.strip() for part in listed.split(",") if part.strip()]
-    values: list[Scalar] = [parse_overrides([f"{key}={part}"])[key] for part in parts]
+    parsed = [parse_overrides([f"{key}={part}"])[key] for part in parts]
+    values: list[Scalar] = ["none" if value is None else value for value in parsed]
     try:
         return Axis(key=key, values=tuple(values))
     except ValidationError as error:

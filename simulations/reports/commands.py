@@ -162,7 +162,7 @@ def _key_words(axis: Axis, option: str) -> Option | None:
 
 
 def _listed(key: str, values: Sequence[Any]) -> str:
-    return ",".join(_text(key, value) for value in values)
+    return ",".join("none" if value == "none" else _text(key, value) for value in values)
 
 
 def _experiment_words(experiment: Experiment, *, is_tradeoff: bool = False) -> list[Option]:

@@ -118,7 +118,7 @@ COMMANDS = {
     "lengths more": ["lengths", "--positions", "fire,alibi", "--lengths", "20,40", "--seeds", "1"],
     "sweep": [
         "sweep", "--preset", "smoke", "--vary", "data.corpus=a,b", "--vary",
-        "client.batch_size=4,8",
+        "client.batch_size=4,8", "--vary", "client.gradient_clip=none,1",
     ],
 }  # fmt: skip
 
