@@ -7,7 +7,7 @@ from simulations.reports.study_words import axis_words, point_words
 from simulations.reports.tradeoff_figure import tradeoff_figure
 from simulations.studies.axes import Axis, Point
 from simulations.studies.privacy_levels import EPSILON, Level, noise_axis
-from simulations.studies.results import StudyResult
+from simulations.studies.results import GridPoint, StudyResult
 from simulations.studies.study import Study
 from tests.simulations.studies.fabricated import study_result
 
@@ -39,7 +39,9 @@ def warm() -> StudyResult:
         seeds=3,
     )
     levels = {
-        study.part(points, "level"): Level(points[1].value, 0.5, 0.01)  # type: ignore[arg-type]
+        GridPoint(study.part(points, "level"), study.part(points, "compare")): Level(
+            float(points[1].value), 0.5, 0.01
+        )
         for points in study.combinations()
     }
     losses = {tuple(p.value for p in points): [5.0] * 3 for points in study.combinations()}
