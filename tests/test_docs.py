@@ -104,8 +104,8 @@ def test_settings_in_commands_are_allowed(page: str) -> None:
     for command in commands:
         words = shlex.split(command.partition("#")[0])
         settings = [after for word, after in pairwise(words) if word == "--set"]
-        if words[1] == "run" and words[2].endswith((".csv", ".jsonl")):
-            settings.insert(0, f"data.corpus={words[2]}")
+        named = [one for one in words[2:4] if re.fullmatch(r"[^=]*\.(csv|jsonl)(\.gz)?", one)]
+        settings = [*(f"data.corpus={one}" for one in named), *settings]
         presets = [after for word, after in pairwise(words) if word == "--preset"]
         base = load_preset(presets[0]) if presets else Experiment()
         update = without_noise if words[1] == "tradeoff" else Experiment.updated
