@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from fedsi import Experiment, UserError
+from fedsi.privacy.accounting import epsilon
 from server.differential_privacy import privacy_of
+from simulations.cli import privacy_cost
 from simulations.cli.main import main
 
 
@@ -29,8 +31,8 @@ def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
 def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["privacy", "--delta", "1e-6"]) == 0
     shown = capsys.readouterr().out
-    for epsilon, accountant in (("2.125", "PLD"), ("2.135", "PRV"), ("2.437", "RDP")):
-        assert re.search(rf"{epsilon} +│ {accountant} +│ add or remove one client", shown)
+    for value, accountant in (("2.125", "PLD"), ("2.135", "PRV"), ("2.437", "RDP")):
+        assert re.search(rf"{value} +│ {accountant} +│ add or remove one client", shown)
     assert "0.7212" in shown  # by a noise multiplier of 2
 
 
@@ -46,6 +48,21 @@ def test_an_exact_sensitivity_of_the_tree_is_told_from_a_bound(
     lines = capsys.readouterr().out.splitlines()
     (line,) = (line for line in lines if "sensitivity" in line)
     assert line.strip(" │").endswith(f" {said}")
+
+
+@pytest.mark.slow
+def test_the_page_has_the_values_that_its_commands_print(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the plans themselves, and the tightest accountant.
+    monkeypatch.setattr(privacy_cost, "_TRIED", ())
+    monkeypatch.setattr(privacy_cost, "all_costs", lambda plan: [epsilon(plan)])
+    page = (Path(__file__).parents[3] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `fedsi privacy ([^`]*)` \| ([\d.]+) \|", page, re.MULTILINE)
+    assert len(rows) > 12
+    for arguments, value in rows:
+        found = as_json(capsys, *arguments.split())["costs"][0]["epsilon"]
+        assert found == pytest.approx(float(value), rel=1e-3), arguments
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
