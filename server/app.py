@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from fedsi.client_states import ClientStates
 from fedsi.data.population import Description
+from fedsi.data.vocabulary import parse_vocabulary
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.experiment.data import LEARNED_VOCABULARIES
+from fedsi.learning.teacher import check_teacher
 from fedsi.models.build import build_model
 from fedsi.tasks.table import check_task, task_of
 from server.client_state_disk import check_size, client_states
@@ -105,6 +107,9 @@ def _begin(
     hosts = Hosts(grid, experiment)
     hosting, description = hosts.connected(), hosts.description
     check_task(experiment, description.vocabulary_size)
+    if experiment.algorithm.teacher:
+        words = parse_vocabulary(*fetch_vocabulary(grid, hosting.nodes, experiment))
+        check_teacher(experiment, words)
     check_cohort_size(experiment, with_canaries(experiment, description.training_clients))
     trace = _trace(grid, hosting, experiment, description)
     private = privacy_of(experiment, description.training_clients, description.content_digest)

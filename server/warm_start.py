@@ -18,6 +18,7 @@ from fedsi.data.vocabulary import VOCABULARY_FILES, load_vocabulary, parse_vocab
 from fedsi.errors import DamagedError, UserError
 from fedsi.experiment import Experiment
 from fedsi.files import sha256_of_file
+from fedsi.learning.teacher import teacher_file
 from fedsi.models.build import build_model
 from fedsi.models.warm_start import matched, misfits, warm_started, word_axes
 from server.rounds import ServerState
@@ -31,11 +32,12 @@ WARM_START = "warm_start"
 
 
 def with_hash(experiment: Experiment) -> Experiment:
-    """Return the experiment with the SHA-256 of its initial weights, if it has any.
+    """Return the experiment with the SHA-256 of its initial weights and teacher, if it has any.
 
     Raises:
         UserError: The file is missing, or does not match the experiment's hash.
     """
+    experiment = _with_teacher(experiment)
     file, expected = weights_file(experiment), experiment.model.init_sha256
     if file is None:
         return experiment
@@ -67,6 +69,24 @@ def with_known_hash(experiment: Experiment, begun: Experiment) -> Experiment:
     if experiment.model.init_from is None or experiment.model.init_sha256 is not None:
         return experiment
     return experiment.updated({"model.init_sha256": begun.model.init_sha256})
+
+
+def _with_teacher(experiment: Experiment) -> Experiment:
+    """Return the experiment with the SHA-256 of its teacher's model, if it has one.
+
+    Raises:
+        UserError: The file is missing.
+    """
+    file = teacher_file(experiment)
+    if file is None or experiment.algorithm.teacher_sha256 is not None:
+        return experiment
+    try:
+        return experiment.updated({"algorithm.teacher_sha256": sha256_of_file(file)})
+    except OSError as error:
+        raise UserError(
+            f"cannot read algorithm.teacher={file.parent}: {error.strerror} ({file.name}); name "
+            "the folder of a finished run"
+        ) from None
 
 
 def weights_file(experiment: Experiment) -> Path | None:

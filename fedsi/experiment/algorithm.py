@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, FiniteFloat, Strict, model_validator
 
 from fedsi.experiment.effects import refuse_without_effect
-from fedsi.experiment.field_types import EntryOf, Name, PositiveNumber, Settings
+from fedsi.experiment.field_types import EntryOf, Name, OptionalName, PositiveNumber, Settings
 from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_keys
 
 
@@ -25,6 +25,14 @@ class AlgorithmSettings(Settings):
     memory_limit: PositiveNumber = 4.0
     """Largest memory that the updates of a cohort may take on the server, in GB of 10^9 bytes
     (median, trimmed_mean)."""
+
+    teacher: OptionalName = None
+    """Folder of the finished run whose model the learner imitates (distillation)."""
+    teacher_sha256: OptionalName = None
+    """SHA-256 of that run's model, set by the run; another model is refused."""
+    temperature: PositiveNumber = 1.0
+    """Divides the logits of the teacher and the learner (distillation); above 1, unlikely words
+    count more."""
 
     @model_validator(mode="after")
     def _the_algorithm_takes_them(self) -> Self:

@@ -12,6 +12,7 @@ PATHS = {
     "devices.trace": ("none",),
     "task.label_file": ("none",),
     "model.init_from": ("none",),
+    "algorithm.teacher": ("none",),
 }
 """Keys whose value is a path, unless it is one of these words."""
 

@@ -16,6 +16,7 @@ from fedsi.experiment import Experiment
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.failures import FailureLog
 from fedsi.learning.random_starts import started
+from fedsi.learning.teacher import Teacher
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import model_for
 from fedsi.seeds import Purpose, generator
@@ -60,7 +61,10 @@ class PooledTrainer:
         self.model = model_for(experiment, population)
         self._experiment, self._population, self._at = experiment, population, at
         self._task = task_on(experiment, population)
-        self._trainer = LocalTrainer(self.model, experiment.local_training, self._task.losses)
+        has_teacher = experiment.algorithm.teacher is not None
+        self._teacher = Teacher(experiment, population.vocabulary()) if has_teacher else None
+        losses = self._teacher.losses if self._teacher else self._task.losses
+        self._trainer = LocalTrainer(self.model, experiment.local_training, losses)
         self._failures = FailureLog()
 
     def train(
@@ -88,6 +92,8 @@ class PooledTrainer:
         factor = settings.learning_rate_schedule.factor(round_number, rounds)
         self._trainer.begin(start, factor, memory)
         batches = self._counted(pool, round_number, columns)
+        if self._teacher:
+            batches = self._teacher.before(batches)
         experiment = self._experiment
         result = self._trainer.train(
             started(batches, experiment.model, experiment.seed, round_number, 0)

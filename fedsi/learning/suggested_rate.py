@@ -21,7 +21,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.predictions import batch_features
-from fedsi.models.build import build_model
+from fedsi.models.build import model_for
 from fedsi.models.hidden import hidden_seen
 from fedsi.models.model import Model
 from fedsi.seeds import Purpose, generator
@@ -93,7 +93,7 @@ def suggest_rate(
             "the rate is measured on steps without noise, and client.example_noise_multiplier is "
             f"{experiment.client.example_noise_multiplier}; set it to none"
         )
-    model = build_model(experiment, population.description.vocabulary_size)
+    model = model_for(experiment, population)
     task = task_on(experiment, population)
     steps = _Steps(experiment, model, task, start)
     rates, own, targets = [], [], 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def check(experiment: "Experiment") -> None:
     """Refuse privacy, which central data has not, and a server optimizer, which has no updates."""
-    server, name = experiment.server, "algorithm.name=central"
+    server, name = experiment.server, f"algorithm.name={experiment.algorithm.name}"
     if experiment.privacy.mechanism != "none":
         raise ValueError(
             f"{name} pools the clients' examples, so there are no updates for "

@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from fedsi.experiment import Experiment
     from fedsi.learning.algorithms.algorithm import Algorithm
 
-KEYS = frozenset({"memory_limit", "mu", "state_limit", "trim"})
+KEYS = frozenset(
+    {"memory_limit", "mu", "state_limit", "teacher", "teacher_sha256", "temperature", "trim"}
+)
 """The keys ``algorithm.*`` that only some algorithms use."""
 
 ALGORITHMS: "Table[Algorithm]" = Table(
@@ -22,6 +24,7 @@ ALGORITHMS: "Table[Algorithm]" = Table(
         "median": "fedsi.learning.algorithms.median",
         "trimmed_mean": "fedsi.learning.algorithms.trimmed_mean",
         "central": "fedsi.learning.algorithms.central",
+        "distillation": "fedsi.learning.algorithms.distillation",
     },
     own="an Algorithm of yours",
 )
