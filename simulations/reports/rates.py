@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean
 
 import matplotlib as mpl
@@ -29,7 +30,8 @@ MEANING = (
     f"{SAME.capitalize()}: that of the first row, for all. {RULE}: that rate times (layers / "
     f"layers of the first row)^{DEPTH_EXPONENT:g}. {SUGGESTED}: as measured before any round. "
     f"{SCALED.capitalize()}: times one factor, so that it is right in the first row. A rate's cost "
-    "is the loss at the nearest rate of the sweep minus the loss at the best."
+    "is the loss at the nearest rate of the sweep minus the loss at the best; a rate that is near "
+    "to none has no cost."
 )
 
 
@@ -52,8 +54,15 @@ class PlaceRates:
         return min(self.losses, key=lambda one: abs(math.log(one / rate)))
 
     def cost(self, rate: float) -> float:
-        """Return what a rate costs against the best, in nats; infinite if it diverges."""
+        """Return what a rate costs against the best, in nats.
+
+        Infinite if it diverges; NaN if it is beyond the sweep by more than half of its widest step.
+        """
         assert self.best is not None, "it has a best rate"  # noqa: S101
+        rates = sorted(self.losses)
+        step = max((high / low for low, high in pairwise(rates)), default=1.0) ** 0.5
+        if not rates[0] / step <= rate <= rates[-1] * step:
+            return math.nan
         return self.losses[self.nearest(rate)] - self.losses[self.best]
 
 
@@ -112,6 +121,8 @@ def rates_table(result: StudyResult) -> tuple[list[str], list[list[str]]]:
 
 
 def _cost(cost: float) -> str:
+    if math.isnan(cost):
+        return "beyond the sweep"
     return f"{cost:+.3f}" if math.isfinite(cost) else "diverged"
 
 
@@ -132,11 +143,11 @@ def _costs(places: Sequence[PlaceRates], rates: Sequence[float], name: str) -> s
     first = 0 if name == SUGGESTED else 1
     costs = [one.cost(rate) for one, rate in zip(places, rates, strict=True)][first:]
     known = [cost for cost in costs if math.isfinite(cost)]
-    lost = len(costs) - len(known)
-    diverged = f", and diverges in {lost} of {len(costs)}" if lost else ""
-    if not known:
-        return f"it diverges in all {len(costs)}"
-    return f"{fmean(known):.3f} nats on average and {max(known):.3f} at most{diverged}"
+    lost, beyond = sum(map(math.isinf, costs)), sum(map(math.isnan, costs))
+    told = [f"{fmean(known):.3f} nats on average and {max(known):.3f} at most"] if known else []
+    told += [f"it diverges in {lost} of {len(costs)}"] if lost else []
+    told += [f"{beyond} of {len(costs)} rates are beyond the sweep"] if beyond else []
+    return ", ".join(told)
 
 
 def _slopes(places: Sequence[PlaceRates]) -> list[str]:
@@ -179,7 +190,7 @@ def rates_figure(result: StudyResult) -> Figure:
             costs = [one.cost(rate) for one, rate in zip(places, rates, strict=True)]
             finite = [cost if math.isfinite(cost) else math.nan for cost in costs]
             of_costs.plot(spots, finite, label=name, **style)
-            diverged[_COLOURS[name]] = [s for s in spots if not math.isfinite(costs[s])]
+            diverged[_COLOURS[name]] = [s for s in spots if math.isinf(costs[s])]
         diverged_strips(of_costs, diverged)
         for axes in (of_rates, of_costs):
             names = [for_figure(one.name) for one in places]
@@ -191,5 +202,6 @@ def rates_figure(result: StudyResult) -> Figure:
 
 RATES_CAPTION = (
     "Client learning rates by combination (left), and the loss at the nearest rate of the sweep "
-    "above that at the best one (right); a cross in the coloured strip marks a rate that diverged."
+    "above that at the best one (right; nothing for a rate beyond the sweep). A cross in the "
+    "coloured strip marks a rate that diverged."
 )

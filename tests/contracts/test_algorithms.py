@@ -249,7 +249,7 @@ def test_a_mechanism_is_refused_unless_the_clip_norm_is_the_sensitivity(
 def test_an_unknown_algorithm_is_refused_with_the_nearest() -> None:
     sentence = (
         r"algorithm.name = 'fedavg' is not allowed: did you mean fed_avg\? expected one of "
-        r".*central, or the import path of an Algorithm of yours"
+        r".*distillation, or the import path of an Algorithm of yours"
     )
     with pytest.raises(UserError, match=sentence):
         Experiment(algorithm={"name": "fedavg"})

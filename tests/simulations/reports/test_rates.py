@@ -60,9 +60,12 @@ def test_the_report_has_them_and_says_where_a_rule_diverges() -> None:
     report = study_report(fabricated({"layers1": [1.8], "layers4": [2.2]}), {})
     assert report.values["suggested"] == {"layers1": [1.8], "layers4": [2.2]}
     assert report.title.startswith("Learning rates by model.layers on")
-    assert any("diverges in 1 of 2" in sentence for sentence in report.verdicts)
+    assert any("it diverges in 1 of 2" in sentence for sentence in report.verdicts)
     assert report.rows[1][5] == "2.2 (diverged)"
     assert study_report(fabricated({}), {}).rows == []
+    low = study_report(fabricated({"layers1": [1.8], "layers4": [0.05]}), {})
+    assert low.rows[1][5] == "0.05 (beyond the sweep)"
+    assert any("1 of 2 rates are beyond the sweep" in sentence for sentence in low.verdicts)
 
 
 def test_suggestions_without_a_sweep_are_refused() -> None:
