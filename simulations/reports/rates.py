@@ -42,6 +42,8 @@ class PlaceRates:
     name: str
     layers: int
     """Blocks of its model, 1 for an architecture without any."""
+    apart_from_layers: str
+    """Its other values, in words."""
     losses: Mapping[float, float]
     """Mean loss on the reported clients by rate of the sweep; infinite if a run diverged."""
     best: float | None
@@ -77,8 +79,10 @@ def _rates(result: StudyResult, place: GridPoint) -> PlaceRates:
     experiment = result.study.trial(settings[0].points, result.study.experiment.seed).experiment
     has_layers = "layers" in architecture(experiment.model.architecture).keys
     rates = result.suggested.get(place_name(result.study, settings[0].points), ())
+    points = (*place.arm, *place.level)
     return PlaceRates(
-        name=", ".join(map(point_words, (*place.arm, *place.level))) or "the experiment",
+        apart_from_layers=", ".join(point_words(p) for p in points if p.axis != "model.layers"),
+        name=", ".join(map(point_words, points)) or "the experiment",
         layers=experiment.model.layers if has_layers else 1,
         losses={_rate(s.points): s.mean("loss", result.part) for s in settings},
         best=_rate(best.points) if best else None,
@@ -166,8 +170,7 @@ def _slope(places: Sequence[PlaceRates], rates: Sequence[float]) -> float:
     """Return the slope of log rate over log depth, with a level for each other combination."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for one, rate in zip(places, rates, strict=True):
-        other = one.name.replace(f"model.layers {one.layers}", "")
-        groups.setdefault(other, []).append((math.log(one.layers), math.log(rate)))
+        groups.setdefault(one.apart_from_layers, []).append((math.log(one.layers), math.log(rate)))
     centred = np.concatenate([np.array(g) - np.mean(g, axis=0) for g in groups.values()])
     return float(centred[:, 0] @ centred[:, 1] / (centred[:, 0] @ centred[:, 0]))
 

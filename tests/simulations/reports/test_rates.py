@@ -59,7 +59,7 @@ def test_each_rule_and_its_cost() -> None:
 def test_the_report_has_them_and_says_where_a_rule_diverges() -> None:
     report = study_report(fabricated({"layers1": [1.8], "layers4": [2.2]}), {})
     assert report.values["suggested"] == {"layers1": [1.8], "layers4": [2.2]}
-    assert report.title.startswith("Learning rates by model.layers on")
+    assert report.title.startswith("Learning rates by layers on")
     assert any("it diverges in 1 of 2" in sentence for sentence in report.verdicts)
     assert report.rows[1][5] == "2.2 (diverged)"
     assert study_report(fabricated({}), {}).rows == []
