@@ -115,6 +115,7 @@ def _begin(
     private = privacy_of(experiment, description.training_clients, description.content_digest)
     if private:
         _warn_of_vocabulary(description)
+        _warn_of_labels(experiment)
         _warn_of_weights(experiment)
     state = initial_server_state(experiment, description, private)
     check_size(experiment, description.training_clients, len(state.parameters))
@@ -145,6 +146,16 @@ def _warn_of_vocabulary(description: Description) -> None:
             f"the vocabulary was learned from the training clients' text "
             f"(data.vocabulary={description.vocabulary_source}), which epsilon does not cover; "
             "set data.vocabulary=public, or name a public word list or tokenizer.json with it",
+            stacklevel=2,
+        )
+
+
+def _warn_of_labels(experiment: Experiment) -> None:
+    """Warn if the labels were chosen by how many of the protected clients have them."""
+    if task_of(experiment).bound and experiment.task.label_file is None:
+        warnings.warn(
+            "the labels are the most frequent ones of the training clients, which epsilon does not "
+            "cover; name a public list of labels with task.label_file",
             stacklevel=2,
         )
 

@@ -136,14 +136,17 @@ def _looked_at(model: Recurrent, flat: Tensor, inputs: Tensor) -> Look:
 
 
 PANELS = {
-    "Norms": ("norm of cell.kernel", "norm of cell.recurrent"),
+    "Norm of cell.kernel (dashed: cell.recurrent)": (
+        "norm of cell.kernel",
+        "norm of cell.recurrent",
+    ),
     "Step of a round, as a share of the norm": ("relative step",),
-    "Gates": ("forget gate", "output gate"),
-    "Share of units": ("dead units", "closed"),
+    "Mean of forget gates (dashed: output gates)": ("forget gate", "output gate"),
+    "Share of dead units (dashed: closed forget gates)": ("dead units", "closed"),
     "Root mean square of the state": ("state",),
     "Recurrent share of the pre-activation": ("recurrent share",),
 }
-"""Columns of each panel; lines of a panel's second column are dashed."""
+"""Columns of each panel."""
 
 
 def mechanism_figure(table: pd.DataFrame) -> Figure:
@@ -159,12 +162,17 @@ def mechanism_figure(table: pd.DataFrame) -> Figure:
                 for style, column in zip(("-", "--"), columns, strict=False):
                     text = name if column == columns[0] else None
                     axes.plot(rows["round"], rows[column], style, color=f"C{number}", label=text)
-            second = f" (dashed: {columns[1]})" if len(columns) > 1 else ""
-            axes.set_title(f"{title}{second}", fontsize=9)
+            axes.set_title(title, fontsize=9)
             axes.set_xlabel("round")
         handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
+
+
+def _short(change: str) -> str:
+    """Return ``KEY=VALUE`` without the key's section."""
+    key, _, value = change.partition("=")
+    return f"{key.rpartition('.')[2]}={value}"
 
 
 def main(words: Sequence[str], cache: Path = DEFAULT_CACHE) -> None:
@@ -176,7 +184,7 @@ def main(words: Sequence[str], cache: Path = DEFAULT_CACHE) -> None:
     for changes in groups or [[]]:
         experiment = base.updated(parse_overrides(changes))
         population = prepare_for(experiment, cache)
-        run = ", ".join(change.rpartition(".")[2] for change in changes) or "experiment"
+        run = ", ".join(map(_short, changes)) or "experiment"
         rows += [{"run": run, **row} for row in observed(experiment, population, every)]
     table = pd.DataFrame(rows)
     table.to_csv(out / "mechanism.csv", index=False, float_format="%.6g")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from server.runs.folder import RunFolder
+from simulations import simulate
 from simulations.cli.main import main
 from simulations.kept_results import kept_baselines
 from tests.labelled import write_labelled
@@ -92,3 +93,16 @@ def test_commands_of_next_words_are_refused(
     assert main([name, str(folder / "run"), *more, *cache]) == 2
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
     assert "ranks labels" in line
+
+
+@pytest.mark.filterwarnings("ignore:the vocabulary was learned")
+def test_a_private_run_warns_of_labels_that_clients_chose(folder: Path) -> None:
+    private = {
+        "privacy.mechanism": "gaussian",
+        "privacy.noise_multiplier": 1.0,
+        "server.averaging": "uniform",
+        "server.rounds": 1,
+    }
+    experiment = RunFolder(folder / "run").experiment().updated(private)
+    with pytest.warns(UserWarning, match="labels are the most frequent ones"):
+        simulate(experiment, cache=folder / "cache")
