@@ -19,10 +19,10 @@ def write_series(series: Series, folder: Path) -> None:
     told = {study.name: _told(folder, study) for study in series.studies}
     finished = {name: values for name, values in told.items() if values}
     rows = [_row(study, told[study.name]) for study in series.studies]
-    header = ("study", "question", "answer", "runs", "seeds")
+    header = ("study", "question", "runs", "seeds")
     verdicts = [
         f"{series.question} {len(finished)} of {len(series.studies)} studies have results.".strip(),
-        *(f"{name}: {verdict}" for name, one in finished.items() for verdict in one["verdicts"]),
+        *(f"{one['question']} {one['verdicts'][0]}" for one in finished.values()),
     ]
     page = Page(
         title=series.name,
@@ -49,6 +49,5 @@ def _told(folder: Path, study: Study) -> dict[str, Any] | None:
 
 def _row(study: Study, told: dict[str, Any] | None) -> list[str]:
     if told is None:
-        return [study.name, study.question, "not run yet", "", ""]
-    answer = " ".join(told["verdicts"][:1])
-    return [study.name, study.question, answer, str(len(told["runs"])), str(told["seeds"])]
+        return [study.name, study.question, "not run yet", ""]
+    return [study.name, study.question, str(len(told["runs"])), str(told["seeds"])]
