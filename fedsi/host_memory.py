@@ -63,8 +63,10 @@ def check_address_space() -> None:
     Raises:
         UserError: The limit is too low.
     """
-    # Not every system has this module; main reports that.
-    import resource  # noqa: PLC0415
+    try:
+        import resource  # noqa: PLC0415 - only Unix has it
+    except ImportError:
+        return
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

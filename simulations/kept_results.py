@@ -44,6 +44,8 @@ def kept_baselines(folder: Path) -> Baselines | None:
         clients = np.array(found["clients"], np.int64)
         shape = (len(clients), len(COLUMNS))
         rows = {n: np.array(found["rows"][n], np.float64).reshape(shape) for n in found["rows"]}
+        if not rows:
+            raise ValueError("it has no counts")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / NGRAMS} is damaged: {error}; {_MEND}") from None
     return Baselines(clients, rows)

@@ -19,7 +19,7 @@ from pydantic_core.core_schema import CoreSchema, no_info_after_validator_functi
 
 from fedsi.errors import UserError
 from fedsi.import_path import EXAMPLE
-from fedsi.tables import Table
+from fedsi.tables import Table, known_name
 
 
 def _check_name(name: str) -> str:
@@ -58,6 +58,8 @@ class EntryOf:
     table: Table[Any]
     besides: tuple[str, ...] = ()
     """Names with a meaning of their own that are not in the table."""
+    key: str = ""
+    """The key, if the table is another key's too; it then takes no import path."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -67,11 +69,13 @@ class EntryOf:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        own = [EXAMPLE] if self.table.own else []
+        own = [EXAMPLE] if self.table.own and not self.key else []
         return {**handler(schema), "enum": [*self.besides, *self.table, *own]}
 
     def _known(self, name: str) -> str:
         try:
+            if self.key:
+                return known_name(self.key, [*self.besides, *self.table], name)
             return self.table.known(name, self.besides)
         except UserError as error:
             raise ValueError(str(error)) from None

@@ -31,7 +31,7 @@ class ModelSettings(Settings):
     arguments: Arguments = Arguments()
     """Keyword arguments of a custom model: ``--set model.arguments.width=32``, or the table
     ``[model.arguments]``."""
-    encoder: Annotated[Name, EntryOf(ARCHITECTURES)] = "si_cifg"
+    encoder: Annotated[Name, EntryOf(ARCHITECTURES, key="model.encoder")] = "si_cifg"
     """Architecture that encodes the texts of a dual encoder, whose other keys are the encoder's."""
     label_encoder: Literal["shared", "own", "table"] = "shared"
     """Vectors of the labels of a dual encoder: by the encoder of the queries (``shared``), by one

@@ -152,7 +152,7 @@ def check_transformer(settings: "ModelSettings") -> None:
 
 def check_dual_encoder(settings: "ModelSettings") -> None:
     """Refuse contradictions among the settings of a dual encoder and those of its encoder."""
-    if ARCHITECTURES.is_own(settings.encoder) or not ARCHITECTURES[settings.encoder].encodes:
+    if not ARCHITECTURES[settings.encoder].encodes:
         encoders = ", ".join(name for name in ARCHITECTURES if ARCHITECTURES[name].encodes)
         raise ValueError(
             f"model.encoder={settings.encoder} is no encoder of texts; expected one of {encoders}"

@@ -45,7 +45,15 @@ CHANGES: dict[str, dict[str, Any]] = {
     "trimmed_mean": {**UNIFORM, "algorithm.trim": 0.3},  # 1 of 4 clients on each side
 }
 """What entries need that is not the default."""
-EXAMPLE: dict[str, Any] = {"mu": 0.3, "state_limit": 7.0, "trim": 0.25, "memory_limit": 1.0}
+EXAMPLE: dict[str, Any] = {
+    "mu": 0.3,
+    "state_limit": 7.0,
+    "trim": 0.25,
+    "memory_limit": 1.0,
+    "teacher": "results/first",
+    "teacher_sha256": "0" * 64,
+    "temperature": 2.0,
+}
 """A value of each key that is not its default."""
 FEDERATED = [name for name in ALGORITHMS if not ALGORITHMS[name].pools]
 """Entries whose functions are called; central training has tests of its own."""
@@ -190,7 +198,7 @@ RELATED = {"fed_avg", "fed_prox", "trimmed_mean", OWN}
     "name",
     # Those of fed_avg are held to each other by many other tests; the others have a quick relative
     # that sends, keeps and aggregates as much.
-    [pytest.param(n, marks=pytest.mark.slow if n in RELATED else ()) for n in [*ALGORITHMS, OWN]],
+    [pytest.param(n, marks=pytest.mark.slow if n in RELATED else ()) for n in [*FEDERATED, OWN]],
 )
 def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
     name: str, cache: Path, tmp_path: Path

@@ -13,27 +13,27 @@ from fedsi.experiment.field_types import EntryOf, Settings
 from fedsi.import_path import load_own
 
 CHOICES = [
-    (f"{section}.{key}", mark.table)
+    (f"{section}.{key}", mark)
     for section, field in Whole.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
     for key, inner in field.annotation.model_fields.items()
     for mark in inner.metadata
     if isinstance(mark, EntryOf)
 ]
-"""Every key whose value is an entry of a table, and the table."""
-OWN = [key for key, table in CHOICES if table.own]
+"""Every key whose value is an entry of a table."""
+OWN = [key for key, mark in CHOICES if mark.table.own and not mark.key]
 
 
 def test_the_keys_that_choose_an_entry_are_known() -> None:
     assert {"task.name", "model.architecture", "model.positions", "privacy.mechanism"} <= {
         key for key, _ in CHOICES
     }
-    assert all(key == table.key for key, table in CHOICES)
+    assert all(key == (mark.key or mark.table.key) for key, mark in CHOICES)
 
 
 @pytest.mark.parametrize("key", [key for key, _ in CHOICES])
 def test_an_unknown_name_is_told_all_names_and_the_nearest_if_it_is_near(key: str) -> None:
-    table = dict(CHOICES)[key]
+    table = dict(CHOICES)[key].table
     first = next(iter(table))
     with pytest.raises(UserError) as error:
         Experiment().updated({key: f"{first}x"})
@@ -63,7 +63,7 @@ def test_what_is_no_import_path_of_the_users_is_refused(key: str, path: str, sen
     assert str(error.value).startswith(f"{key} = {path!r}")
 
 
-@pytest.mark.parametrize("key", [key for key, table in CHOICES if not table.own])
+@pytest.mark.parametrize("key", [key for key, _ in CHOICES if key not in OWN])
 def test_tables_of_fedsis_own_take_no_import_path(key: str) -> None:
     with pytest.raises(UserError, match="is not allowed: expected one of"):
         Experiment().updated({key: "my_package.my_module:name"})

@@ -74,6 +74,7 @@ def test_equals_a_plain_loop_against_the_teacher(teacher: Path, cache: Path) -> 
     assert result.summary.model_sha256 != hard.summary.model_sha256
 
 
+@pytest.mark.slow
 def test_the_bits_do_not_depend_on_workers_nor_on_an_interruption(
     teacher: Path, cache: Path, tmp_path: Path
 ) -> None:

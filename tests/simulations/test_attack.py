@@ -12,6 +12,7 @@ from simulations.cli.main import main
 from simulations.presets import load_preset
 
 
+@pytest.mark.slow
 def test_a_run_is_attacked_and_its_experts_looked_at(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,7 +80,7 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
         (["server.rounds.x=1"], "no key server.rounds.x"),
         (
             ["model.architecture=transfomer"],
-            "'transfomer' .* did you mean transformer\\? .* si_transformer, mamba, or the",
+            "'transfomer' .* did you mean transformer\\? .* mamba, dual_encoder, or the",
         ),
         (["model.architecture=my_model.py"], "my_model.py' .* my_package.my_module:name"),
         (["model.architecture=folder/my_model:gru"], "my_package.my_module:name"),

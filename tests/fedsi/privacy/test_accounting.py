@@ -43,6 +43,7 @@ class Stub:
     """Stands for a noise mechanism whose participations have orthogonal columns of norm 1."""
 
     plan: Plan
+    slack: float = 0.0
 
     def sensitivity_after(self, rounds: int) -> float:
         return math.sqrt(self.plan.participations_within(rounds))

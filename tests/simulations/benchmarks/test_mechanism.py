@@ -37,6 +37,7 @@ def test_units_whose_output_gate_is_shut_are_dead() -> None:
     assert activity("si_cifg", [-1.0, 1.0, 1.0])["closed"] == 1
 
 
+@pytest.mark.slow
 def test_the_program_writes_a_row_for_each_look(cache: Path, tmp_path: Path) -> None:
     small = {"server.rounds": 2, "model.hidden_size": 8, "model.embedding_size": 8}
     experiment = Experiment(data={"corpus": "synthetic"}).updated(small)

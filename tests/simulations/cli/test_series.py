@@ -33,6 +33,7 @@ def series(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_series_is_planned_run_and_continued(
     series: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
