@@ -10,6 +10,7 @@ So without weight decay, embeddings of words that the client does not have stay 
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,57 @@ from fedsi.kernels.cpu.adamw import adamw_step
 from fedsi.models.model import Model
 
 
-class AdamW:
+class Moments:
+    """First and second moments of gradients, and the number of steps that they are from.
+
+    Args:
+        settings: The learning rate.
+        parameters: What the gradients are of, ``[parameters]``.
+    """
+
+    def __init__(self, settings: ClientSettings, parameters: Tensor) -> None:
+        self.learning_rate = settings.learning_rate
+        self.settings, self.parameters = settings, parameters
+        self.first, self.second = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self.steps = 0
+
+    def begin(self, learning_rate: float) -> None:
+        """Set the learning rate and reset the moments."""
+        self.learning_rate = learning_rate
+        self.steps = 0
+        self.first.zero_()
+        self.second.zero_()
+
+    def memory(self) -> NDArray[np.float32]:
+        """Return both moments and the number of steps, ``[2 * parameters + 1]``."""
+        steps = np.array([self.steps], np.float32)
+        return np.concatenate([self.first.numpy(), self.second.numpy(), steps])
+
+    def resume(self, learning_rate: float, memory: NDArray[np.float32]) -> None:
+        """Continue with earlier moments."""
+        self.learning_rate = learning_rate
+        size = len(self.parameters)
+        self.first.numpy()[:], self.second.numpy()[:] = memory[:size], memory[size : 2 * size]
+        self.steps = int(memory[-1])
+
+    def scalars(self) -> NDArray[np.floating[Any]]:
+        """Return the scalars of ``adamw_step`` for the step that was counted last."""
+        settings, rate = self.settings, self.learning_rate
+        b1, b2 = settings.momentum, settings.second_moment_decay
+        scalars = [
+            b1,
+            1 - b1,
+            b2,
+            1 - b2,
+            1 - rate * settings.weight_decay,
+            rate / (1 - b1**self.steps),
+            1 / math.sqrt(1 - b2**self.steps),
+            settings.adaptivity,
+        ]
+        return np.array(scalars, self.parameters.numpy().dtype)
+
+
+class AdamW(Moments):
     """AdamW; moments and bias corrections restart for each client.
 
     Args:
@@ -30,57 +81,17 @@ class AdamW:
     """
 
     def __init__(self, settings: ClientSettings, parameters: Tensor, _model: Model) -> None:
-        self.learning_rate = settings.learning_rate
-        self._settings = settings
-        self._parameters = parameters
-        self._first, self._second = torch.zeros_like(parameters), torch.zeros_like(parameters)
-        self._steps = 0
-
-    def begin(self, learning_rate: float) -> None:
-        """Set the learning rate and reset the moments."""
-        self.learning_rate = learning_rate
-        self._steps = 0
-        self._first.zero_()
-        self._second.zero_()
-
-    def memory(self) -> NDArray[np.float32]:
-        """Return both moments and the number of steps, ``[2 * parameters + 1]``."""
-        steps = np.array([self._steps], np.float32)
-        return np.concatenate([self._first.numpy(), self._second.numpy(), steps])
-
-    def resume(self, learning_rate: float, memory: NDArray[np.float32]) -> None:
-        """Continue with earlier moments."""
-        self.learning_rate = learning_rate
-        size = len(self._parameters)
-        self._first.numpy()[:], self._second.numpy()[:] = memory[:size], memory[size : 2 * size]
-        self._steps = int(memory[-1])
+        super().__init__(settings, parameters)
 
     def step(self, gradient: Tensor, scale: float = 1.0) -> None:
         """Take a step, as ``Optimizer.step``; the clipped gradient enters the moments."""
         if scale != 1.0:
             gradient.mul_(scale)
-        self._steps += 1
-        scalars = adamw_scalars(self._settings, self.learning_rate, self._steps)
-        parameters = self._parameters.numpy()
+        self.steps += 1
         adamw_step(
-            parameters,
+            self.parameters.numpy(),
             gradient.numpy(),
-            self._first.numpy(),
-            self._second.numpy(),
-            np.array(scalars, parameters.dtype),
+            self.first.numpy(),
+            self.second.numpy(),
+            self.scalars(),
         )
-
-
-def adamw_scalars(settings: ClientSettings, rate: float, steps: int) -> list[float]:
-    """Return the scalars of ``adamw_step`` for a step, counted from 1."""
-    b1, b2 = settings.momentum, settings.second_moment_decay
-    return [
-        b1,
-        1 - b1,
-        b2,
-        1 - b2,
-        1 - rate * settings.weight_decay,
-        rate / (1 - b1**steps),
-        1 / math.sqrt(1 - b2**steps),
-        settings.adaptivity,
-    ]

@@ -15,14 +15,12 @@ by side in one matrix and are orthogonalised together.
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu.adamw import adamw_step
-from fedsi.learning.optimizers.adamw import adamw_scalars
+from fedsi.learning.optimizers.adamw import Moments
 from fedsi.models.model import Model
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -82,8 +80,10 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     return x.mT if rows > columns else x
 
 
-class Muon:
+class Muon(Moments):
     """Muon; momenta, moments and bias corrections restart for each client.
+
+    ``first`` holds the momenta of hidden matrices, whose places in ``second`` stay 0.
 
     Args:
         settings: Learning rate eta, weight decay lambda, decays b1 and b2, adaptivity tau of AdamW.
@@ -92,45 +92,21 @@ class Muon:
     """
 
     def __init__(self, settings: ClientSettings, parameters: Tensor, model: Model) -> None:
-        self.learning_rate = settings.learning_rate
-        self._settings = settings
-        self._parameters = parameters
+        super().__init__(settings, parameters)
         self._matrices, self._others = split_hidden(model)
-        self._first, self._second = torch.zeros_like(parameters), torch.zeros_like(parameters)
-        self._steps = 0
-
-    def begin(self, learning_rate: float) -> None:
-        """Set the learning rate and reset momenta and moments."""
-        self.learning_rate = learning_rate
-        self._steps = 0
-        self._first.zero_()
-        self._second.zero_()
-
-    def memory(self) -> NDArray[np.float32]:
-        """Return momenta, second moments and the number of steps, ``[2 * parameters + 1]``."""
-        steps = np.array([self._steps], np.float32)
-        return np.concatenate([self._first.numpy(), self._second.numpy(), steps])
-
-    def resume(self, learning_rate: float, memory: NDArray[np.float32]) -> None:
-        """Continue with earlier momenta."""
-        self.learning_rate = learning_rate
-        size = len(self._parameters)
-        self._first.numpy()[:], self._second.numpy()[:] = memory[:size], memory[size : 2 * size]
-        self._steps = int(memory[-1])
 
     def step(self, gradient: Tensor, scale: float = 1.0) -> None:
         """Take a step, as ``Optimizer.step``; the clipped gradient enters the momenta."""
         if scale != 1.0:
             gradient.mul_(scale)
-        self._steps += 1
-        flat = [self._parameters, gradient, self._first, self._second]
-        scalars = adamw_scalars(self._settings, self.learning_rate, self._steps)
-        constants = np.array(scalars, self._parameters.numpy().dtype)
+        self.steps += 1
+        flat = [self.parameters, gradient, self.first, self.second]
+        constants = self.scalars()
         for span in self._others:
             theta, g, m, v = (vector.numpy()[span] for vector in flat)
             adamw_step(theta, g, m, v, constants)
-        decay = self._settings.momentum
-        keep = 1 - self.learning_rate * self._settings.weight_decay
+        decay = self.settings.momentum
+        keep = 1 - self.learning_rate * self.settings.weight_decay
         for matrix in self._matrices:
             weights, slope, momentum, _ = map(matrix.of, flat)
             momentum.mul_(decay).add_(slope)
