@@ -142,13 +142,20 @@ def _new_sentences(path: Path, seen: set[tuple[str, ...]]) -> Iterator[str]:
                 yield sentence
 
 
-def docstrings_of(path: Path) -> Iterator[str]:
-    """Yield the docstrings of a source file; none if it cannot be parsed."""
+def parsed_source(path: Path) -> ast.Module | None:
+    """Return the syntax tree of a source file; None if it cannot be parsed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(path.read_bytes())
+            return ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError, RecursionError):
+        return None
+
+
+def docstrings_of(path: Path) -> Iterator[str]:
+    """Yield the docstrings of a source file; none if it cannot be parsed."""
+    tree = parsed_source(path)
+    if tree is None:
         return
     waiting: list[ast.AST] = [tree]
     while waiting:

@@ -8,7 +8,6 @@ of repeated sentences are those of ``pydocs``.
 import ast
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from fedsi.data.pydocs import (
     Module,
     docstring_sentences,
     find_modules,
+    parsed_source,
 )
 from fedsi.data.words import split_words
 from fedsi.files import write_atomically
@@ -71,11 +71,8 @@ def extract_names(path: Path, progress: Progress) -> int:
 
 def documented(path: Path) -> Iterator[Documented]:
     """Yield the first sentence of each docstring of a source file; none if it cannot be parsed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, OSError, RecursionError):
+    tree = parsed_source(path)
+    if tree is None:
         return
     waiting: list[tuple[ast.AST, str]] = [(tree, "")]
     while waiting:
