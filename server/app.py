@@ -31,9 +31,10 @@ from server.cohorts.sampling import check_cohort_size
 from server.configuration import RunConfiguration
 from server.differential_privacy import privacy_of
 from server.nodes import Hosting, Hosts, fetch_vocabulary, find_clients
+from server.observers import Observer
 from server.progress import RunProgress, vector_of_named
 from server.round_log import log_round, rounds_shown
-from server.rounds import Observer, initial_server_state
+from server.rounds import initial_server_state
 from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.rounds_file import rows_text

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from server.rounds import RoundRecord, ServerState
+from server.round_record import RoundRecord
+from server.rounds import ServerState
 
 
 @dataclass(frozen=True)

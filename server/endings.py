@@ -3,14 +3,12 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment, ServerSettings
 from fedsi.tasks.table import task_of
-
-if TYPE_CHECKING:
-    from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 
 ROUNDS, EPSILON_BUDGET = "server.rounds", "privacy.epsilon_budget"
 DIVERGENCE, OBSERVER = "divergence", "observer"
@@ -39,7 +37,7 @@ class Course:
     waited: int = 0
     """Evaluations since the lowest loss."""
 
-    def after(self, record: "RoundRecord", settings: ServerSettings) -> "Course":
+    def after(self, record: RoundRecord, settings: ServerSettings) -> "Course":
         """Return the course with one more round; round 0 trains nothing and changes nothing.
 
         An evaluation that is not due, after the last round of a run that was later continued, does
@@ -58,7 +56,7 @@ class Course:
         )
 
     @classmethod
-    def of(cls, records: "Iterable[RoundRecord]", settings: ServerSettings) -> "Course":
+    def of(cls, records: Iterable[RoundRecord], settings: ServerSettings) -> "Course":
         """Return the course of some rounds."""
         course = cls()
         for record in records:
@@ -70,7 +68,7 @@ def ending(
     experiment: Experiment,
     description: Description,
     course: Course,
-    record: "RoundRecord",
+    record: RoundRecord,
     rounds: int,
 ) -> str:
     """Return what ends a run with a round: the name of a key or of an event, or an empty text.
@@ -95,7 +93,7 @@ def ending(
     return ended or ended_by_course(experiment.server, course, record)
 
 
-def ended_by_course(settings: ServerSettings, course: Course, record: "RoundRecord") -> str:
+def ended_by_course(settings: ServerSettings, course: Course, record: RoundRecord) -> str:
     """Return the key that ends a run with a round because of its course, or an empty text."""
     loss = record.heldout["loss"] if record.heldout else math.inf
     reasons = {
@@ -108,7 +106,7 @@ def ended_by_course(settings: ServerSettings, course: Course, record: "RoundReco
     return next((name for name, holds in reasons.items() if holds), "")
 
 
-def has_diverged(record: "RoundRecord", experiment: Experiment, description: Description) -> bool:
+def has_diverged(record: RoundRecord, experiment: Experiment, description: Description) -> bool:
     """Whether all updates of a round were rejected, or its held-out loss is above the limit.
 
     A large loss of the cohort alone does not count: one client's steps may diverge while the

@@ -1,9 +1,13 @@
 """Observers: what is called with each round of a run, and may end it."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from fedsi.experiment import Experiment
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
+
+Observer = Callable[[Experiment, RoundRecord], bool | None]
+"""Called after each round; the run stops if it returns True."""
 
 
 @runtime_checkable

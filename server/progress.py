@@ -22,11 +22,10 @@ from server.differential_privacy import SCORES, Privacy
 from server.endings import OBSERVER, Course, ending
 from server.lengths import ByLength, evaluate_lengths_on_nodes
 from server.nodes import Hosting
-from server.observers import RunObserver
+from server.observers import Observer, RunObserver
 from server.personalisation import personalise_clients
+from server.round_record import RoundRecord
 from server.rounds import (
-    Observer,
-    RoundRecord,
     ServerState,
     evaluate_round,
     evaluated_clients,

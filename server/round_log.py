@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fedsi.experiment import Experiment
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 
 log = logging.getLogger(__name__)
 

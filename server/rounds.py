@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -18,10 +17,10 @@ from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import UPDATE, Cohort
 from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_of
 from fedsi.learning.algorithms.user_algorithm import try_algorithm
-from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, take_step
+from fedsi.learning.server_optimizers.optimizer import RoundUpdate, take_step
 from fedsi.learning.server_optimizers.optimizer import State as OptimizerState
 from fedsi.learning.server_optimizers.table import optimizer_of
-from fedsi.messages import FAILED, REJECTED, Outcome
+from fedsi.messages import Outcome
 from fedsi.models.build import build_model, initial_parameters
 from fedsi.privacy.participation import Participations, counted, none_yet
 from fedsi.seeds import Seed
@@ -35,6 +34,7 @@ from server.differential_privacy import Privacy, PrivacyState, clip_norm_of
 from server.endings import Course, ending
 from server.nodes import Hosting, NodesError
 from server.repeats import lacking, trained_with_repeats
+from server.round_record import RoundRecord, record_of
 from server.secure_aggregation import masked_round, unmasked
 
 
@@ -56,78 +56,6 @@ class ServerState:
     state_rounds: Rounds | None = None
     """The round of what each training client keeps, 0 for nothing yet; None if the algorithm's
     clients keep nothing."""
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """The record of a finished round: one row of ``rounds.csv``."""
-
-    round: int
-    """Counted from 1; 0 for the model before any training, which is only evaluated."""
-    train_loss: float
-    """Mean loss in nats per target token, over the aggregated clients with finite loss, before the
-    local step that used it; NaN if there are none."""
-    clients: int
-    """Clients whose update was aggregated."""
-    rejected: int
-    """Clients whose update was not finite, out of range or above the norm bound."""
-    failed: int
-    """Clients that could not be trained, or whose node failed."""
-    dropped: int
-    """Clients that were drawn but did not report in time; they were not trained."""
-    tokens: int
-    train_seconds: float
-    evaluation_seconds: float = 0.0
-    clip_norm: float = math.inf
-    """Largest L2 norm of an update; infinite without clipping."""
-    clipped: int = 0
-    """Clients whose update was clipped."""
-    steps: int = 0
-    """Local steps of the aggregated clients."""
-    clipped_steps: int = 0
-    """Local steps whose gradient ``client.gradient_clip`` or ``client.relative_clip`` clipped."""
-    epsilon: float = math.inf
-    """Privacy cost of all rounds so far; infinite without privacy. The other columns are the
-    simulator's view: they are not private and not covered by epsilon."""
-    heldout: Mapping[str, float] | None = None
-    """Metrics of the held-out clients; None in rounds without evaluation."""
-    unevaluated: int = 0
-    """Held-out clients missing from the metrics because they or their node failed."""
-    lost: int = 0
-    """Clients of the cohort, including canaries, without a reply: each counts as failed, although
-    it might not fail another time."""
-    not_finite: int = 0
-    """Rejected clients whose update was not finite. This column and the next seven count the
-    rejected and the failed clients by kind; see ``fedsi.messages.Outcome``."""
-    out_of_range: int = 0
-    above_bound: int = 0
-    raised: int = 0
-    """Failed clients whose training raised an exception."""
-    wrong_shape: int = 0
-    too_slow: int = 0
-    """Failed clients without a reply in time."""
-    process_ended: int = 0
-    node_failed: int = 0
-    repeats: int = 0
-    """Repeats of the round because too few clients contributed; the other columns are those of the
-    last attempt, except the seconds."""
-    download_bytes: int = 0
-    """Bytes that all drawn clients would receive: the trained parameters and the algorithm's
-    vectors, as float32."""
-    upload_bytes: int = 0
-    """Bytes that the trained clients would send: their update and the vectors that they return."""
-    ended: str = ""
-    """Reason why the run ended with this round: a key or an event of ``server.endings``."""
-
-    @property
-    def losses(self) -> dict[str, int]:
-        """The number of contributions lost to each kind that happened, by the column's name."""
-        names = (kind.name.lower() for kind in sorted(REJECTED | FAILED))
-        return {name: getattr(self, name) for name in names if getattr(self, name)}
-
-
-Observer = Callable[[Experiment, RoundRecord], bool | None]
-"""Called after each round; the run stops if it returns True."""
 
 
 def initial_server_state(
@@ -208,56 +136,17 @@ def run_rounds(
         NodesError: Too few clients contributed to every attempt of a round.
         ParticipationError: A cohort violates the accounted plan of a private run.
     """
-    server = experiment.server
-    population = with_canaries(experiment, description.training_clients)
+    loop = _Loop(grid, hosts, experiment, description, trace, private, seed, states)
     course = course or Course()
     rounds = rounds_to_run(experiment, private)
-    optimizer, pools = optimizer_of(server), algorithm_of(experiment).pools
     for number in range(state.round_number + 1, rounds + 1):
-        started = time.perf_counter()
-        clip_norm = clip_norm_of(state.privacy)
-        cohort = draw_cohort(experiment, population, trace, number, seed)
-        if state.participations:
-            admit = private.admitted if private else counted
-            admitted = admit(state.participations, number, cohort.reporting)
-            state = replace(state, participations=admitted)
-        members, canaries = to_train(experiment, description.training_clients, cohort.reporting)
-        clients = np.concatenate([members, canaries])
-        repeats = 0
-        if pools:
-            start, memory = state.parameters, state.algorithm[MEMORY]
-            trained, parameters, memory = train_pooled(
-                grid, hosts(), experiment, start, memory, members, number
-            )
-            if missing := lacking(experiment, len(members), trained):
-                raise NodesError(f"{missing} in round {number}; see the log above")
-            state = replace(
-                state, round_number=number, parameters=parameters, algorithm={MEMORY: memory}
-            )
-        else:
-            train = partial(_attempt, grid, hosts, experiment, state, cohort, clients, states)
-            trained, repeats = trained_with_repeats(experiment, len(members), number, train)
-            state = _next_state(experiment, description, optimizer, private, state, trained)
-            state = replace(state, state_rounds=_state_rounds(state, members, trained))
-        record = replace(
-            _record(
-                number,
-                cohort,
-                len(members),
-                trained,
-                time.perf_counter() - started,
-                len(state.algorithm),
-            ),
-            clip_norm=clip_norm,
-            repeats=repeats,
-            epsilon=private.cost(number).epsilon if private else math.inf,
-        )
-        after = course.after(record, server)
+        state, record = loop.train(state, number)
+        after = course.after(record, experiment.server)
         ended = ending(experiment, description, after, record, rounds)
-        if ended or number % server.evaluate_every == 0:
+        if ended or number % experiment.server.evaluate_every == 0:
             # A node may have ended in the round, or another one have taken its place.
             record = evaluate_round(record, grid, hosts(), experiment, description, state)
-            after = course.after(record, server)
+            after = course.after(record, experiment.server)
             ended = ending(experiment, description, after, record, rounds)
         course = after
         yield state, replace(record, ended=ended)
@@ -265,33 +154,88 @@ def run_rounds(
             return
 
 
-def _attempt(
-    grid: Grid,
-    hosts: Callable[[], Hosting],
-    experiment: Experiment,
-    state: ServerState,
-    cohort: Draw,
-    clients: NDArray[np.int64],
-    states: str,
-    attempt: int,
-) -> Aggregate:
-    """Train a round's cohort once; its masks are removed only if enough clients contributed."""
-    there, number, clip_norm = hosts(), state.round_number + 1, clip_norm_of(state.privacy)
-    masked = masked_round(experiment, cohort.asked, number, attempt)
-    extras = Extras(state.algorithm, states, state.state_rounds, masked, attempt)
-    trained = train_cohort(
-        grid, there, experiment, state.parameters, clients, number, clip_norm, extras
-    )
-    # Canaries are refused with secure aggregation, so all clients are members of the cohort.
-    if masked and not lacking(experiment, len(clients), trained):
-        return unmasked(grid, there.nodes, experiment, masked, clients, trained, clip_norm)
-    return trained
+@dataclass(frozen=True)
+class _Loop:
+    """What stays the same in all rounds of a run; the fields are arguments of ``run_rounds``."""
+
+    grid: Grid
+    hosts: Callable[[], Hosting]
+    experiment: Experiment
+    description: Description
+    trace: Trace | None
+    private: Privacy | None
+    seed: Seed
+    states: str
+
+    def train(self, state: ServerState, number: int) -> tuple[ServerState, RoundRecord]:
+        """Train one round; return the state after it, and its record without an evaluation."""
+        started = time.perf_counter()
+        training_clients, clip_norm = self.description.training_clients, clip_norm_of(state.privacy)
+        population = with_canaries(self.experiment, training_clients)
+        cohort = draw_cohort(self.experiment, population, self.trace, number, self.seed)
+        if state.participations:
+            admit = self.private.admitted if self.private else counted
+            admitted = admit(state.participations, number, cohort.reporting)
+            state = replace(state, participations=admitted)
+        members, canaries = to_train(self.experiment, training_clients, cohort.reporting)
+        if algorithm_of(self.experiment).pools:
+            state, trained, repeats = *self._pooled(state, members, number), 0
+        else:
+            state, trained, repeats = self._federated(state, cohort, members, canaries, number)
+        seconds, sent = time.perf_counter() - started, len(state.algorithm)
+        record = record_of(number, cohort, len(members), trained, seconds, sent)
+        epsilon = self.private.cost(number).epsilon if self.private else math.inf
+        return state, replace(record, clip_norm=clip_norm, repeats=repeats, epsilon=epsilon)
+
+    def _pooled(
+        self, state: ServerState, members: NDArray[np.int64], number: int
+    ) -> tuple[ServerState, Aggregate]:
+        memory = state.algorithm[MEMORY]
+        trained, parameters, memory = train_pooled(
+            self.grid, self.hosts(), self.experiment, state.parameters, memory, members, number
+        )
+        if missing := lacking(self.experiment, len(members), trained):
+            raise NodesError(f"{missing} in round {number}; see the log above")
+        state = replace(
+            state, round_number=number, parameters=parameters, algorithm={MEMORY: memory}
+        )
+        return state, trained
+
+    def _federated(
+        self,
+        state: ServerState,
+        cohort: Draw,
+        members: NDArray[np.int64],
+        canaries: NDArray[np.int64],
+        number: int,
+    ) -> tuple[ServerState, Aggregate, int]:
+        """Return the new state, the aggregate, and the number of attempts before the last one."""
+        train = partial(self._attempt, state, cohort, np.concatenate([members, canaries]))
+        trained, repeats = trained_with_repeats(self.experiment, len(members), number, train)
+        state = _next_state(self.experiment, self.description, self.private, state, trained)
+        rounds = _state_rounds(state, members, trained)
+        return replace(state, state_rounds=rounds), trained, repeats
+
+    def _attempt(
+        self, state: ServerState, cohort: Draw, clients: NDArray[np.int64], attempt: int
+    ) -> Aggregate:
+        """Train a cohort once; its masks are removed only if enough clients contributed."""
+        grid, there, experiment = self.grid, self.hosts(), self.experiment
+        number, clip_norm = state.round_number + 1, clip_norm_of(state.privacy)
+        masked = masked_round(experiment, cohort.asked, number, attempt)
+        extras = Extras(state.algorithm, self.states, state.state_rounds, masked, attempt)
+        trained = train_cohort(
+            grid, there, experiment, state.parameters, clients, number, clip_norm, extras
+        )
+        # Canaries are refused with secure aggregation, so all clients are members of the cohort.
+        if masked and not lacking(experiment, len(clients), trained):
+            return unmasked(grid, there.nodes, experiment, masked, clients, trained, clip_norm)
+        return trained
 
 
 def _next_state(
     experiment: Experiment,
     description: Description,
-    optimizer: ServerOptimizer,
     private: Privacy | None,
     state: ServerState,
     trained: Aggregate,
@@ -308,7 +252,10 @@ def _next_state(
     update, vectors = algorithm_of(experiment).combine(
         experiment.algorithm, state.algorithm, means, cohort
     )
-    given = RoundUpdate(state.parameters, update, number)
+    given, optimizer = (
+        RoundUpdate(state.parameters, update, number),
+        optimizer_of(experiment.server),
+    )
     with np.errstate(over="ignore", invalid="ignore"):
         parameters, kept = take_step(optimizer, experiment.server, state.optimizer, given)
     return ServerState(
@@ -333,40 +280,6 @@ def _contributors(experiment: Experiment, private: Privacy | None, trained: Aggr
     if private:
         return experiment.server.cohort_size
     return int((trained.column("outcome") == Outcome.AGGREGATED).sum())
-
-
-def _record(
-    number: int, cohort: Draw, members: int, trained: Aggregate, seconds: float, sent: int
-) -> RoundRecord:
-    # Canaries come last and are not counted.
-    trained = replace(trained, rows=trained.rows[:members])
-    outcome = trained.column("outcome")
-    accepted = outcome == Outcome.AGGREGATED
-    kinds = {kind: int((outcome == kind).sum()) for kind in REJECTED | FAILED}
-    named: dict[str, Any] = {kind.name.lower(): count for kind, count in kinds.items()}
-    failed = sum(kinds[kind] for kind in FAILED)
-    total = trained.total()
-    dropped = cohort.drawn - len(cohort.reporting)
-    message = trained.sums.size * np.dtype(np.float32).itemsize
-    return RoundRecord(
-        round=number,
-        train_loss=float(total.loss / total.tokens_with_loss)
-        if total.tokens_with_loss
-        else math.nan,
-        clients=int(accepted.sum()),
-        rejected=sum(kinds[kind] for kind in REJECTED),
-        failed=failed,
-        dropped=dropped,
-        tokens=int(total.tokens),
-        train_seconds=seconds,
-        clipped=int(total.clipped),
-        steps=round(total.steps),
-        clipped_steps=round(total.clipped_steps),
-        lost=trained.lost,
-        **named,
-        download_bytes=message * (1 + sent) * (members + dropped),
-        upload_bytes=message * (1 + len(trained.returned)) * (members - failed),
-    )
 
 
 def untrained_round(

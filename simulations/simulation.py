@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from fedsi.models.model import all_parameters
 from fedsi.models.parameters import Parameters
 from fedsi.tasks.table import task_of
 from server.configuration import RunConfiguration
-from server.rounds import Observer, RoundRecord
+from server.observers import Observer
 from server.runs.folder import RunFolder
 from server.runs.rounds_file import rows_text
 from server.warm_start import with_hash
@@ -34,6 +35,9 @@ from simulations.kept_results import keep_baselines, kept_baselines
 from simulations.result import Result
 from simulations.tracking.sink import Sink, Started
 from simulations.tracking.watch import watched
+
+if TYPE_CHECKING:
+    from server.round_record import RoundRecord
 
 
 def simulate(

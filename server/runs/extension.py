@@ -11,7 +11,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.experiment.experiment import ENDING, WAITING
 from server.endings import DIVERGENCE, Course, ended_by_course
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 
 ROUNDS = "server.rounds"
 _MAY_CHANGE = (ROUNDS, *ENDING, *WAITING)

@@ -32,7 +32,8 @@ from fedsi.files import EVERYBODY, OWNER, cannot_write, sha256_of_file, write_at
 from fedsi.tasks.table import task_of
 from server.client_state_disk import FOLDER as CLIENTS
 from server.cohorts.canaries import canaries_csv, read_canaries_csv
-from server.rounds import RoundRecord, ServerState
+from server.round_record import RoundRecord
+from server.rounds import ServerState
 from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 from server.runs.extension import check_extension, extends, keeps_checkpoint
 from server.runs.foreign import foreign_file, unknown_keys

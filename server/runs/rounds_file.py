@@ -15,7 +15,7 @@ from typing import Any
 
 from fedsi.errors import DamagedError, UserError
 from fedsi.files import cannot_write, write_atomically
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 
 ROUNDS = "rounds.csv"
 START_AGAIN = "put it back, or start again with --overwrite"

@@ -25,7 +25,8 @@ from fedsi.tasks.table import task_of
 from server.best_model import Best
 from server.differential_privacy import Privacy
 from server.endings import EPSILON_BUDGET, ROUNDS, STATUS, STOPPED
-from server.rounds import RoundRecord, ServerState
+from server.round_record import RoundRecord
+from server.rounds import ServerState
 from server.runs.summary import (
     ExamplePrivacySummary,
     ParticipationSummary,

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from fedsi.data.corpus import Progress
 from fedsi.data.prepare import prepare
 from fedsi.experiment import Experiment
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations.benchmarks.loopback import two_supernodes
 from simulations.benchmarks.machine import BenchmarkError
 from simulations.benchmarks.report import Measurements

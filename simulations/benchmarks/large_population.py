@@ -19,7 +19,7 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.experiment import Experiment
 from server.cohorts.availability import Trace
 from server.cohorts.sampling import draw_cohort
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations.benchmarks.machine import MIB, machine, peak_memory
 from simulations.benchmarks.own_process import measured_by
 from simulations.cli import options

@@ -19,7 +19,7 @@ from fedsi.experiment import Experiment
 from fedsi.learning.faults import fault_of
 from fedsi.messages import Outcome
 from server.cohorts.sampling import draw_cohort
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.summary import Summary
 from simulations.benchmarks.fault_table import LEADS_TO
 from simulations.benchmarks.machine import MIB

@@ -22,7 +22,7 @@ from simulations.safe_text import one_line
 if TYPE_CHECKING:
     from fedsi.data.population import Description
     from fedsi.experiment import Experiment
-    from server.rounds import RoundRecord
+    from server.round_record import RoundRecord
 
 RECENT = 10
 """Number of rounds over which the speed is averaged."""

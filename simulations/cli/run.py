@@ -17,7 +17,8 @@ from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
-    from server.rounds import Observer, RoundRecord
+    from server.observers import Observer
+    from server.round_record import RoundRecord
     from simulations.result import Result
     from simulations.tracking.sink import Sink
 

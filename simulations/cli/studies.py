@@ -18,7 +18,7 @@ from simulations.cli.wide_table import print_table
 if TYPE_CHECKING:
     from fedsi.data.population import Population
     from fedsi.experiment import Experiment, Scalar
-    from server.rounds import RoundRecord
+    from server.round_record import RoundRecord
     from simulations.reports.study import Report
     from simulations.studies.axes import Axis
     from simulations.studies.part import StudyPart

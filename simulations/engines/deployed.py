@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from fedsi.errors import UnfinishedError, UserError
 from server.configuration import RunConfiguration
-from server.rounds import Observer
+from server.observers import Observer
 from simulations.engines.bundle import app_files
 from simulations.engines.serving import served
 from simulations.engines.table import Engine, EngineOptions, EngineResult

@@ -14,7 +14,7 @@ from typing import Self
 from clients.app import app
 from fedsi.errors import UserError
 from server.configuration import RunConfiguration
-from server.rounds import Observer
+from server.observers import Observer
 from simulations.engines.local_node import LocalNode
 from simulations.engines.node import node_context
 from simulations.engines.nodes_grid import FIRST_NODE, LONGEST_WAIT, NodesGrid

@@ -21,7 +21,7 @@ from fedsi.extras import optional
 from fedsi.learning.algorithms.table import algorithm_of
 from server.configuration import RunConfiguration
 from server.nodes import NodesError
-from server.rounds import Observer
+from server.observers import Observer
 from server.runs.provenance import provenance
 from simulations.engines.nodes_grid import FIRST_NODE, LONGEST_WAIT, NodesGrid
 from simulations.engines.ray_cluster import machines, ray_cluster

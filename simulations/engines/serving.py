@@ -7,7 +7,7 @@ from flwr.serverapp import Grid
 
 from server.app import PARAMETERS, RESULT, ROWS, SUMMARY, serve
 from server.configuration import RunConfiguration
-from server.rounds import Observer
+from server.observers import Observer
 from server.runs.summary import Summary
 from simulations.engines.node import RUN_ID
 from simulations.engines.table import EngineResult

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from server.configuration import RunConfiguration
-    from server.rounds import Observer
+    from server.observers import Observer
     from server.runs.summary import Summary
 
 

@@ -19,7 +19,7 @@ from fedsi.data.baselines import Baselines
 from fedsi.files import write_atomically
 from fedsi.models.table import architecture
 from fedsi.tasks.task import Task
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.summary import PrivacySummary, Summary
 from simulations.reports.marks import GREY, ngram_lines, ngram_losses, ranking_scores
 from simulations.safe_text import for_figure

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedsi.tasks.task import Task
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations.reports.figures import STYLE
 from simulations.safe_text import for_figure
 

@@ -9,7 +9,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.tasks.table import task_of
 from fedsi.tasks.task import Task
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.degree import degree
 from server.runs.folder import SUMMARY, RunFolder
 from server.runs.summary import PrivacySummary, Summary

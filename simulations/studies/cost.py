@@ -9,7 +9,7 @@ from fedsi.data.corpus import Progress
 from fedsi.data.prepare import open_population, prepare_for
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from simulations.simulation import simulate
 from simulations.studies.results import RUNS

@@ -15,7 +15,7 @@ from fedsi.data.baselines import Baselines
 from fedsi.messages import evaluated
 from fedsi.tasks.table import task_of
 from fedsi.tasks.task import Counts, Task
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from server.runs.summary import Summary, to_json
 from server.warm_start import with_known_hash

@@ -14,7 +14,7 @@ from fedsi.experiment import Experiment
 from fedsi.files import make_folder, write_atomically
 from fedsi.models.build import build_model
 from fedsi.threads import available_cores
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations.evaluation import baselines_of
 from simulations.kept_results import keep_suggested, kept_suggested
 from simulations.studies.continuation import begin_with

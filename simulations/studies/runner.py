@@ -10,7 +10,7 @@ from pathlib import Path
 from fedsi.data.population import Population
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.extension import extends
 from server.runs.folder import EXPERIMENT, RunFolder
 from server.warm_start import with_hash, with_known_hash

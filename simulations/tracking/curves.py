@@ -12,7 +12,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
 from fedsi.extras import check_installed
 from fedsi.files import make_folder, write_atomically
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.summary import Summary
 from simulations.tracking.sink import Ended, Started
 from simulations.tracking.table import NO_STEP, TRACKERS, Curves, Tracked

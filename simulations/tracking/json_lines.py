@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsi.files import cannot_write, make_folder
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations.tracking.sink import Ended, Started
 
 

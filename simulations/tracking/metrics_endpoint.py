@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from fedsi.errors import UserError
 from fedsi.messages import FAILED, REJECTED
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations.loopback import HOST, NAMES, LoopbackHandler, LoopbackServer
 from simulations.tracking.curves import values_of
 from simulations.tracking.sink import Ended, Started

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fedsi.experiment import Experiment, Scalar
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.summary import Summary
 
 INTERRUPTED, FAILED = "interrupted", "failed"

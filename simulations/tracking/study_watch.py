@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from fedsi.errors import UserError
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import EXPERIMENT, RunFolder
 from simulations.studies.results import RUNS
 from simulations.tracking.curves import TRACKING, curves_of

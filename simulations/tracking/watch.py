@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fedsi.blame import reason
 from fedsi.errors import UnfinishedError, UserError
 from fedsi.experiment import Experiment
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations.tracking.sink import FAILED, INTERRUPTED, Ended, Sink, Started
 
 if TYPE_CHECKING:

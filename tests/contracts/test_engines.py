@@ -13,7 +13,7 @@ from fedsi import Experiment, UserError
 from fedsi.data.prepare import prepare
 from fedsi.data.shards import write_shards
 from server.configuration import RunConfiguration
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.summary import Summary
 from simulations import simulate
 from simulations.benchmarks.loopback import Deployment

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedsi import Experiment, UserError
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main

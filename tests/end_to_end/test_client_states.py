@@ -15,7 +15,7 @@ from fedsi.errors import DamagedError
 from fedsi.learning.block import BlockTrainer
 from fedsi.learning.client_round import Added, ClientRounds
 from fedsi.messages import Outcome
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations import simulate
 
 KILLED = """

@@ -8,7 +8,7 @@ import pytest
 
 from fedsi import Experiment
 from fedsi.data.prepare import open_population, prepare
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from server.runs.summary import Summary
 from simulations import simulate

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedsi import Experiment
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from server.runs.summary import Summary
 from simulations import simulate

@@ -23,7 +23,9 @@ from server.aggregation import train_cohort
 from server.cohorts.sampling import draw_cohort
 from server.exchange import _records
 from server.nodes import NodesError
-from server.rounds import Observer, RoundRecord, initial_server_state
+from server.observers import Observer
+from server.round_record import RoundRecord
+from server.rounds import initial_server_state
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import RunFolder
 from server.runs.summary import Summary

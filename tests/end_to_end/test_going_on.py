@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fedsi import Experiment, UserError
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from server.runs.summary import Summary
 from simulations import simulate

@@ -12,7 +12,7 @@ import pytest
 
 from fedsi import Experiment, UserError
 from server import progress
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs import provenance
 from server.runs.folder import RunFolder
 from simulations import simulate

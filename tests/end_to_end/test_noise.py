@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedsi import Experiment
 from server.differential_privacy import privacy_of
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations import simulate
 from tests.end_to_end.test_privacy import ADAPTIVE, POISSON, SHUFFLED
 

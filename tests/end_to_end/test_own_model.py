@@ -11,7 +11,7 @@ import torch
 from fedsi import Experiment, UserError
 from fedsi.models.build import build_model, initial_parameters
 from fedsi.models.user_model import UserModel
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main

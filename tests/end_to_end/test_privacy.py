@@ -23,7 +23,7 @@ from fedsi.threads import torch_threads
 from server.cohorts.canaries import to_train, with_canaries
 from server.cohorts.sampling import Draw, draw_cohort, poisson_cohort, shuffled_cohort
 from server.differential_privacy import Privacy, privacy_of
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main

@@ -11,7 +11,7 @@ from fedsi import Experiment
 from fedsi.seeds import Seed
 from server.cohorts.availability import Trace
 from server.cohorts.sampling import Draw, draw_cohort
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import COHORT_KEY, RunFolder
 from simulations import simulate

@@ -11,7 +11,7 @@ from fedsi.data.prepare import prepare
 from fedsi.data.shards import write_shards
 from server.configuration import RunConfiguration
 from server.nodes import NodesError
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.summary import Summary
 from simulations import simulate
 from simulations.engines.in_process import InProcessGrid

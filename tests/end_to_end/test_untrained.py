@@ -10,7 +10,8 @@ from fedsi import Experiment
 from fedsi.data.corpus import silent
 from fedsi.models.build import build_model, initial_parameters
 from server.progress import RunProgress
-from server.rounds import RoundRecord, evaluated_clients
+from server.round_record import RoundRecord
+from server.rounds import evaluated_clients
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.finished_run import open_run

@@ -10,7 +10,7 @@ import torch
 from fedsi import Experiment, UserError
 from fedsi.data.corpus import silent
 from fedsi.data.prepare import open_population, prepare_for
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.cli.main import main

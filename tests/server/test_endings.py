@@ -9,7 +9,7 @@ import pytest
 from fedsi import Experiment
 from fedsi.experiment.experiment import ENDING
 from server.endings import Course, ending, has_diverged
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from tests.server.test_rounds import DESCRIPTION
 
 HEALTHY = RoundRecord(

@@ -19,7 +19,7 @@ from fedsi.data.vocabulary import load_vocabulary
 from server.app import PARAMETERS, RESULT, SUMMARY
 from server.app import app as server_app
 from server.configuration import RunConfiguration
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.summary import Summary
 from simulations import simulate
 from simulations.presets import load_preset

@@ -11,7 +11,8 @@ from safetensors.numpy import save
 from fedsi import Experiment, UserError
 from fedsi.privacy.participation import Participations
 from fedsi.tasks.next_word import TASK
-from server.rounds import RoundRecord, ServerState
+from server.round_record import RoundRecord
+from server.rounds import ServerState
 from server.runs.checkpoint import CHECKPOINT
 from server.runs.folder import RunFolder
 from server.runs.rounds_file import ROUNDS, columns_of

@@ -8,7 +8,7 @@ import pytest
 
 from fedsi import Experiment
 from fedsi.tasks.next_word import TASK
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from simulations.cli.main import main
 from simulations.reports.overlay import overlay

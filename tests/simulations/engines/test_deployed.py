@@ -17,7 +17,7 @@ from fedsi.errors import UnfinishedError
 from fedsi.learning import client_round
 from fedsi.learning.faults import fault_of
 from server.cohorts.sampling import draw_cohort
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.benchmarks.loopback import ROOT, Deployment, free_port

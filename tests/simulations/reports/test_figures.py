@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fedsi.tasks.next_word import TASK
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations.reports.figures import clients_histogram, run_curves, svg
 from tests.summaries import PRIVACY, SUMMARY
 

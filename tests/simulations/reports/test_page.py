@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from fedsi import Experiment
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from simulations.reports.audit_page import audit_page
 from simulations.reports.page import (

@@ -7,7 +7,7 @@ import numpy as np
 
 from fedsi.data.baselines import NAMES, Baselines
 from fedsi.tasks.table import task_of
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations.studies.measured import Measured
 from simulations.studies.results import StudyResult, TrialResult
 from simulations.studies.study import Study, Trial

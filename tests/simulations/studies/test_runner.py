@@ -13,7 +13,7 @@ import pytest
 from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.vocabulary import WordVocabulary
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from server.runs.lock import held
 from simulations import simulate

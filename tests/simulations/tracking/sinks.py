@@ -3,7 +3,7 @@
 import errno
 from dataclasses import dataclass, field
 
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations.tracking.sink import Ended, Started
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedsi import Experiment
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.tracking.json_lines import JsonLines

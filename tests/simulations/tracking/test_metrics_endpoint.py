@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedsi import Experiment
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from simulations import simulate
 from simulations.cli.main import main
 from simulations.tracking import metrics_endpoint

@@ -7,7 +7,7 @@ import pytest
 
 from fedsi import Experiment
 from fedsi.experiment import Scalar
-from server.rounds import RoundRecord
+from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
 from simulations import simulate
 from simulations.studies.results import RUNS
