@@ -40,7 +40,7 @@ from simulations.cli.presets import presets
 from simulations.cli.privacy import PrivacyCommand, privacy
 from simulations.cli.report import report
 from simulations.cli.run import run
-from simulations.cli.start import terminated_like_interrupted
+from simulations.cli.signals import terminated_like_interrupted
 from simulations.cli.study import study, sweep
 from simulations.cli.suggest_lr import suggest_lr
 from simulations.cli.tradeoff import tradeoff

@@ -28,8 +28,7 @@ from simulations.cli.wide_table import print_facts, print_table
 from simulations.reports.privacy_statement import claim_of_plan, claim_of_run, privacy_statement
 from simulations.reports.study_privacy import study_privacy_sentences
 from simulations.studies.finished import read_study
-from simulations.studies.run import STUDY
-from simulations.studies.study import Study
+from simulations.studies.study import STUDY, Study
 
 _EXACT = 1e-6
 """Slack of a sensitivity that is exact but for rounding."""

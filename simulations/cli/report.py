@@ -18,7 +18,7 @@ def report(
 ) -> None:
     """Write the page again from what the folder holds, without computing anything anew."""
     from server.runs.folder import EXPERIMENT
-    from simulations.studies.run import STUDY
+    from simulations.studies.study import STUDY
 
     if (folder / STUDY).exists():
         pages = [_study(folder, trust=trust)]
@@ -58,8 +58,7 @@ def _study(folder: Path, *, trust: bool) -> Path:
     from simulations.reports.page import PAGE
     from simulations.reports.study import study_report, write_study
     from simulations.studies.finished import read_study
-    from simulations.studies.run import STUDY
-    from simulations.studies.study import Study
+    from simulations.studies.study import STUDY, Study
 
     study = Study.from_file(folder / STUDY)
     if not trust:

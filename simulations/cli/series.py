@@ -84,14 +84,18 @@ def show_cost(
     """
     from fedsi.threads import available_cores
     from simulations.studies.cost import TimeEstimate, study_costs
-    from simulations.studies.run import located
 
     chosen = list(chosen)
     at_a_time = jobs or available_cores()
     with Display(options.messages()) as display:
         estimate = TimeEstimate(cache, display.step)
         found = [
-            (one, study_costs(located(one), _folder(out, one, of_many=len(chosen) > 1), estimate))
+            (
+                one,
+                study_costs(
+                    one.located(Path.cwd()), _folder(out, one, of_many=len(chosen) > 1), estimate
+                ),
+            )
             for one in chosen
         ]
     if as_json:

@@ -291,7 +291,7 @@ def trained(
     """
     from simulations.kept_results import keep_baselines
     from simulations.reports.study import study_report, write_study
-    from simulations.studies.run import StudyRun, located
+    from simulations.studies.run import StudyRun
     from simulations.tracking.study_watch import StudyWatch
 
     console, trackers = options.messages(), options.tracker_names(track)
@@ -299,7 +299,7 @@ def trained(
     with shown(console, folder, shared=mine is not None) as display, watch:
         population = prepare_corpus(study.experiment, cache, display)
         run = StudyRun(
-            located(study),
+            study.located(Path.cwd()),
             folder,
             population,
             cache,

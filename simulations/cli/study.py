@@ -115,9 +115,8 @@ def _of_folder(folder: Path) -> "Study | Series":
     Raises:
         UserError: It holds neither.
     """
-    from simulations.studies.run import STUDY
     from simulations.studies.series import SERIES, Series
-    from simulations.studies.study import Study
+    from simulations.studies.study import STUDY, Study
 
     if (folder / SERIES).exists():
         return Series.from_file(folder / SERIES)

@@ -23,10 +23,9 @@ from simulations.studies.part import StudyPart
 from simulations.studies.privacy_levels import Level, level_of
 from simulations.studies.results import RUNS, GridPoint, StudyResult, TrialResult, read_results
 from simulations.studies.runner import TrialError, check_same, run_trials
-from simulations.studies.study import Study, Trial
+from simulations.studies.study import STUDY, Study, Trial
 from simulations.studies.suggested import Suggested, suggested_rates
 
-STUDY = "study.toml"
 """The study's file in its folder."""
 FEWEST_VALIDATION_CLIENTS = 5
 """Fewest validation clients on which settings are chosen."""
@@ -213,11 +212,6 @@ def levels_of(study: Study, training_clients: int) -> dict[GridPoint, Level]:
                 known[same] = level_of(experiment, training_clients)
             found[place] = known[same]
     return found
-
-
-def located(study: Study) -> Study:
-    """Return a study whose paths are absolute."""
-    return study.located(Path.cwd())
 
 
 def _check_same_study(study: Study, folder: Path) -> None:

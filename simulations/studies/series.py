@@ -15,8 +15,7 @@ from fedsi.experiment.explanations import explain
 from fedsi.experiment.field_types import Settings
 from fedsi.experiment.toml_text import parsed_toml, toml_file
 from fedsi.files import make_folder, write_atomically
-from simulations.studies.run import STUDY, located
-from simulations.studies.study import Study
+from simulations.studies.study import STUDY, Study
 
 SERIES = "series.toml"
 """The series' file in its folder."""
@@ -79,7 +78,7 @@ class Series(Settings):
             own = folder / study.name
             make_folder(own)
             if not (own / STUDY).exists():
-                write_atomically(own / STUDY, located(study).to_toml().encode())
+                write_atomically(own / STUDY, study.located(Path.cwd()).to_toml().encode())
         write_atomically(path, text.encode())
 
 

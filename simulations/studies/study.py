@@ -23,6 +23,8 @@ from fedsi.seeds import Purpose, generator
 from simulations.presets import load_preset
 from simulations.studies.axes import Axis, Point
 
+STUDY = "study.toml"
+"""The file of a study in its folder."""
 RATE = "client.learning_rate"
 """The key that ``suggest`` is about."""
 

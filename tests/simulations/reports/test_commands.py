@@ -16,7 +16,6 @@ from simulations.presets import load_preset, preset_names
 from simulations.reports.commands import audit_command, run_command, study_command
 from simulations.studies.axes import Axis
 from simulations.studies.ready import ready_names, ready_study
-from simulations.studies.run import located
 from simulations.studies.study import Study
 
 
@@ -128,7 +127,7 @@ def test_the_command_of_a_study_gives_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = COMMANDS[name] or [name]
-    study = located(asked_by(shlex.join(["fedsi", *words]), tmp_path, monkeypatch))
+    study = asked_by(shlex.join(["fedsi", *words]), tmp_path, monkeypatch).located(Path.cwd())
     command = study_command(study)
     assert command.startswith(f"fedsi {words[0]} ")
     assert asked_by(command, tmp_path, monkeypatch) == study
