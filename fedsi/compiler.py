@@ -30,6 +30,7 @@ SOURCES = (
             "int8_tiles",
             "layer_norm",
             "matrix_products",
+            "ranks",
             "recurrence",
             "softmax",
             "tiles",

@@ -5,7 +5,7 @@ number of nodes.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ from fedsi.errors import DamagedError
 from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.algorithm import Contribution, Vectors
 from fedsi.learning.algorithms.table import algorithm_of
-from fedsi.learning.client import LocalResult, evaluate_client
+from fedsi.learning.client import LocalResult
 from fedsi.learning.client_round import (
     Added,
     ClientRounds,
@@ -32,6 +32,7 @@ from fedsi.learning.client_round import (
     Sums,
     TrainingWay,
 )
+from fedsi.learning.evaluation import JoinedEvaluation, can_join_evaluations, evaluate_client
 from fedsi.learning.failures import FailureLog
 from fedsi.learning.norm_bound import within_bound
 from fedsi.learning.one_by_one import OneByOne
@@ -43,7 +44,7 @@ from fedsi.models.build import model_for
 from fedsi.sums.clipping import add_clipped, layer_ends
 from fedsi.sums.updates import add_update
 from fedsi.tasks.table import task_on
-from fedsi.tasks.task import Counts
+from fedsi.tasks.task import Batch, Counts
 
 EVALUATION_BATCH = 64
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -93,6 +94,11 @@ class BlockTrainer:
             else OneByOne(self.experiment, self.population, self.model, rounds, self.at)
         )
         self._unigram = torch.tensor(self.population.unigram_log_probabilities)
+        self._joined = (
+            JoinedEvaluation(self.task, self.model, self._unigram)
+            if can_join_evaluations(self.task, self.model)
+            else None
+        )
         cohort = self.experiment.server.largest_cohort
         self._limit = np.float32(largest_contribution(cohort))
         shapes = list(self.model.layout.shapes.values())
@@ -165,7 +171,7 @@ class BlockTrainer:
         )
 
     def evaluate(self, parameters: Tensor, clients: Sequence[int]) -> NDArray[np.float64]:
-        """Evaluate clients one by one, on all of their examples.
+        """Evaluate clients on all of their examples.
 
         Args:
             parameters: The global parameters, ``[parameters]``.
@@ -175,15 +181,46 @@ class BlockTrainer:
             A row for each client in the order of ``Task.columns``; all NaN for a client that
             failed.
         """
+        if self._joined is not None:
+            return self._evaluate_joined(self._joined, parameters, clients)
         views = self.model.layout.views(parameters)
 
         def counts(client: int) -> Counts:
-            drawn = evaluation_batches(client_blocks(self.population, client), EVALUATION_BATCH)
             return evaluate_client(
-                self.task, self.model, views, map(self.task.batch, drawn), self._unigram
+                self.task, self.model, views, self._batches(client), self._unigram
             )
 
         return self._rows(clients, len(self.task.columns), counts)
+
+    def _batches(self, client: int) -> Iterator[Batch]:
+        """Yield all examples of a client."""
+        drawn = evaluation_batches(client_blocks(self.population, client), EVALUATION_BATCH)
+        return map(self.task.batch, drawn)
+
+    def _evaluate_joined(
+        self, joined: JoinedEvaluation, parameters: Tensor, clients: Sequence[int]
+    ) -> NDArray[np.float64]:
+        """Evaluate clients in joined batches; one whose examples cannot be read fails alone."""
+        rows = np.zeros((len(clients), len(self.task.columns)))
+        failed: list[int] = []
+
+        def batches() -> Iterator[tuple[int, Batch]]:
+            for place, client in enumerate(clients):
+                self.at(client)
+                try:
+                    yield from ((place, batch) for batch in self._batches(client))
+                except DamagedError:
+                    raise  # not the client's fault: results from a damaged file would be wrong
+                except (Exception, SystemExit) as error:
+                    self._failures.add(client, error)
+                    failed.append(place)
+
+        joined.begin(parameters)
+        for place, counts in joined.counts(batches()):
+            rows[place] += counts
+        rows[failed] = np.nan
+        self._failures.tell("could not be evaluated", len(clients))
+        return rows
 
     def personalise(self, parameters: Tensor, clients: Sequence[int]) -> NDArray[np.float64]:
         """Fine-tune the global parameters on clients one by one, and evaluate both.

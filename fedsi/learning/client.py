@@ -11,14 +11,12 @@ from torch import Tensor
 from fedsi.experiment import ClientSettings
 from fedsi.learning.algorithms.algorithm import NO_PULL, Pull
 from fedsi.learning.first_steps import FirstStep
-from fedsi.learning.predictions import predictions
 from fedsi.learning.step_by_autograd import GeneralSgd
 from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.models.model import Model
-from fedsi.models.parameters import Parameters
 from fedsi.models.table import pass_by_hand
 from fedsi.sums.updates import copy_spans
-from fedsi.tasks.task import Batch, Counts, Losses, Task, cross_entropy
+from fedsi.tasks.task import Batch, Losses, cross_entropy
 
 
 @dataclass(frozen=True)
@@ -136,23 +134,3 @@ class LocalTrainer:
         spans[:-1, 1] = spans[:-1, 0] + self._row
         spans[-1] = self._embedded, len(self.parameters)
         return spans
-
-
-def evaluate_client(
-    task: Task, model: Model, parameters: Parameters, batches: Iterable[Batch], unigram: Tensor
-) -> Counts:
-    """Compute a task's counts on a client's examples, ``[columns]``.
-
-    Args:
-        task: The task.
-        model: The model's functions.
-        parameters: Named tensors without client axis.
-        batches: The examples.
-        unigram: Log probability of each id under the unigram model, float64 ``[vocabulary]``.
-    """
-    counts = np.zeros(len(task.columns))
-    with torch.inference_mode():
-        for batch in batches:
-            outputs, _ = predictions(model, parameters, batch)
-            counts += task.counts(outputs, batch, unigram)
-    return counts

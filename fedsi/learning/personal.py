@@ -15,7 +15,8 @@ from fedsi.data.batches import evaluation_batches, training_batches
 from fedsi.data.protocol import Tokens, lengths_of
 from fedsi.experiment import Experiment
 from fedsi.experiment.personalisation import tuning_settings
-from fedsi.learning.client import LocalTrainer, evaluate_client
+from fedsi.learning.client import LocalTrainer
+from fedsi.learning.evaluation import evaluate_client
 from fedsi.learning.random_starts import started
 from fedsi.models.model import Model
 from fedsi.tasks.task import Counts, Task

@@ -18,7 +18,7 @@ from torch import Tensor
 from fedsi.data.protocol import EOS, OOV, Tokens, inputs_and_targets
 from fedsi.experiment import TaskSettings
 from fedsi.tasks.losses.table import LOSSES
-from fedsi.tasks.task import FIRST_COLUMNS, Batch, Counts, Task, cross_entropy
+from fedsi.tasks.task import FIRST_COLUMNS, Batch, Counts, RankedTargets, Task, cross_entropy
 
 SUGGESTIONS = 3
 """Number of words that a keyboard shows."""
@@ -59,26 +59,53 @@ def counts(outputs: Tensor, asked: Batch, unigram: Tensor) -> Counts:
         Sums over the targets, ``[columns]``.
     """
     targets = torch.from_numpy(asked.targets[asked.asked]).long()
-    losses = cross_entropy(outputs, targets).double()
-    top = outputs.topk(min(SUGGESTIONS, outputs.shape[-1])).indices
-    hits = outputs.argmax(-1) == targets
-    at_3 = (top == targets.unsqueeze(-1)).any(-1)
+    losses = cross_entropy(outputs, targets).double().detach().numpy()
+    found = RankedTargets(targets.numpy(), losses, ranks(outputs, targets).numpy())
+    return ranked(found, len(asked), unigram)
+
+
+def ranks(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the ranks of targets as in ``RankedTargets``, ``[targets]``.
+
+    Args:
+        outputs: Logits, ``[targets, vocabulary]``.
+        targets: Token ids, ``[targets]``.
+    """
+    at_targets, ids = outputs.gather(-1, targets.unsqueeze(-1)), torch.arange(outputs.shape[-1])
+    first = (outputs == at_targets) & (ids < targets.unsqueeze(-1))
+    found = ((outputs > at_targets) | first).sum(-1)
+    return found.masked_fill_(outputs.isnan().any(-1), outputs.shape[-1])
+
+
+def ranked(found: RankedTargets, examples: int, unigram: Tensor) -> Counts:
+    """Compute the counts of ranked targets.
+
+    Args:
+        found: The targets.
+        examples: Number of sequences.
+        unigram: As in ``counts``.
+
+    Returns:
+        Sums over the targets, ``[columns]``.
+    """
+    targets, losses = found.targets, found.losses
+    hits, at_3 = found.ranks == 0, found.ranks < SUGGESTIONS
     known = targets != OOV
     words = known & (targets != EOS)
-    found = {
-        "examples": len(asked),
+    sums = {
+        "examples": examples,
         "tokens": len(targets),
-        "loss": float(losses.sum()),
-        "hits": int(hits.sum()),
-        "tokens_no_oov": int(known.sum()),
-        "hits_no_oov": int((hits & known).sum()),
-        "tokens_no_oov_no_eos": int(words.sum()),
-        "hits_no_oov_no_eos": int((hits & words).sum()),
-        "hits_at_3": int((at_3 & words).sum()),
-        "loss_no_oov": float(losses[known].sum()),
-        "unigram_loss": -float(unigram[targets].sum()),
+        "loss": losses.sum(),
+        "hits": hits.sum(),
+        "tokens_no_oov": known.sum(),
+        "hits_no_oov": (hits & known).sum(),
+        "tokens_no_oov_no_eos": words.sum(),
+        "hits_no_oov_no_eos": (hits & words).sum(),
+        "hits_at_3": (at_3 & words).sum(),
+        "loss_no_oov": losses[known].sum(),
+        "unigram_loss": -unigram.numpy()[targets].sum(),
     }
-    return np.array([found[name] for name in COLUMNS], dtype=np.float64)
+    return np.array([sums[name] for name in COLUMNS], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -171,6 +198,7 @@ TASK = Task(
     batch=batch,
     columns=COLUMNS,
     counts=counts,
+    ranked=ranked,
     names=tuple(one.name for one in fields(Metrics)),
     metrics=metrics,
     score="accuracy_no_oov_no_eos",

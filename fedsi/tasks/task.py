@@ -4,7 +4,7 @@ A task's module ends with its entry, ``TASK = Task(...)``. Training, the wire, t
 files of a run use the entry and know no task by name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -55,6 +55,25 @@ class Batch:
         return int(np.count_nonzero(self.asked))
 
 
+@dataclass(frozen=True)
+class RankedTargets:
+    """Targets with their losses and ranks under a model."""
+
+    targets: Ids
+    """Token ids, ``[targets]``."""
+    losses: NDArray[np.float64]
+    """Cross-entropy of each in nats, ``[targets]``."""
+    ranks: Ids
+    """Number of words that the model finds likelier, or as likely and which come first in the
+    vocabulary, ``[targets]``; the size of the vocabulary if the loss is NaN."""
+
+    def split(self, sizes: Sequence[int]) -> "list[RankedTargets]":
+        """Return consecutive parts of some sizes."""
+        ends = np.cumsum(sizes)[:-1]
+        arrays = (np.split(part, ends) for part in (self.targets, self.losses, self.ranks))
+        return [RankedTargets(*parts) for parts in zip(*arrays, strict=True)]
+
+
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of each target in nats, ``[targets]``.
 
@@ -96,6 +115,9 @@ class Task:
     """Name of a target, in the plural."""
     highest_loss: Callable[[int], float]
     """Held-out loss beyond which a run has diverged, given the size of the vocabulary."""
+    ranked: Callable[[RankedTargets, int, Tensor], Counts] | None = None
+    """Computes the same counts from ranked targets and the number of sequences, where these are
+    enough; evaluations are then several times as fast."""
     at_most: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Further columns that are whole numbers, each with the columns that it cannot exceed. The
     remaining columns are sums of losses over targets."""

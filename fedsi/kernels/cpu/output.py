@@ -191,7 +191,7 @@ def _exponentials(
     for k, a in enumerate(starts):
         b = min(a + width, vocabulary)
         logits = room[positions * a : positions * b].view(positions, b - a)
-        _forth(products, logits, states, weight[:, a:b])
+        forth(products, logits, states, weight[:, a:b])
         exponentiate(
             logits.numpy(),
             bias[a:b].numpy(),
@@ -205,7 +205,7 @@ def _exponentials(
     return values, largest, sums, at_targets
 
 
-def _forth(products: Products, logits: Tensor, states: Tensor, weight: Tensor) -> None:
+def forth(products: Products, logits: Tensor, states: Tensor, weight: Tensor) -> None:
     """Write ``states @ weight`` for either memory layout of the weight."""
     if weight.stride(1) == 1:
         products.update(logits, states, weight)

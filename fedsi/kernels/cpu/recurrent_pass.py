@@ -16,12 +16,19 @@ from fedsi.kernels.cpu.output import (
     output_gradient,
     output_parameters,
 )
-from fedsi.kernels.cpu.packing import JoinedBatch, JoinedPart, pack_batch, pack_together
-from fedsi.kernels.cpu.recurrent_layer import run_backward, run_forward
+from fedsi.kernels.cpu.packing import (
+    JoinedBatch,
+    JoinedPart,
+    PackedBatch,
+    pack_batch,
+    pack_together,
+)
+from fedsi.kernels.cpu.ranks import ranked_by_layer
+from fedsi.kernels.cpu.recurrent_layer import ForwardPass, run_backward, run_forward
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
 from fedsi.models.recurrent import Recurrent
-from fedsi.tasks.task import Batch
+from fedsi.tasks.task import Batch, RankedTargets
 
 ALIGNED = 16
 """Multiple of numbers at which memory for the output layer of a batch starts: a whole vector."""
@@ -120,19 +127,14 @@ class RecurrentPass:
         """
         named, space, settings = self._named, self._space, self._settings
         joined = pack_together(batches)
-        packed, recurrent = joined.packed, named["cell.recurrent"]
-        projection = named["projection.weight"] if settings.recurrent_projection else None
+        packed, kernels = joined.packed, (*self._matrices, products, space)
         vectors, scale = look_up(settings, named, packed.inputs, space)
-        gates = space.take("gates", len(vectors), recurrent.shape[1])
-        gates.copy_(named["cell.bias"])
-        products.update(gates, vectors, named["cell.kernel"], keep=1.0)
-        kernels = recurrent, projection, products, space
-        trace = run_forward(settings.architecture, packed, gates, *kernels)
+        trace = self._forward(packed, vectors, products)
         outputs, grad, projected = self._heads(joined, trace.state, products)
         grad_gates = run_backward(settings.architecture, packed, trace, grad, *kernels)
         grad_vectors = space.take("grad_vectors", *vectors.shape)
         products.inner(grad_vectors, grad_gates, named["cell.kernel"])
-        if projection is not None:
+        if settings.recurrent_projection:
             projected = _by_batch(joined, trace.hidden), _by_batch(joined, grad)
         rows = [_by_batch(joined, rows) for rows in (vectors, grad_vectors, grad_gates)]
         scales = None if scale is None else _by_batch(joined, scale)
@@ -152,6 +154,52 @@ class RecurrentPass:
             for output, part in zip(outputs, joined.parts, strict=True)
         ]
 
+    def ranked(self, batches: Sequence[Batch], products: Products) -> list[RankedTargets]:
+        """Return the targets of each batch with their losses and ranks, computed in one pass.
+
+        Each has the bits that it has alone. The arguments are those of ``together``.
+        """
+        settings, space = self._settings, self._space
+        joined = pack_together(batches)
+        vectors, _ = look_up(settings, self._named, joined.packed.inputs, space)
+        trace = self._forward(joined.packed, vectors, products)
+        features = self._features(_by_batch(joined, trace.state), products)
+        asked = [
+            rows if (places := part.asked.places) is None else rows[places]
+            for part in joined.parts
+            for rows in (features[part.rows],)
+        ]
+        targets = torch.cat([part.asked.targets for part in joined.parts])
+        layer = output_parameters(settings, self._named)
+        found = ranked_by_layer(layer, torch.cat(asked), targets, products, space)
+        return found.split([len(rows) for rows in asked])
+
+    @property
+    def _matrices(self) -> tuple[Tensor, Tensor | None]:
+        """The recurrent matrix and the recurrent projection, if there is one."""
+        projects = self._settings.recurrent_projection
+        projection = self._named["projection.weight"] if projects else None
+        return self._named["cell.recurrent"], projection
+
+    def _forward(self, packed: PackedBatch, vectors: Tensor, products: Products) -> ForwardPass:
+        """Run the recurrence on word vectors, ``[positions, embedding]``."""
+        named, space = self._named, self._space
+        gates = space.take("gates", len(vectors), named["cell.recurrent"].shape[1])
+        gates.copy_(named["cell.bias"])
+        products.update(gates, vectors, named["cell.kernel"], keep=1.0)
+        kernels = *self._matrices, products, space
+        return run_forward(self._settings.architecture, packed, gates, *kernels)
+
+    def _features(self, states: Tensor, products: Products) -> Tensor:
+        """Return what the output layer reads, ``[positions, features]``: states or projections."""
+        if not self._settings.projection or self._settings.recurrent_projection:
+            return states
+        weight = self._named["projection.weight"]
+        features = self._space.take("features", len(states), weight.shape[1])
+        features.copy_(self._named["projection.bias"])
+        products.update(features, states, weight, keep=1.0)
+        return features
+
     def _heads(
         self, joined: JoinedBatch, state: Tensor, products: Products
     ) -> tuple[list[OutputGradient], Tensor, tuple[Tensor, Tensor] | None]:
@@ -162,18 +210,13 @@ class RecurrentPass:
             the gradient with respect to their projection, both ordered by batch, or None without
             such a projection.
         """
-        named, space, settings = self._named, self._space, self._settings
         states = _by_batch(joined, state)
-        if not settings.projection or settings.recurrent_projection:
-            outputs, grad = self._outputs(joined, states, products)
-            return outputs, _unordered(joined, grad), None
-        weight = named["projection.weight"]
-        features = space.take("features", len(states), weight.shape[1])
-        features.copy_(named["projection.bias"])
-        products.update(features, states, weight, keep=1.0)
+        features = self._features(states, products)
         outputs, grad = self._outputs(joined, features, products)
-        grad_states = space.take("grad_states", *states.shape)
-        products.inner(grad_states, grad, weight)
+        if features is states:
+            return outputs, _unordered(joined, grad), None
+        grad_states = self._space.take("grad_states", *states.shape)
+        products.inner(grad_states, grad, self._named["projection.weight"])
         return outputs, _unordered(joined, grad_states), (states, grad)
 
     def _outputs(

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from fedsi.data.protocol import PAD
 from fedsi.experiment import ClientSettings, ModelSettings
-from fedsi.learning.client import LocalTrainer, evaluate_client
+from fedsi.learning.client import LocalTrainer
+from fedsi.learning.evaluation import evaluate_client
 from fedsi.models.build import initial_parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.tasks import next_word
