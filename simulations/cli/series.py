@@ -53,7 +53,9 @@ def carry_out_series(
     for study in series.studies:
         own = folder / study.name
         options.messages().print(f"\n{study.name}: {study.question}", highlight=False)
-        run, report = studies.trained(study, own, cache=cache, jobs=jobs, track=track)
+        run, report = studies.trained(
+            study, own, cache=cache, jobs=jobs, track=track, series=folder
+        )
         failures |= {f"{study.name}/{name}": why for name, why in run.failures.items()}
         if report:
             values[study.name] = report.values

@@ -186,13 +186,16 @@ def chosen_part(text: str, study: "Study", out: Path | None, *, overwrite: bool)
 
 
 @contextmanager
-def shown(console: Console, folder: Path, *, shared: bool = False) -> Iterator[Display]:
+def shown(
+    console: Console, folder: Path, *, shared: bool = False, series: Path | None = None
+) -> Iterator[Display]:
     """Lock a study's folder and show its progress.
 
     Args:
         console: The console.
         folder: The folder.
         shared: Leave the folder to other processes too; each trial's own folder is locked.
+        series: The folder of the series that the study is run for.
 
     Raises:
         UserError: Another process works in the folder.
@@ -204,9 +207,10 @@ def shown(console: Console, folder: Path, *, shared: bool = False) -> Iterator[D
         with nullcontext() if shared else held(folder), Display(console) as display:
             yield display
     except KeyboardInterrupt:
-        raise options.StoppedError(
-            f"interrupted; continue with the same command and --resume --out {folder}"
-        ) from None
+        again = (
+            f"fedsi study {series}" if series else f"the same command and --resume --out {folder}"
+        )
+        raise options.StoppedError(f"interrupted; continue with {again}") from None
 
 
 def prepare_corpus(base: "Experiment", cache: Path, display: Display) -> "Population":
@@ -273,6 +277,7 @@ def trained(
     fresh: bool = False,
     track: str | None = None,
     mine: "StudyPart | None" = None,
+    series: Path | None = None,
 ) -> tuple["StudyRun", "Report | None"]:
     """Run a study in a folder and write its report.
 
@@ -284,6 +289,7 @@ def trained(
         fresh: Restart every trial, whatever the folder holds.
         track: The trackers that show its runs' curves too, separated by commas.
         mine: The part of the trials to run, without a report; None for all.
+        series: The folder of the series that it is run for.
 
     Raises:
         UserError: The study cannot be run, or not in this folder.
@@ -296,7 +302,7 @@ def trained(
 
     console, trackers = options.messages(), options.tracker_names(track)
     watch = StudyWatch(trackers, folder, study.name, fresh=fresh)
-    with shown(console, folder, shared=mine is not None) as display, watch:
+    with shown(console, folder, shared=mine is not None, series=series) as display, watch:
         population = prepare_corpus(study.experiment, cache, display)
         run = StudyRun(
             study.located(Path.cwd()),

@@ -7,6 +7,7 @@ import pytest
 
 from simulations.cli.main import main
 from simulations.studies.ready import ready_series, ready_series_names
+from simulations.studies.run import StudyRun
 from tests.simulations.cli.test_study import written
 
 PART = """
@@ -59,6 +60,22 @@ def test_a_series_is_planned_run_and_continued(
     capsys.readouterr()
     assert main(["study", str(out), "--dry-run", *where]) == 0
     assert "0.0 core hours" in capsys.readouterr().out
+
+
+def test_an_interrupted_series_says_how_the_series_goes_on(
+    series: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(self: StudyRun) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StudyRun, "run", interrupted)
+    out = tmp_path / "out"
+    assert main(["study", str(series), "--out", str(out), "--cache", str(cache)]) == 1
+    assert f"continue with fedsi study {out}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
