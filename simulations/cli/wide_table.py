@@ -65,11 +65,12 @@ def print_table(
                 width=widths[column] - _FRAME,
                 overflow="fold",
             )
-        for row in rows:
-            # A row that has nothing in a later part is in the first one only.
-            if place == 0 or any(row[column] for column in part[named:]):
-                drawn.add_row(*(row[column] for column in part))
-        console.print(drawn)
+        # A row that has nothing in a later part is in the first one only.
+        shown = [row for row in rows if place == 0 or any(row[column] for column in part[named:])]
+        for row in shown:
+            drawn.add_row(*(row[column] for column in part))
+        if shown or place == 0:
+            console.print(drawn)
 
 
 def column_parts(least: Sequence[int], named: int, width: int) -> list[list[int]]:

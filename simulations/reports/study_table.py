@@ -42,8 +42,7 @@ def naming_columns(result: StudyResult) -> int:
     """Return the number of leading columns of the table that name a row."""
     if _by_setting(result):
         return len(result.study.axes)
-    place = result.places[0]
-    return len(_level_cells(result, place)) + len(place.arm)
+    return len(_naming_cells(result, result.places[0]))
 
 
 def _by_setting(result: StudyResult) -> bool:
@@ -74,19 +73,24 @@ def _of_settings(result: StudyResult) -> tuple[list[str], list[list[str]]]:
 
 def _of_places(result: StudyResult) -> tuple[list[str], list[list[str]]]:
     columns = _single_axis(result)
-    # Names of architectures, alone, say what they are.
-    named = legend_title(result.arms) is not None or len(result.arms[0]) > 1
     header, rows = [], []
     for place in result.places:
         cells = [
-            *_level_cells(result, place),
-            *((axis_words(point.axis) if named else "", cell(point)) for point in place.arm),
+            *_naming_cells(result, place),
             *_chosen_cells(result, place),
             *((name, loss_text(setting, result.part)) for name, setting in columns(place)),
         ]
         header = [name for name, _ in cells]
         rows.append([text for _, text in cells])
     return header, rows
+
+
+def _naming_cells(result: StudyResult, place: GridPoint) -> list[tuple[str, str]]:
+    """Return what names a row: its level and its arm, or what a study of one setting is about."""
+    # Names of architectures, alone, say what they are.
+    named = legend_title(result.arms) is not None or len(result.arms[0]) > 1
+    arm = [(axis_words(point.axis) if named else "", cell(point)) for point in place.arm]
+    return [*_level_cells(result, place), *arm] or [("", "the experiment")]
 
 
 def _level_cells(result: StudyResult, place: GridPoint) -> list[tuple[str, str]]:

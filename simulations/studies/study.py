@@ -335,8 +335,15 @@ def _known_keys(axes: Any) -> list[str]:
 
 
 def name_of(points: Combination, seed: int) -> str:
-    """Return a trial's name."""
-    return "-".join([*(point.short for point in points), f"seed{seed}"])
+    """Return a trial's name; keys that differ only in their section have it too."""
+    keys = [point.axis.rpartition(".")[2] for point in points]
+    words = [
+        f"{point.axis.removesuffix(key)}{point.short}"
+        if keys.count(key) > 1 and point.short.startswith(key)
+        else point.short
+        for key, point in zip(keys, points, strict=True)
+    ]
+    return "-".join([*words, f"seed{seed}"])
 
 
 def _experiment(values: dict[str, Any], folder: Path) -> Experiment:

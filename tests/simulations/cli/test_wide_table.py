@@ -50,6 +50,13 @@ def test_each_part_repeats_what_names_a_row() -> None:
     assert len(column_parts(least, 1, 10)) == 8, "one column at least"
 
 
+def test_a_part_in_which_no_row_has_anything_is_left_out() -> None:
+    text = io.StringIO()
+    header, rows = ["name", *["values"] * 3, ""], [["row", *["1" * 20] * 3, ""]]
+    print_table(Console(file=text, width=42), "Title", header, rows)
+    assert text.getvalue().count("┏") == text.getvalue().count("row") == 3
+
+
 def test_prose_is_wrapped_between_words_and_numbers_are_not_broken() -> None:
     header = ["name", "meaning", "share of all"]
     rows = [["a", "words " * 40, "0.123456789"], ["b", "x" * 300, "1"], ["日本" * 5, "", ""]]

@@ -44,6 +44,13 @@ def comparison(seeds: int, *, gap: float = 0.1, noise: float = 0.0) -> StudyResu
     return study_result(study, losses)
 
 
+def test_rows_of_a_study_of_one_setting_have_names() -> None:
+    study = Study(axes=[{**RATES, "values": [0.3]}], tune=["client.learning_rate"])
+    report = study_report(study_result(study, {(0.3,): [5.0]}), {})
+    names = [row[0] for row in report.rows]
+    assert (names, report.named) == (["the experiment", "unigram", "bigram", "trigram"], 1)
+
+
 def test_too_few_seeds_for_many_comparisons_are_one_sentence() -> None:
     names = ("cifg", "si_cifg", "lstm", "gru", "transformer")
     for count in (4, 5):

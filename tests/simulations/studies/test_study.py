@@ -52,6 +52,18 @@ def test_a_preset_is_changed_by_a_table() -> None:
     assert last.data.population == 200  # the preset's
 
 
+def test_keys_of_the_same_name_are_told_apart_in_the_names_of_runs() -> None:
+    study = Study(
+        axes=[
+            {"key": "client.learning_rate", "values": [0.1]},
+            {"key": "server.learning_rate", "values": [0.5]},
+            {"key": "server.cohort_size", "values": [3]},
+        ]
+    )
+    (trial,) = study.trials()
+    assert trial.name == "client.learning_rate0.1-server.learning_rate0.5-cohort_size3-seed0"
+
+
 def test_an_experiment_may_be_a_file_beside_the_study(tmp_path: Path) -> None:
     (tmp_path / "e.toml").write_text("[server]\nrounds = 7\n")
     (tmp_path / "s.toml").write_text('experiment = "e.toml"\n')
