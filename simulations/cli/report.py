@@ -1,4 +1,4 @@
-"""``fedsi report``: the page of a run, an audit or a study, written again."""
+"""``fedsi report``: the page of a run, an audit, a study or a series, written again."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +12,21 @@ from simulations.safe_text import one_line
 
 def report(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder of a finished run or of a study.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder of a finished run, of a study or of a series of studies."
+        ),
     ],
     trust: options.Trust = False,
 ) -> None:
     """Write the page again from what the folder holds, without computing anything anew."""
     from server.runs.folder import EXPERIMENT
+    from simulations.studies.series import SERIES
     from simulations.studies.study import STUDY
 
-    if (folder / STUDY).exists():
+    if (folder / SERIES).exists():
+        pages = _series(folder, trust=trust)
+    elif (folder / STUDY).exists():
         pages = [_study(folder, trust=trust)]
     elif (folder / EXPERIMENT).exists():
         pages = _run(folder, trust=trust)
@@ -50,6 +56,25 @@ def _run(folder: Path, *, trust: bool) -> list[Path]:
     write_audit(summary.privacy.epsilon, summary.privacy.audit, folder)
     write_audit_page(folder)
     return [folder / PAGE, folder / AUDIT_PAGE]
+
+
+def _series(folder: Path, *, trust: bool) -> list[Path]:
+    """Write the reports of the studies that have a finished run, and the page about all."""
+    from simulations.reports.page import PAGE
+    from simulations.reports.series import write_series
+    from simulations.studies.finished import has_finished_runs
+    from simulations.studies.series import SERIES, Series
+
+    series = Series.from_file(folder / SERIES)
+    begun = [one.name for one in series.studies if has_finished_runs(folder / one.name)]
+    if not begun:
+        raise UserError(
+            f"no study of the series in {folder} has a finished run yet; continue it with: fedsi "
+            f"study {folder}"
+        )
+    pages = [_study(folder / name, trust=trust) for name in begun]
+    write_series(series, folder)
+    return [*pages, folder / PAGE]
 
 
 def _study(folder: Path, *, trust: bool) -> Path:

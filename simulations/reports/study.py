@@ -196,9 +196,11 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
             "lower. Grey cells are not better than the unigram model, diverged or did not finish. "
             "The framed one was chosen on validation clients."
         )
+    early = f"held-out loss after {result.study.first_rounds} rounds"
+    what = "final held-out loss" if result.of_equal_rounds is result else early
     return study_figure(result), (
-        "Held-out loss of all evaluated clients over rounds (left), and final held-out loss over "
-        f"what was varied. {bars}"
+        f"Held-out loss of all evaluated clients over rounds (left), and {what} over what was "
+        f"varied. {bars}"
     )
 
 

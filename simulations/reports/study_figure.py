@@ -149,11 +149,16 @@ def _curves(axes: Axes, result: StudyResult) -> dict[str, list[float]]:
 
 
 def _over_axis(axes: Axes, result: StudyResult, name: str) -> dict[str, list[float]]:
-    """Draw the final loss over an axis, at the best values of the other tuned axes.
+    """Draw the loss over an axis, at the best values of the other tuned axes.
+
+    It is the final one, or with halving that after the first stage, which all settings have run.
 
     Returns:
         The places where a seed diverged, by the arm's colour.
     """
+    early = f"after {result.study.first_rounds} rounds"
+    when = "Final loss" if result.of_equal_rounds is result else f"Loss {early}"
+    result = result.of_equal_rounds
     values = list(dict.fromkeys(_value(points, name) for points in result.combinations))
     numbers = [float(v) if isinstance(v, int | float) else math.nan for v in values]
     log = all(math.isfinite(n) and n > 0 for n in numbers) and max(numbers) >= 3 * min(numbers)
@@ -169,7 +174,7 @@ def _over_axis(axes: Axes, result: StudyResult, name: str) -> dict[str, list[flo
     axes.set_xticks([places[v] for v in shown], [_text(result, name, v) for v in shown])
     axes.minorticks_off()
     axes.set(xlabel=name if "." in name else axis_words(name))
-    axes.set_title(f"Final loss by {axis_words(name)}")
+    axes.set_title(f"{when} by {axis_words(name)}")
     return diverged
 
 

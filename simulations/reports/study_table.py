@@ -114,7 +114,8 @@ def _chosen_cells(result: StudyResult, place: GridPoint) -> list[tuple[str, str]
             cells.append((f"best {axis_words(axis.called)}", values.get(axis.called, "none")))
     if chosen is None:
         settings = result.settings(place)
-        why = loss_text(settings[0], result.part) if len(settings) == 1 else _why_none(settings)
+        whole = [setting for setting in settings if result.ran_to_the_end(setting)]
+        why = loss_text(settings[0], result.part) if len(settings) == 1 else _why_none(whole)
         cells.append(("loss", why))
         cells += [(name, "") for name in names]
     else:

@@ -351,8 +351,10 @@ def _areas(result: StudyResult) -> list[str]:
     axis = tolerance_axis(result)
     several = sum(name.endswith("learning_rate") for name in result.study.tune) > 1
     rate = f"{axis}, at the best of the other rate" if several else "the learning rate"
+    early = result.of_equal_rounds is not result
+    when = f"After {result.study.first_rounds} rounds, mean loss" if early else "Mean loss"
     sentences = [
-        f"Mean loss over the logarithm of {rate}, where a run that diverged or is worse "
+        f"{when} over the logarithm of {rate}, where a run that diverged or is worse "
         f"than the unigram model counts as the unigram model: {'; '.join(told)}."
     ]
     for first, second in pairs(result):

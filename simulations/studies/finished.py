@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from fedsi.errors import UserError
+from server.runs.folder import SUMMARY
 from simulations.kept_results import kept_baselines, kept_suggested
-from simulations.studies.halving import last_stages
-from simulations.studies.results import StudyResult, TrialResult, read_results
+from simulations.studies.halving import last_stages, shorter_runs
+from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
 from simulations.studies.run import levels_of
 from simulations.studies.study import Study
 
@@ -22,7 +23,8 @@ def read_study(study: Study, folder: Path) -> tuple[StudyResult, dict[str, str]]
     Raises:
         UserError: No trial has finished, or a file is damaged.
     """
-    results = _halved(study, folder) if study.design == "halving" else _all(study, folder)
+    stages = _stages(study, folder)
+    results = last_stages(stages)
     if not results:
         raise UserError(
             f"the study in {folder} has no finished run yet; continue it with: fedsi study {folder}"
@@ -35,16 +37,19 @@ def read_study(study: Study, folder: Path) -> tuple[StudyResult, dict[str, str]]
     )
     levels = levels_of(study, results[0].summary.training_clients)
     kept = kept_baselines(folder), levels, kept_suggested(folder)
-    return StudyResult(study, results, *kept), failures
+    return StudyResult(study, results, *kept, shorter_runs(stages, results)), failures
 
 
-def _all(study: Study, folder: Path) -> list[TrialResult]:
-    return read_results(study.trials(), folder)
+def has_finished_runs(folder: Path) -> bool:
+    """Whether a study's folder has a finished run."""
+    return any((folder / RUNS).glob(f"*/{SUMMARY}"))
 
 
-def _halved(study: Study, folder: Path) -> list[TrialResult]:
-    """Return the results of each combination's last stage."""
-    return last_stages(
+def _stages(study: Study, folder: Path) -> list[list[TrialResult]]:
+    """Return the results of each stage; only ``halving`` has several."""
+    if study.design != "halving":
+        return [read_results(study.trials(), folder)]
+    return [
         read_results(
             [
                 study.trial(points, seed, stage.rounds)
@@ -54,4 +59,4 @@ def _halved(study: Study, folder: Path) -> list[TrialResult]:
             folder,
         )
         for stage in study.stages()
-    )
+    ]

@@ -167,7 +167,7 @@ def tolerance_axis(result: StudyResult) -> str | None:
 
 
 def area_by_rate(result: StudyResult, place: GridPoint) -> list[float]:
-    """Return each seed's mean loss over the logarithm of the learning rate.
+    """Return each seed's mean loss over the logarithm of the learning rate, after equal rounds.
 
     It is the rate of ``tolerance_axis``. If other axes are tuned too, a rate's loss is that of
     their best values on validation clients.
@@ -179,7 +179,7 @@ def area_by_rate(result: StudyResult, place: GridPoint) -> list[float]:
     if axis is None or unigram is None:
         return []
     best: dict[int, dict[float, tuple[float, float]]] = {}
-    settings = result.settings(place)
+    settings = result.of_equal_rounds.settings(place)
     for setting in settings:
         rate = next(float(point.value) for point in setting.points if point.axis == axis)
         for one in setting.results:

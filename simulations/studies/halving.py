@@ -51,3 +51,11 @@ def last_stages(stages: Iterable[Sequence[TrialResult]]) -> list[TrialResult]:
             later.setdefault(one.trial.points, []).append(one)
         found |= later
     return [one for results in found.values() for one in results]
+
+
+def shorter_runs(
+    stages: Iterable[Sequence[TrialResult]], last: Iterable[TrialResult]
+) -> list[TrialResult]:
+    """Return the results of all stages that are not among the last ones."""
+    names = {one.name for one in last}
+    return [one for results in stages for one in results if one.name not in names]

@@ -1,7 +1,7 @@
 """Results of a study's trials: settings over seeds, and the chosen setting of each arm."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -122,6 +122,8 @@ class StudyResult:
     """The privacy cost of each arm at each level; empty if levels are not of noise."""
     suggested: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """The suggested learning rate of each seed, by ``place_name``; empty without ``suggest``."""
+    shorter: Sequence[TrialResult] = ()
+    """With halving, the shorter runs of combinations that went on."""
 
     @property
     def summary(self) -> Summary:
@@ -132,6 +134,19 @@ class StudyResult:
     def task(self) -> Task:
         """The task that was learned."""
         return self.results[0].task
+
+    @cached_property
+    def of_equal_rounds(self) -> "StudyResult":
+        """Results in which every setting ran for as many rounds: with halving, the first stage's.
+
+        Settings are held against each other over a key on these only, because those that were
+        stopped early would look worse than they are.
+        """
+        if self.study.design != "halving":
+            return self
+        every, rounds = (*self.shorter, *self.results), self.study.first_rounds
+        first = [result for result in every if result.trial.rounds == rounds]
+        return replace(self, results=first, shorter=()) if first else self
 
     @cached_property
     def privacy(self) -> StudyPrivacy | None:
@@ -222,10 +237,13 @@ class StudyResult:
         return min(whole, key=lambda setting: setting.mean("loss", self.choosing), default=None)
 
     def all_seeds(self, place: GridPoint) -> list[TrialResult]:
-        """Return the results of a place's chosen setting, or of its first if none has a loss."""
-        chosen = self.chosen(place)
-        setting = self.settings(place)[0] if chosen is None else chosen
-        return list(setting.results)
+        """Return the results of a place's chosen setting, or of its first if none has a loss.
+
+        None if no setting has run for all rounds.
+        """
+        whole = [setting for setting in self.settings(place) if self.ran_to_the_end(setting)]
+        setting = self.chosen(place) or next(iter(whole), None)
+        return [] if setting is None else list(setting.results)
 
     def ran_to_the_end(self, setting: Setting) -> bool:
         """Whether a setting was run for all rounds."""
@@ -267,7 +285,7 @@ class StudyResult:
 
     def table(self) -> pd.DataFrame:
         """Return one row per run: its values, its metrics by part, and its whole summary."""
-        return pd.DataFrame([self._row(result) for result in self.results])
+        return pd.DataFrame([self._row(result) for result in (*self.results, *self.shorter)])
 
     def _row(self, result: TrialResult) -> dict[str, Any]:
         nested = {"versions", "provenance", "privacy"}

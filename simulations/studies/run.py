@@ -18,7 +18,13 @@ from server.round_record import RoundRecord
 from simulations.evaluation import baselines_of
 from simulations.kept_results import keep_suggested, kept_suggested
 from simulations.studies.continuation import begin_with
-from simulations.studies.halving import Seeded, best_combinations, last_stages, seeded
+from simulations.studies.halving import (
+    Seeded,
+    best_combinations,
+    last_stages,
+    seeded,
+    shorter_runs,
+)
 from simulations.studies.part import StudyPart
 from simulations.studies.privacy_levels import Level, level_of
 from simulations.studies.results import RUNS, GridPoint, StudyResult, TrialResult, read_results
@@ -89,10 +95,11 @@ class StudyRun:
             TrialError: No trial finished.
         """
         self._begin()
-        results = self._halve() if self.study.design == "halving" else self._all()
+        stages = self._halve() if self.study.design == "halving" else [self._all()]
+        results = last_stages(stages)
         if not results:
             raise TrialError(self.failures)
-        return self.result(results)
+        return self.result(results, shorter_runs(stages, results))
 
     def run_part(self, part: StudyPart) -> None:
         """Run the unfinished trials of a part, while other processes run the other parts."""
@@ -112,12 +119,14 @@ class StudyRun:
         write_atomically(self.folder / STUDY, self.study.to_toml().encode())
         baselines_of(self.study.experiment, self.population, self.cache, self.progress)
 
-    def result(self, results: Sequence[TrialResult]) -> StudyResult:
-        """Return trials' results with the baselines."""
+    def result(
+        self, results: Sequence[TrialResult], shorter: Sequence[TrialResult] = ()
+    ) -> StudyResult:
+        """Return trials' results with the baselines; ``shorter`` as in ``StudyResult``."""
         base = self.study.experiment
         compared = baselines_of(base, self.population, self.cache, self.progress)
         suggested = self._suggested() if self.study.suggest else {}
-        return StudyResult(self.study, results, compared, self.levels(), suggested)
+        return StudyResult(self.study, results, compared, self.levels(), suggested, shorter)
 
     def _suggested(self) -> Suggested:
         """Return the suggested learning rates, and keep them in the study's folder."""
@@ -139,14 +148,14 @@ class StudyRun:
         self._run(trials, fresh=self.fresh)
         return self._read(trials)
 
-    def _halve(self) -> list[TrialResult]:
+    def _halve(self) -> list[list[TrialResult]]:
         """Run all combinations for few rounds, then the best ones for more rounds, and so on.
 
         Returns:
-            The results of each combination's last stage.
+            The results of each stage.
         """
         kept = self.study.combinations()
-        found: list[TrialResult] = []
+        found: list[list[TrialResult]] = []
         for stage, following in zip_longest(stages := self.study.stages(), stages[1:]):
             if not kept:
                 break
@@ -156,10 +165,11 @@ class StudyRun:
                 for points in kept
             ]
             if found:
-                self._continue_shorter(trials, {seeded(one.trial): one.name for one in found})
+                last = last_stages(found)
+                self._continue_shorter(trials, {seeded(one.trial): one.name for one in last})
             self._run(trials, fresh=self.fresh and not found)
             results = self._read(trials)
-            found = last_stages([found, results])
+            found.append(results)
             if following:
                 kept = best_combinations(StudyResult(self.study, results), kept, following.settings)
         return found

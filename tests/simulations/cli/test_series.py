@@ -8,6 +8,7 @@ import pytest
 from simulations.cli.main import main
 from simulations.studies.ready import ready_series, ready_series_names
 from simulations.studies.run import StudyRun
+from simulations.studies.series import Series
 from tests.simulations.cli.test_study import written
 
 PART = """
@@ -55,11 +56,25 @@ def test_a_series_is_planned_run_and_continued(
     assert "Does si_cifg learn?" in page
     assert 'href="cifg/report.html"' in page
     before = {name: written(out / name) for name in told}
+    (out / "report.html").unlink()
+    assert main(["report", str(out)]) == 0
+    assert capsys.readouterr().out.split() == [
+        str(out / name / "report.html") for name in ("cifg", "si_cifg", "")
+    ]
+    assert "Does si_cifg learn?" in (out / "report.html").read_text()
     assert main(["study", str(out), *where]) == 0
     assert {name: written(out / name) for name in told} == before
     capsys.readouterr()
     assert main(["study", str(out), "--dry-run", *where]) == 0
     assert "0.0 core hours" in capsys.readouterr().out
+
+
+def test_a_series_without_a_finished_run_has_no_report(
+    series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Series.from_file(series).write(tmp_path / "out")
+    assert main(["report", str(tmp_path / "out")]) == 2
+    assert "has a finished run yet; continue it with: fedsi study" in capsys.readouterr().err
 
 
 def test_an_interrupted_series_says_how_the_series_goes_on(

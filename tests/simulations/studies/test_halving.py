@@ -1,9 +1,16 @@
 """Successive halving on results that never ran."""
 
-from simulations.studies.halving import best_combinations, last_stages
+from dataclasses import replace
+
+import pytest
+
+from simulations.reports.marks import ngram_losses
+from simulations.reports.study import study_report
+from simulations.studies.gaps import area_by_rate
+from simulations.studies.halving import best_combinations, last_stages, shorter_runs
 from simulations.studies.results import StudyResult, TrialResult
 from simulations.studies.study import Study
-from tests.simulations.studies.fabricated import result
+from tests.simulations.studies.fabricated import result, study_result
 
 STUDY = Study(
     axes=[
@@ -52,9 +59,36 @@ def test_a_finalist_has_no_result_of_the_seed_that_it_was_chosen_on() -> None:
         *((arm, rate, 10, 0) for arm in ("cifg", "si_cifg") for rate in (0.1, 10.0)),
         *((arm, 1.0, None, seed) for arm in ("cifg", "si_cifg") for seed in (1, 2)),
     }
-    whole = StudyResult(STUDY, found)
+    whole = StudyResult(STUDY, found, shorter=shorter_runs([short, finalists], found))
+    assert values(list(whole.shorter)) == {(arm, 1.0, 10, 0) for arm in ("cifg", "si_cifg")}
+    assert len(whole.table()) == len(short) + len(finalists)
     assert whole.seeds == 2
     assert len(whole._runs()) == 6 + 2 * 3
     chosen = whole.chosen(whole.places[1])
     assert chosen
     assert chosen.points[1].value == 1.0  # 10.0 is better, but was not run to the end
+
+
+def test_rates_are_held_against_each_other_after_equal_rounds() -> None:
+    short = stage(0)
+    finalists = [r for r in stage(1) if r.trial.points[1].value == 1.0]
+    found = last_stages([short, finalists])
+    baselines = study_result(STUDY, {}).baselines
+    only_last = StudyResult(STUDY, found, baselines)
+    whole = replace(only_last, shorter=shorter_runs([short, finalists], found))
+    for place, expected in zip(whole.places, ((5.0, 4.5, 6.0), (6.0, 5.9, 5.8)), strict=True):
+        # A run that diverged or is worse than the unigram model, 6.0, counts as that.
+        (area,) = area_by_rate(whole, place)
+        assert area == pytest.approx((expected[0] / 2 + expected[1] + expected[2] / 2) / 2)
+    report = study_report(whole, {})
+    assert [axes.get_title() for axes in report.figure.axes][1] == (
+        "Loss after 10 rounds by client lr"
+    )
+    assert any("After 10 rounds, mean loss over" in one for one in report.findings)
+
+
+def test_nothing_is_chosen_before_a_setting_has_run_to_the_end() -> None:
+    report = study_report(StudyResult(STUDY, stage(0), study_result(STUDY, {}).baselines), {})
+    assert [row[2] for row in report.rows[:2]] == ["not finished", "not finished"]
+    assert not any(line.get_label() == "cifg" for line in report.figure.axes[0].lines)
+    assert len(report.figure.axes[0].lines) == len(ngram_losses(study_result(STUDY, {}).baselines))
