@@ -128,8 +128,7 @@ def _labels(
             f"the corpus {corpus.name} has {only} and retrieval ranks at least two; name the "
             "column of labels with data.label_column"
         )
-    if task.loss == "soft_top_k" and len(labels) <= task.k:
-        raise UserError(f"task.k = {task.k} is not less than the {len(labels)} labels; lower it")
+    check_k(task, len(labels))
     for name, text in zip(labels.names, labels.texts, strict=True):
         if data.vocabulary != BYTE_PAIRS and not split_words(text, data.words):
             raise UserError(
@@ -139,16 +138,24 @@ def _labels(
     return labels
 
 
+def check_k(task: TaskSettings, labels: int) -> None:
+    """Refuse a loss that selects as many labels as there are, or more.
+
+    Raises:
+        UserError: It does.
+    """
+    if task.loss == "soft_top_k" and labels <= task.k:
+        raise UserError(f"task.k = {task.k} is not less than the {labels} labels; lower it")
+
+
 def labelling_json(task: TaskSettings) -> str:
     """Return the keys that the labels of a corpus depend on, and the hash of their file, as JSON.
 
     Raises:
-        UserError: The file cannot be read.
+        UserError: The file cannot be used, or has too few labels for the loss.
     """
     keys = {"labels", "label_source", "label_separator"}
     if task.label_file is None:
         return task.model_dump_json(include=keys)
-    try:
-        return task.model_dump_json(include=keys) + sha256_of_file(Path(task.label_file))
-    except OSError as error:
-        raise UserError(f"cannot read the labels {task.label_file}: {error.strerror}") from None
+    check_k(task, len(read_labels(Path(task.label_file), task.labels)))
+    return task.model_dump_json(include=keys) + sha256_of_file(Path(task.label_file))

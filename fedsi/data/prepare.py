@@ -14,9 +14,10 @@ from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.formats.files import Columns
 from fedsi.data.formats.opening import open_corpus
 from fedsi.data.label_file import LABEL
-from fedsi.data.labelling import labelled, labelling_json
+from fedsi.data.labelling import check_k, labelled, labelling_json
 from fedsi.data.population import FORMAT, Population, read_meta
 from fedsi.data.public_words import PUBLIC_WORDS
+from fedsi.data.vocabulary import LabelledVocabulary, load_vocabulary
 from fedsi.data.words import WORD_RULE
 from fedsi.errors import UserError
 from fedsi.experiment import DataSettings, Experiment, TaskSettings
@@ -109,6 +110,7 @@ def prepare(
             no home folder for the default cache.
     """
     cache = cache_folder(cache)
+    stated = [] if task is None else [labelling_json(task)]
     if corpus is None and data.corpus == synthetic.KIND:
         _refuse_labels(task)
         return _prepare_synthetic(data, cache)
@@ -127,15 +129,16 @@ def prepare(
         words = sha256_of_file(listed) if listed.is_file() else data.vocabulary
     except OSError as error:
         raise UserError(f"cannot read the vocabulary {listed}: {error.strerror}") from None
-    content = [corpus.name, corpus.sha256, words, WORD_RULE]
-    if task is not None:
-        content.append(labelling_json(task))
+    content = [corpus.name, corpus.sha256, words, WORD_RULE, *stated]
     folder = cache / "populations" / _key(data, names, content)
-    if not folder.exists() and task is not None:
+    if task is None:
+        if not folder.exists():
+            build_store(corpus, folder, data, progress)
+    elif not folder.exists():
         found = labelled(corpus, data, task)
         build_store(found.corpus, folder, found.data, progress, found.labels)
-    elif not folder.exists():
-        build_store(corpus, folder, data, progress)
+    elif isinstance(vocabulary := load_vocabulary(folder), LabelledVocabulary):
+        check_k(task, len(vocabulary.labels))
     return folder
 
 

@@ -163,6 +163,7 @@ TASK = Task(
     ratios=RATIOS,
     title="retrieval",
     unit="queries",
+    deciding="precision_at_1",
     highest_loss=highest_loss,
     at_most=AT_MOST,
     keys=LABEL_KEYS,

@@ -135,6 +135,10 @@ def _check_labels(experiment: "Experiment") -> None:
             f"task.name={name} reads a text as one query of at least one word; set "
             "data.sequence_length to 2 or more and data.long_texts=cut"
         )
+    if task.loss == "soft_top_k" and task.k >= task.labels:
+        raise ValueError(
+            f"task.k = {task.k} is not less than task.labels = {task.labels}; lower it"
+        )
     if task.negatives == "batch" and experiment.client.example_noise_multiplier is not None:
         raise ValueError(
             "task.negatives=batch compares the examples of a batch with each other, and "

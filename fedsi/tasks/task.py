@@ -128,6 +128,9 @@ class Task:
     Studies give intervals over clients for them."""
     higher_is_better: bool = True
     """Whether a higher score is better."""
+    deciding: str = "loss"
+    """The metric by which studies choose settings and compare arms: ``loss``, or the score of a
+    task whose loss says little about it."""
     generation: Generation | None = None
     """Makes the examples of a task that uses no corpus; None for a task on ``data.corpus``."""
     streams: int = 0
@@ -148,6 +151,10 @@ class Task:
     def shown(self) -> Mapping[str, str]:
         """Metrics shown in tables, and their names there."""
         return self.labels or {name: name.replace("_", " ") for name in self.names}
+
+    def rises(self, metric: str) -> bool:
+        """Whether a higher value of a metric is better."""
+        return metric != "loss" and (metric != self.score or self.higher_is_better)
 
     def columns_of(self, metric: str) -> tuple[int, int] | None:
         """Return the numerator's and the denominator's column of a metric that is a ratio."""

@@ -171,6 +171,8 @@ def _check_names(path: str, own: Task) -> None:
         f"columns must begin with {', '.join(FIRST_COLUMNS)}": own.columns[:3] != FIRST_COLUMNS,
         "the first of names must be loss": own.names[:1] != ("loss",),
         f"score {own.score} must be one of names": own.score not in own.names,
+        f"deciding {own.deciding} must be loss, or the score if it has a curve": own.deciding
+        not in {"loss", *({own.score} & own.curves.keys())},
         "curves must be names of metrics": not set(own.curves) <= set(own.names),
         "at_most must have names of columns": not set(own.at_most) <= set(own.columns[3:]),
         "labels must have names of metrics": not set(own.labels) <= set(own.names),

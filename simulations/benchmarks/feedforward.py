@@ -1,7 +1,8 @@
 """Feed-forward parts for one token, as after each key: microseconds, bytes read, and agreement.
 
 Weights are a model's initial ones and inputs are normally distributed, so that the share of active
-groups is the one that was asked for; a trained router's may differ. Parts take turns, in CPU time
+groups is the one that was asked for; a trained router's may differ. A mixture divides the neurons
+of the dense part among its experts, of which a token uses one. Parts take turns, in CPU time
 of one thread, so other load does not distort their ratios much. Each part works on its own copies
 of the weights in turn, at least ``CACHE`` bytes in all, because in a model of several blocks, and
 with an output layer, a part's weights are not in the processor's cache when they are needed.
@@ -9,7 +10,7 @@ with an output layer, a part's weights are not in the processor's cache when the
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,13 +22,14 @@ from torch import Tensor
 from fedsi.data.corpus import Progress
 from fedsi.experiment import Experiment, ModelSettings
 from fedsi.models.feedforward.table import FEEDFORWARDS, GROUP, function_of, part_of
-from fedsi.models.feedforward.top_k import gates_of
 from fedsi.models.parameters import Parameters
 from fedsi.threads import torch_threads
 from simulations.benchmarks.report import Measurements
 from simulations.reports.figures import STYLE
 
 REPEATS = 7
+EXPERTS = (4, 16)
+"""Numbers of experts of the mixtures."""
 _TIMED = 64
 """Tokens of a repeat."""
 CACHE = 48_000_000
@@ -72,24 +74,32 @@ def measure_feedforward(
     with torch_threads(1), torch.inference_mode():
         for size, inner in sizes:
             tell(f"feed-forward parts of {size} x {inner}", len(found), 0)
-            dense = _settings(size, inner)
-            sparse = [_settings(size, inner, share) for share in shares]
-            found += _at_size([dense, *sparse])
+            found += _at_size(inner, _kinds(size, inner, shares))
     return found
 
 
-def _settings(size: int, inner: int, share: float | None = None) -> ModelSettings:
-    values: dict[str, Any] = {"embedding_size": size, "heads": 1, "feedforward_size": inner}
-    if share is not None:
-        values |= {"feedforward": "top_k", "active_share": share}
-    return Experiment(model={"architecture": "transformer", **values}).model
+def _kinds(size: int, inner: int, shares: Sequence[float]) -> dict[str, ModelSettings]:
+    """Return the parts by what a token chooses, the dense one first."""
+    found = {"": _settings(size, inner)}
+    for share in shares:
+        chosen = {"feedforward": "top_k", "active_share": share}
+        found[f", {share:g} of groups of {GROUP}"] = _settings(size, inner, **chosen)
+    for experts in EXPERTS:
+        mixture = {"feedforward": "moe", "experts": experts}
+        found[f", 1 of {experts}"] = _settings(size, inner // experts, **mixture)
+    return found
 
 
-def _at_size(kinds: Sequence[ModelSettings]) -> list[PartTime]:
+def _settings(size: int, inner: int, **changes: Any) -> ModelSettings:
+    own = {"embedding_size": size, "heads": 1, "feedforward_size": inner, **changes}
+    return Experiment(model={"architecture": "transformer", **own}).model
+
+
+def _at_size(inner: int, kinds: Mapping[str, ModelSettings]) -> list[PartTime]:
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randn(_TIMED, 1, 1, kinds[0].embedding_size, generator=generator)
-    drawn = [_copies(settings, generator) for settings in kinds]
-    calls = [_call(settings, copies) for settings, copies in zip(kinds, drawn, strict=True)]
+    tokens = torch.randn(_TIMED, 1, 1, kinds[""].embedding_size, generator=generator)
+    drawn = {choice: _copies(settings, generator) for choice, settings in kinds.items()}
+    calls = [_call(settings, drawn[choice]) for choice, settings in kinds.items()]
     times: list[list[float]] = [[] for _ in kinds]
     for _ in range(REPEATS + 1):
         for call, taken in zip(calls, times, strict=True):
@@ -100,11 +110,14 @@ def _at_size(kinds: Sequence[ModelSettings]) -> list[PartTime]:
     full = times[0][1:]  # the first repeat is to warm up
     return [
         PartTime(
-            **_facts(settings, copies[0], tokens),
+            size=settings.embedding_size,
+            inner=inner,
+            part=FEEDFORWARDS[settings.feedforward].label + choice,
+            **_facts(settings, drawn[choice][0], tokens),
             microseconds=statistics.median(taken[1:]),
             speed=statistics.median(a / b for a, b in zip(full, taken[1:], strict=True)),
         )
-        for settings, copies, taken in zip(kinds, drawn, times, strict=True)
+        for (choice, settings), taken in zip(kinds.items(), times, strict=True)
     ]
 
 
@@ -127,19 +140,14 @@ def _call(settings: ModelSettings, copies: Sequence[Parameters]) -> Callable[[in
 def _facts(settings: ModelSettings, own: Parameters, tokens: Tensor) -> dict[str, Any]:
     part, share = part_of(settings), 1.0
     read = sum(one.numel() for one in own.values())
-    if "router" in own:
-        gates = gates_of(settings, tokens.flatten(0, 2) @ own["router"])
-        share = float((gates > 0).float().mean())
+    if part.choices is not None:
+        share = float(part.choices(settings, own, tokens).float().mean())
         rest = own["inner"].numel() + own["outer"].numel()
         read = own["router"].numel() + round(share * rest)
     function = function_of(settings, one=True)
     slow = torch.cat([part.run(settings, own, token) for token in tokens])
     fast = torch.cat([function(settings, own, token) for token in tokens])
-    chosen = "" if share == 1 else f", {settings.active_share:g} of groups of {GROUP}"
     return {
-        "size": settings.embedding_size,
-        "inner": settings.feedforward_size,
-        "part": FEEDFORWARDS[settings.feedforward].label + chosen,
         "active": share,
         "megabytes": 4 * read / 1e6,
         "difference": float((fast - slow).abs().max() / slow.abs().max()),

@@ -190,7 +190,7 @@ def _best_at(
         for setting in result.settings(place)
         if _value(setting.points, name) == value and setting.results
     ]
-    return min(settings, key=lambda one: one.mean("loss", result.choosing), default=None)
+    return min(settings, key=result.cost, default=None)
 
 
 def _value(points: Combination, name: str) -> object:

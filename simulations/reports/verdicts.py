@@ -102,9 +102,9 @@ def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str
                 f"({_method(found)}{_within(found)})."
             )
         case Verdict.LOWER | Verdict.HIGHER:
-            lower = found.verdict is Verdict.LOWER
+            named = found.deciding.replace("_", " ")
             return (
-                f"{first} has a {'lower' if lower else 'higher'} loss than {second}: "
+                f"{first} has a {found.verdict.value} {named} than {second}: "
                 f"{_numbers(found, metrics)} ({_method(found)}{_within(found)})."
             )
 
@@ -112,9 +112,7 @@ def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str
 def _verdict(
     result: StudyResult, first: GridPoint, second: GridPoint, *, brief: bool = False
 ) -> str:
-    found, shares = gap_between(result, first, second), _shares(result)
-    if brief:
-        found, shares = found.without_clients(), {}
+    found, shares = _told(result, gap_between(result, first, second), brief=brief)
     if first.level == second.level:
         at = f"At {words(first.level)}: " if first.level else ""
         sentence = verdict_sentence(words(first.arm), words(second.arm), found, shares)
@@ -124,18 +122,26 @@ def _verdict(
     return _capitalised(verdict_sentence(one, other, found, shares))
 
 
-def _shares(result: StudyResult) -> dict[str, str]:
-    return dict(result.task.curves)
+def _told(result: StudyResult, found: Gap, *, brief: bool) -> tuple[Gap, dict[str, str]]:
+    """Return what is told of a gap, and the names of the metrics besides the loss.
+
+    In brief these are the deciding metric alone, without intervals over clients.
+    """
+    if not brief:
+        return found, dict(result.task.curves)
+    shares = {name: called for name, called in result.task.curves.items() if name == found.deciding}
+    return found.without_clients(), shares
 
 
 def _numbers(found: Gap, metrics: dict[str, str]) -> str:
-    parts = [f"{interval_text(found.over_seeds['loss'])} nats"]
-    parts += [
-        f"{called} {interval_text(found.over_seeds[name])}"
+    """Describe the differences over seeds, that of the deciding metric first."""
+    parts = {"loss": f"{interval_text(found.over_seeds['loss'])} nats"} | {
+        name: f"{called} {interval_text(found.over_seeds[name])}"
         for name, called in metrics.items()
         if name in found.over_seeds
-    ]
-    return ", ".join(parts)
+    }
+    first = {name: parts[name] for name in [found.deciding] if name in parts}
+    return ", ".join((first | parts).values())
 
 
 def _method(found: Gap) -> str:
@@ -143,11 +149,12 @@ def _method(found: Gap) -> str:
 
 
 def _within(found: Gap) -> str:
-    """Describe the bootstrap intervals over clients of the loss within each seed."""
-    losses = {s: one["loss"] for s, one in found.over_clients.items() if "loss" in one}
-    if not losses:
+    """Describe the bootstrap intervals over clients of the deciding metric within each seed."""
+    deciding = found.deciding
+    within = {s: one[deciding] for s, one in found.over_clients.items() if deciding in one}
+    if not within:
         return ""
-    named = [f"{interval_text(one)} in seed {seed}" for seed, one in losses.items()]
+    named = [f"{interval_text(one)} in seed {seed}" for seed, one in within.items()]
     return f"; paired bootstrap over clients: {enumerate_words(named)}"
 
 
@@ -174,10 +181,8 @@ def _best_of_many(result: StudyResult, *, brief: bool = False) -> list[str]:
     ]  # fmt: skip
     if chosen is None or not others:
         return []
-    second = min(others, key=lambda setting: setting.mean("loss", "validation"))
-    found, shares = gap(result, chosen, second), _shares(result)
-    if brief:
-        found, shares = found.without_clients(), {}
+    second = min(others, key=result.cost)
+    found, shares = _told(result, gap(result, chosen, second), brief=brief)
     names = words(chosen.points), words(second.points)
     return [_capitalised(verdict_sentence(*names, found, shares))]
 

@@ -19,7 +19,7 @@ from simulations.studies.statistics import (
 
 
 class Verdict(Enum):
-    """The conclusion from a difference in loss."""
+    """The conclusion from a difference in the task's deciding metric, usually the loss."""
 
     NOT_MEASURED = "not measured"
     """One of the two has no loss."""
@@ -28,8 +28,8 @@ class Verdict(Enum):
     FEW_SEEDS = "too few seeds"
     NONE_SHOWN = "no difference shown"
     """The interval contains zero."""
-    LOWER = "lower loss"
-    HIGHER = "higher loss"
+    LOWER = "lower"
+    HIGHER = "higher"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Gap:
     """The difference of two settings, first minus second."""
 
     verdict: Verdict
+    deciding: str
+    """The metric that the verdict is about."""
     over_seeds: Mapping[str, Interval]
     """By metric: mean paired difference and its t interval over seeds."""
     over_clients: Mapping[int, Mapping[str, Interval]]
@@ -48,8 +50,9 @@ class Gap:
 
     def to_json(self) -> dict[str, Any]:
         """Return values that JSON can represent."""
+        ranks = self.verdict in {Verdict.LOWER, Verdict.HIGHER}
         return {
-            "verdict": self.verdict.value,
+            "verdict": f"{self.verdict.value} {self.deciding}" if ranks else self.verdict.value,
             "t_over_seeds": {name: one.to_json() for name, one in self.over_seeds.items()},
             "bootstrap_over_clients": {
                 str(seed): {name: one.to_json() for name, one in found.items()}
@@ -92,24 +95,24 @@ def gap(result: StudyResult, one: Setting | None, other: Setting | None) -> Gap:
         for r in ([] if one is None else one.results)
         if r.trial.seed in by_seed
     ]
+    part, deciding = result.part, result.task.deciding
     if one is None or other is None or not paired:
-        return Gap(Verdict.NOT_MEASURED, {}, {})
-    part = result.part
+        return Gap(Verdict.NOT_MEASURED, deciding, {}, {})
     over_seeds = {
         metric: t_interval([a.metric(metric, part) - b.metric(metric, part) for a, b in paired])
         for metric in result.metrics
     }
     over_clients = {a.trial.seed: _within(result, a, b) for a, b in paired}
     useless = any(is_useless(result, setting) for setting in (one, other))
-    verdict = verdict_of(over_seeds["loss"], len(paired), useless=useless)
-    return Gap(verdict, over_seeds, over_clients)
+    verdict = verdict_of(over_seeds[deciding], len(paired), useless=useless)
+    return Gap(verdict, deciding, over_seeds, over_clients)
 
 
-def verdict_of(loss: Interval, seeds: int, *, useless: bool) -> Verdict:
-    """Return the conclusion from a difference in loss.
+def verdict_of(between: Interval, seeds: int, *, useless: bool) -> Verdict:
+    """Return the conclusion from a difference in the deciding metric.
 
     Args:
-        loss: The difference and its interval over seeds.
+        between: The difference and its interval over seeds.
         seeds: Number of seeds.
         useless: Whether one of the two is not better than the unigram model.
     """
@@ -117,9 +120,9 @@ def verdict_of(loss: Interval, seeds: int, *, useless: bool) -> Verdict:
         return Verdict.USELESS
     if seeds < FEWEST_SEEDS:
         return Verdict.FEW_SEEDS
-    if loss.holds_zero:
+    if between.holds_zero:
         return Verdict.NONE_SHOWN
-    return Verdict.LOWER if loss.estimate < 0 else Verdict.HIGHER
+    return Verdict.LOWER if between.estimate < 0 else Verdict.HIGHER
 
 
 def is_useless(result: StudyResult, setting: Setting) -> bool:

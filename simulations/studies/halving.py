@@ -22,7 +22,7 @@ def seeded(trial: Trial) -> Seeded:
 def best_combinations(
     result: StudyResult, kept: Sequence[Combination], most: int
 ) -> list[Combination]:
-    """Return the combinations that go on: the best by mean validation loss.
+    """Return the combinations that go on: the best on validation clients.
 
     Args:
         result: The results so far.
@@ -33,7 +33,7 @@ def best_combinations(
     for place in result.places:
         settings = [s for s in result.settings(place) if s.points in kept]
         stable = [setting for setting in settings if setting.measured]
-        ranked = sorted(stable, key=lambda setting: setting.mean("loss", "validation"))
+        ranked = sorted(stable, key=result.cost)
         best += [setting.points for setting in ranked[:most]]
     return [points for points in kept if points in best]
 

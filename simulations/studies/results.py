@@ -1,5 +1,6 @@
 """Results of a study's trials: settings over seeds, and the chosen setting of each arm."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -170,7 +171,7 @@ class StudyResult:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics by which arms are compared: the loss, and the shares in the task's curves."""
+        """Metrics of which differences are given: the loss, and the shares in the task's curves."""
         return ("loss", *self.task.curves)
 
     @property
@@ -228,13 +229,24 @@ class StudyResult:
         ]
 
     def chosen(self, place: GridPoint) -> Setting | None:
-        """Return the setting with the lowest mean validation loss; None if none has a loss.
+        """Return the best setting on validation clients; None if none has a loss.
 
         A single setting needs no validation clients. Settings that ``halving`` stopped early are
         not chosen.
         """
         whole = [s for s in self.settings(place) if s.measured and self.ran_to_the_end(s)]
-        return min(whole, key=lambda setting: setting.mean("loss", self.choosing), default=None)
+        return min(whole, key=self.cost, default=None)
+
+    def cost(self, setting: Setting) -> float:
+        """Return how bad a setting is on the clients that settings are chosen on.
+
+        It is the mean of the task's deciding metric, negative if higher is better; infinite without
+        a loss.
+        """
+        if not setting.measured:
+            return math.inf
+        value = setting.mean(self.task.deciding, self.choosing)
+        return -value if self.task.rises(self.task.deciding) else value
 
     def all_seeds(self, place: GridPoint) -> list[TrialResult]:
         """Return the results of a place's chosen setting, or of its first if none has a loss.

@@ -126,6 +126,7 @@ def test_metrics_are_those_that_are_named(task: Task, rows: Tokens) -> None:
     assert found["loss"] < task.highest_loss(VOCABULARY) * 10
     assert task.names[0] == "loss"
     assert task.score in task.shown
+    assert task.deciding in {"loss", *({task.score} & task.curves.keys())}
     assert set(task.shown) <= set(task.names)
     assert set(task.ratios) <= set(task.names)
     for metric in ("loss", *task.ratios):

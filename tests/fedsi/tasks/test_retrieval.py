@@ -165,6 +165,21 @@ def test_labels_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_k_is_held_against_labels_that_are_in_the_cache_or_in_a_file(tmp_path: Path) -> None:
+    write_labelled(tmp_path / "c.jsonl", 4, 3)
+    experiment = retrieval_on(tmp_path / "c.jsonl")
+    folder = prepare_for(experiment, tmp_path)
+    many = {"task.loss": "soft_top_k", "task.k": 9}
+    with pytest.raises(UserError, match=r"task.k = 9 is not less than the \d labels; lower it"):
+        prepare_for(experiment.updated(many), tmp_path)
+    assert prepare_for(experiment.updated(many | {"task.k": 2}), tmp_path) == folder
+    # The corpus is not even looked for.
+    (tmp_path / "labels.csv").write_text("label,text\na,b\nc,d\n", encoding="utf-8")
+    listed = {"task.label_file": str(tmp_path / "labels.csv"), "data.corpus": "absent.jsonl"}
+    with pytest.raises(UserError, match=r"task.k = 9 is not less than the 2 labels; lower it"):
+        prepare_for(experiment.updated(many | listed), tmp_path)
+
+
 def test_what_does_not_fit_retrieval_is_one_sentence() -> None:
     model = {"architecture": "dual_encoder"}
     cases: list[tuple[dict[str, object], str]] = [
@@ -180,6 +195,10 @@ def test_what_does_not_fit_retrieval_is_one_sentence() -> None:
         (
             {"model": model, "task": {"loss": "soft_top_k", "negatives": "batch"}},
             "which a batch may not have",
+        ),
+        (
+            {"model": model, "task": {"loss": "soft_top_k", "labels": 5}},
+            "task.k = 5 is not less than task.labels = 5; lower it",
         ),
         (
             {

@@ -186,6 +186,7 @@ def test_examples_that_cannot_be_used_are_one_sentence(
         ({"columns": ("tokens", "examples", "loss")}, "columns must begin with examples, tokens,"),
         ({"names": ("accuracy", "loss")}, "the first of names must be loss"),
         ({"score": "bleu"}, "score bleu must be one of names"),
+        ({"deciding": "bleu"}, "deciding bleu must be loss, or the score if it has a curve"),
         ({"curves": {"bleu": "BLEU"}}, "curves must be names of metrics"),
         ({"at_most": {"bleu": ("tokens",)}}, "at_most must have names of columns"),
     ],

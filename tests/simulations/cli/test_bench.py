@@ -491,11 +491,14 @@ def test_a_soak_counts_every_injected_fault(
 def test_feedforward_parts_of_one_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["bench", "feedforward", "--out", str(tmp_path), "--sizes"]
     assert main([*command, "8x400", "--shares", "0.1,0.3", "--json"]) == 0
-    dense, few, more = json.loads(capsys.readouterr().out)
+    dense, few, more, four, sixteen = json.loads(capsys.readouterr().out)
     assert dense["active"] == dense["speed"] == 1
     assert 0.05 < few["active"] < more["active"] < 0.4
     assert few["megabytes"] < more["megabytes"] < dense["megabytes"] == 8 * 400 * 2 * 4 / 1e6
-    assert max(one["difference"] for one in (dense, few, more)) < 1e-5
+    assert (four["active"], sixteen["active"]) == (1 / 4, 1 / 16)
+    assert four["megabytes"] == pytest.approx(4e-6 * (8 * 4 + 8 * 400 * 2 / 4))
+    assert max(one["difference"] for one in (dense, few, more, four, sixteen)) < 1e-5
+    assert "mixture of experts, 1 of 16" in (tmp_path / "feedforward.md").read_text()
     assert "top k, 0.3 of groups of 16" in (tmp_path / "feedforward.md").read_text()
     assert main([*command, "8x40"]) == 2
     assert "groups of 16 neurons, which do not divide" in capsys.readouterr().err

@@ -57,6 +57,8 @@ def result(
         "tokens_no_oov_no_eos": TOKENS,
         "hits_no_oov_no_eos": TOKENS * accuracy,
         "hits_at_3": 2 * TOKENS * accuracy,
+        "found_at_1": TOKENS * accuracy,
+        "right": TOKENS,
     }
     for name, value in told.items():
         if name not in columns:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from simulations.reports.verdicts import headlines
 from simulations.studies.gaps import (
     Verdict,
     area_by_rate,
@@ -63,6 +64,38 @@ def test_a_gap_is_paired_by_seed_and_by_client() -> None:
     assert (within.low, within.high) == pytest.approx((-0.1, -0.1))
     assert set(gap.over_seeds) == {"loss", "accuracy_no_oov_no_eos", "recall_at_3"}
     assert gap.to_json()["verdict"] == "lower loss"
+
+
+def test_a_task_decides_by_its_metric_not_by_the_loss() -> None:
+    """In retrieval an arm with more first labels right is better, also at a higher loss."""
+    task = {"name": "retrieval", "label_source": "words"}
+    study = Study(
+        experiment={"task": task, "model": {"architecture": "dual_encoder"}},
+        axes=[{"key": "model.pooling", "values": ["mean", "last"]}, RATES],
+        compare=["model.pooling"],
+        tune=["client.learning_rate"],
+        seeds=3,
+    )
+    results = [
+        result(
+            study.trial(points, seed),
+            5.0 + float(points[1].value),
+            accuracy=0.2 + 0.02 * float(points[1].value) + (points[0].value == "last") / 10,
+        )
+        for points in study.combinations()
+        for seed in range(3)
+    ]
+    found = StudyResult(study, results)
+    ((one, other),) = pairs(found)
+    gap = gap_between(found, one, other)
+    assert gap.verdict is Verdict.HIGHER
+    assert gap.to_json()["verdict"] == "higher precision_at_1"
+    chosen = found.chosen(one)
+    assert chosen is not None
+    assert chosen.points[1].value == 3.0, "the highest loss, and the highest precision"
+    assert headlines(found)[0].startswith(
+        "Pooling last has a higher precision at 1 than pooling mean: first label is right +0.100"
+    )
 
 
 def test_a_seed_that_one_arm_lacks_is_left_out() -> None:
