@@ -85,6 +85,13 @@ def task_keys(name: str) -> frozenset[str]:
     return task.keys | (GENERATED_KEYS if task.generation else frozenset())
 
 
+def reads_a_corpus(name: str) -> bool:
+    """Return whether the examples may come from a corpus; custom tasks are not imported here."""
+    if name == "next_word" or TASKS.is_own(name):
+        return True  # the default need not be loaded with PyTorch
+    return TASKS[name].generation is None
+
+
 def check_keys(experiment: "Experiment") -> None:
     """Refuse keys of the task and of the data that the task does not use.
 

@@ -23,6 +23,7 @@ SECONDS: dict[str, float | None] = {
     "copying": 20,
     "keyboard": 90,
     "length": 25,
+    "mamba": 20,
     "privacy_quickstart": 20,
     "private_tuning": 20,
     "quickstart": 20,

@@ -215,3 +215,10 @@ def test_settings_of_other_forms_are_refused(keys: dict[str, Any], told: str) ->
 def test_training_that_takes_no_ids_is_refused(more: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         check_task(load_preset("addition").updated(more), 16)
+
+
+def test_a_learned_table_need_not_hold_the_sentences_of_a_corpus() -> None:
+    model = {"architecture": "transformer", "positions": "learned", "max_length": 8}
+    assert Experiment(task={"name": "arithmetic", "longest": 5}, model=model).model.max_length == 8
+    with pytest.raises(UserError, match=r"too few for sequences of data.sequence_length \(20\)"):
+        Experiment(model=model)
