@@ -47,7 +47,7 @@ _CALIBRATION_TOLERANCE = 1e-4
 
 _ADD_OR_REMOVE = "add or remove one client"
 _REPLACE = "replace one client"
-_ZERO_OUT = "zero out one client"
+ZERO_OUT = "zero out one client"
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,17 @@ def epsilon(plan: Plan, rounds: int | None = None) -> PrivacyCost:
     cost = _accountants(plan)[0](plan, plan.rounds if rounds is None else rounds)
     assert cost is not None  # noqa: S101 - the first accountant of each list always works
     return cost
+
+
+def adjacency(plan: Plan) -> str:
+    """Return the neighbouring populations that epsilon of a plan compares."""
+    match plan.accounting:
+        case Accounting.KEPT_APART:
+            return ZERO_OUT
+        case Accounting.FIXED_SIZE:
+            return _REPLACE
+        case _:
+            return _ADD_OR_REMOVE
 
 
 def all_costs(plan: Plan) -> list[PrivacyCost]:
@@ -134,7 +145,7 @@ def correlated_cost(plan: Plan, sensitivity: float) -> PrivacyCost:
     return PrivacyCost(
         zcdp.epsilon_of(rho, plan.delta),
         "zCDP, exact for a Gaussian",
-        _ZERO_OUT,
+        ZERO_OUT,
         sensitivity,
         rho,
         f"at most {plan.most_participations} participations of a client, "
@@ -220,7 +231,7 @@ def _accountants(plan: Plan) -> tuple[_Accountant, ...]:
         case Accounting.ALLOCATED:
             return _by_allocation, _by_known_allocation
         case Accounting.TAKING_TURNS:
-            return tuple(map(_of_one_group, _of_poisson(_group_plan(plan))))
+            return tuple(map(_of_one_group, _of_poisson(group_plan(plan))))
         case Accounting.INCLUDED_BY_CHANCE:
             return _of_poisson(plan)
 
@@ -283,7 +294,7 @@ def _of_one_group(accountant: "_Accountant") -> "_Accountant":
     """
 
     def cost(plan: Plan, rounds: int) -> PrivacyCost | None:
-        found = accountant(_group_plan(plan), plan.turns_within(rounds))
+        found = accountant(group_plan(plan), plan.turns_within(rounds))
         if found is None:
             return None
         turns = f"{plan.turns_within(rounds)} turns of a client"
@@ -292,7 +303,7 @@ def _of_one_group(accountant: "_Accountant") -> "_Accountant":
     return cost
 
 
-def _group_plan(plan: Plan) -> Plan:
+def group_plan(plan: Plan) -> Plan:
     """Return Poisson sampling, with the rate in a group, of the rounds that draw from one group."""
     return replace(
         plan,

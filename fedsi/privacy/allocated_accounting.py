@@ -59,14 +59,24 @@ def allocated_epsilon(plan: Plan, rounds: int) -> float:
         )
     passes = plan.passes_within(rounds)
     known = zcdp.epsilon_of(passes / plan.noise_multiplier**2 / 2, plan.delta)
-    if plan.rounds_per_pass == 1 or plan.noise_multiplier < _LEAST_NOISE:
+    if not gains_by_allocation(plan):
         return known
+    losses, lost = allocated_losses(plan, passes)
+    if lost >= plan.delta:
+        return known
+    return min(known, float(losses.get_epsilon_for_delta(plan.delta - lost)))
+
+
+def gains_by_allocation(plan: Plan) -> bool:
+    """Return whether a pass can cost less than one whose allocation is known."""
+    return plan.rounds_per_pass > 1 and plan.noise_multiplier >= _LEAST_NOISE
+
+
+def allocated_losses(plan: Plan, passes: int) -> tuple[PrivacyLossDistribution, float]:
+    """Return the privacy losses of some passes, and a bound on the mass that rounding lost."""
     tail = _TAIL * plan.delta / plan.passes_within(plan.rounds)
     each, lost = _losses_of_a_pass(plan.noise_multiplier, plan.rounds_per_pass, tail)
-    left = plan.delta - passes * lost
-    if left <= 0:
-        return known
-    return min(known, float(each.self_compose(passes).get_epsilon_for_delta(left)))
+    return each.self_compose(passes), passes * lost
 
 
 @dataclass(frozen=True)
@@ -145,13 +155,13 @@ def _losses_of_a_pass(
     losses = np.log(one.least + one.step * np.arange(size) / rounds)
     step = _LOSS_STEP * spread * one.step / rounds
     distribution = PrivacyLossDistribution(
-        _on_grid(losses, under_p, step), _on_grid(-losses[::-1], under_q[::-1], step)
+        on_grid(losses, under_p, step), on_grid(-losses[::-1], under_q[::-1], step)
     )
     # Measured, transforms misplace at most a tenth of this.
     return distribution, 2.0**-52 * math.sqrt(size)
 
 
-def _on_grid(losses: Floats, masses: Floats, step: float) -> DensePLDPmf:
+def on_grid(losses: Floats, masses: Floats, step: float) -> DensePLDPmf:
     """Return losses on a grid of multiples of ``step``; mass missing from 1 is infinite loss.
 
     Masses are split between neighbours so that both the mass and its mean of ``exp(-loss)``, the

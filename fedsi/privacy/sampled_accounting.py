@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import absl.logging
 import dp_accounting
@@ -56,6 +55,12 @@ def pld_epsilon(plan: Plan, rounds: int) -> float:
         UserError: Delta is below ``least_delta``.
     """
     _check_delta(plan, "Poisson")
+    left = plan.delta - lost_by_rounding(rounds)
+    return float(poisson_losses(plan, rounds).get_epsilon_for_delta(left))
+
+
+def poisson_losses(plan: Plan, rounds: int) -> losses.PrivacyLossDistribution:
+    """Return the privacy losses of rounds of Poisson sampling; see ``pld_epsilon``."""
     one_round = _losses_of_a_round(
         plan.population,
         plan.cohort_size,
@@ -63,13 +68,12 @@ def pld_epsilon(plan: Plan, rounds: int) -> float:
         plan.noise_multiplier,
         _interval(plan),
     )
-    left = plan.delta - _lost(rounds)
-    return float(one_round.self_compose(rounds).get_epsilon_for_delta(left))
+    return one_round.self_compose(rounds)
 
 
 def least_delta(rounds: int) -> float:
     """Return the smallest accountable delta: twice the bound on rounding errors."""
-    return max(LEAST_DELTA, 2 * _lost(rounds))
+    return max(LEAST_DELTA, 2 * lost_by_rounding(rounds))
 
 
 def _check_delta(plan: Plan, sampling: str) -> None:
@@ -81,7 +85,7 @@ def _check_delta(plan: Plan, sampling: str) -> None:
         )
 
 
-def _lost(rounds: int) -> float:
+def lost_by_rounding(rounds: int) -> float:
     """Return a bound on the tail's rounding error after some rounds, the transform included."""
     return (rounds + 16) * _ROUNDING
 
@@ -125,19 +129,25 @@ def fixed_size_pld_epsilon(plan: Plan, rounds: int) -> float:
     dominated by the hockey stick divergence of ``(1 - g) Q + g P`` from Q at alpha >= 1, and by its
     mirror image at alpha < 1, because replacement is symmetric (Balle, Barthe and Gaboardi, arXiv
     1807.01647, theorem 9; Zhu, Dong and Wang, arXiv 2106.08567, theorem 11). Composing one of the
-    two directions alone gives a little less, but no theorem covers it.
+    two directions alone gives a little less, which is no bound: what clients send may depend on
+    earlier releases, and a training function that changes the direction accordingly exceeds it.
 
     Raises:
         UserError: Delta is below ``least_delta``.
     """
     _check_delta(plan, "fixed-size")
+    left = plan.delta - lost_by_rounding(rounds)
+    return float(fixed_size_losses(plan, rounds).get_epsilon_for_delta(left))
+
+
+def fixed_size_losses(plan: Plan, rounds: int) -> losses.PrivacyLossDistribution:
+    """Return the privacy losses of rounds of fixed size; see ``fixed_size_pld_epsilon``."""
     halved = replace(plan, noise_multiplier=plan.noise_multiplier / 2)
     tail = _SHARE_OF_TAIL * plan.delta / plan.rounds
     one_round = _losses_of_a_replacement(
         plan.sampling_rate, halved.noise_multiplier, _interval(halved), tail
     )
-    left = plan.delta - _lost(rounds)
-    return float(one_round.self_compose(rounds).get_epsilon_for_delta(left))
+    return one_round.self_compose(rounds)
 
 
 def zcdp_rdp_epsilon(rho: float, delta: float) -> float:
@@ -167,7 +177,7 @@ def prv_epsilon(plan: Plan, rounds: int) -> float | None:
         # The warning concerns the orders of a first, rough bound, which is valid for any.
         warnings.filterwarnings("ignore", message="Optimal order is")
         try:
-            return float(accountant.get_epsilon(delta=plan.delta - _lost(rounds)))
+            return float(accountant.get_epsilon(delta=plan.delta - lost_by_rounding(rounds)))
         except ValueError:  # that floating point errors will dominate
             return None
 
@@ -175,8 +185,8 @@ def prv_epsilon(plan: Plan, rounds: int) -> float | None:
 @lru_cache(maxsize=4)
 def _losses_of_a_round(
     population: int, cohort_size: int, cap: int | None, noise_multiplier: float, interval: float
-) -> Any:
-    """Return one round's ``PrivacyLossDistribution`` on a grid of multiples of ``interval``."""
+) -> losses.PrivacyLossDistribution:
+    """Return one round's losses on a grid of multiples of ``interval``."""
     if cap is None:
         return losses.from_gaussian_mechanism(
             noise_multiplier,

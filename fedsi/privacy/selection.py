@@ -19,12 +19,13 @@ import numpy as np
 
 from fedsi.plan import Plan
 from fedsi.privacy import zcdp
-from fedsi.privacy.accounting import PrivacyCost, epsilon
+from fedsi.privacy.accounting import ZERO_OUT, adjacency, epsilon
+from fedsi.privacy.composed import composed_epsilon
 from fedsi.privacy.mechanisms.kind import Accounting
 from fedsi.privacy.sampled_accounting import poisson_rdp
 
 SHARED = ("mechanism", "sampling", "population", "cohort_size", "cohort_cap", "groups")
-"""What runs with sampled cohorts need to have in common to be composed here."""
+"""What runs with the same cohorts have in common."""
 
 Divergence = Callable[[float], float]
 """The Renyi divergence of one run by its order, for neighbouring populations."""
@@ -33,31 +34,56 @@ ORDERS: tuple[float, ...] = (1.1, 1.25, *np.geomspace(1.5, 512, 40).tolist())
 """Orders of the Renyi divergence that bounds are minimised over."""
 
 
-def joint_cost(seeds: Sequence[Sequence[Plan]]) -> PrivacyCost | None:
+@dataclass(frozen=True)
+class JointCost:
+    """Privacy cost of all releases of several runs."""
+
+    epsilon: float
+    adjacency: str
+    """That of the runs, or zeroing out a client, which all of them cover, if they differ in it."""
+
+
+def joint_cost(seeds: Sequence[Sequence[Plan]]) -> JointCost | None:
     """Return the privacy cost of all releases of several runs, at their smallest delta.
 
     Args:
         seeds: The plans of the runs, those that share their cohorts together.
 
     Returns:
-        None if the runs differ in how their cohorts are drawn, for which no bound is known here.
+        None if runs that share their cohorts differ in how these are drawn: such cohorts depend on
+        each other in ways for which no bound is known here.
     """
     plans = [plan for group in seeds for plan in group]
     delta = min(plan.delta for plan in plans)
-    rhos = [_rho(plan) for plan in plans]
-    known = [rho for rho in rhos if rho is not None]
-    if len(known) == len(plans):
-        if len({plan.accounting for plan in plans}) > 1:
-            return None  # they are of different adjacencies
-        total = math.fsum(known)
-        first = epsilon(plans[0])
-        return replace(first, epsilon=zcdp.epsilon_of(total, delta), rho=total, note="")
-    if len({tuple(getattr(plan, key) for key in SHARED) for plan in plans}) > 1:
+    rhos = [[_rho(plan) for plan in group] for group in seeds]
+    known = [rho for group in rhos for rho in group if rho is not None]
+    sampled = [
+        group for group, costs in zip(seeds, rhos, strict=True) if any(rho is None for rho in costs)
+    ]
+    if any(len({_drawing(plan) for plan in group}) > 1 for group in sampled):
         return None
-    noise = min(_joint_noise(group) for group in seeds)
+    runs, rho = [_joined(group, delta) for group in sampled], math.fsum(known)
+    if not runs:
+        value = zcdp.epsilon_of(rho, delta)
+    elif len(set(runs)) == 1 and not known:
+        value = epsilon(replace(runs[0], rounds=runs[0].rounds * len(runs))).epsilon
+    else:
+        value = composed_epsilon(runs, rho, delta)
+    alike = {adjacency(plan) for plan in plans}
+    return JointCost(value, alike.pop() if len(alike) == 1 else ZERO_OUT)
+
+
+def _drawing(plan: Plan) -> tuple[object, ...]:
+    """Return what decides, with the seed, how a run's cohorts are drawn."""
+    return tuple(getattr(plan, key) for key in SHARED)
+
+
+def _joined(plans: Sequence[Plan], delta: float) -> Plan:
+    """Return one run that costs at least as much as some runs with the same cohorts together."""
     longest = max(plans, key=lambda plan: plan.rounds)
-    whole = _whole_turns(longest) * len(seeds)
-    return epsilon(replace(longest, rounds=whole, noise_multiplier=noise, delta=delta))
+    return replace(
+        longest, rounds=_whole_turns(longest), noise_multiplier=_joint_noise(plans), delta=delta
+    )
 
 
 def _rho(plan: Plan) -> float | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from fedsi.experiment import Experiment
 from fedsi.plan import Plan
-from fedsi.privacy.accounting import PrivacyCost, accounted_plan
-from fedsi.privacy.selection import RandomSelection, joint_cost, random_selection
+from fedsi.privacy.accounting import accounted_plan
+from fedsi.privacy.selection import JointCost, RandomSelection, joint_cost, random_selection
 from server.cohorts.canaries import with_canaries
 
 SENTENCES = (
@@ -16,7 +16,10 @@ SENTENCES = (
     "hold out clients with data.heldout_by=clients"
 )
 NO_NOISE = "some of the runs add no noise"
-DIFFERENT = "the runs differ in how their cohorts are drawn"
+DIFFERENT = (
+    "runs of one seed differ in how their cohorts are drawn, which then depend on each other; give "
+    "them different seeds or privacy.secure_noise=true"
+)
 LITTLE_NOISE = "their noise is too little for a finite epsilon"
 
 
@@ -77,7 +80,7 @@ def study_privacy(experiments: Sequence[Experiment], training_clients: int) -> S
     )
 
 
-def _reason(experiments: Sequence[Experiment], cost: PrivacyCost | None) -> str:
+def _reason(experiments: Sequence[Experiment], cost: JointCost | None) -> str:
     """Return why no bound holds even for the runs with noise; empty if one does."""
     if any(e.data.heldout_by == "sentences" and e.data.heldout_split is None for e in experiments):
         return SENTENCES

@@ -18,8 +18,8 @@ from simulations import simulate
 
 KILLS = 20
 BLT = {
-    "server.rounds": 300,
-    "server.evaluate_every": 20,
+    "server.rounds": 120,
+    "server.evaluate_every": 10,
     "server.sampling": "shuffled",
     "server.averaging": "uniform",
     "privacy.mechanism": "blt",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dp_accounting.pld import common
+from dp_accounting.pld import privacy_loss_distribution as losses
 from scipy import fft
 
 from fedsi.errors import UserError
@@ -43,9 +44,9 @@ def test_everyone_in_every_round_is_priced_exactly() -> None:
     )
 
 
-def long_delta(losses: Any, rounds: int, epsilon: float) -> float:
+def long_delta(of_a_round: Any, rounds: int, epsilon: float) -> float:
     """Return the delta of composed losses, convolved in extended precision."""
-    dense = losses.to_dense_pmf()
+    dense = of_a_round.to_dense_pmf()
     masses = np.asarray(dense._probs, np.longdouble)
     low, high = common.compute_self_convolve_bounds(dense._probs, rounds, 1e-15)
     size = fft.next_fast_len(max(high - low + 1, len(masses)))
@@ -70,8 +71,8 @@ def test_rounding_is_covered_where_clients_are_sampled(
     one = sampled_accounting._losses_of_a_round(
         plan.population, plan.cohort_size, None, noise, sampled_accounting._interval(plan)
     )
-    for losses in (one._pmf_remove, one._pmf_add):
-        assert long_delta(losses, rounds, found) <= plan.delta
+    for of_a_round in (one._pmf_remove, one._pmf_add):
+        assert long_delta(of_a_round, rounds, found) <= plan.delta
 
 
 def test_a_delta_that_rounding_would_hide_is_refused() -> None:
@@ -116,3 +117,46 @@ def test_rounds_of_fixed_size_are_above_clients_that_are_known() -> None:
     for share in (0.5, 1.0):
         delta = float(np.maximum(1 - np.exp(share * at - total), 0).mean())
         assert (delta <= plan.delta * 1.5) == (share == 1.0)
+
+
+def delta_of_chosen_sides(plan: Plan, at: float, step: float) -> float:
+    """Return a lower bound on delta if each round's side may depend on what was released.
+
+    A training function whose clients send the opposite of a client, or of its replacement, makes a
+    round ``(1 - g) N(0) + g N(2)`` against ``N(0)``, or the other way round. The best choice for a
+    remaining loss follows backwards from the last round. Losses are rounded down, and remaining
+    ones beyond the grid count as without any other round, so delta is not overestimated.
+    """
+    one = losses.from_gaussian_mechanism(
+        plan.noise_multiplier / 2,
+        pessimistic_estimate=False,
+        value_discretization_interval=step,
+        sampling_prob=plan.sampling_rate,
+        use_connect_dots=False,
+    )
+    remaining = step * np.arange(round(-4 / step), round((at + 1) / step))
+    points = len(remaining)
+    size = fft.next_fast_len(5 * points, real=True)
+    sides = []
+    for side in (one._pmf_remove.to_dense_pmf(), one._pmf_add.to_dense_pmf()):
+        loss = np.minimum(side._lower_loss + np.arange(len(side._probs)), points)
+        kept = loss >= -points
+        masses = np.bincount(loss[kept] + points, side._probs[kept], 2 * points + 1)
+        sides.append(fft.rfft(masses, size))
+    below = -np.expm1(remaining[0] - step * np.arange(points, 0, -1))
+    delta = np.maximum(0, -np.expm1(remaining))
+    for _ in range(plan.rounds):
+        after = fft.rfft(np.concatenate([below, delta, np.zeros(points)]), size)
+        either = [fft.irfft(after * side, size)[2 * points : 3 * points] for side in sides]
+        delta = np.maximum(0, np.maximum(*either))
+    return float(np.interp(at, remaining, delta))
+
+
+def test_one_side_in_all_rounds_is_no_bound_for_fixed_size() -> None:
+    plan = Plan("gaussian", "uniform", 1000, 10, 100, 1.0, 1e-6)
+    one = losses.from_gaussian_mechanism(0.5, sampling_prob=0.01)
+    one_side = one.self_compose(plan.rounds).get_epsilon_for_delta(plan.delta)
+    assert one_side == pytest.approx(7.917, abs=1e-3)
+    assert delta_of_chosen_sides(plan, one_side, 5e-4) > plan.delta
+    found = sampled_accounting.fixed_size_pld_epsilon(plan, plan.rounds)
+    assert delta_of_chosen_sides(plan, found, 5e-4) < 0.9 * plan.delta

@@ -86,9 +86,14 @@ def test_it_says_that_none_holds(name: str) -> None:
     assert reason in told
 
 
-def test_cohorts_of_several_sizes_have_no_bound() -> None:
+def test_cohorts_of_several_sizes_have_a_bound_unless_a_seed_is_shared() -> None:
     others = BASE.updated({"server.cohort_size": 10})
-    assert "differ in how their cohorts are drawn" in text([BASE, others])
+    assert "runs of one seed differ in how their cohorts are drawn" in text([BASE, others])
+    for apart in ({"seed": 1}, {"privacy.secure_noise": True}):
+        found = cost([BASE, others.updated(apart)]).epsilon
+        alone = epsilon(accounted_plan(others, CLIENTS)).epsilon
+        assert found
+        assert alone < found < 2 * alone
 
 
 def test_runs_without_noise_are_counted_apart() -> None:
