@@ -53,6 +53,7 @@ def test_every_pair_costs_more_than_either_and_less_than_both() -> None:
 
 
 def test_a_run_without_noise_or_a_delta_that_rounding_hides_has_no_bound() -> None:
-    assert composed_epsilon([POISSON, replace(OTHER, noise_multiplier=1e-4)], 0.0, DELTA) == math.inf
+    silent = replace(OTHER, noise_multiplier=1e-4)
+    assert composed_epsilon([POISSON, silent], 0.0, DELTA) == math.inf
     assert composed_epsilon([POISSON, OTHER], math.inf, DELTA) == math.inf
     assert composed_epsilon([POISSON, OTHER], 0.0, 1e-15) == math.inf
