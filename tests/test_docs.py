@@ -148,7 +148,6 @@ def test_samples_of_output_are_what_commands_print(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "90")
     text = (ROOT / "docs/commands.md").read_text()
     compared = 0
     for command, sample in re.findall(
@@ -158,6 +157,11 @@ def test_samples_of_output_are_what_commands_print(
         if {*words[:2]} & {*NOT_PRINTED}:
             continue
         where = [] if words[0] in WITHOUT_CORPUS else ["--cache", str(cache)]
+        # Tables of a sample are as wide as they were printed.
+        width = max(
+            (len(one) for one in sample.split("\n") if one.startswith("\u250f")), default=90
+        )
+        monkeypatch.setenv("COLUMNS", str(width))
         capsys.readouterr()
         assert main([*words, *where]) == 0
         printed, told = capsys.readouterr()

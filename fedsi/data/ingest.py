@@ -215,8 +215,9 @@ def _too_few(corpus: Corpus, data: DataSettings, clients: int) -> str:
             f"with data.heldout_fraction = {data.heldout_fraction} the corpus {corpus.name} leaves "
             "no sentence to train on, or none held out; choose another share"
         )
+    found = "one client" if clients else "no client"
     return (
-        f"the corpus {corpus.name} has {clients} client(s) with text; at least 2 are needed, one "
+        f"the corpus {corpus.name} has {found} with text; at least 2 are needed, one "
         "to train on and one to hold out; hold out sentences with data.heldout_by=sentences"
     )
 

@@ -4,6 +4,7 @@ Three more columns are used if they exist: rows with the same ``group`` can be h
 ``split`` is the corpus's own split, and the label column can be used for re-partitioning.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -22,6 +23,7 @@ TEXT_COLUMNS = ("text", "tokens", "snippets")
 _GROUP, _SPLIT = (GROUP_COLUMN,), (SPLIT_COLUMN,)
 _Read = TypeVar("_Read")
 
+_SEPARATOR = re.compile(r"[^\w\s.-]")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -136,9 +138,12 @@ class RowMaker:
                 names = sorted(map(str, there))
                 listed = ", ".join(n if n == n.strip() else repr(n) for n in names) or "none"
                 expected = " or ".join(map(repr, candidates))
+                advice = f"name yours with data.{what}_column"
+                if len(names) == 1 and _SEPARATOR.search(names[0]):
+                    advice = f"if these are several, set data.delimiter; else {advice}"
                 raise UserError(
                     f"{self._part}, {place.text}: no column {expected}; columns there: {listed}; "
-                    f"name yours with data.{what}_column"
+                    f"{advice}"
                 )
             chosen[what] = _path(name, there)
         self._user, self._text = chosen["user"], chosen["text"]

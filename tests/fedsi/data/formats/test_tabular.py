@@ -57,6 +57,7 @@ def test_group_column_and_byte_order_mark(tmp_path: Path) -> None:
         ("t.jsonl", b'{"user": "a", "text": "\xff"}\n', "not valid UTF-8 .*byte 0xff"),
         ("t.jsonl", b"[" * 100_000, "line 1: not valid JSON"),
         ("t.csv", b"name,text\na,b\n", "no column 'user' or .*; columns there: name, text"),
+        ("t.csv", b"user^text\na^b\n", "if these are several, set data.delimiter; else name yours"),
         ("t.csv", b"user,text\na,b,c\n", "line 2: more fields than the header"),
         ("t.csv", b'user,text\na,"b\n', "not valid CSV: unexpected end of data"),
         ("t.csv", b"user,text\na,\xff\xfe\n", r"not valid UTF-8 \(at line 2: byte 0xff\)"),
