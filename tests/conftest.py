@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,7 @@ from hypothesis import settings
 from fedsi import Experiment
 from fedsi.threads import torch_threads
 from simulations.presets import load_preset
+from tests.nursery import POPEN, Nursery
 
 settings.register_profile("fedsi", deadline=None, derandomize=True)
 settings.load_profile("fedsi")
@@ -42,6 +44,22 @@ def smoke() -> Experiment:
 def one_thread() -> Iterator[None]:
     """Compute with one thread, as clients do: pytest's workers share the cores."""
     with torch_threads(1):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nursery() -> Iterator[None]:
+    """Fork the processes of fedsi instead of starting them, which saves their imports."""
+    nursery = Nursery()
+    with nursery.in_use():
+        yield
+    nursery.close()
+
+
+@pytest.fixture
+def fresh_processes() -> Iterator[None]:
+    """Start every process as usual, for tests of imports, of starting, and of the command line."""
+    with patch.object(subprocess, "Popen", POPEN):
         yield
 
 

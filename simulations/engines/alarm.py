@@ -52,8 +52,9 @@ def time_limit(seconds: float, sentence: Callable[[], str]) -> Iterator[None]:
         yield
         return
     over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=[over, seconds, sentence], daemon=True)
     if _own.get():
-        threading.Thread(target=_watch, args=[over, seconds, sentence], daemon=True).start()
+        watcher.start()
     before = signal.signal(signal.SIGALRM, _ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
@@ -64,6 +65,8 @@ def time_limit(seconds: float, sentence: Callable[[], str]) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGALRM, before)
         over.set()
+        if watcher.ident:
+            watcher.join()
 
 
 def _ring(_number: int, frame: FrameType | None) -> None:

@@ -238,6 +238,7 @@ def test_the_unknown_name_is_refused_with_the_nearest() -> None:
         Experiment(privacy={"mechanism": "guassian"})
 
 
+@pytest.mark.usefixtures("fresh_processes")
 def test_choosing_nothing_loads_no_library() -> None:
     script = (
         "import sys, fedsi.experiment, simulations.cli.main;"

@@ -34,20 +34,20 @@ def interrupt_at(number: int):  # type: ignore[no-untyped-def]
 def test_a_run_goes_on_with_the_bits_of_a_long_one(
     smoke: Experiment, cache: Path, tmp_path: Path, workers: int
 ) -> None:
-    short = smoke.updated({"server.rounds": 20, "server.evaluate_every": 6})
-    long = short.updated({"server.rounds": 40})
+    short = smoke.updated({"server.rounds": 6, "server.evaluate_every": 4})
+    long = short.updated({"server.rounds": 12})
     whole = simulate(long, cache=cache).summary
     first = simulate(short, out=tmp_path, cache=cache, workers=workers).summary
-    assert (first.rounds, first.ended_by) == (20, "server.rounds")
+    assert (first.rounds, first.ended_by) == (6, "server.rounds")
     with pytest.raises(KeyboardInterrupt):
-        simulate(long, out=tmp_path, cache=cache, resume=True, on_round=interrupt_at(27))
+        simulate(long, out=tmp_path, cache=cache, resume=True, on_round=interrupt_at(9))
     found = simulate(long, out=tmp_path, cache=cache, resume=True, workers=3 - workers).summary
     assert values_of(found) == values_of(whole)
     records = RunFolder(tmp_path).records()
-    assert [record.round for record in records] == list(range(41))
+    assert [record.round for record in records] == list(range(13))
     assert [record.ended for record in records if record.ended] == ["server.rounds"]
     assert RunFolder(tmp_path).experiment() == long
-    assert records[20].heldout  # which the long run has not evaluated
+    assert records[6].heldout  # which the long run has not evaluated
 
 
 def test_the_command_goes_on_with_more_rounds(

@@ -16,6 +16,7 @@ from tests.test_docs import fenced
 
 HIDING = ("server.py", "clients.py", "fedsi.py", "simulations.py", "random.py", "numpy.py")
 REPOSITORY = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("fresh_processes")
 
 
 @pytest.fixture

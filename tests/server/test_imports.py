@@ -1,7 +1,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.usefixtures("fresh_processes")
 def test_the_server_loads_no_kernels() -> None:
     script = "import sys, server.app; print([m for m in sys.modules if m.split('.')[0] == 'numba'])"
     found = subprocess.run(

@@ -92,6 +92,7 @@ def test_a_run_writes_its_clients(cache: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.usefixtures("fresh_processes")
 def test_nothing_imports_pandas_before_a_table_is_asked_for() -> None:
     code = "import sys, simulations.simulation, server.app; sys.exit('pandas' in sys.modules)"
     place = str(Path(__file__).parents[2])

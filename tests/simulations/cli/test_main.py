@@ -228,6 +228,7 @@ def wait_for_rows(folder: RunFolder, process: subprocess.Popen[str]) -> None:
     raise AssertionError(process.communicate())
 
 
+@pytest.mark.usefixtures("fresh_processes")
 @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
@@ -257,6 +258,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str, tmp_
     assert not (home / ".flwr").exists()  # where Flower keeps its state and an id for telemetry
 
 
+@pytest.mark.usefixtures("fresh_processes")
 @pytest.mark.parametrize("seconds", [0.05, 0.3])
 def test_ctrl_c_while_libraries_are_loaded_is_one_sentence(seconds: float) -> None:
     start = (
@@ -338,6 +340,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         assert "--set" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("fresh_processes")
 def test_importing_and_running_need_no_network(cache: Path) -> None:
     script = f"""
 import socket, sys

@@ -14,6 +14,7 @@ from fedsi.threads import available_cores
 from simulations.benchmarks.machine import BenchmarkError, peak_memory
 
 REPOSITORY = Path(__file__).parents[3]
+pytestmark = pytest.mark.usefixtures("fresh_processes")
 HEAVY = {"dp_accounting", "flwr", "matplotlib", "numba", "numpy", "opacus", "pandas", "pydantic"}
 HEAVY |= {"scipy", "torch"}
 COMMANDS = [

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -49,6 +50,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.usefixtures("fresh_processes")
 def test_the_compiler_is_not_interrupted() -> None:
     done = subprocess.run(
         [sys.executable, "-c", COMPILES], capture_output=True, text=True, timeout=300, check=True
@@ -79,3 +81,11 @@ def test_a_program_of_somebody_elses_is_not_ended(monkeypatch: pytest.MonkeyPatc
     with alarm.own_process(), alarm.time_limit(0.01, str):
         pass
     time.sleep(0.2)  # one that was over in time ends nothing
+
+
+def test_no_thread_outlives_the_code_that_it_watched() -> None:
+    for _ in range(100):
+        before = threading.active_count()
+        with alarm.own_process(), alarm.time_limit(60, str):
+            pass
+        assert threading.active_count() == before

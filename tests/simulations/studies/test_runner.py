@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,7 @@ def test_trials_are_forked_from_one_process_and_have_the_bits_of_a_run(
 ) -> None:
     (tmp_path / "telling_model.py").write_text(TELLING)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, ""])  # as a command has it
     changes = {"server.rounds": 1, "model.architecture": "telling_model:Gru"}
     trials = {str(seed): smoke.updated({**changes, "seed": seed}) for seed in (0, 1)}
     folder = tmp_path / "runs"
