@@ -88,9 +88,10 @@ def exchange(
     """
     if not requests:  # without ids to wait for, Flower's remote grid would pull any message
         return
+    made: dict[int, Array] = {}
     messages = [
         Message(
-            _records(request),
+            _records(request, made),
             dst_node_id=node,
             message_type=_MESSAGE_TYPES[type(request)],
             group_id=group,
@@ -133,11 +134,21 @@ def _answer_or_failure(answer: type[_Answer], reply: Message) -> _Answer | Failu
         return Failure(f"it sent an invalid reply: {error}")
 
 
-def _records(request: Any) -> RecordDict:
+def _records(request: Any, made: dict[int, Array]) -> RecordDict:
+    """Return a request as Flower's records.
+
+    Args:
+        request: The request.
+        made: Extended: the arrays of the requests to other nodes by the id of what they are of. The
+            parameters are the same for all, and copied once.
+    """
     arrays, values = to_parts(request)
+    for value in arrays.values():
+        if id(value) not in made:
+            made[id(value)] = _array(value)
     return RecordDict(
         {
-            ARRAYS: ArrayRecord({name: _array(value) for name, value in arrays.items()}),
+            ARRAYS: ArrayRecord({name: made[id(value)] for name, value in arrays.items()}),
             VALUES: ConfigRecord(values),
         }
     )

@@ -1,7 +1,8 @@
 """The default engine: a Flower Grid that calls the ClientApp directly.
 
 With one node the ClientApp runs in this process; with more, each node is a separate process
-connected by a socket pair. There is no Ray, SuperLink or port, and nothing is written to disk.
+connected by a socket pair and shared memory. There is no Ray, SuperLink or port, and nothing is
+written to disk.
 """
 
 import time

@@ -1,8 +1,8 @@
 """A node in a separate process, which reads requests from a socket until it is closed.
 
-Started by ``own_command("simulations.engines.worker", SOCKET, POSITION, NODE, POPULATION)``. The
-first two are inherited file descriptors; the second is a file with the client that the node is
-working on.
+Started by ``own_command("simulations.engines.worker", SOCKET, POSITION, REQUESTS, REPLIES, NODE,
+POPULATION)``. The first four are inherited file descriptors: a socket, a file with the client that
+the node is working on, and the shared memory of requests and of replies.
 """
 
 import mmap
@@ -23,7 +23,8 @@ from clients.position import position
 from fedsi.messages import at_client
 from simulations.engines.flower_private import identify
 from simulations.engines.node import RUN_ID, answer, node_context
-from simulations.engines.wire import Frame, receive, send
+from simulations.engines.shared_memory import SharedMemoryError
+from simulations.engines.wire import Channel, Frame
 from simulations.safe_text import log_to_stderr
 
 GRACE_SECONDS = 1.0
@@ -33,14 +34,14 @@ READY = b"ready"
 """Message of the process when it accepts requests."""
 
 
-def answer_requests(connection: Connection, client_app: ClientApp, context: Context) -> None:
+def answer_requests(channel: Channel, client_app: ClientApp, context: Context) -> None:
     """Report readiness, and answer requests one by one until the other end closes."""
     try:
-        connection.send_bytes(READY)
+        channel.connection.send_bytes(READY)
         while True:
-            frame = receive(connection)
+            frame = channel.receive()
             position.leave()
-            send(connection, _answer(frame, client_app, context))
+            _reply(channel, _answer(frame, client_app, context))
     except (EOFError, ConnectionError):
         return
 
@@ -54,6 +55,14 @@ def _answer(frame: Frame, client_app: ClientApp, context: Context) -> Frame:
         return Frame("error", frame.number, RecordDict(), reason)
 
 
+def _reply(channel: Channel, frame: Frame) -> None:
+    try:
+        channel.send(frame, shared=channel.shared)
+    except SharedMemoryError as error:
+        failure = Frame("error", frame.number, RecordDict(), str(error))
+        channel.send(failure, shared=False)
+
+
 def _end_with(descriptor: int) -> None:
     """End this process soon after the other end of a socket closed, whatever it is doing."""
     closed = select.poll()
@@ -63,7 +72,9 @@ def _end_with(descriptor: int) -> None:
     os._exit(1)
 
 
-def main(descriptor: str, place: str, node_id: str, population: str) -> None:
+def main(
+    descriptor: str, place: str, requests: str, replies: str, node_id: str, population: str
+) -> None:
     """Serve on an inherited socket."""
     # Terminals and schedulers signal every process; the grid decides when this one ends.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -72,7 +83,8 @@ def main(descriptor: str, place: str, node_id: str, population: str) -> None:
     threading.Thread(target=_end_with, args=[int(descriptor)], daemon=True).start()
     position.publish_in(mmap.mmap(int(place), POSITION_BYTES))
     identify(RUN_ID, int(node_id))
-    answer_requests(Connection(int(descriptor)), app, node_context(int(node_id), Path(population)))
+    channel = Channel(Connection(int(descriptor)), int(replies), int(requests))
+    answer_requests(channel, app, node_context(int(node_id), Path(population)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import logging
 import mmap
+import os
 import socket
 import struct
 import subprocess
@@ -14,10 +15,12 @@ from pathlib import Path
 from flwr.app import RecordDict
 
 from clients.position import Position
+from fedsi.errors import UserError
 from fedsi.messages import at_client
 from simulations.engines.ended import oom_kills, reason_of_end
 from simulations.engines.processes import own_command, single_threaded_environment
-from simulations.engines.wire import Frame, receive, send
+from simulations.engines.shared_memory import SharedMemoryError, share_memory
+from simulations.engines.wire import Channel, Frame
 from simulations.engines.worker import POSITION_BYTES, READY
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ class WorkerNode:
         self._file.truncate(POSITION_BYTES)
         self._position = Position()
         self._position.publish_in(mmap.mmap(self._file.fileno(), POSITION_BYTES))
+        self._requests, self._replies = share_memory(), share_memory()
         self._pending: list[int] = []
         self._start()
 
@@ -52,7 +56,7 @@ class WorkerNode:
         ours, theirs = socket.socketpair()
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, _timeval(self._longest_wait))
-        inherited = [theirs.fileno(), self._file.fileno()]
+        inherited = [theirs.fileno(), self._file.fileno(), self._requests, self._replies]
         self._position.leave()
         self._ready = False
         self._oom_kills = oom_kills()
@@ -65,6 +69,7 @@ class WorkerNode:
                 env=single_threaded_environment(),
             )
         self.connection = Connection(ours.detach())
+        self._channel = Channel(self.connection, self._requests, self._replies)
 
     @property
     def process_id(self) -> int:
@@ -72,11 +77,18 @@ class WorkerNode:
         return self._process.pid
 
     def send(self, frame: Frame) -> None:
-        """Send a request; a process that does not accept it is ended, which ``receive`` reports."""
+        """Send a request; a process that does not accept it is ended, which ``receive`` reports.
+
+        Raises:
+            UserError: It does not fit into shared memory.
+        """
+        unanswered = bool(self._pending)
         self._pending.append(frame.number)
         try:
             self._wait_until_ready()
-            send(self.connection, frame)
+            self._channel.send(frame, shared=not unanswered)
+        except SharedMemoryError as error:
+            raise UserError(str(error)) from error
         except (EOFError, OSError):
             self._process.kill()
 
@@ -84,7 +96,7 @@ class WorkerNode:
         """Return the reply to the oldest request."""
         number = self._pending.pop(0)
         try:
-            return receive(self.connection)
+            return self._channel.receive()
         except BlockingIOError:
             return self._replaced(number, "its answer stopped half-way")
         except (EOFError, OSError):
@@ -99,6 +111,8 @@ class WorkerNode:
         """Close the connection, so that the process ends by itself."""
         self.connection.close()
         self._file.close()
+        for memory in (self._requests, self._replies):
+            os.close(memory)
 
     def end(self, deadline: float) -> None:
         """End the process, by force if it still runs at the deadline."""

@@ -32,7 +32,8 @@ from server.runs.summary import Summary
 from simulations import simulate
 from simulations.engines.in_process import InProcessGrid
 from simulations.engines.processes import own_command, single_threaded_environment
-from simulations.engines.wire import Frame, send
+from simulations.engines.shared_memory import share_memory
+from simulations.engines.wire import Channel, Frame
 from simulations.engines.worker import GRACE_SECONDS, POSITION_BYTES, READY
 from tests import faulty_models
 from tests.faulty_models import HELDOUT, TRAINING
@@ -277,7 +278,8 @@ def test_a_worker_in_the_middle_of_a_block_ends_with_its_parent(
     ours, theirs = socket.socketpair()
     with tempfile.TemporaryFile() as file, theirs:
         file.truncate(POSITION_BYTES)
-        inherited = [theirs.fileno(), file.fileno()]
+        memories = share_memory(), share_memory()
+        inherited = [theirs.fileno(), file.fileno(), *memories]
         worker = subprocess.Popen(
             own_command("simulations.engines.worker", *inherited, 2, population),
             pass_fds=inherited,
@@ -287,9 +289,12 @@ def test_a_worker_in_the_middle_of_a_block_ends_with_its_parent(
             with Connection(ours.detach()) as connection:
                 theirs.close()
                 assert connection.recv_bytes() == READY
-                send(connection, Frame("train", 1, _records(request)))
+                frame = Frame("train", 1, _records(request, {}))
+                Channel(connection, *memories).send(frame, shared=True)
                 deadline = time.monotonic() + 60
                 while int.from_bytes(place[:], "little") != 0 and time.monotonic() < deadline:
                     time.sleep(0.05)
             # The system closes the sockets of a parent that is killed.
             assert worker.wait(GRACE_SECONDS + 30) == 1
+    for memory in memories:
+        os.close(memory)

@@ -36,7 +36,7 @@ def honest(population: Path) -> Node:
 def described(text: str) -> Node:
     """Return a node that replies with this description of its population."""
     answer = Described(text)
-    return lambda message: Message(_records(answer), reply_to=message)
+    return lambda message: Message(_records(answer, {}), reply_to=message)
 
 
 def train(

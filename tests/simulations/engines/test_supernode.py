@@ -26,7 +26,7 @@ CONTEXT = Context(run_id=1, node_id=2, node_config={}, state=RecordDict(), run_c
 
 def message(request: Any, kind: str) -> Message:
     identify(1, 2)
-    made = Message(_records(request), dst_node_id=2, message_type=kind)
+    made = Message(_records(request, {}), dst_node_id=2, message_type=kind)
     give_id(made, "1")
     return made
 
