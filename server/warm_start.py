@@ -60,15 +60,20 @@ def with_hash(experiment: Experiment) -> Experiment:
 
 
 def with_known_hash(experiment: Experiment, begun: Experiment) -> Experiment:
-    """Return the experiment with the hash that a run of it began with, unless it names one itself.
+    """Return the experiment with the hashes of files that a run of it began with.
+
+    Hashes that it names itself are kept.
 
     Args:
         experiment: The configuration that is asked for.
         begun: That of the run.
     """
-    if experiment.model.init_from is None or experiment.model.init_sha256 is not None:
-        return experiment
-    return experiment.updated({"model.init_sha256": begun.model.init_sha256})
+    model, algorithm, known = experiment.model, experiment.algorithm, {}
+    if model.init_from is not None and model.init_sha256 is None:
+        known["model.init_sha256"] = begun.model.init_sha256
+    if algorithm.teacher is not None and algorithm.teacher_sha256 is None:
+        known["algorithm.teacher_sha256"] = begun.algorithm.teacher_sha256
+    return experiment.updated(known) if known else experiment
 
 
 def _with_teacher(experiment: Experiment) -> Experiment:

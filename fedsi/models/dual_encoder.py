@@ -17,6 +17,7 @@ Source: Gupta et al., "Dual-Encoders for Extreme Multi-Label Classification" (ar
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -124,14 +125,57 @@ class DualEncoder:
         means = summed / counts.unsqueeze(-1)
         return means, [*kept, (summed[..., -1, :], counts[-1])]
 
+    def features_and_penalty(
+        self, parameters: Parameters, inputs: Tensor, ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the features, and what training adds to the mean loss of a batch.
+
+        It is what the encoder adds for the queries and, if labels have an encoder of their own,
+        what that adds for the labels' texts.
+        """
+        del ids  # a dual encoder takes none
+        encoder = cast("Any", self.encoder)
+        features, penalty = encoder.features_and_penalty(parameters, inputs)
+        states = self._output_inputs(parameters, features)
+        if self.settings.label_encoder == "own":
+            _, more = encoder.features_and_penalty(
+                self._of_labels(parameters), self._label_inputs.to(inputs.device)
+            )
+            penalty = penalty + more
+        if self.settings.pooling == "last":
+            return states, penalty
+        counts = torch.arange(1, states.shape[-2] + 1, device=states.device)
+        return states.cumsum(-2) / counts.unsqueeze(-1), penalty
+
     def _states(
         self, parameters: Parameters, inputs: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
         """Return what the encoder's output layer would read, and the encoder's memory."""
         features, kept = self.encoder.continued(parameters, inputs, memory)
+        return self._output_inputs(parameters, features), kept
+
+    def _output_inputs(self, parameters: Parameters, features: Tensor) -> Tensor:
         states = self.encoder.output_inputs(parameters, features)
         assert states is not None, "every encoder has an output layer"  # noqa: S101
-        return states, kept
+        return states
+
+    def _of_labels(self, parameters: Parameters) -> Parameters:
+        """Return the parameters of the labels' encoder by their names within it."""
+        if self.settings.label_encoder == "shared":
+            return parameters
+        own = {name: value for name, value in parameters.items() if name.startswith(LABEL)}
+        return {name.removeprefix(LABEL): value for name, value in own.items()}
+
+    @property
+    def _label_inputs(self) -> Tensor:
+        """The labels' texts, int64 ``[labels, time]``.
+
+        Raises:
+            TypeError: The model was built without labels.
+        """
+        if self.labels.tokens is None:
+            raise TypeError("a model that was built without labels ranks none")
+        return torch.from_numpy(self.labels.tokens).long()
 
     def label_vectors(self, parameters: Parameters) -> Tensor:
         """Return the labels' vectors, ``[*, labels, size]``, of length 1.
@@ -139,16 +183,10 @@ class DualEncoder:
         Raises:
             TypeError: The model was built without labels.
         """
-        tokens = self.labels.tokens
-        if tokens is None:
-            raise TypeError("a model that was built without labels ranks none")
         if self.settings.label_encoder == "table":
-            return _unit(parameters[TABLE][..., : len(tokens), :])
-        named = parameters
-        if self.settings.label_encoder == "own":
-            own = {name: value for name, value in parameters.items() if name.startswith(LABEL)}
-            named = {name.removeprefix(LABEL): value for name, value in own.items()}
-        inputs = torch.from_numpy(tokens).long().to(named["embedding"].device)
+            return _unit(parameters[TABLE][..., : len(self._label_inputs), :])
+        named = self._of_labels(parameters)
+        inputs = self._label_inputs.to(named["embedding"].device)
         axes = named["embedding"].shape[:-2]
         vectors = self.features(named, inputs.expand(*axes, *inputs.shape))
         last = (inputs != PAD).sum(-1).sub(1).clamp_min(0)

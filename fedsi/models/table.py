@@ -195,6 +195,11 @@ def _is_balanced(settings: "ModelSettings") -> bool:
     return settings.feedforward == "moe" and settings.balance > 0
 
 
+def _is_encoder_balanced(settings: "ModelSettings") -> bool:
+    """Whether clients train the encoder of a dual encoder with a balance loss."""
+    return is_penalised(settings.of_encoder)
+
+
 def _transformer(label: str, colour: str) -> Architecture:
     return Architecture(
         build="fedsi.models.transformer:Transformer",
@@ -237,6 +242,7 @@ ARCHITECTURES: Table[Architecture] = Table(
             colour="#8a2f8f",
             initialisations=("default", "paper", "mimetic"),
             check=check_dual_encoder,
+            penalised=_is_encoder_balanced,
             ranks_labels=True,
             encodes=False,
         ),

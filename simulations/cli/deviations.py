@@ -1,9 +1,11 @@
 """``fedsi deviations``: how a student's probabilities deviate from its teacher's."""
 
 import json
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,17 +17,33 @@ from simulations.cli.wide_table import print_table
 from simulations.safe_text import one_line
 
 if TYPE_CHECKING:
-    from fedsi.inference.deviations import Deviations
+    from simulations.finished_run import FinishedRun
+    from simulations.reports.deviations import Compared
 
-_HEADER = ("", "positions", "slope", "correlation", "spread", "low confidence, below")
+_HEADER = (
+    "",
+    "run",
+    "seed",
+    "positions",
+    "slope",
+    "correlation",
+    "spread",
+    "low confidence, below",
+)
 
 
 def deviations(
     teacher: Annotated[Path, typer.Argument(metavar="TEACHER", help="Folder of a finished run.")],
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="Folder of a finished run.")],
+    student: Annotated[
+        list[Path],
+        typer.Argument(metavar="STUDENT...", help="Folders of finished runs, one for each seed."),
+    ],
     control: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="A run like the student's that never saw the teacher."),
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run like the student's that never saw the teacher; once for each seed.",
+        ),
     ] = None,
     positions: Annotated[
         int, typer.Option(min=8, help="Held-out positions of the teacher's run.")
@@ -35,9 +53,8 @@ def deviations(
     trust: options.Trust = False,
     cache: options.Cache = options.CACHE,
 ) -> None:
-    """Compare a student's log odds with its teacher's on held-out clients (arXiv 2301.12923)."""
+    """Compare students' log odds with their teacher's on held-out clients (arXiv 2301.12923)."""
     from fedsi.files import make_folder
-    from fedsi.inference.deviations import deviations_of
     from simulations.deviations import log_odds_of_runs
     from simulations.evaluation import open_heldout
     from simulations.finished_run import open_run
@@ -45,26 +62,28 @@ def deviations(
     from simulations.reports.figures import save_figure
 
     with others_to_stderr(), Display(options.messages()) as display:
-        names = [name for name in (teacher, student, control) if name is not None]
-        first, *others = [open_run(name, trust=trust) for name in names]
+        names = {"student": student, "control": control or []}
+        first = open_run(teacher, trust=trust)
+        runs = {
+            kind: [open_run(name, trust=trust) for name in paths] for kind, paths in names.items()
+        }
+        _check_seeds(runs["student"], "students")
+        _check_seeds(runs["control"], "controls")
+        others = [*runs["student"], *runs["control"]]
         population = open_heldout(first, cache, display.step)
         odds, *rest = log_odds_of_runs(first, others, population, positions, display.step)
-    try:
-        found = {
-            name: (one, deviations_of(odds, one))
-            for name, one in zip(("student", "control"), rest, strict=False)
-        }
-    except ValueError as error:
-        raise UserError(f"{teacher} and {student} cannot be compared: {error}") from None
+    compared = [_compared(odds, run, one) for run, one in zip(others, rest, strict=True)]
+    kinds = {"student": compared[: len(student)], "control": compared[len(student) :]}
     folder = out or options.default_folder("deviations")
     make_folder(folder)
-    save_figure(deviations_figure(odds, found), folder / "deviations")
-    values = {name: each for name, (_, each) in found.items()}
-    told = deviation_sentences(values["student"], values.get("control"))
+    drawn = {kind: each for kind, each in kinds.items() if each}
+    save_figure(deviations_figure(odds, drawn), folder / "deviations")
+    told = deviation_sentences(kinds["student"], kinds["control"])
     if as_json:
-        typer.echo(json.dumps({**{n: asdict(v) for n, v in values.items()}, "findings": told}))
+        values = {kind: [_values(one) for one in each] for kind, each in kinds.items()}
+        typer.echo(json.dumps({**values, "findings": told}))
     else:
-        rows = [_row(name, each) for name, each in values.items()]
+        rows = [row for kind, each in drawn.items() for row in _rows(kind, each)]
         print_table(options.output(), "Deviations from the teacher", _HEADER, rows)
         for sentence in told:
             typer.echo(f"- {sentence}")
@@ -72,6 +91,54 @@ def deviations(
     options.messages().print(f"figure: {figure}", highlight=False, soft_wrap=True)
 
 
-def _row(name: str, found: "Deviations") -> tuple[str, ...]:
-    shares = (found.slope, found.correlation, found.spread, found.below)
-    return (name, f"{found.positions:,}", *(f"{one:.3f}" for one in shares))
+def _check_seeds(runs: "Sequence[FinishedRun]", called: str) -> None:
+    """Refuse two runs of one seed, which are no repetition.
+
+    Raises:
+        UserError: There are.
+    """
+    seeds = [run.experiment.seed for run in runs]
+    for place, seed in enumerate(seeds):
+        if seed in seeds[:place]:
+            other = runs[seeds.index(seed)]
+            raise UserError(
+                f"two {called} have seed {seed}, {other.path} and {runs[place].path}; name one run "
+                "for each seed"
+            )
+
+
+def _compared(teacher: Any, run: "FinishedRun", odds: Any) -> "Compared":
+    """Compare a run with the teacher.
+
+    Raises:
+        UserError: They cannot be compared.
+    """
+    from fedsi.inference.deviations import deviations_of
+    from simulations.reports.deviations import Compared
+
+    try:
+        found = deviations_of(teacher, odds)
+    except ValueError as error:
+        raise UserError(f"{run.path} cannot be compared with the teacher: {error}") from None
+    return Compared(run.path.resolve().name, run.experiment.seed, odds, found)
+
+
+def _values(one: "Compared") -> dict[str, Any]:
+    return {"run": one.name, "seed": one.seed, **asdict(one.found)}
+
+
+_SHOWN = ("slope", "correlation", "spread", "below")
+
+
+def _rows(kind: str, runs: "Sequence[Compared]") -> list[tuple[str, ...]]:
+    """Return a row for each run and, of several, one of their means."""
+    rows = [
+        (kind, one_line(one.name), str(one.seed), f"{one.found.positions:,}", *_numbers([one]))
+        for one in runs
+    ]
+    return [*rows, (kind, "mean", "", "", *_numbers(runs))] if len(runs) > 1 else rows
+
+
+def _numbers(runs: "Sequence[Compared]") -> tuple[str, ...]:
+    means = [statistics.fmean(getattr(one.found, name) for one in runs) for name in _SHOWN]
+    return tuple(f"{mean:.3f}" for mean in means)

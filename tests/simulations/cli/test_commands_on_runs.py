@@ -343,16 +343,18 @@ def test_deviations_from_a_teacher(
 ) -> None:
     out = ["--out", str(tmp_path / "deviations"), "--cache", str(cache)]
     found = answer(capsys, "deviations", finished, finished, "--control", finished, *out)
-    own = found["student"]
+    (own,) = found["student"]
     assert (own["slope"], own["correlation"], own["spread"]) == pytest.approx((1, 1, 1))
     assert own["below"] == 0
     assert own["positions"] > 100
-    assert found["control"] == own
+    assert found["control"] == [own]
     assert "not more than the control's, 1.00" in found["findings"][0]
     assert (tmp_path / "deviations/deviations.png").exists()
     few = answer(capsys, "deviations", finished, finished, "--positions", "50", *out)
-    assert few["student"]["positions"] == 50
+    assert few["student"][0]["positions"] == 50
     assert "Without --control" in few["findings"][0]
+    told = refused(capsys, "deviations", finished, finished, finished, *out)
+    assert f"two students have seed 0, {finished} and {finished}; name one run" in told
     words = ["--set", "data.vocabulary_size=50", "--set", "server.rounds=1"]
     other = tmp_path / "other"
     assert main(["run", *SMALL, *words, "--out", str(other), "--cache", str(cache)]) == 0

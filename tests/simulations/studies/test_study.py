@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedsi import UserError
+from server.warm_start import with_known_hash
 from simulations.studies.ready import ready_names, ready_study
 from simulations.studies.study import Study
 
@@ -207,3 +208,13 @@ def test_brackets_without_end_are_one_sentence(tmp_path: Path) -> None:
     path.write_text("x = " + "[" * 100_000)
     with pytest.raises(UserError, match=r"deep\.toml nests brackets too deeply"):
         Study.from_file(path)
+
+
+def test_a_run_that_noted_its_teachers_hash_is_the_studys() -> None:
+    """The files of a run have the hash; a study names the teacher alone."""
+    trial = ready_study("distillation").trials()[0]
+    begun = trial.experiment.updated({"algorithm.teacher_sha256": "0" * 64})
+    assert not trial.experiment.continues(begun)
+    assert with_known_hash(trial.experiment, begun) == begun
+    other = begun.updated({"algorithm.teacher_sha256": "1" * 64})
+    assert with_known_hash(other, begun) == other, "the hash that an experiment names is kept"

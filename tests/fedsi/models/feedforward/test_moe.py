@@ -2,17 +2,21 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fedsi import Experiment, UserError
+from fedsi.data.labels import LabelTokens
 from fedsi.experiment import ClientSettings, ModelSettings
 from fedsi.learning.client import LocalTrainer
 from fedsi.models.build import initial_parameters
+from fedsi.models.dual_encoder import LABEL, DualEncoder
 from fedsi.models.feedforward.moe import PART, chosen, one_token, probabilities
 from fedsi.models.parameters import Parameters
+from fedsi.models.table import is_penalised
 from fedsi.models.transformer import Transformer
 from fedsi.tasks import next_word
 
@@ -114,6 +118,34 @@ def test_clients_use_their_experts_and_balance_them() -> None:
     plain.begin(start)
     plain.train([batch])
     assert (plain.parameters - trainer.parameters).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("label_encoder", ["shared", "own", "table"])
+def test_the_encoder_of_a_dual_encoder_is_balanced_too(label_encoder: str, pooling: str) -> None:
+    own = settings(balance=0.5).model_copy(
+        update={
+            "architecture": "dual_encoder",
+            "encoder": "transformer",
+            "label_encoder": label_encoder,
+            "pooling": pooling,
+        }
+    )
+    assert is_penalised(own)
+    assert not is_penalised(own.model_copy(update={"balance": 0.0}))
+    texts = tokens(2).numpy().astype(np.int32)
+    dual = DualEncoder(own, 13, LabelTokens(len(texts), texts))
+    views = dual.layout.views(initial_parameters(dual, 0))
+    inputs = tokens(1)
+    features, penalty = dual.features_and_penalty(views, inputs)
+    torch.testing.assert_close(features, dual.features(views, inputs))
+    encoder = Transformer(own.of_encoder, 13)
+    _, expected = encoder.features_and_penalty(views, inputs)
+    if label_encoder == "own":
+        labels = {name.removeprefix(LABEL): views[name] for name in views if name.startswith(LABEL)}
+        _, more = encoder.features_and_penalty(labels, tokens(2))
+        expected = expected + more
+    torch.testing.assert_close(penalty, expected)
 
 
 def test_a_balance_loss_spreads_what_one_expert_had() -> None:
