@@ -41,7 +41,7 @@ from fedsi.learning.vectorised import Vectorised
 from fedsi.limits import largest_contribution
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import model_for
-from fedsi.sums.clipping import add_clipped, layer_ends
+from fedsi.sums.clipping import add_clipped, layer_ends, move_clipped
 from fedsi.sums.updates import add_update
 from fedsi.tasks.table import task_on
 from fedsi.tasks.task import Batch, Counts
@@ -63,6 +63,8 @@ class _Part:
     spans: NDArray[np.int64]
     """Spans of the entries that may not be 0, as first and one past last, ``[spans, 2]``."""
     sums: Sums
+    is_own: bool = False
+    """Whether ``end`` is the memory of local training and nobody reads it after the addition."""
 
     def is_finite(self) -> bool:
         """Whether all entries of the vector are finite."""
@@ -292,7 +294,13 @@ class BlockTrainer:
         """Return the vectors that the latest client adds to sums, its update first."""
         everything = np.array([[0, len(start)]])
         update = (
-            _Part(start.numpy(), self._way.parameters.numpy(), self._way.spans, sums)
+            _Part(
+                start.numpy(),
+                self._way.parameters.numpy(),
+                self._way.spans,
+                sums,
+                is_own=not contribution.kept,  # a kept vector may be the parameters
+            )
             if contribution.update is None
             else _Part(self._zeros, contribution.update, everything, sums)
         )
@@ -307,11 +315,14 @@ class BlockTrainer:
         if math.isinf(clip_norm):
             return Added(self._add_whole(parts, np.float32(weight)), 0.0, clipped=False)
         (update,) = parts
-        norm, clipped = add_clipped(
+        add = move_clipped if update.is_own else add_clipped
+        norm, clipped = add(
             update.start, update.end, update.spans, self._layer_ends, clip_norm, update.sums
         )
         if not math.isfinite(norm):
             return Added(Outcome.NOT_FINITE, 0.0, clipped=clipped)
+        if update.is_own:
+            self._way.set_back()
         return Added(Outcome.AGGREGATED, norm, clipped=clipped)
 
     def _add_whole(self, parts: Sequence[_Part], weight: np.float32) -> Outcome:

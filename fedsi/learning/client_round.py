@@ -191,6 +191,10 @@ class TrainingWay(Protocol):
         """
         ...
 
+    def set_back(self) -> None:
+        """Note that ``parameters`` were set back to those of the start."""
+        ...
+
 
 def play_canary(seed: int, request: RoundRequest, client: int, parameters: Tensor) -> LocalResult:
     """Make the update of a canary, which has no examples, instead of training it."""

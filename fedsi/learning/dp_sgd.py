@@ -65,6 +65,7 @@ class ExamplePrivateTrainer:
         """
         assert self._start is not None, "begin was not called"  # noqa: S101
         self.parameters.copy_(self._start)
+        self.spans = np.array([[0, len(self._start)]])
         loss, tokens, examples, steps = 0.0, 0, 0, 0
         self._optimizer.begin(self.learning_rate)
         for batch in batches:

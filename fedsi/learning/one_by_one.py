@@ -108,6 +108,10 @@ class OneByOne:
                 self.spans = self._trainer.spans
                 yield Finished(turn.place, result, contribution)
 
+    def set_back(self) -> None:
+        """Note that the parameters were set back: the next client's need not be copied."""
+        self._trainer.spans = np.zeros((0, 2), np.int64)
+
     def _turns(self, request: RoundRequest) -> Iterator[_Turn]:
         """Yield the clients in their order."""
         if self._first is None:

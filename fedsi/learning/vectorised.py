@@ -98,6 +98,9 @@ class Vectorised:
                 yield from self._train_group(request, group, start, rate, added)
         sums += added.cpu().numpy()
 
+    def set_back(self) -> None:
+        """Do nothing: each client's parameters are copied anyway."""
+
     def _read(
         self, request: RoundRequest, place: int, waiting: list[_Waiting]
     ) -> Iterator[Finished | Failed]:

@@ -67,6 +67,55 @@ def add_clipped(
         The norm of the update before clipping, and whether any layer was clipped. If the update is
         not finite, the norm is not finite and ``sums`` is unchanged.
     """
+    norm, factors, clipped = _factors(start, trained, spans, ends, clip_norm)
+    if math.isfinite(norm):
+        for k in range(len(ends)):
+            first = ends[k - 1] if k else 0
+            for span in range(len(spans)):
+                a, b = max(spans[span, 0], first), min(spans[span, 1], ends[k])
+                if a < b:
+                    _add(start[a:b], trained[a:b], factors[k], sums[a:b])
+    return norm, clipped
+
+
+@compiled
+def move_clipped(
+    start: NDArray[np.float32],
+    trained: NDArray[np.float32],
+    spans: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    clip_norm: float,
+    sums: NDArray[np.int64],
+) -> tuple[float, bool]:
+    """Do the same as ``add_clipped`` and, in the same pass, set ``trained`` back to ``start``.
+
+    A pass that only copies would read both from memory again. If the update is not finite,
+    ``trained`` is unchanged.
+    """
+    norm, factors, clipped = _factors(start, trained, spans, ends, clip_norm)
+    if math.isfinite(norm):
+        for k in range(len(ends)):
+            first = ends[k - 1] if k else 0
+            for span in range(len(spans)):
+                a, b = max(spans[span, 0], first), min(spans[span, 1], ends[k])
+                if a < b:
+                    _move(start[a:b], trained[a:b], factors[k], sums[a:b])
+    return norm, clipped
+
+
+def squared_norm(start: NDArray[np.float32], trained: NDArray[np.float32]) -> float:
+    """Return the squared L2 norm of ``trained - start``."""
+    return sum(
+        _sum_of_squares(start[first : first + _PART], trained[first : first + _PART])
+        for first in range(0, len(start), _PART)
+    )
+
+
+@compiled
+def _factors(
+    start: Any, trained: Any, spans: Any, ends: Any, clip_norm: float
+) -> tuple[float, Any, bool]:
+    """Return the norm, the factor of each layer, and whether any layer is clipped."""
     squares = np.zeros(len(ends))
     first = span = 0
     for k in range(len(ends)):
@@ -79,31 +128,15 @@ def add_clipped(
             if span < len(spans) and spans[span, 0] < last:
                 squares[k] += _sum_of_squares(start[first:last], trained[first:last])
             first = last
-    norm = math.sqrt(squares.sum())
-    if not math.isfinite(norm):
-        return norm, False
     limit = clip_norm / math.sqrt(len(ends))
+    factors = np.ones(len(ends))
     clipped = False
-    first = 0
     for k in range(len(ends)):
-        factor = 1.0
         if math.sqrt(squares[k]) * (1.0 + MARGIN) > limit:
-            factor = limit / math.sqrt(squares[k]) * (1.0 - MARGIN)
+            factors[k] = limit / math.sqrt(squares[k]) * (1.0 - MARGIN)
             clipped = True
-        for span in range(len(spans)):
-            a, b = max(spans[span, 0], first), min(spans[span, 1], ends[k])
-            if a < b:
-                _add(start[a:b], trained[a:b], factor, sums[a:b])
-        first = ends[k]
-    return norm, clipped
-
-
-def squared_norm(start: NDArray[np.float32], trained: NDArray[np.float32]) -> float:
-    """Return the squared L2 norm of ``trained - start``."""
-    return sum(
-        _sum_of_squares(start[first : first + _PART], trained[first : first + _PART])
-        for first in range(0, len(start), _PART)
-    )
+    norm = math.sqrt(squares.sum())
+    return norm, factors, clipped and math.isfinite(norm)
 
 
 @compiled
@@ -120,3 +153,11 @@ def _add(start: Any, trained: Any, factor: float, sums: Any) -> None:
     for i in range(len(start)):
         # A conversion to an integer rounds towards zero.
         sums[i] += np.int64(np.float64(trained[i] - start[i]) * factor * 2.0**FRACTION_BITS)
+
+
+@compiled
+def _move(start: Any, trained: Any, factor: float, sums: Any) -> None:
+    for i in range(len(start)):
+        before = start[i]
+        sums[i] += np.int64(np.float64(trained[i] - before) * factor * 2.0**FRACTION_BITS)
+        trained[i] = before

@@ -18,7 +18,7 @@ from fedsi.learning.block import BlockTrainer
 from fedsi.privacy import canaries
 from fedsi.privacy.mechanisms.gaussian import Gaussian
 from fedsi.seeds import Seed
-from fedsi.sums.clipping import add_clipped
+from fedsi.sums.clipping import move_clipped
 from fedsi.threads import torch_threads
 from server.cohorts.canaries import to_train, with_canaries
 from server.cohorts.sampling import Draw, draw_cohort, poisson_cohort, shuffled_cohort
@@ -260,8 +260,8 @@ def test_an_attack_does_not_depend_on_the_number_of_cores(
 
 def no_clipping(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        "fedsi.learning.block.add_clipped",
-        lambda start, trained, spans, ends, _, sums: add_clipped(
+        "fedsi.learning.block.move_clipped",
+        lambda start, trained, spans, ends, _, sums: move_clipped(
             start, trained, spans, ends, 1e6, sums
         ),
     )

@@ -53,6 +53,32 @@ class UpdateRule:
 
 
 @dataclass(frozen=True)
+class OutputUpdate:
+    """The tensors of an output layer and how they are updated."""
+
+    weight: Tensor
+    """``[features, vocabulary]``; for a tied output the transposed embeddings."""
+    bias: Tensor
+    """``[vocabulary]``."""
+    rule: UpdateRule
+
+    def apply(self, a: int, states: Tensor, piece: Tensor, factor: Tensor, scaled: Tensor) -> None:
+        """Apply the gradient of the words from ``a`` on.
+
+        Args:
+            a: First word.
+            states: ``[targets, features]``.
+            piece: Gradient with respect to the logits up to the factor, ``[targets, words]``.
+            factor: ``[targets]``.
+            scaled: Scratch memory of the shape of the states.
+        """
+        b = a + piece.shape[1]
+        torch.mul(states, factor.unsqueeze(-1), out=scaled)
+        _apply(self.rule, self.weight[:, a:b], scaled, piece)
+        self.rule.weighted_total(self.bias[a:b], piece, factor)
+
+
+@dataclass(frozen=True)
 class OutputGradient:
     """The gradient of the output layer's parameters, as factors of matrix products."""
 
@@ -62,28 +88,19 @@ class OutputGradient:
     """The states at the positions with targets, ``[targets, features]``."""
     pieces: list[Tensor]
     """The gradient with respect to the logits up to the factors, ``[targets, words]`` for each
-    slice."""
+    slice; no slices if the gradient was applied at once."""
     factors: Tensor
     """``[slices, targets]``."""
     space: Workspace
     """Scratch memory."""
 
-    def apply(self, weight: Tensor, bias: Tensor, update: UpdateRule) -> None:
-        """Update the layer.
-
-        Args:
-            weight: ``[features, vocabulary]``; for a tied output the transposed embeddings.
-            bias: ``[vocabulary]``.
-            update: The update rule.
-        """
-        scaled = self.space.take("scaled", *self.states.shape)
+    def apply(self, update: OutputUpdate) -> None:
+        """Update the layer; only once."""
+        scaled = self.space.take("partial", *self.states.shape)
         a = 0
         for piece, factor in zip(self.pieces, self.factors, strict=True):
-            b = a + piece.shape[1]
-            torch.mul(self.states, factor.unsqueeze(-1), out=scaled)
-            _apply(update, weight[:, a:b], scaled, piece)
-            update.weighted_total(bias[a:b], piece, factor)
-            a = b
+            update.apply(a, self.states, piece, factor, scaled)
+            a += piece.shape[1]
 
 
 def output_parameters(settings: ModelSettings, named: Parameters) -> tuple[Tensor, Tensor]:
@@ -119,8 +136,8 @@ def train_model_output(
     layer = output_parameters(settings, named)
     room = space.take("exponentials", len(asked.targets) * len(layer[1]))
     grad = space.take("grad_states", *states.shape)
-    found = output_gradient(layer, states, asked, update.products, space, room, grad)
-    found.apply(*output_parameters(settings, into), update)
+    at_once = OutputUpdate(*output_parameters(settings, into), update)
+    found = output_gradient(layer, states, asked, update.products, space, room, grad, at_once)
     return found.loss, grad
 
 
@@ -132,8 +149,11 @@ def output_gradient(
     space: Workspace,
     room: Tensor,
     grad: Tensor,
+    at_once: OutputUpdate | None = None,
 ) -> OutputGradient:
     """Compute the cross-entropy at the positions with targets and its gradient.
+
+    An update at once is made slice by slice, while the slice's gradient is still in the cache.
 
     Args:
         layer: Weight and bias, as ``output_parameters`` returns.
@@ -143,6 +163,7 @@ def output_gradient(
         space: Scratch memory.
         room: Memory for the result's pieces, ``[targets * vocabulary]``.
         grad: Output: gradient with respect to the states, ``[positions, features]``.
+        at_once: The update, which may change the layer itself; None to leave it to the caller.
     """
     weight, bias = layer
     some = states if asked.places is None else states[asked.places]
@@ -159,10 +180,14 @@ def output_gradient(
         subtract_targets(piece.numpy(), asked.targets.numpy(), a, factor.numpy())
         _back(products, partial, piece, weight[:, a:b])
         total.addcmul_(partial, factor.unsqueeze(-1))
+        if at_once is not None:
+            at_once.apply(a, some, piece, factor, partial)
         a = b
     if asked.places is not None:
         grad.zero_().index_copy_(0, asked.places, total)
     loss = float((totals - at_targets).sum())
+    if at_once is not None:
+        pieces, factors = [], factors[:0]
     return OutputGradient(loss, some, pieces, factors, space)
 
 

@@ -100,7 +100,7 @@ def pack_together(batches: Sequence[Batch]) -> JoinedBatch:
     sizes = running.sum(axis=1)
     before = np.arange(sizes[0], sizes.sum()) - np.repeat(sizes[:-1], sizes[1:])
     packed = PackedBatch(
-        inputs=torch.from_numpy(inputs),
+        inputs=torch.from_numpy(inputs.astype(np.int64, copy=False)),
         asked=_asked(targets),
         sizes=sizes,
         before=torch.from_numpy(before),
@@ -138,8 +138,10 @@ def _ordered(
     return JoinedBatch(packed, by_batch, packed.before[torch.from_numpy(later)], parts)
 
 
-def _stacked(batches: Sequence[Tokens], time: int) -> NDArray[np.int64]:
+def _stacked(batches: Sequence[Tokens], time: int) -> NDArray[np.signedinteger[Any]]:
     """Return the first tokens of the sequences of batches, padded: ``[sequences, time]``."""
+    if len(batches) == 1:
+        return batches[0][:, :time]
     stacked = np.full((sum(map(len, batches)), time), PAD, np.int64)
     first = 0
     for tokens in batches:

@@ -12,6 +12,7 @@ from fedsi.kernels.cpu.embedding import look_up, train_embedding
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import (
     OutputGradient,
+    OutputUpdate,
     UpdateRule,
     output_gradient,
     output_parameters,
@@ -63,7 +64,7 @@ class RecurrentGradient:
     def apply(self, into: Parameters, update: UpdateRule) -> None:
         """Apply it to parameters, or to gradients of their shapes; only once."""
         settings = self.settings
-        self.output.apply(*output_parameters(settings, into), update)
+        self.output.apply(OutputUpdate(*output_parameters(settings, into), update))
         if self.projected is not None:
             inner, grad = self.projected
             update.product(into["projection.weight"], inner.t(), grad)
@@ -111,11 +112,14 @@ class RecurrentPass:
 
     def run(self, batch: Batch, into: Parameters, update: UpdateRule) -> float:
         """Run forwards and backwards, apply gradients to ``into``, return the summed losses."""
-        (gradient,) = self.together([batch], update.products)
+        at_once = OutputUpdate(*output_parameters(self._settings, into), update)
+        (gradient,) = self.together([batch], update.products, at_once)
         gradient.apply(into, update)
         return gradient.loss
 
-    def together(self, batches: Sequence[Batch], products: Products) -> list[RecurrentGradient]:
+    def together(
+        self, batches: Sequence[Batch], products: Products, at_once: OutputUpdate | None = None
+    ) -> list[RecurrentGradient]:
         """Return the gradient of each batch's summed losses, all computed in one pass.
 
         Each has the bits that it has alone, because joined operations compute each row in an order
@@ -124,13 +128,15 @@ class RecurrentPass:
         Args:
             batches: Batches with at least one target each.
             products: Matrix products in the precision of the step.
+            at_once: The output layer's update, if there is one batch and its gradient is applied
+                next; the layer is then updated here.
         """
         named, space, settings = self._named, self._space, self._settings
         joined = pack_together(batches)
         packed, kernels = joined.packed, (*self._matrices, products, space)
         vectors, scale = look_up(settings, named, packed.inputs, space)
         trace = self._forward(packed, vectors, products)
-        outputs, grad, projected = self._heads(joined, trace.state, products)
+        outputs, grad, projected = self._heads(joined, trace.state, products, at_once)
         grad_gates = run_backward(settings.architecture, packed, trace, grad, *kernels)
         grad_vectors = space.take("grad_vectors", *vectors.shape)
         products.inner(grad_vectors, grad_gates, named["cell.kernel"])
@@ -144,12 +150,16 @@ class RecurrentPass:
                 settings=settings,
                 output=output,
                 part=part,
-                vectors=rows[0][part.rows],
-                scale=None if scales is None else scales[part.rows],
-                grad_vectors=rows[1][part.rows],
-                before=before[part.later],
-                grad_gates=rows[2][part.rows],
-                projected=projected and (projected[0][part.rows], projected[1][part.rows]),
+                vectors=_only(joined, rows[0], part.rows),
+                scale=None if scales is None else _only(joined, scales, part.rows),
+                grad_vectors=_only(joined, rows[1], part.rows),
+                before=_only(joined, before, part.later),
+                grad_gates=_only(joined, rows[2], part.rows),
+                projected=projected
+                and (
+                    _only(joined, projected[0], part.rows),
+                    _only(joined, projected[1], part.rows),
+                ),
             )
             for output, part in zip(outputs, joined.parts, strict=True)
         ]
@@ -201,7 +211,7 @@ class RecurrentPass:
         return features
 
     def _heads(
-        self, joined: JoinedBatch, state: Tensor, products: Products
+        self, joined: JoinedBatch, state: Tensor, products: Products, at_once: OutputUpdate | None
     ) -> tuple[list[OutputGradient], Tensor, tuple[Tensor, Tensor] | None]:
         """Run projection and output layer forwards and backwards.
 
@@ -212,7 +222,7 @@ class RecurrentPass:
         """
         states = _by_batch(joined, state)
         features = self._features(states, products)
-        outputs, grad = self._outputs(joined, features, products)
+        outputs, grad = self._outputs(joined, features, products, at_once)
         if features is states:
             return outputs, _unordered(joined, grad), None
         grad_states = self._space.take("grad_states", *states.shape)
@@ -220,7 +230,11 @@ class RecurrentPass:
         return outputs, _unordered(joined, grad_states), (states, grad)
 
     def _outputs(
-        self, joined: JoinedBatch, features: Tensor, products: Products
+        self,
+        joined: JoinedBatch,
+        features: Tensor,
+        products: Products,
+        at_once: OutputUpdate | None,
     ) -> tuple[list[OutputGradient], Tensor]:
         """Run the output layer of each batch; return the gradient with respect to the features."""
         space, layer = self._space, output_parameters(self._settings, self._named)
@@ -231,12 +245,13 @@ class RecurrentPass:
         outputs = [
             output_gradient(
                 layer,
-                features[part.rows],
+                _only(joined, features, part.rows),
                 part.asked,
                 products,
                 space,
                 room[start : start + size],
-                grad[part.rows],
+                _only(joined, grad, part.rows),
+                at_once,
             )
             for part, start, size in zip(joined.parts, starts, sizes, strict=False)
         ]
@@ -246,6 +261,11 @@ class RecurrentPass:
 def _by_batch(joined: JoinedBatch, rows: Tensor) -> Tensor:
     """Return rows of positions, ordered by batch."""
     return rows if joined.by_batch is None else rows.index_select(0, joined.by_batch)
+
+
+def _only(joined: JoinedBatch, rows: Tensor, some: slice) -> Tensor:
+    """Return some rows of positions ordered by batch; all of a single batch, without a view."""
+    return rows if joined.by_batch is None else rows[some]
 
 
 def _unordered(joined: JoinedBatch, rows: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from fedsi import Experiment
 from fedsi.data.protocol import Tokens
 from fedsi.data.synthetic import SyntheticPopulation, make_synthetic
 from fedsi.experiment import DataSettings
+from fedsi.learning.algorithms.algorithm import Contribution
 from fedsi.learning.block import BlockTrainer
 from fedsi.learning.one_by_one import OneByOne
 from fedsi.messages import TRAINING_COLUMNS, Outcome
@@ -192,6 +193,27 @@ def test_clipping_lets_nothing_through_that_is_not_finite(
     assert not sums.any()
     outcome, weight = (TRAINING_COLUMNS.index(name) for name in ("outcome", "weight"))
     assert (row[outcome], row[weight]) == (Outcome.NOT_FINITE, 0)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_only_parameters_that_nobody_keeps_are_set_back(
+    keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, clients = BlockTrainer(EXPERIMENT, HEALTHY), [0, 1, 5, 7]
+    start = initial_parameters(trainer.model, 0)
+    expected, sums = np.zeros((2, len(start)), np.int64)
+    for client in clients:
+        BlockTrainer(EXPERIMENT, HEALTHY).train(start, [client], 1, expected, 0.01)
+    assert isinstance(trainer._way, OneByOne)
+    if keeps:
+        monkeypatch.setattr(
+            trainer._way._rounds,
+            "finish",
+            lambda _, trained, *__: Contribution(kept={"w": trained}),
+        )
+    trainer.train(start, clients, 1, sums, 0.01)
+    assert np.array_equal(sums, expected)
+    assert torch.equal(trainer._way.parameters, start) != keeps
 
 
 def test_rows_count_the_steps_and_those_that_were_clipped() -> None:

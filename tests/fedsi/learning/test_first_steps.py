@@ -81,6 +81,27 @@ def test_a_gradient_has_the_same_bits_whatever_it_is_computed_with(
             assert torch.equal(joined, alone)
 
 
+def test_a_single_step_updates_each_slice_of_the_output_while_it_is_in_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+    for name in ("_back", "_apply"):
+        honest = getattr(output, name)
+
+        def told(*arguments, name=name, honest=honest):  # type: ignore[no-untyped-def]
+            order.append(name)
+            return honest(*arguments)
+
+        monkeypatch.setattr(output, name, told)
+    monkeypatch.setattr(output, "SLICE", 200)
+    model = Recurrent(MODELS[0], VOCABULARY)
+    trained = initial_parameters(model, 0)
+    batch = batch_of([5, 3], np.random.default_rng(0), gaps=False)
+    FusedSgd(model, ClientSettings(), trained).step(batch)
+    assert len(order) > 2
+    assert order == ["_back", "_apply"] * (len(order) // 2)
+
+
 @pytest.mark.parametrize("clip_norm", [np.inf, 0.01])
 def test_a_block_has_the_bits_and_failures_of_clients_one_at_a_time(
     clip_norm: float, monkeypatch: pytest.MonkeyPatch
@@ -88,9 +109,9 @@ def test_a_block_has_the_bits_and_failures_of_clients_one_at_a_time(
     joined: list[int] = []
     together = RecurrentPass.together
 
-    def counted(self, batches, products):  # type: ignore[no-untyped-def]
+    def counted(self, batches, *others):  # type: ignore[no-untyped-def]
         joined.append(len(batches))
-        return together(self, batches, products)
+        return together(self, batches, *others)
 
     monkeypatch.setattr(RecurrentPass, "together", counted)
     trainer = BlockTrainer(EXPERIMENT, Faulty())

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from fedsi.limits import FRACTION_BITS
-from fedsi.sums.clipping import add_clipped, layer_ends
+from fedsi.sums.clipping import add_clipped, layer_ends, move_clipped
 
 Vector = NDArray[np.float32]
 entries = st.floats(-1e3, 1e3, width=32)
@@ -111,6 +111,25 @@ def test_only_touched_spans_are_read_and_nothing_else_changes(
     start[20_000:30_000] = trained[20_000:30_000] = np.nan
     assert add_clipped(start, trained, spans, ends, clip_norm, some) == expected
     assert np.array_equal(some, whole)
+    before, moved = trained.copy(), np.zeros(size, np.int64)
+    assert move_clipped(start, trained, spans, ends, clip_norm, moved) == expected
+    assert np.array_equal(moved, whole)
+    for first, last in spans:
+        assert np.array_equal(trained[first:last], start[first:last])
+        before[first:last] = start[first:last]
+    assert np.array_equal(trained, before, equal_nan=True)
+
+
+def test_an_update_that_is_not_finite_is_not_moved() -> None:
+    start, trained = np.zeros((2, 20_000), np.float32)
+    trained[:] = 1.0
+    trained[-1] = np.nan
+    sums, everything = np.zeros(20_000, np.int64), np.array([[0, 20_000]])
+    norm, clipped = move_clipped(start, trained, everything, everything[0, 1:], 1.0, sums)
+    assert not math.isfinite(norm)
+    assert not clipped
+    assert not sums.any()
+    assert trained[0] == 1.0
 
 
 def test_a_zero_update_is_fine() -> None:
