@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -293,10 +292,14 @@ def test_a_full_disk_behind_standard_output_is_one_sentence() -> None:
     assert done.stderr == "error: cannot write: No space left on device; free some space\n"
 
 
-def limited(size: int) -> None:
-    """Make the next larger file fail, as on a full disk."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+LIMITED = """
+import resource, signal, sys
+from simulations.cli.main import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.exit(main(sys.argv[2:]))
+"""
+"""Makes the next larger file fail, as on a full disk."""
 
 
 @pytest.mark.parametrize(
@@ -315,9 +318,9 @@ def test_a_disk_that_fills(cache: Path, size: int, file: str) -> None:
         arguments += ["--set", "server.evaluate_every=1", "--set", "model.embedding_size=1"]
         arguments += ["--set", "model.hidden_size=1", "--set", "data.vocabulary_size=5"]
         run(cache, *arguments, "--out", "warm")
+    command = [sys.executable, "-c", LIMITED, str(size), "run", *arguments]
     done = subprocess.run(
-        [*COMMAND, "run", *arguments, "--out", "r", "--cache", str(cache)],
-        preexec_fn=lambda: limited(size),
+        [*command, "--out", "r", "--cache", str(cache)],
         capture_output=True,
         text=True,
         check=False,
