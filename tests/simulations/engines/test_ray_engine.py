@@ -1,5 +1,6 @@
 """The Ray engine: nodes that die or hang, what is left behind, and errors before it starts."""
 
+import gc
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,15 @@ from tests.server.fake_grid import hosted_by
 from tests.test_docs import fenced
 
 TWO = EngineOptions(nodes=2)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_to_the_next_test() -> Iterator[None]:
+    """Collect the files that Ray drops without closing them, whose warnings are errors."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def test_without_ray_a_sentence_says_how_to_install_it(
