@@ -37,7 +37,7 @@ from simulations.reports.rates import (
     rates_table,
     rates_verdicts,
 )
-from simulations.reports.study_figure import study_figure
+from simulations.reports.study_figure import panel_axes, study_figure
 from simulations.reports.study_table import naming_columns, study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, legend_title, values_text
 from simulations.reports.tradeoff_figure import at_equal_epsilon, same_noise, tradeoff_figure
@@ -195,6 +195,11 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
             "colour, and the final held-out loss of each pair of values (right): the darker, the "
             "lower. Grey cells are not better than the unigram model, diverged or did not finish. "
             "The framed one was chosen on validation clients."
+        )
+    if not panel_axes(result):
+        return study_figure(result), (
+            "Held-out loss of all evaluated clients over rounds; a line for each seed. A cross in "
+            "the coloured strip at the edge marks a run that diverged."
         )
     early = f"held-out loss after {result.study.first_rounds} rounds"
     what = "final held-out loss" if result.of_equal_rounds is result else early

@@ -32,7 +32,7 @@ def study_figure(result: StudyResult) -> Figure:
     """
     if mapped := mapped_axes(result):
         return _with_map(result, *mapped)
-    panels = [name for name in _varied(result) if name not in result.study.compare][:_MOST_PANELS]
+    panels = panel_axes(result)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.8 * (1 + len(panels)), 4.4), layout="constrained")
         over_rounds, *others = figure.subplots(1, 1 + len(panels), squeeze=False)[0]
@@ -70,6 +70,11 @@ def _other_settings(axes: Axes, result: StudyResult) -> None:
             evaluated = [(r.round, r.heldout["loss"]) for r in setting.results[0].records
                          if r.heldout]  # fmt: skip
             axes.plot(*zip(*evaluated, strict=True), color=GREY, alpha=0.4, lw=0.8)
+
+
+def panel_axes(result: StudyResult) -> list[str]:
+    """Return the names of the axes with a panel of their own."""
+    return [name for name in _varied(result) if name not in result.study.compare][:_MOST_PANELS]
 
 
 def _varied(result: StudyResult) -> list[str]:

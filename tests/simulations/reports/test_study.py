@@ -51,6 +51,13 @@ def test_rows_of_a_study_of_one_setting_have_names() -> None:
     assert (names, report.named) == (["the experiment", "unigram", "bigram", "trigram"], 1)
 
 
+def test_a_caption_speaks_of_a_second_panel_only_if_there_is_one() -> None:
+    alone = Study(axes=[ARMS], compare=["model.architecture"])
+    report = study_report(study_result(alone, {("cifg",): [5.0], ("si_cifg",): [4.9]}), {})
+    assert "varied" not in report.caption
+    assert "varied" in study_report(comparison(3), {}).caption
+
+
 def test_too_few_seeds_for_many_comparisons_are_one_sentence() -> None:
     names = ("cifg", "si_cifg", "lstm", "gru", "transformer")
     for count in (4, 5):
