@@ -163,6 +163,7 @@ def test_the_samples_beat_their_unigram_loss(
     assert summary.metric("loss") < summary.unigram_loss
 
 
+@pytest.mark.usefixtures("fresh_processes")
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_console_that_is_not_utf_8_shows_what_it_can(
     tmp_path: Path, cache: Path, encoding: str

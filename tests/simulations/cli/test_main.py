@@ -227,6 +227,16 @@ def wait_for_rows(folder: RunFolder, process: subprocess.Popen[str]) -> None:
     raise AssertionError(process.communicate())
 
 
+INTERRUPTIBLE = """
+import signal, sys
+from simulations.cli.start import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+print("loading", file=sys.stderr, flush=True)
+sys.exit(main())
+"""
+"""The command as it is started in a terminal."""
+
+
 @pytest.mark.usefixtures("fresh_processes")
 @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str, tmp_path: Path) -> None:
@@ -234,7 +244,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str, tmp_
     home.mkdir()
     endless = ["--preset", "smoke", "--set", "server.rounds=100000", "--workers", workers]
     process = subprocess.Popen(
-        [*COMMAND, "run", *endless, "--out", "r", "--cache", str(cache)],
+        [sys.executable, "-c", INTERRUPTIBLE, "run", *endless, "--out", "r", "--cache", str(cache)],
         env={**os.environ, "HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -260,18 +270,23 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(cache: Path, workers: str, tmp_
 @pytest.mark.usefixtures("fresh_processes")
 @pytest.mark.parametrize("seconds", [0.05, 0.3])
 def test_ctrl_c_while_libraries_are_loaded_is_one_sentence(seconds: float) -> None:
-    start = (
-        "import sys; from simulations.cli.start import main; print('loading', flush=True); "
-        "sys.exit(main())"
-    )
     process = subprocess.Popen(
-        [sys.executable, "-c", start, "run", "--preset", "smoke", "--set", "server.rounds=100000"],
+        [
+            sys.executable,
+            "-c",
+            INTERRUPTIBLE,
+            "run",
+            "--preset",
+            "smoke",
+            "--set",
+            "server.rounds=100000",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "loading\n"
+    assert process.stderr is not None
+    assert process.stderr.readline() == "loading\n"
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
