@@ -6,6 +6,7 @@ import typer
 
 from simulations.cli import options, studies
 from simulations.cli.option_groups import grouped
+from simulations.cli.unreached import tell_unreached
 
 
 @grouped
@@ -42,4 +43,5 @@ def compare(
         tune=tuple(axis.called for axis in tuned),
         seeds=seeds,
     )
+    tell_unreached([study], base.overrides or [])
     studies.carry_out(study, how)

@@ -10,6 +10,7 @@ import typer
 from fedsi.errors import UserError
 from simulations.cli import options, studies
 from simulations.cli.option_groups import grouped
+from simulations.cli.unreached import tell_unreached
 
 if TYPE_CHECKING:
     from simulations.studies.series import Series
@@ -60,10 +61,9 @@ def study(
         chosen, how = _of_folder(place), replace(how, out=place, resume=not how.overwrite)
     else:
         chosen = _named(source)
-    found = [
-        _changed(one, overrides, seeds)
-        for one in ([chosen] if isinstance(chosen, Study) else chosen.studies)
-    ]
+    members = (chosen,) if isinstance(chosen, Study) else chosen.studies
+    tell_unreached(members, overrides or [])
+    found = [_changed(one, overrides, seeds) for one in members]
     if dry_run:
         show_cost(found, how.out, cache=how.cache, jobs=how.jobs, as_json=how.as_json)
         return
@@ -106,6 +106,7 @@ def sweep(
         tune=tuple(axis.called for axis in axes),
         seeds=seeds,
     )
+    tell_unreached([chosen], base.overrides or [])
     studies.carry_out(chosen, how)
 
 

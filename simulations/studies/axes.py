@@ -132,6 +132,12 @@ class Axis(Settings):
             return frozenset([self.key])
         return frozenset(key for change in self.changes for key in change)
 
+    def always_sets(self, key: str) -> bool:
+        """Whether each of its values sets a key."""
+        return self.key == key or (
+            bool(self.changes) and all(key in change for change in self.changes)
+        )
+
     @property
     def is_range(self) -> bool:
         """Whether its values are drawn from a range."""

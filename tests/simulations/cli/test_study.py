@@ -121,6 +121,10 @@ def test_halving_gives_the_best_more_rounds(
             ["--vary", "client.epochs=1,2", "--set", "server.evaluation_clients=6"],
             "6 held-out clients are too few to choose on one half",
         ),
+        (
+            ["--vary", "client.epochs=1,2", "--set", "client.epochs=3"],
+            "--set client.epochs would change nothing, because client.epochs is varied here",
+        ),
     ],
 )
 def test_bad_sweeps(
@@ -136,6 +140,24 @@ def test_bad_sweeps(
     assert expected in captured.err
     assert "Traceback" not in captured.err
     assert not out.exists()
+
+
+def test_arms_with_values_of_their_own_are_named(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--set`` says which arms it does not reach, and is refused if it reaches none."""
+    source = tmp_path / "arms.toml"
+    source.write_text(
+        'preset = "smoke"\n[[axes]]\nname = "arm"\nvalues = ["long", "usual"]\n'
+        'changes = [{ "server.rounds" = 3, "client.epochs" = 2 }, { "client.epochs" = 1 }]\n'
+    )
+    command = ["study", str(source), "--dry-run", "--cache", str(cache)]
+    assert main([*command, "--set", "server.rounds=2"]) == 0
+    told = "--set server.rounds does not reach arms with values of their own: arm=long (3)\n"
+    assert told in capsys.readouterr().err
+    assert main([*command, "--set", "client.epochs=4"]) == 2
+    assert "--set client.epochs would change nothing" in capsys.readouterr().err
+    assert main([*command, "--set", "client.epochs=2"]) == 0
 
 
 def test_bad_studies(
