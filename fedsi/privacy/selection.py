@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedsi.errors import UserError
 from fedsi.plan import Plan
 from fedsi.privacy import zcdp
 from fedsi.privacy.accounting import ZERO_OUT, adjacency, epsilon
@@ -66,11 +67,19 @@ def joint_cost(seeds: Sequence[Sequence[Plan]]) -> JointCost | None:
     if not runs:
         value = zcdp.epsilon_of(rho, delta)
     elif len(set(runs)) == 1 and not known:
-        value = epsilon(replace(runs[0], rounds=runs[0].rounds * len(runs))).epsilon
+        value = _repeated(runs[0], len(runs))
     else:
         value = composed_epsilon(runs, rho, delta)
     alike = {adjacency(plan) for plan in plans}
     return JointCost(value, alike.pop() if len(alike) == 1 else ZERO_OUT)
+
+
+def _repeated(plan: Plan, runs: int) -> float:
+    """Return epsilon of some equal runs; infinite if delta is too small for so many rounds."""
+    try:
+        return epsilon(replace(plan, rounds=plan.rounds * runs)).epsilon
+    except UserError:
+        return math.inf
 
 
 def _drawing(plan: Plan) -> tuple[object, ...]:

@@ -52,7 +52,7 @@ def study(
     from simulations.studies.study import Study
 
     place = Path(source)
-    if place.is_dir():
+    if place.is_dir() and (how.out is None or not _is_ready(source)):
         if how.out is not None or overrides:
             raise UserError(
                 f"{place} is the folder of a study, which is continued unchanged; leave out --out "
@@ -133,6 +133,12 @@ def _changed(study: "Study", overrides: list[str] | None, seeds: int | None) -> 
     if overrides:
         study = study.updated(experiment=study.experiment.updated(parse_overrides(overrides)))
     return study if seeds is None else study.updated(seeds=seeds)
+
+
+def _is_ready(source: str) -> bool:
+    from simulations.studies.ready import ready_names, ready_series_names
+
+    return source in {*ready_names(), *ready_series_names()}
 
 
 def _named(source: str) -> "Study | Series":

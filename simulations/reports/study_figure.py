@@ -1,9 +1,10 @@
 """The figure of a study: losses over rounds, and over the varied axes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -22,6 +23,8 @@ from simulations.studies.study import Combination
 _MOST_PANELS = 2
 """Number of axes with a panel."""
 _MOST_CURVES = 8
+_FAR = 1.3
+"""Share of the trained models' range of losses above which an untrained one is left out."""
 
 
 def study_figure(result: StudyResult) -> Figure:
@@ -36,9 +39,7 @@ def study_figure(result: StudyResult) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.8 * (1 + len(panels)), 4.4), layout="constrained")
         over_rounds, *others = figure.subplots(1, 1 + len(panels), squeeze=False)[0]
-        diverged = _curves(over_rounds, result)
-        ngram_lines(over_rounds, ngram_losses(result.baselines))
-        diverged_strips(over_rounds, diverged)
+        _rounds(over_rounds, result)
         for axes, name in zip(others, panels, strict=True):
             diverged = _over_axis(axes, result, name)
             ngram_lines(axes, ngram_losses(result.baselines, result.reported_clients))
@@ -53,12 +54,37 @@ def _with_map(result: StudyResult, across: Axis, up: Axis) -> Figure:
         figure = Figure(figsize=(10.4, 4.4), layout="constrained")
         over_rounds, of_cells = figure.subplots(1, 2)
         _other_settings(over_rounds, result)
-        diverged = _curves(over_rounds, result)
-        ngram_lines(over_rounds, ngram_losses(result.baselines))
-        diverged_strips(over_rounds, diverged)
+        _rounds(over_rounds, result)
         heat_map(of_cells, result, across, up)
         study_legend(figure, result, others=True)
     return figure
+
+
+def _rounds(axes: Axes, result: StudyResult) -> None:
+    """Draw the losses over rounds, with the n-gram models' lines and the diverged runs."""
+    diverged, lines = _curves(axes, result), ngram_losses(result.baselines)
+    _leave_out_start(axes, lines.values())
+    ngram_lines(axes, lines)
+    diverged_strips(axes, diverged)
+
+
+def _leave_out_start(axes: Axes, others: Iterable[float]) -> None:
+    """Let the curves come in from above, if the untrained models' loss is far above all others.
+
+    Without it half of the panel is empty, and the differences that matter are pressed together.
+
+    Args:
+        axes: The axes with all curves.
+        others: Losses that have to stay in the range.
+    """
+    points = np.concatenate([np.zeros((0, 2)), *(line.get_xydata() for line in axes.get_lines())])
+    trained = [*points[points[:, 0] > 0, 1], *others]
+    if not trained:
+        return
+    low, high = min(trained), max(trained)
+    if points[:, 1].max() - low > _FAR * (high - low) > 0:
+        margin = axes.margins()[1] * (high - low)
+        axes.set_ylim(low - margin, high + margin)
 
 
 def _other_settings(axes: Axes, result: StudyResult) -> None:

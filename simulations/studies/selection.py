@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fedsi.experiment import Experiment
 from fedsi.plan import Plan
-from fedsi.privacy.accounting import accounted_plan
+from fedsi.privacy.accounting import LEAST_NOISE_MULTIPLIER, accounted_plan
 from fedsi.privacy.selection import JointCost, RandomSelection, joint_cost, random_selection
 from server.cohorts.canaries import with_canaries
 
@@ -21,6 +21,9 @@ DIFFERENT = (
     "them different seeds or privacy.secure_noise=true"
 )
 LITTLE_NOISE = "their noise is too little for a finite epsilon"
+SMALL_DELTA = (
+    "delta is below what float64 can bound for so many rounds together; set a larger privacy.delta"
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def study_privacy(experiments: Sequence[Experiment], training_clients: int) -> S
         return None
     cost = joint_cost(list(seeds.values()))
     without = len(experiments) - len(plans)
-    reason = _reason(experiments, cost)
+    reason = _reason(experiments, plans, cost)
     alike = len(set(plans)) == 1 and not without and not reason
     return StudyPrivacy(
         runs=len(experiments),
@@ -80,13 +83,18 @@ def study_privacy(experiments: Sequence[Experiment], training_clients: int) -> S
     )
 
 
-def _reason(experiments: Sequence[Experiment], cost: JointCost | None) -> str:
+def _reason(
+    experiments: Sequence[Experiment], plans: Sequence[Plan], cost: JointCost | None
+) -> str:
     """Return why no bound holds even for the runs with noise; empty if one does."""
     if any(e.data.heldout_by == "sentences" and e.data.heldout_split is None for e in experiments):
         return SENTENCES
     if cost is None:
         return DIFFERENT
-    return LITTLE_NOISE if math.isinf(cost.epsilon) else ""
+    if math.isfinite(cost.epsilon):
+        return ""
+    little = any(plan.noise_multiplier < LEAST_NOISE_MULTIPLIER for plan in plans)
+    return LITTLE_NOISE if little else SMALL_DELTA
 
 
 def _plan(

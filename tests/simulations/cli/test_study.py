@@ -160,6 +160,17 @@ def test_arms_with_values_of_their_own_are_named(
     assert main([*command, "--set", "client.epochs=2"]) == 0
 
 
+def test_a_study_goes_on_in_a_folder_of_its_own_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--out`` says that the name is the ready study's, although there is such a folder."""
+    (tmp_path / "compare").mkdir()
+    monkeypatch.chdir(tmp_path)
+    command = ["study", "compare", "--out", "compare", "--resume", "--set", "server.rouns=1"]
+    assert main(command) == 2
+    assert "server.rouns" in capsys.readouterr().err
+
+
 def test_bad_studies(
     swept: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,18 @@ def test_rows_of_a_study_of_one_setting_have_names() -> None:
     assert (names, report.named) == (["the experiment", "unigram", "bigram", "trigram"], 1)
 
 
+def test_curves_enter_from_above_where_untrained_models_are_far_worse() -> None:
+    """The range is that of the trained models; close to them, the start stays in it."""
+    study = Study(axes=[ARMS], compare=["model.architecture"])
+    for untrained, shown in ((9.0, False), (6.6, True)):
+        found = study_result(study, {("cifg",): [4.9], ("si_cifg",): [4.8]})
+        for one in found.results:
+            one.records.insert(0, replace(one.records[0], round=0, heldout={"loss": untrained}))
+        low, high = study_figure(found).axes[0].get_ylim()
+        assert (untrained < high) == shown
+        assert low < 4.8 < 6.5 < high
+
+
 def test_a_caption_speaks_of_a_second_panel_only_if_there_is_one() -> None:
     alone = Study(axes=[ARMS], compare=["model.architecture"])
     report = study_report(study_result(alone, {("cifg",): [5.0], ("si_cifg",): [4.9]}), {})

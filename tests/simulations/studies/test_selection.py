@@ -53,6 +53,14 @@ def test_runs_of_a_seed_are_one_release_and_seeds_compose() -> None:
     assert found.random.mean == 8
 
 
+def test_a_delta_that_is_enough_for_a_run_may_be_too_small_for_all() -> None:
+    long = BASE.updated({"server.rounds": 20_000, "privacy.delta": 1e-11})
+    for others in ((), ({"privacy.noise_multiplier": 5.0, "seed": 9},)):
+        found = cost([*rates(long, 0.1, seeds=9), *map(long.updated, others)])
+        assert found.epsilon is None
+        assert "set a larger privacy.delta" in found.reason
+
+
 def test_secret_cohorts_are_not_shared() -> None:
     secret = BASE.updated({"privacy.secure_noise": True})
     found = cost(rates(secret, 0.1, 0.2, 0.3))
