@@ -23,6 +23,7 @@ from simulations.studies.study import Combination
 _MOST_PANELS = 2
 """Number of axes with a panel."""
 _MOST_CURVES = 8
+_MARGIN = 0.05
 _FAR = 1.3
 """Share of the trained models' range of losses above which an untrained one is left out."""
 
@@ -83,7 +84,7 @@ def _leave_out_start(axes: Axes, others: Iterable[float]) -> None:
         return
     low, high = min(trained), max(trained)
     if points[:, 1].max() - low > _FAR * (high - low) > 0:
-        margin = axes.margins()[1] * (high - low)
+        margin = _MARGIN * (high - low)
         axes.set_ylim(low - margin, high + margin)
 
 

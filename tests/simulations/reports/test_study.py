@@ -19,7 +19,7 @@ from simulations.reports.study_table import study_json, study_table
 from simulations.reports.tradeoff_figure import epsilon_places, tradeoff_figure
 from simulations.reports.verdicts import findings, headlines
 from simulations.studies.privacy_levels import EPSILON, Level, noise_axis
-from simulations.studies.results import GridPoint, StudyResult
+from simulations.studies.results import GridPoint, StudyResult, TrialResult
 from simulations.studies.study import Study
 from tests.simulations.studies.fabricated import result, study_result
 from tests.summaries import PRIVACY
@@ -51,13 +51,18 @@ def test_rows_of_a_study_of_one_setting_have_names() -> None:
     assert (names, report.named) == (["the experiment", "unigram", "bigram", "trigram"], 1)
 
 
+def _from_the_start(one: TrialResult, untrained: float) -> TrialResult:
+    start = replace(one.records[0], round=0, heldout={"loss": untrained})
+    return replace(one, records=[start, *one.records])
+
+
 def test_curves_enter_from_above_where_untrained_models_are_far_worse() -> None:
     """The range is that of the trained models; close to them, the start stays in it."""
     study = Study(axes=[ARMS], compare=["model.architecture"])
     for untrained, shown in ((9.0, False), (6.6, True)):
         found = study_result(study, {("cifg",): [4.9], ("si_cifg",): [4.8]})
-        for one in found.results:
-            one.records.insert(0, replace(one.records[0], round=0, heldout={"loss": untrained}))
+        started = [_from_the_start(one, untrained) for one in found.results]
+        found = replace(found, results=started)
         low, high = study_figure(found).axes[0].get_ylim()
         assert (untrained < high) == shown
         assert (low < 4.8, high > 6.5) == (True, True)
