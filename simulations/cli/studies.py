@@ -410,5 +410,5 @@ def _print(report: "Report", console: Console) -> None:
     if report.made:
         print_table(console, report.made.title, report.made.header, report.made.rows)
     print_table(console, report.table_title, report.header, report.rows, report.named)
-    for sentence in report.findings:
+    for sentence in report.shown:
         console.print(f"- {sentence}", highlight=False)

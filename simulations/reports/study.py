@@ -41,7 +41,7 @@ from simulations.reports.study_figure import panel_axes, study_figure
 from simulations.reports.study_table import naming_columns, study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, legend_title, values_text
 from simulations.reports.tradeoff_figure import at_equal_epsilon, same_noise, tradeoff_figure
-from simulations.reports.verdicts import findings, headlines
+from simulations.reports.verdicts import findings, headlines, too_many_without_claim
 from simulations.safe_text import for_spreadsheet
 from simulations.studies.results import RUNS, StudyResult, TrialResult
 from simulations.studies.study import RATE
@@ -61,6 +61,8 @@ class Report:
     caption: str
     verdicts: Sequence[str]
     findings: Sequence[str]
+    shown: Sequence[str]
+    """The findings for a terminal, which sum up many differences without a claim."""
     changes: str
     """The keys that its runs vary, in words."""
     values: dict[str, Any]
@@ -77,14 +79,14 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         failures: Reasons of the trials that did not finish.
     """
     values, main, made = study_json(result), _main_part(result), by_length(result)
-    verdicts, told = main.verdicts, [*main.findings, *findings(result)]
+    verdicts, first, last = main.verdicts, [*main.findings], []
     if made:
-        verdicts, told = [made.verdict, *verdicts], [made.verdict, *told]
+        verdicts, first = [made.verdict, *verdicts], [made.verdict, *first]
     if result.study.suggest:
         values = {**values, "suggested": {k: list(v) for k, v in result.suggested.items()}}
     if failures:
         named = "; ".join(f"{name} ({why})" for name, why in failures.items())
-        told = [*told, f"Not finished, and in none of these numbers: {named}."]
+        last = [f"Not finished, and in none of these numbers: {named}."]
         values = {**values, "not_finished": dict(failures)}
     values = {**values, "question": result.study.question, "verdicts": list(verdicts)}
     figure, caption = _figure(result)
@@ -98,7 +100,8 @@ def study_report(result: StudyResult, failures: Mapping[str, str]) -> Report:
         figure=figure,
         caption=caption,
         verdicts=verdicts,
-        findings=told,
+        findings=[*first, *findings(result), *last],
+        shown=[*first, *findings(result, brief=too_many_without_claim(result)), *last],
         changes=enumerate_words([*changed, "seed"]),
         values=values,
         made=made,

@@ -29,28 +29,25 @@ _MOST_WITHOUT_CLAIM = 3
 """Comparisons for which the top of a page says one by one that too few seeds allow no claim."""
 
 
-def verdicts(result: StudyResult) -> list[str]:
-    """Return the main conclusions: comparisons, data and certainty."""
+def verdicts(result: StudyResult, *, brief: bool = False) -> list[str]:
+    """Return the main conclusions: comparisons, data and certainty.
+
+    Args:
+        result: The study's result.
+        brief: Leaves out the intervals over clients and the metrics that do not decide, and sums
+            up differences about which too few seeds allow no claim.
+    """
     return [
-        *(_verdict(result, first, second) for first, second in pairs(result)),
-        *_best_of_many(result),
+        *_comparisons(result, brief=brief),
+        *_best_of_many(result, brief=brief),
         _design(result),
     ]
 
 
 def headlines(result: StudyResult) -> list[str]:
-    """Return the main conclusions for the top of a page: a line each, without the shares.
-
-    The intervals over clients and the other metrics are in ``findings``.
-    """
-    compared = [_verdict(result, first, second, brief=True) for first, second in pairs(result)]
-    if result.seeds < FEWEST_SEEDS and len(compared) > _MOST_WITHOUT_CLAIM:
-        compared = [
-            f"No claim about any of the {len(compared)} differences below: {_seeds(result.seeds)}, "
-            f"and at least {FEWEST_SEEDS} are needed."
-        ]
+    """Return the main conclusions in brief for the top of a page."""
     return [
-        *compared,
+        *_comparisons(result, brief=True),
         *_best(result),
         *_best_of_many(result, brief=True),
         *_no_better_than_counting(result),
@@ -58,10 +55,10 @@ def headlines(result: StudyResult) -> list[str]:
     ]
 
 
-def findings(result: StudyResult) -> list[str]:
-    """Return all findings of a study in sentences, verdicts first."""
+def findings(result: StudyResult, *, brief: bool = False) -> list[str]:
+    """Return all findings of a study in sentences, verdicts first; ``brief`` as in those."""
     return [
-        *verdicts(result),
+        *verdicts(result, brief=brief),
         *_claim(result),
         *study_privacy_sentences(result.privacy),
         *(_place(result, place) for place in result.places),
@@ -70,6 +67,20 @@ def findings(result: StudyResult) -> list[str]:
         *_areas(result),
         _caveat(result),
     ]
+
+
+def too_many_without_claim(result: StudyResult) -> bool:
+    """Whether there are too many differences to say of each that too few seeds allow no claim."""
+    return result.seeds < FEWEST_SEEDS and len(pairs(result)) > _MOST_WITHOUT_CLAIM
+
+
+def _comparisons(result: StudyResult, *, brief: bool) -> list[str]:
+    if brief and too_many_without_claim(result):
+        return [
+            f"No claim about any of the {len(pairs(result))} differences: "
+            f"{_seeds(result.seeds)}, and at least {FEWEST_SEEDS} are needed."
+        ]
+    return [_verdict(result, first, second, brief=brief) for first, second in pairs(result)]
 
 
 def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str]) -> str:

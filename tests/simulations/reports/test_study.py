@@ -87,9 +87,12 @@ def test_too_few_seeds_for_many_comparisons_are_one_sentence() -> None:
         else:
             (one,) = told
             assert one == (
-                "No claim about any of the 4 differences below: 1 seed, and at least 3 are needed."
+                "No claim about any of the 4 differences: 1 seed, and at least 3 are needed."
             )
-            assert len([one for one in findings(result) if one.startswith("No claim")]) == 4
+            report = study_report(result, {})
+            assert len([one for one in report.findings if one.startswith("No claim")]) == 4
+            assert [one for one in report.shown if one.startswith("No claim")] == told
+            assert report.shown[-1] == report.findings[-1]
 
 
 def test_the_verdict_comes_first_and_from_the_interval() -> None:
