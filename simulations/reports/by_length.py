@@ -18,10 +18,10 @@ from simulations.reports.study_words import (
     enumerate_words,
     legend_title,
     mean_text,
+    place_words,
     values_text,
     words,
 )
-from simulations.reports.verdicts import place_words
 from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, StudyResult
 from simulations.studies.study import Combination

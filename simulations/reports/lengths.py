@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from simulations.reports.figures import STYLE
 from simulations.reports.study_legend import line_of, study_legend
-from simulations.reports.study_words import enumerate_words, mean_text, words
-from simulations.reports.verdicts import place_words
+from simulations.reports.study_words import enumerate_words, mean_text, place_words, words
 from simulations.safe_text import for_markdown
 from simulations.studies.results import GridPoint, StudyResult
 from simulations.studies.statistics import t_interval

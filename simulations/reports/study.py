@@ -14,6 +14,7 @@ from server.runs.folder import SUMMARY
 from simulations.reports.by_length import LengthsPart, by_length
 from simulations.reports.commands import study_command
 from simulations.reports.figures import label, save_figure
+from simulations.reports.findings import findings, headlines
 from simulations.reports.heat_map import mapped_axes
 from simulations.reports.lengths import (
     length_verdicts,
@@ -41,7 +42,7 @@ from simulations.reports.study_figure import panel_axes, study_figure
 from simulations.reports.study_table import naming_columns, study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, legend_title, values_text
 from simulations.reports.tradeoff_figure import at_equal_epsilon, same_noise, tradeoff_figure
-from simulations.reports.verdicts import findings, headlines, too_many_without_claim
+from simulations.reports.verdicts import too_many_without_claim
 from simulations.safe_text import for_spreadsheet
 from simulations.studies.results import RUNS, StudyResult, TrialResult
 from simulations.studies.study import RATE

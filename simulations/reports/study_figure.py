@@ -83,7 +83,7 @@ def _leave_out_start(axes: Axes, others: Iterable[float]) -> None:
     if not trained:
         return
     low, high = min(trained), max(trained)
-    if points[:, 1].max() - low > _FAR * (high - low) > 0:
+    if points[:, 1].max(initial=high) - low > _FAR * (high - low) > 0:
         margin = _MARGIN * (high - low)
         axes.set_ylim(low - margin, high + margin)
 

@@ -1,7 +1,9 @@
-"""Sentences on the privacy cost of a study: its runs on the same clients, and the choice of one."""
+"""Sentences on the privacy of a study: its levels, all its runs together, and the choice of one."""
 
 from collections.abc import Iterator
 
+from simulations.reports.study_words import enumerate_words, words
+from simulations.studies.results import StudyResult
 from simulations.studies.selection import StudyPrivacy
 
 
@@ -53,3 +55,49 @@ def _random(cost: StudyPrivacy) -> str:
         f"{found.mean:.0f}, each with cohorts of its own, and nothing but the best run published, "
         f"epsilon would be {found.epsilon:.4g}."
     )
+
+
+def claims(result: StudyResult) -> Iterator[str]:
+    """Yield what epsilon covers at the levels of a study; nothing for a study without levels."""
+    privacy = result.summary.privacy
+    if not privacy or not result.privacy_levels:
+        return
+    by_sentence = _claims_of_arms(result)
+    for sentence, arms in by_sentence.items():
+        yield sentence if len(by_sentence) == 1 else f"{enumerate_words(arms)}: {sentence}"
+    if len({one.summary.privacy.adjacency for one in result.results if one.summary.privacy}) > 1:
+        yield (
+            "These are different guarantees: an epsilon for one adjacency is not comparable with "
+            "an epsilon for another."
+        )
+    if privacy.extrapolated:
+        yield (
+            f"This is an extrapolation: cohorts of {privacy.simulated_cohort_size:,} from "
+            f"{result.summary.training_clients:,} clients were simulated and stand for cohorts "
+            f"of {privacy.cohort_size:,} from {privacy.population:,}, with the noise on the "
+            "mean that those would have. Epsilon applies to those and is not claimed for the "
+            "simulated clients."
+        )
+
+
+def _claims_of_arms(result: StudyResult) -> dict[str, list[str]]:
+    """Return what epsilon covers, and the arms of which that is true."""
+    found: dict[str, list[str]] = {}
+    for arm in result.arms:
+        claim = next(
+            (
+                one.summary.privacy
+                for one in result.results
+                if one.summary.privacy and result.study.part(one.trial.points, "compare") == arm
+            ),
+            None,
+        )
+        if claim is not None:
+            sentence = (
+                f"Epsilon covers all rounds at delta {claim.delta:.2g} for {claim.adjacency} "
+                f"(accountant: {claim.accountant}), with the {claim.mechanism} mechanism and "
+                f"{claim.sampling} sampling of {claim.cohort_size:,} from {claim.population:,} "
+                "clients."
+            )
+            found.setdefault(sentence, []).append(words(arm))
+    return found

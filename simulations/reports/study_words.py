@@ -9,7 +9,7 @@ from fedsi.experiment.paths import PATHS, is_path
 from fedsi.models.positions.table import ENCODINGS
 from simulations.reports.figures import label
 from simulations.studies.axes import Point
-from simulations.studies.results import HeldoutPart, Setting
+from simulations.studies.results import GridPoint, HeldoutPart, Setting
 from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
 from simulations.studies.study import Combination
 
@@ -117,3 +117,19 @@ def enumerate_words(items: Sequence[str]) -> str:
 def number(value: float) -> str:
     """Return a level's number as on an axis and in a table."""
     return "∞" if value == math.inf else f"{value:.3g}"
+
+
+def place_words(place: GridPoint) -> str:
+    """Return the name of an arm at a level."""
+    at = f" at {words(place.level)}" if place.level else ""
+    return f"{words(place.arm)}{at}"
+
+
+def seeds_text(count: int) -> str:
+    """Return a number of seeds in words."""
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def capitalised(sentence: str) -> str:
+    """Return a sentence that begins with a capital letter."""
+    return sentence[:1].upper() + sentence[1:]

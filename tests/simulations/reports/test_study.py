@@ -11,13 +11,13 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from fedsi import Experiment
+from simulations.reports.findings import findings, headlines
 from simulations.reports.heat_map import mapped_axes
 from simulations.reports.lengths import lengths_figure
 from simulations.reports.study import study_report
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import study_json, study_table
 from simulations.reports.tradeoff_figure import epsilon_places, tradeoff_figure
-from simulations.reports.verdicts import findings, headlines
 from simulations.studies.privacy_levels import EPSILON, Level, noise_axis
 from simulations.studies.results import GridPoint, StudyResult, TrialResult
 from simulations.studies.study import Study

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from simulations.reports.verdicts import headlines
+from simulations.reports.findings import headlines
 from simulations.studies.gaps import (
     Verdict,
     area_by_rate,

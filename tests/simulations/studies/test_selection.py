@@ -9,9 +9,9 @@ import pytest
 from fedsi import Experiment
 from fedsi.privacy.accounting import accounted_plan, epsilon
 from simulations.cli.main import main
+from simulations.reports.findings import findings
 from simulations.reports.study_privacy import study_privacy_sentences
 from simulations.reports.study_table import study_json
-from simulations.reports.verdicts import findings
 from simulations.studies.axes import Axis
 from simulations.studies.selection import StudyPrivacy, study_privacy
 from simulations.studies.study import Study

@@ -1,0 +1,217 @@
+"""Findings of a study in sentences, each based on an interval or a count that it states."""
+
+from collections.abc import Sequence
+
+from simulations.reports.study_privacy import claims, study_privacy_sentences
+from simulations.reports.study_words import (
+    enumerate_words,
+    interval_text,
+    loss_text,
+    mean_text,
+    place_words,
+    seeds_text,
+    words,
+)
+from simulations.reports.verdicts import best_of_many, comparisons
+from simulations.studies.gaps import (
+    area_by_rate,
+    is_useless,
+    pairs,
+    rounds_to_target,
+    tolerance_axis,
+    worse_than_unigram,
+)
+from simulations.studies.results import GridPoint, Setting, StudyResult
+from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
+
+
+def headlines(result: StudyResult) -> list[str]:
+    """Return the main conclusions in brief for the top of a page."""
+    return [
+        *comparisons(result, brief=True),
+        *_best(result),
+        *best_of_many(result, brief=True),
+        *_no_better_than_counting(result),
+        _design(result),
+    ]
+
+
+def findings(result: StudyResult, *, brief: bool = False) -> list[str]:
+    """Return all findings of a study in sentences, comparisons first; ``brief`` as in those."""
+    return [
+        *comparisons(result, brief=brief),
+        *best_of_many(result, brief=brief),
+        _design(result),
+        *claims(result),
+        *study_privacy_sentences(result.privacy),
+        *(_place(result, place) for place in result.places),
+        *_no_better_than_counting(result),
+        *_targets(result),
+        *_areas(result),
+        _caveat(result),
+    ]
+
+
+def _design(result: StudyResult) -> str:
+    summary = result.summary
+    lines = [
+        f"{name} {result.baseline(name):.3f}"
+        for name in (result.baselines.names if result.baselines is not None else ())
+        if result.baseline(name) is not None
+    ]
+    counting = (
+        f"; on the same targets n-gram models have: {enumerate_words(lines)}" if lines else ""
+    )
+    return (
+        f"Corpus {summary.corpus} (SHA-256 {summary.corpus_sha256[:16]}): "
+        f"{summary.training_clients:,} training clients, {summary.heldout_clients:,} held out. "
+        f"Results are over {_clients(result)}{counting}."
+    )
+
+
+def _clients(result: StudyResult) -> str:
+    measured = next((r.measured for r in result.results if r.measured), None)
+    if measured is None:
+        return "no client, because every run diverged"
+    test = int(measured.test.sum())
+    if result.part == "all":
+        return f"all {len(measured.test)} evaluated clients, because nothing was chosen"
+    return (
+        f"{test} test clients; the best settings were chosen on {len(measured.test) - test} others"
+    )
+
+
+def _place(result: StudyResult, place: GridPoint) -> str:
+    """Describe the result of an arm at a level."""
+    settings = result.settings(place)
+    chosen = result.chosen(place)
+    name = place_words(place)
+    name = name[:1].upper() + name[1:]
+    if chosen is None:
+        if all(setting.diverged for setting in settings):
+            return f"{name}: every run diverged."
+        return f"{name} has no loss: no run finished without diverging."
+    tuned = result.study.part(chosen.points, "tune") if result.chooses else ()
+    at = f" with {words(tuned)}" if tuned else ""
+    unstable = [
+        f"{words(result.study.part(s.points, 'tune'))} ({s.diverged} of {len(s.results)} seeds)"
+        for s in settings
+        if s.diverged
+    ]
+    spoiled = f"; diverged: {enumerate_words(unstable)}" if unstable else ""
+    spoiled += _above_unigram(result, settings)
+    return f"{name}{at}: held-out loss {loss_text(chosen, result.part)}{spoiled}."
+
+
+def _above_unigram(result: StudyResult, settings: Sequence[Setting]) -> str:
+    """Describe the settings that ended above the unigram model's loss without diverging."""
+    found = {setting.points: worse_than_unigram(result, setting) for setting in settings}
+    told = [
+        f"{words(result.study.part(s.points, 'tune')) if result.chooses else 'it'} "
+        f"({len(found[s.points])} of {len(s.results)} seeds, by up to "
+        f"{max(found[s.points]):.3f} nats)"
+        for s in settings
+        if found[s.points]
+    ]
+    return f"; worse than the unigram model: {enumerate_words(told)}" if told else ""
+
+
+def _no_better_than_counting(result: StudyResult) -> list[str]:
+    chosen = {place_words(place): result.chosen(place) for place in result.places}
+    useless = [n for n, setting in chosen.items() if setting and is_useless(result, setting)]
+    found = []
+    if useless:
+        found.append(
+            f"Not better than the unigram model, so not useful: {enumerate_words(useless)}."
+        )
+    bigram = result.baseline("bigram")
+    weak = [
+        name
+        for name, setting in chosen.items()
+        if setting and bigram is not None and setting.mean("loss", result.part) >= bigram
+    ]
+    if weak and len(weak) > len(useless):
+        found.append(f"Not better than the bigram model: {enumerate_words(weak)}.")
+    return found
+
+
+def _targets(result: StudyResult) -> list[str]:
+    target = result.target
+    if target is None:
+        return []
+    told = []
+    for place in result.places:
+        chosen = result.chosen(place)
+        if chosen is not None:
+            told.append(f"{place_words(place)} {_target_text(result, chosen)}")
+    what = "the bigram model's" if result.study.target is None else "the target"
+    return [f"Rounds to a loss of {target:.3f} ({what}): {'; '.join(told)}."] if told else []
+
+
+def _target_text(result: StudyResult, setting: Setting) -> str:
+    """Return the rounds and client seconds to the target, over the seeds that reached it."""
+    reached = rounds_to_target(result, setting)
+    hits = [one for one in reached if one is not None]
+    if not hits:
+        return "never"
+    rounds = sum(number for number, _ in hits) / len(hits)
+    seconds = sum(taken for _, taken in hits) / len(hits)
+    missed = len(reached) - len(hits)
+    some = f", {missed} of {len(reached)} seeds never" if missed else ""
+    return f"{rounds:.0f} ({seconds:.0f} client seconds{some})"
+
+
+def _areas(result: StudyResult) -> list[str]:
+    """Describe each arm's tolerance of the learning rate, and compare the arms with the first."""
+    areas = {place: area_by_rate(result, place) for place in result.places}
+    told = [f"{place_words(place)} {mean_text(found)}" for place, found in areas.items() if found]
+    if not told:
+        return []
+    axis = tolerance_axis(result)
+    several = sum(name.endswith("learning_rate") for name in result.study.tune) > 1
+    rate = f"{axis}, at the best of the other rate" if several else "the learning rate"
+    early = result.of_equal_rounds is not result
+    when = f"After {result.study.first_rounds} rounds, mean loss" if early else "Mean loss"
+    sentences = [
+        f"{when} over the logarithm of {rate}, where a run that diverged or is worse "
+        f"than the unigram model counts as the unigram model: {'; '.join(told)}."
+    ]
+    for first, second in pairs(result):
+        one, other = areas[first], areas[second]
+        if first.level == second.level and len(one) == len(other) >= FEWEST_SEEDS:
+            between = t_interval([a - b for a, b in zip(one, other, strict=True)])
+            names = place_words(first), place_words(second)
+            sentences.append(_area_verdict(*names, between, len(one)))
+    return sentences
+
+
+def _area_verdict(first: str, second: str, between: Interval, seeds: int) -> str:
+    numbers = f"{interval_text(between)} nats (95 %, t over {seeds} seeds)"
+    if between.holds_zero:
+        return f"No difference in tolerance shown between {first} and {second}: {numbers}."
+    more = "more" if between.estimate < 0 else "less"
+    return f"{first} is {more} tolerant of the learning rate than {second}: {numbers}."
+
+
+def _caveat(result: StudyResult) -> str:
+    told = len(pairs(result))
+    many = (
+        f" {told} differences were tested, and intervals are not corrected for that."
+        if told > 1
+        else ""
+    )
+    untuned = "" if result.chooses else "Nothing was tuned: each may have a better learning rate. "
+    if result.seeds < FEWEST_SEEDS:
+        return (
+            f"{untuned}{seeds_text(result.seeds)}: another may change gaps, even their sign.{many}"
+        )
+    return f"{untuned}± is half of the 95 % interval over {result.seeds} seeds.{many}"
+
+
+def _best(result: StudyResult) -> list[str]:
+    """Name the chosen setting and its loss, if only tuned settings are varied."""
+    chosen = result.chosen(result.places[0])
+    if not result.chooses or len(result.places) > 1 or chosen is None:
+        return []
+    loss = loss_text(chosen, result.part)
+    return [f"Best on validation clients: {words(chosen.points)}, whose held-out loss is {loss}."]
