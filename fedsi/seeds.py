@@ -42,6 +42,7 @@ class Purpose(IntEnum):
     RANDOM_START = 22
     CALIBRATION = 25
     RATE_CLIENTS = 30
+    PUBLIC_ORDER = 31
 
 
 def generator(

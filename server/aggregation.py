@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedsi.client_states import Rounds
 from fedsi.experiment import Experiment
-from fedsi.learning.algorithms.algorithm import UPDATE, Vector, Vectors
+from fedsi.learning.algorithms.algorithm import UPDATE, Updates, Vector, Vectors
 from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.messages import (
     TRAINING_COLUMNS,
@@ -90,6 +90,8 @@ class Aggregate:
     """With secure aggregation, where rows have nothing but outcomes: the sums of the rest."""
     center: Vector | None = None
     """What the algorithm makes of the accepted updates instead of their mean, if it does."""
+    updates: Updates | None = None
+    """The accepted updates, if the server imitates their models and there is one."""
     totals: Totals | None = None
     """Those of ``counts``; None for those of the rows."""
 
@@ -187,13 +189,29 @@ def train_cohort(
         raise NodesError(f"no node could train in round {round_number}; see the log above")
     if sums is None:
         sums = np.zeros(size, np.int64)
-    center = None
-    if algorithm.aggregate:
-        sums = np.zeros(size, np.int64)
-        accepted = updates[rows[:, _OUTCOME] == Outcome.AGGREGATED]
-        if len(accepted):
-            center = algorithm.aggregate(experiment.algorithm, accepted)
-    return Aggregate(sums, rows, lost, split(algorithm.returned, returned), counts, center)
+    found = Aggregate(sums, rows, lost, split(algorithm.returned, returned), counts)
+    return _with_center(experiment, found, updates) if algorithm.aggregate else found
+
+
+def _with_center(experiment: Experiment, trained: Aggregate, updates: Updates) -> Aggregate:
+    """Return the result of training with what replaces the mean of the updates.
+
+    Args:
+        experiment: The configuration.
+        trained: The result without it.
+        updates: A row for each client of the cohort, ``[cohort, parameters]``.
+    """
+    algorithm = algorithm_of(experiment)
+    accepted = updates[trained.column("outcome") == Outcome.AGGREGATED]
+    assert algorithm.aggregate is not None, "the nodes returned updates"  # noqa: S101
+    if not len(accepted):
+        return replace(trained, sums=np.zeros(updates.shape[1], np.int64))
+    return replace(
+        trained,
+        sums=np.zeros(updates.shape[1], np.int64),
+        center=algorithm.aggregate(experiment.algorithm, accepted),
+        updates=accepted if algorithm.imitated else None,
+    )
 
 
 def count_clients_on_nodes(

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from fedsi.client_states import ClientStates
 from fedsi.data.population import Description
-from fedsi.data.vocabulary import parse_vocabulary
+from fedsi.data.vocabulary import Vocabulary, parse_vocabulary
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.experiment.data import LEARNED_VOCABULARIES
+from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.learning.teacher import check_teacher
 from fedsi.models.build import build_model
 from fedsi.tasks.table import check_task, task_of
@@ -33,6 +34,7 @@ from server.differential_privacy import privacy_of
 from server.nodes import Hosting, Hosts, fetch_vocabulary, find_clients
 from server.observers import Observer
 from server.progress import RunProgress, vector_of_named
+from server.public_distillation import PublicDistillation, public_distillation
 from server.round_log import log_round, rounds_shown
 from server.rounds import initial_server_state
 from server.runs.folder import RunFolder
@@ -108,9 +110,10 @@ def _begin(
     hosts = Hosts(grid, experiment)
     hosting, description = hosts.connected(), hosts.description
     check_task(experiment, description.vocabulary_size)
-    if experiment.algorithm.teacher:
+    public = None
+    if experiment.algorithm.teacher or algorithm_of(experiment).imitated:
         words = parse_vocabulary(*fetch_vocabulary(grid, hosting.nodes, experiment))
-        check_teacher(experiment, words)
+        public = _public(experiment, words, config.cache)
     check_cohort_size(experiment, with_canaries(experiment, description.training_clients))
     trace = _trace(grid, hosting, experiment, description)
     private = privacy_of(experiment, description.training_clients, description.content_digest)
@@ -121,7 +124,7 @@ def _begin(
     state = initial_server_state(experiment, description, private)
     check_size(experiment, description.training_clients, len(state.parameters))
     check_update_memory(experiment, len(state.parameters))
-    progress = RunProgress(experiment, description, trace, private, state, folder, states)
+    progress = RunProgress(experiment, description, trace, private, state, folder, states, public)
     if folder and config.resume:
         # Before the claim, which makes an unfinished run of a finished one.
         folder.check_free(experiment, overwrite=False, resume=True)
@@ -138,6 +141,15 @@ def _begin(
     if states:
         states.begin(progress.state.state_rounds)
     return progress, hosts
+
+
+def _public(experiment: Experiment, words: Vocabulary, cache: Path) -> PublicDistillation | None:
+    """Check the teacher, and open what the server itself trains on, if the algorithm has it."""
+    if experiment.algorithm.teacher:
+        check_teacher(experiment, words)
+    if not algorithm_of(experiment).imitated:
+        return None
+    return public_distillation(experiment, words, cache)
 
 
 def _warn_of_vocabulary(description: Description) -> None:
@@ -163,12 +175,17 @@ def _warn_of_labels(experiment: Experiment) -> None:
 
 def _warn_of_weights(experiment: Experiment) -> None:
     """Warn of weights that may have been trained on the clients whom a private run protects."""
-    if experiment.model.init_from:
-        warnings.warn(
-            f"the run starts from the weights of {experiment.model.init_from}, and epsilon does "
-            "not cover what they were trained on; they should come from public text",
-            stacklevel=2,
-        )
+    used = {
+        "the run starts from the weights of": experiment.model.init_from,
+        "the server imitates the model of": experiment.algorithm.teacher,
+    }
+    for what, place in used.items():
+        if place:
+            warnings.warn(
+                f"{what} {place}, and epsilon does not cover what they were trained on; they "
+                "should come from public text",
+                stacklevel=2,
+            )
 
 
 def _continued(folder: RunFolder, facts: dict[str, Any], *, other_machine: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, Scalar
 from fedsi.experiment.explanations import unknown_key
@@ -17,7 +18,8 @@ from fedsi.trust import check_trusted
 EXPERIMENT, SEED = "experiment", "seed"
 FOLDER, OVERWRITE, RESUME, TRUST = "run.folder", "run.overwrite", "run.resume", "run.trust"
 OTHER_MACHINE, ENGINE, WORKERS = "run.other-machine", "run.engine", "run.workers"
-_KEYS = (EXPERIMENT, SEED, FOLDER, OVERWRITE, RESUME, TRUST, OTHER_MACHINE, ENGINE, WORKERS)
+CACHE = "run.cache"
+_KEYS = (EXPERIMENT, SEED, FOLDER, OVERWRITE, RESUME, TRUST, OTHER_MACHINE, ENGINE, WORKERS, CACHE)
 _ENDING = ".toml"
 
 
@@ -35,6 +37,8 @@ class RunConfiguration:
     engine: str = "deployed"
     workers: int | None = None
     """Processes of the engine; None if unknown."""
+    cache: Path = DEFAULT_CACHE
+    """Folder for the corpora that the server itself reads."""
 
     @classmethod
     def from_flower(cls, config: Mapping[str, Any]) -> "RunConfiguration":
@@ -57,6 +61,7 @@ class RunConfiguration:
             other_machine=_flag(config, OTHER_MACHINE),
             engine=str(config.get(ENGINE, "deployed")),
             workers=int(workers) if workers else None,
+            cache=Path(str(config.get(CACHE, DEFAULT_CACHE))),
         )
 
     def to_flower(self) -> dict[str, Scalar]:
@@ -69,6 +74,7 @@ class RunConfiguration:
             OTHER_MACHINE: self.other_machine,
             ENGINE: self.engine,
             WORKERS: self.workers or 0,
+            CACHE: str(self.cache),
         }
 
 

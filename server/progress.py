@@ -24,6 +24,7 @@ from server.lengths import ByLength, evaluate_lengths_on_nodes
 from server.nodes import Hosting
 from server.observers import Observer, RunObserver
 from server.personalisation import personalise_clients
+from server.public_distillation import PublicDistillation
 from server.round_record import RoundRecord
 from server.rounds import (
     ServerState,
@@ -53,6 +54,7 @@ class RunProgress:
     state: ServerState
     folder: RunFolder | None
     states: ClientStates | None = None
+    public: PublicDistillation | None = None
     records: list[RoundRecord] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     observers: Sequence[Observer] = ()
@@ -121,6 +123,7 @@ class RunProgress:
                 seed=seed,
                 course=Course.of(self.records, self.experiment.server),
                 states=str(self.states.folder) if self.states else "",
+                public=self.public,
             )
             for state, record in rounds:
                 self.records.append(record)
@@ -281,8 +284,12 @@ class RunProgress:
             folder.remove_best()
 
     def _data_sha256(self) -> str:
-        corpus = self.description.corpus_sha256
-        return corpus if self.trace is None else f"{corpus} {self.trace.sha256()}"
+        files = [self.description.corpus_sha256]
+        if self.trace:
+            files.append(self.trace.sha256())
+        if self.public:
+            files.append(self.public.corpus_sha256)
+        return " ".join(files)
 
 
 def vector_of_named(named: Parameters, layout: Layout) -> NDArray[np.float32]:

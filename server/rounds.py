@@ -33,6 +33,7 @@ from server.cohorts.sampling import Draw, draw_cohort
 from server.differential_privacy import Privacy, PrivacyState, clip_norm_of
 from server.endings import Course, ending
 from server.nodes import Hosting, NodesError
+from server.public_distillation import PublicDistillation
 from server.repeats import lacking, trained_with_repeats
 from server.round_record import RoundRecord, record_of
 from server.secure_aggregation import masked_round, unmasked
@@ -112,6 +113,7 @@ def run_rounds(
     seed: Seed,
     course: Course | None = None,
     states: str = "",
+    public: PublicDistillation | None = None,
 ) -> Iterator[tuple[ServerState, RoundRecord]]:
     """Run the remaining rounds, until the last one or until something ends the run before.
 
@@ -128,6 +130,7 @@ def run_rounds(
         seed: Seed of everything that decides who takes part: the experiment's, or a secret.
         course: The course of the rounds before.
         states: The folder of what clients keep; empty if they keep nothing.
+        public: The server's own training, if the algorithm has any.
 
     Yields:
         After each round the new state and the round's record.
@@ -136,7 +139,7 @@ def run_rounds(
         NodesError: Too few clients contributed to every attempt of a round.
         ParticipationError: A cohort violates the accounted plan of a private run.
     """
-    loop = _Loop(grid, hosts, experiment, description, trace, private, seed, states)
+    loop = _Loop(grid, hosts, experiment, description, trace, private, seed, states, public)
     course = course or Course()
     rounds = rounds_to_run(experiment, private)
     for number in range(state.round_number + 1, rounds + 1):
@@ -166,6 +169,7 @@ class _Loop:
     private: Privacy | None
     seed: Seed
     states: str
+    public: PublicDistillation | None
 
     def train(self, state: ServerState, number: int) -> tuple[ServerState, RoundRecord]:
         """Train one round; return the state after it, and its record without an evaluation."""
@@ -212,7 +216,11 @@ class _Loop:
         """Return the new state, the aggregate, and the number of attempts before the last one."""
         train = partial(self._attempt, state, cohort, np.concatenate([members, canaries]))
         trained, repeats = trained_with_repeats(self.experiment, len(members), number, train)
+        start = state.parameters
         state = _next_state(self.experiment, self.description, self.private, state, trained)
+        if self.public:
+            parameters = self.public.after(start, state.parameters, trained.updates, number)
+            state = replace(state, parameters=parameters)
         rounds = _state_rounds(state, members, trained)
         return replace(state, state_rounds=rounds), trained, repeats
 

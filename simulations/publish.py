@@ -47,7 +47,12 @@ PUBLIC = (
     "the words of the vocabulary",
     "that the run was completed",
 )
-INITIAL = "the weights that the run started from, and all data that they were trained on"
+BROUGHT = {
+    "model.init_from": "the weights that the run started from, and all data they were trained on",
+    "algorithm.teacher": "the model that the server imitated, and all data it was trained on",
+    "algorithm.public_corpus": "the corpus that the server itself trained on",
+}
+"""What a run takes for public by the key that names it."""
 NOT_COVERED = (
     "other runs on the same clients, such as those used to choose its settings",
     "everything else in the run's folder, and its log",
@@ -163,13 +168,19 @@ def statement(run: FinishedRun, files: list[str], *, heldout_is_public: bool) ->
         "noise": "from the operating system's entropy, and so is who took part",
         "covers": [name for name in files if name not in VOCABULARY_FILES],
         "trusted": TRUSTED,
-        "taken_for_public": [*PUBLIC, *([INITIAL] if run.experiment.model.init_from else [])],
+        "taken_for_public": taken_for_public(run.experiment),
         "not_covered": list(NOT_COVERED),
         "settings": _public_settings(run.experiment),
         "model_sha256": summary["model_sha256"],
         "versions": summary["versions"],
         **({"heldout_declared_public": heldout} if heldout_is_public else {}),
     }
+
+
+def taken_for_public(experiment: Experiment) -> list[str]:
+    """Return what a run reads that its epsilon does not cover."""
+    flat = experiment.flat()
+    return [*PUBLIC, *(what for key, what in BROUGHT.items() if flat.get(key, "none") != "none")]
 
 
 def _public_settings(experiment: Experiment) -> dict[str, Any]:

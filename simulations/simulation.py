@@ -118,6 +118,7 @@ def simulate(
             other_machine=other_machine,
             engine=engine,
             workers=None if chosen.remote else workers,
+            cache=cache,
         )
         with folder.held() if folder else nullcontext():
             population, clients = Path(), None

@@ -13,6 +13,7 @@ PATHS = {
     "task.label_file": ("none",),
     "model.init_from": ("none",),
     "algorithm.teacher": ("none",),
+    "algorithm.public_corpus": ("none", "pydocs"),
 }
 """Keys whose value is a path, unless it is one of these words."""
 

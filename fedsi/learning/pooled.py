@@ -16,7 +16,7 @@ from fedsi.experiment import Experiment
 from fedsi.learning.client import LocalTrainer
 from fedsi.learning.failures import FailureLog
 from fedsi.learning.random_starts import started
-from fedsi.learning.teacher import Teacher
+from fedsi.learning.teacher import teacher_of
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import model_for
 from fedsi.seeds import Purpose, generator
@@ -62,7 +62,7 @@ class PooledTrainer:
         self._experiment, self._population, self._at = experiment, population, at
         self._task = task_on(experiment, population)
         has_teacher = experiment.algorithm.teacher is not None
-        self._teacher = Teacher(experiment, population.vocabulary()) if has_teacher else None
+        self._teacher = teacher_of(experiment, population.vocabulary()) if has_teacher else None
         losses = self._teacher.losses if self._teacher else self._task.losses
         self._trainer = LocalTrainer(self.model, experiment.local_training, losses)
         self._failures = FailureLog()

@@ -1,7 +1,7 @@
 """Contract of all algorithms in the table; a new entry is tested automatically."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedsi import Experiment, UserError
+from fedsi.data.public_corpus import open_public_corpus
 from fedsi.experiment import AlgorithmSettings
 from fedsi.learning.algorithms import fed_avg
 from fedsi.learning.algorithms.algorithm import (
@@ -26,11 +27,19 @@ from fedsi.learning.algorithms.algorithm import (
     Vector,
     Vectors,
 )
+from fedsi.learning.algorithms.imitation import PUBLIC_KEYS
 from fedsi.learning.algorithms.table import ALGORITHMS, KEYS, algorithm_keys
 from fedsi.learning.block import BlockTrainer
 from fedsi.models.build import initial_parameters
 from fedsi.sums.fixed_point import decode
 from simulations import simulate
+from simulations.finished_run import open_run
+from tests.slow_distillation import (
+    logits_in_float64,
+    mean_of,
+    slow_distillation,
+    write_public_corpus,
+)
 from tests.slow_federated import SlowClients, relative_distance
 from tests.test_docs import fenced
 
@@ -53,6 +62,12 @@ EXAMPLE: dict[str, Any] = {
     "teacher": "results/first",
     "teacher_sha256": "0" * 64,
     "temperature": 2.0,
+    "public_corpus": "public.jsonl",
+    "distillation_every": 2,
+    "distillation_steps": 3,
+    "distillation_batch_size": 7,
+    "distillation_optimizer": "sgd",
+    "distillation_learning_rate": 0.5,
 }
 """A value of each key that is not its default."""
 FEDERATED = [name for name in ALGORITHMS if not ALGORITHMS[name].pools]
@@ -81,6 +96,24 @@ def _combine(
 ENTRY = Algorithm(
     _pull, _finish, _combine, sent=("drift",), returned=("drift", "size"), kept=("times",)
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imitated(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[None]:
+    """Give entries that imitate a public corpus and, some of them, a teacher."""
+    folder = tmp_path_factory.mktemp("imitated")
+    changes = {"model.architecture": "gru", "server.rounds": 1}
+    simulate(small("fed_avg").updated(changes), out=folder / "run", cache=cache)
+    before = dict(CHANGES)
+    given = {f"algorithm.{key}": EXAMPLE[key] for key in PUBLIC_KEYS}
+    given["algorithm.public_corpus"] = str(write_public_corpus(folder))
+    for name in ALGORITHMS:
+        if what := ALGORITHMS[name].imitated:
+            teacher = {"algorithm.teacher": str(folder / "run")} if what == "teacher" else {}
+            CHANGES[name] = {**UNIFORM, **given, **teacher}
+    yield
+    CHANGES.clear()
+    CHANGES.update(before)
 
 
 @pytest.fixture
@@ -156,8 +189,24 @@ def slow_run(experiment: Experiment, cache: Path) -> tuple[Tensor, Tensor]:
             means[UPDATE] = SLOWLY[experiment.algorithm.name](settings, np.array(updates))
         facts = Cohort(number, len(cohort), clients.training_clients)
         moved, state = entry.combine(settings, state, means, facts)
-        theta = theta + torch.from_numpy(moved).double()
+        before, theta = theta, theta + torch.from_numpy(moved).double()
+        if entry.imitated and number % settings.distillation_every == 0:
+            models = [before + torch.from_numpy(update).double() for update in updates]
+            theta = slowly_imitated(clients, cache, theta, models, number)
     return first, theta
+
+
+def slowly_imitated(
+    clients: SlowClients, cache: Path, theta: Tensor, models: list[Tensor], number: int
+) -> Tensor:
+    """Distil the teacher or the clients' models as ``Algorithm.imitated`` says."""
+    experiment, model = clients.experiment, clients.model
+    public = open_public_corpus(experiment, clients.population.vocabulary(), cache)
+    ensemble = [logits_in_float64(model, one) for one in models]
+    if ALGORITHMS[experiment.algorithm.name].imitated == "teacher":
+        run = open_run(Path(str(experiment.algorithm.teacher)))
+        ensemble = [logits_in_float64(run.trained.model, run.flat.double())]
+    return slow_distillation(experiment, public, model, theta, mean_of(ensemble), number)
 
 
 def slow_trimmed_mean(settings: AlgorithmSettings, updates: Vector) -> Vector:
@@ -167,6 +216,7 @@ def slow_trimmed_mean(settings: AlgorithmSettings, updates: Vector) -> Vector:
 
 
 SLOWLY = {
+    "fed_df": lambda _, updates: updates.astype(np.float64).mean(axis=0).astype(np.float32),
     "median": lambda _, updates: np.median(updates.astype(np.float64), axis=0).astype(np.float32),
     "trimmed_mean": slow_trimmed_mean,
 }
@@ -190,7 +240,7 @@ def test_a_run_does_what_the_functions_say(
     assert relative_distance(found, expected, start) < CLOSE
 
 
-RELATED = {"fed_avg", "fed_prox", "trimmed_mean", OWN}
+RELATED = {"fed_avg", "fed_prox", "trimmed_mean", "server_distillation", OWN}
 
 
 @pytest.mark.usefixtures("own")
@@ -257,7 +307,7 @@ def test_a_mechanism_is_refused_unless_the_clip_norm_is_the_sensitivity(
 def test_an_unknown_algorithm_is_refused_with_the_nearest() -> None:
     sentence = (
         r"algorithm.name = 'fedavg' is not allowed: did you mean fed_avg\? expected one of "
-        r".*distillation, or the import path of an Algorithm of yours"
+        r".*distillation, .*fed_df, or the import path of an Algorithm of yours"
     )
     with pytest.raises(UserError, match=sentence):
         Experiment(algorithm={"name": "fedavg"})

@@ -52,6 +52,11 @@ def test_an_error_lists_it_and_suggests_it(key: str) -> None:
 
 def test_an_experiment_takes_it(key: str) -> None:
     needs: dict[str, dict[str, Any]] = {
+        "algorithm.distillation_optimizer": {
+            "algorithm.name": "fed_df",
+            "algorithm.public_corpus": "pydocs",
+            "server.averaging": "uniform",
+        },
         "model.encoder": {"model.architecture": "dual_encoder"},
         "model.positions": {"model.architecture": "transformer"},
         "model.feedforward": {"model.architecture": "transformer"},

@@ -11,7 +11,7 @@ from fedsi import Experiment, UserError
 from fedsi.data.batches import trim
 from fedsi.data.prepare import open_population, prepare_for
 from fedsi.learning.pooled import pooled_batches
-from fedsi.learning.teacher import Teacher
+from fedsi.learning.teacher import teacher_of
 from fedsi.models.build import build_model
 from fedsi.seeds import Purpose, generator
 from fedsi.tasks import next_word
@@ -125,7 +125,7 @@ def test_the_loss_of_a_learner_that_is_the_teacher_has_no_gradient(
     experiment = STUDENT.updated({"algorithm.teacher": str(teacher)})
     population = open_population(prepare_for(experiment, cache))
     run = open_run(teacher)
-    imitated = Teacher(experiment, population.vocabulary())
+    imitated = teacher_of(experiment, population.vocabulary())
     batch = next_word.batch(population.examples(0))
     (shown,) = imitated.before([batch])
     model = build_model(run.experiment, population.description.vocabulary_size)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from fedsi import UserError
+from fedsi import Experiment, UserError
 from simulations.cli.main import main
 from simulations.finished_run import open_run
-from simulations.publish import CLAIM, publish
+from simulations.publish import BROUGHT, CLAIM, PUBLIC, publish, taken_for_public
 from tests.end_to_end.test_noise import corpus, word_list
 from tests.end_to_end.test_privacy import POISSON
 
@@ -75,6 +75,13 @@ def test_only_what_epsilon_covers_is_published(
     losses = ("heldout_loss", "train_loss", "unigram_loss")
     for secret in ("424242", str(Path(texts["data.corpus"]).parent), *losses):
         assert secret not in text
+
+
+def test_what_the_server_brings_is_taken_for_public() -> None:
+    assert taken_for_public(Experiment()) == list(PUBLIC)
+    brought = {"name": "server_distillation", "teacher": "a", "public_corpus": "pydocs"}
+    experiment = Experiment(model={"init_from": "b"}, algorithm=brought)
+    assert taken_for_public(experiment) == [*PUBLIC, *BROUGHT.values()]
 
 
 def test_what_is_not_private_is_marked(finished: tuple[Path, Path]) -> None:

@@ -8,7 +8,7 @@ ends with its entry: ``ALGORITHM = Algorithm(...)``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,5 +134,17 @@ class Algorithm:
     pools: bool = False
     """Whether one learner trains on the pooled examples of the cohort, instead of each client on
     its own. The functions are not called then."""
+    imitated: Literal["", "teacher", "cohort"] = ""
+    """What the server distils into the global model after the server optimizer's step, on
+    ``algorithm.public_corpus``: nothing; the model of ``algorithm.teacher``; or the models of the
+    aggregated clients, whose logits it averages. The latter needs ``aggregate``, because nodes only
+    then return every update."""
     check: "Callable[[Experiment], None]" = _nothing
     """Raises ``ValueError`` for an experiment with which the algorithm is meaningless."""
+
+    def __post_init__(self) -> None:
+        if self.imitated == "cohort" and self.aggregate is None:
+            raise ValueError(
+                "an algorithm that imitates its cohort needs the function aggregate, because nodes "
+                "otherwise return only the sum of the updates"
+            )

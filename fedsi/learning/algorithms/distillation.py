@@ -6,8 +6,9 @@ that a teacher gives to all words, the model of a finished run. After the rounds
 ``model.init_from`` names its run, whose model is then the learner's start; without it the learner
 starts from random weights.
 
-The teacher and its loss are in ``fedsi.learning.teacher``. An ensemble of clients' models is no
-teacher here: it would need every update at the server, where mechanisms only show sums.
+The teacher is in ``fedsi.learning.teacher``, and its loss in ``fedsi.learning.soft_targets``. For a
+teacher between the rounds of a federation see ``server_distillation``, and for the ensemble of the
+clients' models ``fed_df``.
 """
 
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from fedsi.learning.algorithms.algorithm import Algorithm
 from fedsi.learning.algorithms.central import check as check_learner
 from fedsi.learning.algorithms.fed_avg import combine, finish, pull
+from fedsi.learning.algorithms.imitation import require_next_words, require_teacher
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -23,17 +25,8 @@ if TYPE_CHECKING:
 def check(experiment: "Experiment") -> None:
     """Refuse what ``central`` refuses, no teacher, and targets that a teacher does not have."""
     check_learner(experiment)
-    if experiment.algorithm.teacher is None:
-        raise ValueError(
-            "algorithm.name=distillation has no teacher; name the folder of a finished run with "
-            "algorithm.teacher"
-        )
-    if experiment.task.name != "next_word" or experiment.task.loss != "softmax":
-        raise ValueError(
-            "algorithm.name=distillation imitates a teacher's probabilities of next words, and the "
-            f"experiment has task.name={experiment.task.name} and task.loss="
-            f"{experiment.task.loss}; set task.name=next_word and leave task.loss out"
-        )
+    require_teacher(experiment)
+    require_next_words(experiment)
 
 
 ALGORITHM = Algorithm(

@@ -2,15 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from fedsi.learning.algorithms.imitation import PUBLIC_KEYS, check_imitation
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
     from fedsi.learning.algorithms.algorithm import Algorithm
 
-KEYS = frozenset(
-    {"memory_limit", "mu", "state_limit", "teacher", "teacher_sha256", "temperature", "trim"}
-)
+KEYS = PUBLIC_KEYS | {"memory_limit", "mu", "state_limit", "teacher", "teacher_sha256", "trim"}
 """The keys ``algorithm.*`` that only some algorithms use."""
 
 ALGORITHMS: "Table[Algorithm]" = Table(
@@ -25,6 +24,8 @@ ALGORITHMS: "Table[Algorithm]" = Table(
         "trimmed_mean": "fedsi.learning.algorithms.trimmed_mean",
         "central": "fedsi.learning.algorithms.central",
         "distillation": "fedsi.learning.algorithms.distillation",
+        "server_distillation": "fedsi.learning.algorithms.server_distillation",
+        "fed_df": "fedsi.learning.algorithms.fed_df",
     },
     own="an Algorithm of yours",
 )
@@ -61,6 +62,7 @@ def check_algorithm(experiment: "Experiment") -> None:
         entry = ALGORITHMS[experiment.algorithm.name]
         entry.check(experiment)
         check_privacy(experiment, entry)
+        check_imitation(experiment, entry)
         _check_contributions(experiment, entry)
 
 

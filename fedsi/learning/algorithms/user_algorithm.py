@@ -29,6 +29,7 @@ from fedsi.learning.algorithms.algorithm import (
     Vector,
     Vectors,
 )
+from fedsi.learning.algorithms.imitation import PUBLIC_KEYS, check_imitation
 from fedsi.learning.algorithms.table import ALGORITHMS, check_privacy
 
 
@@ -42,9 +43,11 @@ def checked_algorithm(experiment: Experiment) -> Algorithm:
     own = ALGORITHMS[path]
     _check_names(path, own)
     used = own.keys | ({"state_limit"} if own.kept else set())
+    used |= PUBLIC_KEYS if own.imitated else set()
     try:
         refuse_without_effect(experiment.algorithm, "algorithm", used, "name")
         check_privacy(experiment, own)
+        check_imitation(experiment, own)
         with blamed(f"check of {path} refuses the experiment"):
             own.check(experiment)
     except ValueError as error:
