@@ -10,12 +10,13 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint
 demo: $(VENV)/installed
 	$(BIN)/fedsi compare --preset quickstart --seeds 3 --out results/quickstart --resume
 
-# Lint, types and the test suite, on two cores.
+# Lint, types and the test suite, on two cores; make test PRODUCTS=torch trains with PyTorch's
+# matrix products, and PRODUCTS=own with fedsi's.
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal $(if $(PRODUCTS),--products $(PRODUCTS))
 
 # The test suite with the tests that are marked as slow, and with Ray and the trackers.
 test-all: $(VENV)/installed-all

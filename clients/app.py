@@ -9,6 +9,8 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from clients import apart, masked, pool
+from fedsi.experiment import Experiment
+from fedsi.kernels.cpu.product_choice import missing_instructions
 from fedsi.messages import (
     ARRAY_FORMAT,
     ARRAYS,
@@ -48,7 +50,8 @@ def answer_describe(message: Message, context: Context) -> Message:
     folder = _folder(context)
     description = pool.population_of(folder, request.experiment).description
     shard = pool.shard_of_node(folder)
-    answer = Described(json.dumps(asdict(description)), shard.index, shard.count)
+    missing = missing_instructions(Experiment.from_toml(request.experiment).client)
+    answer = Described(json.dumps(asdict(description)), shard.index, shard.count, missing)
     return _reply(answer, message)
 
 

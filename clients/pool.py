@@ -13,6 +13,7 @@ from fedsi.data.population import WHOLE, Population, Shard, shard_of
 from fedsi.data.prepare import open_population, prepare_for
 from fedsi.experiment import Experiment
 from fedsi.experiment.server import MOST_REPEATS
+from fedsi.kernels.cpu.product_choice import check_processor
 from fedsi.learning.block import BlockTrainer
 from fedsi.learning.client_round import Kept
 from fedsi.learning.optimizers.table import OPTIMIZERS
@@ -88,8 +89,9 @@ def _check_training(request: Train) -> None:
 
 @lru_cache(maxsize=1)
 def _trainer(folder: str, experiment: str) -> BlockTrainer:
-    population = population_of(folder, experiment)
-    return BlockTrainer(Experiment.from_toml(experiment), population, at=position.move)
+    population, settings = population_of(folder, experiment), Experiment.from_toml(experiment)
+    check_processor(settings.client)
+    return BlockTrainer(settings, population, at=position.move)
 
 
 @lru_cache(maxsize=1)

@@ -71,6 +71,9 @@ clipping and ``clipped`` whether it was clipped; both are 0 in a run without a b
 ``clipped_steps`` are the local steps whose gradient was clipped."""
 
 
+AVX_512 = "AVX-512"
+"""Instructions that fedsi's own matrix products need, as a sentence names them."""
+
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[<|][bfiu][1248])', 'fortran_order': False, "
     rb"'shape': \((?P<shape>(?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n",
@@ -116,6 +119,8 @@ class Described:
     shard: int = 0
     shards: int = 1
     """The node hosts every client whose index is ``shard`` modulo ``shards``."""
+    lacking: str = ""
+    """What the node's processor lacks to follow ``client.products``: ``AVX_512`` or nothing."""
 
 
 @dataclass(frozen=True)

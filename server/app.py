@@ -40,10 +40,11 @@ from server.rounds import initial_server_state
 from server.runs.folder import RunFolder
 from server.runs.provenance import EARLIER, differences, provenance
 from server.runs.rounds_file import rows_text
+from server.runs.settled import settled
 from server.runs.summary import Summary
 from server.secure_aggregation import refuse_between_machines
 from server.update_memory import check_update_memory
-from server.warm_start import WARM_START, told, warm_state, with_hash
+from server.warm_start import WARM_START, told, warm_state
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +77,11 @@ def serve(
         NodesError: No node can serve the experiment.
         ParticipationError: Its epsilon would not hold.
     """
-    experiment = with_hash(config.experiment)
+    folder = RunFolder(config.folder) if config.folder else None
+    experiment = settled(config.experiment, folder, resume=config.resume)
     refuse_between_machines(experiment, config.engine)
     config = replace(config, experiment=experiment)
     facts = provenance(experiment, config.engine, config.workers)
-    folder = RunFolder(config.folder) if config.folder else None
     with folder.held() if folder else nullcontext():
         if folder and config.resume and (finished := _finished(folder, experiment)):
             _hand_over(context, *finished, rows_text(folder.records(), task_of(experiment).names))

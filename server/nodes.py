@@ -111,8 +111,8 @@ def ask(
 
 def fetch_descriptions(
     grid: Grid, nodes: Sequence[int], experiment: Experiment, timeout: float
-) -> dict[int, tuple[Description, Shard]]:
-    """Ask nodes for their population and shard; invalid replies are left out."""
+) -> dict[int, tuple[Description, Shard, str]]:
+    """Ask nodes for what ``checked_description`` returns; invalid replies are left out."""
     requests = dict.fromkeys(nodes, Describe(experiment.to_toml()))
     return dict(ask(grid, requests, Described, timeout, checked_description))
 
@@ -162,7 +162,8 @@ class Hosts:
 
     Raises:
         NodesError: No node connected, none could open the population, or none build the model.
-        UserError: The nodes host different populations, or one builds another model.
+        UserError: The nodes host different populations, or one cannot follow ``client.products``,
+            or builds another model.
     """
 
     def __init__(self, grid: Grid, experiment: Experiment) -> None:
@@ -173,13 +174,16 @@ class Hosts:
         described = self._described()
         if not described:
             raise NodesError("no node could open the population; see the log above")
-        (self.description, shard), *others = described.values()
-        if any(other != self.description for other, _ in others):
+        for node, (_, _, lacking) in described.items():
+            if lacking:
+                raise UserError(self._unable(node, lacking))
+        (self.description, shard, _), *others = described.values()
+        if any(other != self.description for other, _, _ in others):
             raise UserError(
                 "the nodes host different populations; start each of them with the same corpus "
                 "and the same data settings"
             )
-        if any(other.count != shard.count for _, other in others):
+        if any(other.count != shard.count for _, other, _ in others):
             raise UserError(
                 "some nodes host shards of the population and some host all of it, or the shards "
                 "were made with different --into; give all nodes shards of one kind"
@@ -209,18 +213,18 @@ class Hosts:
         clients = self.description.training_clients + self.description.heldout_clients
         return Hosting(shards, clients, self._work)
 
-    def _described(self) -> dict[int, tuple[Description, Shard]]:
+    def _described(self) -> dict[int, tuple[Description, Shard, str]]:
         """Ask nodes for their populations until every shard is hosted.
 
         Raises:
             NodesError: A shard is hosted by no node in time.
         """
         deadline = time.monotonic() + NODES_TIMEOUT
-        found: dict[int, tuple[Description, Shard]] = {}
+        found: dict[int, tuple[Description, Shard, str]] = {}
         while True:
             new = [node for node in wait_for_nodes(self._grid) if node not in found]
             found |= fetch_descriptions(self._grid, new, self._experiment, PREPARING_TIMEOUT)
-            hosted = {shard for _, shard in found.values()}
+            hosted = {shard for _, shard, _ in found.values()}
             count = min(shard.count for shard in hosted) if hosted else 1
             missing = [index for index in range(count) if Shard(index, count) not in hosted]
             if not hosted or not missing:
@@ -237,8 +241,11 @@ class Hosts:
         # A node that is not ready in this time must not delay the round.
         timeout = self._experiment.server.round_timeout
         described = fetch_descriptions(self._grid, new, self._experiment, timeout)
-        for node, (description, shard) in described.items():
-            if description != self.description or shard.count != self._shards:
+        for node, (description, shard, lacking) in described.items():
+            if lacking:
+                log.warning("%s; the node is not used", self._unable(node, lacking))
+                self._hosting[node] = None
+            elif description != self.description or shard.count != self._shards:
                 log.warning("node %d hosts another population and is not used", node)
                 self._hosting[node] = None
         hosts = [node for node in described if node not in self._hosting]
@@ -246,6 +253,14 @@ class Hosts:
             if other:
                 log.warning("%s; the node is not used", other)
             self._hosting[node] = None if other else described[node][1]
+
+    def _unable(self, node: int, lacking: str) -> str:
+        """Return why a node cannot compute with the run's matrix products."""
+        return (
+            f"node {node} has a processor without {lacking}, which client.products="
+            f"{self._experiment.client.products} needs; start it on one that has it, or begin a "
+            "run with client.products=torch"
+        )
 
     def _other_models(self, nodes: list[int]) -> dict[int, str | None]:
         """Return, for each node that replies, how its model differs from the server's, or None."""

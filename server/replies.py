@@ -22,6 +22,7 @@ from fedsi.experiment import Experiment
 from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.limits import FRACTION_BITS, largest_contribution
 from fedsi.messages import (
+    AVX_512,
     FAILED,
     LOST,
     TRAINING_COLUMNS,
@@ -234,8 +235,8 @@ def _check_counts(rows: NDArray[np.float64], experiment: Experiment, most_exampl
             _demand(name, columns[name], _is_loss(columns[name], tokens))
 
 
-def checked_description(answer: Described) -> tuple[Description, Shard]:
-    """Return a node's description of its population, and the shard that the node hosts.
+def checked_description(answer: Described) -> tuple[Description, Shard, str]:
+    """Return a node's description of its population, its shard, and what its processor lacks.
 
     Raises:
         ReplyError: No population has this description.
@@ -259,7 +260,9 @@ def checked_description(answer: Described) -> tuple[Description, Shard]:
         raise ReplyError(f"its population has unigram_loss = {found.unigram_loss}")
     if not 0 <= answer.shard < answer.shards <= MOST_CLIENTS:
         raise ReplyError(f"it hosts shard {answer.shard} of {answer.shards}")
-    return found, Shard(answer.shard, answer.shards)
+    if answer.lacking not in {"", AVX_512}:
+        raise ReplyError("it lacks something that no run needs")
+    return found, Shard(answer.shard, answer.shards), answer.lacking
 
 
 def checked_inventory(answer: TakenInventory) -> Inventory:

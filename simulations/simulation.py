@@ -18,6 +18,7 @@ from fedsi.data.prepare import open_population, prepare_for
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.kernels.cpu.matrix_products import Products
+from fedsi.kernels.cpu.product_choice import check_processor
 from fedsi.model_objects import given_factory, giving, is_given, shown
 from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters
@@ -27,7 +28,7 @@ from server.configuration import RunConfiguration
 from server.observers import Observer
 from server.runs.folder import RunFolder
 from server.runs.rounds_file import rows_text
-from server.warm_start import with_hash
+from server.runs.settled import settled
 from simulations.engines.table import NO_OPTIONS, USUAL, EngineOptions, engine_for
 from simulations.evaluation import baselines_of
 from simulations.footprint import check_footprint, check_lengths
@@ -94,11 +95,12 @@ def simulate(
             _check_remote(engine, workers, corpus)
         if architecture:
             changes["model.architecture"] = architecture
-        experiment = with_hash(experiment.located(Path.cwd()).updated(changes))
+        folder = RunFolder(Path(out)) if out is not None else None
+        asked = experiment.located(Path.cwd()).updated(changes)
+        experiment = settled(asked, folder, resume=resume, cache=cache)
         _check_importable(experiment, engine, workers)
         if engine == USUAL:
             accelerator.check(experiment.client.device)
-        folder = RunFolder(Path(out)) if out is not None else None
         opened = partial(_opened, experiment, cache, corpus)
         started = partial(_started, experiment, folder, engine=engine, workers=workers)
         if folder:
@@ -109,7 +111,7 @@ def simulate(
                 rows = rows_text(folder.records(), task_of(experiment).names)
                 counted = kept_baselines(folder.path)
                 return Result(summary, folder.model(), rows, experiment, opened, model, counted)
-        Products(experiment.client)  # refuses a precision that this processor lacks
+        _check_processor(experiment, remote=chosen.remote)
         config = RunConfiguration(
             experiment,
             folder=folder.path if folder else None,
@@ -165,6 +167,13 @@ def _started(
 
 def _opened(experiment: Experiment, cache: Path, corpus: Corpus | None) -> Population:
     return open_population(prepare_for(experiment, cache, silent, corpus))
+
+
+def _check_processor(experiment: Experiment, *, remote: bool) -> None:
+    """Refuse a precision that this processor lacks, and products unless nodes run elsewhere."""
+    Products(experiment.client)
+    if not remote:
+        check_processor(experiment.client)
 
 
 def _check_remote(engine: str, workers: int, corpus: Corpus | None) -> None:

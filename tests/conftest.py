@@ -15,12 +15,26 @@ from hypothesis import settings
 from fedsi import Experiment
 from fedsi.threads import torch_threads
 from simulations.presets import load_preset
+from tests.forced_products import CHOSEN, force_as_asked
 from tests.nursery import POPEN, Nursery
 
 settings.register_profile("fedsi", deadline=None, derandomize=True)
 settings.load_profile("fedsi")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option with which the suite trains with the other matrix products."""
+    words = "matrix products of the whole suite, in place of those usual on this processor"
+    parser.addoption("--products", choices=["own", "torch"], help=words)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Force the products that were asked for, here and in the processes that are forked later."""
+    if products := config.getoption("--products"):
+        os.environ[CHOSEN] = products
+    force_as_asked()
 
 
 @pytest.fixture(scope="session")

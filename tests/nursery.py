@@ -134,6 +134,7 @@ def _main(descriptor: int) -> None:
     for name in (COMMAND, *OWN):
         importlib.import_module(name)
     importlib.import_module("simulations.studies.fork_server")._load_what_loads_late()
+    importlib.import_module("tests.forced_products").force_as_asked()
     sys.path[:] = [path for path in sys.path if path not in own]
     gc.collect()
     gc.freeze()

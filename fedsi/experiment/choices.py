@@ -11,7 +11,7 @@ from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_keys
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_keys
 from fedsi.models.feedforward.table import FEEDFORWARDS, keys_of_parts
-from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture_keys
+from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture, architecture_keys
 from fedsi.tables import Table
 from fedsi.tasks.table import DATA_KEYS, TASKS, task_keys
 
@@ -21,7 +21,11 @@ _Section = Mapping[str, Any]
 def _of_architecture(name: str, model: _Section) -> set[str]:
     used = architecture_keys(name, str(model.get("encoder")))
     unused = ModelSettings.model_fields.keys() - {"architecture", *OF_ALL, *used}
-    return unused if "layers" in used else {*unused, "client.depth_rule"}
+    if "layers" not in used:
+        unused.add("client.depth_rule")
+    if architecture(name).by_hand is None:
+        unused.add("client.products")
+    return unused
 
 
 def _of_encoder(_name: str, model: _Section) -> set[str]:

@@ -21,6 +21,9 @@ from fedsi.experiment.schedule_checks import ScheduleName, check_schedule
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.schedule import Schedule
 
+BY_HAND = {"precision": "float32", "products": "auto"}
+"""Keys ``client.*`` that only gradients by hand use, with the values for others."""
+
 
 class ClientSettings(Settings):
     """Local training on one client's examples."""
@@ -65,6 +68,10 @@ class ClientSettings(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the factors of matrix products: float32, or bfloat16 if the processor supports
     it. Sums, parameters and updates are float32."""
+    products: Literal["auto", "fastest", "own", "torch"] = "auto"
+    """Matrix products of the gradients by hand: fedsi's own tiles, which need AVX-512; PyTorch's;
+    own where the processor has AVX-512 and PyTorch's elsewhere (auto); or the faster ones in a
+    measurement on this machine (fastest). A run decides when it starts and records own or torch."""
     device: Literal["cpu", "cuda", "mps"] = "cpu"
     """Device that trains the clients: the processor, or a GPU (vectorised)."""
     step: Literal["one_by_one", "vectorised"] = "one_by_one"
@@ -129,6 +136,19 @@ class ClientSettings(Settings):
             raise ValueError(
                 f"client.precision={self.precision} is one of client.step=one_by_one; leave one of "
                 "them out"
+            )
+        else:
+            refuse_without_effect(
+                self, "client", type(self).model_fields.keys() - {"products"}, "step"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bfloat16_has_own_products(self) -> Self:
+        if self.precision == "bfloat16" and self.products == "torch":
+            raise ValueError(
+                "client.precision=bfloat16 has products of fedsi's own only, and client.products="
+                "torch asks for PyTorch's; leave one of them out"
             )
         return self
 

@@ -15,7 +15,7 @@ from pydantic import Field, Strict, ValidationError, model_validator
 from fedsi.errors import UserError
 from fedsi.experiment.algorithm import AlgorithmSettings
 from fedsi.experiment.choices import keys_losing_effect
-from fedsi.experiment.client import ClientSettings
+from fedsi.experiment.client import BY_HAND, ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
 from fedsi.experiment.explanations import explain, unknown_key
@@ -139,15 +139,18 @@ class Experiment(Settings):
         return self
 
     @model_validator(mode="after")
-    def _precision_is_that_of_gradients_by_hand(self) -> Self:
-        allowed = architecture(self.model.architecture).precisions
-        private = self.client.example_noise_multiplier is not None
-        if self.client.precision != "float32" and (private or self.client.precision not in allowed):
-            by_hand = [name for name in ARCHITECTURES if architecture(name).by_hand]
-            raise ValueError(
-                f"client.precision={self.client.precision} works with the gradients by hand of "
-                f"{', '.join(by_hand[:-1])} and {by_hand[-1]}; set client.precision=float32"
-            )
+    def _gradients_by_hand_take_them(self) -> Self:
+        has_them = architecture(self.model.architecture).by_hand is not None
+        if has_them and self.client.example_noise_multiplier is None:
+            return self
+        for key, usual in BY_HAND.items():
+            value = getattr(self.client, key)
+            if value != usual:
+                by_hand = [name for name in ARCHITECTURES if architecture(name).by_hand]
+                raise ValueError(
+                    f"client.{key}={value} works with the gradients by hand of "
+                    f"{', '.join(by_hand[:-1])} and {by_hand[-1]}; set client.{key}={usual}"
+                )
         return self
 
     @model_validator(mode="after")

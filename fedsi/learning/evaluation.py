@@ -3,7 +3,8 @@
 Where a task needs only the losses and ranks of its targets, no logits are kept; and where a model
 has a pass by hand whose batches can be joined, many clients are one pass, so that weights are read
 and small operations started once for all of them. Each client's counts have the bits that it has
-alone, so it does not matter which clients are joined.
+alone, so it does not matter which clients are joined: the products are fedsi's own, whatever
+``client.products`` trains with.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu.matrix_products import Products
+from fedsi.kernels.cpu.product_choice import OWN
 from fedsi.kernels.cpu.ranks import ranked_by_logits
 from fedsi.learning.predictions import predictions
 from fedsi.models.model import Model
@@ -70,7 +72,7 @@ class JoinedEvaluation:
         self._counts: Any = task.ranked
         self._unigram, self._columns = unigram, task.columns
         self._parameters = torch.zeros(model.layout.size)
-        self._products = Products(ClientSettings())
+        self._products = Products(ClientSettings(products=OWN))
         views = model.layout.views(self._parameters)
         self._pass: Any = load(str(pass_by_hand(model)))(model, views)
 

@@ -3,7 +3,7 @@
 All clients of a round start from the same weights, so their first forward and backward passes are
 one pass over a joined batch: the weights are read once, not once per client, and small operations
 are started once. Each client's gradient has the bits that it has alone, so it does not matter which
-clients are joined.
+clients are joined. PyTorch's products do not promise this, so with them nothing is joined.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from torch import Tensor
 from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import UpdateRule
+from fedsi.kernels.cpu.product_choice import OWN, products_of
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
 from fedsi.models.table import architecture, pass_by_hand
@@ -38,10 +39,11 @@ class FirstStep(Protocol):
         ...
 
 
-def can_join(model: Model, losses: Losses) -> bool:
+def can_join(model: Model, settings: ClientSettings, losses: Losses) -> bool:
     """Whether the first steps of a model with a task's losses can be joined."""
-    joins = architecture(model.settings.architecture).joins
-    return losses is cross_entropy and joins and pass_by_hand(model) is not None
+    if losses is not cross_entropy or products_of(settings) != OWN:
+        return False
+    return architecture(model.settings.architecture).joins and pass_by_hand(model) is not None
 
 
 class FirstSteps:

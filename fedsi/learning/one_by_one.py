@@ -84,7 +84,8 @@ class OneByOne:
         )
         self._first = (
             FirstSteps(model, settings)
-            if isinstance(self._trainer, LocalTrainer) and can_join(model, self._task.losses)
+            if isinstance(self._trainer, LocalTrainer)
+            and can_join(model, settings, self._task.losses)
             else None
         )
         self._noise_key = noise_key(experiment, population.description.content_digest)

@@ -76,11 +76,6 @@ class Architecture:
     encodes: bool = True
     """Whether it can be the ``model.encoder`` of another one, which uses its keys too."""
 
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        """Values of ``client.precision`` that it supports."""
-        return ("float32", "bfloat16") if self.by_hand else ("float32",)
-
 
 def check_recurrent(settings: "ModelSettings") -> None:
     """Refuse contradictions among the settings of a recurrent model."""

@@ -24,6 +24,7 @@ from fedsi.experiment.paths import is_path
 from fedsi.seeds import Purpose, generator
 
 NO_INPUT = {
+    "client.products",  # they are in the sums
     "server.evaluate_every",
     "server.evaluation_clients",
     "privacy.secure_aggregation",

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fedsi.errors import UserError
+from fedsi.experiment.client import BY_HAND
 from fedsi.experiment.effects import refuse_without_effect
 from fedsi.models.table import ARCHITECTURES, architecture
 from fedsi.tables import Table
@@ -154,6 +155,16 @@ def _check_labels(experiment: "Experiment") -> None:
         )
 
 
+def trained_by_hand(experiment: "Experiment") -> bool:
+    """Whether gradients by hand train the model of an experiment, or the task's losses allow it."""
+    entry, client = architecture(experiment.model.architecture), experiment.client
+    one_by_one = client.step == "one_by_one" and client.example_noise_multiplier is None
+    if entry.by_hand is None or not one_by_one or experiment.task.loss != "softmax":
+        return False
+    by_autograd, streams = entry.by_autograd, task_of(experiment).streams
+    return by_autograd is None or not by_autograd(experiment.model, streams)
+
+
 def check_task(experiment: "Experiment", vocabulary_size: int) -> None:
     """Try out a task of the user's own before the first round.
 
@@ -162,24 +173,24 @@ def check_task(experiment: "Experiment", vocabulary_size: int) -> None:
             position ids.
     """
     name, client = experiment.task.name, experiment.client
-    by_autograd = architecture(experiment.model.architecture).by_autograd
-    by_hand = by_autograd is None or not by_autograd(experiment.model, task_of(experiment).streams)
     loss, k = experiment.task.loss, experiment.task.k
     if loss == "soft_top_k" and task_of(experiment).bound is None and k >= vocabulary_size:
         raise UserError(
             f"task.k = {k} is not less than the {vocabulary_size} ids of the vocabulary; lower it"
         )
-    if loss != "softmax" and client.precision != "float32":
+    for key, usual in BY_HAND.items():
+        value = getattr(client, key)
+        if value == usual or trained_by_hand(experiment):
+            continue
+        if loss != "softmax":
+            raise UserError(
+                f"client.{key}={value} needs gradients by hand, which task.loss={loss} does not "
+                f"have; set client.{key}={usual}"
+            )
         raise UserError(
-            f"client.precision={client.precision} needs gradients by hand, which task.loss={loss} "
-            "does not have; set client.precision=float32"
-        )
-    if client.precision != "float32" and not by_hand:
-        raise UserError(
-            f"client.precision={client.precision} needs gradients by hand, but autograd trains "
-            "a Transformer with position ids, model.random_start, model.activation=geglu, "
-            "model.norms=around or a model.feedforward that is not dense; set "
-            "client.precision=float32"
+            f"client.{key}={value} needs gradients by hand, but autograd trains a Transformer with "
+            "position ids, model.random_start, model.activation=geglu, model.norms=around or a "
+            f"model.feedforward that is not dense; set client.{key}={usual}"
         )
     private, together = client.example_noise_multiplier is not None, client.step == "vectorised"
     if (private or together) and (task_of(experiment).streams or experiment.model.random_start):

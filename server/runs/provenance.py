@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsi.experiment import Experiment
+from fedsi.tasks.table import trained_by_hand
 
 PROVENANCE = "provenance.json"
 
@@ -26,6 +27,24 @@ def provenance(experiment: Experiment, engine: str, workers: int | None) -> dict
         engine: The engine that runs the nodes.
         workers: Number of nodes that it started; None if it started none.
     """
+    from fedsi.kernels.cpu import product_choice, tiles  # noqa: PLC0415
+
+    by_hand = trained_by_hand(experiment)
+    own = by_hand and product_choice.products_of(experiment.client) == product_choice.OWN
+    return {
+        **machine_facts(),
+        "precision": experiment.client.precision,
+        "products": f"tiles of {tiles.ROWS} rows and {tiles.COLUMNS} columns"
+        if own
+        else "PyTorch's",
+        "engine": engine,
+        "workers": workers,
+        "clock": experiment.server.budget_seconds is not None,
+    }
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return the facts about this machine and its software that bits depend on."""
     # Imported here because they load the compiler, which a server without its own node does not
     # need.
     from fedsi import compiler  # noqa: PLC0415
@@ -34,14 +53,9 @@ def provenance(experiment: Experiment, engine: str, workers: int | None) -> dict
     return {
         "processor": processor(),
         "vector_bits": 8 * tiles.VECTOR_BYTES,
-        "precision": experiment.client.precision,
-        "products": f"tiles of {tiles.ROWS} rows and {tiles.COLUMNS} columns",
         "kernels": compiler.sources_sha256()[:16],
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _PACKAGES},
-        "engine": engine,
-        "workers": workers,
-        "clock": experiment.server.budget_seconds is not None,
     }
 
 

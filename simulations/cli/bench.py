@@ -173,6 +173,26 @@ def roofline(
 
 
 @bench.command()
+def products(
+    architectures: Architectures = "cifg,transformer",
+    sizes: Sizes = "0.34M,1.3M,3.5M",
+    out: options.Out = None,
+    as_json: options.Json = False,
+    cache: options.Cache = options.CACHE,
+) -> None:
+    """Measure fedsi's own matrix products and PyTorch's in a step, as client.products=fastest."""
+    from simulations.benchmarks import products as program
+
+    with Display(options.messages()) as display:
+        measured = [
+            program.measure_model_products(experiment, size, cache, display.step)
+            for size, experiment in _tasks("synthetic", architectures, sizes, 1, 1)
+        ]
+    rows = [row for one in measured for row in one.rows()]
+    _report(program.products_report(measured), rows, out, as_json=as_json)
+
+
+@bench.command()
 def privacy(
     corpus: Corpus = "pydocs",
     architectures: Architectures = "cifg",

@@ -136,6 +136,8 @@ def facts(summary: "Summary", task: "Task", baselines: "Baselines | None") -> di
             found[f"{name} model's loss"] = scores
         score = summary.heldout.get(task.score)
         found["verdict"] = baselines.better_than(summary.heldout_loss, score)
+    if summary.provenance and "products" in summary.provenance:
+        found["matrix products"] = str(summary.provenance["products"])
     found |= _privacy(summary.privacy)
     if summary.personalisation:
         found["fine-tuned on held-out clients"] = _gain(summary.personalisation)

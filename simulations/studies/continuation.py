@@ -6,6 +6,7 @@ from pathlib import Path
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from server.runs.folder import EXPERIMENT, MEASURED, RunFolder
+from server.runs.settled import settled_as
 
 _PARTIAL = ".partial"
 
@@ -25,7 +26,9 @@ def begin_with(shorter: Path, longer: Path, experiment: Experiment) -> None:
     if (longer / EXPERIMENT).exists():
         return
     try:
-        RunFolder(shorter).check_free(experiment, overwrite=False, resume=True)
+        run = RunFolder(shorter)
+        wanted = settled_as(experiment, run.experiment())
+        run.check_free(wanted, overwrite=False, resume=True)
     except UserError:
         return
     partial = longer.with_name(longer.name + _PARTIAL)

@@ -18,8 +18,8 @@ from fedsi.tasks.table import task_of
 from fedsi.tasks.task import Counts, Task
 from server.round_record import RoundRecord
 from server.runs.folder import RunFolder
+from server.runs.settled import settled_as
 from server.runs.summary import Summary, to_json
-from server.warm_start import with_known_hash
 from simulations.studies.measured import Measured, read_measured
 from simulations.studies.privacy_levels import Level
 from simulations.studies.selection import StudyPrivacy, study_privacy
@@ -337,7 +337,7 @@ def read_results(trials: Sequence[Trial], folder: Path) -> list[TrialResult]:
         if summary is None:
             continue
         begun = run.experiment()
-        if with_known_hash(trial.experiment, begun).continues(begun):
+        if settled_as(trial.experiment, begun).continues(begun):
             measured = read_measured(run.path, summary.model_sha256)
             results.append(TrialResult(trial, summary, run.records(), measured))
     return results

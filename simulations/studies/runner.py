@@ -13,7 +13,8 @@ from fedsi.experiment import Experiment
 from server.round_record import RoundRecord
 from server.runs.extension import extends
 from server.runs.folder import EXPERIMENT, RunFolder
-from server.warm_start import with_hash, with_known_hash
+from server.runs.settled import settled_as
+from server.warm_start import with_hash
 from simulations.studies.measured import is_measured
 from simulations.studies.trial_processes import TrialProcess, TrialProcesses
 
@@ -113,9 +114,7 @@ def check_same(
         run = RunFolder(folder / name)
         if not (run.path / EXPERIMENT).exists():
             continue
-        with_hash(
-            with_known_hash(experiment, run.experiment())
-        )  # refuses weights that have changed
+        with_hash(settled_as(experiment, run.experiment()))  # refuses weights that have changed
         if not _goes_on(run, experiment) or not _has_corpus(run, population_of(experiment)):
             raise UserError(
                 f"{run.path} holds a run of another experiment or corpus; replace all runs with "
@@ -155,7 +154,7 @@ def _holds(run: RunFolder, experiment: Experiment) -> bool:
         begun = run.experiment()
     except UserError:
         return False
-    return with_known_hash(experiment, begun).continues(begun)
+    return settled_as(experiment, begun).continues(begun)
 
 
 def _goes_on(run: RunFolder, experiment: Experiment) -> bool:
@@ -165,7 +164,7 @@ def _goes_on(run: RunFolder, experiment: Experiment) -> bool:
     if not (run.path / EXPERIMENT).exists():
         return False
     begun = run.experiment()
-    return extends(begun, with_known_hash(experiment, begun))
+    return extends(begun, settled_as(experiment, begun))
 
 
 def _start(

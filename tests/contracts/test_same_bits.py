@@ -1,7 +1,8 @@
 """Models whose bits must not change when the code is refactored.
 
 Bits depend on the processor, so hashes are kept for the kinds of processors that they were recorded
-on, and the test is skipped on others. ``python -m tests.contracts.test_same_bits`` records them.
+on, and the test is skipped on others. ``python -m tests.contracts.test_same_bits`` records them,
+with ``torch`` behind it those of PyTorch's products.
 """
 
 import json
@@ -12,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from fedsi.kernels.cpu import tiles
+from fedsi.kernels.cpu import product_choice, tiles
 from fedsi.seeds import Purpose, generator
 from server.runs.provenance import processor
 from simulations import simulate
 from simulations.presets import load_preset
+from tests.forced_products import force
 
 RECORDED = Path(__file__).with_name("same_bits.json")
 
@@ -51,8 +53,10 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def machine() -> str:
-    """Return the kind of processor, by which hashes are stored."""
-    return f"{processor()}, vectors of {8 * tiles.VECTOR_BYTES} bits"
+    """Return the kind of processor and of products, by which hashes are stored."""
+    found = f"{processor()}, vectors of {8 * tiles.VECTOR_BYTES} bits"
+    forced = product_choice.usual_products() == product_choice.TORCH
+    return f"{found}, products of PyTorch" if forced else found
 
 
 def sha256_of(run: str, workers: int, folder: Path) -> str:
@@ -98,4 +102,6 @@ def record() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        force(sys.argv[1])
     record()

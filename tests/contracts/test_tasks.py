@@ -152,7 +152,7 @@ def test_the_table_is_all_that_a_run_needs(
     assert found.summary.status == "finished"
     assert set(task.names) - {"unigram_loss"} == set(found.summary.heldout)
     folder = RunFolder(tmp_path / "run")
-    assert folder.experiment() == experiment
+    assert folder.experiment() == found.experiment
     losses = [one.heldout["loss"] for one in folder.records() if one.heldout]
     assert losses[-1] < losses[0]
     if name in {"parity", OWN}:

@@ -10,6 +10,7 @@ from clients import pool
 from clients.app import app
 from fedsi import Experiment, UserError
 from fedsi.data.prepare import prepare
+from fedsi.kernels.cpu import tiles
 from fedsi.messages import Resolved, to_parts
 from server.nodes import Hosts, NodesError, find_clients
 from simulations.engines.node import node_context
@@ -86,6 +87,37 @@ def test_every_node_builds_the_server_s_model(
     assert (
         f"node 3 builds another model {OF_THE_MACHINE} than the server: {sentence}" in caplog.text
     )
+
+
+def test_a_node_without_the_vectors_of_own_products_is_refused(
+    smoke: Experiment,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    well = machine(prepare(smoke.data, cache))
+
+    def old(message: Message) -> Message | None:
+        with monkeypatch.context() as patch:
+            patch.setattr(tiles, "HAS_WIDE_VECTORS", False)
+            return well(message)
+
+    monkeypatch.setattr(tiles, "HAS_WIDE_VECTORS", True)
+    own, grid = smoke.updated({"client.products": "own"}), FakeGrid({1: well, 2: old})
+    sentence = (
+        "node 2 has a processor without AVX-512, which client.products=own needs; start it on one "
+        "that has it, or begin a run with client.products=torch"
+    )
+    with pytest.raises(UserError, match=f"^{sentence}$"):
+        Hosts(grid, own)
+    hosts = Hosts(FakeGrid({1: well}), own)
+    hosts._grid = grid
+    assert hosts.connected().nodes == [1]
+    assert f"{sentence}; the node is not used" in caplog.text
+    assert Hosts(grid, smoke.updated({"client.products": "torch"})).connected().nodes == [1, 2]
+    monkeypatch.setattr(tiles, "HAS_WIDE_VECTORS", False)
+    with pytest.raises(UserError, match=r"client\.products=own needs a processor with AVX-512"):
+        pool._trainer(str(prepare(smoke.data, cache)), own.to_toml())
 
 
 def test_a_node_that_cannot_build_the_model_is_not_used(smoke: Experiment, cache: Path) -> None:

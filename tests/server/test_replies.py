@@ -22,6 +22,7 @@ from fedsi.data.prepare import open_population, prepare
 from fedsi.messages import (
     ARRAY_FORMAT,
     ARRAYS,
+    AVX_512,
     TRAINING_COLUMNS,
     VALUES,
     Described,
@@ -323,7 +324,10 @@ SIZES = ("training_clients", "heldout_clients", "training_examples", "heldout_ex
 
 def test_descriptions_are_possible(world: World) -> None:
     said = {f.name: getattr(world.description, f.name) for f in fields(world.description)}
-    assert checked_description(Described(json.dumps(said))) == (world.description, WHOLE)
+    described = checked_description(Described(json.dumps(said), lacking=AVX_512))
+    assert described == (world.description, WHOLE, AVX_512)
+    with pytest.raises(ReplyError, match="lacks something that no run needs"):
+        checked_description(Described(json.dumps(said), lacking="\x1b[2J"))
     lies = {
         **{name: value for name in SIZES for value in (-1, 10**18)},
         "vocabulary_size": 10**9,

@@ -16,6 +16,7 @@ from fedsi import Experiment, UserError
 from fedsi.data.prepare import open_population, prepare
 from fedsi.data.synthetic import SyntheticPopulation
 from fedsi.data.vocabulary import load_vocabulary
+from fedsi.kernels.cpu.product_choice import usual_products
 from server.app import PARAMETERS, RESULT, SUMMARY
 from server.app import app as server_app
 from server.configuration import RunConfiguration
@@ -37,7 +38,8 @@ def test_a_run_leaves_its_folder(smoke: Experiment, cache: Path, tmp_path: Path)
     result = simulate(smoke, out=tmp_path / "run", cache=cache)
     assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == result.summary.to_json()
-    assert Experiment.from_file(tmp_path / "run" / "experiment.toml") == smoke
+    stored = Experiment.from_file(tmp_path / "run" / "experiment.toml")
+    assert stored == result.experiment == smoke.updated({"client.products": usual_products()})
     saved = load_file(tmp_path / "run" / "model.safetensors")
     assert saved.keys() == result.parameters.keys()
     assert all(torch.equal(saved[name], p) for name, p in result.parameters.items())

@@ -5,6 +5,9 @@ ones have, and reads each factor and result once more than a step needs. Here a 
 copied to the cache, all rows are multiplied with it there, and results are added directly to the
 parameters.
 
+``client.products`` may choose PyTorch's products instead (``fedsi.kernels.cpu.product_choice``).
+A row of an own product has the same bits whatever the other rows are; one of PyTorch's may not.
+
 Arrays are float32 (float64 in the tests). The functions for pairs round both factors to bfloat16
 and add in float32.
 """
@@ -12,6 +15,7 @@ and add in float32.
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,6 +24,7 @@ from fedsi.errors import UserError
 from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu import tiles
 from fedsi.kernels.cpu.bits import pair, without_gaps
+from fedsi.kernels.cpu.product_choice import TORCH, products_of
 from fedsi.kernels.cpu.tiles import COLUMNS, ROWS, VECTOR_BYTES, cross_tile, update_tile
 from fedsi.kernels.cpu.workspace import Workspace
 
@@ -34,8 +39,8 @@ class Products:
     """The matrix products of a step in one precision, and the layouts their factors need.
 
     Args:
-        settings: The client settings, of which ``precision`` is used; ``float32`` stands for the
-            type of the parameters.
+        settings: The client settings, of which ``precision`` and ``products`` are used;
+            ``float32`` stands for the type of the parameters.
 
     Raises:
         UserError: The processor has no bfloat16 products.
@@ -43,6 +48,7 @@ class Products:
 
     def __init__(self, settings: ClientSettings) -> None:
         self._paired = settings.precision == "bfloat16"
+        self._by_torch = products_of(settings) == TORCH
         if self._paired and not tiles.HAS_BFLOAT16:
             raise UserError(
                 'client.precision = "bfloat16" needs a processor with AVX-512 BF16, which this one '
@@ -53,6 +59,9 @@ class Products:
         self, out: Tensor, left: Tensor, right: Tensor, keep: float = 0.0, rate: float = 1.0
     ) -> None:
         """Set ``out = keep * out + rate * left @ right``; see ``update``."""
+        if self._by_torch:
+            torch.addmm(out, left, right, beta=keep, alpha=rate, out=out)
+            return
         function = update_by_pairs if self._paired else update
         target = out.numpy()
         scalar = target.dtype.type
@@ -60,6 +69,9 @@ class Products:
 
     def inner(self, out: Tensor, left: Tensor, right: Tensor) -> None:
         """Set ``out = left @ right.T``; rows must be contiguous."""
+        if self._by_torch:
+            torch.mm(left, right.t(), out=out)
+            return
         function = inner_of_pairs if self._paired else inner
         function(out.numpy(), left.numpy(), right.numpy())
 

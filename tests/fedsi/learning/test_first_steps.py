@@ -16,6 +16,7 @@ from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import initial_parameters
 from fedsi.models.recurrent import Recurrent
+from fedsi.sums.fixed_point import decode
 from fedsi.tasks import next_word
 from fedsi.tasks.task import Batch, cross_entropy
 from tests.fedsi.learning.test_block import EXPERIMENT, Faulty
@@ -63,7 +64,8 @@ def test_a_gradient_has_the_same_bits_whatever_it_is_computed_with(
     if precision == "bfloat16" and not tiles.HAS_BFLOAT16:
         pytest.skip("this processor has no bfloat16 products")
     monkeypatch.setattr(output, "SLICE", 200)  # so that batches have slices of different widths
-    client = ClientSettings(learning_rate=0.3, weight_decay=0.1, precision=precision)
+    keys = {"learning_rate": 0.3, "weight_decay": 0.1, "precision": precision, "products": "own"}
+    client = ClientSettings.model_validate(keys)
     model = Recurrent(settings, VOCABULARY)
     start = initial_parameters(model, 0)
     first = FirstSteps(model, client)
@@ -114,7 +116,7 @@ def test_a_block_has_the_bits_and_failures_of_clients_one_at_a_time(
         return together(self, batches, *others)
 
     monkeypatch.setattr(RecurrentPass, "together", counted)
-    trainer = BlockTrainer(EXPERIMENT, Faulty())
+    trainer = BlockTrainer(EXPERIMENT.updated({"client.products": "own"}), Faulty())
     assert isinstance(trainer._way, OneByOne)
     first = trainer._way._first
     assert first is not None
@@ -134,7 +136,22 @@ def test_a_block_has_the_bits_and_failures_of_clients_one_at_a_time(
 
 
 def test_only_models_that_can_be_joined_are() -> None:
-    joinable = Recurrent(MODELS[0], VOCABULARY)
-    assert can_join(joinable, cross_entropy)
-    assert not can_join(joinable, squared_cross_entropy)
-    assert not can_join(Recurrent(ModelSettings(architecture="gru"), VOCABULARY), cross_entropy)
+    joinable, own = Recurrent(MODELS[0], VOCABULARY), ClientSettings(products="own")
+    assert can_join(joinable, own, cross_entropy)
+    assert not can_join(joinable, own, squared_cross_entropy)
+    gru = Recurrent(ModelSettings(architecture="gru"), VOCABULARY)
+    assert not can_join(gru, own, cross_entropy)
+
+
+def test_clients_with_products_of_pytorch_have_the_bits_that_they_have_alone() -> None:
+    """A row of PyTorch's product may depend on the others, so first steps are not joined."""
+    trainer = BlockTrainer(EXPERIMENT.updated({"client.products": "torch"}), Faulty())
+    start, clients = initial_parameters(trainer.model, 0), [5, 0, 1, 3, 7, 9, 4]
+    together, alone, own = np.zeros((3, len(start)), np.int64)
+    trainer.train(start, clients, 3, together)
+    for client in clients:
+        trainer.train(start, [client], 3, alone)
+    assert np.array_equal(together, alone)
+    other = BlockTrainer(EXPERIMENT.updated({"client.products": "own"}), Faulty())
+    other.train(start, clients, 3, own)
+    np.testing.assert_allclose(decode(together), decode(own), atol=1e-5)

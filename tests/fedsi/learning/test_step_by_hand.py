@@ -50,11 +50,13 @@ CLIENTS = st.builds(
     learning_rate=st.sampled_from([0.01, 0.3]),
     weight_decay=st.sampled_from([0.0, 0.1]),
     gradient_clip=st.sampled_from([None, 0.05, 10.0]),
+    products=st.sampled_from(["own", "torch"]),
 ) | st.builds(
     ClientSettings,
     learning_rate=st.sampled_from([0.01, 0.3]),
     weight_decay=st.sampled_from([0.01, 0.1]),
     relative_clip=st.sampled_from([0.01, 0.1, 2.0]),
+    products=st.sampled_from(["own", "torch"]),
 )
 VOCABULARY = 13
 

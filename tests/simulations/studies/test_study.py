@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedsi import UserError
-from server.warm_start import with_known_hash
+from server.runs.settled import settled_as
 from simulations.studies.ready import ready_names, ready_study
 from simulations.studies.study import Study
 
@@ -215,6 +215,6 @@ def test_a_run_that_noted_its_teachers_hash_is_the_studys() -> None:
     trial = ready_study("distillation").trials()[0]
     begun = trial.experiment.updated({"algorithm.teacher_sha256": "0" * 64})
     assert not trial.experiment.continues(begun)
-    assert with_known_hash(trial.experiment, begun) == begun
+    assert settled_as(trial.experiment, begun) == begun
     other = begun.updated({"algorithm.teacher_sha256": "1" * 64})
-    assert with_known_hash(other, begun) == other, "the hash that an experiment names is kept"
+    assert settled_as(other, begun) == other, "the hash that an experiment names is kept"
