@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, Strict, model_validator
 
-from fedsi.experiment.effects import refuse_without_effect
+from fedsi.experiment.effects import refuse_unfitting, refuse_without_effect
 from fedsi.experiment.field_types import (
     Count,
     EntryOf,
@@ -95,7 +95,8 @@ class ClientSettings(Settings):
 
     @model_validator(mode="after")
     def _schedule_has_its_keys(self) -> Self:
-        check_schedule("client", self.schedule, self.warm_up_rounds, self.final_fraction)
+        refuse_unfitting(self, "client")
+        check_schedule("client", self.schedule, self.warm_up_rounds)
         return self
 
     @model_validator(mode="after")

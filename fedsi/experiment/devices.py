@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, Strict, model_validator
 
+from fedsi.experiment.effects import refuse_unfitting
 from fedsi.experiment.field_types import (
     OptionalName,
     OptionalNumber,
@@ -42,11 +43,7 @@ class DeviceSettings(Settings):
             raise ValueError(
                 "devices.availability=trace needs a trace; name a CSV file with devices.trace"
             )
-        if self.availability != "trace" and self.trace is not None:
-            raise ValueError(
-                f"devices.trace has no effect with devices.availability={self.availability}; "
-                "set devices.availability=trace or leave the trace out"
-            )
+        refuse_unfitting(self, "devices")
         if self.lowest_availability > self.highest_availability:
             raise ValueError(
                 f"devices.lowest_availability ({self.lowest_availability}) is more than "

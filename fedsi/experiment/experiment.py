@@ -314,8 +314,8 @@ class Experiment(Settings):
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with the given dotted keys set.
 
-        If the task, architecture, algorithm or an optimizer changes, keys that the new one does not
-        use and that are not given return to their defaults.
+        If the task, architecture, algorithm, mechanism or another choice changes, keys that the new
+        one does not use and that are not given return to their defaults.
 
         Raises:
             UserError: An unknown key or an impossible value.

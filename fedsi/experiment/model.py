@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedsi.experiment.effects import refuse_without_effect
+from fedsi.experiment.effects import refuse_unfitting, refuse_without_effect
 from fedsi.experiment.field_types import (
     Count,
     EntryOf,
@@ -148,5 +148,6 @@ class ModelSettings(Settings):
         others = keys_of_parts() - FEEDFORWARDS[self.feedforward].keys
         fitting = type(self).model_fields.keys() - others
         refuse_without_effect(self, "model", fitting, "feedforward")
+        refuse_unfitting(self, "model")
         check_settings(self)
         return self

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, Strict, model_validator
 
-from fedsi.experiment.effects import refuse_without_effect
+from fedsi.experiment.effects import refuse_unfitting, refuse_without_effect
 from fedsi.experiment.field_types import (
     Count,
     EntryOf,
@@ -130,7 +130,8 @@ class ServerSettings(Settings):
 
     @model_validator(mode="after")
     def _schedule_has_its_keys(self) -> Self:
-        check_schedule("server", self.schedule, self.warm_up_rounds, self.final_fraction)
+        refuse_unfitting(self, "server")
+        check_schedule("server", self.schedule, self.warm_up_rounds)
         return self
 
     @model_validator(mode="after")
@@ -165,21 +166,6 @@ class ServerSettings(Settings):
 
     @model_validator(mode="after")
     def _sampling_has_its_keys(self) -> Self:
-        if self.cohort_cap is not None and self.sampling != "poisson":
-            raise ValueError(
-                f"server.cohort_cap has no effect with server.sampling={self.sampling}; "
-                "set server.sampling=poisson or leave the cap out"
-            )
-        if self.min_separation is not None and self.sampling != "shuffled":
-            raise ValueError(
-                f"server.min_separation has no effect with server.sampling={self.sampling}; "
-                "set server.sampling=shuffled or leave the separation out"
-            )
-        if self.groups is not None and self.sampling != "cyclic":
-            raise ValueError(
-                f"server.groups has no effect with server.sampling={self.sampling}; "
-                "set server.sampling=cyclic or leave the groups out"
-            )
         if self.groups is None and self.sampling == "cyclic":
             raise ValueError(
                 "server.sampling=cyclic needs server.groups, the number of groups that take turns; "

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedsi.experiment.effects import refuse_unfitting
 from fedsi.experiment.field_types import (
     Count,
     EntryOf,
@@ -76,12 +77,12 @@ class TaskSettings(Settings):
     those of the same batch, so that no client is sent labels."""
 
     @model_validator(mode="after")
-    def _loss_has_a_k(self) -> Self:
-        if self.loss != "soft_top_k" and self.k != type(self).model_fields["k"].default:
-            raise ValueError(
-                f"task.k={self.k} has no effect with task.loss={self.loss}; set "
-                "task.loss=soft_top_k or leave it out"
-            )
+    def _choices_take_them(self) -> Self:
+        refuse_unfitting(self, "task")
+        return self
+
+    @model_validator(mode="after")
+    def _there_are_labels_beyond_k(self) -> Self:
         if self.loss == "soft_top_k" and self.negatives == "batch":
             raise ValueError(
                 "task.loss=soft_top_k needs more labels than task.k, which a batch may not have; "
@@ -99,24 +100,10 @@ class TaskSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _operands_are_of_additions(self) -> Self:
-        if self.operation != "addition" and self.operands != 2:
-            raise ValueError(
-                f"task.operands={self.operands} has no effect with task.operation="
-                f"{self.operation}, which has two; leave it out"
-            )
+    def _a_scratchpad_has_sums(self) -> Self:
         if self.operands == 2 and not self.scratchpad:
             raise ValueError(
                 "task.scratchpad=false has no effect with two operands, whose sum is written at "
                 "once; set task.operands=4 or leave it out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _law_has_an_exponent(self) -> Self:
-        if self.law != "zipf" and self.exponent != type(self).model_fields["exponent"].default:
-            raise ValueError(
-                f"task.exponent={self.exponent} has no effect with task.law={self.law}; set "
-                "task.law=zipf or leave it out"
             )
         return self

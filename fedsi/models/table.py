@@ -117,13 +117,6 @@ def check_transformer(settings: "ModelSettings") -> None:
             f"model.heads ({settings.heads}) does not divide model.embedding_size "
             f"({settings.embedding_size}); change one of them"
         )
-    for key, positions in (("random_start", "learned"), ("max_distance", "relative")):
-        given = getattr(settings, key) != type(settings).model_fields[key].default
-        if given and settings.positions != positions:
-            raise ValueError(
-                f"model.{key} has no effect with model.positions={settings.positions}; set "
-                f"model.positions={positions} or leave it out"
-            )
     size = settings.embedding_size // settings.heads
     if settings.positions == "rotary" and size % 2:
         raise ValueError(

@@ -8,6 +8,8 @@ from pydantic import ValidationError
 
 from fedsi import Experiment, UserError
 from fedsi.experiment import parse_overrides
+from fedsi.experiment.effects import USED_WITH
+from simulations.presets import load_preset
 
 counts = st.integers(1, 10**6)
 rates = st.floats(1e-9, 1e6)
@@ -103,12 +105,15 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
         (["server.rounds=0", "server.cohort_size=x"], "server.rounds = 0 .*and 1 more"),
         (["model.tied_output=true", "model.projection=false"], "set model.projection=true"),
         (["server.sampling=random"], "server.sampling = 'random' .* 'shuffled'"),
-        (["server.cohort_cap=9"], "cohort_cap has no effect with server.sampling=uniform"),
+        (["server.cohort_cap=9"], "cohort_cap=9 has no effect with server.sampling=uniform"),
         (
             ["server.min_separation=9", "server.sampling=poisson"],
-            "min_separation has no effect with server.sampling=poisson",
+            "min_separation=9 has no effect with server.sampling=poisson",
         ),
-        (["devices.trace=t.csv"], "devices.trace has no effect with devices.availability=always"),
+        (
+            ["devices.trace=t.csv"],
+            "trace=t.csv has no effect with devices.availability=always",
+        ),
         (["devices.availability=trace"], "name a CSV file with devices.trace"),
         (["devices.lowest_availability=0"], "devices.lowest_availability = 0 .* greater than 0"),
         (["devices.highest_availability=1.5"], "highest_availability = 1.5 .* equal to 1"),
@@ -137,13 +142,13 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
             ["client.relative_clip=2", "client.gradient_clip=1", "client.weight_decay=0.1"],
             "leave one of them out",
         ),
-        (["server.warm_up_rounds=3"], "warm_up_rounds has no effect with .*=constant"),
+        (["server.warm_up_rounds=3"], "warm_up_rounds=3 has no effect with .*=constant"),
         (["server.schedule=warm_up"], "set server.warm_up_rounds"),
         (
             ["server.schedule=warm_up", "server.warm_up_rounds=301"],
             r"\(301\) leaves too few of the server.rounds \(300\) for server.schedule=warm_up",
         ),
-        (["client.warm_up_rounds=3"], "client.warm_up_rounds has no effect with .*=constant"),
+        (["client.warm_up_rounds=3"], "client.warm_up_rounds=3 has no effect with .*=constant"),
         (["client.schedule=warm_up"], "set client.warm_up_rounds"),
         (
             ["client.schedule=warm_up", "client.warm_up_rounds=301"],
@@ -154,7 +159,7 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
         (["server.schedule=cooldown", "server.warm_up_rounds=226"], "leaves too few"),
         (
             ["server.schedule=warm_up", "server.warm_up_rounds=5", "server.final_fraction=0.1"],
-            "final_fraction has no effect with server.schedule=warm_up",
+            "final_fraction=0.1 has no effect with server.schedule=warm_up",
         ),
         (["server.final_fraction=1.1"], "server.final_fraction = 1.1 .* equal to 1"),
         (["server.schedule=linear"], "server.schedule = 'linear' .* 'cooldown'"),
@@ -215,3 +220,43 @@ def test_the_depth_rule_scales_the_rate_and_leaves_with_the_depth() -> None:
     assert shallow.client.depth_rule is None
     with pytest.raises(UserError, match=r"depth_rule=3 has no effect"):
         deep.updated({"model.architecture": "cifg", "client.depth_rule": 3})
+
+
+@pytest.mark.parametrize(
+    ("preset", "change", "lost"),
+    [
+        (
+            "addition",
+            "server.schedule=constant",
+            {"server.warm_up_rounds", "server.final_fraction"},
+        ),
+        ("addition", "server.schedule=warm_up", {"server.final_fraction"}),
+        ("scratchpad", "client.schedule=constant", {"client.warm_up_rounds"}),
+        ("scratchpad", "task.operation=multiplication", {"task.operands"}),
+        ("scratchpad", "model.positions=learned", {"model.max_distance"}),
+        ("copying", "model.architecture=cifg", {"model.initialisation"}),
+        ("privacy_quickstart", "privacy.mechanism=none", {"privacy.clip_norm"}),
+    ],
+)
+def test_keys_leave_with_the_choice_that_used_them(
+    preset: str, change: str, lost: set[str]
+) -> None:
+    """One ``--set`` is enough to choose another, unless it needs a key of its own."""
+    before = load_preset(preset).flat()
+    after = load_preset(preset).updated(parse_overrides([change])).flat()
+    default = Experiment().flat()
+    assert {key for key in lost if before[key] != after[key] == default[key]} == lost
+    one = min(lost)
+    with pytest.raises(UserError, match=r"has no effect with|is not defined for"):
+        load_preset(preset).updated({**parse_overrides([change]), one: before[one]})
+
+
+def test_choices_outside_of_tables_are_of_keys_that_exist() -> None:
+    known = Experiment().flat()
+    for chooser, keys in USED_WITH.items():
+        section = chooser.partition(".")[0]
+        assert {chooser, *(f"{section}.{key}" for key in keys)} <= known.keys()
+        for choice in {choice for choices in keys.values() for choice in choices}:
+            with pytest.raises(UserError) as refused:
+                Experiment().updated({chooser: choice, "seed": -1})
+            assert chooser not in str(refused.value)

@@ -155,9 +155,9 @@ def test_a_pass_of_one_round_is_everyone_in_every_round() -> None:
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"sampling": "allocated", "cohort_cap": 5}, "cohort_cap has no effect with .*allocated"),
-        ({"sampling": "allocated", "min_separation": 5}, "min_separation has no effect"),
-        ({"sampling": "allocated", "groups": 5}, "groups has no effect with .*allocated"),
+        ({"sampling": "allocated", "cohort_cap": 5}, "cohort_cap=5 has no effect with .*allocated"),
+        ({"sampling": "allocated", "min_separation": 5}, "min_separation=5 has no effect"),
+        ({"sampling": "allocated", "groups": 5}, "groups=5 has no effect with .*allocated"),
         ({"sampling": "cyclic"}, r"cyclic needs server\.groups"),
     ],
 )

@@ -124,7 +124,7 @@ def test_without_noise_epsilon_is_null(capsys: pytest.CaptureFixture[str]) -> No
         (["--participations=1"], "set --mechanism=tree or banded or blt or leave it out"),
         (
             ["--warm-up-rounds=3"],
-            "server.warm_up_rounds has no effect with server.schedule=constant",
+            "server.warm_up_rounds=3 has no effect with server.schedule=constant",
         ),
         (["--noise-multiplier=1e200"], "noise multiplier of 1e+200 is not allowed"),
         (["--target-epsilon=1e300"], "target epsilon of 1e+300 is not allowed"),

@@ -164,8 +164,11 @@ def test_random_starts_move_whole_examples_within_the_table() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"positions": "fire", "random_start": True}, "random_start has no effect with model.pos"),
-        ({"positions": "none", "max_distance": 4}, "max_distance has no effect with model.posi"),
+        (
+            {"positions": "fire", "random_start": True},
+            "random_start=true has no effect with model.",
+        ),
+        ({"positions": "none", "max_distance": 4}, "max_distance=4 has no effect with model.pos"),
     ],
 )
 def test_keys_of_other_encodings_are_refused(keys: dict[str, Any], message: str) -> None:
