@@ -15,10 +15,12 @@ from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.population import Description, Population
 from fedsi.data.prepare import open_population, prepare_for
+from fedsi.data.public_corpus import open_public_corpus
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.product_choice import check_processor
+from fedsi.learning.algorithms.table import algorithm_of
 from fedsi.model_objects import given_factory, giving, is_given, shown
 from fedsi.models.build import build_model
 from fedsi.models.model import all_parameters
@@ -129,6 +131,7 @@ def simulate(
                 clients = open_population(population)
                 _check_size(experiment, clients.description, processes)
                 check_lengths(experiment, clients)
+                _prepare_public(experiment, clients, cache, progress)
             if on_corpus and clients:
                 on_corpus(clients.description)
             watch.start(started(resume=resume))
@@ -163,6 +166,14 @@ def _started(
         fresh=not resume,
         facts={"engine": engine, "workers": workers, "folder": str(folder.path) if folder else ""},
     )
+
+
+def _prepare_public(
+    experiment: Experiment, clients: Population, cache: Path, progress: Progress
+) -> None:
+    """Build the server's own corpus, if it has one, where its progress is shown."""
+    if algorithm_of(experiment).imitated:
+        open_public_corpus(experiment, clients.vocabulary(), cache, progress)
 
 
 def _opened(experiment: Experiment, cache: Path, corpus: Corpus | None) -> Population:

@@ -124,9 +124,11 @@ def _labels(
         labels = LabelSet(tuple(names), tuple(map(text_of, names)))
     if len(labels) < 2:
         only = f"one label only, {labels.names[0]!r}," if labels.names else "no labels,"
+        source = "name the column of labels with data.label_column"
+        if task.label_source == "emoji":
+            source = f"its texts have too few emoji for task.label_source=emoji; {source}"
         raise UserError(
-            f"the corpus {corpus.name} has {only} and retrieval ranks at least two; name the "
-            "column of labels with data.label_column"
+            f"the corpus {corpus.name} has {only} and retrieval ranks at least two; {source}"
         )
     check_k(task, len(labels))
     for name, text in zip(labels.names, labels.texts, strict=True):

@@ -167,7 +167,7 @@ def test_the_task_and_the_teachers_words_are_those_of_the_run(
 def test_a_resumed_run_needs_the_same_public_corpus(
     fed_df: Experiment, cache: Path, tmp_path: Path
 ) -> None:
-    place = tmp_path / "public.jsonl"
+    place = tmp_path / "mine.jsonl"
     shutil.copy(str(fed_df.algorithm.public_corpus), place)
     experiment = fed_df.updated({"algorithm.public_corpus": str(place)})
     out = tmp_path / "run"
@@ -175,7 +175,15 @@ def test_a_resumed_run_needs_the_same_public_corpus(
     def stop(_: Experiment, record: Any) -> bool:
         return bool(record.round == 1)
 
-    simulate(experiment, out=out, cache=cache, on_round=stop)
+    shown: list[str] = []
+    simulate(
+        experiment,
+        out=out,
+        cache=cache,
+        on_round=stop,
+        progress=lambda what, *_: shown.append(what),
+    )
+    assert "reading mine.jsonl" in shown
     place.write_text("".join(place.read_text().splitlines(keepends=True)[:-1]))
     longer = experiment.updated({"server.rounds": 3})
     with pytest.raises(UserError, match=r"another corpus"):

@@ -152,7 +152,10 @@ def test_labels_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, object], str]] = [
         ({"data.label_column": "tag"}, "has no labels, and retrieval ranks at least two; name the"),
         ({"data.label_column": "none"}, "has no labels, and"),
-        ({"task.label_source": "emoji"}, "has no labels, and"),
+        (
+            {"task.label_source": "emoji"},
+            "has no labels, .*; its texts have too few emoji for task",
+        ),
         ({"task.labels": 1}, "has one label only, '.*', and"),
         ({"data.vocabulary_size": 3}, r"the labels have \d+ different words, more than data.vocab"),
         ({"data.corpus": "synthetic"}, "needs labels, and the synthetic corpus has none"),
