@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fedsi.data.protocol import FIRST_WORD
@@ -16,7 +17,7 @@ from fedsi.experiment import ClientSettings, Experiment
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import UpdateRule
 from fedsi.kernels.cpu.product_choice import OWN, TORCH
-from fedsi.models.build import build_model, initial_parameters
+from fedsi.models.build import build_model
 from fedsi.models.table import pass_by_hand
 from fedsi.tables import load
 from fedsi.tasks.table import reads_a_corpus
@@ -99,7 +100,9 @@ def _step(experiment: Experiment) -> Callable[[Products], None]:
     corpus = reads_a_corpus(experiment.task.name)
     words = experiment.data.vocabulary_size if corpus else GENERATED_WORDS
     model = build_model(experiment, words)
-    named = model.layout.views(initial_parameters(model, experiment.seed))
+    # Not the initial parameters, whose orthogonal matrices take longer than all turns.
+    drawn = torch.randn(model.layout.size, generator=torch.Generator().manual_seed(0))
+    named = model.layout.views(drawn / 16)
     by_hand = load(str(pass_by_hand(model)))(model, named)
     length = max(1, experiment.data.sequence_length // 2)
     texts = np.full((experiment.client.batch_size, length), FIRST_WORD, np.int32)
