@@ -16,6 +16,7 @@ from fedsi.checksums import sealed, unsealed
 from fedsi.data.cache import DEFAULT_CACHE, cache_folder
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
+from fedsi.experiment.client import UNDECIDED
 from fedsi.files import write_atomically
 from fedsi.tasks.table import trained_by_hand
 from server.runs.provenance import machine_facts
@@ -36,24 +37,23 @@ def decided(
         begun: That of the run that is resumed, whose decision holds; None for a new run.
         cache: Folder for the measurement.
     """
-    # Imported here because it loads the compiler, as the provenance does.
-    from fedsi.kernels.cpu.product_choice import FASTEST, OPEN, usual_products  # noqa: PLC0415
-
-    asked = experiment.client.products
-    if asked not in OPEN or not trained_by_hand(experiment):
+    client = experiment.client
+    if client.products not in UNDECIDED or not trained_by_hand(experiment):
         return experiment
     if begun is not None:
         return with_known_products(experiment, begun)
-    measures = asked == FASTEST and usual_products() == "own"
-    chosen = faster(product_times(experiment, cache)) if measures else usual_products()
-    if experiment.client.precision == "bfloat16":
-        chosen = "own"
+    # Imported here because it loads the compiler, as the provenance does.
+    from fedsi.kernels.cpu.product_choice import OWN, products_of  # noqa: PLC0415
+
+    chosen = products_of(client)
+    if client.products == "fastest" and chosen == OWN and client.precision == "float32":
+        chosen = faster(product_times(experiment, cache))
     return experiment.updated({KEY: chosen})
 
 
 def with_known_products(experiment: Experiment, begun: Experiment) -> Experiment:
     """Return the experiment with the products of a run of it, if it leaves them open."""
-    if experiment.client.products not in {"auto", "fastest"} or not trained_by_hand(experiment):
+    if experiment.client.products not in UNDECIDED or not trained_by_hand(experiment):
         return experiment
     return experiment.updated({KEY: begun.client.products})
 

@@ -23,6 +23,8 @@ from fedsi.schedule import Schedule
 
 BY_HAND = {"precision": "float32", "products": "auto"}
 """Keys ``client.*`` that only gradients by hand use, with the values for others."""
+UNDECIDED = frozenset({"auto", "fastest"})
+"""Values of ``client.products`` that leave the choice to the start of a run."""
 
 
 class ClientSettings(Settings):

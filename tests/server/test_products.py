@@ -97,7 +97,9 @@ def test_a_run_that_is_resumed_keeps_its_products(measurements: list[Experiment]
     assert measurements == []
 
 
-def test_models_without_gradients_by_hand_have_nothing_to_decide() -> None:
+def test_models_without_gradients_by_hand_have_nothing_to_decide(
+    measurements: list[Experiment],
+) -> None:
     for keys in (
         {"model.architecture": "lstm"},
         {"client.step": "vectorised"},
@@ -111,9 +113,11 @@ def test_models_without_gradients_by_hand_have_nothing_to_decide() -> None:
         values = {"client": {"products": "own"} | section.get("client", {})}
         with pytest.raises(UserError, match=r"client\.products=own"):
             Experiment(**{**section, **values})
-    assert decided(Experiment(client={"precision": "bfloat16"})).client.products == "own"
+    halves = Experiment(client={"precision": "bfloat16", "products": "fastest"})
+    assert decided(halves).client.products == "own"
     with pytest.raises(UserError, match="bfloat16 has products of fedsi's own only"):
         Experiment(client={"precision": "bfloat16", "products": "torch"})
+    assert measurements == []
 
 
 @pytest.mark.parametrize("architecture", ["si_cifg", "transformer"])

@@ -5,13 +5,11 @@ Bits depend on it, so a run decides once, when it starts, and every node follows
 
 from fedsi.errors import UserError
 from fedsi.experiment import ClientSettings
+from fedsi.experiment.client import UNDECIDED
 from fedsi.kernels.cpu import tiles
 from fedsi.messages import AVX_512
 
 OWN, TORCH = "own", "torch"
-AUTO, FASTEST = "auto", "fastest"
-OPEN = frozenset({AUTO, FASTEST})
-"""Values that leave the choice to the start of a run."""
 
 
 def usual_products() -> str:
@@ -30,7 +28,7 @@ def products_of(settings: ClientSettings) -> str:
     """
     if settings.precision == "bfloat16":
         return OWN
-    return usual_products() if settings.products in OPEN else settings.products
+    return usual_products() if settings.products in UNDECIDED else settings.products
 
 
 def missing_instructions(settings: ClientSettings) -> str:
