@@ -6,13 +6,16 @@ table is the only list of its names; experiment sections, commands and reports u
 
 import difflib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fedsi.blame import kind_of, with_article
 from fedsi.errors import UserError
 from fedsi.import_path import EXAMPLE, check_import_path, load_own
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Entry = TypeVar("Entry")
 
@@ -128,3 +131,32 @@ def without_effect(key: str, choice: str, chosen: str, owners: Sequence[str]) ->
     """
     instead = f"set {choice}={' or '.join(owners)} or leave it out" if owners else "leave it out"
     return f"{key} has no effect with {choice}={chosen}; {instead}"
+
+
+def refuse_without_effect(
+    settings: "BaseModel", section: str, used: Collection[str], chooser: str
+) -> None:
+    """Refuse keys that differ from their defaults but have no effect.
+
+    Args:
+        settings: A section of an experiment.
+        section: Its name.
+        used: Names of the keys that the chosen entry uses.
+        chooser: Name of the key that chooses the entry; it has an effect.
+
+    Raises:
+        ValueError: An unused key differs from its default.
+    """
+    for key, field in type(settings).model_fields.items():
+        value = getattr(settings, key)
+        if key != chooser and key not in used and value != field.default:
+            raise ValueError(
+                f"{section}.{key}={written(value)} has no effect with "
+                f"{section}.{chooser}={getattr(settings, chooser)}, which does not use it; leave "
+                "it out"
+            )
+
+
+def written(value: object) -> object:
+    """Return a value as it is written in a TOML file."""
+    return str(value).lower() if isinstance(value, bool) else value

@@ -19,6 +19,7 @@ from fedsi.tasks.table import task_of
 from fedsi.trust import check_trusted
 from server.runs.folder import BEST, EXPERIMENT, MODEL, RunFolder
 from server.runs.summary import Summary
+from simulations.safe_text import typed
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def open_run(
     summary = run.summary()
     if summary is None:
         raise UserError(
-            f"the run in {path} is not finished; finish it with: fedsi run --resume --out {path}"
+            f"the run in {path} is not finished; finish it with: fedsi run --resume --out "
+            f"{typed(path)}"
         )
     try:
         experiment = run.experiment()

@@ -12,6 +12,7 @@ from fedsi.data.baselines import COLUMNS, Baselines
 from fedsi.errors import UserError
 from fedsi.files import write_atomically
 from server.runs.folder import AUDIT, NGRAMS
+from simulations.safe_text import typed
 
 if TYPE_CHECKING:
     from simulations.membership import Membership
@@ -20,6 +21,10 @@ SUGGESTED = "suggested.json"
 """Suggested learning rates of a study, in its folder."""
 
 _MEND = "put back the file that fedsi wrote"
+
+
+CURVES = "curves.png"
+"""The last file that is written for a run; its page is made of files."""
 
 
 def keep_baselines(found: Baselines | None, folder: Path) -> None:
@@ -86,7 +91,7 @@ def kept_membership(folder: Path) -> "Membership | None":
 
     found = _read(folder / AUDIT)
     if found is None:
-        raise UserError(f"the run in {folder} was not audited; use: fedsi audit {folder}")
+        raise UserError(f"the run in {folder} was not audited; use: fedsi audit {typed(folder)}")
     try:
         attack = found["membership"]
         return None if attack is None else Membership(**attack)

@@ -29,6 +29,9 @@ from server.runs.folder import RunFolder
 MOST_CLIENTS = 500
 """Most clients of each kind that are evaluated."""
 
+_FEWEST = 10
+"""Fewest clients of each kind: the formula of the standard error gives 0 where one has one."""
+
 Losses = NDArray[np.float64]
 
 
@@ -48,6 +51,11 @@ class Membership:
     """Largest difference between true and false positive rate over all thresholds."""
     loss_gap: float
     """Mean loss of the others minus that of the members, in nats per token."""
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether there are enough clients of each kind for a share of them to mean something."""
+        return min(self.members, self.others) >= _FEWEST
 
 
 def membership_of(run: RunFolder, cache: Path) -> Membership | None:

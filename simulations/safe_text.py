@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     r"""Return ``visible`` text without line breaks, which become ``\n``."""
     return visible(text).replace("\n", "\\n")
+
+
+def typed(path: Path) -> str:
+    """Return a path as it is typed in a shell: quoted where that is needed, and never an option.
+
+    >>> print(typed(Path("my run")), typed(Path("-run")))
+    'my run' ./-run
+    """
+    text = one_line(str(path))
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def for_figure(text: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedsi import accelerator
+from fedsi.data.baselines import Baselines
 from fedsi.data.cache import DEFAULT_CACHE
 from fedsi.data.corpus import Corpus, Progress, silent
 from fedsi.data.population import Description, Population
@@ -34,7 +35,7 @@ from server.runs.settled import settled
 from simulations.engines.table import NO_OPTIONS, USUAL, EngineOptions, engine_for
 from simulations.evaluation import baselines_of
 from simulations.footprint import check_footprint, check_lengths
-from simulations.kept_results import keep_baselines, kept_baselines
+from simulations.kept_results import CURVES, keep_baselines, kept_baselines
 from simulations.result import Result
 from simulations.tracking.sink import Sink, Started
 from simulations.tracking.watch import watched
@@ -112,6 +113,10 @@ def simulate(
                 watch.summary = summary
                 rows = rows_text(folder.records(), task_of(experiment).names)
                 counted = kept_baselines(folder.path)
+                if not chosen.remote and not (folder.path / CURVES).exists():
+                    # It was stopped between its last round and its end.
+                    here = open_population(prepare_for(experiment, cache, progress, corpus))
+                    counted = _add_comparisons(experiment, folder.path, here, cache, progress)
                 return Result(summary, folder.model(), rows, experiment, opened, model, counted)
         _check_processor(experiment, remote=chosen.remote)
         config = RunConfiguration(
@@ -139,16 +144,27 @@ def simulate(
             trained = chosen.run(config, population, observers, engine_options)
             watch.summary = trained.summary
             counted = None
-            if folder and clients:
-                counted = baselines_of(experiment, clients, cache, progress)
             if folder:
-                keep_baselines(counted, folder.path)
-                from simulations.reports.run import write_curves  # noqa: PLC0415 - Matplotlib
-
-                write_curves(folder.path)
+                counted = _add_comparisons(experiment, folder.path, clients, cache, progress)
         summary = trained.summary
         parameters = _named(experiment, summary.vocabulary_size, trained.parameters)
         return Result(summary, parameters, trained.rows, experiment, opened, model, counted)
+
+
+def _add_comparisons(
+    experiment: Experiment,
+    folder: Path,
+    clients: Population | None,
+    cache: Path,
+    progress: Progress,
+) -> Baselines | None:
+    """Write n-gram models' losses, where the clients are here, and the curves of a trained run."""
+    from simulations.reports.run import write_curves  # noqa: PLC0415 - Matplotlib
+
+    counted = baselines_of(experiment, clients, cache, progress) if clients else None
+    keep_baselines(counted, folder)
+    write_curves(folder)
+    return counted
 
 
 def _started(

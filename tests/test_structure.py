@@ -1,6 +1,8 @@
 """Rules of the source tree: where imports may go, what of Flower is used, one meaning per name."""
 
 import ast
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -231,3 +233,28 @@ def test_a_planted_fault_is_found(name: str, sources: Sources) -> None:
     assert module in sources
     planted = {**sources, module: f"{sources[module]}\n{line}\n"}
     assert len(set(rule(planted)) - set(rule(sources))) == 1
+
+
+def test_what_an_experiment_needs_can_be_imported_before_it() -> None:
+    """A table, for example: ``fedsi.experiment`` imports it, and it must not wait for that."""
+    told = (
+        "import sys, fedsi.experiment; "
+        "print(*[f'{n}={m.__file__}' for n, m in sys.modules.items() if n.startswith('fedsi.')])"
+    )
+    needed = dict(pair.split("=") for pair in _printed(told).split())
+    assert {"fedsi.tasks.table", "fedsi.learning.algorithms.fed_avg"} <= needed.keys()
+    for name, file in needed.items():
+        imported = [
+            node.module
+            for node in ast.parse(Path(file).read_text()).body
+            if isinstance(node, ast.ImportFrom)
+        ]
+        of_it = any(str(one).startswith("fedsi.experiment") for one in imported)
+        if of_it and not name.startswith("fedsi.experiment"):
+            assert _printed(f"import {name}; print('imported')") == "imported\n", name
+
+
+def _printed(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return run.stdout

@@ -4,7 +4,6 @@ from typing import Annotated, Self
 
 from pydantic import Field, FiniteFloat, Strict, model_validator
 
-from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.field_types import (
     Count,
     EntryOf,
@@ -15,6 +14,7 @@ from fedsi.experiment.field_types import (
 )
 from fedsi.learning.algorithms.table import ALGORITHMS, algorithm_keys
 from fedsi.learning.optimizers.table import OPTIMIZERS
+from fedsi.tables import refuse_without_effect
 
 
 class AlgorithmSettings(Settings):

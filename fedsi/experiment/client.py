@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, Strict, model_validator
 
-from fedsi.experiment.effects import refuse_unfitting, refuse_without_effect
+from fedsi.experiment.effects import refuse_unfitting
 from fedsi.experiment.field_types import (
     Count,
     EntryOf,
@@ -20,9 +20,8 @@ from fedsi.experiment.field_types import (
 from fedsi.experiment.schedule_checks import ScheduleName, check_schedule
 from fedsi.learning.optimizers.table import OPTIMIZERS
 from fedsi.schedule import Schedule
+from fedsi.tables import refuse_without_effect
 
-BY_HAND = {"precision": "float32", "products": "auto"}
-"""Keys ``client.*`` that only gradients by hand use, with the values for others."""
 UNDECIDED = frozenset({"auto", "fastest"})
 """Values of ``client.products`` that leave the choice to the start of a run."""
 

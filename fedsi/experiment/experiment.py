@@ -15,7 +15,7 @@ from pydantic import Field, Strict, ValidationError, model_validator
 from fedsi.errors import UserError
 from fedsi.experiment.algorithm import AlgorithmSettings
 from fedsi.experiment.choices import keys_losing_effect
-from fedsi.experiment.client import BY_HAND, ClientSettings
+from fedsi.experiment.client import ClientSettings
 from fedsi.experiment.data import DataSettings
 from fedsi.experiment.devices import DeviceSettings
 from fedsi.experiment.explanations import explain, unknown_key
@@ -31,7 +31,13 @@ from fedsi.experiment.task import TaskSettings
 from fedsi.experiment.toml_text import parsed_toml, toml_file
 from fedsi.learning.algorithms.table import check_algorithm
 from fedsi.limits import largest_contribution
-from fedsi.models.table import ARCHITECTURES, architecture, architecture_keys, is_penalised
+from fedsi.models.table import (
+    ARCHITECTURES,
+    BY_HAND,
+    architecture,
+    architecture_keys,
+    is_penalised,
+)
 from fedsi.privacy.mechanisms.table import accounting_of
 from fedsi.tasks.table import check_keys, reads_a_corpus
 
@@ -261,6 +267,8 @@ class Experiment(Settings):
             UserError: Malformed TOML, an unknown key or an impossible value; ``source`` is named.
         """
         values = parsed_toml(text, source)
+        if "axes" in values:
+            raise UserError(f"{source} is a study; run it with: fedsi study {source}")
         try:
             return cls(**values)
         except UserError as error:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedsi.experiment.effects import refuse_unfitting, refuse_without_effect
+from fedsi.experiment.effects import refuse_unfitting
 from fedsi.experiment.field_types import (
     Count,
     EntryOf,
@@ -20,6 +20,7 @@ from fedsi.experiment.model_arguments import Arguments
 from fedsi.models.feedforward.table import FEEDFORWARDS, keys_of_parts
 from fedsi.models.positions.table import ENCODINGS
 from fedsi.models.table import ARCHITECTURES, OF_ALL, architecture_keys, check_settings
+from fedsi.tables import refuse_without_effect
 
 
 class ModelSettings(Settings):

@@ -26,14 +26,16 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     itself; the text in lower case. So a column can be called ``0``.
 
     Raises:
-        UserError: A word without ``=`` or without a key.
+        UserError: A word without ``=`` or without a key; or two values of a key.
     """
     changes: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set takes KEY=VALUE, for example server.rounds=10, not {pair!r}")
-        changes[key.strip()] = _value(key.strip(), text.strip())
+        value = _value(key.strip(), text.strip())
+        if changes.setdefault(key.strip(), value) != value:
+            raise UserError(f"--set gives {key.strip()} two values; leave out one")
     return changes
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, Strict, model_validator
 
-from fedsi.experiment.effects import refuse_unfitting, refuse_without_effect
+from fedsi.experiment.effects import refuse_unfitting
 from fedsi.experiment.field_types import (
     Count,
     EntryOf,
@@ -21,6 +21,7 @@ from fedsi.experiment.schedule_checks import ScheduleName, check_rounds, check_s
 from fedsi.learning.server_optimizers.table import SERVER_OPTIMIZERS, unused_keys
 from fedsi.plan import Sampling
 from fedsi.schedule import Schedule
+from fedsi.tables import refuse_without_effect
 
 MOST_REPEATS = 100
 """Most repeats of a round."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RANDOM_START = "random_start"
 """A key that an encoder of another model has no use for."""
+BY_HAND = {"precision": "float32", "products": "auto"}
+"""Keys ``client.*`` that only gradients by hand use, with the values for others."""
 OF_ALL = frozenset({"init_from", "init_sha256"})
 """The keys ``model.*`` that every architecture uses, including custom models."""
 

@@ -3,10 +3,8 @@
 from typing import TYPE_CHECKING
 
 from fedsi.errors import UserError
-from fedsi.experiment.client import BY_HAND
-from fedsi.experiment.effects import refuse_without_effect
-from fedsi.models.table import ARCHITECTURES, architecture
-from fedsi.tables import Table
+from fedsi.models.table import ARCHITECTURES, BY_HAND, architecture
+from fedsi.tables import Table, refuse_without_effect
 
 if TYPE_CHECKING:
     from fedsi.data.generated import Generation

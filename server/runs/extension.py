@@ -24,6 +24,15 @@ def extends(before: Experiment, after: Experiment) -> bool:
     return different <= {*_MAY_CHANGE} and not different <= {*WAITING}
 
 
+def first_difference(before: Experiment, after: Experiment) -> str:
+    """Return in words the first key in which two experiments differ, besides when a run ends."""
+    old, new = before.flat(), after.flat()
+    for key in new:
+        if new[key] != old[key] and key not in {*_MAY_CHANGE, *WAITING}:
+            return f"{key} is {old[key]} there and {new[key]} here"
+    return "it ends otherwise"
+
+
 def keeps_checkpoint(experiment: Experiment) -> bool:
     """Whether a finished run keeps its checkpoint, so that it can be continued.
 

@@ -35,7 +35,12 @@ from server.cohorts.canaries import canaries_csv, read_canaries_csv
 from server.round_record import RoundRecord
 from server.rounds import ServerState
 from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
-from server.runs.extension import check_extension, extends, keeps_checkpoint
+from server.runs.extension import (
+    check_extension,
+    extends,
+    first_difference,
+    keeps_checkpoint,
+)
 from server.runs.foreign import foreign_file, unknown_keys
 from server.runs.killed import unlisted_experiment
 from server.runs.lock import held
@@ -104,9 +109,10 @@ class RunFolder:
             check_extension(self.path, before, experiment, self.records())
             self._check_kept()
         elif not experiment.continues(before):
+            other = first_difference(before, experiment)
             raise UserError(
-                f"{self.path} holds a run of another experiment; resume it without naming an "
-                "experiment, or name another folder with --out"
+                f"{self.path} holds a run of another experiment ({other}); "
+                "resume it without naming an experiment, or name another folder with --out"
             )
 
     def claim(self, experiment: Experiment, *, overwrite: bool, resume: bool) -> None:

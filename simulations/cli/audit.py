@@ -14,7 +14,7 @@ from simulations.cli.display import Display
 from simulations.cli.foreign_output import others_to_stderr
 from simulations.cli.run import shown_on
 from simulations.cli.wide_table import print_facts
-from simulations.safe_text import one_line
+from simulations.safe_text import one_line, typed
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -109,8 +109,8 @@ def _run(experiment: "Experiment", folder: Path, cache: Path, *, overwrite: bool
             )
     except KeyboardInterrupt:
         raise options.StoppedError(
-            f"interrupted; continue with: fedsi run --resume --out {folder}, then fedsi audit "
-            f"{folder}"
+            f"interrupted; continue with: fedsi run --resume --out {typed(folder)}, then "
+            f"fedsi audit {typed(folder)}"
         ) from None
 
 
@@ -125,7 +125,7 @@ def _claim(folder: Path) -> "tuple[PrivacySummary, AuditSummary]":
     summary = RunFolder(folder).summary()
     if summary is None:
         advice = (
-            f"finish it with: fedsi run --resume --out {folder}"
+            f"finish it with: fedsi run --resume --out {typed(folder)}"
             if (folder / EXPERIMENT).exists()
             else "name the folder of one"
         )
@@ -192,6 +192,11 @@ def _bounds(audited: "AuditSummary") -> dict[str, str]:
 def _attacked(membership: "Membership | None") -> str:
     if membership is None:
         return "none: it is unknown who took part in a run with secure noise"
+    if not membership.has_enough:
+        return (
+            f"none: too few clients ({membership.members} took part, {membership.others} are held "
+            "out)"
+        )
     return (
         f"AUC {membership.auc:.3f} +- {membership.auc_error:.3f}, advantage "
         f"{membership.advantage:.3f} ({membership.members} members, "

@@ -135,6 +135,7 @@ def shard_command(
 def _experiment(corpus: str, overrides: list[str] | None) -> "Experiment":
     from fedsi.experiment import Experiment, parse_overrides
 
+    options.refuse_runs(Path(corpus))
     return Experiment().updated({"data.corpus": corpus, **parse_overrides(overrides or [])})
 
 

@@ -18,7 +18,7 @@ from fedsi.errors import UnfinishedError, UserError
 from fedsi.files import cannot_write, make_folder, read_text
 from fedsi.inference.top_k.table import OUTPUT_LAYERS
 from simulations.presets import load_preset, preset_names
-from simulations.safe_text import visible
+from simulations.safe_text import typed, visible
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -177,6 +177,26 @@ def named(file: Path | None, preset: str | None, *, format_is_named: bool = Fals
 _TOML = ".toml"
 
 
+def refuse_runs(path: Path) -> None:
+    """Refuse the folder of a run, or of several, as a corpus.
+
+    Raises:
+        UserError: It is one.
+    """
+    from server.runs.folder import EXPERIMENT
+
+    if (path / EXPERIMENT).exists():
+        raise UserError(
+            f"{path} holds a run; continue it with: fedsi run --resume --out {typed(path)}"
+        )
+    run = next(path.glob(f"*/{EXPERIMENT}"), None)
+    if run is not None:
+        raise UserError(
+            f"{path} holds runs, such as {run.parent.name}, and no texts; name a file or folder of "
+            "texts"
+        )
+
+
 def _is_corpus(path: Path, *, format_is_named: bool) -> bool:
     """Whether a path is a corpus rather than an experiment.
 
@@ -187,10 +207,8 @@ def _is_corpus(path: Path, *, format_is_named: bool) -> bool:
     from fedsi.data.formats.recognition import recognise
     from fedsi.data.left_out_rows import LeftOut
     from fedsi.experiment.data import MADE_HERE
-    from server.runs.folder import EXPERIMENT
 
-    if (path / EXPERIMENT).exists():
-        raise UserError(f"{path} holds a run; continue it with: fedsi run --resume --out {path}")
+    refuse_runs(path)
     if path.is_dir() or (str(path) in MADE_HERE and not path.exists()):
         return True
     if path.suffix.lower() == _TOML:
@@ -237,7 +255,10 @@ def chosen_experiment(
     from fedsi.trust import check_trusted
 
     changes = parse_overrides(overrides or [])
-    experiment = named(file, preset, format_is_named="data.format" in changes).updated(changes)
+    base = named(file, preset, format_is_named="data.format" in changes)
+    if file and file.suffix.lower() != _TOML and "data.corpus" in changes:
+        raise UserError(f"two corpora are given, {file} and --set data.corpus; leave out one")
+    experiment = base.updated(changes)
     if file and not trust:
         check_trusted(_read(experiment, changes), file)
     return experiment

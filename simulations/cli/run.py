@@ -13,7 +13,7 @@ from simulations.cli.display import Display
 from simulations.cli.run_summary import facts, lines, next_commands
 from simulations.cli.wide_table import print_facts, print_table
 from simulations.engines.table import ENGINES, USUAL, EngineOptions, engine_for
-from simulations.safe_text import one_line
+from simulations.safe_text import one_line, typed
 
 if TYPE_CHECKING:
     from fedsi.experiment import Experiment
@@ -150,6 +150,9 @@ def run(
 
         check_publishable(experiment, publish, heldout_is_public=heldout_is_public)
     console = options.messages()
+    if resume and not overwrite and not (folder / EXPERIMENT).exists():
+        told = f"{one_line(str(folder))} holds no run yet, so a new one begins"
+        console.print(told, highlight=False, soft_wrap=True)
     sinks = _sinks(folder, track, log_json, metrics_port)
     try:
         with Display(console) as display:
@@ -171,7 +174,7 @@ def run(
     except KeyboardInterrupt:
         started = (folder / EXPERIMENT).exists()
         go_on = (
-            f"continue with: fedsi run --resume --out {folder}"
+            f"continue with: fedsi run --resume --out {typed(folder)}"
             if started
             else "nothing has run yet"
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulations.safe_text import one_line
+from simulations.safe_text import typed
 
 if TYPE_CHECKING:
     from fedsi.data.baselines import Baselines
@@ -70,15 +70,16 @@ def lines(
         f"({summary.population:,} clients, vocabulary {summary.vocabulary_size:,})"
     )
     loss, unigram = _number(summary.heldout_loss), _number(summary.unigram_loss)
-    wrong = f", {degree(summary)}" if degree(summary) else ""
-    yield f"held-out loss {loss} nats per target{wrong}" + (
-        f"; {baselines.better_than(summary.heldout_loss)} (unigram {unigram}, bigram "
-        f"{_number(baselines.loss('bigram'))}, trigram {_number(baselines.loss('trigram'))})"
-        if baselines and not baselines.ranks_labels
-        else f"; the unigram model has {unigram}"
-        if "unigram_loss" in task.names
-        else ""
-    )
+    wrong = degree(summary)
+    if baselines and not baselines.ranks_labels:
+        told = (
+            f"; {wrong or baselines.better_than(summary.heldout_loss)} (unigram {unigram}, bigram "
+            f"{_number(baselines.loss('bigram'))}, trigram {_number(baselines.loss('trigram'))})"
+        )
+    else:
+        told = f", {wrong}" if wrong else ""
+        told += f"; the unigram model has {unigram}" if "unigram_loss" in task.names else ""
+    yield f"held-out loss {loss} nats per target{told}"
     scores = {task.score: task.title, **task.curves}
     yield ", ".join(
         f"{label} {_percent(summary.heldout.get(name))}" for name, label in scores.items()
@@ -98,7 +99,13 @@ def lines(
 
 def next_commands(summary: "Summary", folder: Path) -> Iterator[str]:
     """Yield suggestions of next commands."""
-    place = one_line(str(folder))
+    place = typed(folder)
+    if summary.diverged:
+        yield (
+            "next: lower client.learning_rate or server.learning_rate with --set; a client's is "
+            f"measured by: fedsi suggest-lr {typed(folder / 'experiment.toml')}"
+        )
+        return
     best = " --best" if summary.best_round not in {None, summary.rounds} else ""
     yield f"next: fedsi evaluate {place}{best}"
     kept = folder / "checkpoint.safetensors"

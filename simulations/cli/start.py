@@ -19,7 +19,10 @@ def main() -> int:
             raise
         sys.stderr.write(f"error: {error}\n")  # a file on PYTHONPATH hides a package of fedsi
         return 2
-    return command()
+    code = command()
+    # Nothing is left to interrupt; libraries would only print a traceback when they end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -14,6 +14,7 @@ from fedsi.errors import UserError
 from simulations.cli import options
 from simulations.cli.display import Display
 from simulations.cli.wide_table import print_table
+from simulations.safe_text import typed
 
 if TYPE_CHECKING:
     from fedsi.data.population import Population
@@ -208,7 +209,9 @@ def shown(
             yield display
     except KeyboardInterrupt:
         again = (
-            f"fedsi study {series}" if series else f"the same command and --resume --out {folder}"
+            f"fedsi study {typed(series)}"
+            if series
+            else f"the same command and --resume --out {typed(folder)}"
         )
         raise options.StoppedError(f"interrupted; continue with {again}") from None
 
@@ -338,7 +341,7 @@ def _tell_of_part(
     else:
         typer.echo(
             f"part {part}: {trials - len(failures)} of {trials} trials are finished; when all "
-            f"parts have ended, write the report with: fedsi study {folder}"
+            f"parts have ended, write the report with: fedsi study {typed(folder)}"
         )
 
 

@@ -96,7 +96,7 @@ def _verdict(claim: PrivacySummary, found: AuditSummary, attack: Membership | No
         else "This does not prove the claim, because a better attack might find more."
     )
     sentences = [first, second]
-    if attack is not None:
+    if attack is not None and attack.has_enough:
         sentences.append(
             f"Guessing from the model's losses who took part has an AUC of {attack.auc:.3f} ± "
             f"{1.96 * attack.auc_error:.3f} (95 % interval), where 0.5 is a coin toss."
@@ -140,6 +140,12 @@ def _attack(attack: Membership | None) -> PageTable:
         return PageTable(
             "Attack on the model", ["", "value"], [],
             "There is none: who took part in a run with secure noise is unknown.",
+        )  # fmt: skip
+    if not attack.has_enough:
+        return PageTable(
+            "Attack on the model", ["", "value"], [],
+            f"There is none: {attack.members:,} clients took part and {attack.others:,} are held "
+            "out, which are too few.",
         )  # fmt: skip
     rows = [
         ["clients that took part", f"{attack.members:,}"],

@@ -138,7 +138,7 @@ def _result(name: str, summary: Summary, baselines: Baselines | None, score: flo
         return f"{after}, diverged: {degree(summary) or 'its loss has no meaning'}."
     reached = f"{after}, has a held-out loss of {loss:.3f} nats per token"
     if degree(summary):
-        return f"{reached}. It went wrong: {degree(summary)}."
+        return f"{reached}: {degree(summary)}."
     if baselines:
         return f"{reached}: {baselines.better_than(loss, score)}."
     unigram = summary.unigram_loss

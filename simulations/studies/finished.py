@@ -5,6 +5,7 @@ from pathlib import Path
 from fedsi.errors import UserError
 from server.runs.folder import SUMMARY
 from simulations.kept_results import kept_baselines, kept_suggested
+from simulations.safe_text import typed
 from simulations.studies.halving import last_stages, shorter_runs
 from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
 from simulations.studies.run import levels_of
@@ -27,7 +28,8 @@ def read_study(study: Study, folder: Path) -> tuple[StudyResult, dict[str, str]]
     results = last_stages(stages)
     if not results:
         raise UserError(
-            f"the study in {folder} has no finished run yet; continue it with: fedsi study {folder}"
+            f"the study in {folder} has no finished run yet; continue it with: fedsi study "
+            f"{typed(folder)}"
         )
     known = {result.name for result in results}
     failures = (

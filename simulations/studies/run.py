@@ -1,5 +1,6 @@
 """Execution of a study: all its trials, or by halving."""
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from fedsi.data.corpus import Progress, silent
-from fedsi.data.population import Population
+from fedsi.data.population import Description, Population
 from fedsi.data.prepare import open_population, prepare_for
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
@@ -80,8 +81,8 @@ class StudyRun:
         if chooses and evaluated // 2 < FEWEST_VALIDATION_CLIENTS:
             raise UserError(
                 f"{evaluated} held-out clients are too few to choose on one half and report on the "
-                f"other: at least {2 * FEWEST_VALIDATION_CLIENTS} are needed; raise "
-                "server.evaluation_clients or data.heldout_fraction, or tune nothing"
+                f"other: at least {2 * FEWEST_VALIDATION_CLIENTS} are needed; "
+                f"{_more_heldout(description, most)}, or give each tuned key one value"
             )
         if self.fresh:
             return
@@ -248,3 +249,13 @@ def _check_same_study(study: Study, folder: Path) -> None:
 
 def _words(names: set[str]) -> str:
     return ", ".join(sorted(names)) or "nothing"
+
+
+def _more_heldout(description: Description, evaluated: int) -> str:
+    """Return the advice with which a study evaluates enough clients to choose on half of them."""
+    needed = 2 * FEWEST_VALIDATION_CLIENTS
+    if evaluated < needed <= description.heldout_clients:
+        return f"set server.evaluation_clients={needed}"
+    clients = description.training_clients + description.heldout_clients
+    fraction = math.ceil(100 * needed / clients) / 100
+    return f"set data.heldout_fraction={fraction:.2g}" if fraction <= 0.5 else "bring more clients"

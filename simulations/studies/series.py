@@ -15,6 +15,7 @@ from fedsi.experiment.explanations import explain
 from fedsi.experiment.field_types import Settings
 from fedsi.experiment.toml_text import parsed_toml, toml_file
 from fedsi.files import make_folder, write_atomically
+from simulations.safe_text import typed
 from simulations.studies.study import STUDY, Study
 
 SERIES = "series.toml"
@@ -72,7 +73,7 @@ class Series(Settings):
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise UserError(
                 f"{folder} holds another series; name another folder with --out, or continue that "
-                f"one with: fedsi study {folder}"
+                f"one with: fedsi study {typed(folder)}"
             )
         for study in self.studies:
             own = folder / study.name

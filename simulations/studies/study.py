@@ -199,6 +199,10 @@ class Study(Settings):
             UserError: Malformed TOML, an unknown key, or an invalid study.
         """
         values = parsed_toml(text, source)
+        if values and values.keys() <= Experiment.model_fields.keys():
+            raise UserError(f"{source} is an experiment; run it with: fedsi run {source}")
+        if isinstance(values.get("axes"), Mapping):
+            raise UserError(f"{source}: axes is a single table; head each axis with [[axes]]")
         try:
             experiment = _experiment(values, folder)
             study = cls(**{**values, "experiment": experiment})

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shlex
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,7 +13,14 @@ from matplotlib.figure import Figure
 
 from simulations.cli.main import main
 from simulations.cli.options import PlainConsole
-from simulations.safe_text import PlainFormatter, for_figure, for_markdown, for_spreadsheet, visible
+from simulations.safe_text import (
+    PlainFormatter,
+    for_figure,
+    for_markdown,
+    for_spreadsheet,
+    typed,
+    visible,
+)
 
 NASTY = "[/b] <script>alert(1)</script> =cmd [bold] \x1b[31mred\x1b[0m \x07 \u202ecod $x_1$ :smile:"
 CORPUS = "=cmd[bold]$x_1$\x1b[31m<script>.jsonl"
@@ -109,3 +117,10 @@ def test_a_figure_draws_dollars(name: str) -> None:
         axes = figure.subplots()
         axes.plot([1], label=for_figure(name))
         assert axes.get_legend_handles_labels()[1] == [for_figure(name)]
+
+
+@pytest.mark.parametrize("name", ["run", "my run", "-run", "it's", "ü", "a\nb"])
+def test_a_typed_path_is_one_word_of_a_shell(name: str) -> None:
+    (word,) = shlex.split(typed(Path(name)))
+    assert not word.startswith("-")
+    assert Path(word) == Path(name.replace("\n", "\\n"))

@@ -123,7 +123,12 @@ def test_resuming_a_finished_run_runs_nothing(
     assert again.summary == first.summary
     assert all(torch.equal(again.parameters[name], p) for name, p in first.parameters.items())
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-    with pytest.raises(UserError, match="run of another experiment"):
+    kept = {name: (folder / name).read_bytes() for name in ("ngrams.json", "curves.svg")}
+    for name in (*kept, "curves.png"):
+        (folder / name).unlink()  # as if it was stopped while these were being made
+    assert simulate(smoke, out=folder, cache=cache, resume=True).baselines
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+    with pytest.raises(UserError, match=r"run of another experiment \(seed is 0 there and 1 here"):
         simulate(smoke.updated({"seed": 1}), out=folder, cache=cache, resume=True)
     (folder / "model.safetensors").write_bytes(b"short")
     with pytest.raises(UserError, match=r"model\.safetensors is damaged"):

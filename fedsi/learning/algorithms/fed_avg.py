@@ -6,7 +6,8 @@ al. (arXiv 2003.00295). With ``server.optimizer=sgd`` and ``server.learning_rate
 is the mean of the clients' models.
 """
 
-from fedsi.experiment.algorithm import AlgorithmSettings
+from typing import TYPE_CHECKING
+
 from fedsi.learning.algorithms.algorithm import (
     NO_PULL,
     UPDATE,
@@ -20,19 +21,22 @@ from fedsi.learning.algorithms.algorithm import (
     Vectors,
 )
 
+if TYPE_CHECKING:
+    from fedsi.experiment.algorithm import AlgorithmSettings
 
-def pull(_settings: AlgorithmSettings, _given: Broadcast) -> Pull:
+
+def pull(_settings: "AlgorithmSettings", _given: Broadcast) -> Pull:
     """Return no pull."""
     return NO_PULL
 
 
-def finish(_settings: AlgorithmSettings, _given: Broadcast, _local: LocalRun) -> Contribution:
+def finish(_settings: "AlgorithmSettings", _given: Broadcast, _local: LocalRun) -> Contribution:
     """Return the plain update, ``trained - start``."""
     return Contribution()
 
 
 def combine(
-    _settings: AlgorithmSettings, state: Vectors, means: Vectors, _cohort: Cohort
+    _settings: "AlgorithmSettings", state: Vectors, means: Vectors, _cohort: Cohort
 ) -> tuple[Vector, Vectors]:
     """Return the mean update."""
     return means[UPDATE], state

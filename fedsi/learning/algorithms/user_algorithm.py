@@ -16,7 +16,6 @@ import numpy as np
 from fedsi.blame import blamed, kind_of, place_of, without_global_draws
 from fedsi.errors import UserError
 from fedsi.experiment import AlgorithmSettings, Experiment
-from fedsi.experiment.effects import refuse_without_effect
 from fedsi.learning.algorithms.algorithm import (
     UPDATE,
     Algorithm,
@@ -31,6 +30,7 @@ from fedsi.learning.algorithms.algorithm import (
 )
 from fedsi.learning.algorithms.imitation import PUBLIC_KEYS, check_imitation
 from fedsi.learning.algorithms.table import ALGORITHMS, check_privacy
+from fedsi.tables import refuse_without_effect
 
 
 def checked_algorithm(experiment: Experiment) -> Algorithm:

@@ -7,12 +7,14 @@ Hutter, arXiv 1711.05101). A module ends with its entry: ``OPTIMIZER = ServerOpt
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsi.experiment.server import ServerSettings
+if TYPE_CHECKING:
+    from fedsi.experiment.server import ServerSettings
+
 
 Vector = NDArray[np.float32]
 """``[parameters]``."""
@@ -36,9 +38,9 @@ class RoundUpdate:
 class ServerOptimizer:
     """A server optimizer. Its functions keep no state except the one passed to them."""
 
-    initial_state: Callable[[ServerSettings, int], State]
+    initial_state: "Callable[[ServerSettings, int], State]"
     """Returns the state before the first round for a number of parameters."""
-    step: Callable[[ServerSettings, State, RoundUpdate], tuple[Vector, State]]
+    step: "Callable[[ServerSettings, State, RoundUpdate], tuple[Vector, State]]"
     """Returns the direction, ``[parameters]``, and the next state, with the same names, shapes and
     types. The state passed in is a copy that may be modified."""
     keys: frozenset[str] = frozenset()
@@ -46,7 +48,7 @@ class ServerOptimizer:
 
 
 def take_step(
-    optimizer: ServerOptimizer, settings: ServerSettings, state: State, given: RoundUpdate
+    optimizer: ServerOptimizer, settings: "ServerSettings", state: State, given: RoundUpdate
 ) -> tuple[Vector, State]:
     """Return the next global parameters and the next state.
 

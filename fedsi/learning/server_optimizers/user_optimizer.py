@@ -11,10 +11,10 @@ import numpy as np
 
 from fedsi.blame import blamed, kind_of, place_of, without_global_draws
 from fedsi.errors import UserError
-from fedsi.experiment.effects import refuse_without_effect
 from fedsi.experiment.server import ServerSettings
 from fedsi.learning.server_optimizers.optimizer import RoundUpdate, ServerOptimizer, State, Vector
 from fedsi.learning.server_optimizers.table import KEYS
+from fedsi.tables import refuse_without_effect
 
 _KINDS = "biuf"
 """Kinds of numbers that a checkpoint can store."""

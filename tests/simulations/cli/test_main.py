@@ -167,6 +167,16 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
             "allowed are algorithm.*, client.*, data.*, devices.*",
         ),
         "nothing to resume": (["--resume", "--out", "none"], "holds no run to resume"),
+        "two corpora": (
+            ["blank.jsonl", "--set", "data.corpus=synthetic"],
+            "two corpora are given, blank.jsonl and --set data.corpus; leave out one",
+        ),
+        "two values": (
+            ["--preset", "smoke", "--set", "server.rounds=1", "--set", "server.rounds=2"],
+            "--set gives server.rounds two values; leave out one",
+        ),
+        "a study": (["study.toml"], "study.toml is a study; run it with: fedsi study study.toml"),
+        "runs": (["runs"], "runs holds runs, such as one, and no texts; name a file or folder"),
         "out is a file": (["--preset", "smoke", "--out", "bad.toml"], "bad.toml is a file"),
     }
 
@@ -187,6 +197,9 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     jsonl("blank.jsonl", {"user": "a", "text": ""}, {"user": "b", "text": None})
     jsonl("cols.jsonl", {"name": "a", "text": "b"})
     Path("latin.csv").write_bytes("user,text\na,né\n".encode("latin-1"))
+    Path("study.toml").write_text('[[axes]]\nkey = "client.epochs"\nvalues = [1]\n')
+    Path("runs/one").mkdir(parents=True)
+    Path("runs/one/experiment.toml").write_text("")
     before = sorted(Path().iterdir())
     arguments, expected = bad_inputs()[name]
     assert run(cache, *arguments) == 2

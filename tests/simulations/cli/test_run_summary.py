@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fedsi.data.baselines import Baselines
 from fedsi.tasks.next_word import TASK
 from server.runs.folder import RunFolder
 from simulations.cli.main import main
@@ -37,6 +39,22 @@ def test_six_lines_say_how_a_run_ended(tmp_path: Path) -> None:
     diverged = replace(stopped, status="diverged", ended_by="divergence")
     assert next(lines(diverged, TASK, 50)).startswith("diverged: 7 of 50 rounds")
     assert list(next_commands(stopped, tmp_path)) == [f"next: fedsi evaluate {tmp_path} --best"]
+    (lower,) = next_commands(diverged, Path("-my run"))
+    assert lower.endswith("fedsi suggest-lr './-my run/experiment.toml'")
+
+
+def test_a_run_worse_than_counting_says_so_once() -> None:
+    """A trigram model that is worse than the unigram model is no achievement to beat."""
+    losses = {"unigram": 310.5, "bigram": 318.7, "trigram": 334.3}
+    rows = {name: np.array([[100.0, loss, 90.0, 0.0, 0.0]]) for name, loss in losses.items()}
+    counted = Baselines(np.zeros(1, np.int64), rows)
+    run = replace(
+        SUMMARY, heldout={**SUMMARY.heldout, "loss": 3.2}, unigram_loss=3.105, train_loss=3.0
+    )
+    assert list(lines(run, TASK, 50, counted))[2] == (
+        "held-out loss 3.200 nats per target; 0.095 nats worse than the unigram model (unigram "
+        "3.105, bigram 3.187, trigram 3.343)"
+    )
 
 
 def test_losses_are_shown_by_kind_in_rows_summary_page_and_terminal(

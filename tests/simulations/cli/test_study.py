@@ -119,7 +119,7 @@ def test_halving_gives_the_best_more_rounds(
         ([], "a sweep needs something to vary"),
         (
             ["--vary", "client.epochs=1,2", "--set", "server.evaluation_clients=6"],
-            "6 held-out clients are too few to choose on one half",
+            "on the other: at least 10 are needed; set server.evaluation_clients=10",
         ),
         (
             ["--vary", "client.epochs=1,2", "--set", "client.epochs=3"],
@@ -179,7 +179,12 @@ def test_bad_studies(
     other.write_text(
         'preset = "smoke"\nname = "sweep"\n[[axes]]\nkey = "client.epochs"\nvalues = [1]\n'
     )
+    experiment, single = tmp_path / "experiment-alone.toml", tmp_path / "single.toml"
+    experiment.write_text("seed = 3\n")
+    single.write_text('[axes]\nkey = "client.epochs"\n')
     for command, expected in (
+        (["study", str(experiment)], f"experiment; run it with: fedsi run {experiment}"),
+        (["study", str(single)], "head each axis with [[axes]]"),
         (["study", "compar"], "there is no study 'compar'"),
         (["study", "compar"], "did you mean compare?"),
         (["study", str(tmp_path)], "holds no study"),
