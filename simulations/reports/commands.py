@@ -13,6 +13,7 @@ import tomli_w
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment, parse_overrides
 from fedsi.experiment.model_arguments import KEY as ARGUMENTS
+from fedsi.kernels.cpu.product_choice import usual_products
 from simulations.presets import load_preset, preset_names
 from simulations.studies.axes import Axis
 from simulations.studies.privacy_levels import EPSILON, NOISE, NOISE_KEYS, without_noise
@@ -29,12 +30,18 @@ Option = list[str]
 
 def run_command(experiment: Experiment) -> str:
     """Return the ``fedsi run`` of an experiment."""
-    return _pasted("run", _experiment_words(experiment))
+    return _pasted("run", _experiment_words(_undecided(experiment)))
 
 
 def audit_command(experiment: Experiment) -> str:
     """Return the ``fedsi audit`` that runs an experiment and audits it."""
-    return _pasted("audit", _experiment_words(experiment))
+    return _pasted("audit", _experiment_words(_undecided(experiment)))
+
+
+def _undecided(experiment: Experiment) -> Experiment:
+    """Return an experiment without the products that a run on such a processor has anyway."""
+    usual = experiment.client.products == usual_products()
+    return experiment.updated({"client.products": "auto"}) if usual else experiment
 
 
 def study_command(study: Study) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fedsi import Experiment
+from fedsi.kernels.cpu.product_choice import usual_products
 from server.runs.folder import RunFolder
 from simulations.cli import studies
 from simulations.cli.main import main
@@ -76,6 +77,18 @@ def test_the_command_of_a_preset_names_it(name: str) -> None:
     assert load_preset(named) == experiment  # two presets may be the same, on two corpora
     command = run_command(experiment.updated({"seed": 9}))
     assert command == f"fedsi run --preset {named} --set seed=9"
+
+
+def test_products_are_named_if_such_a_processor_does_not_choose_them() -> None:
+    """A run's experiment states its products, and its command only unusual ones."""
+    usual = usual_products()
+    other = {"own": "torch", "torch": "own"}[usual]
+    plain, changed = (
+        run_command(load_preset("smoke").updated({"client.products": products}))
+        for products in (usual, other)
+    )
+    assert plain == "fedsi run --preset smoke"
+    assert changed == f"{plain} --set client.products={other}"
 
 
 def test_the_command_of_an_audit_gives_its_experiment(
