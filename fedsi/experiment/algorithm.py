@@ -52,7 +52,9 @@ class AlgorithmSettings(Settings):
     """Steps of a distillation, one batch each (server_distillation, fed_df)."""
     distillation_batch_size: Count = 64
     """Public examples in a batch (server_distillation, fed_df)."""
-    distillation_optimizer: Annotated[Name, EntryOf(OPTIMIZERS)] = "adamw"
+    distillation_optimizer: Annotated[
+        Name, EntryOf(OPTIMIZERS, key="algorithm.distillation_optimizer")
+    ] = "adamw"
     """Optimizer of a distillation; it starts anew each time (server_distillation, fed_df)."""
     distillation_learning_rate: PositiveNumber = 0.001
     """Step size of that optimizer (server_distillation, fed_df)."""

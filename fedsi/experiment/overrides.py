@@ -23,19 +23,18 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
 
     A value is the first of these readings that its key accepts: its meaning in TOML; the number,
     boolean or absent value that people write as ``.3``, ``1e2``, ``True`` or ``None``; the text
-    itself; the text in lower case. So a column can be called ``0``.
+    itself; the text in lower case. So a column can be called ``0``. The last value of a key counts,
+    so that a command can be changed by adding to it.
 
     Raises:
-        UserError: A word without ``=`` or without a key; or two values of a key.
+        UserError: A word without ``=`` or without a key.
     """
     changes: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set takes KEY=VALUE, for example server.rounds=10, not {pair!r}")
-        value = _value(key.strip(), text.strip())
-        if changes.setdefault(key.strip(), value) != value:
-            raise UserError(f"--set gives {key.strip()} two values; leave out one")
+        changes[key.strip()] = _value(key.strip(), text.strip())
     return changes
 
 

@@ -178,7 +178,7 @@ def _usage(error: click.ClickException) -> str:
             what, _, _ = sentence.partition(" Did you mean")
             return f"{what} Keys are given with --set, as in --set {keys[0]}=VALUE"
     if isinstance(error, click.UsageError) and error.ctx:
-        return f"{sentence} See {error.ctx.command_path} --help"
+        return f"{sentence.rstrip('.')}. See {error.ctx.command_path} --help"
     return sentence
 
 

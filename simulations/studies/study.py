@@ -199,7 +199,8 @@ class Study(Settings):
             UserError: Malformed TOML, an unknown key, or an invalid study.
         """
         values = parsed_toml(text, source)
-        if values and values.keys() <= Experiment.model_fields.keys():
+        sections = [key for key, value in values.items() if isinstance(value, Mapping)]
+        if sections and values.keys() <= Experiment.model_fields.keys():
             raise UserError(f"{source} is an experiment; run it with: fedsi run {source}")
         if isinstance(values.get("axes"), Mapping):
             raise UserError(f"{source}: axes is a single table; head each axis with [[axes]]")

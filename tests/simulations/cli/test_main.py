@@ -171,10 +171,6 @@ def bad_inputs() -> dict[str, tuple[list[str], str]]:
             ["blank.jsonl", "--set", "data.corpus=synthetic"],
             "two corpora are given, blank.jsonl and --set data.corpus; leave out one",
         ),
-        "two values": (
-            ["--preset", "smoke", "--set", "server.rounds=1", "--set", "server.rounds=2"],
-            "--set gives server.rounds two values; leave out one",
-        ),
         "a study": (["study.toml"], "study.toml is a study; run it with: fedsi study study.toml"),
         "runs": (["runs"], "runs holds runs, such as one, and no texts; name a file or folder"),
         "out is a file": (["--preset", "smoke", "--out", "bad.toml"], "bad.toml is a file"),

@@ -180,7 +180,7 @@ def test_bad_studies(
         'preset = "smoke"\nname = "sweep"\n[[axes]]\nkey = "client.epochs"\nvalues = [1]\n'
     )
     experiment, single = tmp_path / "experiment-alone.toml", tmp_path / "single.toml"
-    experiment.write_text("seed = 3\n")
+    experiment.write_text("seed = 3\n[server]\nrounds = 2\n")
     single.write_text('[axes]\nkey = "client.epochs"\n')
     for command, expected in (
         (["study", str(experiment)], f"experiment; run it with: fedsi run {experiment}"),
