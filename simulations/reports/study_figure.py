@@ -23,6 +23,8 @@ from simulations.studies.study import Combination
 _MOST_PANELS = 2
 """Number of axes with a panel."""
 _MOST_CURVES = 8
+_FEWEST_ROUNDS = 2
+"""Evaluated rounds of trained models without which nothing would be left of the curves."""
 _MARGIN = 0.05
 _FAR = 1.3
 """Share of the trained models' range of losses above which an untrained one is left out."""
@@ -79,11 +81,12 @@ def _leave_out_start(axes: Axes, others: Iterable[float]) -> None:
         others: Losses that have to stay in the range.
     """
     points = np.concatenate([np.zeros((0, 2)), *(line.get_xydata() for line in axes.get_lines())])
-    trained = [*points[points[:, 0] > 0, 1], *others]
-    if not trained:
+    after = points[points[:, 0] > 0]
+    if len(np.unique(after[:, 0])) < _FEWEST_ROUNDS:
         return
+    trained = [*after[:, 1], *others]
     low, high = min(trained), max(trained)
-    if points[:, 1].max(initial=high) - low > _FAR * (high - low) > 0:
+    if points[:, 1].max() - low > _FAR * (high - low) > 0:
         margin = _MARGIN * (high - low)
         axes.set_ylim(low - margin, high + margin)
 
