@@ -151,7 +151,7 @@ def test_samples_of_output_are_what_commands_print(
     text = (ROOT / "docs/commands.md").read_text()
     compared = 0
     for command, sample in re.findall(
-        r"^```\n\$ fedsi ((?:.*\\\n)*.*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL
+        r"^```\n\$ fedsi ((?:[^\n]*\\\n)*[^\n]*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL
     ):
         words = shlex.split(command.replace("\\\n", " "))
         if {*words[:2]} & {*NOT_PRINTED}:

@@ -190,7 +190,12 @@ def test_a_process_that_is_killed_is_replaced(
     def kill(name: str, records: Sequence[RoundRecord]) -> None:
         if name in signals and records and name not in killed:
             killed.append(name)
-            (server,) = children_of(os.getpid())
+            # Ray's head is a child of this process too, where other tests have started it.
+            (server,) = (
+                one
+                for one in children_of(os.getpid())
+                if "fork_server" in Path(f"/proc/{one}/cmdline").read_text()
+            )
             (trial,) = children_of(server)
             os.kill(trial if victim == "trial" else server, signals[name])
 
