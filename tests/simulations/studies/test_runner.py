@@ -194,7 +194,7 @@ def test_a_process_that_is_killed_is_replaced(
             (server,) = (
                 one
                 for one in children_of(os.getpid())
-                if "fork_server" in Path(f"/proc/{one}/cmdline").read_text()
+                if "ray.scripts" not in Path(f"/proc/{one}/cmdline").read_text()
             )
             (trial,) = children_of(server)
             os.kill(trial if victim == "trial" else server, signals[name])
