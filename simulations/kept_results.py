@@ -23,8 +23,8 @@ SUGGESTED = "suggested.json"
 _MEND = "put back the file that fedsi wrote"
 
 
-CURVES = "curves.png"
-"""The last file that is written for a run; its page is made of files."""
+CURVES = "curves.svg"
+"""The last file of a finished run, besides the page that is made of them."""
 
 
 def keep_baselines(found: Baselines | None, folder: Path) -> None:
