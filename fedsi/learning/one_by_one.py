@@ -120,12 +120,13 @@ class OneByOne:
             return
         self._first.begin(request.start)
         group: list[_Turn] = []
+        targets = 0
         for place, client in enumerate(request.clients):
             turn = self._drawn(request, place, client)
-            targets = sum(one.targets for one in group)
-            if targets + turn.targets > self._first.most_targets:
+            targets += turn.targets
+            if targets > self._first.most_targets:
                 yield from self._joined(self._first, group)
-                group = []
+                group, targets = [], turn.targets
             group.append(turn)
         yield from self._joined(self._first, group)
 

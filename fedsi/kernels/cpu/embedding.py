@@ -15,7 +15,7 @@ def look_up(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the word vectors, ``[positions, embedding]``, and the factors that normalised them."""
     embedding = named["embedding"]
-    vectors = space.take("vectors", len(inputs), embedding.shape[1])
+    vectors = space.take("vectors", inputs.shape[0], embedding.shape[1])
     torch.index_select(embedding, 0, inputs, out=vectors)
     if settings.embedding_normalisation == "none":
         return vectors, None

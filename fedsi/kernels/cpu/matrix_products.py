@@ -25,7 +25,14 @@ from fedsi.experiment import ClientSettings
 from fedsi.kernels.cpu import tiles
 from fedsi.kernels.cpu.bits import pair, without_gaps
 from fedsi.kernels.cpu.product_choice import TORCH, products_of
-from fedsi.kernels.cpu.tiles import COLUMNS, ROWS, VECTOR_BYTES, cross_tile, update_tile
+from fedsi.kernels.cpu.tiles import (
+    COLUMNS,
+    ROWS,
+    VECTOR_BYTES,
+    cross_tile,
+    expect_rows,
+    update_tile,
+)
 from fedsi.kernels.cpu.workspace import Workspace
 
 Array = NDArray[Any]
@@ -209,21 +216,31 @@ def _update_by_pairs(out: Array, pairs: Array, right: Array, keep: Any, rate: An
 
 @compiled
 def _update_panel(out: Array, rows: Array, panel: Array, keep: Any, rate: Any) -> None:
+    if out.shape[1] < COLUMNS:
+        _update_ragged_panel(out, rows, panel, keep, rate)
+        return
+    expect_rows(out, min(ROWS, len(out)))
+    for i in range(0, len(out), ROWS):
+        n = min(ROWS, len(out) - i)
+        expect_rows(out[i + n :], min(ROWS, len(out) - i - n))
+        update_tile(out[i:], rows[i:], panel, n, 1, keep, rate)
+
+
+@compiled
+def _update_ragged_panel(out: Array, rows: Array, panel: Array, keep: Any, rate: Any) -> None:
+    """Do the same for fewer columns than a tile's, in a tile of their own."""
     width = out.shape[1]
-    whole = width == COLUMNS
+    wide = 1 if width > COLUMNS // 2 else 0
     tile = np.zeros((ROWS, COLUMNS), out.dtype)
     for i in range(0, len(out), ROWS):
         n = min(ROWS, len(out) - i)
-        if whole:
-            update_tile(out[i:], rows[i:], panel, n, keep, rate)
-        else:
-            for r in range(n):
-                for c in range(width):
-                    tile[r, c] = out[i + r, c]
-            update_tile(tile, rows[i:], panel, n, keep, rate)
-            for r in range(n):
-                for c in range(width):
-                    out[i + r, c] = tile[r, c]
+        for r in range(n):
+            for c in range(width):
+                tile[r, c] = out[i + r, c]
+        update_tile(tile, rows[i:], panel, n, wide, keep, rate)
+        for r in range(n):
+            for c in range(width):
+                out[i + r, c] = tile[r, c]
 
 
 @compiled

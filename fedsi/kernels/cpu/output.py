@@ -206,7 +206,7 @@ def _exponentials(
         The exponentials, ``[positions, words]`` for each slice; the largest logits and the sums of
         the exponentials, ``[slices, positions]``; the targets' logits, ``[positions]``.
     """
-    positions, vocabulary = len(states), len(bias)
+    positions, vocabulary = states.shape[0], bias.shape[0]
     width = max(1, SLICE // positions)
     starts = range(0, vocabulary, width)
     largest = space.take("largest", len(starts), positions)

@@ -296,9 +296,9 @@ def _add_product(out: Array, rows: Array, panels: Array) -> None:
         for i in range(0, len(out), ROWS):
             n = min(ROWS, len(out) - i)
             if width == COLUMNS:
-                update_tile(part[i:], factors[i:], panels[k], n, one, one)
+                update_tile(part[i:], factors[i:], panels[k], n, 1, one, one)
             else:
-                update_tile(tile, factors[i:], panels[k], n, out.dtype.type(0), one)
+                update_tile(tile, factors[i:], panels[k], n, 1, out.dtype.type(0), one)
                 for r in range(n):
                     for c in range(width):
                         part[i + r, c] += tile[r, c]

@@ -30,6 +30,8 @@ COLUMNS = 2 * _VECTOR_BITS // 32
 """Columns of a tile of ``update_tile``."""
 ROWS = 8 if HAS_WIDE_VECTORS else 4
 """Most rows of a tile of ``update_tile``."""
+LINE_BYTES = 64
+"""Bytes of a line of the cache."""
 INNER_COLUMNS = 4 if HAS_WIDE_VECTORS else 2
 INNER_ROWS = 6 if HAS_WIDE_VECTORS else 4
 
@@ -52,7 +54,14 @@ class _BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite has no types
 
 @intrinsic
 def update_tile(
-    typing_context: Any, out: Any, rows: Any, panel: Any, number: Any, keep: Any, rate: Any
+    typing_context: Any,
+    out: Any,
+    rows: Any,
+    panel: Any,
+    number: Any,
+    wide: Any,
+    keep: Any,
+    rate: Any,
 ) -> Any:
     """Set the first rows of a tile to ``keep * out + rate * rows @ panel``.
 
@@ -62,20 +71,50 @@ def update_tile(
         rows: At least ``[number, depth]``.
         panel: ``[depth, COLUMNS]``, contiguous.
         number: Number of rows, from 1 to ``ROWS``.
+        wide: 1 for all columns, 0 for the first half of them.
         keep: A factor of the type of ``out``; if 0, ``out`` may be uninitialised.
         rate: A factor of the type of ``out``.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        arrays = _arrays(context, builder, signature, arguments, 3)
+        arrays, factors = _arrays(context, builder, signature, arguments, 3), arguments[5:]
+        vector = _vector(out.dtype.bitwidth)
+        whole = COLUMNS // vector.count
         cases: _Cases = {
-            r: partial(_update_tile, builder, out.dtype.bitwidth, r, *arrays, *arguments[4:])
-            for r in range(1, ROWS + 1)
+            2 * r + w: partial(
+                _update_tile, builder, vector, r, whole if w else whole // 2, *arrays, *factors
+            )
+            for r, w in product(range(1, ROWS + 1), (0, 1))
         }
-        _choose(builder, arguments[3], cases)
+        _choose(builder, _case(builder, *arguments[3:5]), cases)
         return context.get_dummy_value()
 
-    return types.void(out, rows, panel, types.int64, out.dtype, out.dtype), generate
+    arguments = out, rows, panel, types.int64, types.int64, out.dtype, out.dtype
+    return types.void(*arguments), generate
+
+
+@intrinsic
+def expect_rows(typing_context: Any, out: Any, number: Any) -> Any:
+    """Begin to bring the first rows of a tile of ``update_tile`` into the cache.
+
+    A tile is a narrow part of many long rows, which the processor does not foresee.
+
+    Args:
+        typing_context: The compiler's typing context.
+        out: At least ``[number, COLUMNS]``, with contiguous rows.
+        number: Number of rows.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (array,) = _arrays(context, builder, signature, arguments, 1)
+        stride = _strides(builder, array)[0]
+        with cgutils.for_range(builder, arguments[1]) as loop:
+            row = _moved(builder, array.data, builder.mul(stride, loop.index))
+            for first in range(0, COLUMNS, 8 * LINE_BYTES // out.dtype.bitwidth):
+                _prefetch(builder, builder.gep(row, [_INDEX(first)]))
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64), generate
 
 
 @intrinsic
@@ -100,8 +139,7 @@ def inner_tile(
             2 * r + w: partial(_inner_tile, builder, width, r, INNER_COLUMNS if w else 1, *arrays)
             for r, w in product(range(1, INNER_ROWS + 1), (0, 1))
         }
-        two = arguments[3].type(2)
-        _choose(builder, builder.add(builder.mul(arguments[3], two), arguments[4]), cases)
+        _choose(builder, _case(builder, *arguments[3:]), cases)
         return context.get_dummy_value()
 
     return types.void(out, rows, others, types.int64, types.int64), generate
@@ -130,6 +168,28 @@ def cross_tile(typing_context: Any, out: Any, rows: Any) -> Any:
     return types.void(out, rows), generate
 
 
+@intrinsic
+def expect_tile(typing_context: Any, out: Any, number: Any) -> Any:
+    """Ask for the memory of the first rows of a tile that will be written soon.
+
+    Args:
+        typing_context: The compiler's typing context.
+        out: As for ``update_tile``.
+        number: Number of rows.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (array,) = _arrays(context, builder, signature, arguments, 1)
+        stride = _strides(builder, array)[0]
+        with cgutils.for_range(builder, arguments[1]) as loop:
+            row = _moved(builder, array.data, builder.mul(stride, loop.index))
+            for first in range(0, COLUMNS, 64 * 8 // out.dtype.bitwidth):
+                _prefetch(builder, builder.gep(row, [_INDEX(first)]))
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64), generate
+
+
 def _arrays(context: Any, builder: Any, signature: Any, arguments: Any, count: int) -> list[Any]:
     return [
         context.make_array(kind)(context, builder, value)
@@ -150,11 +210,21 @@ def _choose(builder: Any, value: Any, cases: _Cases) -> None:
     builder.position_at_end(end)
 
 
+def _case(builder: Any, number: Any, wide: Any) -> Any:
+    return builder.add(builder.mul(number, number.type(2)), wide)
+
+
 def _update_tile(
-    builder: Any, width: int, number: int, out: Any, rows: Any, panel: Any, keep: Any, rate: Any
+    builder: Any,
+    vector: Any,
+    number: int,
+    count: int,
+    out: Any,
+    rows: Any,
+    panel: Any,
+    keep: Any,
+    rate: Any,
 ) -> None:
-    vector = _vector(width)
-    count = COLUMNS // vector.count
     totals = [_zeros(builder, vector, count) for _ in range(number)]
     sources, factor_step = _rows_of(builder, rows, number), _strides(builder, rows)[1]
     with cgutils.for_range(builder, builder.extract_value(panel.shape, 0)) as loop:
@@ -252,6 +322,22 @@ def _load(builder: Any, pointer: Any, first: int, vector: Any, mask: Any = None)
 def _store(builder: Any, value: Any, pointer: Any, first: int) -> None:
     place = builder.gep(pointer, [_INDEX(first)])
     builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=4)
+
+
+def _prefetch(builder: Any, pointer: Any) -> None:
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+    builder.call(function, [builder.bitcast(pointer, byte), number(1), number(3), number(1)])
+
+
+def _prefetch(builder: Any, pointer: Any) -> None:
+    """Begin to bring memory that will be written into the cache; no address is an error."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+    to_write, keep, data = number(1), number(3), number(1)
+    builder.call(function, [builder.bitcast(pointer, byte), to_write, keep, data])
 
 
 def _spread(builder: Any, value: Any, count: int) -> Any:

@@ -21,7 +21,7 @@ class Workspace:
         """Return a contiguous tensor with undefined contents."""
         size = prod(shape)
         flat = self._flat.get(name)
-        if flat is None or len(flat) < size:
+        if flat is None or flat.numel() < size:
             flat = self._flat[name] = torch.empty(size, dtype=self._dtype)
         return flat[:size].view(shape)
 
