@@ -63,6 +63,19 @@ def has_float64(device: torch.device) -> bool:
     return device.type != "mps"
 
 
+def lanes(device: torch.device, asked: int) -> int:
+    """Return how many clients are trained at once: as many as are asked for on a GPU, else one.
+
+    On a processor the bits of a batched product depend on where in memory each result begins (MKL
+    on AMD), and so on the client's lane. A single lane always begins at the same place.
+
+    Args:
+        device: The device.
+        asked: ``client.lanes``.
+    """
+    return 1 if device.type == "cpu" else asked
+
+
 def _is_there(name: str) -> bool:
     match name:
         case "cuda":

@@ -79,8 +79,8 @@ class ClientSettings(Settings):
     """How clients are trained: one after another, which is fastest on a CPU, or many at once, which
     fills a GPU."""
     lanes: Count = 32
-    """Clients that are trained at once (vectorised). Their parameters and gradients must fit in
-    memory."""
+    """Clients that a GPU trains at once (vectorised); a processor trains one. Their parameters and
+    gradients must fit in memory."""
     example_noise_multiplier: OptionalNonNegative = None
     """Noise multiplier of DP-SGD on the client, which protects single examples even from the
     server; none for ordinary SGD."""

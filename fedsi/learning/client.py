@@ -59,9 +59,7 @@ class LocalTrainer:
             self._sgd = FusedSgd(model, settings, self.parameters)
             self._row = model.settings.embedding_size
             self._embedded = model.vocabulary_size * self._row
-            self._sparse = not (
-                model.settings.tied_output or settings.weight_decay or settings.gradient_clip
-            )
+            self._sparse = not (model.settings.tied_output or settings.weight_decay)
         else:
             self._sgd = GeneralSgd(model, settings, self.parameters, losses)
         self._settings = settings
@@ -117,7 +115,7 @@ class LocalTrainer:
             tokens += targets
             examples += len(batch)
             words.append(batch.inputs.ravel())
-        if self._sparse and pull.adds_nothing:
+        if self._sparse and pull.adds_nothing and not self._lost():
             self.spans = self._touched(words)
         clipped = self._sgd.clipped - before
         return LocalResult(loss, tokens, examples, steps=len(words), clipped_steps=clipped)
@@ -125,6 +123,10 @@ class LocalTrainer:
     def memory(self) -> NDArray[np.float32]:
         """Return the state of the optimizer after ``train``."""
         return self._sgd.optimizer.memory()
+
+    def _lost(self) -> bool:
+        """Whether a gradient whose norm is not a number has changed all parameters."""
+        return bool(torch.isnan(self.parameters[-1]))
 
     def _touched(self, words: list[NDArray[np.int32]]) -> NDArray[np.int64]:
         """Return the spans of the rows of some words and of everything but the embedding."""

@@ -71,7 +71,8 @@ class Vectorised:
         size = model.layout.size
         self.parameters = torch.zeros(size)
         self.spans = np.array([[0, size]])
-        settings = experiment.local_training
+        self._lanes = accelerator.lanes(self._device, experiment.client.lanes)
+        settings = experiment.local_training.model_copy(update={"lanes": self._lanes})
         start = torch.zeros(size, device=self._device)
         self._sgd = VectorisedSgd(model, settings, start, rounds.task.losses)
         plain = rounds.algorithm.finish is fed_avg.finish and not experiment.faults.shares
@@ -89,12 +90,12 @@ class Vectorised:
         rate = self._experiment.local_training.learning_rate * factor
         start = request.start.to(self._device)
         added = torch.zeros(len(start), dtype=torch.int64, device=self._device)
-        window = WINDOW * self._experiment.client.lanes
+        window = WINDOW * self._lanes
         for first in range(0, len(request.clients), window):
             waiting: list[_Waiting] = []
             for place in range(first, min(first + window, len(request.clients))):
                 yield from self._read(request, place, waiting)
-            for group in groups(waiting, self._experiment.client.lanes):
+            for group in groups(waiting, self._lanes):
                 yield from self._train_group(request, group, start, rate, added)
         sums += added.cpu().numpy()
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fedsi.compiler import compiled
 from fedsi.kernels.cpu.bits import without_gaps
 from fedsi.kernels.cpu.softmax import exponential
-from fedsi.kernels.cpu.tiles import COLUMNS, ROWS, update_tile
+from fedsi.kernels.cpu.tiles import COLUMNS, ROWS, is_wide, update_tile
 from fedsi.models.attention import SMALLEST_SUM
 
 Array = NDArray[Any]
@@ -273,7 +273,8 @@ def _product(out: Array, rows: Array, crossed: Array, rate: Any) -> None:
         n = min(ROWS, len(rows) - i)
         for k in range((i + n - 1) // COLUMNS + 1):
             tile = out[i:, k * COLUMNS : (k + 1) * COLUMNS]
-            update_tile(tile, rows[i:], crossed[k], n, nothing, rate)
+            wide = is_wide(i + n - k * COLUMNS)
+            update_tile(tile, rows[i:], crossed[k], n, wide, nothing, rate)
 
 
 @compiled
@@ -284,8 +285,10 @@ def _gather(out: Array, weights: Array, panels: Array, rate: Any) -> None:
     for i in range(0, len(out), ROWS):
         n = min(ROWS, len(out) - i)
         for k in range(len(panels)):
-            update_tile(tile, weights[i:], panels[k, : i + n], n, nothing, rate)
-            _copy(out[i : i + n, k * COLUMNS : (k + 1) * COLUMNS], tile)
+            part = out[i : i + n, k * COLUMNS : (k + 1) * COLUMNS]
+            wide = is_wide(part.shape[1])
+            update_tile(tile, weights[i:], panels[k, : i + n], n, wide, nothing, rate)
+            _copy(part, tile)
 
 
 @compiled
@@ -298,8 +301,10 @@ def _gather_crossed(out: Array, weights: Array, panels: Array, rate: Any) -> Non
         n = min(ROWS, length - j)
         crossed = weights[j:length, j:].T
         for k in range(len(panels)):
-            update_tile(tile, crossed, panels[k, j:length], n, nothing, rate)
-            _copy(out[j : j + n, k * COLUMNS : (k + 1) * COLUMNS], tile)
+            part = out[j : j + n, k * COLUMNS : (k + 1) * COLUMNS]
+            wide = is_wide(part.shape[1])
+            update_tile(tile, crossed, panels[k, j:length], n, wide, nothing, rate)
+            _copy(part, tile)
 
 
 @compiled

@@ -31,6 +31,7 @@ from fedsi.kernels.cpu.tiles import (
     VECTOR_BYTES,
     cross_tile,
     expect_rows,
+    is_wide,
     update_tile,
 )
 from fedsi.kernels.cpu.workspace import Workspace
@@ -230,7 +231,7 @@ def _update_panel(out: Array, rows: Array, panel: Array, keep: Any, rate: Any) -
 def _update_ragged_panel(out: Array, rows: Array, panel: Array, keep: Any, rate: Any) -> None:
     """Do the same for fewer columns than a tile's, in a tile of their own."""
     width = out.shape[1]
-    wide = 1 if width > COLUMNS // 2 else 0
+    wide = is_wide(width)
     tile = np.zeros((ROWS, COLUMNS), out.dtype)
     for i in range(0, len(out), ROWS):
         n = min(ROWS, len(out) - i)

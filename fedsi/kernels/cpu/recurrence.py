@@ -28,6 +28,7 @@ from fedsi.kernels.cpu.tiles import (
     INNER_ROWS,
     ROWS,
     inner_tile,
+    is_wide,
     update_tile,
 )
 from fedsi.models.recurrent import SMALLEST_MAXIMUM
@@ -298,7 +299,7 @@ def _add_product(out: Array, rows: Array, panels: Array) -> None:
             if width == COLUMNS:
                 update_tile(part[i:], factors[i:], panels[k], n, 1, one, one)
             else:
-                update_tile(tile, factors[i:], panels[k], n, 1, out.dtype.type(0), one)
+                update_tile(tile, factors[i:], panels[k], n, is_wide(width), out.dtype.type(0), one)
                 for r in range(n):
                     for c in range(width):
                         part[i + r, c] += tile[r, c]

@@ -9,7 +9,7 @@ A factor of type uint32 holds pairs of bfloat16 numbers, neighbours on the axis 
 are multiplied and added in float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from llvmlite import binding, ir
 from numba.core import cgutils, types
 
+from fedsi.compiler import compiled
 from fedsi.kernels.cpu.bits import FLOATS, intrinsic
 
 _FEATURES = binding.get_host_cpu_features()
@@ -52,6 +53,12 @@ class _BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite has no types
         return hash(_BFloat16)
 
 
+@compiled
+def is_wide(columns: int) -> int:
+    """Return 1 if more than half of the columns of a tile of ``update_tile`` matter, else 0."""
+    return 1 if columns > COLUMNS // 2 else 0
+
+
 @intrinsic
 def update_tile(
     typing_context: Any,
@@ -71,7 +78,7 @@ def update_tile(
         rows: At least ``[number, depth]``.
         panel: ``[depth, COLUMNS]``, contiguous.
         number: Number of rows, from 1 to ``ROWS``.
-        wide: 1 for all columns, 0 for the first half of them.
+        wide: The result of ``is_wide`` for the columns that matter.
         keep: A factor of the type of ``out``; if 0, ``out`` may be uninitialised.
         rate: A factor of the type of ``out``.
     """
@@ -82,7 +89,7 @@ def update_tile(
         whole = COLUMNS // vector.count
         cases: _Cases = {
             2 * r + w: partial(
-                _update_tile, builder, vector, r, whole if w else whole // 2, *arrays, *factors
+                _update_tile, builder, vector, (r, whole if w else whole // 2), arrays, factors
             )
             for r, w in product(range(1, ROWS + 1), (0, 1))
         }
@@ -168,28 +175,6 @@ def cross_tile(typing_context: Any, out: Any, rows: Any) -> Any:
     return types.void(out, rows), generate
 
 
-@intrinsic
-def expect_tile(typing_context: Any, out: Any, number: Any) -> Any:
-    """Ask for the memory of the first rows of a tile that will be written soon.
-
-    Args:
-        typing_context: The compiler's typing context.
-        out: As for ``update_tile``.
-        number: Number of rows.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        (array,) = _arrays(context, builder, signature, arguments, 1)
-        stride = _strides(builder, array)[0]
-        with cgutils.for_range(builder, arguments[1]) as loop:
-            row = _moved(builder, array.data, builder.mul(stride, loop.index))
-            for first in range(0, COLUMNS, 64 * 8 // out.dtype.bitwidth):
-                _prefetch(builder, builder.gep(row, [_INDEX(first)]))
-        return context.get_dummy_value()
-
-    return types.void(out, types.int64), generate
-
-
 def _arrays(context: Any, builder: Any, signature: Any, arguments: Any, count: int) -> list[Any]:
     return [
         context.make_array(kind)(context, builder, value)
@@ -215,16 +200,9 @@ def _case(builder: Any, number: Any, wide: Any) -> Any:
 
 
 def _update_tile(
-    builder: Any,
-    vector: Any,
-    number: int,
-    count: int,
-    out: Any,
-    rows: Any,
-    panel: Any,
-    keep: Any,
-    rate: Any,
+    builder: Any, vector: Any, shape: tuple[int, int], arrays: Sequence[Any], factors: Sequence[Any]
 ) -> None:
+    (number, count), (out, rows, panel), (keep, rate) = shape, arrays, factors
     totals = [_zeros(builder, vector, count) for _ in range(number)]
     sources, factor_step = _rows_of(builder, rows, number), _strides(builder, rows)[1]
     with cgutils.for_range(builder, builder.extract_value(panel.shape, 0)) as loop:
@@ -322,13 +300,6 @@ def _load(builder: Any, pointer: Any, first: int, vector: Any, mask: Any = None)
 def _store(builder: Any, value: Any, pointer: Any, first: int) -> None:
     place = builder.gep(pointer, [_INDEX(first)])
     builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=4)
-
-
-def _prefetch(builder: Any, pointer: Any) -> None:
-    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-    signature = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
-    builder.call(function, [builder.bitcast(pointer, byte), number(1), number(3), number(1)])
 
 
 def _prefetch(builder: Any, pointer: Any) -> None:

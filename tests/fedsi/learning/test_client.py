@@ -78,7 +78,10 @@ def test_equals_plain_sgd(settings: ClientSettings) -> None:
     assert result.examples == 20
 
 
-@pytest.mark.parametrize("settings", [ClientSettings(), ClientSettings(weight_decay=0.1)])
+@pytest.mark.parametrize(
+    "settings",
+    [ClientSettings(), ClientSettings(gradient_clip=1e-3), ClientSettings(weight_decay=0.1)],
+)
 def test_a_client_leaves_nothing_to_the_next_and_differs_only_in_its_spans(
     settings: ClientSettings,
 ) -> None:
@@ -97,6 +100,23 @@ def test_a_client_leaves_nothing_to_the_next_and_differs_only_in_its_spans(
         within[first:last] = True
     assert not (differs & ~within).any()
     assert within.all() == (settings.weight_decay > 0)
+
+
+def test_a_client_with_a_gradient_that_is_no_number_leaves_nothing_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = initial_parameters(MODEL, 0)
+    settings = ClientSettings(gradient_clip=1.0)
+    used, fresh = LocalTrainer(MODEL, settings), LocalTrainer(MODEL, settings)
+    for trainer in (used, fresh):
+        trainer.begin(start)
+    with monkeypatch.context() as patch:
+        patch.setattr("fedsi.learning.step_by_hand.step_scale", lambda *_: math.nan)
+        used.train(batches(1))
+    assert used.parameters.isnan().all()
+    for trainer in (used, fresh):
+        trainer.train(batches())
+    assert torch.equal(used.parameters, fresh.parameters)
 
 
 def test_clipping_bounds_a_step() -> None:

@@ -27,6 +27,12 @@ CLIENTS = [0, 1, 4, 5, 6, 7, 8, 9, 10, 11]
 OUTCOME = TRAINING_COLUMNS.index("outcome")
 
 
+@pytest.fixture
+def several_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processor train as many clients at once as a GPU."""
+    monkeypatch.setattr(accelerator, "lanes", lambda _device, asked: asked)
+
+
 def both(experiment: Experiment) -> tuple[BlockTrainer, BlockTrainer]:
     return BlockTrainer(experiment, HEALTHY), BlockTrainer(experiment.updated(VECTORISED), HEALTHY)
 
@@ -42,6 +48,7 @@ def both(experiment: Experiment) -> tuple[BlockTrainer, BlockTrainer]:
         (CLIPPED, {"privacy.clipping": "per_layer"}, 0.1),
     ],
 )
+@pytest.mark.usefixtures("several_lanes")
 def test_a_block_is_that_of_clients_one_by_one(
     base: Experiment, more: dict[str, Any], clip_norm: float
 ) -> None:
@@ -56,6 +63,7 @@ def test_a_block_is_that_of_clients_one_by_one(
     assert difference <= 1e-5 * np.linalg.norm(decode(expected))
 
 
+@pytest.mark.usefixtures("several_lanes")
 def test_clients_keep_their_vectors(tmp_path: Path) -> None:
     scaffold = EXPERIMENT.updated(
         {"algorithm.name": "scaffold", "server.averaging": "uniform", "server.optimizer": "sgd"}
@@ -90,6 +98,7 @@ def test_bits_depend_neither_on_the_block_nor_on_the_order() -> None:
     assert np.array_equal(again, whole)
 
 
+@pytest.mark.usefixtures("several_lanes")
 def test_clients_that_fail_or_have_nothing_cost_their_own_contribution() -> None:
     trainer = BlockTrainer(EXPERIMENT.updated(VECTORISED), Faulty())
     start = initial_parameters(trainer.model, 0)
@@ -101,6 +110,7 @@ def test_clients_that_fail_or_have_nothing_cost_their_own_contribution() -> None
     assert rows[2, OUTCOME] == Outcome.AGGREGATED
 
 
+@pytest.mark.usefixtures("several_lanes")
 def test_an_update_that_is_not_finite_is_rejected() -> None:
     _, trainer = both(EXPERIMENT.updated({"client.learning_rate": 1e30, "client.epochs": 3}))
     start = initial_parameters(trainer.model, 0)

@@ -146,7 +146,7 @@ def test_a_device_is_measured_and_checked(
     sums = itertools.count()
     monkeypatch.setattr(device, "_train", lambda *_: (1.0, np.full(3, next(sums), np.int64), 3))
     assert main(["bench", "device", *options]) == 1
-    assert "the same round had other bits on cpu" in capsys.readouterr().err
+    assert "the same round in another order had other bits on cpu" in capsys.readouterr().err
 
 
 def test_feedforward_parts_of_one_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
