@@ -21,7 +21,7 @@ from fedsi.kernels.cpu.ranks import ranked_by_logits
 from fedsi.learning.predictions import predictions
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
-from fedsi.models.table import architecture, pass_by_hand
+from fedsi.models.table import joins_batches, pass_by_hand
 from fedsi.tables import load
 from fedsi.tasks.task import Batch, Counts, Task
 
@@ -55,8 +55,7 @@ def evaluate_client(
 
 def can_join_evaluations(task: Task, model: Model) -> bool:
     """Whether the evaluations of clients can be joined."""
-    joins = architecture(model.settings.architecture).joins
-    return task.ranked is not None and joins and pass_by_hand(model) is not None
+    return task.ranked is not None and joins_batches(model)
 
 
 class JoinedEvaluation:

@@ -18,7 +18,7 @@ from fedsi.kernels.cpu.output import UpdateRule
 from fedsi.kernels.cpu.product_choice import OWN, products_of
 from fedsi.models.model import Model
 from fedsi.models.parameters import Parameters
-from fedsi.models.table import architecture, pass_by_hand
+from fedsi.models.table import joins_batches, pass_by_hand
 from fedsi.tables import load
 from fedsi.tasks.task import Batch, Losses, cross_entropy
 
@@ -43,7 +43,7 @@ def can_join(model: Model, settings: ClientSettings, losses: Losses) -> bool:
     """Whether the first steps of a model with a task's losses can be joined."""
     if losses is not cross_entropy or products_of(settings) != OWN:
         return False
-    return architecture(model.settings.architecture).joins and pass_by_hand(model) is not None
+    return joins_batches(model)
 
 
 class FirstSteps:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fedsi.model_objects import shown
 from fedsi.models.feedforward.table import FEEDFORWARDS, keys_of_parts
+from fedsi.models.positions.table import ENCODINGS
 from fedsi.tables import Table
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class Architecture:
     """Raises ``ValueError`` if the settings contradict each other."""
     by_hand: str | None = None
     """Import path of the compiled pass with a gradient written by hand; None for autograd."""
-    joins: bool = False
-    """Whether the pass by hand computes the gradients of several batches together."""
+    joins: "Callable[[ModelSettings], bool] | None" = None
+    """Whether the pass by hand computes the gradients of several batches together; None for no."""
     by_autograd: "Callable[[ModelSettings, int], bool] | None" = None
     """Whether autograd trains a model with these settings and streams of ids, because the pass by
     hand lacks a part of it."""
@@ -169,7 +170,7 @@ def _recurrent(
         colour=colour,
         check=check_recurrent,
         by_hand="fedsi.kernels.cpu.recurrent_pass:RecurrentPass" if by_hand else None,
-        joins=by_hand,
+        joins=_always if by_hand else None,
     )
 
 
@@ -178,6 +179,15 @@ def _is_beyond_the_pass(settings: "ModelSettings", streams: int) -> bool:
     gated, around = settings.activation == "geglu", settings.norms == "around"
     sparse = settings.feedforward != "dense"
     return bool(streams or settings.random_start or gated or around or sparse)
+
+
+def _always(_settings: "ModelSettings") -> bool:
+    return True
+
+
+def _has_no_bias(settings: "ModelSettings") -> bool:
+    """Whether positions do not add to scores: batches share a bias, but not its gradient."""
+    return ENCODINGS[settings.positions].bias is None
 
 
 def _is_balanced(settings: "ModelSettings") -> bool:
@@ -198,6 +208,7 @@ def _transformer(label: str, colour: str) -> Architecture:
         colour=colour,
         check=check_transformer,
         by_hand="fedsi.kernels.cpu.transformer_pass:TransformerPass",
+        joins=_has_no_bias,
         by_autograd=_is_beyond_the_pass,
         penalised=_is_balanced,
         takes_ids=True,
@@ -253,6 +264,12 @@ def pass_by_hand(model: "Model") -> str | None:
     streams = getattr(model, "streams", 0)
     by_autograd = entry.by_autograd and entry.by_autograd(model.settings, streams)
     return None if by_autograd else entry.by_hand
+
+
+def joins_batches(model: "Model") -> bool:
+    """Whether one pass computes the gradients, or the ranks, of several of a model's batches."""
+    joins = architecture(model.settings.architecture).joins
+    return pass_by_hand(model) is not None and joins is not None and joins(model.settings)
 
 
 def architecture(name: str) -> Architecture:

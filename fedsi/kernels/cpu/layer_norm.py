@@ -58,6 +58,7 @@ def undo_normalise(
     normal: Array,
     inverse: Array,
     grad: Array,
+    ends: Array,
     grad_scale: Array,
     grad_shift: Array,
 ) -> None:
@@ -69,20 +70,25 @@ def undo_normalise(
         normal: ``[rows, size]``.
         inverse: ``[rows]``.
         grad: Accumulated: gradient with respect to x, ``[rows, size]``.
-        grad_scale: Output unless ``scale`` is empty, ``[size]``.
-        grad_shift: Output unless ``scale`` is empty, ``[size]``.
+        ends: One past the last row of each batch, ``[batches]``.
+        grad_scale: Output unless ``scale`` is empty, ``[batches, size]``.
+        grad_shift: Output unless ``scale`` is empty, ``[batches, size]``.
     """
     size = grad.shape[1]
     kind = grad.dtype.type
     largest = kind(1) / np.sqrt(kind(SMALLEST_SQUARE))
     grad_scale[:] = 0
     grad_shift[:] = 0
+    batch = 0
     for i in range(len(grad)):
+        while i == ends[batch]:
+            batch += 1
         above, row, target = grad_out[i], normal[i], grad[i]
         if len(scale):
+            to_scale, to_shift = grad_scale[batch], grad_shift[batch]
             for j in range(size):
-                grad_scale[j] += above[j] * row[j]
-                grad_shift[j] += above[j]
+                to_scale[j] += above[j] * row[j]
+                to_shift[j] += above[j]
                 above[j] *= scale[j]
         total, inner = kind(0), kind(0)
         for j in range(size):

@@ -6,7 +6,9 @@ are stored relative to the slice's largest logit. The factor that turns them int
 known only after all slices; it is applied to the small matrices that they are multiplied with.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -20,6 +22,9 @@ from fedsi.models.parameters import Parameters
 
 SLICE = 1 << 19
 """Logits computed at a time: about two megabytes."""
+
+ALIGNED = 16
+"""Multiple of numbers at which memory for a batch starts: a whole vector."""
 
 SMALLEST_FACTOR = 1e-30
 """Lower bound of a slice's factor, which keeps its inverse finite."""
@@ -109,36 +114,12 @@ def output_parameters(settings: ModelSettings, named: Parameters) -> tuple[Tenso
     return weight, named["output.bias"]
 
 
-def train_model_output(
-    settings: ModelSettings,
-    named: Parameters,
-    states: Tensor,
-    asked: Asked,
-    into: Parameters,
-    update: UpdateRule,
-    space: Workspace,
-) -> tuple[float, Tensor]:
-    """Compute the loss and the gradient of a model's output, and update the layer.
-
-    Args:
-        settings: The model's settings.
-        named: Its parameters.
-        states: ``[positions, features]``.
-        asked: The targets of some or all positions.
-        into: The tensors to update: the parameters themselves, or gradients of their shapes.
-        update: The update rule.
-        space: Scratch memory.
-
-    Returns:
-        The sum of the losses in nats, and its gradient with respect to the states,
-        ``[positions, features]``.
-    """
-    layer = output_parameters(settings, named)
-    room = space.take("exponentials", len(asked.targets) * len(layer[1]))
-    grad = space.take("grad_states", *states.shape)
-    at_once = OutputUpdate(*output_parameters(settings, into), update)
-    found = output_gradient(layer, states, asked, update.products, space, room, grad, at_once)
-    return found.loss, grad
+def rooms(targets: Sequence[int], vocabulary: int, space: Workspace) -> list[Tensor]:
+    """Return memory for the pieces of each batch's output layer, ``[targets * vocabulary]``."""
+    sizes = [number * vocabulary for number in targets]
+    starts = [0, *accumulate(-(-size // ALIGNED) * ALIGNED for size in sizes)]
+    room = space.take("exponentials", starts[-1])
+    return [room[a : a + size] for a, size in zip(starts, sizes, strict=False)]
 
 
 def output_gradient(

@@ -193,6 +193,20 @@ def pack_sentences(batch: Batch) -> PackedSentences:
     )
 
 
+def join_sentences(parts: Sequence[PackedSentences]) -> PackedSentences:
+    """Pack several batches as one, one after another; the targets' places are not joined."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = np.cumsum([0, *(len(part.inputs) for part in parts)])
+    starts = [part.starts[:-1] + first for part, first in zip(parts, counts, strict=False)]
+    return PackedSentences(
+        inputs=torch.cat([part.inputs for part in parts]),
+        asked=Asked(torch.cat([part.asked.targets for part in parts]), None),
+        starts=np.append(np.concatenate(starts), counts[-1]),
+        places=torch.cat([part.places for part in parts]),
+    )
+
+
 def _lengths(batch: Batch) -> NDArray[np.int64]:
     """Return the number of positions of each sequence, up to its last target: ``[batch]``."""
     backwards = batch.asked[:, ::-1]

@@ -89,6 +89,7 @@ def train_positions(
         return
     pairs = [(trace.added, grad_added), (trace.bias, grad_bias)]
     traced, grads = zip(*(pair for pair in pairs if pair[0] is not None), strict=True)
-    found = torch.autograd.grad(traced, list(trace.leaves.values()), grads)
+    # Batches of equal length share the graph.
+    found = torch.autograd.grad(traced, list(trace.leaves.values()), grads, retain_graph=True)
     for name, gradient in zip(trace.leaves, found, strict=True):
         update.whole(into[name], gradient)

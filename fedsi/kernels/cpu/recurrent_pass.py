@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from fedsi.kernels.cpu.output import (
     UpdateRule,
     output_gradient,
     output_parameters,
+    rooms,
 )
 from fedsi.kernels.cpu.packing import (
     JoinedBatch,
@@ -30,9 +30,6 @@ from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
 from fedsi.models.recurrent import Recurrent
 from fedsi.tasks.task import Batch, RankedTargets
-
-ALIGNED = 16
-"""Multiple of numbers at which memory for the output layer of a batch starts: a whole vector."""
 
 
 @dataclass(frozen=True)
@@ -239,9 +236,7 @@ class RecurrentPass:
         """Run the output layer of each batch; return the gradient with respect to the features."""
         space, layer = self._space, output_parameters(self._settings, self._named)
         grad = space.take("grad_features", *features.shape)
-        sizes = [len(part.asked.targets) * len(layer[1]) for part in joined.parts]
-        starts = [0, *accumulate(-(-size // ALIGNED) * ALIGNED for size in sizes)]
-        room = space.take("exponentials", starts[-1])
+        room = rooms([len(part.asked.targets) for part in joined.parts], len(layer[1]), space)
         outputs = [
             output_gradient(
                 layer,
@@ -249,11 +244,11 @@ class RecurrentPass:
                 part.asked,
                 products,
                 space,
-                room[start : start + size],
+                piece,
                 _only(joined, grad, part.rows),
                 at_once,
             )
-            for part, start, size in zip(joined.parts, starts, sizes, strict=False)
+            for part, piece in zip(joined.parts, room, strict=True)
         ]
         return outputs, grad
 

@@ -1,26 +1,37 @@
-"""The forward and backward pass of a Transformer over packed sentences.
+"""The forward and backward pass of a Transformer over packed sentences, of one batch or several."""
 
-Gradients are applied directly to the weights, so the gradient with respect to a layer's input is
-always computed before its weights are updated.
-"""
-
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from fedsi.experiment import ModelSettings
 from fedsi.kernels.cpu.attention_loops import attend_backward, attend_forward, turn
 from fedsi.kernels.cpu.embedding import look_up, train_embedding
 from fedsi.kernels.cpu.layer_norm import normalise, undo_normalise
-from fedsi.kernels.cpu.output import UpdateRule, train_model_output
-from fedsi.kernels.cpu.packing import PackedSentences, pack_sentences
+from fedsi.kernels.cpu.matrix_products import Products
+from fedsi.kernels.cpu.output import (
+    OutputGradient,
+    OutputUpdate,
+    UpdateRule,
+    output_gradient,
+    output_parameters,
+    rooms,
+)
+from fedsi.kernels.cpu.packing import PackedSentences, join_sentences, pack_sentences
 from fedsi.kernels.cpu.positions import PositionTrace, trace_positions, train_positions
+from fedsi.kernels.cpu.ranks import ranked_by_layer
 from fedsi.kernels.cpu.tiles import COLUMNS
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
 from fedsi.models.transformer import Transformer
-from fedsi.tasks.task import Batch
+from fedsi.tasks.task import Batch, RankedTargets
 
 PARTS = ("query", "key", "value")
 
@@ -58,6 +69,95 @@ class BlockTrace:
     """Feed-forward layer after the activation, ``[positions, inner]``."""
 
 
+@dataclass(frozen=True)
+class JoinedSentences:
+    """Several batches packed as one, batch after batch."""
+
+    packed: PackedSentences
+    parts: list[PackedSentences]
+    """The batches, packed alone."""
+    positions: list[PositionTrace]
+    """The effects of the position encoding on each batch."""
+    ends: NDArray[np.int64]
+    """One past the last position of each batch, ``[batches]``."""
+
+    @cached_property
+    def spans(self) -> list[slice]:
+        """The positions of each batch."""
+        return [slice(a, b) for a, b in pairwise([0, *self.ends.tolist()])]
+
+    def __iter__(self) -> Iterator[tuple[PackedSentences, slice, PositionTrace]]:
+        return zip(self.parts, self.spans, self.positions, strict=True)
+
+
+@dataclass(frozen=True)
+class ForwardTrace:
+    """Results of the forward pass that the backward pass needs."""
+
+    looked_up: tuple[Tensor, Tensor | None]
+    """The word vectors and the factors that normalised them."""
+    blocks: list[BlockTrace]
+    norm: NormTrace
+    """The last norm, whose result is what the output layer reads."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The gradients of the blocks' parameters for all batches of a pass."""
+
+    joined: JoinedSentences
+    products: list[tuple[str, Tensor, Tensor]]
+    """A parameter and the factors of its gradient: for each batch, ``left.T @ right`` over its
+    positions."""
+    vectors: list[tuple[str, Tensor]]
+    """A parameter and its gradient for each batch, ``[batches, size]``."""
+
+    def product(self, name: str, left: Tensor, right: Tensor) -> None:
+        """Note the factors of a parameter's gradient."""
+        self.products.append((name, left, right))
+
+
+@dataclass(frozen=True)
+class TransformerGradient:
+    """The gradient of one batch's summed losses, as factors of matrix products."""
+
+    settings: ModelSettings
+    output: OutputGradient
+    factors: Factors
+    number: int
+    """Which of the joined batches it is of."""
+    looked_up: tuple[Tensor, Tensor | None]
+    """The word vectors of all batches and the factors that normalised them."""
+    grad_vectors: Tensor
+    """Gradient with respect to them, ``[positions, size]``."""
+    grad_bias: Tensor
+    """Gradient with respect to the bias of a single batch, ``[heads, longest, longest]``."""
+    space: Workspace
+
+    @property
+    def loss(self) -> float:
+        """Sum of the losses in nats."""
+        return self.output.loss
+
+    def apply(self, into: Parameters, update: UpdateRule) -> None:
+        """Apply it to parameters, or to gradients of their shapes; only once."""
+        settings, joined = self.settings, self.factors.joined
+        part, span, positions = list(joined)[self.number]
+        self.output.apply(OutputUpdate(*output_parameters(settings, into), update))
+        for name, left, right in self.factors.products:
+            update.product(into[name], left[span].t(), right[span])
+        for name, gradients in self.factors.vectors:
+            update.whole(into[name], gradients[self.number])
+        grad, grad_added = self.grad_vectors[span], None
+        if positions.added is not None:
+            grad_added = self.space.zeros("grad_added", part.longest, settings.embedding_size)
+            grad_added.index_add_(0, part.places, grad)
+        train_positions(positions, grad_added, self.grad_bias, into, update)
+        vectors, scale = self.looked_up
+        looked_up = vectors[span], None if scale is None else scale[span]
+        train_embedding(settings, into, part.inputs, looked_up, grad, update)
+
+
 class TransformerPass:
     """Runs one forward and backward pass and applies the gradients to ``into``.
 
@@ -89,60 +189,113 @@ class TransformerPass:
 
     def run(self, batch: Batch, into: Parameters, update: UpdateRule) -> float:
         """Run forwards and backwards, apply gradients to ``into``, return the summed losses."""
-        settings, space = self._settings, self._space
-        packed = pack_sentences(batch)
-        positions = trace_positions(settings, self._named, packed.longest)
-        looked_up = look_up(settings, self._named, packed.inputs, space)
-        stream = space.take("stream", *looked_up[0].shape).copy_(looked_up[0])
-        if positions.added is not None:
-            stream.add_(positions.added.detach()[packed.places])
-        blocks = [
-            self._block(layer, stream, packed, positions, update)
-            for layer in range(settings.layers)
-        ]
-        norm = self._norm("norm", stream)
-        loss, grad_out = train_model_output(
-            settings, self._named, norm.result, packed.asked, into, update, space
-        )
-        grad = space.zeros("grad_stream", *stream.shape)
-        self._undo_norm("norm", norm, grad_out, grad, into, update)
-        longest = packed.longest if positions.has_learned_bias else 0
-        grad_bias = space.zeros("grad_bias", settings.heads, longest, longest)
-        for layer in reversed(range(settings.layers)):
-            trace = blocks[layer]
-            self._undo_feedforward(f"blocks.{layer}", trace, grad, into, update)
-            self._undo_attention(
-                f"blocks.{layer}", trace, packed, positions, grad, grad_bias, into, update
+        at_once = OutputUpdate(*output_parameters(self._settings, into), update)
+        (gradient,) = self.together([batch], update.products, at_once)
+        gradient.apply(into, update)
+        return gradient.loss
+
+    def together(
+        self, batches: Sequence[Batch], products: Products, at_once: OutputUpdate | None = None
+    ) -> list[TransformerGradient]:
+        """Return the gradient of each batch's summed losses, all computed in one pass.
+
+        The arguments and the promise are those of ``RecurrentPass.together``.
+        """
+        space = self._space
+        joined = self._join(batches)
+        trace = self._forward(joined, products)
+        outputs, grad_out = self._outputs(joined, trace.norm.result, products, at_once)
+        grad = space.zeros("grad_stream", *grad_out.shape)
+        factors = Factors(joined, [], [])
+        self._undo_norm("norm", trace.norm, grad_out, grad, factors)
+        longest = joined.packed.longest if joined.positions[0].has_learned_bias else 0
+        grad_bias = space.zeros("grad_bias", self._settings.heads, longest, longest)
+        for layer in reversed(range(self._settings.layers)):
+            name, block = f"blocks.{layer}", trace.blocks[layer]
+            self._undo_feedforward(name, block, grad, factors, products)
+            self._undo_attention(name, block, grad, grad_bias, factors, products)
+        return [
+            TransformerGradient(
+                self._settings, output, factors, number, trace.looked_up, grad, grad_bias, space
             )
-        grad_added = None
-        if positions.added is not None:
-            grad_added = space.zeros("grad_added", packed.longest, settings.embedding_size)
-            grad_added.index_add_(0, packed.places, grad)
-        train_positions(positions, grad_added, grad_bias, into, update)
-        train_embedding(settings, into, packed.inputs, looked_up, grad, update)
-        return loss
+            for number, output in enumerate(outputs)
+        ]
+
+    def ranked(self, batches: Sequence[Batch], products: Products) -> list[RankedTargets]:
+        """Return the targets of each batch with their losses and ranks, computed in one pass.
+
+        Each has the bits that it has alone. The arguments are those of ``together``.
+        """
+        joined = self._join(batches)
+        features = self._forward(joined, products).norm.result
+        asked = [
+            rows if (places := part.asked.places) is None else rows[places]
+            for part, span in zip(joined.parts, joined.spans, strict=True)
+            for rows in (features[span],)
+        ]
+        targets = torch.cat([part.asked.targets for part in joined.parts])
+        layer = output_parameters(self._settings, self._named)
+        found = ranked_by_layer(layer, torch.cat(asked), targets, products, self._space)
+        return found.split([len(rows) for rows in asked])
+
+    def _join(self, batches: Sequence[Batch]) -> JoinedSentences:
+        """Pack batches as one; those of equal length share the trace of their positions."""
+        parts = [pack_sentences(batch) for batch in batches]
+        traces = {
+            longest: trace_positions(self._settings, self._named, longest)
+            for longest in {part.longest for part in parts}
+        }
+        ends = np.cumsum([len(part.inputs) for part in parts])
+        return JoinedSentences(
+            join_sentences(parts), parts, [traces[part.longest] for part in parts], ends
+        )
+
+    def _forward(self, joined: JoinedSentences, products: Products) -> ForwardTrace:
+        """Run up to the features of the output layer."""
+        settings, space = self._settings, self._space
+        looked_up = look_up(settings, self._named, joined.packed.inputs, space)
+        stream = space.take("stream", *looked_up[0].shape).copy_(looked_up[0])
+        for part, span, positions in joined:
+            if positions.added is not None:
+                stream[span].add_(positions.added.detach()[part.places])
+        blocks = [self._block(layer, stream, joined, products) for layer in range(settings.layers)]
+        return ForwardTrace(looked_up, blocks, self._norm("norm", stream))
+
+    def _outputs(
+        self,
+        joined: JoinedSentences,
+        features: Tensor,
+        products: Products,
+        at_once: OutputUpdate | None,
+    ) -> tuple[list[OutputGradient], Tensor]:
+        """Run the output layer of each batch; return the gradient with respect to the features."""
+        space, layer = self._space, output_parameters(self._settings, self._named)
+        grad = space.take("grad_states", *features.shape)
+        room = rooms([len(part.asked.targets) for part in joined.parts], len(layer[1]), space)
+        outputs = [
+            output_gradient(
+                layer, features[span], part.asked, products, space, piece, grad[span], at_once
+            )
+            for part, span, piece in zip(joined.parts, joined.spans, room, strict=True)
+        ]
+        return outputs, grad
 
     def _block(
-        self,
-        layer: int,
-        stream: Tensor,
-        packed: PackedSentences,
-        positions: PositionTrace,
-        update: UpdateRule,
+        self, layer: int, stream: Tensor, joined: JoinedSentences, products: Products
     ) -> BlockTrace:
         """Run a block, adding its parts to the stream ``[positions, size]``."""
-        named, space, products = self._named, self._space, update.products
+        named, space, packed = self._named, self._space, joined.packed
         name, (count, size) = f"blocks.{layer}", stream.shape
         heads, width = self._settings.heads, -(-packed.longest // COLUMNS) * COLUMNS
         norm = self._norm(f"{name}.attention_norm", stream)
         projected = space.take(f"{name}.projected", count, 3 * size)
         products.update(projected, norm.result, self._kernel(name))
-        if positions.turns is not None:
-            self._turn(projected, packed, positions.turns, 1.0)
+        self._turn(projected, joined, 1.0)
         weights = space.take(f"{name}.weights", heads, count, width)
         sums = space.take(f"{name}.sums", heads, count)
         gathered = space.take(f"{name}.gathered", count, size)
-        bias = self._nothing.view(heads, 0, 0) if positions.bias is None else positions.bias
+        shared = joined.positions[0].bias
+        bias = self._nothing.view(heads, 0, 0) if shared is None else shared
         attend_forward(
             packed.starts,
             projected.numpy(),
@@ -162,13 +315,13 @@ class TransformerPass:
         return BlockTrace(norm, projected, weights, sums, gathered, second, inner, active)
 
     def _undo_feedforward(
-        self, name: str, trace: BlockTrace, grad: Tensor, into: Parameters, update: UpdateRule
+        self, name: str, trace: BlockTrace, grad: Tensor, factors: Factors, products: Products
     ) -> None:
         """Backpropagate through the feed-forward part, updating the stream's gradient in place."""
         inner, outer = f"{name}.feedforward.inner", f"{name}.feedforward.outer"
-        grad_inner = self._space.take("grad_inner", *trace.inner.shape)
-        update.products.inner(grad_inner, grad, self._named[outer])
-        update.product(into[outer], trace.active.t(), grad)
+        grad_inner = self._space.take(f"{name}.grad_inner", *trace.inner.shape)
+        products.inner(grad_inner, grad, self._named[outer])
+        factors.product(outer, trace.active, self._kept(f"grad of {outer}", grad))
         if self._settings.activation == "relu":
             torch.ops.aten.threshold_backward.grad_input(
                 grad_inner, trace.active, 0, grad_input=grad_inner
@@ -176,31 +329,29 @@ class TransformerPass:
         else:
             torch.ops.aten.gelu_backward.grad_input(grad_inner, trace.inner, grad_input=grad_inner)
         grad_out = self._space.take("grad_out", *grad.shape)
-        update.products.inner(grad_out, grad_inner, self._named[inner])
+        products.inner(grad_out, grad_inner, self._named[inner])
         norm = trace.feedforward_norm
-        update.product(into[inner], norm.result.t(), grad_inner)
-        self._undo_norm(f"{name}.feedforward_norm", norm, grad_out, grad, into, update)
+        factors.product(inner, norm.result, grad_inner)
+        self._undo_norm(f"{name}.feedforward_norm", norm, grad_out, grad, factors)
 
     def _undo_attention(
         self,
         name: str,
         trace: BlockTrace,
-        packed: PackedSentences,
-        positions: PositionTrace,
         grad: Tensor,
         grad_bias: Tensor,
-        into: Parameters,
-        update: UpdateRule,
+        factors: Factors,
+        products: Products,
     ) -> None:
         """Backpropagate through the attention part, updating the stream's gradient in place."""
-        space, products, size = self._space, update.products, grad.shape[1]
+        space, size = self._space, grad.shape[1]
         output = f"{name}.attention.output"
         grad_gathered = space.take("grad_out", *grad.shape)
         products.inner(grad_gathered, grad, self._named[output])
-        update.product(into[output], trace.gathered.t(), grad)
-        grad_projected = space.take("grad_projected", *trace.projected.shape)
+        factors.product(output, trace.gathered, self._kept(f"grad of {output}", grad))
+        grad_projected = space.take(f"{name}.grad_projected", *trace.projected.shape)
         attend_backward(
-            packed.starts,
+            factors.joined.packed.starts,
             trace.projected.numpy(),
             self._by_relu,
             trace.weights.numpy(),
@@ -209,15 +360,18 @@ class TransformerPass:
             grad_projected.numpy(),
             grad_bias.numpy(),
         )
-        if positions.turns is not None:
-            self._turn(grad_projected, packed, positions.turns, -1.0)
+        self._turn(grad_projected, factors.joined, -1.0)
         grad_out = space.take("grad_out", *grad.shape)
         products.inner(grad_out, grad_projected, self._kernel(name))
         norm = trace.attention_norm
         for k, part in enumerate(PARTS):
             columns = grad_projected[:, k * size : (k + 1) * size]
-            update.product(into[f"{name}.attention.{part}"], norm.result.t(), columns)
-        self._undo_norm(f"{name}.attention_norm", norm, grad_out, grad, into, update)
+            factors.product(f"{name}.attention.{part}", norm.result, columns)
+        self._undo_norm(f"{name}.attention_norm", norm, grad_out, grad, factors)
+
+    def _kept(self, name: str, rows: Tensor) -> Tensor:
+        """Return a copy of rows that will change."""
+        return self._space.take(name, *rows.shape).copy_(rows)
 
     def _kernel(self, name: str) -> Tensor:
         """Return the weights of queries, keys and values side by side, ``[size, 3 size]``."""
@@ -225,12 +379,13 @@ class TransformerPass:
         size = len(matrices[0])
         return torch.cat(matrices, 1, out=self._space.take("kernel", size, 3 * size))
 
-    def _turn(
-        self, projected: Tensor, packed: PackedSentences, turns: Tensor, direction: float
-    ) -> None:
+    def _turn(self, projected: Tensor, joined: JoinedSentences, direction: float) -> None:
         """Rotate queries and keys, or rotate their gradient back."""
-        rows = projected[:, : 2 * (projected.shape[1] // 3)].numpy()
-        turn(rows, packed.places.numpy(), turns.numpy(), rows.dtype.type(direction))
+        both = 2 * (projected.shape[1] // 3)
+        for part, span, positions in joined:
+            if positions.turns is not None:
+                rows = projected[span, :both].numpy()
+                turn(rows, part.places.numpy(), positions.turns.numpy(), rows.dtype.type(direction))
 
     def _norm(self, name: str, x: Tensor) -> NormTrace:
         scale, shift = self._affine(name)
@@ -242,22 +397,20 @@ class TransformerPass:
         return NormTrace(normal, inverse, result)
 
     def _undo_norm(
-        self,
-        name: str,
-        trace: NormTrace,
-        grad_out: Tensor,
-        grad: Tensor,
-        into: Parameters,
-        update: UpdateRule,
+        self, name: str, trace: NormTrace, grad_out: Tensor, grad: Tensor, factors: Factors
     ) -> None:
         """Backpropagate through a norm, adding to ``grad``; ``grad_out`` is overwritten."""
         scale, _ = self._affine(name)
-        grads = [self._space.take(f"grad_{part}", len(scale)) for part in ("scale", "shift")]
-        arrays = (grad_out, scale, trace.normal, trace.inverse, grad, *grads)
-        undo_normalise(*(tensor.numpy() for tensor in arrays))
+        ends = factors.joined.ends
+        grads = [
+            self._space.take(f"{name}.grad_{part}", len(ends), len(scale))
+            for part in ("scale", "shift")
+        ]
+        rows = (grad_out, scale, trace.normal, trace.inverse, grad)
+        undo_normalise(*(one.numpy() for one in rows), *(ends, *(one.numpy() for one in grads)))
         if len(scale):
-            update.whole(into[f"{name}.scale"], grads[0])
-            update.whole(into[f"{name}.shift"], grads[1])
+            factors.vectors.append((f"{name}.scale", grads[0]))
+            factors.vectors.append((f"{name}.shift", grads[1]))
 
     def _affine(self, name: str) -> tuple[Tensor, Tensor]:
         """Return a norm's scale and shift, both empty if it has none."""

@@ -11,11 +11,10 @@ from fedsi.learning import evaluation
 from fedsi.learning.block import BlockTrainer
 from fedsi.learning.evaluation import JoinedEvaluation, can_join_evaluations, evaluate_client
 from fedsi.models.build import initial_parameters
-from fedsi.models.recurrent import Recurrent
 from fedsi.tasks.next_word import COLUMNS, TASK
 from fedsi.tasks.task import Batch
 from tests.fedsi.learning.test_block import EXPERIMENT, Faulty
-from tests.fedsi.learning.test_first_steps import MODELS, VOCABULARY, batch_of
+from tests.fedsi.learning.test_first_steps import MODELS, NAMES, VOCABULARY, batch_of, model_of
 
 UNIGRAM = torch.randn(VOCABULARY, dtype=torch.float64)
 LOSSES = [COLUMNS.index("loss"), COLUMNS.index("loss_no_oov")]
@@ -31,12 +30,12 @@ def some_batches() -> list[Batch]:
     return [*batches[:3], silent, *batches[3:]]
 
 
-@pytest.mark.parametrize("settings", MODELS, ids=["cifg", "tied", "recurrent", "unprojected"])
+@pytest.mark.parametrize("settings", MODELS, ids=NAMES)
 def test_counts_are_those_of_plain_logits(
     settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "JOINED_TARGETS", 150)
-    model, batches = Recurrent(settings, VOCABULARY), some_batches()
+    model, batches = model_of(settings), some_batches()
     start = initial_parameters(model, 0)
     joined = JoinedEvaluation(TASK, model, UNIGRAM)
     joined.begin(start)

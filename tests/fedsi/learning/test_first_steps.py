@@ -15,7 +15,10 @@ from fedsi.learning.one_by_one import OneByOne
 from fedsi.learning.step_by_hand import FusedSgd
 from fedsi.messages import TRAINING_COLUMNS, Outcome
 from fedsi.models.build import initial_parameters
+from fedsi.models.model import Model
+from fedsi.models.positions.table import ENCODINGS
 from fedsi.models.recurrent import Recurrent
+from fedsi.models.transformer import Transformer
 from fedsi.sums.fixed_point import decode
 from fedsi.tasks import next_word
 from fedsi.tasks.task import Batch, cross_entropy
@@ -35,7 +38,28 @@ MODELS = [
     ModelSettings(
         architecture="cifg", embedding_size=19, hidden_size=19, projection=False, tied_output=True
     ),
+    *(
+        ModelSettings.model_validate(
+            {"embedding_size": 18, "layers": 2, "heads": 3, "feedforward_size": 40, **more}
+        )
+        for more in (
+            {"architecture": "transformer", "positions": "learned", "activation": "gelu"},
+            {"architecture": "si_transformer", "positions": "rotary", "tied_output": True},
+            {"architecture": "transformer", "positions": "sinusoidal"},
+            {
+                "architecture": "si_transformer",
+                "positions": "none",
+                "embedding_normalisation": "rms",
+            },
+        )
+    ),
 ]
+NAMES = ["cifg", "tied", "recurrent", "unprojected", "learned", "rotary", "sinusoidal", "none"]
+
+
+def model_of(settings: ModelSettings) -> Model:
+    kind = Transformer if "transformer" in settings.architecture else Recurrent
+    return kind(settings, VOCABULARY)
 
 
 def batch_of(lengths: list[int], rng: np.random.Generator, *, gaps: bool) -> Batch:
@@ -57,7 +81,7 @@ def squared_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("settings", MODELS, ids=["cifg", "tied", "recurrent", "unprojected"])
+@pytest.mark.parametrize("settings", MODELS, ids=NAMES)
 def test_a_gradient_has_the_same_bits_whatever_it_is_computed_with(
     settings: ModelSettings, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +90,7 @@ def test_a_gradient_has_the_same_bits_whatever_it_is_computed_with(
     monkeypatch.setattr(output, "SLICE", 200)  # so that batches have slices of different widths
     keys = {"learning_rate": 0.3, "weight_decay": 0.1, "precision": precision, "products": "own"}
     client = ClientSettings.model_validate(keys)
-    model = Recurrent(settings, VOCABULARY)
+    model = model_of(settings)
     start = initial_parameters(model, 0)
     first = FirstSteps(model, client)
     first.begin(start)
@@ -141,6 +165,10 @@ def test_only_models_that_can_be_joined_are() -> None:
     assert not can_join(joinable, own, squared_cross_entropy)
     gru = Recurrent(ModelSettings(architecture="gru"), VOCABULARY)
     assert not can_join(gru, own, cross_entropy)
+    for positions in ENCODINGS:
+        keys = {"architecture": "transformer", "positions": positions}
+        transformer = model_of(ModelSettings.model_validate(keys))
+        assert can_join(transformer, own, cross_entropy) == (ENCODINGS[positions].bias is None)
 
 
 def test_clients_with_products_of_pytorch_have_the_bits_that_they_have_alone() -> None:
