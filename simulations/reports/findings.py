@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from simulations.reports.study_privacy import claims, study_privacy_sentences
 from simulations.reports.study_words import (
+    axis_words,
     enumerate_words,
     interval_text,
     loss_text,
@@ -23,6 +24,9 @@ from simulations.studies.gaps import (
 )
 from simulations.studies.results import GridPoint, Setting, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
+
+FEWEST_VALUES = 3
+"""Values of a tuned key from which its edges are told; two are both edges."""
 
 
 def headlines(result: StudyResult) -> list[str]:
@@ -45,6 +49,7 @@ def findings(result: StudyResult, *, brief: bool = False) -> list[str]:
         *claims(result),
         *study_privacy_sentences(result.privacy),
         *(_place(result, place) for place in result.places),
+        *_at_the_edge(result),
         *_no_better_than_counting(result),
         *_targets(result),
         *_areas(result),
@@ -101,6 +106,27 @@ def _place(result: StudyResult, place: GridPoint) -> str:
     spoiled = f"; diverged: {enumerate_words(unstable)}" if unstable else ""
     spoiled += _above_unigram(result, settings)
     return f"{name}{at}: held-out loss {loss_text(chosen, result.part)}{spoiled}."
+
+
+def _at_the_edge(result: StudyResult) -> list[str]:
+    """Name the arms whose chosen value is the smallest or largest one that was tried."""
+    if not result.chooses:
+        return []
+    grids = {axis.called: axis.values for axis in result.study.axes}
+    found: dict[tuple[str, str], list[str]] = {}
+    for place in result.places:
+        chosen = result.chosen(place)
+        for point in result.study.part(chosen.points, "tune") if chosen else ():
+            grid = [value for value in grids[point.axis] if type(value) in (int, float)]
+            if len(grid) < len(grids[point.axis]) or len(grid) < FEWEST_VALUES:
+                continue
+            for word, edge in (("smaller", min(grid)), ("larger", max(grid))):
+                if point.value == edge:
+                    found.setdefault((axis_words(point.axis), word), []).append(place_words(place))
+    return [
+        f"A {word} {axis} than any that was tried may be better for {enumerate_words(names)}."
+        for (axis, word), names in found.items()
+    ]
 
 
 def _above_unigram(result: StudyResult, settings: Sequence[Setting]) -> str:

@@ -44,6 +44,23 @@ def comparison(seeds: int, *, gap: float = 0.1, noise: float = 0.0) -> StudyResu
     return study_result(study, losses)
 
 
+@pytest.mark.parametrize(
+    ("losses", "told"),
+    [
+        ((5.1, 5.3, 5.4), ["A smaller client lr than any that was tried may be better for"]),
+        ((5.4, 5.3, 5.1), ["A larger client lr than any that was tried may be better for"]),
+        ((5.4, 5.1, 5.3), []),
+    ],
+)
+def test_a_best_value_at_the_edge_of_what_was_tried_is_told(
+    losses: Sequence[float], told: list[str]
+) -> None:
+    study = Study(axes=[RATES], tune=["client.learning_rate"])
+    by_rate = {(rate,): [loss] for rate, loss in zip((0.3, 1.0, 3.0), losses, strict=True)}
+    found = [one for one in findings(study_result(study, by_rate)) if "than any that" in one]
+    assert [one[: len(start)] for one, start in zip(found, told, strict=True)] == told
+
+
 def test_rows_of_a_study_of_one_setting_have_names() -> None:
     study = Study(axes=[{**RATES, "values": [0.3]}], tune=["client.learning_rate"])
     report = study_report(study_result(study, {(0.3,): [5.0]}), {})
