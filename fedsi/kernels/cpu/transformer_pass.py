@@ -1,19 +1,15 @@
 """The forward and backward pass of a Transformer over packed sentences, of one batch or several."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fedsi.experiment import ModelSettings
 from fedsi.kernels.cpu.attention_loops import attend_backward, attend_forward, turn
-from fedsi.kernels.cpu.embedding import look_up, train_embedding
+from fedsi.kernels.cpu.embedding import look_up
 from fedsi.kernels.cpu.layer_norm import normalise, undo_normalise
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import (
@@ -24,10 +20,11 @@ from fedsi.kernels.cpu.output import (
     output_parameters,
     rooms,
 )
-from fedsi.kernels.cpu.packing import PackedSentences, join_sentences, pack_sentences
-from fedsi.kernels.cpu.positions import PositionTrace, trace_positions, train_positions
+from fedsi.kernels.cpu.packing import join_sentences, pack_sentences
+from fedsi.kernels.cpu.positions import trace_positions
 from fedsi.kernels.cpu.ranks import ranked_by_layer
 from fedsi.kernels.cpu.tiles import COLUMNS
+from fedsi.kernels.cpu.transformer_gradient import Factors, JoinedSentences, TransformerGradient
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
 from fedsi.models.transformer import Transformer
@@ -70,27 +67,6 @@ class BlockTrace:
 
 
 @dataclass(frozen=True)
-class JoinedSentences:
-    """Several batches packed as one, batch after batch."""
-
-    packed: PackedSentences
-    parts: list[PackedSentences]
-    """The batches, packed alone."""
-    positions: list[PositionTrace]
-    """The effects of the position encoding on each batch."""
-    ends: NDArray[np.int64]
-    """One past the last position of each batch, ``[batches]``."""
-
-    @cached_property
-    def spans(self) -> list[slice]:
-        """The positions of each batch."""
-        return [slice(a, b) for a, b in pairwise([0, *self.ends.tolist()])]
-
-    def __iter__(self) -> Iterator[tuple[PackedSentences, slice, PositionTrace]]:
-        return zip(self.parts, self.spans, self.positions, strict=True)
-
-
-@dataclass(frozen=True)
 class ForwardTrace:
     """Results of the forward pass that the backward pass needs."""
 
@@ -101,65 +77,8 @@ class ForwardTrace:
     """The last norm, whose result is what the output layer reads."""
 
 
-@dataclass(frozen=True)
-class Factors:
-    """The gradients of the blocks' parameters for all batches of a pass."""
-
-    joined: JoinedSentences
-    products: list[tuple[str, Tensor, Tensor]]
-    """A parameter and the factors of its gradient: for each batch, ``left.T @ right`` over its
-    positions."""
-    vectors: list[tuple[str, Tensor]]
-    """A parameter and its gradient for each batch, ``[batches, size]``."""
-
-    def product(self, name: str, left: Tensor, right: Tensor) -> None:
-        """Note the factors of a parameter's gradient."""
-        self.products.append((name, left, right))
-
-
-@dataclass(frozen=True)
-class TransformerGradient:
-    """The gradient of one batch's summed losses, as factors of matrix products."""
-
-    settings: ModelSettings
-    output: OutputGradient
-    factors: Factors
-    number: int
-    """Which of the joined batches it is of."""
-    looked_up: tuple[Tensor, Tensor | None]
-    """The word vectors of all batches and the factors that normalised them."""
-    grad_vectors: Tensor
-    """Gradient with respect to them, ``[positions, size]``."""
-    grad_bias: Tensor
-    """Gradient with respect to the bias of a single batch, ``[heads, longest, longest]``."""
-    space: Workspace
-
-    @property
-    def loss(self) -> float:
-        """Sum of the losses in nats."""
-        return self.output.loss
-
-    def apply(self, into: Parameters, update: UpdateRule) -> None:
-        """Apply it to parameters, or to gradients of their shapes; only once."""
-        settings, joined = self.settings, self.factors.joined
-        part, span, positions = list(joined)[self.number]
-        self.output.apply(OutputUpdate(*output_parameters(settings, into), update))
-        for name, left, right in self.factors.products:
-            update.product(into[name], left[span].t(), right[span])
-        for name, gradients in self.factors.vectors:
-            update.whole(into[name], gradients[self.number])
-        grad, grad_added = self.grad_vectors[span], None
-        if positions.added is not None:
-            grad_added = self.space.zeros("grad_added", part.longest, settings.embedding_size)
-            grad_added.index_add_(0, part.places, grad)
-        train_positions(positions, grad_added, self.grad_bias, into, update)
-        vectors, scale = self.looked_up
-        looked_up = vectors[span], None if scale is None else scale[span]
-        train_embedding(settings, into, part.inputs, looked_up, grad, update)
-
-
 class TransformerPass:
-    """Runs one forward and backward pass and applies the gradients to ``into``.
+    """Computes gradients in one forward and one backward pass.
 
     Args:
         model: The model.
