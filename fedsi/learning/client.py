@@ -37,7 +37,7 @@ class LocalTrainer:
     """Trains one client after another in the same buffers.
 
     In an untied embedding, rows of words that the client does not have remain those of the start,
-    and no pass over the parameters reads them.
+    and neither copying nor summing the parameters reads them.
 
     Args:
         model: The model's functions.

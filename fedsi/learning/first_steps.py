@@ -24,6 +24,9 @@ from fedsi.tasks.task import Batch, Losses, cross_entropy
 
 MOST_LOGITS = 1 << 23
 """Most logits of a joined batch, all of which are kept: 32 MiB."""
+MOST_TARGETS = 1 << 12
+"""Most targets of a joined batch. A Transformer keeps some 13 kB of each for every layer of 128
+numbers; with a small vocabulary the logits alone would allow hundreds of thousands."""
 
 
 class FirstStep(Protocol):
@@ -58,7 +61,7 @@ class FirstSteps:
         self._start = torch.zeros(model.layout.size)
         self._products = Products(settings)
         self._pass = load(str(pass_by_hand(model)))(model, model.layout.views(self._start))
-        self.most_targets = MOST_LOGITS // model.vocabulary_size
+        self.most_targets = min(MOST_LOGITS // model.vocabulary_size, MOST_TARGETS)
         """Largest number of targets that are worth joining."""
 
     def begin(self, start: Tensor) -> None:

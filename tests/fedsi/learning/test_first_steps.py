@@ -159,6 +159,12 @@ def test_a_block_has_the_bits_and_failures_of_clients_one_at_a_time(
     assert outcomes[clients.index(0)] == Outcome.AGGREGATED
 
 
+def test_neither_logits_nor_positions_of_a_joined_batch_grow_with_the_cohort() -> None:
+    for vocabulary, targets in ((VOCABULARY, 1 << 12), (1 << 14, 1 << 9)):
+        model = Recurrent(MODELS[0], vocabulary)
+        assert FirstSteps(model, ClientSettings(products="own")).most_targets == targets
+
+
 def test_only_models_that_can_be_joined_are() -> None:
     joinable, own = Recurrent(MODELS[0], VOCABULARY), ClientSettings(products="own")
     assert can_join(joinable, own, cross_entropy)
