@@ -114,12 +114,38 @@ def output_parameters(settings: ModelSettings, named: Parameters) -> tuple[Tenso
     return weight, named["output.bias"]
 
 
-def rooms(targets: Sequence[int], vocabulary: int, space: Workspace) -> list[Tensor]:
-    """Return memory for the pieces of each batch's output layer, ``[targets * vocabulary]``."""
-    sizes = [number * vocabulary for number in targets]
+def output_gradients(
+    layer: tuple[Tensor, Tensor],
+    features: Tensor,
+    parts: Sequence[tuple[slice, Asked]],
+    products: Products,
+    space: Workspace,
+    at_once: OutputUpdate | None,
+) -> tuple[list[OutputGradient], Tensor]:
+    """Run the output layer of several batches forwards and backwards, batch by batch.
+
+    Args:
+        layer: Weight and bias, as ``output_parameters`` returns.
+        features: ``[positions, features]``.
+        parts: The positions and the targets of each batch.
+        products: Matrix products in the precision of the step.
+        space: Scratch memory.
+        at_once: As in ``output_gradient``, if there is one batch.
+
+    Returns:
+        The gradient of each batch, and that with respect to the features.
+    """
+    grad = space.take("grad_features", *features.shape)
+    sizes = [asked.targets.shape[0] * layer[1].shape[0] for _, asked in parts]
     starts = [0, *accumulate(-(-size // ALIGNED) * ALIGNED for size in sizes)]
     room = space.take("exponentials", starts[-1])
-    return [room[a : a + size] for a, size in zip(starts, sizes, strict=False)]
+    outputs = [
+        output_gradient(
+            layer, features[rows], asked, products, space, room[a : a + size], grad[rows], at_once
+        )
+        for (rows, asked), a, size in zip(parts, starts, sizes, strict=False)
+    ]
+    return outputs, grad
 
 
 def output_gradient(

@@ -73,6 +73,11 @@ class JoinedBatch:
     parts: list[JoinedPart]
     """One for each batch."""
 
+    @property
+    def asked(self) -> list[tuple[slice, Asked]]:
+        """The positions, ordered by batch, and the targets of each batch."""
+        return [(part.rows, part.asked) for part in self.parts]
+
 
 def pack_batch(batch: Batch) -> PackedBatch:
     """Pack a batch; sequences of equal length keep their order.

@@ -4,9 +4,11 @@ The logits of a slice fit into a processor's cache, where one pass over them fin
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from fedsi.compiler import compiled
 from fedsi.kernels.cpu.bits import from_ordered, to_ordered
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import SLICE, forth
+from fedsi.kernels.cpu.packing import Asked
 from fedsi.kernels.cpu.softmax import exponential
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.tasks.task import RankedTargets
@@ -48,6 +51,30 @@ def ranked_by_layer(
             logits.numpy(), bias.numpy(), found.targets[part], found.losses[part], found.ranks[part]
         )
     return found
+
+
+def ranked_batches(
+    layer: tuple[Tensor, Tensor],
+    features: Tensor,
+    parts: Sequence[tuple[slice, Asked]],
+    products: Products,
+    space: Workspace,
+) -> list[RankedTargets]:
+    """Return the targets of each batch with their losses and ranks, computed in one pass.
+
+    Args:
+        layer: As for ``ranked_by_layer``.
+        features: ``[positions, features]``.
+        parts: The positions and the targets of each batch.
+        products: Matrix products.
+        space: Scratch memory.
+    """
+    asked = [
+        features[rows] if one.places is None else features[rows][one.places] for rows, one in parts
+    ]
+    targets = torch.cat([one.targets for _, one in parts])
+    found = ranked_by_layer(layer, torch.cat(asked), targets, products, space)
+    return found.split([len(rows) for rows in asked])
 
 
 def ranked_by_logits(logits: Tensor, targets: Tensor) -> RankedTargets:

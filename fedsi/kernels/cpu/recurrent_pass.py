@@ -13,9 +13,8 @@ from fedsi.kernels.cpu.output import (
     OutputGradient,
     OutputUpdate,
     UpdateRule,
-    output_gradient,
+    output_gradients,
     output_parameters,
-    rooms,
 )
 from fedsi.kernels.cpu.packing import (
     JoinedBatch,
@@ -24,7 +23,7 @@ from fedsi.kernels.cpu.packing import (
     pack_batch,
     pack_together,
 )
-from fedsi.kernels.cpu.ranks import ranked_by_layer
+from fedsi.kernels.cpu.ranks import ranked_batches
 from fedsi.kernels.cpu.recurrent_layer import ForwardPass, run_backward, run_forward
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
@@ -171,15 +170,8 @@ class RecurrentPass:
         vectors, _ = look_up(settings, self._named, joined.packed.inputs, space)
         trace = self._forward(joined.packed, vectors, products)
         features = self._features(_by_batch(joined, trace.state), products)
-        asked = [
-            rows if (places := part.asked.places) is None else rows[places]
-            for part in joined.parts
-            for rows in (features[part.rows],)
-        ]
-        targets = torch.cat([part.asked.targets for part in joined.parts])
         layer = output_parameters(settings, self._named)
-        found = ranked_by_layer(layer, torch.cat(asked), targets, products, space)
-        return found.split([len(rows) for rows in asked])
+        return ranked_batches(layer, features, joined.asked, products, space)
 
     @property
     def _matrices(self) -> tuple[Tensor, Tensor | None]:
@@ -219,38 +211,15 @@ class RecurrentPass:
         """
         states = _by_batch(joined, state)
         features = self._features(states, products)
-        outputs, grad = self._outputs(joined, features, products, at_once)
+        layer = output_parameters(self._settings, self._named)
+        outputs, grad = output_gradients(
+            layer, features, joined.asked, products, self._space, at_once
+        )
         if features is states:
             return outputs, _unordered(joined, grad), None
         grad_states = self._space.take("grad_states", *states.shape)
         products.inner(grad_states, grad, self._named["projection.weight"])
         return outputs, _unordered(joined, grad_states), (states, grad)
-
-    def _outputs(
-        self,
-        joined: JoinedBatch,
-        features: Tensor,
-        products: Products,
-        at_once: OutputUpdate | None,
-    ) -> tuple[list[OutputGradient], Tensor]:
-        """Run the output layer of each batch; return the gradient with respect to the features."""
-        space, layer = self._space, output_parameters(self._settings, self._named)
-        grad = space.take("grad_features", *features.shape)
-        room = rooms([len(part.asked.targets) for part in joined.parts], len(layer[1]), space)
-        outputs = [
-            output_gradient(
-                layer,
-                _only(joined, features, part.rows),
-                part.asked,
-                products,
-                space,
-                piece,
-                _only(joined, grad, part.rows),
-                at_once,
-            )
-            for part, piece in zip(joined.parts, room, strict=True)
-        ]
-        return outputs, grad
 
 
 def _by_batch(joined: JoinedBatch, rows: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from fedsi.experiment import ModelSettings
 from fedsi.kernels.cpu.embedding import train_embedding
 from fedsi.kernels.cpu.output import OutputGradient, OutputUpdate, UpdateRule, output_parameters
-from fedsi.kernels.cpu.packing import PackedSentences
+from fedsi.kernels.cpu.packing import Asked, PackedSentences
 from fedsi.kernels.cpu.positions import PositionTrace, train_positions
 from fedsi.kernels.cpu.workspace import Workspace
 from fedsi.models.parameters import Parameters
@@ -34,6 +34,11 @@ class JoinedSentences:
     def spans(self) -> list[slice]:
         """The positions of each batch."""
         return [slice(a, b) for a, b in pairwise([0, *self.ends.tolist()])]
+
+    @property
+    def asked(self) -> list[tuple[slice, Asked]]:
+        """The positions and the targets of each batch."""
+        return [(span, part.asked) for part, span, _ in self]
 
     def __getitem__(self, number: int) -> tuple[PackedSentences, slice, PositionTrace]:
         """Return a batch, its positions, and the effects of the encoding on it."""

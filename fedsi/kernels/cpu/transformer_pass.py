@@ -13,16 +13,14 @@ from fedsi.kernels.cpu.embedding import look_up
 from fedsi.kernels.cpu.layer_norm import normalise, undo_normalise
 from fedsi.kernels.cpu.matrix_products import Products
 from fedsi.kernels.cpu.output import (
-    OutputGradient,
     OutputUpdate,
     UpdateRule,
-    output_gradient,
+    output_gradients,
     output_parameters,
-    rooms,
 )
 from fedsi.kernels.cpu.packing import join_sentences, pack_sentences
 from fedsi.kernels.cpu.positions import trace_positions
-from fedsi.kernels.cpu.ranks import ranked_by_layer
+from fedsi.kernels.cpu.ranks import ranked_batches
 from fedsi.kernels.cpu.tiles import COLUMNS
 from fedsi.kernels.cpu.transformer_gradient import Factors, JoinedSentences, TransformerGradient
 from fedsi.kernels.cpu.workspace import Workspace
@@ -123,7 +121,10 @@ class TransformerPass:
         space = self._space
         joined = self._join(batches)
         trace = self._forward(joined, products)
-        outputs, grad_out = self._outputs(joined, trace.norm.result, products, at_once)
+        weights = output_parameters(self._settings, self._named)
+        outputs, grad_out = output_gradients(
+            weights, trace.norm.result, joined.asked, products, space, at_once
+        )
         grad = space.zeros("grad_stream", *grad_out.shape)
         factors = Factors(joined, [], [])
         self._undo_norm("norm", trace.norm, grad_out, grad, factors)
@@ -147,15 +148,8 @@ class TransformerPass:
         """
         joined = self._join(batches)
         features = self._forward(joined, products).norm.result
-        asked = [
-            rows if (places := part.asked.places) is None else rows[places]
-            for part, span in zip(joined.parts, joined.spans, strict=True)
-            for rows in (features[span],)
-        ]
-        targets = torch.cat([part.asked.targets for part in joined.parts])
         layer = output_parameters(self._settings, self._named)
-        found = ranked_by_layer(layer, torch.cat(asked), targets, products, self._space)
-        return found.split([len(rows) for rows in asked])
+        return ranked_batches(layer, features, joined.asked, products, self._space)
 
     def _join(self, batches: Sequence[Batch]) -> JoinedSentences:
         """Pack batches as one; those of equal length share the trace of their positions."""
@@ -179,25 +173,6 @@ class TransformerPass:
                 stream[span].add_(positions.added.detach()[part.places])
         blocks = [self._block(layer, stream, joined, products) for layer in range(settings.layers)]
         return ForwardTrace(looked_up, blocks, self._norm("norm", stream))
-
-    def _outputs(
-        self,
-        joined: JoinedSentences,
-        features: Tensor,
-        products: Products,
-        at_once: OutputUpdate | None,
-    ) -> tuple[list[OutputGradient], Tensor]:
-        """Run the output layer of each batch; return the gradient with respect to the features."""
-        space, layer = self._space, output_parameters(self._settings, self._named)
-        grad = space.take("grad_states", *features.shape)
-        room = rooms([len(part.asked.targets) for part in joined.parts], len(layer[1]), space)
-        outputs = [
-            output_gradient(
-                layer, features[span], part.asked, products, space, piece, grad[span], at_once
-            )
-            for part, span, piece in zip(joined.parts, joined.spans, room, strict=True)
-        ]
-        return outputs, grad
 
     def _block(
         self, layer: int, stream: Tensor, joined: JoinedSentences, products: Products
