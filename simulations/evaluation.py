@@ -18,13 +18,14 @@ from fedsi.data.prepare import open_population, prepare_for
 from fedsi.data.vocabulary import label_texts
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
+from fedsi.experiment.paths import is_path
 from fedsi.inference.label_baselines import label_baselines
 from fedsi.inference.length_evaluation import evaluate_sequences, fill_sequences
 from fedsi.learning.block import BlockTrainer
 from fedsi.messages import evaluated
 from fedsi.models.positions.learned import check_length
 from fedsi.models.user_model import blame
-from fedsi.tasks.table import task_of, task_on
+from fedsi.tasks.table import generation_of, task_of, task_on
 from fedsi.tasks.task import FIRST_COLUMNS, Counts, Task
 from fedsi.threads import torch_threads
 from server.personalisation import summarise
@@ -57,18 +58,26 @@ class LengthScore:
     """Score over targets at positions beyond the training length; there may be none."""
 
 
-def open_heldout(run: FinishedRun, cache: Path, progress: Progress) -> Population:
+def open_heldout(
+    run: FinishedRun, cache: Path, progress: Progress, moved: Path | None = None
+) -> Population:
     """Open the population that a run was trained on.
+
+    Args:
+        run: The finished run.
+        cache: Folder for prepared corpora.
+        progress: Called with the progress.
+        moved: Where its corpus is now; None for where it was.
 
     Raises:
         UserError: Its corpus is missing or has changed, or now gives other token ids.
     """
-    population = open_population(prepare_for(run.experiment, cache, progress))
+    population = open_population(prepare_for(_found(run, moved), cache, progress))
     description = population.description
     if description.corpus_sha256 != run.summary.corpus_sha256:
         raise UserError(
             f"the corpus {description.corpus} is not the one that {run.path} was trained on (its "
-            "SHA-256 differs); put that corpus back, or train again"
+            "SHA-256 differs); put that corpus back, name its place with --corpus, or train again"
         )
     if population.vocabulary().file_text() != run.trained.vocabulary.file_text():
         raise UserError(
@@ -76,6 +85,25 @@ def open_heldout(run: FinishedRun, cache: Path, progress: Progress) -> Populatio
             "with; put back the word list or tokenizer of the run, or train again"
         )
     return population
+
+
+def _found(run: FinishedRun, moved: Path | None) -> Experiment:
+    """Return a run's experiment with the present place of its corpus."""
+    experiment, corpus = run.experiment, run.experiment.data.corpus
+    made = generation_of(experiment.task.name) is not None
+    if moved is None:
+        if not made and is_path("data.corpus", corpus) and not Path(corpus).exists():
+            raise UserError(
+                f"{run.path} was trained on {corpus}, which is not there; put it back, or name "
+                "its present place with --corpus"
+            )
+        return experiment
+    if made:
+        raise UserError(
+            f"--corpus {moved} has no effect: the task of {run.path} makes its own examples; "
+            "leave it out"
+        )
+    return experiment.updated({"data.corpus": str(moved.absolute())})
 
 
 def evaluate_sentences(

@@ -23,6 +23,7 @@ def attack(
     steps: Annotated[int, typer.Option(min=1, help="Steps of each attack.")] = 20,
     targets: Annotated[int, typer.Option(min=1, help="Held-out targets of each run.")] = 4000,
     out: options.Out = None,
+    corpus: options.MovedCorpus = None,
     as_json: options.Json = False,
     trust: options.Trust = False,
     best: options.Best = False,
@@ -43,7 +44,7 @@ def attack(
     with Display(options.messages()) as display:
         for run in runs:
             finished = open_run(run, trust=trust, best=best)
-            population = open_heldout(finished, cache, display.step)
+            population = open_heldout(finished, cache, display.step, corpus)
             found += attack_run(finished, population, strengths, steps, targets, display.step)
     rows = [asdict(one) for one in found]
     folder = out or options.default_folder("attack")

@@ -347,6 +347,7 @@ def keystroke(
     parts: Annotated[
         int, typer.Option(min=1, help="Also divide the vocabulary into parts, a thread each.")
     ] = 1,
+    corpus: options.MovedCorpus = None,
     trust: options.Trust = False,
     out: options.Out = None,
     as_json: options.Json = False,
@@ -362,7 +363,7 @@ def keystroke(
     with Display(options.messages()) as display:
         finished = open_run(run, trust=trust)
         refuse_labels(finished.trained, "fedsi bench keystroke")
-        population = open_heldout(finished, cache, display.step)
+        population = open_heldout(finished, cache, display.step, corpus)
         found = program.measure_keystroke(
             finished, population, wanted, positions, parts, display.step
         )

@@ -49,6 +49,7 @@ def deviations(
         int, typer.Option(min=8, help="Held-out positions of the teacher's run.")
     ] = 20_000,
     out: options.Out = None,
+    corpus: options.MovedCorpus = None,
     as_json: options.Json = False,
     trust: options.Trust = False,
     cache: options.Cache = options.CACHE,
@@ -70,7 +71,7 @@ def deviations(
         _check_seeds(runs["student"], "students")
         _check_seeds(runs["control"], "controls")
         others = [*runs["student"], *runs["control"]]
-        population = open_heldout(first, cache, display.step)
+        population = open_heldout(first, cache, display.step, corpus)
         odds, *rest = log_odds_of_runs(first, others, population, positions, display.step)
     compared = [_compared(odds, run, one) for run, one in zip(others, rest, strict=True)]
     kinds = {"student": compared[: len(student)], "control": compared[len(student) :]}

@@ -38,6 +38,7 @@ def evaluate(
         bool,
         typer.Option(help="Also fine-tune the model on half of each client's examples."),
     ] = False,
+    corpus: options.MovedCorpus = None,
     as_json: options.Json = False,
     trust: options.Trust = False,
     best: options.Best = False,
@@ -68,7 +69,7 @@ def evaluate(
         check_file(per_client)
     with Display(options.messages()) as display:
         finished = open_run(run, trust=trust, best=best)
-        population = open_heldout(finished, cache, display.step)
+        population = open_heldout(finished, cache, display.step, corpus)
         scores, made = [], {}
         if lengths and isinstance(population, GeneratedPopulation):
             texts = studies.parse_list(lengths, str.strip, "--lengths")

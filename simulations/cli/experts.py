@@ -20,6 +20,7 @@ def experts(
         ),
     ] = None,
     out: options.Out = None,
+    corpus: options.MovedCorpus = None,
     as_json: options.Json = False,
     best: options.Best = False,
     cache: options.Cache = options.CACHE,
@@ -31,7 +32,7 @@ def experts(
 
     with Display(options.messages()) as display:
         finished = open_run(run, best=best)
-        population = open_heldout(finished, cache, display.step)
+        population = open_heldout(finished, cache, display.step, corpus)
         found, limit = expert_use(finished, population, clients, clip_norm, display.step)
     folder = out or options.default_folder("experts")
     rows = [asdict(one) for one in found]

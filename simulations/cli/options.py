@@ -75,6 +75,12 @@ HeldoutIsPublic = Annotated[
     ),
 ]
 
+MovedCorpus = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpus", metavar="PATH", help="Where the run's corpus is now, if it has been moved."
+    ),
+]
 Best = Annotated[
     bool,
     typer.Option("--best", help="The model of the lowest held-out loss, not of the last round."),
