@@ -12,7 +12,11 @@ _SCHEDULE = {
 USED_WITH: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "client.schedule": _SCHEDULE,
     "devices.availability": {"trace": ("trace",)},
-    "model.positions": {"max_distance": ("relative",), "random_start": ("learned",)},
+    "model.positions": {
+        "fire_layers": ("fire",),
+        "max_distance": ("relative",),
+        "random_start": ("learned",),
+    },
     "server.sampling": {
         "cohort_cap": ("poisson",),
         "groups": ("cyclic",),

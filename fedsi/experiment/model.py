@@ -90,6 +90,8 @@ class ModelSettings(Settings):
     """Position encoding of a Transformer, in addition to the causal mask."""
     max_length: Count = 20
     """Number of learned positions; initial threshold of FIRE."""
+    fire_layers: Literal[1, 2] = 2
+    """Hidden layers of FIRE's network."""
     random_start: Flag = False
     """Whether the learned positions of a training example begin at a random row of the table."""
     max_distance: Annotated[Count, Field(le=10**4)] = 3

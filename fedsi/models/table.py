@@ -36,6 +36,7 @@ _TRANSFORMER = frozenset(
         "activation",
         "positions",
         "max_length",
+        "fire_layers",
         "norms",
         "random_start",
         "max_distance",

@@ -56,6 +56,7 @@ EXAMPLE: dict[str, Any] = {
     "activation": "gelu",
     "positions": "fire",
     "max_length": 9,
+    "fire_layers": 1,
     "norms": "around",
     "random_start": True,
     "max_distance": 9,

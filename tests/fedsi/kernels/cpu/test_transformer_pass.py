@@ -40,11 +40,13 @@ def models(draw: st.DrawFn) -> ModelSettings:
     si = kind == "si_transformer"
     relu_only = kind in {"cell", "full", "si_transformer"}
     heads = draw(st.integers(1, 3))
+    positions = draw(st.sampled_from(POSITIONS))
     return ModelSettings(
         architecture=kind if si else "transformer",
         scale_invariance="none" if si else kind,
         activation="relu" if relu_only else draw(st.sampled_from(["relu", "gelu"])),
-        positions=draw(st.sampled_from(POSITIONS)),
+        positions=positions,
+        fire_layers=draw(st.sampled_from([1, 2])) if positions == "fire" else 2,
         heads=heads,
         embedding_size=heads * draw(st.sampled_from([4, 6, 18])),
         layers=draw(st.integers(1, 3)),

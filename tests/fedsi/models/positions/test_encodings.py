@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from typing import Literal
 
 import pytest
 import torch
@@ -19,13 +20,16 @@ BIASES = ["alibi", "t5", "kerple", "fire"]
 HEADS = 3
 
 
-def random_parameters(name: str, *axes: int, seed: int = 0, max_length: int = 9) -> Parameters:
+def random_parameters(
+    name: str, *axes: int, seed: int = 0, max_length: int = 9, fire_layers: Literal[1, 2] = 2
+) -> Parameters:
     settings = ModelSettings(
         architecture="transformer",
         positions=name,
         embedding_size=HEADS * 4,
         heads=HEADS,
         max_length=max_length,
+        fire_layers=fire_layers,
     )
     layout = Layout(ENCODINGS[name].shapes(settings))
     generator = torch.Generator().manual_seed(seed)
@@ -60,13 +64,14 @@ def slow_kerple(p: Parameters, i: int, j: int, head: int) -> float:
 def slow_fire(p: Parameters, i: int, j: int, head: int) -> float:
     c, longest = (softplus(p[name].item()) for name in (fire.CURVATURE, fire.THRESHOLD))
     values = [math.log(c * (i - j) + 1) / math.log(c * max(longest, i) + 1)]
-    for layer in fire.LAYERS:
+    layers = fire.layers_of(p)
+    for layer in layers:
         weight, shift = p[f"{layer}.weight"].tolist(), p[f"{layer}.bias"].tolist()
         sums = [
             shift[o] + sum(value * weight[k][o] for k, value in enumerate(values))
             for o in range(len(shift))
         ]
-        values = sums if layer == fire.LAYERS[-1] else [max(0.0, s) for s in sums]
+        values = sums if layer == layers[-1] else [max(0.0, s) for s in sums]
     return values[head]
 
 
@@ -84,6 +89,15 @@ def test_biases_equal_their_formula(name: str, seed: int, first: int, count: int
         if j <= first:
             slow = SLOW[name](parameters, first + row, j, head)
             assert fast[head, row, j].item() == pytest.approx(slow, abs=1e-10, rel=1e-10)
+
+
+def test_fire_with_one_hidden_layer_equals_its_formula() -> None:
+    parameters = random_parameters("fire", fire_layers=1)
+    assert parameters["positions.second.weight"].shape == (fire.WIDTH, HEADS)
+    positions = torch.arange(30)
+    fast = bias_of("fire", parameters, positions, positions)
+    for head, (i, j) in product(range(HEADS), [(0, 0), (3, 1), (9, 9), (29, 0), (29, 20)]):
+        assert fast[head, i, j].item() == pytest.approx(slow_fire(parameters, i, j, head))
 
 
 @pytest.mark.parametrize("name", BIASES)

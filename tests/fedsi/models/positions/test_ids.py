@@ -168,6 +168,7 @@ def test_random_starts_move_whole_examples_within_the_table() -> None:
             {"positions": "fire", "random_start": True},
             "random_start=true has no effect with model.",
         ),
+        ({"positions": "kerple", "fire_layers": 1}, "fire_layers=1 has no effect with model.pos"),
         ({"positions": "none", "max_distance": 4}, "max_distance=4 has no effect with model.pos"),
     ],
 )
