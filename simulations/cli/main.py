@@ -22,7 +22,7 @@ from fedsi.host_memory import check_address_space, is_out_of_memory
 from simulations.cli import options
 from simulations.cli.attack import attack
 from simulations.cli.audit import audit
-from simulations.cli.bench import bench
+from simulations.cli.bench.commands import bench
 from simulations.cli.compare import compare
 from simulations.cli.conformance import conformance
 from simulations.cli.data import data

@@ -108,13 +108,13 @@ def show_cost(
         for cost in costs:
             hours += cost.seconds / 3600
             rows.append(_row(study, cost, hours / at_a_time))
-    header = ("study", "rounds", "runs", "finished", "clients to train", "core hours", "end after")
+    header = ("study", "rounds", "runs", "finished", "clients to train", "one core", "end after")
     print_table(options.output(), "To be trained", header, rows)
     for study, _ in found:
         if study.question:
             options.output().print(f"{study.name}: {study.question}", highlight=False)
     options.output().print(
-        f"{hours:.1f} core hours, {hours / at_a_time:.1f} hours with {at_a_time} runs at a time. "
+        f"{_time(hours)} of one core, {_time(hours / at_a_time)} with {at_a_time} runs at a time. "
         "Speeds were measured now, on this machine; what else it does makes them longer.",
         highlight=False,
     )
@@ -126,7 +126,13 @@ def _folder(out: Path | None, study: "Study", *, of_many: bool) -> Path | None:
 
 def _row(study: "Study", cost: "StageCost", end: float) -> list[str]:
     numbers = [f"{n:,}" for n in (cost.rounds, cost.trials, cost.finished, cost.clients)]
-    return [study.name, *numbers, f"{cost.seconds / 3600:.2f}", f"{end:.1f} h"]
+    return [study.name, *numbers, _time(cost.seconds / 3600), _time(end)]
+
+
+def _time(hours: float) -> str:
+    """Return a duration in the unit that suits its length."""
+    minutes = round(60 * hours)
+    return f"{hours:.1f} h" if minutes >= 100 else f"{minutes} min"
 
 
 def _values(study: "Study", costs: Iterable["StageCost"]) -> dict[str, Any]:

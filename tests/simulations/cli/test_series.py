@@ -66,7 +66,7 @@ def test_a_series_is_planned_run_and_continued(
     assert {name: written(out / name) for name in told} == before
     capsys.readouterr()
     assert main(["study", str(out), "--dry-run", *where]) == 0
-    assert "0.0 core hours" in capsys.readouterr().out
+    assert "0 min of one core" in capsys.readouterr().out
 
 
 def test_a_series_without_a_finished_run_has_no_report(

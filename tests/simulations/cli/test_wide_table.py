@@ -16,7 +16,8 @@ from fedsi.plan import Plan
 from fedsi.privacy.alternatives import Alternative
 from simulations import cli
 from simulations.benchmarks.report import Measurements
-from simulations.cli import bench, options, privacy_comparison, wide_table
+from simulations.cli import options, privacy_comparison, wide_table
+from simulations.cli.bench import shared
 from simulations.cli.main import main
 from simulations.cli.wide_table import column_parts, print_facts, print_table
 from simulations.reports.study import study_report
@@ -174,8 +175,8 @@ def test_tables_of_benchmarks(
              "largest difference", "peak memory in MiB", "s to start"]  # fmt: skip
     rows = [["3,500,000", "1,234.5", "12,345.6", "10.0", "1.2e-07", "12,345", "123.4"]]
     report = Measurements("peers", [{"a": 1}], names, rows, "Two rounds of 20 clients", Figure())
-    bench._report(report, [], tmp_path, as_json=False)
-    bench._show({"train_seconds": 12.5, "draw_milliseconds": {"uniform": 1.5}}, as_json=False)
+    shared.write(report, [], tmp_path, as_json=False)
+    shared.show({"train_seconds": 12.5, "draw_milliseconds": {"uniform": 1.5}}, as_json=False)
     printed = capsys.readouterr().out
     assert "Two rounds of 20 clients" in printed
     assert_whole(tables, printed)

@@ -1,0 +1,1 @@
+"""``fedsi bench``: measure fedsi on this machine."""
