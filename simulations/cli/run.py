@@ -1,6 +1,7 @@
 """``fedsi run``: one experiment."""
 
 import json
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fedsi.experiment import Experiment
     from server.observers import Observer
     from server.round_record import RoundRecord
+    from server.runs.summary import Summary
     from simulations.result import Result
     from simulations.tracking.sink import Sink
 
@@ -149,13 +151,12 @@ def run(
         from simulations.publish import check_publishable
 
         check_publishable(experiment, publish, heldout_is_public=heldout_is_public)
-    console = options.messages()
     if resume and not overwrite and not (folder / EXPERIMENT).exists():
-        told = f"{one_line(str(folder))} holds no run yet, so a new one begins"
-        console.print(told, highlight=False, soft_wrap=True)
+        _tell(f"{one_line(str(folder))} holds no run yet, so a new one begins")
     sinks = _sinks(folder, track, log_json, metrics_port)
+    before = _kept_summary(folder) if resume else None
     try:
-        with Display(console) as display:
+        with Display(options.messages()) as display:
             result = simulate(
                 experiment,
                 workers=workers,
@@ -172,13 +173,9 @@ def run(
                 progress=display.step,
             )
     except KeyboardInterrupt:
-        started = (folder / EXPERIMENT).exists()
-        go_on = (
-            f"continue with: fedsi run --resume --out {typed(folder)}"
-            if started
-            else "nothing has run yet"
-        )
-        raise options.StoppedError(f"interrupted; {go_on}") from None
+        raise _interrupted(folder, begun=(folder / EXPERIMENT).exists()) from None
+    if result.summary == before:
+        _tell(f"the run in {one_line(str(folder))} was finished before; nothing was trained")
     write_run_page(folder)
     if per_client:
         from simulations.per_client import write_table
@@ -188,17 +185,35 @@ def run(
         typer.echo(json.dumps(result.summary.to_json(), allow_nan=False))
     else:
         _show(result, verbose=verbose)
-    console.print(f"results are in {one_line(str(folder))}", highlight=False, soft_wrap=True)
+    _tell(f"results are in {one_line(str(folder))}")
     if not as_json:
-        for line in next_commands(result.summary, folder):
-            console.print(line, highlight=False, soft_wrap=True)
+        _tell(*next_commands(result.summary, folder))
     if publish:
         from simulations.finished_run import open_run
         from simulations.publish import publish as publish_run
 
         run = open_run(folder, trust=True)  # its own code has just run
         publish_run(run, publish, {}, heldout_is_public=heldout_is_public)
-        console.print(f"published to {one_line(str(publish))}", highlight=False, soft_wrap=True)
+        _tell(f"published to {one_line(str(publish))}")
+
+
+def _tell(*lines: str) -> None:
+    for line in lines:
+        options.messages().print(line, highlight=False, soft_wrap=True)
+
+
+def _interrupted(folder: Path, *, begun: bool) -> options.StoppedError:
+    go_on = f"continue with: fedsi run --resume --out {typed(folder)}"
+    return options.StoppedError(f"interrupted; {go_on if begun else 'nothing has run yet'}")
+
+
+def _kept_summary(folder: Path) -> "Summary | None":
+    """Return the summary of a run that has one."""
+    from server.runs.folder import RunFolder
+
+    with suppress(UserError):  # the run itself reports what is damaged
+        return RunFolder(folder).summary()
+    return None
 
 
 def _check_clients_are_here(engine: str, engine_options: EngineOptions) -> None:
@@ -228,7 +243,7 @@ def _sinks(
         sinks.append(JsonLines(log_json))
     if port is not None:
         endpoint = MetricsEndpoint(port)
-        options.messages().print(f"metrics: {endpoint.address}", highlight=False, soft_wrap=True)
+        _tell(f"metrics: {endpoint.address}")
         sinks.append(endpoint)
     return sinks
 

@@ -221,9 +221,14 @@ def test_a_finished_run_is_not_overwritten_unless_asked(
     assert RunFolder(Path("r")).experiment().seed == 1
 
 
-def test_resume_needs_nothing_but_the_folder(cache: Path) -> None:
+def test_resume_needs_nothing_but_the_folder(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(cache, *TINY, "--out", "r") == 0
+    told = "the run in r was finished before; nothing was trained"
+    assert told not in capsys.readouterr().err
     assert run(cache, "--resume", "--out", "r", "--json") == 0
+    assert told in capsys.readouterr().err
 
 
 def wait_for_rows(folder: RunFolder, process: subprocess.Popen[str]) -> None:
