@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from simulations.reports.difference_panel import differences, draw_differences
 from simulations.reports.figures import STYLE
 from simulations.reports.heat_map import heat_map, mapped_axes
 from simulations.reports.marks import GREY, diverged_strips, ngram_lines, ngram_losses
@@ -34,15 +35,20 @@ def study_figure(result: StudyResult) -> Figure:
     """Draw held-out loss over rounds, and over what was varied.
 
     A whole grid over two tuned keys is a map; otherwise the first axes that are not compared have a
-    panel each. An axis with a single value has none, because the last rounds show the same.
+    panel each. An axis with a single value has none, because the last rounds show the same. If
+    there is no such axis, the differences between the arms over the rounds have a panel.
     """
     if mapped := mapped_axes(result):
         return _with_map(result, *mapped)
     panels = panel_axes(result)
+    apart = {} if panels else differences(result)
+    count = 1 + len(panels) + bool(apart)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.8 * (1 + len(panels)), 4.4), layout="constrained")
-        over_rounds, *others = figure.subplots(1, 1 + len(panels), squeeze=False)[0]
+        figure = Figure(figsize=(4.8 * count, 4.4), layout="constrained")
+        over_rounds, *others = figure.subplots(1, count, squeeze=False)[0]
         _rounds(over_rounds, result)
+        if apart:
+            draw_differences(others.pop(), result, apart)
         for axes, name in zip(others, panels, strict=True):
             diverged = _over_axis(axes, result, name)
             ngram_lines(axes, ngram_losses(result.baselines, result.reported_clients))

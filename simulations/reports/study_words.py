@@ -17,7 +17,8 @@ NO_RUN = "not finished"
 """Text in tables if no run of a setting finished."""
 
 _ARCHITECTURE, _POSITIONS, _START = "model.architecture", "model.positions", "model.init_from"
-_PLAIN = frozenset({_ARCHITECTURE, _POSITIONS, _START})
+_ARM = "arm"
+_PLAIN = frozenset({_ARCHITECTURE, _POSITIONS, _START, _ARM})
 """Axes whose values need no name before them."""
 _SHORT = {
     "target_epsilon": "epsilon",

@@ -1,0 +1,76 @@
+"""The panel of differences between arms over rounds: each arm minus the first, seed by seed.
+
+Curves of arms that differ by hundredths lie on each other where both fall by whole nats. Their
+differences show who leads, and when that changes.
+"""
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from simulations.reports.marks import GREY
+from simulations.reports.study_legend import line_of
+from simulations.reports.study_words import values_text
+from simulations.safe_text import for_figure
+from simulations.studies.results import GridPoint, StudyResult
+from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
+
+_FEWEST_ROUNDS = 2
+"""Rounds at which two arms were evaluated, without which there is no curve."""
+
+Course = dict[int, Interval]
+"""Differences of the mean held-out loss, by round."""
+
+
+def differences(result: StudyResult) -> dict[GridPoint, Course]:
+    """Return the differences of each arm's chosen setting to that of the first arm, by place.
+
+    A round counts if both were evaluated after it in each seed; places with fewer than two such
+    rounds are left out.
+    """
+    first, *others = result.arms
+    found = {}
+    for level in result.levels:
+        base = _losses(result, GridPoint(level, first))
+        for arm in others:
+            place = GridPoint(level, arm)
+            course = _course(_losses(result, place), base)
+            if len(course) >= _FEWEST_ROUNDS:
+                found[place] = course
+    return found
+
+
+def _losses(result: StudyResult, place: GridPoint) -> dict[int, dict[int, float]]:
+    """Return the held-out losses of trained models, by seed and round."""
+    return {
+        one.trial.seed: {r.round: r.heldout["loss"] for r in one.records if r.heldout and r.round}
+        for one in result.all_seeds(place)
+        if not one.diverged
+    }
+
+
+def _course(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float]]) -> Course:
+    seeds = sorted(losses.keys() & base.keys())
+    if not seeds:
+        return {}
+    rounds = set.intersection(*(losses[seed].keys() & base[seed].keys() for seed in seeds))
+    return {
+        number: t_interval([losses[seed][number] - base[seed][number] for seed in seeds])
+        for number in sorted(rounds)
+    }
+
+
+def draw_differences(axes: Axes, result: StudyResult, found: dict[GridPoint, Course]) -> None:
+    """Draw differences with a band of their 95 % interval, if there are seeds enough for one."""
+    axes.axhline(0, color=GREY, lw=0.8)
+    for place, course in found.items():
+        colour, style = line_of(result, place)
+        rounds, intervals = [*course], [*course.values()]
+        means = [interval.estimate for interval in intervals]
+        axes.plot(rounds, means, color=colour, linestyle=style, marker="o", ms=3)
+        if len(result.all_seeds(place)) >= FEWEST_SEEDS:
+            low = [interval.low for interval in intervals]
+            high = [interval.high for interval in intervals]
+            axes.fill_between(rounds, low, high, color=colour, alpha=0.15, lw=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    name = for_figure(values_text(result.arms[0]))
+    axes.set(xlabel="round", ylabel="difference in loss (nats per token)", title=f"Minus {name}")

@@ -1,0 +1,78 @@
+"""The panel of differences between arms over rounds, on fabricated studies."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from simulations.reports.difference_panel import differences
+from simulations.reports.study import study_report
+from simulations.reports.study_figure import study_figure
+from simulations.studies.results import StudyResult, TrialResult
+from simulations.studies.statistics import t_interval
+from simulations.studies.study import Study
+from tests.simulations.studies.fabricated import study_result
+
+ARMS = {
+    "name": "arm",
+    "label": "",
+    "values": ["plain", "other"],
+    "changes": [{"model.hidden_size": 8}, {"model.hidden_size": 9}],
+}
+CIFG, SI_CIFG = [5.0, 5.2, 5.1], [4.9, 5.4, 5.2]
+
+
+def study_of(
+    first: Sequence[float | None] = CIFG, second: Sequence[float | None] = SI_CIFG
+) -> StudyResult:
+    """Return a study of two arms, evaluated after rounds 1 (both 6.5) and 2."""
+    study = Study(axes=[ARMS], compare=["arm"], seeds=len(first))
+    return study_result(study, {("plain",): first, ("other",): second})
+
+
+def without_round(result: TrialResult, number: int) -> TrialResult:
+    return replace(result, records=[one for one in result.records if one.round != number])
+
+
+def test_differences_are_paired_by_seed_and_round() -> None:
+    ((place, course),) = differences(study_of()).items()
+    assert [point.value for point in place.arm] == ["other"]
+    expected = t_interval([b - a for a, b in zip(CIFG, SI_CIFG, strict=True)])
+    assert course[1].estimate == 0
+    assert course[2] == expected
+
+
+def test_seeds_that_one_arm_lacks_are_left_out() -> None:
+    ((_, course),) = differences(study_of(second=[4.9, None, 5.2])).items()
+    assert course[2] == t_interval([4.9 - 5.0, 5.2 - 5.1])
+
+
+def test_a_round_that_a_run_was_not_evaluated_after_has_no_difference() -> None:
+    result = study_of()
+    part = [without_round(one, 2) if one.trial.seed == 1 else one for one in result.results]
+    assert differences(replace(result, results=part)) == {}
+
+
+def test_the_panel_shows_them_and_the_caption_says_so() -> None:
+    result = study_of()
+    _, panel = study_figure(result).axes
+    (curve,) = [line for line in panel.get_lines() if line.get_marker() == "o"]
+    assert list(np.asarray(curve.get_xdata())) == [1, 2]
+    change = float(np.mean(np.subtract(SI_CIFG, CIFG)))
+    assert list(np.asarray(curve.get_ydata())) == pytest.approx([0.0, change])
+    assert panel.get_title() == "Minus plain"
+    assert "the difference to plain within a seed" in study_report(result, {}).caption
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_band_needs_three_seeds(seeds: int) -> None:
+    _, panel = study_figure(study_of(CIFG[:seeds], SI_CIFG[:seeds])).axes
+    assert len(panel.collections) == (seeds >= 3)
+
+
+def test_without_a_second_arm_there_is_no_panel() -> None:
+    study = Study(axes=[{**ARMS, "values": ["plain"], "changes": ARMS["changes"][:1]}], seeds=2)
+    result = study_result(study, {("plain",): CIFG[:2]})
+    assert differences(result) == {}
+    assert len(study_figure(result).axes) == 1
