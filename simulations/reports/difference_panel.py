@@ -4,6 +4,8 @@ Curves of arms that differ by hundredths lie on each other where both fall by wh
 differences show who leads, and when that changes.
 """
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -18,7 +20,8 @@ _FEWEST_ROUNDS = 2
 """Rounds at which two arms were evaluated, without which there is no curve."""
 
 Course = dict[int, Interval]
-"""Differences of the mean held-out loss, by round."""
+"""Differences of the mean held-out loss, by round; with too few seeds for a claim, the intervals
+are infinite."""
 
 
 def differences(result: StudyResult) -> dict[GridPoint, Course]:
@@ -53,23 +56,25 @@ def _course(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float
     if not seeds:
         return {}
     rounds = set.intersection(*(losses[seed].keys() & base[seed].keys() for seed in seeds))
-    return {
-        number: t_interval([losses[seed][number] - base[seed][number] for seed in seeds])
-        for number in sorted(rounds)
-    }
+    found = {}
+    for number in sorted(rounds):
+        interval = t_interval([losses[seed][number] - base[seed][number] for seed in seeds])
+        enough = len(seeds) >= FEWEST_SEEDS
+        found[number] = interval if enough else Interval(interval.estimate, -math.inf, math.inf)
+    return found
 
 
 def draw_differences(axes: Axes, result: StudyResult, found: dict[GridPoint, Course]) -> None:
-    """Draw differences with a band of their 95 % interval, if there are seeds enough for one."""
+    """Draw differences with a band of their 95 % interval, if it is finite."""
     axes.axhline(0, color=GREY, lw=0.8)
     for place, course in found.items():
         colour, style = line_of(result, place)
         rounds, intervals = [*course], [*course.values()]
         means = [interval.estimate for interval in intervals]
         axes.plot(rounds, means, color=colour, linestyle=style, marker="o", ms=3)
-        if len(result.all_seeds(place)) >= FEWEST_SEEDS:
-            low = [interval.low for interval in intervals]
-            high = [interval.high for interval in intervals]
+        low = [interval.low for interval in intervals]
+        high = [interval.high for interval in intervals]
+        if all(map(math.isfinite, [*low, *high])):
             axes.fill_between(rounds, low, high, color=colour, alpha=0.15, lw=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     name = for_figure(values_text(result.arms[0]))

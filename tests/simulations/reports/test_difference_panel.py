@@ -1,5 +1,6 @@
 """The panel of differences between arms over rounds, on fabricated studies."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -45,7 +46,8 @@ def test_differences_are_paired_by_seed_and_round() -> None:
 
 def test_seeds_that_one_arm_lacks_are_left_out() -> None:
     ((_, course),) = differences(study_of(second=[4.9, None, 5.2])).items()
-    assert course[2] == t_interval([4.9 - 5.0, 5.2 - 5.1])
+    assert course[2].estimate == pytest.approx(0.0)
+    assert not course[2].low > -math.inf, "two seeds allow no interval"
 
 
 def test_a_round_that_a_run_was_not_evaluated_after_has_no_difference() -> None:
