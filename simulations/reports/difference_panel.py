@@ -19,12 +19,12 @@ from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
 _FEWEST_ROUNDS = 2
 """Rounds at which two arms were evaluated, without which there is no curve."""
 
-Course = dict[int, Interval]
+Curve = dict[int, Interval]
 """Differences of the mean held-out loss, by round; with too few seeds for a claim, the intervals
 are infinite."""
 
 
-def differences(result: StudyResult) -> dict[GridPoint, Course]:
+def differences_over_rounds(result: StudyResult) -> dict[GridPoint, Curve]:
     """Return the differences of each arm's chosen setting to that of the first arm, by place.
 
     A round counts if both were evaluated after it in each seed; places with fewer than two such
@@ -51,7 +51,7 @@ def _losses(result: StudyResult, place: GridPoint) -> dict[int, dict[int, float]
     }
 
 
-def _course(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float]]) -> Course:
+def _course(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float]]) -> Curve:
     seeds = sorted(losses.keys() & base.keys())
     if not seeds:
         return {}
@@ -64,7 +64,7 @@ def _course(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float
     return found
 
 
-def draw_differences(axes: Axes, result: StudyResult, found: dict[GridPoint, Course]) -> None:
+def draw_differences(axes: Axes, result: StudyResult, found: dict[GridPoint, Curve]) -> None:
     """Draw differences with a band of their 95 % interval, if it is finite."""
     axes.axhline(0, color=GREY, lw=0.8)
     for place, course in found.items():

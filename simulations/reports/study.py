@@ -13,7 +13,7 @@ from server.runs.degree import degree
 from server.runs.folder import SUMMARY
 from simulations.reports.by_length import LengthsPart, by_length
 from simulations.reports.commands import study_command
-from simulations.reports.difference_panel import differences
+from simulations.reports.difference_panel import differences_over_rounds
 from simulations.reports.figures import label, save_figure
 from simulations.reports.findings import findings, headlines
 from simulations.reports.heat_map import mapped_axes
@@ -208,13 +208,13 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
         )
     if not panel_axes(result):
         apart = (
-            f". The second panel has the difference to {values_text(result.arms[0])} within a "
-            "seed: the mean over seeds, with a band of 95 % intervals if there are three or more"
+            f" The second panel has the difference to {values_text(result.arms[0])} within a seed: "
+            "the mean over seeds, with a band of 95 % intervals if there are three or more."
         )
         return study_figure(result), (
-            "Held-out loss of all evaluated clients over rounds; a line for each seed"
-            f"{apart if differences(result) else ''}. A cross in the coloured strip at the edge "
-            "marks a run that diverged."
+            "Held-out loss of all evaluated clients over rounds; a line for each seed."
+            f"{apart if differences_over_rounds(result) else ''} A cross in the coloured strip at "
+            "the edge marks a run that diverged."
         )
     early = f"held-out loss after {result.study.first_rounds} rounds"
     what = "final held-out loss" if result.of_equal_rounds is result else early

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from simulations.reports.difference_panel import differences, draw_differences
+from simulations.reports.difference_panel import differences_over_rounds, draw_differences
 from simulations.reports.figures import STYLE
 from simulations.reports.heat_map import heat_map, mapped_axes
 from simulations.reports.marks import GREY, diverged_strips, ngram_lines, ngram_losses
@@ -41,7 +41,7 @@ def study_figure(result: StudyResult) -> Figure:
     if mapped := mapped_axes(result):
         return _with_map(result, *mapped)
     panels = panel_axes(result)
-    apart = {} if panels else differences(result)
+    apart = {} if panels else differences_over_rounds(result)
     count = 1 + len(panels) + bool(apart)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.8 * count, 4.4), layout="constrained")

@@ -126,7 +126,8 @@ def test_the_runs_of_a_study_end_with_it_and_go_on(
         rounds = len(run.records())
         with pytest.raises(KeyboardInterrupt):
             simulate(run.experiment(), out=folder, cache=cache, resume=True, on_round=stop_at_once)
-        assert len(RunFolder(folder).records()) == rounds + 1
+        # Killed between a checkpoint and its row, a run writes that row when it is resumed.
+        assert len(RunFolder(folder).records()) - rounds in {1, 2}
 
 
 def test_a_trial_that_was_killed_before_it_began_begins(

@@ -47,5 +47,5 @@ def test_takes_the_steps_of_torch_optim(changes: dict[str, Any]) -> None:
     trainer = LocalTrainer(model, ClientSettings(learning_rate=RATE))
     trainer.begin(start)
     trainer.train(map(next_word.batch, batches))
-    torch.testing.assert_close(trainer.parameters, leaf.detach(), rtol=0, atol=2e-6)
+    torch.testing.assert_close(trainer.parameters, leaf.detach(), rtol=0, atol=5e-6)
     assert not torch.equal(trainer.parameters, start)

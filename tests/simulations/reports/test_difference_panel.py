@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simulations.reports.difference_panel import differences
+from simulations.reports.difference_panel import differences_over_rounds
 from simulations.reports.study import study_report
 from simulations.reports.study_figure import study_figure
 from simulations.studies.results import StudyResult, TrialResult
@@ -37,7 +37,7 @@ def without_round(result: TrialResult, number: int) -> TrialResult:
 
 
 def test_differences_are_paired_by_seed_and_round() -> None:
-    ((place, course),) = differences(study_of()).items()
+    ((place, course),) = differences_over_rounds(study_of()).items()
     assert [point.value for point in place.arm] == ["other"]
     expected = t_interval([b - a for a, b in zip(CIFG, SI_CIFG, strict=True)])
     assert course[1].estimate == 0
@@ -45,7 +45,7 @@ def test_differences_are_paired_by_seed_and_round() -> None:
 
 
 def test_seeds_that_one_arm_lacks_are_left_out() -> None:
-    ((_, course),) = differences(study_of(second=[4.9, None, 5.2])).items()
+    ((_, course),) = differences_over_rounds(study_of(second=[4.9, None, 5.2])).items()
     assert course[2].estimate == pytest.approx(0.0)
     assert not course[2].low > -math.inf, "two seeds allow no interval"
 
@@ -53,7 +53,7 @@ def test_seeds_that_one_arm_lacks_are_left_out() -> None:
 def test_a_round_that_a_run_was_not_evaluated_after_has_no_difference() -> None:
     result = study_of()
     part = [without_round(one, 2) if one.trial.seed == 1 else one for one in result.results]
-    assert differences(replace(result, results=part)) == {}
+    assert differences_over_rounds(replace(result, results=part)) == {}
 
 
 def test_the_panel_shows_them_and_the_caption_says_so() -> None:
@@ -76,5 +76,5 @@ def test_a_band_needs_three_seeds(seeds: int) -> None:
 def test_without_a_second_arm_there_is_no_panel() -> None:
     study = Study(axes=[{**ARMS, "values": ["plain"], "changes": ARMS["changes"][:1]}], seeds=2)
     result = study_result(study, {("plain",): CIFG[:2]})
-    assert differences(result) == {}
+    assert differences_over_rounds(result) == {}
     assert len(study_figure(result).axes) == 1
