@@ -112,6 +112,8 @@ def main(arguments: list[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of the output has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        except KeyboardInterrupt:  # while Typer builds the commands, where nothing catches it
+            return _fail("interrupted", 1)
         except Exception as error:
             failure = _failure(error)
             if failure is None:

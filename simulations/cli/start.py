@@ -14,6 +14,9 @@ def main() -> int:
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, interrupt)
         from simulations.cli.main import main as command
+    except KeyboardInterrupt:  # before the handler above was there
+        sys.stderr.write("error: interrupted while libraries were loaded\n")
+        return 1
     except ImportError as error:
         if error.name not in {"clients", "server", "simulations"}:
             raise

@@ -12,6 +12,7 @@ from fedsi.data.cache import cache_folder
 from fedsi.errors import UserError
 from fedsi.threads import available_cores
 from simulations.benchmarks.machine import BenchmarkError, peak_memory
+from simulations.cli.main import main
 
 REPOSITORY = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("fresh_processes")
@@ -66,6 +67,32 @@ def test_help_is_printed_at_once(command: str) -> None:
     spent = [json.loads(python(HELP.format(commands=[command])).stdout)[1] for _ in range(3)]
     least = min(float(python(LIBRARIES).stdout) for _ in range(3))
     assert min(spent) < LIMIT * least
+
+
+def test_an_interrupt_before_there_is_a_handler_is_one_sentence() -> None:
+    script = """
+import sys, types
+class Interrupted(types.ModuleType):
+    def __getattr__(self, name):
+        raise KeyboardInterrupt
+sys.modules["simulations.cli.signals"] = Interrupted("simulations.cli.signals")
+from simulations.cli.start import main
+sys.exit(main())
+"""
+    done = python(script)
+    assert done.returncode == 1
+    assert done.stderr == "error: interrupted while libraries were loaded\n"
+
+
+def test_an_interrupt_while_the_commands_are_built_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.main.get_command", interrupted)
+    assert main(["--version"]) == 1
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_a_run_without_privacy_imports_neither_accountants_nor_the_tables_library() -> None:
