@@ -72,7 +72,7 @@ def open_heldout(
     Raises:
         UserError: Its corpus is missing or has changed, or now gives other token ids.
     """
-    population = open_population(prepare_for(_found(run, moved), cache, progress))
+    population = open_population(prepare_for(_relocated(run, moved), cache, progress))
     description = population.description
     if description.corpus_sha256 != run.summary.corpus_sha256:
         raise UserError(
@@ -87,7 +87,7 @@ def open_heldout(
     return population
 
 
-def _found(run: FinishedRun, moved: Path | None) -> Experiment:
+def _relocated(run: FinishedRun, moved: Path | None) -> Experiment:
     """Return a run's experiment with the present place of its corpus."""
     experiment, corpus = run.experiment, run.experiment.data.corpus
     made = generation_of(experiment.task.name) is not None

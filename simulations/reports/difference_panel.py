@@ -36,9 +36,9 @@ def differences_over_rounds(result: StudyResult) -> dict[GridPoint, Curve]:
         base = _losses(result, GridPoint(level, first))
         for arm in others:
             place = GridPoint(level, arm)
-            course = _course(_losses(result, place), base)
-            if len(course) >= _FEWEST_ROUNDS:
-                found[place] = course
+            curve = _curve(_losses(result, place), base)
+            if len(curve) >= _FEWEST_ROUNDS:
+                found[place] = curve
     return found
 
 
@@ -51,7 +51,7 @@ def _losses(result: StudyResult, place: GridPoint) -> dict[int, dict[int, float]
     }
 
 
-def _course(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float]]) -> Curve:
+def _curve(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float]]) -> Curve:
     seeds = sorted(losses.keys() & base.keys())
     if not seeds:
         return {}
@@ -67,9 +67,9 @@ def _course(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float
 def draw_differences(axes: Axes, result: StudyResult, found: dict[GridPoint, Curve]) -> None:
     """Draw differences with a band of their 95 % interval, if it is finite."""
     axes.axhline(0, color=GREY, lw=0.8)
-    for place, course in found.items():
+    for place, curve in found.items():
         colour, style = line_of(result, place)
-        rounds, intervals = [*course], [*course.values()]
+        rounds, intervals = [*curve], [*curve.values()]
         means = [interval.estimate for interval in intervals]
         axes.plot(rounds, means, color=colour, linestyle=style, marker="o", ms=3)
         low = [interval.low for interval in intervals]

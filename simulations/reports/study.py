@@ -13,7 +13,6 @@ from server.runs.degree import degree
 from server.runs.folder import SUMMARY
 from simulations.reports.by_length import LengthsPart, by_length
 from simulations.reports.commands import study_command
-from simulations.reports.difference_panel import differences_over_rounds
 from simulations.reports.figures import label, save_figure
 from simulations.reports.findings import findings, headlines
 from simulations.reports.heat_map import mapped_axes
@@ -41,12 +40,7 @@ from simulations.reports.rates import (
 )
 from simulations.reports.study_figure import panel_axes, study_figure
 from simulations.reports.study_table import naming_columns, study_json, study_table
-from simulations.reports.study_words import (
-    axis_words,
-    enumerate_words,
-    legend_title,
-    values_text,
-)
+from simulations.reports.study_words import axis_words, enumerate_words, legend_title, values_text
 from simulations.reports.tradeoff_figure import at_equal_epsilon, same_noise, tradeoff_figure
 from simulations.reports.verdicts import too_many_without_claim
 from simulations.safe_text import for_spreadsheet
@@ -211,10 +205,11 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
             f" The second panel has the difference to {values_text(result.arms[0])} within a seed: "
             "the mean over seeds, with a band of 95 % intervals if there are three or more."
         )
-        return study_figure(result), (
+        figure = study_figure(result)
+        return figure, (
             "Held-out loss of all evaluated clients over rounds; a line for each seed."
-            f"{apart if differences_over_rounds(result) else ''} A cross in the coloured strip at "
-            "the edge marks a run that diverged."
+            f"{apart if len(figure.axes) > 1 else ''} A cross in the coloured strip at the edge "
+            "marks a run that diverged."
         )
     early = f"held-out loss after {result.study.first_rounds} rounds"
     what = "final held-out loss" if result.of_equal_rounds is result else early

@@ -10,8 +10,8 @@ import typer
 
 from simulations.cli import options
 from simulations.cli.bench.shared import (
-    ALL,
-    BOTH,
+    ALL_SIZES,
+    BOTH_CELLS,
     Architectures,
     Cohort,
     Corpus,
@@ -32,8 +32,8 @@ def peers(
         typer.Option(metavar="PYTHON", help="The Python of an environment that has pfl 0.6."),
     ],
     corpus: Corpus = "pydocs",
-    architectures: Architectures = BOTH,
-    sizes: Sizes = ALL,
+    architectures: Architectures = BOTH_CELLS,
+    sizes: Sizes = ALL_SIZES,
     precision: Annotated[
         str, typer.Option(help="fedsi's client.precision; pfl's is float32.")
     ] = "float32",
@@ -58,7 +58,7 @@ def flower(
         typer.Option(metavar="PYTHON", help="The Python of an environment that has Flower 1.41."),
     ],
     corpus: Corpus = "pydocs",
-    architectures: Architectures = BOTH,
+    architectures: Architectures = BOTH_CELLS,
     sizes: Sizes = "1.3M",
     cohort: Cohort = 50,
     rounds: Rounds = 4,

@@ -21,7 +21,7 @@ Sizes = Annotated[str, typer.Option(metavar="SIZE,...", help="Which sizes of the
 Cohort = Annotated[int, typer.Option(min=1, help="Clients in a round.")]
 Rounds = Annotated[int, typer.Option(min=2, help="Rounds; the first is dropped.")]
 
-BOTH, ALL = "cifg,si_cifg", "0.05M,0.34M,1.3M,3.5M"
+BOTH_CELLS, ALL_SIZES = "cifg,si_cifg", "0.05M,0.34M,1.3M,3.5M"
 
 
 def tasks_of(

@@ -9,8 +9,8 @@ import typer
 
 from simulations.cli import options
 from simulations.cli.bench.shared import (
-    ALL,
-    BOTH,
+    ALL_SIZES,
+    BOTH_CELLS,
     Architectures,
     Cohort,
     Corpus,
@@ -53,8 +53,8 @@ def device(
 
 def roofline(
     corpus: Corpus = "pydocs",
-    architectures: Architectures = BOTH,
-    sizes: Sizes = ALL,
+    architectures: Architectures = BOTH_CELLS,
+    sizes: Sizes = ALL_SIZES,
     clients: Annotated[int, typer.Option(min=1, help="Clients whose batches are used.")] = 20,
     repeats: Annotated[int, typer.Option(min=2, help="Repeats; the first is dropped.")] = 8,
     out: options.Out = None,

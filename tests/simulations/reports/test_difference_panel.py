@@ -37,17 +37,17 @@ def without_round(result: TrialResult, number: int) -> TrialResult:
 
 
 def test_differences_are_paired_by_seed_and_round() -> None:
-    ((place, course),) = differences_over_rounds(study_of()).items()
+    ((place, curve),) = differences_over_rounds(study_of()).items()
     assert [point.value for point in place.arm] == ["other"]
     expected = t_interval([b - a for a, b in zip(CIFG, SI_CIFG, strict=True)])
-    assert course[1].estimate == 0
-    assert course[2] == expected
+    assert curve[1].estimate == 0
+    assert curve[2] == expected
 
 
 def test_seeds_that_one_arm_lacks_are_left_out() -> None:
-    ((_, course),) = differences_over_rounds(study_of(second=[4.9, None, 5.2])).items()
-    assert course[2].estimate == pytest.approx(0.0)
-    assert not course[2].low > -math.inf, "two seeds allow no interval"
+    ((_, curve),) = differences_over_rounds(study_of(second=[4.9, None, 5.2])).items()
+    assert curve[2].estimate == pytest.approx(0.0)
+    assert not curve[2].low > -math.inf, "two seeds allow no interval"
 
 
 def test_a_round_that_a_run_was_not_evaluated_after_has_no_difference() -> None:
