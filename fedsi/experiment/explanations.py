@@ -83,7 +83,7 @@ def _plain(name: str) -> str:
 
 
 def explain(error: ValidationError, known: Sequence[str]) -> str:
-    """Describe the first mistake, and the number of others.
+    """Describe the first mistake in a sentence, and name the keys of all others.
 
     Args:
         error: The error from building an experiment.
@@ -104,8 +104,9 @@ def explain(error: ValidationError, known: Sequence[str]) -> str:
         expected = _EXPECTED.get(first["type"], _lower(first["msg"]))
         sentence = f"{path} = {_short(first['input'])} is not allowed: {expected}"
     # A union reports each of its members, but they are a single mistake.
-    others = {_place(detail) for detail in details} - {place}
-    return sentence + (f" (and {len(others)} more)" if others else "")
+    others = dict.fromkeys(".".join(_place(detail)) for detail in details)
+    others.pop(path)
+    return sentence + (f" (also wrong: {', '.join(others)})" if others else "")
 
 
 _EXPECTED = {

@@ -102,7 +102,10 @@ def test_none_is_kept_where_the_default_is_a_number() -> None:
         (["seed=-1"], "seed = -1 .* greater than or equal to 0"),
         (["client.max_steps=0"], "client.max_steps = 0"),
         (["server=3"], "server is a section of keys, not a key; give one"),
-        (["server.rounds=0", "server.cohort_size=x"], "server.rounds = 0 .*and 1 more"),
+        (
+            ["server.rounds=0", "server.cohort_sise=3", "client.learning_rate=x"],
+            r"rate = 'x' is .* number \(also wrong: server\.rounds, server\.cohort_sise\)$",
+        ),
         (["model.tied_output=true", "model.projection=false"], "set model.projection=true"),
         (["server.sampling=random"], "server.sampling = 'random' .* 'shuffled'"),
         (["server.cohort_cap=9"], "cohort_cap=9 has no effect with server.sampling=uniform"),
