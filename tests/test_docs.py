@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.text import Text
 
 from fedsi import Experiment
 from fedsi.data.formats.table import FORMATS
@@ -84,16 +85,31 @@ def test_every_format_has_a_command() -> None:
     assert {name for name, _ in rows} == set(FORMATS)
 
 
-def test_every_command_is_on_the_page_of_commands_and_no_other() -> None:
-    def leaves(command: Any, path: str) -> Iterator[tuple[str, str]]:
-        for name, one in getattr(command, "commands", {}).items():
-            yield from leaves(one, f"{path} {name}")
-        if not hasattr(command, "commands"):
-            yield path, " ".join(command.help.split("\n\n")[0].split())
+def commands(command: Any, path: str = "fedsi") -> Iterator[tuple[str, Any]]:
+    """Yield each command below one, with its name."""
+    for name, one in getattr(command, "commands", {}).items():
+        yield from commands(one, f"{path} {name}")
+    if not hasattr(command, "commands"):
+        yield path, command
 
+
+def test_every_command_is_on_the_page_of_commands_and_no_other() -> None:
     text = (ROOT / "docs/commands.md").read_text()
     found = re.findall(r"^\| `(fedsi [\w -]+)` \| (.+) \|$", text, re.MULTILINE)
-    assert found == list(leaves(typer.main.get_command(app), "fedsi"))
+    assert found == [
+        (name, " ".join(command.help.split("\n\n")[0].split()))
+        for name, command in commands(typer.main.get_command(app))
+    ]
+
+
+def test_no_help_has_words_in_brackets_which_rich_would_swallow() -> None:
+    swallowed = [
+        f"{name}: {text}"
+        for name, command in commands(typer.main.get_command(app))
+        for text in (command.help, *(getattr(one, "help", None) or "" for one in command.params))
+        if Text.from_markup(text).plain != text.rstrip()
+    ]
+    assert not swallowed
 
 
 @pytest.mark.parametrize("page", PAGES)

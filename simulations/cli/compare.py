@@ -22,7 +22,7 @@ def compare(
     seeds: studies.Seeds = 1,
     how: studies.How,
 ) -> None:
-    """Run every combination and write one table, one figure and one page.
+    """Compare architectures, each at its best learning rates: a table, a figure and a page.
 
     The best learning rates of each architecture are chosen on validation clients.
     """

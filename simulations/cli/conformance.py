@@ -22,7 +22,7 @@ def conformance(
             "--adapter",
             metavar="NAME",
             help="fedsi, flower, flower_client, pfl, or my_module:my_adapter; may be given several "
-            "times.  [default: fedsi, flower, flower_client, and pfl with --pfl-python]",
+            "times. By default fedsi, flower, flower_client, and pfl with --pfl-python.",
         ),
     ] = None,
     pfl_python: Annotated[

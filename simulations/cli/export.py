@@ -49,7 +49,7 @@ def export(
     trust: options.Trust = False,
     best: options.Best = False,
 ) -> None:
-    """Write a trained model as a function from tokens [batch, time] to logits; or publish it."""
+    """Write a trained model as a function from token ids to logits, or publish it."""
     from fedsi.inference.export import FORMATS
     from fedsi.inference.ranking import ranks_labels
     from fedsi.inference.top_k.exported import exported_layer

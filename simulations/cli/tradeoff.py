@@ -67,7 +67,7 @@ def tradeoff(
     seeds: studies.Seeds = 1,
     how: studies.How,
 ) -> None:
-    """Run every combination and write utility against epsilon: a table, a figure and a page.
+    """Compare architectures at each level of privacy: utility against epsilon, and a page.
 
     The best learning rates of each architecture at each level are chosen on validation clients.
     """
