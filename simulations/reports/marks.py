@@ -42,7 +42,8 @@ def ranking_scores(baselines: Baselines | None) -> dict[str, float]:
 def ngram_lines(axes: Axes, losses: Mapping[str, float]) -> None:
     """Draw lines of n-gram models or rankings, each with its name and value right of the axes.
 
-    The range of the y axis must not change afterwards, except by ``diverged_strips``.
+    A line above a range that is set already has an arrow behind its value. The range of the y axis
+    must not change afterwards, except by ``diverged_strips``.
 
     Args:
         axes: The axes to draw on.
@@ -51,12 +52,12 @@ def ngram_lines(axes: Axes, losses: Mapping[str, float]) -> None:
     for name, loss in losses.items():
         axes.axhline(loss, color=GREY, linestyle=_STYLES[name], linewidth=1.2)
     low, high = axes.get_ylim()
-    places = spread(list(losses.values()), _LABEL_GAP * (high - low))
+    places = spread([min(loss, high) for loss in losses.values()], _LABEL_GAP * (high - low))
     for (name, loss), place in zip(losses.items(), places, strict=True):
         axes.text(
             1.01,
             place,
-            f"{name} {loss:.2f}",
+            f"{name} {loss:.2f}{' ↑' if loss > high else ''}",
             color=GREY,
             fontsize=_SMALL,
             va="center",

@@ -1,7 +1,7 @@
 """The figure of a study: losses over rounds, and over the varied axes."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -27,8 +27,10 @@ _MOST_CURVES = 8
 _FEWEST_ROUNDS = 2
 """Evaluated rounds of trained models without which nothing would be left of the curves."""
 _MARGIN = 0.05
+_START = 0.2
+"""Share of the rounds whose losses may lie above the range, from where the curves come in."""
 _FAR = 1.3
-"""Share of the trained models' range of losses above which an untrained one is left out."""
+"""Share of the later losses' range beyond which an earlier loss, or a line, is left out."""
 
 
 def study_figure(result: StudyResult) -> Figure:
@@ -72,27 +74,28 @@ def _with_map(result: StudyResult, across: Axis, up: Axis) -> Figure:
 def _rounds(axes: Axes, result: StudyResult) -> None:
     """Draw the losses over rounds, with the n-gram models' lines and the diverged runs."""
     diverged, lines = _curves(axes, result), ngram_losses(result.baselines)
-    _leave_out_start(axes, lines.values())
+    _leave_out_start(axes, list(lines.values()))
     ngram_lines(axes, lines)
     diverged_strips(axes, diverged)
 
 
-def _leave_out_start(axes: Axes, others: Iterable[float]) -> None:
-    """Let the curves come in from above, if the untrained models' loss is far above all others.
+def _leave_out_start(axes: Axes, lines: Sequence[float]) -> None:
+    """Let the curves come in from above, if the losses at the start are far above the later ones.
 
     Without it half of the panel is empty, and the differences that matter are pressed together.
 
     Args:
         axes: The axes with all curves.
-        others: Losses that have to stay in the range.
+        lines: Losses of n-gram models, of which those far above the later losses are left out, too.
     """
     points = np.concatenate([np.zeros((0, 2)), *(line.get_xydata() for line in axes.get_lines())])
-    after = points[points[:, 0] > 0]
-    if len(np.unique(after[:, 0])) < _FEWEST_ROUNDS:
+    later = points[points[:, 0] > _START * points[:, 0].max(initial=0)]
+    if len(np.unique(later[:, 0])) < _FEWEST_ROUNDS:
         return
-    trained = [*after[:, 1], *others]
-    low, high = min(trained), max(trained)
-    if points[:, 1].max() - low > _FAR * (high - low) > 0:
+    low, high = min(*later[:, 1], *lines), later[:, 1].max()
+    farthest = low + _FAR * (high - low)
+    high = max([high, *(loss for loss in lines if loss <= farthest)])
+    if max(*points[:, 1], *lines) > farthest > low:
         margin = _MARGIN * (high - low)
         axes.set_ylim(low - margin, high + margin)
 
