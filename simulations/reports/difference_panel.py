@@ -6,10 +6,12 @@ differences show who leads, and when that changes.
 
 import math
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from simulations.reports.marks import GREY
+from simulations.reports.ranges import leave_out_start
 from simulations.reports.study_legend import line_of
 from simulations.reports.study_words import values_text
 from simulations.safe_text import for_figure
@@ -67,6 +69,7 @@ def _curve(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float]
 def draw_differences(axes: Axes, result: StudyResult, found: dict[GridPoint, Curve]) -> None:
     """Draw differences with a band of their 95 % interval, if it is finite."""
     axes.axhline(0, color=GREY, lw=0.8)
+    drawn: list[tuple[int, float]] = []
     for place, curve in found.items():
         colour, style = line_of(result, place)
         rounds, intervals = [*curve], [*curve.values()]
@@ -74,8 +77,12 @@ def draw_differences(axes: Axes, result: StudyResult, found: dict[GridPoint, Cur
         axes.plot(rounds, means, color=colour, linestyle=style, marker="o", ms=3)
         low = [interval.low for interval in intervals]
         high = [interval.high for interval in intervals]
+        shown = [means]
         if all(map(math.isfinite, [*low, *high])):
             axes.fill_between(rounds, low, high, color=colour, alpha=0.15, lw=0)
+            shown += [low, high]
+        drawn += [point for values in shown for point in zip(rounds, values, strict=True)]
+    leave_out_start(axes, np.array(drawn), [0.0])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     name = for_figure(values_text(result.arms[0]))
     axes.set(xlabel="round", ylabel="difference in loss (nats per token)", title=f"Minus {name}")

@@ -38,7 +38,7 @@ from simulations.reports.rates import (
     rates_table,
     rates_verdicts,
 )
-from simulations.reports.study_figure import panel_axes, study_figure
+from simulations.reports.study_figure import differences_shown, panel_axes, study_figure
 from simulations.reports.study_table import naming_columns, study_json, study_table
 from simulations.reports.study_words import axis_words, enumerate_words, legend_title, values_text
 from simulations.reports.tradeoff_figure import at_equal_epsilon, same_noise, tradeoff_figure
@@ -200,23 +200,21 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
             "lower. Grey cells are not better than the unigram model, diverged or did not finish. "
             "The framed one was chosen on validation clients."
         )
-    if not panel_axes(result):
+    apart = ""
+    if differences_shown(result):
         apart = (
             f" The second panel has the difference to {values_text(result.arms[0])} within a seed: "
             "the mean over seeds, with a band of 95 % intervals if there are three or more."
         )
-        figure = study_figure(result)
-        return figure, (
-            "Held-out loss of all evaluated clients over rounds; a line for each seed."
-            f"{apart if len(figure.axes) > 1 else ''} A cross in the coloured strip at the edge "
-            "marks a run that diverged."
+    over_rounds = "Held-out loss of all evaluated clients over rounds, a line for each seed"
+    if not panel_axes(result):
+        return study_figure(result), (
+            f"{over_rounds}.{apart} A cross in the coloured strip at the edge marks a run that "
+            "diverged."
         )
     early = f"held-out loss after {result.study.first_rounds} rounds"
     what = "final held-out loss" if result.of_equal_rounds is result else early
-    return study_figure(result), (
-        f"Held-out loss of all evaluated clients over rounds (left), and {what} over what was "
-        f"varied. {bars}"
-    )
+    return study_figure(result), f"{over_rounds}; {what} over what was varied.{apart} {bars}"
 
 
 def study_page(report: Report, result: StudyResult, day: str) -> Page:

@@ -9,10 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from simulations.reports.difference_panel import differences_over_rounds, draw_differences
+from simulations.reports.difference_panel import (
+    Curve,
+    differences_over_rounds,
+    draw_differences,
+)
 from simulations.reports.figures import STYLE
 from simulations.reports.heat_map import heat_map, mapped_axes
 from simulations.reports.marks import GREY, diverged_strips, ngram_lines, ngram_losses
+from simulations.reports.ranges import leave_out_start
 from simulations.reports.study_legend import arm_colour, line_of, study_legend
 from simulations.reports.study_words import axis_words, cell
 from simulations.safe_text import for_figure
@@ -24,33 +29,25 @@ from simulations.studies.study import Combination
 _MOST_PANELS = 2
 """Number of axes with a panel."""
 _MOST_CURVES = 8
-_FEWEST_ROUNDS = 2
-"""Evaluated rounds of trained models without which nothing would be left of the curves."""
-_MARGIN = 0.05
-_START = 0.2
-"""Share of the rounds whose losses may lie above the range, from where the curves come in."""
-_FAR = 1.3
-"""Share of the later losses' range beyond which an earlier loss, or a line, is left out."""
 
 
 def study_figure(result: StudyResult) -> Figure:
     """Draw held-out loss over rounds, and over what was varied.
 
     A whole grid over two tuned keys is a map; otherwise the first axes that are not compared have a
-    panel each. An axis with a single value has none, because the last rounds show the same. If
-    there is no such axis, the differences between the arms over the rounds have a panel.
+    panel each. An axis with a single value has none, because the last rounds show the same. The
+    differences between the arms over the rounds have the second panel, if there are any to show.
     """
     if mapped := mapped_axes(result):
         return _with_map(result, *mapped)
-    panels = panel_axes(result)
-    apart = {} if panels else differences_over_rounds(result)
+    panels, apart = panel_axes(result), differences_shown(result)
     count = 1 + len(panels) + bool(apart)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.8 * count, 4.4), layout="constrained")
         over_rounds, *others = figure.subplots(1, count, squeeze=False)[0]
         _rounds(over_rounds, result)
         if apart:
-            draw_differences(others.pop(), result, apart)
+            draw_differences(others.pop(0), result, apart)
         for axes, name in zip(others, panels, strict=True):
             diverged = _over_axis(axes, result, name)
             ngram_lines(axes, ngram_losses(result.baselines, result.reported_clients))
@@ -74,30 +71,11 @@ def _with_map(result: StudyResult, across: Axis, up: Axis) -> Figure:
 def _rounds(axes: Axes, result: StudyResult) -> None:
     """Draw the losses over rounds, with the n-gram models' lines and the diverged runs."""
     diverged, lines = _curves(axes, result), ngram_losses(result.baselines)
-    _leave_out_start(axes, list(lines.values()))
+    points = np.concatenate([np.zeros((0, 2)), *(line.get_xydata() for line in axes.get_lines())])
+    if len(points):
+        leave_out_start(axes, points, [points[:, 1].min()], [*lines.values()])
     ngram_lines(axes, lines)
     diverged_strips(axes, diverged)
-
-
-def _leave_out_start(axes: Axes, lines: Sequence[float]) -> None:
-    """Let the curves come in from above, if the losses at the start are far above the later ones.
-
-    Without it half of the panel is empty, and the differences that matter are pressed together.
-
-    Args:
-        axes: The axes with all curves.
-        lines: Losses of n-gram models, of which those far above the later losses are left out, too.
-    """
-    points = np.concatenate([np.zeros((0, 2)), *(line.get_xydata() for line in axes.get_lines())])
-    later = points[points[:, 0] > _START * points[:, 0].max(initial=0)]
-    if len(np.unique(later[:, 0])) < _FEWEST_ROUNDS:
-        return
-    low, high = min(*later[:, 1], *lines), later[:, 1].max()
-    farthest = low + _FAR * (high - low)
-    high = max([high, *(loss for loss in lines if loss <= farthest)])
-    if max(*points[:, 1], *lines) > farthest > low:
-        margin = _MARGIN * (high - low)
-        axes.set_ylim(low - margin, high + margin)
 
 
 def _other_settings(axes: Axes, result: StudyResult) -> None:
@@ -114,6 +92,16 @@ def _other_settings(axes: Axes, result: StudyResult) -> None:
 def panel_axes(result: StudyResult) -> list[str]:
     """Return the names of the axes with a panel of their own."""
     return [name for name in _varied(result) if name not in result.study.compare][:_MOST_PANELS]
+
+
+def differences_shown(result: StudyResult) -> dict[GridPoint, Curve]:
+    """Return the differences between arms over rounds that have a panel.
+
+    Beside axes with panels of their own they have one only with intervals.
+    """
+    found = differences_over_rounds(result)
+    certain = all(math.isfinite(one.low) for curve in found.values() for one in curve.values())
+    return found if certain or not panel_axes(result) else {}
 
 
 def _varied(result: StudyResult) -> list[str]:

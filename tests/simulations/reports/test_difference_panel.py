@@ -13,6 +13,7 @@ from simulations.reports.study_figure import study_figure
 from simulations.studies.results import StudyResult, TrialResult
 from simulations.studies.statistics import t_interval
 from simulations.studies.study import Study
+from tests.simulations.reports.test_study import comparison
 from tests.simulations.studies.fabricated import study_result
 
 ARMS = {
@@ -71,6 +72,15 @@ def test_the_panel_shows_them_and_the_caption_says_so() -> None:
 def test_a_band_needs_three_seeds(seeds: int) -> None:
     _, panel = study_figure(study_of(CIFG[:seeds], SI_CIFG[:seeds])).axes
     assert len(panel.collections) == (seeds >= 3)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_beside_a_tuned_axis_the_panel_needs_three_seeds(seeds: int) -> None:
+    result = comparison(seeds)
+    titles = [axes.get_title() for axes in study_figure(result).axes]
+    apart = ["Minus CIFG"] if seeds >= 3 else []
+    assert titles == ["Rounds, chosen settings", *apart, "Final loss by client lr"]
+    assert ("The second panel" in study_report(result, {}).caption) == (seeds >= 3)
 
 
 def test_without_a_second_arm_there_is_no_panel() -> None:

@@ -48,7 +48,7 @@ def test_a_strip_lies_outside_the_values_and_has_no_tick(above: bool) -> None:
 
 
 def test_diverged_settings_are_marked_above_every_loss() -> None:
-    for figure, panel in ((study_figure(comparison(3)), 1), (tradeoff_figure(tradeoff()), 0)):
+    for figure, panel in ((study_figure(comparison(3)), 2), (tradeoff_figure(tradeoff()), 0)):
         axes = figure.axes[panel]
         (mark,) = (line for line in axes.lines if line.get_marker() == "x")
         values = [

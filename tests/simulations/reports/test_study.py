@@ -86,22 +86,6 @@ def test_curves_enter_from_above_where_untrained_models_are_far_worse() -> None:
         assert high > (4.9 if evaluations == 1 else 6.5)
 
 
-def test_a_line_far_above_the_later_rounds_is_left_out_and_its_label_points_there() -> None:
-    study = Study(axes=[ARMS], compare=["model.architecture"])
-    found = study_result(study, {("cifg",): [4.9], ("si_cifg",): [4.8]})
-    for later, kept in ((5.45, False), (5.8, True)):
-        losses = [6.5, 5.9, 5.9, *np.linspace(later, 4.8, 8)]
-        curve = [
-            replace(found.results[0].records[0], round=number, heldout={"loss": loss})
-            for number, loss in enumerate(losses)
-        ]
-        started = replace(found, results=[replace(one, records=curve) for one in found.results])
-        axes = study_figure(started).axes[0]
-        assert (axes.get_ylim()[1] > 6.0) == kept
-        labels = [text.get_text() for text in axes.texts]
-        assert labels[:1] == ["unigram 6.00" if kept else "unigram 6.00 \u2191"]
-
-
 def test_a_caption_speaks_of_a_second_panel_only_if_there_is_one() -> None:
     alone = Study(axes=[ARMS], compare=["model.architecture"])
     report = study_report(study_result(alone, {("cifg",): [5.0], ("si_cifg",): [4.9]}), {})
