@@ -14,18 +14,16 @@ from fedsi.data.cache import cache_folder
 from fedsi.data.corpus import Progress, silent
 from fedsi.data.generated import GeneratedPopulation
 from fedsi.data.population import Population
-from fedsi.data.prepare import open_population, prepare_for
 from fedsi.data.vocabulary import label_texts
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
-from fedsi.experiment.paths import is_path
 from fedsi.inference.label_baselines import label_baselines
 from fedsi.inference.length_evaluation import evaluate_sequences, fill_sequences
 from fedsi.learning.block import BlockTrainer
 from fedsi.messages import evaluated
 from fedsi.models.positions.learned import check_length
 from fedsi.models.user_model import blame
-from fedsi.tasks.table import generation_of, task_of, task_on
+from fedsi.tasks.table import task_of, task_on
 from fedsi.tasks.task import FIRST_COLUMNS, Counts, Task
 from fedsi.threads import torch_threads
 from server.personalisation import summarise
@@ -33,6 +31,7 @@ from server.rounds import evaluated_clients
 from server.runs.summary import PersonalisationSummary
 from simulations.finished_run import FinishedRun
 from simulations.footprint import check_lengths
+from simulations.moved_corpus import open_corpus_of, with_corpus_at
 
 _AT_ONCE = 20
 """Number of clients evaluated between two progress reports."""
@@ -72,38 +71,14 @@ def open_heldout(
     Raises:
         UserError: Its corpus is missing or has changed, or now gives other token ids.
     """
-    population = open_population(prepare_for(_relocated(run, moved), cache, progress))
-    description = population.description
-    if description.corpus_sha256 != run.summary.corpus_sha256:
-        raise UserError(
-            f"the corpus {description.corpus} is not the one that {run.path} was trained on (its "
-            "SHA-256 differs); put that corpus back, name its place with --corpus, or train again"
-        )
+    experiment = with_corpus_at(run.path, run.experiment, moved)
+    population = open_corpus_of(run.path, experiment, run.summary.corpus_sha256, cache, progress)
     if population.vocabulary().file_text() != run.trained.vocabulary.file_text():
         raise UserError(
-            f"the corpus {description.corpus} has another vocabulary than {run.path} was trained "
-            "with; put back the word list or tokenizer of the run, or train again"
+            f"the corpus {population.description.corpus} has another vocabulary than {run.path} "
+            "was trained with; put back the word list or tokenizer of the run, or train again"
         )
     return population
-
-
-def _relocated(run: FinishedRun, moved: Path | None) -> Experiment:
-    """Return a run's experiment with the present place of its corpus."""
-    experiment, corpus = run.experiment, run.experiment.data.corpus
-    made = generation_of(experiment.task.name) is not None
-    if moved is None:
-        if not made and is_path("data.corpus", corpus) and not Path(corpus).exists():
-            raise UserError(
-                f"{run.path} was trained on {corpus}, which is not there; put it back, or name "
-                "its present place with --corpus"
-            )
-        return experiment
-    if made:
-        raise UserError(
-            f"--corpus {moved} has no effect: the task of {run.path} makes its own examples; "
-            "leave it out"
-        )
-    return experiment.updated({"data.corpus": str(moved.absolute())})
 
 
 def evaluate_sentences(

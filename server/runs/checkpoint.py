@@ -52,12 +52,7 @@ def read_checkpoint(content: bytes, path: Path, fresh: ServerState, data_sha256:
     Raises:
         UserError: It is damaged, or made from another corpus, trace or model.
     """
-    try:
-        arrays, meta = from_bytes(content)
-    except ValueError as error:
-        raise DamagedError(
-            f"the checkpoint {path} is damaged ({error}); start again with --overwrite"
-        ) from None
+    arrays, meta = _read(content, path)
     found, expected = _forms(arrays), _forms(_arrays(fresh))
     others = {name for name in found.keys() | expected if found.get(name) != expected.get(name)}
     same_data = meta["data_sha256"] == data_sha256
@@ -74,6 +69,28 @@ def read_checkpoint(content: bytes, path: Path, fresh: ServerState, data_sha256:
         )
     state = _state(int(meta["round"]), arrays, fresh)
     return Checkpoint(state, Seal(meta["row"], meta["rows_sha256"]))
+
+
+def corpus_sha256_of(content: bytes, path: Path) -> str:
+    """Return the hash of the corpus that a checkpoint was made from.
+
+    Args:
+        content: The bytes of the file.
+        path: The file's path, for the error.
+
+    Raises:
+        DamagedError: It is damaged.
+    """
+    return _read(content, path)[1]["data_sha256"].partition(" ")[0]
+
+
+def _read(content: bytes, path: Path) -> tuple[Arrays, dict[str, str]]:
+    try:
+        return from_bytes(content)
+    except ValueError as error:
+        raise DamagedError(
+            f"the checkpoint {path} is damaged ({error}); start again with --overwrite"
+        ) from None
 
 
 def _forms(arrays: Arrays) -> dict[str, tuple[Any, ...]]:

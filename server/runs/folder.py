@@ -34,7 +34,13 @@ from server.client_state_disk import FOLDER as CLIENTS
 from server.cohorts.canaries import canaries_csv, read_canaries_csv
 from server.round_record import RoundRecord
 from server.rounds import ServerState
-from server.runs.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
+from server.runs.checkpoint import (
+    CHECKPOINT,
+    Checkpoint,
+    corpus_sha256_of,
+    read_checkpoint,
+    write_checkpoint,
+)
 from server.runs.extension import (
     check_extension,
     extends,
@@ -161,7 +167,7 @@ class RunFolder:
         sums.write(self.path)
         for name in (SUMMARY, MODEL, *_OF_THE_MODEL):
             (self.path / name).unlink(missing_ok=True)
-        self._keep(EXPERIMENT, experiment.to_toml().encode())
+        self.save_experiment(experiment)
 
     def experiment(self) -> Experiment:
         """Read the run's experiment.
@@ -181,6 +187,21 @@ class RunFolder:
                 raise
             why = f"it has the key {unknown[0]}, which is not known here"
             raise foreign_file(path, why, self.path / SUMMARY) from None
+
+    def save_experiment(self, experiment: Experiment) -> None:
+        """Replace the run's experiment with one of the same bits."""
+        self._keep(EXPERIMENT, experiment.to_toml().encode())
+
+    def corpus_sha256(self) -> str | None:
+        """Return the hash of the corpus that the run was trained on; None before a checkpoint.
+
+        Raises:
+            DamagedError: The summary or the checkpoint is damaged.
+        """
+        if summary := self.summary():
+            return summary.corpus_sha256
+        path = self.path / CHECKPOINT
+        return corpus_sha256_of(path.read_bytes(), path) if path.exists() else None
 
     def save_vocabulary(self, file_name: str, text: str) -> None:
         """Save the vocabulary of the model's token ids, which ``load_vocabulary`` reads."""

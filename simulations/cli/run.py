@@ -81,6 +81,14 @@ def run(
             help="Resume even if the bits differ: another processor, other versions.",
         ),
     ] = False,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            "--corpus",
+            metavar="PATH",
+            help="With --resume: where the run's corpus is now, if it has been moved.",
+        ),
+    ] = None,
     init_from: Annotated[
         Path | None,
         typer.Option(
@@ -129,9 +137,11 @@ def run(
     overrides = [*(overrides or []), *_keys_of(init_from, device)]
     folder = out or options.default_folder("run")
     named = experiment_file or preset or (overrides and not (folder / EXPERIMENT).exists())
+    begun = resume and not named
+    _check_moved(corpus, begun=bool(begun))
     experiment = (
-        options.experiment_of_run(folder, overrides, trust=trust)
-        if resume and not named
+        _continued(folder, overrides, corpus, cache, trust=trust)
+        if begun
         else options.chosen_experiment(experiment_file, preset, overrides, trust=trust)
     )
     engine_options = EngineOptions(
@@ -195,6 +205,29 @@ def run(
         run = open_run(folder, trust=True)  # its own code has just run
         publish_run(run, publish, {}, heldout_is_public=heldout_is_public)
         _tell(f"published to {one_line(str(publish))}")
+
+
+def _check_moved(corpus: Path | None, *, begun: bool) -> None:
+    if corpus and not begun:
+        raise UserError(
+            f"--corpus {corpus} says where the corpus of a run is that --resume goes on with; name "
+            "that of a new run first: fedsi run CORPUS"
+        )
+
+
+def _continued(
+    folder: Path, overrides: list[str], corpus: Path | None, cache: Path, *, trust: bool
+) -> "Experiment":
+    """Return the experiment of the run in a folder, which then names where its corpus is now."""
+    from server.runs.folder import RunFolder
+    from simulations.moved_corpus import move_corpus, with_corpus_at
+
+    experiment, run = options.experiment_of_run(folder, overrides, trust=trust), RunFolder(folder)
+    if corpus:
+        with Display(options.messages()) as display:
+            move_corpus(run, corpus, cache, display.step)
+        return experiment.updated({"data.corpus": run.experiment().data.corpus})
+    return experiment if run.finished(experiment) else with_corpus_at(folder, experiment, None)
 
 
 def _tell(*lines: str) -> None:

@@ -142,34 +142,6 @@ def test_evaluation_is_held_to_the_runs_corpus(
     assert "is not the one that" in refused(capsys, "evaluate", copied, "--cache", cache)
 
 
-def test_the_corpus_of_a_run_may_be_moved(
-    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    corpus, run, moved = tmp_path / "a.jsonl", tmp_path / "run", tmp_path / "moved.jsonl"
-    rows = [
-        {"user": user, "text": f"the {word} of user {user}"} for user in range(30) for word in "ab"
-    ]
-    corpus.write_text("\n".join(map(json.dumps, rows)))
-    assert main(["run", str(corpus), *SMALL[2:], "--out", str(run), "--cache", str(cache)]) == 0
-    command = ("evaluate", run, "--cache", cache)
-    before = answer(capsys, *command)
-    corpus.rename(moved)
-    assert f"{corpus}, which is not there" in refused(capsys, *command)
-    assert answer(capsys, *command, "--corpus", moved) == before
-    moved.write_text(moved.read_text().replace("b", "c"))
-    assert "is not the one that" in refused(capsys, *command, "--corpus", moved)
-
-
-def test_a_task_that_makes_its_examples_has_no_moved_corpus(
-    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run, small = tmp_path / "run", ["--set", "server.rounds=1", "--set", "server.schedule=constant"]
-    options = ["--preset", "addition", *small, "--out", str(run), "--cache", str(cache)]
-    assert main(["run", *options]) == 0
-    told = refused(capsys, "evaluate", run, "--cache", cache, "--corpus", tmp_path)
-    assert "makes its own examples" in told
-
-
 def test_export(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "new" / "m.pt2"
     found = answer(capsys, "export", finished, "--format", "torch-export", "--out", path)
