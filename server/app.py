@@ -1,6 +1,7 @@
 """The Flower ServerApp: one experiment, from its first round or checkpoint to its summary."""
 
 import logging
+import shlex
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -203,8 +204,8 @@ def _continued(folder: RunFolder, facts: dict[str, Any], *, other_machine: bool)
     if different and not other_machine:
         raise UserError(
             f"the run in {folder.path} would not have the bits of one that was never stopped: "
-            f"{'; '.join(different)}; continue it where it began, or continue it here anyway with "
-            "--other-machine"
+            f"{'; '.join(different)}; continue it where it began, or here anyway with: fedsi run "
+            f"--resume --other-machine --out {shlex.quote(str(folder.path))}"
         )
     if different:
         earlier = [*earlier, before]

@@ -133,13 +133,14 @@ def _above_unigram(result: StudyResult, settings: Sequence[Setting]) -> str:
     """Describe the settings that ended above the unigram model's loss without diverging."""
     found = {setting.points: worse_than_unigram(result, setting) for setting in settings}
     told = [
-        f"{words(result.study.part(s.points, 'tune')) if result.chooses else 'it'} "
+        f"{words(result.study.part(s.points, 'tune')) + ' ' if result.chooses else ''}"
         f"({len(found[s.points])} of {len(s.results)} seeds, by up to "
         f"{max(found[s.points]):.3f} nats)"
         for s in settings
         if found[s.points]
     ]
-    return f"; worse than the unigram model: {enumerate_words(told)}" if told else ""
+    colon = ":" if result.chooses else ""
+    return f"; worse than the unigram model{colon} {enumerate_words(told)}" if told else ""
 
 
 def _no_better_than_counting(result: StudyResult) -> list[str]:
