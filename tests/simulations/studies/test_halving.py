@@ -81,7 +81,7 @@ def test_rates_are_held_against_each_other_after_equal_rounds() -> None:
         (area,) = area_by_rate(whole, place)
         assert area == pytest.approx((expected[0] / 2 + expected[1] + expected[2] / 2) / 2)
     report = study_report(whole, {})
-    assert [axes.get_title() for axes in report.figure.axes][1] == (
+    assert [axes.get_title() for axes in report.figure.axes][-1] == (
         "Loss after 10 rounds by client lr"
     )
     assert any("After 10 rounds, mean loss over" in one for one in report.findings)
