@@ -137,8 +137,8 @@ def run(
     overrides = [*(overrides or []), *_keys_of(init_from, device)]
     folder = out or options.default_folder("run")
     named = experiment_file or preset or (overrides and not (folder / EXPERIMENT).exists())
-    begun = resume and not named
-    _check_moved(corpus, begun=bool(begun))
+    begun = bool(resume and not named)
+    _check_moved(corpus, begun=begun)
     experiment = (
         _continued(folder, overrides, corpus, cache, trust=trust)
         if begun

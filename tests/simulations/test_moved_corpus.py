@@ -43,12 +43,7 @@ def other(tmp_path: Path) -> Path:
 
 
 def test_it_is_evaluated_there(
-    run: Path,
-    corpus: Path,
-    tmp_path: Path,
-    other: Path,
-    cache: Path,
-    capsys: pytest.CaptureFixture[str],
+    run: Path, corpus: Path, other: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ("evaluate", run, "--cache", cache)
     before, moved = answer(capsys, *command), corpus.rename(corpus.with_name("moved.jsonl"))
