@@ -5,10 +5,12 @@ differences show who leads, and when that changes.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import LineStyleType
 
 from simulations.reports.marks import GREY
 from simulations.reports.ranges import leave_out_start
@@ -25,6 +27,9 @@ Curve = dict[int, Interval]
 """Differences of the mean held-out loss, by round; with too few seeds for a claim, the intervals
 are infinite."""
 
+Losses = Mapping[int, Mapping[int, float]]
+"""Held-out losses by seed and round."""
+
 
 def differences_over_rounds(result: StudyResult) -> dict[GridPoint, Curve]:
     """Return the differences of each arm's chosen setting to that of the first arm, by place.
@@ -38,13 +43,13 @@ def differences_over_rounds(result: StudyResult) -> dict[GridPoint, Curve]:
         base = _losses(result, GridPoint(level, first))
         for arm in others:
             place = GridPoint(level, arm)
-            curve = _curve(_losses(result, place), base)
+            curve = curve_of(_losses(result, place), base)
             if len(curve) >= _FEWEST_ROUNDS:
                 found[place] = curve
     return found
 
 
-def _losses(result: StudyResult, place: GridPoint) -> dict[int, dict[int, float]]:
+def _losses(result: StudyResult, place: GridPoint) -> Losses:
     """Return the held-out losses of trained models, by seed and round."""
     return {
         one.trial.seed: {r.round: r.heldout["loss"] for r in one.records if r.heldout and r.round}
@@ -53,7 +58,8 @@ def _losses(result: StudyResult, place: GridPoint) -> dict[int, dict[int, float]
     }
 
 
-def _curve(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float]]) -> Curve:
+def curve_of(losses: Losses, base: Losses) -> Curve:
+    """Return the differences of two settings by round, where all common seeds have both."""
     seeds = sorted(losses.keys() & base.keys())
     if not seeds:
         return {}
@@ -68,10 +74,23 @@ def _curve(losses: dict[int, dict[int, float]], base: dict[int, dict[int, float]
 
 def draw_differences(axes: Axes, result: StudyResult, found: dict[GridPoint, Curve]) -> None:
     """Draw differences with a band of their 95 % interval, if it is finite."""
+    styled = [(*line_of(result, place), curve) for place, curve in found.items()]
+    draw_curves(axes, styled, for_figure(values_text(result.arms[0])))
+
+
+def draw_curves(
+    axes: Axes, curves: Sequence[tuple[str, LineStyleType, Curve]], subtracted: str
+) -> None:
+    """Draw differences over rounds, each with a band of its interval, if all ends are finite.
+
+    Args:
+        axes: The axes to draw on.
+        curves: The colour and the style of each line, and its differences.
+        subtracted: What was subtracted.
+    """
     axes.axhline(0, color=GREY, lw=0.8)
     drawn: list[tuple[int, float]] = []
-    for place, curve in found.items():
-        colour, style = line_of(result, place)
+    for colour, style, curve in curves:
         rounds, intervals = [*curve], [*curve.values()]
         means = [interval.estimate for interval in intervals]
         axes.plot(rounds, means, color=colour, linestyle=style, marker="o", ms=3)
@@ -84,5 +103,5 @@ def draw_differences(axes: Axes, result: StudyResult, found: dict[GridPoint, Cur
         drawn += [point for values in shown for point in zip(rounds, values, strict=True)]
     leave_out_start(axes, np.array(drawn), [0.0])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    name = for_figure(values_text(result.arms[0]))
-    axes.set(xlabel="round", ylabel="difference in loss (nats per token)", title=f"Minus {name}")
+    title = f"Minus {subtracted}"
+    axes.set(xlabel="round", ylabel="difference in loss (nats per token)", title=title)
