@@ -1,6 +1,7 @@
 """Findings of a study in sentences, each based on an interval or a count that it states."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from simulations.reports.study_privacy import claims, study_privacy_sentences
 from simulations.reports.study_words import (
@@ -50,6 +51,7 @@ def findings(result: StudyResult, *, brief: bool = False) -> list[str]:
         *study_privacy_sentences(result.privacy),
         *(_place(result, place) for place in result.places),
         *_at_the_edge(result),
+        *_stopped_early(result),
         *_no_better_than_counting(result),
         *_targets(result),
         *_areas(result),
@@ -127,6 +129,36 @@ def _at_the_edge(result: StudyResult) -> list[str]:
         f"A {word} {axis} than any that was tried may be better for {enumerate_words(names)}."
         for (axis, word), names in found.items()
     ]
+
+
+def _stopped_early(result: StudyResult) -> list[str]:
+    """Name the arms for which no smaller rate than the chosen one was kept by ``halving``.
+
+    Short runs favour large learning rates, and so do the stages in which settings are stopped.
+    """
+    if result.study.design != "halving":
+        return []
+    found: dict[str, list[str]] = {}
+    for place in result.places:
+        chosen = result.chosen(place)
+        for point in result.study.part(chosen.points, "tune") if chosen else ():
+            if not point.axis.endswith("learning_rate"):
+                continue
+            tried = _values_of(result.settings(place), point.axis)
+            whole = [
+                one for one in result.settings(place) if one.results and result.ran_to_the_end(one)
+            ]
+            if min(tried) < point.value == min(_values_of(whole, point.axis)):
+                found.setdefault(axis_words(point.axis), []).append(place_words(place))
+    return [
+        f"No smaller {axis} than the best one ran for all rounds for {enumerate_words(names)}. "
+        "Short runs favour large rates, so a smaller one may be better."
+        for axis, names in found.items()
+    ]
+
+
+def _values_of(settings: Sequence[Setting], axis: str) -> list[Any]:
+    return [point.value for setting in settings for point in setting.points if point.axis == axis]
 
 
 def _above_unigram(result: StudyResult, settings: Sequence[Setting]) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from simulations.reports.findings import findings
 from simulations.reports.marks import ngram_losses
 from simulations.reports.study import study_report
 from simulations.studies.gaps import area_by_rate
@@ -49,6 +50,22 @@ def test_arms_are_not_held_against_each_other() -> None:
     assert [tuple(p.value for p in one) for one in kept] == [("cifg", 1.0), ("si_cifg", 10.0)]
     two = best_combinations(short, STUDY.combinations(), 3)
     assert ("cifg", 10.0) not in [tuple(p.value for p in one) for one in two]
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [((1.0,), 1), ((0.1, 1.0), 0), ((0.1,), 0), ((1.0, 10.0), 1)],
+)
+def test_the_page_says_where_smaller_rates_were_stopped_early(
+    kept: tuple[float, ...], told: int
+) -> None:
+    short, final = stage(0), stage(1)
+    of_cifg = [r for r in final if r.trial.points[0].value == "cifg"]
+    found = last_stages([short, [r for r in of_cifg if r.trial.points[1].value in kept]])
+    said = [one for one in findings(StudyResult(STUDY, found)) if "ran for all rounds" in one]
+    assert len(said) == told
+    expected = "No smaller client lr than the best one ran for all rounds for CIFG. Short runs"
+    assert all(one.startswith(expected) for one in said)
 
 
 def test_a_finalist_has_no_result_of_the_seed_that_it_was_chosen_on() -> None:
