@@ -153,26 +153,37 @@ def differences_figure(found: Sequence[Found], lower: str, higher: str) -> Figur
     return figure
 
 
+def found_in(source: Path) -> tuple[Differences, list[Found]]:
+    """Return a list's contents, and its differences in the tables beside it.
+
+    Raises:
+        UserError: A setting of the list is not in its table.
+    """
+    listed = Differences.model_validate(tomllib.loads(source.read_text()))
+    tables = {one.runs: pd.read_csv(source.parent / one.runs) for one in listed.difference}
+    return listed, [subtracted(one, tables[one.runs]) for one in listed.difference]
+
+
+def difference_text(one: Found) -> str:
+    """Return a difference in figures, with its interval if there are enough seeds."""
+    interval = one.interval
+    ends = f" [{interval.low:+.3f}, {interval.high:+.3f}]" if one.seeds >= FEWEST_SEEDS else ""
+    return f"{interval.estimate:+.3f}{ends}"
+
+
 def main(words: Sequence[str]) -> None:
     """Subtract, and write the table and the figure."""
-    source, out = Path(words[0]), Path(words[1])
-    listed = Differences.model_validate(tomllib.loads(source.read_text()))
-    found = [subtracted(one, pd.read_csv(source.parent / one.runs)) for one in listed.difference]
+    out = Path(words[1])
+    listed, found = found_in(Path(words[0]))
     make_folder(out)
     rows = pd.DataFrame([vars(one.interval) for one in found])
     rows.insert(0, "setting", [one.setting for one in found])
     rows.insert(1, "seeds", [one.seeds for one in found])
     rows.to_csv(out / "differences.csv", index=False, float_format="%.5f")
     lines = ["| setting | seeds | difference |", "|---|---|---|"]
-    lines += [f"| {one.setting} | {one.seeds} | {_text(one)} |" for one in found]
+    lines += [f"| {one.setting} | {one.seeds} | {difference_text(one)} |" for one in found]
     write_atomically(out / "differences.md", "\n".join([*lines, ""]).encode())
     save_figure(differences_figure(found, listed.lower, listed.higher), out / "differences")
-
-
-def _text(one: Found) -> str:
-    interval = one.interval
-    ends = f" [{interval.low:+.3f}, {interval.high:+.3f}]" if one.seeds >= FEWEST_SEEDS else ""
-    return f"{interval.estimate:+.3f}{ends}"
 
 
 if __name__ == "__main__":

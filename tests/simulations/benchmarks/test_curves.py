@@ -66,3 +66,11 @@ def test_the_command_writes_each_figure(tmp_path: Path) -> None:
     main([str(tmp_path / "list.toml"), str(tmp_path / "out")])
     assert (tmp_path / "out" / "both.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "both.svg").exists()
+
+
+def test_the_figures_of_the_replication_can_be_drawn_from_its_tables(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    main([str(docs / "replication" / "curves.toml"), str(tmp_path)])
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn
+    assert drawn <= {path.name for path in (docs / "images").iterdir()}

@@ -10,7 +10,9 @@ from fedsi.errors import UserError
 from simulations.benchmarks.differences import (
     Difference,
     Found,
+    difference_text,
     differences_figure,
+    found_in,
     main,
     subtracted,
 )
@@ -96,3 +98,10 @@ def test_the_command_writes_the_table_and_the_figure(tmp_path: Path) -> None:
     assert (row["setting"], row["seeds"], row["estimate"]) == ("short", 3, -0.41667)
     assert "| short | 3 | -0.417 [" in (tmp_path / "out" / "differences.md").read_text()
     assert (tmp_path / "out" / "differences.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_of_the_replication_has_the_differences_of_its_tables() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    page = " ".join((docs / "replication.md").read_text().split())
+    _, found = found_in(docs / "replication" / "differences.toml")
+    assert [one.setting for one in found if difference_text(one) not in page] == []
