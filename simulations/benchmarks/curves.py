@@ -60,7 +60,7 @@ class Line(BaseModel):
     """Name of the line that is subtracted from it in the second panel."""
 
 
-class Curves(BaseModel):
+class CurvesFigure(BaseModel):
     """A figure: losses over rounds, and the differences of some lines."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,7 +72,7 @@ class Curves(BaseModel):
     line: list[Line]
 
 
-def losses_of(line: Line, table: pd.DataFrame) -> Losses:
+def losses_by_seed(line: Line, table: pd.DataFrame) -> Losses:
     """Return a line's losses by seed and round, without the untrained model.
 
     Args:
@@ -102,7 +102,7 @@ def losses_of(line: Line, table: pd.DataFrame) -> Losses:
     }
 
 
-def curves_figure(figure: Curves, table: pd.DataFrame) -> Figure:
+def curves_figure(figure: CurvesFigure, table: pd.DataFrame) -> Figure:
     """Draw losses over rounds, and beside them the differences.
 
     Args:
@@ -112,7 +112,7 @@ def curves_figure(figure: Curves, table: pd.DataFrame) -> Figure:
     Raises:
         UserError: A line's rows are missing or ambiguous.
     """
-    losses = {line.name: losses_of(line, table) for line in figure.line}
+    losses = {line.name: losses_by_seed(line, table) for line in figure.line}
     with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(9.6, 4.4), layout="constrained")
         over_rounds, apart = drawn.subplots(1, 2)
@@ -127,7 +127,7 @@ def curves_figure(figure: Curves, table: pd.DataFrame) -> Figure:
     return drawn
 
 
-def _draw_losses(axes: Axes, figure: Curves, losses: dict[str, Losses]) -> None:
+def _draw_losses(axes: Axes, figure: CurvesFigure, losses: dict[str, Losses]) -> None:
     points: list[tuple[int, float]] = []
     for line in figure.line:
         colour, by_seed = colour_of(line.architecture), [*losses[line.name].values()]
@@ -148,7 +148,7 @@ def main(words: Sequence[str]) -> None:
     source, out = Path(words[0]), Path(words[1])
     make_folder(out)
     for one in tomllib.loads(source.read_text())["figure"]:
-        figure = Curves.model_validate(one)
+        figure = CurvesFigure.model_validate(one)
         table = pd.read_csv(source.parent / figure.rounds)
         save_figure(curves_figure(figure, table), out / figure.name)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fedsi.errors import UserError
-from simulations.benchmarks.curves import Curves, Line, curves_figure, losses_of, main
+from simulations.benchmarks.curves import CurvesFigure, Line, curves_figure, losses_by_seed, main
 
 ROUNDS = pd.DataFrame(
     {
@@ -20,14 +20,14 @@ ROUNDS = pd.DataFrame(
 )
 A = Line(name="a", architecture="cifg", where={"arm": "A"})
 B = Line(name="b", architecture="si_cifg", where={"arm": "B"}, minus="a")
-FIGURE = Curves(
+FIGURE = CurvesFigure(
     name="both", rounds="rounds.csv", subtracted="a", ngrams={"bigram": 4.4}, line=[A, B]
 )
 
 
 def test_losses_are_by_seed_and_round_without_the_untrained_model() -> None:
-    assert losses_of(A, ROUNDS)[3] == {10: 5.0, 20: 4.5}
-    assert losses_of(B, ROUNDS) == {1: {10: 5.5, 20: 4.5}, 2: {10: 6.25, 20: 5.25}}
+    assert losses_by_seed(A, ROUNDS)[3] == {10: 5.0, 20: 4.5}
+    assert losses_by_seed(B, ROUNDS) == {1: {10: 5.5, 20: 4.5}, 2: {10: 6.25, 20: 5.25}}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_line_that_is_not_there_or_not_one_is_refused(
     where: dict[str, str | float], said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
-        losses_of(A.model_copy(update={"where": where}), ROUNDS)
+        losses_by_seed(A.model_copy(update={"where": where}), ROUNDS)
 
 
 def test_the_panels_have_the_means_and_the_differences_of_common_seeds() -> None:
