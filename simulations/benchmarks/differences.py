@@ -19,6 +19,7 @@ the interval is Student's t over seeds. It writes ``differences.csv``, ``.md``, 
 ``.svg``.
 """
 
+import math
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,8 @@ from fedsi.errors import UserError
 from fedsi.files import make_folder, write_atomically
 from simulations.reports.figures import STYLE, save_figure
 from simulations.reports.marks import GREY
-from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
+from simulations.reports.study_words import interval_text
+from simulations.studies.statistics import FEWEST_SEEDS, Interval, claim_interval
 
 Values = Mapping[str, str | float]
 
@@ -73,11 +75,12 @@ class Found:
     setting: str
     seeds: int
     interval: Interval
+    """Its ends are infinite if there are too few seeds for a claim."""
 
     @property
     def side(self) -> str:
-        """``lower`` or ``higher`` if enough seeds show a difference, or ``neither``."""
-        if self.seeds < FEWEST_SEEDS or self.interval.holds_zero:
+        """``lower`` or ``higher`` if the seeds show a difference, or ``neither``."""
+        if self.interval.holds_zero:
             return "neither"
         return "lower" if self.interval.high < 0 else "higher"
 
@@ -100,7 +103,7 @@ def subtracted(one: Difference, table: pd.DataFrame) -> Found:
         raise UserError(f"{one.setting}: no seed of {one.runs} has runs of both settings.")
     if not np.isfinite(gaps).all():
         raise UserError(f"{one.setting}: a run of {one.runs} has no finite {one.loss}.")
-    return Found(one.setting, len(gaps), t_interval(gaps))
+    return Found(one.setting, len(gaps), claim_interval(gaps))
 
 
 def _losses(table: pd.DataFrame, one: Difference, values: Values) -> "pd.Series[float]":
@@ -129,7 +132,7 @@ def differences_figure(found: Sequence[Found], lower: str, higher: str) -> Figur
         figure = Figure(figsize=(8, 1.4 + 0.34 * len(found)), layout="constrained")
         axes = figure.subplots()
         for place, one in enumerate(found):
-            interval, enough = one.interval, one.seeds >= FEWEST_SEEDS
+            interval, enough = one.interval, math.isfinite(one.interval.low)
             reach = [[interval.estimate - interval.low], [interval.high - interval.estimate]]
             axes.errorbar(
                 interval.estimate,
@@ -164,13 +167,6 @@ def found_in(source: Path) -> tuple[Differences, list[Found]]:
     return listed, [subtracted(one, tables[one.runs]) for one in listed.difference]
 
 
-def difference_text(one: Found) -> str:
-    """Return a difference in figures, with its interval if there are enough seeds."""
-    interval = one.interval
-    ends = f" [{interval.low:+.3f}, {interval.high:+.3f}]" if one.seeds >= FEWEST_SEEDS else ""
-    return f"{interval.estimate:+.3f}{ends}"
-
-
 def main(words: Sequence[str]) -> None:
     """Subtract, and write the table and the figure."""
     out = Path(words[1])
@@ -181,7 +177,7 @@ def main(words: Sequence[str]) -> None:
     rows.insert(1, "seeds", [one.seeds for one in found])
     rows.to_csv(out / "differences.csv", index=False, float_format="%.5f")
     lines = ["| setting | seeds | difference |", "|---|---|---|"]
-    lines += [f"| {one.setting} | {one.seeds} | {difference_text(one)} |" for one in found]
+    lines += [f"| {one.setting} | {one.seeds} | {interval_text(one.interval)} |" for one in found]
     write_atomically(out / "differences.md", "\n".join([*lines, ""]).encode())
     save_figure(differences_figure(found, listed.lower, listed.higher), out / "differences")
 

@@ -18,7 +18,7 @@ from simulations.reports.study_legend import line_of
 from simulations.reports.study_words import values_text
 from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, StudyResult
-from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
+from simulations.studies.statistics import Interval, claim_interval
 
 _FEWEST_ROUNDS = 2
 """Rounds at which two arms were evaluated, without which there is no curve."""
@@ -64,12 +64,10 @@ def curve_of(losses: Losses, base: Losses) -> Curve:
     if not seeds:
         return {}
     rounds = set.intersection(*(losses[seed].keys() & base[seed].keys() for seed in seeds))
-    found = {}
-    for number in sorted(rounds):
-        interval = t_interval([losses[seed][number] - base[seed][number] for seed in seeds])
-        enough = len(seeds) >= FEWEST_SEEDS
-        found[number] = interval if enough else Interval(interval.estimate, -math.inf, math.inf)
-    return found
+    return {
+        number: claim_interval([losses[seed][number] - base[seed][number] for seed in seeds])
+        for number in sorted(rounds)
+    }
 
 
 def draw_differences(axes: Axes, result: StudyResult, found: dict[GridPoint, Curve]) -> None:

@@ -58,6 +58,17 @@ def t_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def claim_interval(values: Sequence[float]) -> Interval:
+    """Return ``t_interval``, with infinite ends if there are too few seeds for a claim.
+
+    Args:
+        values: One value per seed; at least one.
+    """
+    found = t_interval(values)
+    enough = len(values) >= FEWEST_SEEDS
+    return found if enough else Interval(found.estimate, -math.inf, math.inf)
+
+
 def bootstrap_interval(
     first: Floats, second: Floats, first_weights: Floats, second_weights: Floats, seed: int
 ) -> Interval:
