@@ -52,6 +52,7 @@ from server.runs.killed import unlisted_experiment
 from server.runs.lock import held
 from server.runs.provenance import PROVENANCE
 from server.runs.rounds_file import ROUNDS, RoundsFile, other_columns, parse_rows
+from server.runs.rounds_follower import RoundsFollower
 from server.runs.summary import Summary
 
 EXPERIMENT, SUMMARY = "experiment.toml", "summary.json"
@@ -309,6 +310,10 @@ class RunFolder:
                 raise foreign_file(self._rounds.path, why, self.path / SUMMARY)
             return parse_rows(content, self._rounds.path, self._metrics())
         return self._rounds.read()
+
+    def follower(self) -> RoundsFollower:
+        """Return a reader of ``rounds.csv`` while another process writes it."""
+        return RoundsFollower(self.path, self._metrics)
 
     def save_checkpoint(self, state: ServerState, record: RoundRecord, data_sha256: str) -> None:
         """Save everything that the next round needs; an older checkpoint is replaced atomically.

@@ -21,7 +21,7 @@ ROUNDS = "rounds.csv"
 START_AGAIN = "put it back, or start again with --overwrite"
 
 _ROUND_TYPES = {f.name: f.type for f in fields(RoundRecord) if f.name != "heldout"}
-_LINE_END = b"\r\n"
+LINE_END = b"\r\n"
 _NONE = -1
 
 
@@ -104,8 +104,8 @@ class RoundsFile:
 
     def amend(self, record: RoundRecord) -> None:
         """Replace the last row."""
-        lines = self.path.read_bytes().split(_LINE_END)[:-2]
-        before = b"".join(line + _LINE_END for line in lines)
+        lines = self.path.read_bytes().split(LINE_END)[:-2]
+        before = b"".join(line + LINE_END for line in lines)
         self._write(before + _line(record, self._metrics), record.round)
 
     def sync(self) -> None:
@@ -122,7 +122,7 @@ class RoundsFile:
         line, written = _line(record, self._metrics), self._written
         if record.round > written.last:
             written = written.with_row(line, record.round)
-        return Seal(line.removesuffix(_LINE_END).decode(), written.digest.hexdigest())
+        return Seal(line.removesuffix(LINE_END).decode(), written.digest.hexdigest())
 
     def cut(self, last: int, seal: Seal) -> None:
         """Keep the rows up to a round; the row of that round comes from the checkpoint.
@@ -131,14 +131,14 @@ class RoundsFile:
             DamagedError: They are not the rows that the run wrote.
         """
         try:
-            lines = self.path.read_bytes().split(_LINE_END)
+            lines = self.path.read_bytes().split(LINE_END)
         except OSError as error:
             raise DamagedError(
                 f"cannot read {self.path}: {error.strerror}; {START_AGAIN}"
             ) from None
         first = 0 if last == 0 or (lines[1:2] and lines[1].startswith(b"0,")) else 1
         before = lines[: 1 + last - first]  # with the header
-        whole = b"".join(line + _LINE_END for line in (*before, seal.row.encode()))
+        whole = b"".join(line + LINE_END for line in (*before, seal.row.encode()))
         if hashlib.sha256(whole).hexdigest() != seal.sha256:
             raise DamagedError(
                 f"{self.path} does not hold the rows that the run wrote in the {last} rounds "
@@ -191,7 +191,7 @@ def parse_rows(content: bytes, path: Path, metrics: Sequence[str]) -> list[Round
 
 def other_columns(content: bytes, metrics: Sequence[str]) -> str | None:
     """Return how the columns of a file differ from this version's; None if they do not."""
-    header = content.partition(_LINE_END)[0].decode(errors="replace")
+    header = content.partition(LINE_END)[0].decode(errors="replace")
     return _other_columns(header.split(","), metrics)
 
 
@@ -209,7 +209,7 @@ def _other_columns(columns: Sequence[str] | None, metrics: Sequence[str]) -> str
 
 def rows_text(records: Sequence[RoundRecord], metrics: Sequence[str]) -> str:
     """Return the content of ``rounds.csv``: the columns' names, and a line for each round."""
-    header = ",".join(columns_of(metrics)).encode() + _LINE_END
+    header = ",".join(columns_of(metrics)).encode() + LINE_END
     return (header + b"".join(_line(record, metrics) for record in records)).decode()
 
 
@@ -217,7 +217,7 @@ def _line(record: RoundRecord, metrics: Sequence[str]) -> bytes:
     text = io.StringIO()
     heldout = [record.heldout[name] if record.heldout else "" for name in metrics]
     values = [getattr(record, name) for name in _ROUND_TYPES]
-    csv.writer(text, lineterminator=_LINE_END.decode()).writerow([*values, *heldout])
+    csv.writer(text, lineterminator=LINE_END.decode()).writerow([*values, *heldout])
     return text.getvalue().encode()
 
 

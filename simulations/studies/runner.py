@@ -13,6 +13,7 @@ from fedsi.experiment import Experiment
 from server.round_record import RoundRecord
 from server.runs.extension import extends
 from server.runs.folder import EXPERIMENT, RunFolder
+from server.runs.rounds_follower import RoundsFollower
 from server.runs.settled import settled_as
 from server.warm_start import with_hash
 from simulations.studies.measured import is_measured
@@ -41,7 +42,7 @@ class TrialError(UnfinishedError):
 @dataclass
 class _Running:
     name: str
-    folder: RunFolder
+    rounds: RoundsFollower
     process: TrialProcess
 
 
@@ -170,9 +171,9 @@ def _goes_on(run: RunFolder, experiment: Experiment) -> bool:
 def _start(
     processes: TrialProcesses, name: str, run: RunFolder, cache: Path, mode: str, line: str
 ) -> _Running:
-    return _Running(name, run, processes.start([run.path, cache, mode], line))
+    return _Running(name, run.follower(), processes.start([run.path, cache, mode], line))
 
 
 def _report(trial: _Running, on_records: OnRecords) -> None:
     with contextlib.suppress(UserError):  # the folder does not exist yet, or a row is being written
-        on_records(trial.name, trial.folder.records())
+        on_records(trial.name, trial.rounds.records())
