@@ -3,8 +3,9 @@
 ``python -m simulations.benchmarks.study_tables OUT STUDY...`` reads the folders of studies and
 writes ``OUT_runs.csv``, with a row for each run, and ``OUT_rounds.csv``, with a row for each
 evaluated round of a setting and a column for each seed (``seed0``, ``seed1``, ...). Both have the
-values of the axes by name, both learning rates and the number of rounds, so that studies with the
-same axes can share a table; ``.differences`` and ``.curves`` draw figures from them.
+values of the axes by name, of the keys that results hang on most, and the number of rounds, so that
+studies with the same axes can share a table. ``.differences`` and ``.curves`` draw figures from
+them.
 """
 
 import sys
@@ -19,7 +20,7 @@ from simulations.studies.finished import read_study
 from simulations.studies.results import TrialResult
 from simulations.studies.study import STUDY, Study
 
-RATES = ("client.learning_rate", "server.learning_rate")
+KEYS = ("client.learning_rate", "server.learning_rate", "server.weight_decay")
 """Keys that every table has, whether the study's axes set them or not."""
 
 FACTS = (
@@ -47,11 +48,11 @@ FORMAT = "%.6g"
 
 
 def setting_of(result: TrialResult) -> dict[str, object]:
-    """Return the values of a run's axes, its learning rates and its number of rounds."""
+    """Return the values of a run's axes, of ``KEYS``, and its number of rounds."""
     keys = result.trial.experiment.flat()
     axes = {point.axis: point.value for point in result.trial.points}
-    rates = {key: keys[key] for key in RATES}
-    return {**axes, **rates, "rounds": keys["server.rounds"]}
+    always = {key: keys[key] for key in KEYS}
+    return {**axes, **always, "rounds": keys["server.rounds"]}
 
 
 def run_row(result: TrialResult) -> dict[str, object]:
