@@ -49,7 +49,7 @@ class RoundsFollower:
         except OSError as error:
             self._seen = _Seen()
             raise UserError(f"cannot read {self._path}: {error.strerror}") from None
-        if not content.startswith(last):
+        if not content.startswith(last):  # a resumed run was cut, or its last row was amended
             self._seen = _Seen()
             return self.records()
         lines, end, _ = content.rpartition(LINE_END)

@@ -175,5 +175,5 @@ def _start(
 
 
 def _report(trial: _Running, on_records: OnRecords) -> None:
-    with contextlib.suppress(UserError):  # the folder does not exist yet, or a row is being written
+    with contextlib.suppress(UserError):  # the file does not exist yet, or is of another task
         on_records(trial.name, trial.rounds.records())
