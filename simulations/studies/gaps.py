@@ -13,8 +13,8 @@ from simulations.studies.statistics import (
     area_over_logarithm,
     bootstrap_interval,
     bootstrap_of_metric,
+    claim_interval,
     first_at_most,
-    t_interval,
 )
 
 
@@ -40,7 +40,7 @@ class Gap:
     deciding: str
     """The metric that the verdict is about."""
     over_seeds: Mapping[str, Interval]
-    """By metric: mean paired difference and its t interval over seeds."""
+    """By metric: mean paired difference and its t interval over seeds, if they allow a claim."""
     over_clients: Mapping[int, Mapping[str, Interval]]
     """By seed and metric: difference and its paired bootstrap interval over clients."""
 
@@ -99,7 +99,7 @@ def gap(result: StudyResult, one: Setting | None, other: Setting | None) -> Gap:
     if one is None or other is None or not paired:
         return Gap(Verdict.NOT_MEASURED, deciding, {}, {})
     over_seeds = {
-        metric: t_interval([a.metric(metric, part) - b.metric(metric, part) for a, b in paired])
+        metric: claim_interval([a.metric(metric, part) - b.metric(metric, part) for a, b in paired])
         for metric in result.metrics
     }
     over_clients = {a.trial.seed: _within(result, a, b) for a, b in paired}

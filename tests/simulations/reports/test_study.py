@@ -124,7 +124,10 @@ def test_the_verdict_comes_first_and_from_the_interval() -> None:
     unclear = findings(comparison(4, noise=-0.4))[0]
     assert unclear.startswith("No difference shown between SI-CIFG and CIFG: +0.100 [-0.")
     few = findings(comparison(2))[0]
-    assert few.startswith("No claim about SI-CIFG and CIFG: 2 seeds, and at least 3 are needed.")
+    assert few.startswith(
+        "No claim about SI-CIFG and CIFG: 2 seeds, and at least 3 are needed. SI-CIFG minus CIFG: "
+        "-0.100 nats, most likely word +0.000"
+    )
     useless = findings(comparison(3, gap=-2.0))
     assert useless[0].startswith("No ranking of SI-CIFG and CIFG")
     assert "Not better than the unigram model, so not useful: SI-CIFG." in useless
