@@ -1,9 +1,11 @@
 """The machine time that a study still needs, from a measurement of each kind of training in it."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from fedsi.data.corpus import Progress
 from fedsi.data.prepare import open_population, prepare_for
@@ -16,8 +18,10 @@ from simulations.studies.results import RUNS
 from simulations.studies.runner import is_finished
 from simulations.studies.study import Combination, Stage, Study
 
-MEASURED_ROUNDS = 2
-"""Rounds of a measurement; the last is timed, because the first one loads code."""
+ENOUGH_SECONDS = 2.0
+"""A measurement times rounds until they have taken so long together."""
+MOST_ROUNDS = 20
+"""Most rounds that a measurement times."""
 MEASURED_CLIENTS = 20
 """Held-out clients that a measurement evaluates."""
 
@@ -109,15 +113,42 @@ class TimeEstimate:
         shorter = experiment.updated(
             {"server.evaluation_clients": clients, "server.evaluate_every": 1}
         )
-        records: list[RoundRecord] = []
+        clock = RoundClock()
+        simulate(shorter, cache=self._cache, on_round=clock.stop)
+        return clock.speed(clients, on_cpu=experiment.client.device == "cpu")
 
-        def stop(_experiment: Experiment, record: RoundRecord) -> bool:
-            records.append(record)
-            return record.round >= MEASURED_ROUNDS
 
-        simulate(shorter, cache=self._cache, on_round=stop)
-        last = records[-1]
-        return Speed(last.train_seconds, last.evaluation_seconds / clients)
+class RoundClock:
+    """Times of a run's rounds, without the first one, which loads code."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float] | None = None
+        self._rounds: list[tuple[RoundRecord, float]] = []
+        """Each round, and the share of its time in which this process had the core."""
+
+    def stop(self, _experiment: Experiment, record: RoundRecord) -> bool:
+        """Take the time of a round; return whether enough rounds have been timed."""
+        now = time.perf_counter(), time.process_time()
+        if self._last is not None:
+            busy = (now[1] - self._last[1]) / (now[0] - self._last[0])
+            self._rounds.append((record, min(1.0, busy)))
+        self._last = now
+        timed = sum(r.train_seconds + r.evaluation_seconds for r, _ in self._rounds)
+        return len(self._rounds) == MOST_ROUNDS or timed >= ENOUGH_SECONDS
+
+    def speed(self, clients: int, *, on_cpu: bool) -> Speed:
+        """Return the median round's speed.
+
+        Args:
+            clients: Held-out clients that each round evaluated.
+            on_cpu: Leave out the time in which other processes had the core. With an accelerator
+                it counts, because this process waits for that.
+        """
+        rounds = [(record, busy if on_cpu else 1.0) for record, busy in self._rounds]
+        return Speed(
+            median(busy * record.train_seconds for record, busy in rounds),
+            median(busy * record.evaluation_seconds for record, busy in rounds) / clients,
+        )
 
 
 def _corpus(experiment: Experiment) -> tuple[str, ...]:

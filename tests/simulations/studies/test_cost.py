@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fedsi.experiment import Experiment
+from server.round_record import RoundRecord
 from simulations.studies import cost
-from simulations.studies.cost import Speed, TimeEstimate, study_costs
+from simulations.studies.cost import RoundClock, Speed, TimeEstimate, study_costs
 from simulations.studies.study import Study
 
 STUDY = Study(
@@ -45,6 +47,24 @@ def test_a_run_evaluates_before_between_and_after() -> None:
     server = {"rounds": 100, "evaluate_every": 50, "evaluation_clients": 40}
     speed = Speed(per_round=2.0, per_evaluated_client=0.5)
     assert speed.seconds(Experiment(server=server), 30) == 100 * 2 + 4 * 30 * 0.5
+
+
+def test_time_in_which_others_had_the_core_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    # After a slow first round each takes .8 s, for a quarter of which this process has the core;
+    # one round is five times as slow.
+    ends = [9.0, 9.8, 10.6, 14.6]
+    clock, experiment = RoundClock(), Experiment()
+    for number, end in enumerate(ends, start=1):
+        took = 4.0 if number == len(ends) else 0.8
+        record = RoundRecord(
+            number, 5.0, 20, 0, 0, 0, 100, train_seconds=took * 0.9, evaluation_seconds=took * 0.1
+        )
+        now = SimpleNamespace(perf_counter=lambda t=end: t, process_time=lambda t=end: t / 4)
+        monkeypatch.setattr(cost, "time", now)
+        assert clock.stop(experiment, record) == (number == len(ends))
+    idle = clock.speed(10, on_cpu=True)
+    assert (idle.per_round, idle.per_evaluated_client) == pytest.approx((0.18, 0.002))
+    assert clock.speed(10, on_cpu=False).per_round == pytest.approx(0.72)
 
 
 def test_each_kind_of_training_is_measured_once(cache: Path) -> None:
