@@ -123,7 +123,12 @@ def curves_figure(figure: CurvesFigure, table: pd.DataFrame) -> Figure:
             if one.minus
         ]
         draw_curves(apart, differences, figure.subtracted)
-        drawn.legend(*over_rounds.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        drawn.legend(
+            *over_rounds.get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=2,
+            handlelength=3,
+        )
     return drawn
 
 
