@@ -119,22 +119,21 @@ class TimeEstimate:
 
 
 class RoundClock:
-    """Times of a run's rounds, without the first one, which loads code."""
+    """Times of a run's rounds; the first one loads code, and counts only if it is the only one."""
 
     def __init__(self) -> None:
-        self._last: tuple[float, float] | None = None
+        self._last = time.perf_counter(), time.process_time()
         self._rounds: list[tuple[RoundRecord, float]] = []
         """Each round, and the share of its time in which this process had the core."""
 
     def stop(self, _experiment: Experiment, record: RoundRecord) -> bool:
         """Take the time of a round; return whether enough rounds have been timed."""
         now = time.perf_counter(), time.process_time()
-        if self._last is not None:
-            busy = (now[1] - self._last[1]) / (now[0] - self._last[0])
-            self._rounds.append((record, min(1.0, busy)))
+        busy = (now[1] - self._last[1]) / (now[0] - self._last[0])
+        self._rounds.append((record, min(1.0, busy)))
         self._last = now
-        timed = sum(r.train_seconds + r.evaluation_seconds for r, _ in self._rounds)
-        return len(self._rounds) == MOST_ROUNDS or timed >= ENOUGH_SECONDS
+        warm = [r.train_seconds + r.evaluation_seconds for r, _ in self._rounds[1:] or self._rounds]
+        return len(warm) == MOST_ROUNDS or math.fsum(warm) >= ENOUGH_SECONDS
 
     def speed(self, clients: int, *, on_cpu: bool) -> Speed:
         """Return the median round's speed.
@@ -144,7 +143,7 @@ class RoundClock:
             on_cpu: Leave out the time in which other processes had the core. With an accelerator
                 it counts, because this process waits for that.
         """
-        rounds = [(record, busy if on_cpu else 1.0) for record, busy in self._rounds]
+        rounds = [(r, busy if on_cpu else 1.0) for r, busy in self._rounds[1:] or self._rounds]
         return Speed(
             median(busy * record.train_seconds for record, busy in rounds),
             median(busy * record.evaluation_seconds for record, busy in rounds) / clients,

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fedsi.data.corpus import silent
 from fedsi.experiment import Experiment
 from server.round_record import RoundRecord
 from simulations.studies import cost
@@ -53,6 +54,9 @@ def test_time_in_which_others_had_the_core_does_not_count(monkeypatch: pytest.Mo
     # After a slow first round each takes .8 s, for a quarter of which this process has the core;
     # one round is five times as slow.
     ends = [9.0, 9.8, 10.6, 14.6]
+    monkeypatch.setattr(
+        cost, "time", SimpleNamespace(perf_counter=lambda: 0.0, process_time=lambda: 0.0)
+    )
     clock, experiment = RoundClock(), Experiment()
     for number, end in enumerate(ends, start=1):
         took = 4.0 if number == len(ends) else 0.8
@@ -82,3 +86,11 @@ def test_each_kind_of_training_is_measured_once(cache: Path) -> None:
     longer = estimate(base.updated({"server.rounds": 10 * base.server.rounds}))
     assert 5 < longer / estimate(base) <= 10
     assert told == [0]
+
+
+def test_a_run_of_one_round_has_a_time(cache: Path) -> None:
+    experiment = Experiment(
+        data={"corpus": "synthetic"}, model={"hidden_size": 8, "embedding_size": 8},
+        server={"rounds": 1},
+    )  # fmt: skip
+    assert TimeEstimate(cache, silent)(experiment) > 0
