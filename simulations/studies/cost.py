@@ -132,7 +132,7 @@ class RoundClock:
         busy = (now[1] - self._last[1]) / (now[0] - self._last[0])
         self._rounds.append((record, min(1.0, busy)))
         self._last = now
-        warm = [r.train_seconds + r.evaluation_seconds for r, _ in self._rounds[1:] or self._rounds]
+        warm = [r.train_seconds + r.evaluation_seconds for r, _ in self._rounds[1:]]
         return len(warm) == MOST_ROUNDS or math.fsum(warm) >= ENOUGH_SECONDS
 
     def speed(self, clients: int, *, on_cpu: bool) -> Speed:
