@@ -15,8 +15,8 @@
 
 in which ``runs`` is a table beside the list with a row for each run, and ``where``, ``first`` and
 ``second`` are values of its columns. Runs of the same seed are subtracted, first minus second, and
-the interval is Student's t over seeds. It writes ``differences.csv``, ``.md``, ``.png`` and
-``.svg``.
+the interval is Student's t over seeds. P values are corrected for the number of differences that
+have enough seeds (Holm). It writes ``differences.csv``, ``.md``, ``.png`` and ``.svg``.
 """
 
 import math
@@ -37,7 +37,13 @@ from fedsi.files import make_folder, write_atomically
 from simulations.reports.figures import STYLE, save_figure
 from simulations.reports.marks import GREY
 from simulations.reports.study_words import interval_text
-from simulations.studies.statistics import FEWEST_SEEDS, Interval, claim_interval
+from simulations.studies.statistics import (
+    FEWEST_SEEDS,
+    Interval,
+    claim_interval,
+    holm,
+    probability_of_zero,
+)
 
 Values = Mapping[str, str | float]
 
@@ -76,6 +82,13 @@ class Found:
     seeds: int
     interval: Interval
     """Its ends are infinite if there are too few seeds for a claim."""
+    probability: float
+    """P value, not corrected; 1 if there are too few seeds."""
+
+    @property
+    def claimable(self) -> bool:
+        """Whether there are enough seeds for a claim."""
+        return self.seeds >= FEWEST_SEEDS
 
     @property
     def side(self) -> str:
@@ -103,7 +116,7 @@ def subtracted(one: Difference, table: pd.DataFrame) -> Found:
         raise UserError(f"{one.setting}: no seed of {one.runs} has runs of both settings.")
     if not np.isfinite(gaps).all():
         raise UserError(f"{one.setting}: a run of {one.runs} has no finite {one.loss}.")
-    return Found(one.setting, len(gaps), claim_interval(gaps))
+    return Found(one.setting, len(gaps), claim_interval(gaps), probability_of_zero(gaps))
 
 
 def _losses(table: pd.DataFrame, one: Difference, values: Values) -> "pd.Series[float]":
@@ -132,7 +145,7 @@ def differences_figure(found: Sequence[Found], lower: str, higher: str) -> Figur
         figure = Figure(figsize=(8, 1.4 + 0.34 * len(found)), layout="constrained")
         axes = figure.subplots()
         for place, one in enumerate(found):
-            interval, enough = one.interval, math.isfinite(one.interval.low)
+            interval, enough = one.interval, one.claimable
             reach = [[interval.estimate - interval.low], [interval.high - interval.estimate]]
             axes.errorbar(
                 interval.estimate,
@@ -167,18 +180,43 @@ def found_in(source: Path) -> tuple[Differences, list[Found]]:
     return listed, [subtracted(one, tables[one.runs]) for one in listed.difference]
 
 
+def differences_table(found: Sequence[Found]) -> pd.DataFrame:
+    """Return a row for each difference: its interval, and its p value before and after Holm."""
+    rows = pd.DataFrame([vars(one.interval) for one in found])
+    rows.insert(0, "setting", [one.setting for one in found])
+    rows.insert(1, "seeds", [one.seeds for one in found])
+    claimed = [one.probability for one in found if one.claimable]
+    corrected = iter(holm(claimed))
+    rows["p"] = [one.probability if one.claimable else math.nan for one in found]
+    rows["p_holm"] = [next(corrected) if one.claimable else math.nan for one in found]
+    return rows
+
+
+def markdown(found: Sequence[Found], table: pd.DataFrame) -> str:
+    """Return the table of differences as Markdown."""
+    tests = int(table["p_holm"].notna().sum())
+    lines = [f"| setting | seeds | difference | p, corrected for {tests} |", "|---|---|---|---|"]
+    for one, p in zip(found, table["p_holm"], strict=True):
+        cells = [one.setting, str(one.seeds), interval_text(one.interval), _p_text(p)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _p_text(p: float) -> str:
+    """Return a p value to three places, or nothing if there is none."""
+    if math.isnan(p):
+        return ""
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
 def main(words: Sequence[str]) -> None:
     """Subtract, and write the table and the figure."""
     out = Path(words[1])
     listed, found = found_in(Path(words[0]))
     make_folder(out)
-    rows = pd.DataFrame([vars(one.interval) for one in found])
-    rows.insert(0, "setting", [one.setting for one in found])
-    rows.insert(1, "seeds", [one.seeds for one in found])
-    rows.to_csv(out / "differences.csv", index=False, float_format="%.5f")
-    lines = ["| setting | seeds | difference |", "|---|---|---|"]
-    lines += [f"| {one.setting} | {one.seeds} | {interval_text(one.interval)} |" for one in found]
-    write_atomically(out / "differences.md", "\n".join([*lines, ""]).encode())
+    table = differences_table(found)
+    table.to_csv(out / "differences.csv", index=False, float_format="%.5f")
+    write_atomically(out / "differences.md", markdown(found, table).encode())
     save_figure(differences_figure(found, listed.lower, listed.higher), out / "differences")
 
 

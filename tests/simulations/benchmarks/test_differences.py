@@ -12,8 +12,10 @@ from simulations.benchmarks.differences import (
     Difference,
     Found,
     differences_figure,
+    differences_table,
     found_in,
     main,
+    markdown,
     subtracted,
 )
 from simulations.reports.study_words import interval_text
@@ -41,6 +43,7 @@ def test_runs_are_paired_by_seed_and_the_interval_is_that_of_scipy() -> None:
     assert found.seeds == 3
     assert found.interval.estimate == pytest.approx(sum(gaps) / 3)
     assert (found.interval.low, found.interval.high) == pytest.approx(tuple(expected))
+    assert found.probability == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue)
 
 
 def test_two_seeds_have_no_interval_however_near_they_are() -> None:
@@ -78,19 +81,33 @@ def test_a_setting_that_is_not_there_or_not_one_is_refused(
 def test_a_side_is_named_only_where_enough_seeds_show_it(
     seeds: int, interval: Interval, side: str
 ) -> None:
-    assert Found("one", seeds, interval).side == side
+    assert Found("one", seeds, interval, 0.5).side == side
 
 
 def test_the_figure_has_a_row_for_each_difference_in_their_order() -> None:
     found = [
-        Found("first", 5, Interval(-0.2, -0.3, -0.1)),
-        Found("second", 1, Interval(0.1, -math.inf, math.inf)),
+        Found("first", 5, Interval(-0.2, -0.3, -0.1), 0.01),
+        Found("second", 1, Interval(0.1, -math.inf, math.inf), 1.0),
     ]
     axes = differences_figure(found, "A is better", "B is better").axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["first (5)", "second (1)"]
     top, bottom = axes.get_ylim()[::-1]
     assert top < bottom
     assert axes.get_xlim()[1] < 1, "an infinite interval is not drawn"
+
+
+def test_p_values_are_corrected_for_the_differences_that_can_be_claimed() -> None:
+    found = [
+        Found("alike", 3, Interval(-0.2, -0.3, -0.1), 0.02),
+        Found("two seeds", 2, Interval(0.1, -math.inf, math.inf), 1.0),
+        Found("alike", 3, Interval(0.1, 0.09, 0.11), 0.0001),
+        Found("neither", 3, Interval(0.0, -0.1, 0.1), 0.99999),
+    ]
+    table = differences_table(found)
+    assert table["p_holm"].tolist() == pytest.approx([0.04, math.nan, 0.0003, 0.99999], nan_ok=True)
+    rows = markdown(found, table).splitlines()
+    assert rows[0].endswith("| p, corrected for 3 |")
+    assert [row.split("|")[-2].strip() for row in rows[2:]] == [".040", "", "<.001", "1.000"]
 
 
 def test_the_command_writes_the_table_and_the_figure(tmp_path: Path) -> None:
@@ -107,8 +124,7 @@ def test_the_command_writes_the_table_and_the_figure(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "differences.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_page_of_the_replication_has_the_differences_of_its_tables() -> None:
+def test_the_page_of_the_replication_has_the_table_of_differences() -> None:
     docs = Path(__file__).parents[3] / "docs"
-    page = " ".join((docs / "replication.md").read_text().split())
     _, found = found_in(docs / "replication" / "differences.toml")
-    assert [one.setting for one in found if interval_text(one.interval) not in page] == []
+    assert markdown(found, differences_table(found)) in (docs / "replication.md").read_text()

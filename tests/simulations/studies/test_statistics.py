@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -15,6 +17,8 @@ from simulations.studies.statistics import (
     bootstrap_interval,
     bootstrap_of_metric,
     first_at_most,
+    holm,
+    probability_of_zero,
     t_interval,
 )
 
@@ -28,6 +32,36 @@ def test_the_t_interval_is_scipys() -> None:
     alone = t_interval([0.2])
     assert alone == Interval(0.2, -math.inf, math.inf)
     assert alone.to_json() == {"estimate": 0.2, "low": None, "high": None}
+
+
+def test_the_probability_of_zero_is_scipys_and_one_for_too_few_seeds() -> None:
+    gaps = [0.1, 0.3, 0.25, -0.05]
+    assert probability_of_zero(gaps) == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue)
+    assert probability_of_zero([0.1, 0.1000001]) == 1.0
+    assert probability_of_zero([0.25, 0.25, 0.25]) == 0.0
+    assert probability_of_zero([0.0, 0.0, 0.0]) == 1.0
+
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.001, 0.999))
+def test_holm_keeps_what_stepping_down_keeps(probabilities: list[float], level: float) -> None:
+    kept, tests = [], len(probabilities)
+    for before, p in enumerate(sorted(probabilities)):
+        if p * (tests - before) > level:
+            break
+        kept.append(p)
+    corrected = holm(probabilities)
+    assert (
+        sorted(p for p, raised in zip(probabilities, corrected, strict=True) if raised <= level)
+        == kept
+    )
+    assert all(one <= raised <= 1 for one, raised in zip(probabilities, corrected, strict=True))
+
+
+def test_holm_errs_in_one_of_twenty_families_and_no_correction_in_more() -> None:
+    draws = generator(5, Purpose.BOOTSTRAP).random((2000, 10))
+    found = np.mean([min(holm(family)) < 0.05 for family in draws.tolist()])
+    assert found == pytest.approx(0.05, abs=0.015)
+    assert np.mean(draws.min(axis=1) < 0.05) > 0.3
 
 
 def test_the_bootstrap_of_any_metric_is_the_twin_of_that_of_ratios() -> None:
