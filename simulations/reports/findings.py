@@ -1,6 +1,6 @@
 """Findings of a study in sentences, each based on an interval or a count that it states."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simulations.reports.study_privacy import claims, study_privacy_sentences
@@ -17,6 +17,7 @@ from simulations.reports.study_words import (
 from simulations.reports.verdicts import best_of_many, comparisons
 from simulations.studies.gaps import (
     area_by_rate,
+    corrected_probabilities,
     is_useless,
     pairs,
     rounds_to_target,
@@ -24,7 +25,7 @@ from simulations.studies.gaps import (
     worse_than_unigram,
 )
 from simulations.studies.results import GridPoint, Setting, StudyResult
-from simulations.studies.statistics import FEWEST_SEEDS, Interval, t_interval
+from simulations.studies.statistics import FEWEST_SEEDS, LEVEL, Interval, t_interval
 
 FEWEST_VALUES = 3
 """Values of a tuned key from which its edges are told; two are both edges."""
@@ -264,7 +265,21 @@ def _caveat(result: StudyResult) -> str:
         return (
             f"{untuned}{seeds_text(result.seeds)}: another may change gaps, even their sign.{many}"
         )
-    return f"{untuned}± is half of the 95 % interval over {result.seeds} seeds.{many}"
+    half = f"± is half of the 95 % interval over {result.seeds} seeds."
+    return f"{untuned}{half}{many}{_left(corrected_probabilities(result))}"
+
+
+def _left(corrected: Mapping[tuple[GridPoint, GridPoint], float]) -> str:
+    """Name the differences that are shown after a correction for their number."""
+    if len(corrected) < 2:
+        return ""
+    left = [
+        f"{place_words(first)} minus {place_words(second)}"
+        for (first, second), p in corrected.items()
+        if p < 1 - LEVEL
+    ]
+    shown = f"those still shown are: {'; '.join(left)}" if left else "none is shown"
+    return f" After Holm's correction for {len(corrected)} of them, {shown}."
 
 
 def _best(result: StudyResult) -> list[str]:

@@ -16,6 +16,7 @@ from simulations.reports.study_words import (
 )
 from simulations.studies.gaps import (
     area_by_rate,
+    corrected_probabilities,
     gap_between,
     pairs,
     rounds_to_target,
@@ -164,7 +165,7 @@ def _baselines(result: StudyResult, header: list[str]) -> list[list[str]]:
 
 def study_json(result: StudyResult) -> dict[str, Any]:
     """Return a study's result in values that JSON can represent; infinite values are null."""
-    summary = result.summary
+    summary, corrected = result.summary, corrected_probabilities(result)
     return {
         "name": result.study.name,
         "corpus": summary.corpus,
@@ -183,6 +184,7 @@ def study_json(result: StudyResult) -> dict[str, Any]:
                 "first": _values(first.level + first.arm),
                 "second": _values(second.level + second.arm),
                 **gap_between(result, first, second).to_json(),
+                "p_holm": corrected.get((first, second)),
             }
             for first, second in pairs(result)
         ],

@@ -15,6 +15,8 @@ from simulations.studies.statistics import (
     bootstrap_of_metric,
     claim_interval,
     first_at_most,
+    holm,
+    probability_of_zero,
 )
 
 
@@ -89,13 +91,7 @@ def gap_between(result: StudyResult, first: GridPoint, second: GridPoint) -> Gap
 
 def gap(result: StudyResult, one: Setting | None, other: Setting | None) -> Gap:
     """Return the differences of two settings, seed by seed and client by client."""
-    by_seed = {} if other is None else {r.trial.seed: r for r in other.results}
-    paired = [
-        (r, by_seed[r.trial.seed])
-        for r in ([] if one is None else one.results)
-        if r.trial.seed in by_seed
-    ]
-    part, deciding = result.part, result.task.deciding
+    paired, part, deciding = _paired(one, other), result.part, result.task.deciding
     if one is None or other is None or not paired:
         return Gap(Verdict.NOT_MEASURED, deciding, {}, {})
     over_seeds = {
@@ -106,6 +102,32 @@ def gap(result: StudyResult, one: Setting | None, other: Setting | None) -> Gap:
     useless = any(is_useless(result, setting) for setting in (one, other))
     verdict = verdict_of(over_seeds[deciding], len(paired), useless=useless)
     return Gap(verdict, deciding, over_seeds, over_clients)
+
+
+def corrected_probabilities(result: StudyResult) -> dict[tuple[GridPoint, GridPoint], float]:
+    """Return p values of the pairs that are compared, corrected for their number (Holm).
+
+    They are those of Student's t over seeds, for differences in the task's deciding metric. Pairs
+    without a claim, because of too few seeds or a model that is not useful, are not in it.
+    """
+    found, deciding, part = {}, result.task.deciding, result.part
+    for first, second in pairs(result):
+        one, other = result.chosen(first), result.chosen(second)
+        paired = _paired(one, other)
+        if len(paired) >= FEWEST_SEEDS and not any(
+            is_useless(result, s) for s in (one, other) if s
+        ):
+            gaps = [a.metric(deciding, part) - b.metric(deciding, part) for a, b in paired]
+            found[first, second] = probability_of_zero(gaps)
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def _paired(one: Setting | None, other: Setting | None) -> list[tuple[TrialResult, TrialResult]]:
+    """Return the runs of two settings that have the same seed."""
+    if one is None or other is None:
+        return []
+    by_seed = {r.trial.seed: r for r in other.results}
+    return [(r, by_seed[r.trial.seed]) for r in one.results if r.trial.seed in by_seed]
 
 
 def verdict_of(between: Interval, seeds: int, *, useless: bool) -> Verdict:

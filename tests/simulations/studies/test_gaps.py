@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from scipy import stats
 
-from simulations.reports.findings import headlines
+from simulations.reports.findings import findings, headlines
 from simulations.studies.gaps import (
     Verdict,
     area_by_rate,
+    corrected_probabilities,
     gap_between,
     pairs,
     rounds_to_target,
@@ -51,6 +53,34 @@ def test_planted_verdicts(
     ((one, other),) = pairs(found)
     assert one.arm[0].value == "si_cifg"
     assert gap_between(found, one, other).verdict is expected
+
+
+def three_arms(*losses: Sequence[float]) -> StudyResult:
+    """Return a study of three architectures, all compared with the first."""
+    values = ["cifg", "si_cifg", "transformer"]
+    study = Study(axes=[{**ARMS, "values": values}], compare=["model.architecture"], seeds=5)
+    return study_result(study, {(name,): one for name, one in zip(values, losses, strict=True)})
+
+
+def test_p_values_are_those_of_t_times_the_number_that_can_be_claimed() -> None:
+    base, near, far = [5.0, 5.1, 5.2], [4.9, 5.02, 5.09], [4.8, 4.91, 5.0]
+    found = corrected_probabilities(three_arms(base, near, far))
+    alone = [float(stats.ttest_rel(one, base).pvalue) for one in (near, far)]
+    assert alone[1] < alone[0] < 0.05, "far is corrected for two, near for one"
+    assert list(found.values()) == pytest.approx([alone[0], 2 * alone[1]])
+    useless = corrected_probabilities(three_arms(base, near, [6.0, 6.1, 6.2]))
+    assert list(useless.values()) == pytest.approx([alone[0]])
+    assert corrected_probabilities(three_arms(base[:2], near[:2], far[:2])) == {}
+
+
+def test_the_caveat_names_what_is_shown_after_the_correction() -> None:
+    base, apart, barely = [5.0, 5.1, 5.2], [4.8, 4.91, 5.0], [4.9, 5.05, 5.08]
+    said = findings(three_arms(base, apart, [5.1, 5.0, 5.2]))[-1]
+    assert "2 differences were tested, and intervals are not corrected for that." in said
+    assert said.endswith("2 of them, those still shown are: SI-CIFG minus CIFG.")
+    assert findings(three_arms(base, barely, barely))[-1].endswith("2 of them, none is shown.")
+    assert "Holm" not in findings(two_arms(base, apart))[-1], "one difference needs no correction"
+    assert "Holm" not in findings(three_arms(base[:2], apart[:2], barely[:2]))[-1]
 
 
 def test_a_gap_is_paired_by_seed_and_by_client() -> None:
