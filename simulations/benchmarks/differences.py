@@ -42,7 +42,7 @@ from simulations.studies.statistics import (
     Interval,
     claim_interval,
     holm,
-    probability_of_zero,
+    t_test_p_value,
 )
 
 Values = Mapping[str, str | float]
@@ -82,7 +82,7 @@ class Found:
     seeds: int
     interval: Interval
     """Its ends are infinite if there are too few seeds for a claim."""
-    probability: float
+    p_value: float
     """P value, not corrected; 1 if there are too few seeds."""
 
     @property
@@ -116,7 +116,7 @@ def subtracted(one: Difference, table: pd.DataFrame) -> Found:
         raise UserError(f"{one.setting}: no seed of {one.runs} has runs of both settings.")
     if not np.isfinite(gaps).all():
         raise UserError(f"{one.setting}: a run of {one.runs} has no finite {one.loss}.")
-    return Found(one.setting, len(gaps), claim_interval(gaps), probability_of_zero(gaps))
+    return Found(one.setting, len(gaps), claim_interval(gaps), t_test_p_value(gaps))
 
 
 def _losses(table: pd.DataFrame, one: Difference, values: Values) -> "pd.Series[float]":
@@ -185,9 +185,9 @@ def differences_table(found: Sequence[Found]) -> pd.DataFrame:
     rows = pd.DataFrame([vars(one.interval) for one in found])
     rows.insert(0, "setting", [one.setting for one in found])
     rows.insert(1, "seeds", [one.seeds for one in found])
-    claimed = [one.probability for one in found if one.claimable]
+    claimed = [one.p_value for one in found if one.claimable]
     corrected = iter(holm(claimed))
-    rows["p"] = [one.probability if one.claimable else math.nan for one in found]
+    rows["p"] = [one.p_value if one.claimable else math.nan for one in found]
     rows["p_holm"] = [next(corrected) if one.claimable else math.nan for one in found]
     return rows
 

@@ -17,7 +17,7 @@ from simulations.reports.study_words import (
 from simulations.reports.verdicts import best_of_many, comparisons
 from simulations.studies.gaps import (
     area_by_rate,
-    corrected_probabilities,
+    holm_p_values,
     is_useless,
     pairs,
     rounds_to_target,
@@ -266,7 +266,7 @@ def _caveat(result: StudyResult) -> str:
             f"{untuned}{seeds_text(result.seeds)}: another may change gaps, even their sign.{many}"
         )
     half = f"± is half of the 95 % interval over {result.seeds} seeds."
-    return f"{untuned}{half}{many}{_left(corrected_probabilities(result))}"
+    return f"{untuned}{half}{many}{_left(holm_p_values(result))}"
 
 
 def _left(corrected: Mapping[tuple[GridPoint, GridPoint], float]) -> str:

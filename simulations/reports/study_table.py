@@ -16,8 +16,8 @@ from simulations.reports.study_words import (
 )
 from simulations.studies.gaps import (
     area_by_rate,
-    corrected_probabilities,
     gap_between,
+    holm_p_values,
     pairs,
     rounds_to_target,
     worse_than_unigram,
@@ -165,7 +165,7 @@ def _baselines(result: StudyResult, header: list[str]) -> list[list[str]]:
 
 def study_json(result: StudyResult) -> dict[str, Any]:
     """Return a study's result in values that JSON can represent; infinite values are null."""
-    summary, corrected = result.summary, corrected_probabilities(result)
+    summary, corrected = result.summary, holm_p_values(result)
     return {
         "name": result.study.name,
         "corpus": summary.corpus,

@@ -16,7 +16,7 @@ from simulations.studies.statistics import (
     claim_interval,
     first_at_most,
     holm,
-    probability_of_zero,
+    t_test_p_value,
 )
 
 
@@ -104,7 +104,7 @@ def gap(result: StudyResult, one: Setting | None, other: Setting | None) -> Gap:
     return Gap(verdict, deciding, over_seeds, over_clients)
 
 
-def corrected_probabilities(result: StudyResult) -> dict[tuple[GridPoint, GridPoint], float]:
+def holm_p_values(result: StudyResult) -> dict[tuple[GridPoint, GridPoint], float]:
     """Return p values of the pairs that are compared, corrected for their number (Holm).
 
     They are those of Student's t over seeds, for differences in the task's deciding metric. Pairs
@@ -118,7 +118,7 @@ def corrected_probabilities(result: StudyResult) -> dict[tuple[GridPoint, GridPo
             is_useless(result, s) for s in (one, other) if s
         ):
             gaps = [a.metric(deciding, part) - b.metric(deciding, part) for a, b in paired]
-            found[first, second] = probability_of_zero(gaps)
+            found[first, second] = t_test_p_value(gaps)
     return dict(zip(found, holm(list(found.values())), strict=True))
 
 

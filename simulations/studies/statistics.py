@@ -69,7 +69,7 @@ def claim_interval(values: Sequence[float]) -> Interval:
     return found if enough else Interval(found.estimate, -math.inf, math.inf)
 
 
-def probability_of_zero(values: Sequence[float]) -> float:
+def t_test_p_value(values: Sequence[float]) -> float:
     """Return the two-sided p value of Student's t that the mean is zero; 1 for too few seeds.
 
     Args:
@@ -84,20 +84,20 @@ def probability_of_zero(values: Sequence[float]) -> float:
     return 2 * float(t.sf(abs(mean) / error, count - 1)) if error > 0 else 0.0
 
 
-def holm(probabilities: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values that are corrected for their number (Holm, 1979, Scand. J. Statist. 6).
 
     The smallest of m is multiplied by m, the next by m - 1, and so on; none becomes smaller than
-    one before it, or larger than 1. Those below .05 are differences of which, with a probability
-    of 95 %, none is due to chance, whatever the dependence between them.
+    one before it, or larger than 1. Who takes those below .05 for real is wrong about any of them
+    with a probability of at most .05, whatever the dependence between them.
 
     >>> holm([0.04, 0.01, 0.03])
     [0.06, 0.03, 0.06]
     """
-    corrected = [1.0] * len(probabilities)
+    corrected = [1.0] * len(p_values)
     largest = 0.0
-    for before, place in enumerate(np.argsort(probabilities, kind="stable")):
-        raised = probabilities[place] * (len(probabilities) - before)
+    for before, place in enumerate(np.argsort(p_values, kind="stable")):
+        raised = p_values[place] * (len(p_values) - before)
         largest = max(largest, min(1.0, raised))
         corrected[place] = largest
     return corrected

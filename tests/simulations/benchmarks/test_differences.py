@@ -43,7 +43,7 @@ def test_runs_are_paired_by_seed_and_the_interval_is_that_of_scipy() -> None:
     assert found.seeds == 3
     assert found.interval.estimate == pytest.approx(sum(gaps) / 3)
     assert (found.interval.low, found.interval.high) == pytest.approx(tuple(expected))
-    assert found.probability == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue)
+    assert found.p_value == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue)
 
 
 def test_two_seeds_have_no_interval_however_near_they_are() -> None:

@@ -11,8 +11,8 @@ from simulations.reports.findings import findings, headlines
 from simulations.studies.gaps import (
     Verdict,
     area_by_rate,
-    corrected_probabilities,
     gap_between,
+    holm_p_values,
     pairs,
     rounds_to_target,
     verdict_of,
@@ -64,13 +64,13 @@ def three_arms(*losses: Sequence[float]) -> StudyResult:
 
 def test_p_values_are_those_of_t_times_the_number_that_can_be_claimed() -> None:
     base, near, far = [5.0, 5.1, 5.2], [4.9, 5.02, 5.09], [4.8, 4.91, 5.0]
-    found = corrected_probabilities(three_arms(base, near, far))
+    found = holm_p_values(three_arms(base, near, far))
     alone = [float(stats.ttest_rel(one, base).pvalue) for one in (near, far)]
     assert alone[1] < alone[0] < 0.05, "far is corrected for two, near for one"
     assert list(found.values()) == pytest.approx([alone[0], 2 * alone[1]])
-    useless = corrected_probabilities(three_arms(base, near, [6.0, 6.1, 6.2]))
+    useless = holm_p_values(three_arms(base, near, [6.0, 6.1, 6.2]))
     assert list(useless.values()) == pytest.approx([alone[0]])
-    assert corrected_probabilities(three_arms(base[:2], near[:2], far[:2])) == {}
+    assert holm_p_values(three_arms(base[:2], near[:2], far[:2])) == {}
 
 
 def test_the_caveat_names_what_is_shown_after_the_correction() -> None:

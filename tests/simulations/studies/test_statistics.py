@@ -18,8 +18,8 @@ from simulations.studies.statistics import (
     bootstrap_of_metric,
     first_at_most,
     holm,
-    probability_of_zero,
     t_interval,
+    t_test_p_value,
 )
 
 
@@ -34,27 +34,26 @@ def test_the_t_interval_is_scipys() -> None:
     assert alone.to_json() == {"estimate": 0.2, "low": None, "high": None}
 
 
-def test_the_probability_of_zero_is_scipys_and_one_for_too_few_seeds() -> None:
+def test_the_p_value_is_scipys_and_one_for_too_few_seeds() -> None:
     gaps = [0.1, 0.3, 0.25, -0.05]
-    assert probability_of_zero(gaps) == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue)
-    assert probability_of_zero([0.1, 0.1000001]) == 1.0
-    assert probability_of_zero([0.25, 0.25, 0.25]) == 0.0
-    assert probability_of_zero([0.0, 0.0, 0.0]) == 1.0
+    assert t_test_p_value(gaps) == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue)
+    assert t_test_p_value([0.1, 0.1000001]) == 1.0
+    assert t_test_p_value([0.25, 0.25, 0.25]) == 0.0
+    assert t_test_p_value([0.0, 0.0, 0.0]) == 1.0
 
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.001, 0.999))
-def test_holm_keeps_what_stepping_down_keeps(probabilities: list[float], level: float) -> None:
-    kept, tests = [], len(probabilities)
-    for before, p in enumerate(sorted(probabilities)):
+def test_holm_keeps_what_stepping_down_keeps(p_values: list[float], level: float) -> None:
+    kept, tests = [], len(p_values)
+    for before, p in enumerate(sorted(p_values)):
         if p * (tests - before) > level:
             break
         kept.append(p)
-    corrected = holm(probabilities)
+    corrected = holm(p_values)
     assert (
-        sorted(p for p, raised in zip(probabilities, corrected, strict=True) if raised <= level)
-        == kept
+        sorted(p for p, raised in zip(p_values, corrected, strict=True) if raised <= level) == kept
     )
-    assert all(one <= raised <= 1 for one, raised in zip(probabilities, corrected, strict=True))
+    assert all(one <= raised <= 1 for one, raised in zip(p_values, corrected, strict=True))
 
 
 def test_holm_errs_in_one_of_twenty_families_and_no_correction_in_more() -> None:
