@@ -36,6 +36,8 @@ HELD = ("memory_mib", "workers_memory_mib", "descriptors", "workers_descriptors"
 """Columns that should be constant: what the process and its workers hold."""
 SETTLED = 0.1
 """Part of a run after which its memory should be constant."""
+ENDED = (FileNotFoundError, ProcessLookupError)
+"""What /proc raises for a thread or process that ended since it was listed: it holds nothing."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def _held() -> dict[str, float]:
     workers = [
         worker
         for thread in Path("/proc/self/task").iterdir()
-        for worker in (thread / "children").read_text(encoding="ascii").split()
+        for worker in _read(thread / "children").split()
     ]
     return {
         "memory_mib": _memory("self"),
@@ -161,12 +163,22 @@ def _held() -> dict[str, float]:
 
 
 def _memory(process: str) -> float:
-    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+    sizes = _read(Path(f"/proc/{process}/statm")).split()
+    return int(sizes[1]) * os.sysconf("SC_PAGE_SIZE") / MIB if sizes else 0.0
 
 
 def _descriptors(process: str) -> int:
-    return len(list(Path(f"/proc/{process}/fd").iterdir()))
+    try:
+        return len(list(Path(f"/proc/{process}/fd").iterdir()))
+    except ENDED:
+        return 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except ENDED:
+        return ""
 
 
 def _figure(soak: Soak) -> Figure:

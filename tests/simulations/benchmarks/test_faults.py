@@ -1,14 +1,14 @@
 """The table of faults, and a soak under all of them."""
 
 import json
+import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from simulations.benchmarks import (
-    fault_table,
-)
+from simulations.benchmarks import fault_table, soak
 from simulations.cli.main import main
 
 
@@ -41,3 +41,24 @@ def test_a_soak_counts_every_injected_fault(
     assert sum(found["injected"].values()) > 10
     assert len(found["accounts"]) >= 4
     assert all(expected == counted for _, expected, counted in found["accounts"])
+
+
+def test_a_soak_outlives_processes_and_threads_that_end_while_it_looks_at_them(
+    cache: Path,
+) -> None:
+    stopped = threading.Event()
+
+    def come_and_go() -> None:
+        while not stopped.is_set():
+            subprocess.run(["true"], check=True)
+
+    coming_and_going = [threading.Thread(target=come_and_go) for _ in range(2)]
+    for thread in coming_and_going:
+        thread.start()
+    try:
+        found = soak.measure_soak(60, 2, 1, {}, 30.0, cache, lambda *_: None)
+    finally:
+        stopped.set()
+        for thread in coming_and_going:
+            thread.join()
+    assert all(row["memory_mib"] > 0 < row["descriptors"] for row in found.rows)
