@@ -4,7 +4,7 @@ A run may be continued if its rounds would have been the same in a run planned l
 beginning. Otherwise it is refused, with the key that its rounds depend on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from fedsi.errors import UserError
@@ -24,11 +24,19 @@ def extends(before: Experiment, after: Experiment) -> bool:
     return different <= {*_MAY_CHANGE} and not different <= {*WAITING}
 
 
-def first_difference(before: Experiment, after: Experiment) -> str:
-    """Return in words the first key in which two experiments differ, besides when a run ends."""
+def first_difference(
+    before: Experiment, after: Experiment, besides: Collection[str] = _MAY_CHANGE
+) -> str:
+    """Return in words the first key in which two experiments differ.
+
+    Args:
+        before: The experiment of a run or a study that has begun.
+        after: The one that is to continue it.
+        besides: Keys that may differ; by default those that decide when a run ends.
+    """
     old, new = before.flat(), after.flat()
     for key in new:
-        if new[key] != old[key] and key not in {*_MAY_CHANGE, *WAITING}:
+        if new[key] != old[key] and key not in besides:
             return f"{key} is {old[key]} there and {new[key]} here"
     return "it ends otherwise"
 

@@ -42,6 +42,13 @@ def study(
         bool,
         typer.Option("--dry-run", help="Only print what is left to train, and how long it takes."),
     ] = False,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="With DIR: where the corpus of its runs is now, if it has been moved.",
+        ),
+    ] = None,
     how: studies.How,
 ) -> None:
     """Run the unfinished runs of a study or of a series of studies, and report them.
@@ -59,6 +66,12 @@ def study(
                 "and --set, or name the study's file"
             )
         chosen, how = _of_folder(place), replace(how, out=place, resume=not how.overwrite)
+        chosen = _with_corpus(place, chosen, corpus, how.cache)
+    elif corpus is not None:
+        raise UserError(
+            f"--corpus {corpus} says where the corpus of a study's runs is now; name the folder of "
+            f"that study, not {source}"
+        )
     else:
         chosen = _named(source)
     members = (chosen,) if isinstance(chosen, Study) else chosen.studies
@@ -124,6 +137,33 @@ def _of_folder(folder: Path) -> "Study | Series":
     if not (folder / STUDY).exists():
         raise UserError(f"{folder} holds no study; name a folder that has a {STUDY}")
     return Study.from_file(folder / STUDY)
+
+
+def _with_corpus(
+    folder: Path, found: "Study | Series", moved: Path | None, cache: Path
+) -> "Study | Series":
+    """Return the study of a folder with the place where its corpus is now.
+
+    Raises:
+        UserError: It is not where it was, or ``moved`` is another one or names that of a series.
+    """
+    from simulations.cli.display import Display
+    from simulations.moved_corpus import with_corpus_at
+    from simulations.studies.moved import move_corpus_of_study
+    from simulations.studies.study import Study
+
+    if not isinstance(found, Study):
+        if moved is not None:
+            raise UserError(
+                f"{folder} is the folder of a series, whose studies may have different corpora; "
+                f"name that of a study with --corpus, such as {folder / found.studies[0].name}"
+            )
+        return found
+    if moved is None:
+        with_corpus_at(folder, found.experiment, None)
+        return found
+    with Display(options.messages()) as display:
+        return move_corpus_of_study(folder, moved, cache, display.step)
 
 
 def _changed(study: "Study", overrides: list[str] | None, seeds: int | None) -> "Study":

@@ -12,12 +12,16 @@ from fedsi.data.population import Description, Population
 from fedsi.data.prepare import open_population, prepare_for
 from fedsi.errors import UserError
 from fedsi.experiment import Experiment
+from fedsi.experiment.experiment import WAITING
+from fedsi.experiment.paths import is_path
 from fedsi.files import make_folder, write_atomically
 from fedsi.models.build import build_model
 from fedsi.threads import available_cores
 from server.round_record import RoundRecord
+from server.runs.extension import first_difference
 from simulations.evaluation import baselines_of
 from simulations.kept_results import keep_suggested, kept_suggested
+from simulations.safe_text import typed
 from simulations.studies.continuation import begin_with
 from simulations.studies.halving import (
     Seeded,
@@ -242,9 +246,22 @@ def _check_same_study(study: Study, folder: Path) -> None:
         )
     if not study.experiment.continues(other.experiment):
         raise UserError(
-            f"{folder} holds a study of another experiment or corpus; replace all runs with "
-            "--overwrite, or name another folder with --out"
+            f"{folder} holds a study of another experiment "
+            f"({first_difference(other.experiment, study.experiment, WAITING)}); "
+            f"{_if_moved(study, other, folder)}replace all runs with --overwrite, or name another "
+            "folder with --out"
         )
+
+
+def _if_moved(study: Study, other: Study, folder: Path) -> str:
+    """Return the advice for a corpus that is at another place, if nothing else differs."""
+    corpus = study.experiment.data.corpus
+    if study.experiment != other.experiment.updated({"data.corpus": corpus}):
+        return ""
+    if not is_path("data.corpus", corpus):
+        return ""
+    command = f"fedsi study {typed(folder)} --corpus {typed(Path(corpus))}"
+    return f"if it is that corpus, moved: {command}; or "
 
 
 def _words(names: set[str]) -> str:

@@ -89,7 +89,7 @@ def test_resuming_runs_nothing_again(
     assert "already holds a comparison" in capsys.readouterr().err
     other = [*same, "--cache", str(cache), "--resume", "--set", "client.batch_size=3"]
     assert main(other) == 2
-    assert "another experiment or corpus" in capsys.readouterr().err
+    assert "another experiment (client.batch_size is " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_bad_studies(
         (["sweep", *SMALL, *VARIED, "--out", str(swept)], "already holds a sweep"),
         (
             ["sweep", *SMALL, *VARIED, "--set", "client.batch_size=3", *there],
-            "another experiment or corpus",
+            "another experiment (client.batch_size is ",
         ),
     ):
         assert main(command) == 2
