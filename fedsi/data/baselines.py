@@ -61,18 +61,12 @@ class Baselines:
         return self._ratio(name, "loss", "tokens", kept)
 
     def accuracy(self, name: str, kept: NDArray[np.bool_] | None = None) -> float:
-        """Return the share of the words that a model predicts."""
+        """Return the share of the words that are a model's most likely id of all."""
         return self._ratio(name, "hits", "words", kept)
 
-    def word_accuracy(self, name: str) -> float:
-        """Return the same share for a model that may suggest only words."""
+    def recall_at_1(self, name: str) -> float:
+        """Return the share of the words that are a model's most likely word."""
         return self._ratio(name, "word_hits", "words", None)
-
-    def to_json(self) -> dict[str, dict[str, float]]:
-        """Return the metrics of each model on all clients as values for JSON."""
-        return {
-            name: {"loss": self.loss(name), "accuracy": self.accuracy(name)} for name in self.names
-        }
 
     def better_than(self, loss: float | None, score: float | None = None) -> str:
         """Compare a model on all clients with the others, in words.

@@ -65,8 +65,8 @@ def _facts_of(scores: Baselines, name: str) -> dict[str, Any]:
         "model": name,
         "loss": _finite(loss),
         "perplexity": _finite(math.exp(loss)),
-        "accuracy": _finite(scores.accuracy(name)),
-        "word_accuracy": _finite(scores.word_accuracy(name)),
+        "accuracy_no_oov_no_eos": _finite(scores.accuracy(name)),
+        "recall_at_1": _finite(scores.recall_at_1(name)),
     }
 
 

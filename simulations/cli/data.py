@@ -151,10 +151,10 @@ def _show(values: dict[str, Any]) -> None:
     rows = []
     for score in values["ngrams"]:
         perplexity = "-" if score["perplexity"] is None else f"{score['perplexity']:,.1f}"
-        accuracies = (score["accuracy"], score["word_accuracy"])
+        accuracies = (score["accuracy_no_oov_no_eos"], score["recall_at_1"])
         shown = ["-" if a is None else f"{a:.3f}" for a in accuracies]
         rows.append((score["model"], perplexity, *shown))
-    header = ("n-gram model", "perplexity", "accuracy", "accuracy among words")
+    header = ("n-gram model", "perplexity", "word accuracy", "recall at 1")
     print_table(options.output(), title, header, rows)
 
 

@@ -173,7 +173,10 @@ def study_json(result: StudyResult) -> dict[str, Any]:
         "seeds": result.seeds,
         "reported_on": result.part,
         "ngrams": {
-            name: {"loss": result.baseline(name), "accuracy": result.baseline_accuracy(name)}
+            name: {
+                "loss": result.baseline(name),
+                result.task.score: result.baseline_accuracy(name),
+            }
             for name in (result.baselines.names if result.baselines is not None else ())
         },
         "target": result.target,

@@ -282,7 +282,7 @@ class StudyResult:
         return self.baselines.loss(name, self.reported_clients)
 
     def baseline_accuracy(self, name: str) -> float | None:
-        """Return an n-gram model's accuracy among words on the reported clients."""
+        """Return an n-gram model's score, as of the task, on the reported clients."""
         if self.baselines is None:
             return None
         return self.baselines.accuracy(name, self.reported_clients)

@@ -38,7 +38,8 @@ def test_runs_n_grams_and_descriptions_have_the_same_targets_for_any_cap_of_trai
         counted.append(rows)
         again = baselines_of(uncapped, population, tmp_path / "cache", silent)
         assert again
-        assert again.to_json() == result.baselines.to_json()
+        for name in again.names:
+            assert np.array_equal(again.rows[name], result.baselines.rows[name])
         assert again.rows["bigram"][:, 0].tolist() == rows[:, 1].tolist()
     assert all(np.array_equal(rows, counted[0]) for rows in counted)
     assert counted[0][:, 2].sum() / counted[0][:, 1].sum() == pytest.approx(
@@ -53,4 +54,4 @@ def test_runs_n_grams_and_descriptions_have_the_same_targets_for_any_cap_of_trai
     assert facts["ngram_heldout_clients"] == 5
     for told_of in facts["ngrams"]:
         assert told_of["loss"] == result.baselines.loss(told_of["model"])
-        assert told_of["accuracy"] == result.baselines.accuracy(told_of["model"])
+        assert told_of["accuracy_no_oov_no_eos"] == result.baselines.accuracy(told_of["model"])

@@ -136,7 +136,7 @@ def test_the_generator_of_the_synthetic_clients_is_not_beaten() -> None:
 
 class Expected(NamedTuple):
     perplexity: tuple[float, float, float]
-    word_accuracy: tuple[float, float, float]
+    recall_at_1: tuple[float, float, float]
 
 
 @pytest.mark.parametrize(
@@ -194,5 +194,5 @@ def scored(population: Population) -> Baselines:
 def check(scores: Baselines, expected: Expected, *, relative: float, absolute: float) -> None:
     perplexities = [math.exp(scores.loss(name)) for name in NAMES]
     assert perplexities == pytest.approx(expected.perplexity, rel=relative)
-    accuracies = [scores.word_accuracy(name) for name in NAMES]
-    assert accuracies == pytest.approx(expected.word_accuracy, abs=absolute)
+    accuracies = [scores.recall_at_1(name) for name in NAMES]
+    assert accuracies == pytest.approx(expected.recall_at_1, abs=absolute)

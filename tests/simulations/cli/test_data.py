@@ -54,7 +54,7 @@ def test_describe_counts_a_corpus(
     # Four words are certain after the one before, one is one of ten, and then the sentence ends.
     assert unigram["perplexity"] > 6
     assert bigram["perplexity"] < 2
-    assert trigram["word_accuracy"] == pytest.approx(0.8)
+    assert trigram["recall_at_1"] == pytest.approx(0.8)
     pictures = Path("results/describe-c.jsonl")
     assert {p.name for p in pictures.iterdir()} == {
         "clients.png",

@@ -37,6 +37,7 @@ def test_a_sweep_chooses_on_validation_clients(swept: Path) -> None:
     assert place["chosen"]["validation"]["loss"] == min(losses)
     assert place["chosen"]["test"]["loss"] != min(losses)
     assert values["ngrams"]["bigram"]["loss"] < values["ngrams"]["unigram"]["loss"]
+    assert values["ngrams"]["bigram"].keys() <= place["chosen"]["test"].keys(), "the same metrics"
     assert (swept / "runs" / "learning_rate0.01-max_steps1-seed0" / "summary.json").exists()
 
 
