@@ -2,7 +2,7 @@
 
 from fedsi.data.population import Description
 from fedsi.experiment import Experiment
-from fedsi.plan import large_delta, usual_delta
+from fedsi.plan import close_participations, large_delta, usual_delta
 from fedsi.schedule import Schedule
 
 FAR = 1.5
@@ -21,10 +21,36 @@ def cautions(experiment: Experiment, description: Description) -> list[str]:
         _still_rounds(experiment, "server", experiment.server.learning_rate_schedule),
         _still_rounds(experiment, "client", experiment.client.learning_rate_schedule),
     ]
-    if experiment.privacy.mechanism != "none":
-        population = experiment.privacy.population or description.training_clients
-        found.append(large_delta(experiment.privacy.delta or usual_delta(population), population))
+    private = privacy_cautions(experiment, description.training_clients)
+    return [*(sentence for sentence in found if sentence), *private]
+
+
+def privacy_cautions(experiment: Experiment, clients: int) -> list[str]:
+    """Return the warnings about an experiment's privacy.
+
+    Args:
+        experiment: An experiment, which need not be private.
+        clients: Number of clients that can take part; ``privacy.population`` replaces it.
+    """
+    privacy = experiment.privacy
+    if privacy.mechanism == "none":
+        return []
+    population = privacy.population or clients
+    found = [
+        large_delta(privacy.delta or usual_delta(population), population),
+        _close(experiment, clients),
+    ]
     return [sentence for sentence in found if sentence]
+
+
+def _close(experiment: Experiment, clients: int) -> str | None:
+    privacy, server = experiment.privacy, experiment.server
+    apart = server.sampling != "shuffled" or server.min_separation is not None
+    if apart or privacy.noise_multiplier == 0:
+        return None
+    simulated = clients // server.cohort_size
+    accounted = (privacy.population or clients) // (privacy.cohort_size or server.cohort_size)
+    return close_participations(privacy.mechanism, min(simulated, accounted), server.rounds)
 
 
 def _still_rounds(experiment: Experiment, section: str, schedule: Schedule) -> str | None:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fedsi.data.cautions import privacy_cautions
 from fedsi.errors import UserError
-from fedsi.plan import large_delta, usual_delta
 from fedsi.privacy.mechanisms.kind import Kind
 from fedsi.privacy.mechanisms.table import MECHANISMS
 from fedsi.tables import without_effect
@@ -122,8 +122,7 @@ def privacy(
         as_json=as_json,
         as_statement=as_statement,
     )
-    caution = large_delta(experiment.privacy.delta or usual_delta(population), population)
-    if caution:
+    for caution in privacy_cautions(experiment, population):
         options.messages().print(f"warning: {caution}", highlight=False, soft_wrap=True)
 
 

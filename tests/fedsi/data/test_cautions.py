@@ -8,6 +8,8 @@ from fedsi import Experiment
 from fedsi.data.cautions import cautions
 from fedsi.data.population import Description
 from fedsi.plan import large_delta, usual_delta
+from fedsi.privacy.accounting import accounted_plan, calibrated
+from fedsi.privacy.alternatives import error
 
 POPULATION = Description(
     corpus="posts",
@@ -50,6 +52,35 @@ def test_a_delta_that_makes_the_claim_empty_is_said() -> None:
     assert large_delta(0.5, 40)
     assert large_delta(1e-3, 1000)
     assert large_delta(usual_delta(10_000), 10_000) is None
+
+
+def test_participations_that_need_not_be_close_are_said() -> None:
+    shuffled = {
+        **PRIVATE,
+        "privacy.mechanism": "blt",
+        "privacy.delta": 1e-6,
+        "server.sampling": "shuffled",
+        "server.cohort_size": 45,
+        "server.rounds": 100,
+    }
+    experiment = Experiment().updated(shuffled)
+    (sentence,) = cautions(experiment, POPULATION)
+    assert "blt makes much more noise: passes have 20 rounds" in sentence
+    assert sentence.endswith("such as 10")
+    apart = experiment.updated({"server.min_separation": 10})
+    assert cautions(apart, POPULATION) == []
+
+    def noise(one: Experiment) -> float:
+        return error(calibrated(accounted_plan(one, 900), 2.0))
+
+    assert noise(apart) < 0.8 * noise(experiment), "the advice is worth following"
+
+    once = {"server.rounds": 20, "server.min_separation": None}
+    without_noise = {"privacy.noise_multiplier": 0.0}
+    fewer = {"privacy.population": 4500, "privacy.cohort_size": 450}  # passes of 10 rounds
+    assert cautions(experiment.updated(once), POPULATION) == []
+    assert cautions(experiment.updated(without_noise), POPULATION) == []
+    assert "passes have 10 rounds" in cautions(experiment.updated(fewer), POPULATION)[0]
 
 
 @pytest.mark.parametrize("section", ["server", "client"])
