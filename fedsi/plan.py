@@ -60,7 +60,7 @@ def close_participations(mechanism: str, rounds_per_pass: int, rounds: int) -> s
     if not 1 < rounds_per_pass < rounds:
         return None
     return (
-        f"clients may take part in rounds that follow each other, for which {mechanism} makes much "
+        f"clients may take part in rounds that follow each other, for which {mechanism} makes "
         f"more noise: passes have {rounds_per_pass} rounds, so that server.min_separation can keep "
         f"them up to as many apart, such as {math.ceil(rounds_per_pass / 2)}"
     )

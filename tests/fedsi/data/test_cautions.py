@@ -65,7 +65,7 @@ def test_participations_that_need_not_be_close_are_said() -> None:
     }
     experiment = Experiment().updated(shuffled)
     (sentence,) = cautions(experiment, POPULATION)
-    assert "blt makes much more noise: passes have 20 rounds" in sentence
+    assert "blt makes more noise: passes have 20 rounds" in sentence
     assert sentence.endswith("such as 10")
     apart = experiment.updated({"server.min_separation": 10})
     assert cautions(apart, POPULATION) == []
