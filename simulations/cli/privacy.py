@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from fedsi.data.cautions import privacy_cautions
 from fedsi.errors import UserError
 from fedsi.privacy.mechanisms.kind import Kind
 from fedsi.privacy.mechanisms.table import MECHANISMS
@@ -84,6 +83,7 @@ def privacy(
     as_json: options.Json = False,
 ) -> None:
     """Print epsilon of a run by every valid accountant, and of other noise multipliers."""
+    from fedsi.data.cautions import privacy_cautions
     from fedsi.experiment import Experiment
     from simulations.cli.privacy_cost import show
 
