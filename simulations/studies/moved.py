@@ -36,8 +36,10 @@ def move_corpus_of_study(folder: Path, moved: Path, cache: Path, progress: Progr
                 f"(the axis {own.called} sets data.corpus); put those back"
             )
         experiment = with_corpus_at(folder, study.experiment, moved)
-        for path in sorted((folder / RUNS).glob(f"*/{EXPERIMENT}")):
-            move_corpus(RunFolder(path.parent), moved, cache, progress)
+        runs = [RunFolder(path.parent) for path in sorted((folder / RUNS).glob(f"*/{EXPERIMENT}"))]
+        # First those that know their corpus, so that another one is refused before any has moved.
+        for run in sorted(runs, key=lambda run: run.corpus_sha256() is None):
+            move_corpus(run, moved, cache, progress)
         study = study.updated(experiment=experiment)
         write_atomically(folder / STUDY, study.to_toml().encode())
     return study

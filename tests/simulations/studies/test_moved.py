@@ -96,6 +96,11 @@ def test_another_corpus_is_refused_and_changes_nothing(
 ) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text(corpus.read_text().replace("the", "no"))
+    first = min((folder / RUNS).iterdir())
+    for path in first.iterdir():
+        if path.name != "experiment.toml":  # a run that has only begun
+            path.unlink()
+    assert RunFolder(first).corpus_sha256() is None
     files = [folder / STUDY, *sorted(folder.rglob("experiment.toml"))]
     before = [path.read_text() for path in files]
     told = refused(capsys, "study", folder, "--corpus", other, "--cache", cache)
