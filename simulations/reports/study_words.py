@@ -1,6 +1,7 @@
 """Names of a study's places, settings and gaps in sentences and tables."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from simulations.studies.study import Combination
 NO_RUN = "not finished"
 """Text in tables if no run of a setting finished."""
 
+_BRACKETED = re.compile(r"\[[^]]*\]|\([^)]*\)")
 _ARCHITECTURE, _POSITIONS, _START = "model.architecture", "model.positions", "model.init_from"
 _ARM = "arm"
 _PLAIN = frozenset({_ARCHITECTURE, _POSITIONS, _START, _ARM})
@@ -111,8 +113,18 @@ def share_text(setting: Setting, metric: str, part: HeldoutPart) -> str:
 
 
 def enumerate_words(items: Sequence[str]) -> str:
-    """Return "a", "a and b" or "a, b and c"; items must not be empty."""
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+    """Return "a", "a and b" or "a, b and c"; items must not be empty.
+
+    Semicolons separate items that have commas themselves, outside brackets.
+
+    >>> enumerate_words(["CIFG, clipped", "SI-CIFG"])
+    'CIFG, clipped; and SI-CIFG'
+    """
+    if len(items) == 1:
+        return items[0]
+    mark = ";" if any("," in _BRACKETED.sub("", item) for item in items) else ","
+    last = "; and " if mark == ";" else " and "
+    return f"{mark} ".join(items[:-1]) + last + items[-1]
 
 
 def number(value: float) -> str:
@@ -131,6 +143,11 @@ def seeds_text(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def capitalised(sentence: str) -> str:
-    """Return a sentence that begins with a capital letter."""
-    return sentence[:1].upper() + sentence[1:]
+def begun(sentence: str, points: Combination) -> str:
+    """Return a sentence that begins with a capital letter or with the own name of the first point.
+
+    >>> begun("cifg 0.015 diverged", (Point("arm", "cifg 0.015", (), ""),))
+    'cifg 0.015 diverged'
+    """
+    named = points and points[0].axis == _ARM and sentence.startswith(cell(points[0]))
+    return sentence if named else sentence[:1].upper() + sentence[1:]

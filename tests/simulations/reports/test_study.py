@@ -135,6 +135,19 @@ def test_the_verdict_comes_first_and_from_the_interval() -> None:
     assert "worse than the unigram model: client lr 0.3 (3 of 3 seeds, by up to 1.700 nats)" in text
 
 
+def test_an_arms_own_name_is_left_as_it_is() -> None:
+    named = {
+        "name": "arm", "label": "", "values": ["gpt, small", "plain"],
+        "changes": [{"model.hidden_size": 8}, {"model.hidden_size": 9}],
+    }  # fmt: skip
+    study = Study(axes=[named], compare=["arm"], seeds=3)
+    losses = {("gpt, small",): [6.5, 6.6, 6.4], ("plain",): [6.3, 6.2, 6.4]}
+    told = findings(study_result(study, losses))
+    assert told[0].startswith("No ranking of plain and gpt, small: ")
+    assert any(one.startswith("gpt, small: held-out loss 6.500") for one in told)
+    assert any(one.endswith("so not useful: gpt, small; and plain.") for one in told)
+
+
 def test_the_top_of_a_page_is_short_and_everything_else_follows() -> None:
     report = study_report(tradeoff(3), {})
     assert report.verdicts[0] == (
