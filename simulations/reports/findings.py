@@ -6,7 +6,7 @@ from typing import Any
 from simulations.reports.study_privacy import claims, study_privacy_sentences
 from simulations.reports.study_words import (
     axis_words,
-    begun,
+    capitalised,
     enumerate_words,
     interval_text,
     loss_text,
@@ -94,7 +94,7 @@ def _place(result: StudyResult, place: GridPoint) -> str:
     """Describe the result of an arm at a level."""
     settings = result.settings(place)
     chosen = result.chosen(place)
-    name = begun(place_words(place), place.arm)
+    name = capitalised(place_words(place), place.arm)
     if chosen is None:
         if all(setting.diverged for setting in settings):
             return f"{name}: every run diverged."

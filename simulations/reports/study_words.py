@@ -143,10 +143,10 @@ def seeds_text(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def begun(sentence: str, points: Combination) -> str:
+def capitalised(sentence: str, points: Combination) -> str:
     """Return a sentence that begins with a capital letter or with the own name of the first point.
 
-    >>> begun("cifg 0.015 diverged", (Point("arm", "cifg 0.015", (), ""),))
+    >>> capitalised("cifg 0.015 diverged", (Point("arm", "cifg 0.015", (), ""),))
     'cifg 0.015 diverged'
     """
     named = points and points[0].axis == _ARM and sentence.startswith(cell(points[0]))

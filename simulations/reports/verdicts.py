@@ -1,7 +1,7 @@
 """Comparisons of a study in sentences, each based on the interval that it states."""
 
 from simulations.reports.study_words import (
-    begun,
+    capitalised,
     enumerate_words,
     interval_text,
     seeds_text,
@@ -80,10 +80,10 @@ def _verdict(
     if first.level == second.level:
         at = f"At {words(first.level)}: " if first.level else ""
         sentence = verdict_sentence(words(first.arm), words(second.arm), found, shares)
-        return at + sentence.replace("No ", "no ", 1) if at else begun(sentence, first.arm)
+        return at + sentence.replace("No ", "no ", 1) if at else capitalised(sentence, first.arm)
     of = f"{words(first.arm)} " if first.arm else ""
     one, other = f"{of}at {words(first.level)}", f"{of}at {words(second.level)}"
-    return begun(verdict_sentence(one, other, found, shares), first.arm)
+    return capitalised(verdict_sentence(one, other, found, shares), first.arm)
 
 
 def _told(result: StudyResult, found: Gap, *, brief: bool) -> tuple[Gap, dict[str, str]]:
@@ -139,4 +139,4 @@ def best_of_many(result: StudyResult, *, brief: bool) -> list[str]:
     second = min(others, key=result.cost)
     found, shares = _told(result, gap(result, chosen, second), brief=brief)
     names = words(chosen.points), words(second.points)
-    return [begun(verdict_sentence(*names, found, shares), chosen.points)]
+    return [capitalised(verdict_sentence(*names, found, shares), chosen.points)]
