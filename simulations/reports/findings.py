@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from server.endings import ROUNDS
 from simulations.reports.study_privacy import claims, study_privacy_sentences
 from simulations.reports.study_words import (
     axis_words,
@@ -54,6 +55,7 @@ def findings(result: StudyResult, *, brief: bool = False) -> list[str]:
         *(_place(result, place) for place in result.places),
         *_at_the_edge(result),
         *_stopped_early(result),
+        *_ended_early(result),
         *_no_better_than_counting(result),
         *_targets(result),
         *_areas(result),
@@ -115,15 +117,16 @@ def _at_the_edge(result: StudyResult) -> list[str]:
     """Name the arms whose chosen value is the smallest or largest one that was tried."""
     if not result.chooses:
         return []
-    grids = {axis.called: axis.values for axis in result.study.axes}
     found: dict[tuple[str, str], list[str]] = {}
     for place in result.places:
         chosen = result.chosen(place)
+        run = [setting for setting in result.settings(place) if setting.results]
         for point in result.study.part(chosen.points, "tune") if chosen else ():
-            grid = [value for value in grids[point.axis] if type(value) in (int, float)]
-            if len(grid) < len(grids[point.axis]) or len(grid) < FEWEST_VALUES:
+            tried = set(_values_of(run, point.axis))
+            numbers = all(type(value) in (int, float) for value in tried)
+            if not numbers or len(tried) < FEWEST_VALUES:
                 continue
-            for word, edge in (("smaller", min(grid)), ("larger", max(grid))):
+            for word, edge in (("smaller", min(tried)), ("larger", max(tried))):
                 if point.value == edge:
                     found.setdefault((axis_words(point.axis), word), []).append(place_words(place))
     return [
@@ -156,6 +159,25 @@ def _stopped_early(result: StudyResult) -> list[str]:
         "Short runs favour large rates, so a smaller one may be better."
         for axis, names in found.items()
     ]
+
+
+def _ended_early(result: StudyResult) -> list[str]:
+    """Name the compared runs that ended before the last of their rounds, without diverging.
+
+    A limit of time or bytes ends one arm after more rounds than another, and a target as well.
+    """
+    found: dict[str, list[str]] = {}
+    for place in result.places:
+        chosen = result.chosen(place)
+        for one in chosen.results if chosen else ():
+            if one.summary.ended_by != ROUNDS:
+                done = f"{one.summary.rounds:,} of {one.trial.experiment.server.rounds:,}"
+                told = f"{done} in seed {one.trial.seed} ({one.summary.ended_by})"
+                found.setdefault(place_words(place), []).append(told)
+    if not found:
+        return []
+    told = "; ".join(f"{name} {enumerate_words(runs)}" for name, runs in found.items())
+    return [f"Runs that ended before their last round: {told}."]
 
 
 def _values_of(settings: Sequence[Setting], axis: str) -> list[Any]:

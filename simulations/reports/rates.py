@@ -14,7 +14,7 @@ from fedsi.experiment.experiment import DEPTH_EXPONENT
 from fedsi.models.table import architecture
 from simulations.reports.figures import STYLE
 from simulations.reports.marks import diverged_strips
-from simulations.reports.study_words import number, point_words
+from simulations.reports.study_words import number, point_words, seeds_text
 from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, StudyResult
 from simulations.studies.statistics import FEWEST_SEEDS
@@ -45,7 +45,8 @@ class PlaceRates:
     apart_from_layers: str
     """Its other values, in words."""
     losses: Mapping[float, float]
-    """Mean loss on the reported clients by rate of the sweep; infinite if a run diverged."""
+    """Mean loss on the reported clients by rate of the sweep that was run, after equal rounds;
+    infinite if a run diverged."""
     best: float | None
     """The rate chosen on validation clients; None if no setting has a loss."""
     suggested: float
@@ -71,11 +72,12 @@ class PlaceRates:
 def place_rates(result: StudyResult) -> list[PlaceRates]:
     """Return the rates of every arm at every level that has a best one and a suggestion."""
     found = [_rates(result, place) for place in result.places]
-    return [one for one in found if one.best is not None and one.suggested > 0]
+    return [one for one in found if one.best in one.losses and one.suggested > 0]
 
 
 def _rates(result: StudyResult, place: GridPoint) -> PlaceRates:
     settings, best = result.settings(place), result.chosen(place)
+    run = [one for one in result.of_equal_rounds.settings(place) if one.results]
     experiment = result.study.trial(settings[0].points, result.study.experiment.seed).experiment
     has_layers = "layers" in architecture(experiment.model.architecture).keys
     rates = result.suggested.get(place_name(result.study, settings[0].points), ())
@@ -84,7 +86,7 @@ def _rates(result: StudyResult, place: GridPoint) -> PlaceRates:
         apart_from_layers=", ".join(point_words(p) for p in points if p.axis != "model.layers"),
         name=", ".join(map(point_words, points)) or "the experiment",
         layers=experiment.model.layers if has_layers else 1,
-        losses={_rate(s.points): s.mean("loss", result.part) for s in settings},
+        losses={_rate(s.points): s.mean("loss", result.part) for s in run},
         best=_rate(best.points) if best else None,
         suggested=math.exp(fmean(map(math.log, rates))) if rates else 0.0,
     )
@@ -131,15 +133,17 @@ def _cost(cost: float) -> str:
 
 
 def rates_verdicts(result: StudyResult) -> list[str]:
-    """Return what each rule costs, and which costs least."""
+    """Return what each rule costs, and how rates fall with depth."""
     places = place_rates(result)
     if len(places) < 2:
         return ["No two combinations have a loss, so no rule can be judged."]
-    few = "" if result.seeds >= FEWEST_SEEDS else f" {result.seeds} seed: no claim beyond it."
+    beyond = "it" if result.seeds == 1 else "them"
+    few = f" {seeds_text(result.seeds)}: no claim beyond {beyond}."
     told = [
         f"Cost of {name}: {_costs(places, rates, name)}." for name, rates in rules(places).items()
     ]
-    return [*told[:-1], told[-1] + few, *_slopes(places)]
+    claim = told[-1] if result.seeds >= FEWEST_SEEDS else told[-1] + few
+    return [*told[:-1], claim, *_slopes(places)]
 
 
 def _costs(places: Sequence[PlaceRates], rates: Sequence[float], name: str) -> str:
@@ -155,8 +159,11 @@ def _costs(places: Sequence[PlaceRates], rates: Sequence[float], name: str) -> s
 
 
 def _slopes(places: Sequence[PlaceRates]) -> list[str]:
-    """Describe how the rates fall with depth; nothing if depths do not vary."""
-    if len({one.layers for one in places}) < 2:
+    """Describe how the rates fall with depth; nothing if depths do not vary by themselves."""
+    depths: dict[str, set[int]] = {}
+    for one in places:
+        depths.setdefault(one.apart_from_layers, set()).add(one.layers)
+    if all(len(layers) < 2 for layers in depths.values()):
         return []
     best = _slope(places, [one.best or 0.0 for one in places])
     given = _slope(places, [one.suggested for one in places])

@@ -13,7 +13,7 @@ from server.runs.degree import degree
 from server.runs.folder import SUMMARY
 from simulations.reports.by_length import LengthsPart, by_length
 from simulations.reports.commands import study_command
-from simulations.reports.figures import label, save_figure
+from simulations.reports.figures import save_figure
 from simulations.reports.findings import findings, headlines
 from simulations.reports.heat_map import mapped_axes
 from simulations.reports.lengths import (
@@ -257,8 +257,13 @@ def study_page(report: Report, result: StudyResult, day: str) -> Page:
 
 def _unequal_sizes(result: StudyResult) -> list[str]:
     """Warn of models of different sizes, whose losses say little about their architectures."""
-    sizes = {label(one.summary.architecture): one.summary.parameters for one in result.results}
-    if max(sizes.values()) <= _SIMILAR * min(sizes.values()):
+    first = [one for one in result.places if one.level == result.levels[0]]
+    sizes = {
+        values_text(place.arm): one.summary.parameters
+        for place in first
+        for one in result.all_seeds(place)[:1]
+    }
+    if not sizes or max(sizes.values()) <= _SIMILAR * min(sizes.values()):
         return []
     named = enumerate_words([f"{name} has {size:,}" for name, size in sizes.items()])
     return [f"The models differ in size: {named} parameters."]

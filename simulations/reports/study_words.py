@@ -115,14 +115,16 @@ def share_text(setting: Setting, metric: str, part: HeldoutPart) -> str:
 def enumerate_words(items: Sequence[str]) -> str:
     """Return "a", "a and b" or "a, b and c"; items must not be empty.
 
-    Semicolons separate items that have commas themselves, outside brackets.
+    Semicolons separate items that have commas themselves, outside brackets and numbers.
 
     >>> enumerate_words(["CIFG, clipped", "SI-CIFG"])
     'CIFG, clipped; and SI-CIFG'
+    >>> enumerate_words(["one with 1,000", "two"])
+    'one with 1,000 and two'
     """
     if len(items) == 1:
         return items[0]
-    mark = ";" if any("," in _BRACKETED.sub("", item) for item in items) else ","
+    mark = ";" if any(", " in _BRACKETED.sub("", item) for item in items) else ","
     last = "; and " if mark == ";" else " and "
     return f"{mark} ".join(items[:-1]) + last + items[-1]
 

@@ -109,7 +109,8 @@ def _numbers(found: Gap, metrics: dict[str, str]) -> str:
 
 
 def _method(found: Gap) -> str:
-    return f"95 % intervals, t over {len(found.over_clients)} seeds"
+    apart = "" if found.same_targets else ", each evaluated on other clients or words"
+    return f"95 % intervals, t over {len(found.over_clients)} seeds{apart}"
 
 
 def _within(found: Gap) -> str:

@@ -5,8 +5,17 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+import numpy as np
+
 from fedsi.messages import evaluated
-from simulations.studies.results import GridPoint, Setting, StudyResult, TrialResult
+from fedsi.tasks.task import FIRST_COLUMNS
+from simulations.studies.results import (
+    GridPoint,
+    HeldoutPart,
+    Setting,
+    StudyResult,
+    TrialResult,
+)
 from simulations.studies.statistics import (
     FEWEST_SEEDS,
     Interval,
@@ -44,7 +53,10 @@ class Gap:
     over_seeds: Mapping[str, Interval]
     """By metric: mean paired difference and its t interval over seeds, if they allow a claim."""
     over_clients: Mapping[int, Mapping[str, Interval]]
-    """By seed and metric: difference and its paired bootstrap interval over clients."""
+    """By seed and metric: difference and its paired bootstrap interval over clients; none of a
+    seed whose runs were not evaluated on the same targets."""
+    same_targets: bool = True
+    """Whether the two were evaluated on the same targets of the same clients."""
 
     def without_clients(self) -> "Gap":
         """Return it without the intervals over clients, but with its seeds."""
@@ -55,6 +67,7 @@ class Gap:
         ranks = self.verdict in {Verdict.LOWER, Verdict.HIGHER}
         return {
             "verdict": f"{self.verdict.value} {self.deciding}" if ranks else self.verdict.value,
+            "same_targets": self.same_targets,
             "t_over_seeds": {name: one.to_json() for name, one in self.over_seeds.items()},
             "bootstrap_over_clients": {
                 str(seed): {name: one.to_json() for name, one in found.items()}
@@ -91,17 +104,21 @@ def gap_between(result: StudyResult, first: GridPoint, second: GridPoint) -> Gap
 
 def gap(result: StudyResult, one: Setting | None, other: Setting | None) -> Gap:
     """Return the differences of two settings, seed by seed and client by client."""
-    paired, part, deciding = _paired(one, other), result.part, result.task.deciding
+    paired, deciding = _paired(one, other), result.task.deciding
     if one is None or other is None or not paired:
         return Gap(Verdict.NOT_MEASURED, deciding, {}, {})
     over_seeds = {
-        metric: claim_interval([a.metric(metric, part) - b.metric(metric, part) for a, b in paired])
+        metric: claim_interval([_difference(a, b, metric, result.part) for a, b in paired])
         for metric in result.metrics
     }
-    over_clients = {a.trial.seed: _within(result, a, b) for a, b in paired}
+    same = [_have_the_same_targets(a, b) for a, b in paired]
+    over_clients = {
+        a.trial.seed: _within(result, a, b) if alike else {}
+        for (a, b), alike in zip(paired, same, strict=True)
+    }
     useless = any(is_useless(result, setting) for setting in (one, other))
     verdict = verdict_of(over_seeds[deciding], len(paired), useless=useless)
-    return Gap(verdict, deciding, over_seeds, over_clients)
+    return Gap(verdict, deciding, over_seeds, over_clients, all(same))
 
 
 def holm_p_values(result: StudyResult) -> dict[tuple[GridPoint, GridPoint], float]:
@@ -110,14 +127,14 @@ def holm_p_values(result: StudyResult) -> dict[tuple[GridPoint, GridPoint], floa
     They are those of Student's t over seeds, for differences in the task's deciding metric. Pairs
     without a claim, because of too few seeds or a model that is not useful, are not in it.
     """
-    found, deciding, part = {}, result.task.deciding, result.part
+    found, deciding = {}, result.task.deciding
     for first, second in pairs(result):
         one, other = result.chosen(first), result.chosen(second)
         paired = _paired(one, other)
         if len(paired) >= FEWEST_SEEDS and not any(
             is_useless(result, s) for s in (one, other) if s
         ):
-            gaps = [a.metric(deciding, part) - b.metric(deciding, part) for a, b in paired]
+            gaps = [_difference(a, b, deciding, result.part) for a, b in paired]
             found[first, second] = t_test_p_value(gaps)
     return dict(zip(found, holm(list(found.values())), strict=True))
 
@@ -128,6 +145,39 @@ def _paired(one: Setting | None, other: Setting | None) -> list[tuple[TrialResul
         return []
     by_seed = {r.trial.seed: r for r in other.results}
     return [(r, by_seed[r.trial.seed]) for r in one.results if r.trial.seed in by_seed]
+
+
+def _have_the_same_targets(first: TrialResult, second: TrialResult) -> bool:
+    """Whether two runs were evaluated on the same targets of the same clients.
+
+    An axis over data can make a difference: in the corpus, the words, the clients that are held
+    out, or how much of their texts is used.
+    """
+    one, other = first.summary, second.summary
+    if (one.corpus_sha256, one.vocabulary_sha256) != (other.corpus_sha256, other.vocabulary_sha256):
+        return False
+    if first.measured is None or second.measured is None:
+        return False
+    if not np.array_equal(first.measured.clients, second.measured.clients):
+        return False
+    a, b = first.rows("all"), second.rows("all")
+    both = evaluated(a) & evaluated(b)
+    counts = [FIRST_COLUMNS.index(name) for name in ("examples", "tokens")]
+    return np.array_equal(a[both][:, counts], b[both][:, counts])
+
+
+def _difference(first: TrialResult, second: TrialResult, metric: str, part: HeldoutPart) -> float:
+    """Return the difference of two runs in a metric, on the clients evaluated in both.
+
+    A client that one of them could not evaluate would make the other look worse or better. Runs
+    that were not evaluated on the same targets have no clients in common.
+    """
+    if not _have_the_same_targets(first, second):
+        return first.metric(metric, part) - second.metric(metric, part)
+    a, b = first.rows(part), second.rows(part)
+    both = evaluated(a) & evaluated(b)
+    metrics = first.task.metrics
+    return metrics(a[both])[metric] - metrics(b[both])[metric]
 
 
 def verdict_of(between: Interval, seeds: int, *, useless: bool) -> Verdict:

@@ -14,7 +14,7 @@ from fedsi import Experiment
 from simulations.reports.findings import findings, headlines
 from simulations.reports.heat_map import mapped_axes
 from simulations.reports.lengths import lengths_figure
-from simulations.reports.study import study_report
+from simulations.reports.study import study_page, study_report
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import study_json, study_table
 from simulations.reports.tradeoff_figure import epsilon_places, tradeoff_figure
@@ -59,6 +59,36 @@ def test_a_best_value_at_the_edge_of_what_was_tried_is_told(
     by_rate = {(rate,): [loss] for rate, loss in zip((0.3, 1.0, 3.0), losses, strict=True)}
     found = [one for one in findings(study_result(study, by_rate)) if "than any that" in one]
     assert [one[: len(start)] for one, start in zip(found, told, strict=True)] == told
+
+
+def test_an_edge_is_that_of_what_ran() -> None:
+    study = Study(axes=[{**RATES, "values": [0.1, 0.3, 1.0, 3.0]}], tune=["client.learning_rate"])
+    found = findings(study_result(study, {(0.3,): [5.1], (1.0,): [5.2], (3.0,): [5.3]}))
+    assert any(one.startswith("A smaller client lr than any that was tried") for one in found)
+
+
+def test_runs_that_ended_early_are_told() -> None:
+    study = Study(axes=[ARMS], compare=["model.architecture"])
+    whole = study_result(study, {("cifg",): [5.0], ("si_cifg",): [5.1]})
+    assert not any("before their last round" in one for one in findings(whole))
+    first, second = whole.results
+    summary = replace(second.summary, rounds=3, ended_by="server.budget_seconds")
+    cut = replace(whole, results=[first, replace(second, summary=summary)])
+    told = next(one for one in findings(cut) if "before their last round" in one)
+    assert told.endswith(": SI-CIFG 3 of 300 in seed 0 (server.budget_seconds).")
+
+
+def test_arms_of_one_architecture_can_differ_in_size() -> None:
+    axis = {"key": "model.hidden_size", "values": [64, 512], "label": "hidden"}
+    study = Study(axes=[axis], compare=["model.hidden_size"])
+    found = study_result(study, {(64,): [5.0], (512,): [5.1]})
+    results = [
+        replace(one, summary=replace(one.summary, parameters=size))
+        for one, size in zip(found.results, (100_000, 4_000_000), strict=True)
+    ]
+    sized = replace(found, results=results)
+    page = study_page(study_report(sized, {}), sized, "2026-01-01")
+    assert any("64 has 100,000 and 512 has 4,000,000 parameters" in one for one in page.verdict)
 
 
 def test_rows_of_a_study_of_one_setting_have_names() -> None:

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -17,7 +19,8 @@ from simulations.studies.gaps import (
     rounds_to_target,
     verdict_of,
 )
-from simulations.studies.results import StudyResult
+from simulations.studies.measured import Measured
+from simulations.studies.results import StudyResult, TrialResult
 from simulations.studies.statistics import Interval
 from simulations.studies.study import Study
 from tests.simulations.studies.fabricated import result, study_result
@@ -126,6 +129,50 @@ def test_a_task_decides_by_its_metric_not_by_the_loss() -> None:
     assert headlines(found)[0].startswith(
         "Pooling last has a higher precision at 1 than pooling mean: first label is right +0.100"
     )
+
+
+def test_a_client_that_one_run_could_not_evaluate_counts_for_neither() -> None:
+    found = two_arms([5.0, 5.1, 5.2], [5.0, 5.1, 5.2])
+    ((one, other),) = pairs(found)
+    hardest = int(np.argmax(found.results[0].rows("all")[:, 2]))
+    for result_ in found.results[3:]:
+        assert result_.measured is not None
+        result_.measured.rows[hardest] = np.nan
+    gap = gap_between(found, one, other)
+    assert gap.over_seeds["loss"].estimate == pytest.approx(0.0)
+    assert gap.verdict is Verdict.NONE_SHOWN
+    assert holm_p_values(found) == {(one, other): pytest.approx(1.0)}
+
+
+@pytest.mark.parametrize("what", ["corpus_sha256", "vocabulary_sha256", "clients", "tokens"])
+def test_runs_on_other_targets_are_not_paired_by_client(what: str) -> None:
+    found = two_arms([5.0, 5.1, 5.2], [5.1, 5.21, 5.3])
+    ((one, other),) = pairs(found)
+    assert all(gap_between(found, one, other).over_clients.values())
+    apart = [_on_other_targets(one, what) for one in found.results[3:]]
+    gap = gap_between(replace(found, results=[*found.results[:3], *apart]), one, other)
+    assert not gap.same_targets
+    assert gap.over_clients == {0: {}, 1: {}, 2: {}}
+    assert gap.over_seeds["loss"].estimate == pytest.approx(0.1, abs=0.01)
+    said = headlines(replace(found, results=[*found.results[:3], *apart]))[0]
+    assert "each evaluated on other clients or words" in said
+
+
+def _on_other_targets(one: TrialResult, what: str) -> TrialResult:
+    measured = one.measured
+    assert measured is not None
+    match what:
+        case "clients":  # and another number of them
+            kept = slice(0, 20)
+            fewer = Measured(measured.clients[kept], measured.test[kept], measured.rows[kept], {})
+            return replace(one, measured=fewer)
+        case "tokens":
+            rows = measured.rows.copy()
+            rows[0, 1] += 1
+            return replace(one, measured=replace(measured, rows=rows))
+        case _:
+            changes: dict[str, Any] = {what: "00"}
+            return replace(one, summary=replace(one.summary, **changes))
 
 
 def test_a_seed_that_one_arm_lacks_is_left_out() -> None:
