@@ -64,7 +64,6 @@ def findings(result: StudyResult, *, brief: bool = False) -> list[str]:
 
 
 def _design(result: StudyResult) -> str:
-    summary = result.summary
     lines = [
         f"{name} {result.baseline(name):.3f}"
         for name in (result.baselines.names if result.baselines is not None else ())
@@ -73,11 +72,13 @@ def _design(result: StudyResult) -> str:
     counting = (
         f"; on the same targets n-gram models have: {enumerate_words(lines)}" if lines else ""
     )
-    return (
-        f"Corpus {summary.corpus} (SHA-256 {summary.corpus_sha256[:16]}): "
-        f"{summary.training_clients:,} training clients, {summary.heldout_clients:,} held out. "
-        f"Results are over {_clients(result)}{counting}."
+    populations = dict.fromkeys(
+        f"Corpus {one.summary.corpus} (SHA-256 {one.summary.corpus_sha256[:16]}): "
+        f"{one.summary.training_clients:,} training clients, "
+        f"{one.summary.heldout_clients:,} held out."
+        for one in result.results
     )
+    return f"{' '.join(populations)} Results are over {_clients(result)}{counting}."
 
 
 def _clients(result: StudyResult) -> str:

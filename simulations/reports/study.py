@@ -155,7 +155,7 @@ def write_study(report: Report, result: StudyResult, folder: Path) -> None:
 
 
 def _title(result: StudyResult) -> str:
-    corpus = result.summary.corpus
+    corpus = enumerate_words(list(dict.fromkeys(one.summary.corpus for one in result.results)))
     if result.study.suggest:
         varied = [axis_words(a.called) for a in result.study.axes if a.called != RATE]
         return f"Learning rates by {enumerate_words(varied or ['seed'])} on {corpus}"
@@ -227,6 +227,10 @@ def study_page(report: Report, result: StudyResult, day: str) -> Page:
     """
     summary, study = result.summary, result.study
     versions = ", ".join(f"{name} {value}" for name, value in summary.versions.items())
+    corpora = dict.fromkeys(
+        f"Corpus {one.summary.corpus}, SHA-256 {one.summary.corpus_sha256}."
+        for one in result.results
+    )
     suffixes = (".csv", ".json", ".md", ".png", ".svg")
     made = report.made
     figures = [Illustration(panels_of(made.figure), made.caption)] if made else []
@@ -251,7 +255,7 @@ def study_page(report: Report, result: StudyResult, day: str) -> Page:
         ],
         command=study_command(study),
         files=[*(f"{study.name}{suffix}" for suffix in suffixes), *extra],
-        facts=[f"Corpus {summary.corpus}, SHA-256 {summary.corpus_sha256}.", f"{versions}."],
+        facts=[*corpora, f"{versions}."],
     )
 
 

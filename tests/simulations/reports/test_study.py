@@ -91,6 +91,22 @@ def test_arms_of_one_architecture_can_differ_in_size() -> None:
     assert any("64 has 100,000 and 512 has 4,000,000 parameters" in one for one in page.verdict)
 
 
+def test_all_corpora_of_a_study_are_named() -> None:
+    axis = {"key": "data.corpus", "values": ["pydocs", "synthetic"], "label": ""}
+    whole = study_result(
+        Study(axes=[axis], compare=["data.corpus"]), {("pydocs",): [5.0], ("synthetic",): [5.1]}
+    )
+    results = [
+        replace(one, summary=replace(one.summary, corpus=name, corpus_sha256=f"{name:x<64}"))
+        for one, name in zip(whole.results, ("pydocs", "synthetic"), strict=True)
+    ]
+    report = study_report(replace(whole, results=results), {})
+    assert report.title.endswith(" on pydocs and synthetic")
+    told = next(one for one in report.findings if "Results are over" in one)
+    assert "Corpus pydocs (SHA-256 pydocsxx" in told
+    assert "Corpus synthetic (SHA-256 synthetic" in told
+
+
 def test_rows_of_a_study_of_one_setting_have_names() -> None:
     study = Study(axes=[{**RATES, "values": [0.3]}], tune=["client.learning_rate"])
     report = study_report(study_result(study, {(0.3,): [5.0]}), {})
