@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from simulations.reports.incomplete_choices import incomplete_choices
 from simulations.reports.study_privacy import claims, study_privacy_sentences
 from simulations.reports.study_words import (
     axis_words,
@@ -52,6 +53,7 @@ def findings(result: StudyResult, *, brief: bool = False) -> list[str]:
         *claims(result),
         *study_privacy_sentences(result.privacy),
         *(_place(result, place) for place in result.places),
+        *incomplete_choices(result),
         *_at_the_edge(result),
         *_stopped_early(result),
         *_no_better_than_counting(result),
