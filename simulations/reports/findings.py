@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.endings import ROUNDS
+from simulations.reports.incomplete_choices import incomplete_choices
 from simulations.reports.study_privacy import claims, study_privacy_sentences
 from simulations.reports.study_words import (
     axis_words,
@@ -53,6 +54,7 @@ def findings(result: StudyResult, *, brief: bool = False) -> list[str]:
         *claims(result),
         *study_privacy_sentences(result.privacy),
         *(_place(result, place) for place in result.places),
+        *incomplete_choices(result),
         *_at_the_edge(result),
         *_stopped_early(result),
         *_ended_early(result),

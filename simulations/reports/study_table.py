@@ -205,13 +205,16 @@ def _privacy_json(result: StudyResult) -> dict[str, Any]:
 
 
 def _place_json(result: StudyResult, place: GridPoint) -> dict[str, Any]:
-    chosen, cost = result.chosen(place), result.privacy_levels.get(place)
+    choice, cost = result.choice(place), result.privacy_levels.get(place)
+    chosen = result.chosen(place)
     reached = [] if chosen is None else rounds_to_target(result, chosen)
     return {
         "level": _values(place.level),
         "arm": _values(place.arm),
         **({} if cost is None else {name: _json(value) for name, value in asdict(cost).items()}),
         "chosen": None if chosen is None else _setting_json(result, chosen),
+        "ranked_on_seeds": sorted(choice.seeds),
+        "left_out_of_the_choice": [_values(setting.points) for setting in choice.left_out],
         "rounds_to_target": [
             None if one is None else {"rounds": one[0], "client_seconds": one[1]} for one in reached
         ],

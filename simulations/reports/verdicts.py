@@ -127,17 +127,10 @@ def best_of_many(result: StudyResult, *, brief: bool) -> list[str]:
     """Compare the best setting with the second, if only tuned settings are varied."""
     if not result.chooses or len(result.places) > 1:
         return []
-    place = result.places[0]
-    chosen = result.chosen(place)
-    others = [
-        s
-        for s in result.settings(place)
-        if s.measured and s is not chosen and result.ran_to_the_end(s)
-        and chosen is not None and s.points != chosen.points
-    ]  # fmt: skip
-    if chosen is None or not others:
+    ranked = result.choice(result.places[0]).ranked
+    if len(ranked) < 2:
         return []
-    second = min(others, key=result.cost)
+    chosen, second = ranked[:2]
     found, shares = _told(result, gap(result, chosen, second), brief=brief)
     names = words(chosen.points), words(second.points)
     return [capitalised(verdict_sentence(*names, found, shares), chosen.points)]

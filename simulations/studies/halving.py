@@ -22,19 +22,17 @@ def seeded(trial: Trial) -> Seeded:
 def best_combinations(
     result: StudyResult, kept: Sequence[Combination], most: int
 ) -> list[Combination]:
-    """Return the combinations that go on: the best on validation clients.
+    """Return the combinations that go on: the best on validation clients, over equal seeds.
 
     Args:
         result: The results so far.
         kept: The combinations run so far.
-        most: How many go on at each level for each arm, if so many did not diverge.
+        most: How many go on at each level for each arm, if so many can be ranked.
     """
     best: list[Combination] = []
     for place in result.places:
         settings = [s for s in result.settings(place) if s.points in kept]
-        stable = [setting for setting in settings if setting.measured]
-        ranked = sorted(stable, key=result.cost)
-        best += [setting.points for setting in ranked[:most]]
+        best += [setting.points for setting in result.choice_among(settings).ranked[:most]]
     return [points for points in kept if points in best]
 
 

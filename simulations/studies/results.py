@@ -87,6 +87,11 @@ class Setting:
     results: Sequence[TrialResult]
 
     @property
+    def seeds(self) -> frozenset[int]:
+        """The seeds of its results."""
+        return frozenset(result.trial.seed for result in self.results)
+
+    @property
     def diverged(self) -> int:
         """Number of seeds that diverged."""
         return sum(result.diverged for result in self.results)
@@ -105,6 +110,24 @@ class Setting:
         if not self.measured:
             return float("inf") if metric == "loss" else float("nan")
         return fmean(self.values(metric, part))
+
+    def at(self, seeds: frozenset[int]) -> "Setting":
+        """Return it with the results of some seeds alone."""
+        return replace(self, results=[one for one in self.results if one.trial.seed in seeds])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice among settings."""
+
+    ranked: Sequence[Setting]
+    """Those that can be chosen, the best first."""
+    seeds: frozenset[int]
+    """The seeds over which they were ranked."""
+    every: frozenset[int]
+    """The seeds of all settings."""
+    left_out: Sequence[Setting]
+    """Those without a diverged run that were not ranked, because runs of them are missing."""
 
 
 @dataclass(frozen=True)
@@ -141,13 +164,18 @@ class StudyResult:
         """Results in which every setting ran for as many rounds: with halving, the first stage's.
 
         Settings are held against each other over a key on these only, because those that were
-        stopped early would look worse than they are.
+        stopped early would look worse than they are. Without a result of the first stage, all
+        results as they are.
         """
         if self.study.design != "halving":
             return self
-        every, rounds = (*self.shorter, *self.results), self.study.first_rounds
-        first = [result for result in every if result.trial.rounds == rounds]
-        return replace(self, results=first, shorter=()) if first else self
+        return self.of_stage(self.study.first_rounds) or self
+
+    def of_stage(self, rounds: int | None) -> "StudyResult | None":
+        """Return the results of the runs of so many rounds; None if there are none."""
+        every = (*self.shorter, *self.results)
+        found = [result for result in every if result.trial.rounds == rounds]
+        return replace(self, results=found, shorter=()) if found else None
 
     @cached_property
     def privacy(self) -> StudyPrivacy | None:
@@ -229,13 +257,36 @@ class StudyResult:
         ]
 
     def chosen(self, place: GridPoint) -> Setting | None:
-        """Return the best setting on validation clients; None if none has a loss.
+        """Return the best setting on validation clients; None if none can be chosen."""
+        return next(iter(self.choice(place).ranked), None)
+
+    def choice(self, place: GridPoint) -> Choice:
+        """Return the choice among a place's settings.
 
         A single setting needs no validation clients. Settings that ``halving`` stopped early are
         not chosen.
         """
-        whole = [s for s in self.settings(place) if s.measured and self.ran_to_the_end(s)]
-        return min(whole, key=self.cost, default=None)
+        return self.choice_among([s for s in self.settings(place) if self.ran_to_the_end(s)])
+
+    def choice_among(self, settings: Sequence[Setting]) -> Choice:
+        """Return the choice among settings that ran for as many rounds.
+
+        Seeds may differ more than settings do, so means over different seeds are not held against
+        each other: the settings are ranked that have a loss and a run of every seed that any has.
+        If there are none, all that have a loss are ranked over the seeds that these have in common.
+        """
+        stable = [setting for setting in settings if setting.measured]
+        every = frozenset[int]().union(*(setting.seeds for setting in settings))
+        whole = [setting for setting in stable if setting.seeds == every]
+        seeds = every if whole or not stable else every.intersection(*(s.seeds for s in stable))
+        kept = whole or [setting for setting in stable if seeds]
+        points = [setting.points for setting in kept]
+        return Choice(
+            sorted(kept, key=lambda setting: self.cost(setting.at(seeds))),
+            seeds,
+            every,
+            [s for s in settings if every and not s.diverged and s.points not in points],
+        )
 
     def cost(self, setting: Setting) -> float:
         """Return how bad a setting is on the clients that settings are chosen on.
@@ -249,11 +300,11 @@ class StudyResult:
         return -value if self.task.rises(self.task.deciding) else value
 
     def all_seeds(self, place: GridPoint) -> list[TrialResult]:
-        """Return the results of a place's chosen setting, or of its first if none has a loss.
+        """Return the results of a place's chosen setting, or of its first if none can be chosen.
 
-        None if no setting has run for all rounds.
+        Empty if no setting has run for all rounds.
         """
-        whole = [setting for setting in self.settings(place) if self.ran_to_the_end(setting)]
+        whole = [s for s in self.settings(place) if s.results and self.ran_to_the_end(s)]
         setting = self.chosen(place) or next(iter(whole), None)
         return [] if setting is None else list(setting.results)
 

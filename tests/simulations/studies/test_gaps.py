@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from simulations.reports.findings import findings, headlines
+from simulations.reports.study_table import study_json
 from simulations.studies.gaps import (
     Verdict,
     area_by_rate,
@@ -211,6 +212,76 @@ def test_the_best_is_chosen_on_validation_clients_and_reported_on_test_clients()
     assert found.part == "test"
     assert chosen.mean("loss", found.part) == pytest.approx(5.2)
     assert chosen.mean("loss", "validation") == pytest.approx(5.0)
+
+
+def by_seed(study: Study, losses: dict[tuple[object, ...], dict[int, float | None]]) -> StudyResult:
+    """Return a study's result from the losses of each combination's seeds."""
+    results = [
+        result(study.trial(points, seed), loss)
+        for points in study.combinations()
+        for seed, loss in losses.get(tuple(p.value for p in points), {}).items()
+    ]
+    return StudyResult(study, results, study_result(study, {}).baselines)
+
+
+HARD = {0: 0.0, 1: 0.0, 2: 0.6}
+"""What a seed adds to a loss."""
+
+
+@pytest.mark.parametrize(
+    ("seeds", "chosen", "left_out", "ranked_on"),
+    [
+        ({0.3: (0, 1), 1.0: (0, 1, 2)}, 1.0, [0.3, 3.0], [0, 1, 2]),
+        ({0.3: (0, 1), 1.0: (1, 2)}, 1.0, [3.0], [1]),
+        ({0.3: (0, 1), 1.0: (1, 2), 3.0: (0, 1, 2)}, 1.0, [], [1]),
+        ({0.3: (0,), 1.0: (1, 2)}, None, [0.3, 1.0, 3.0], []),
+        ({0.3: (0, 1, 2), 1.0: (0, 1, 2)}, 1.0, [3.0], [0, 1, 2]),
+    ],
+)
+def test_settings_are_chosen_over_equal_seeds(
+    seeds: dict[float, tuple[int, ...]],
+    chosen: float | None,
+    left_out: list[float],
+    ranked_on: list[int],
+) -> None:
+    """Rate 1 is better than .3 at every seed, 3 diverged, and the last seed is the hardest."""
+    study = Study(axes=[RATES], tune=["client.learning_rate"], seeds=3)
+    plain = {0.3: 5.05, 1.0: 5.0, 3.0: None}
+    found = by_seed(
+        study,
+        {
+            (rate,): {seed: (loss := plain[rate]) and loss + HARD[seed] for seed in of}
+            for rate, of in seeds.items()
+        },
+    )
+    best = found.chosen(found.places[0])
+    assert (best and best.points[0].value) == chosen
+    stored = study_json(found)["places"][0]
+    assert stored["ranked_on_seeds"] == ranked_on
+    assert stored["left_out_of_the_choice"] == [{RATES["key"]: rate} for rate in left_out]
+    told = [one for one in findings(found) if one.startswith("Left out of the choice because runs")]
+    assert len(told) == bool(left_out)
+    for rate in left_out:
+        missing = f"client lr {rate:g} ({len(seeds.get(rate, ()))} of 3 seeds)"
+        assert missing in told[0]
+    alone = "No setting of the experiment with a loss has runs of all seeds: the choice is by those"
+    assert (f"{alone} of seed 1 alone." in findings(found)) == (ranked_on == [1])
+
+
+def test_a_missing_seed_claims_nothing_wrong() -> None:
+    """CIFG is better at each seed with its best rate; the other has only the easy seeds."""
+    study = Study(
+        axes=[ARMS, RATES], compare=["model.architecture"], tune=["client.learning_rate"], seeds=3
+    )
+    found = by_seed(
+        study,
+        {
+            ("cifg", 0.3): {0: 4.95, 1: 4.96},
+            ("cifg", 1.0): {seed: 4.9 + 0.001 * seed + hard for seed, hard in HARD.items()},
+            ("si_cifg", 1.0): {seed: 4.93 + hard for seed, hard in HARD.items()},
+        },
+    )
+    assert headlines(found)[0].startswith("SI-CIFG has a higher loss than CIFG: +0.029")
 
 
 def test_the_area_counts_diverged_runs_as_the_unigram_model() -> None:

@@ -52,6 +52,22 @@ def test_arms_are_not_held_against_each_other() -> None:
     assert ("cifg", 10.0) not in [tuple(p.value for p in one) for one in two]
 
 
+def test_combinations_go_on_by_means_over_equal_seeds() -> None:
+    """Rate .1 is worse at every seed, and lacks the hard one."""
+    study = STUDY.updated(seeds=2)
+    results = [
+        result(study.trial(points, seed, 10), {0.1: 5.05, 1.0: 5.0, 10.0: 5.3}[rate] + 0.6 * seed)
+        for points in study.combinations()
+        for seed in (0, 1)
+        if (rate := float(points[1].value)) != 0.1 or seed == 0
+    ]
+    short = StudyResult(study, results)
+    kept = best_combinations(short, study.combinations(), 1)
+    assert [points[1].value for points in kept] == [1.0, 1.0]
+    (told,) = (one for one in findings(short) if one.startswith("Left out of the choice"))
+    assert "CIFG with client lr 0.1 after 10 rounds (1 of 2 seeds)" in told
+
+
 @pytest.mark.parametrize(
     ("kept", "told"),
     [((1.0,), 1), ((0.1, 1.0), 0), ((0.1,), 0), ((1.0, 10.0), 1)],
