@@ -5,6 +5,7 @@ from typing import Any
 
 from server.endings import ROUNDS
 from simulations.reports.incomplete_choices import incomplete_choices
+from simulations.reports.lengths import length_pairs
 from simulations.reports.study_privacy import claims, study_privacy_sentences
 from simulations.reports.study_words import (
     axis_words,
@@ -279,7 +280,8 @@ def _area_verdict(first: str, second: str, between: Interval, seeds: int) -> str
 
 
 def _caveat(result: StudyResult) -> str:
-    told = len(pairs(result))
+    at_a_length = len(length_pairs(result))
+    told = len(pairs(result)) + at_a_length
     many = (
         f" {told} differences were tested, and intervals are not corrected for that."
         if told > 1
@@ -291,7 +293,13 @@ def _caveat(result: StudyResult) -> str:
             f"{untuned}{seeds_text(result.seeds)}: another may change gaps, even their sign.{many}"
         )
     half = f"± is half of the 95 % interval over {result.seeds} seeds."
-    return f"{untuned}{half}{many}{_left(holm_p_values(result))}"
+    left = _left(holm_p_values(result))
+    apart = (
+        f" Those at {max(result.study.lengths)} are not in that correction."
+        if left and at_a_length
+        else ""
+    )
+    return f"{untuned}{half}{many}{left}{apart}"
 
 
 def _left(corrected: Mapping[tuple[GridPoint, GridPoint], float]) -> str:

@@ -1,5 +1,6 @@
 """Reports of a study that evaluates its models at several sequence lengths."""
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -9,10 +10,18 @@ from matplotlib.figure import Figure
 
 from simulations.reports.figures import STYLE
 from simulations.reports.study_legend import line_of, study_legend
-from simulations.reports.study_words import enumerate_words, mean_text, place_words, words
+from simulations.reports.study_words import (
+    enumerate_words,
+    mean_of_seeds_text,
+    mean_text,
+    place_words,
+    seeds_text,
+)
+from simulations.reports.verdicts import too_many_without_claim, verdict_sentence
 from simulations.safe_text import for_markdown
+from simulations.studies.gaps import Gap, Verdict, verdict_of
 from simulations.studies.results import GridPoint, StudyResult
-from simulations.studies.statistics import t_interval
+from simulations.studies.statistics import FEWEST_SEEDS, claim_interval
 
 PACKING = (
     "Each length has the same targets: a client's sentences are packed whole, one after the other, "
@@ -22,8 +31,10 @@ PACKING = (
 
 def losses_at(
     result: StudyResult, place: GridPoint, length: int, *, beyond: bool = False
-) -> list[float]:
-    """Return the loss of each seed of a place's chosen setting at a sequence length.
+) -> dict[int, float]:
+    """Return the losses of a place's chosen setting at a sequence length, by seed.
+
+    They are those of all evaluated clients.
 
     Args:
         result: The study's results.
@@ -32,15 +43,15 @@ def losses_at(
         beyond: Whether to use only positions beyond those of training.
 
     Returns:
-        Empty if the models cannot read that length, or all of them diverged.
+        Without the seeds that diverged; empty if the models cannot read that length.
     """
-    found = []
+    found = {}
     for one in result.all_seeds(place):
         score = one.measured.lengths.get(length) if one.measured else None
         if beyond and score:
             score = score["beyond"]
         if score and score["loss"] is not None:
-            found.append(float(score["loss"]))
+            found[one.trial.seed] = float(score["loss"])
     return found
 
 
@@ -51,12 +62,17 @@ def lengths_table(result: StudyResult) -> tuple[list[str], list[list[str]]]:
     rows = [
         [
             place_words(place),
-            *(mean_text(losses_at(result, place, length)) for length in lengths),
-            mean_text(losses_at(result, place, lengths[-1], beyond=True)),
+            *(_mean_at(result, place, length) for length in lengths),
+            _mean_at(result, place, lengths[-1], beyond=True),
         ]
         for place in result.places
     ]
     return header, rows
+
+
+def _mean_at(result: StudyResult, place: GridPoint, length: int, *, beyond: bool = False) -> str:
+    losses = [*losses_at(result, place, length, beyond=beyond).values()]
+    return mean_of_seeds_text(losses, len(result.all_seeds(place)))
 
 
 def lengths_markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[str]],
@@ -75,9 +91,9 @@ def lengths_figure(result: StudyResult) -> Figure:
         figure = Figure(figsize=(9.6, 4.4), layout="constrained")
         whole, beyond = figure.subplots(1, 2)
         for place in result.places:
-            _curve(whole, result, place, [(n, losses_at(result, place, n)) for n in lengths])
-            points = [(n, losses_at(result, place, n, beyond=True)) for n in lengths]
-            _curve(beyond, result, place, points)
+            for axes, further in ((whole, False), (beyond, True)):
+                losses = [(n, losses_at(result, place, n, beyond=further)) for n in lengths]
+                _curve(axes, result, place, [(n, [*found.values()]) for n, found in losses])
         whole.set(ylabel="held-out loss (nats per token)", title="All targets")
         beyond.set(title=f"At positions beyond {trained}")
         for axes in (whole, beyond):
@@ -123,7 +139,7 @@ def _curve(
 
 def _change(result: StudyResult, place: GridPoint) -> str:
     """Describe the change of a place's loss from its shortest readable length to its longest."""
-    losses = [(n, losses_at(result, place, n)) for n in sorted(result.study.lengths)]
+    losses = [(n, [*losses_at(result, place, n).values()]) for n in sorted(result.study.lengths)]
     known = [(length, found) for length, found in losses if found]
     runs = result.all_seeds(place)
     diverged = sum(one.diverged for one in runs)
@@ -142,24 +158,78 @@ def _change(result: StudyResult, place: GridPoint) -> str:
 
 
 def length_verdicts(result: StudyResult) -> list[str]:
-    """Compare each arm at the longest length with the first arm that can read it."""
+    """Compare the arms and the levels at the longest length, and say on which clients."""
+    longest, pairs = max(result.study.lengths), length_pairs(result)
+    if pairs and too_many_without_claim(result):
+        told = [
+            f"No claim about any of the {len(pairs)} differences: {seeds_text(result.seeds)}, and "
+            f"at least {FEWEST_SEEDS} are needed."
+        ]
+    else:
+        told = [
+            verdict_sentence(place_words(one), place_words(other), _gap(result, one, other), {})
+            for one, other in pairs
+        ]
+    told = [f"n{one[1:]}" if one.startswith("No ") else one for one in told]
+    return [*(f"At {longest} {sentence}" for sentence in told), *_on_whom(result)]
+
+
+def length_pairs(result: StudyResult) -> list[tuple[GridPoint, GridPoint]]:
+    """Return the pairs of places that are compared at the longest length; none without lengths.
+
+    At each level every arm is compared with the first one that can read that length, and for each
+    arm every level with the first one at which it can.
+    """
+    readable = [place for place in result.places if _reads_longest(result, place)]
+    return [
+        (place, first)
+        for place in readable
+        for first in (
+            next(one for one in readable if one.level == place.level),
+            next(one for one in readable if one.arm == place.arm),
+        )
+        if first != place
+    ]
+
+
+def _reads_longest(result: StudyResult, place: GridPoint) -> bool:
+    """Whether a place's models read the longest length, as far as that is known."""
+    if not result.study.lengths:
+        return False
     longest = max(result.study.lengths)
-    places = [p for p in result.places if len(losses_at(result, p, longest)) >= 3]
-    told = []
-    for place in places[1:]:
-        losses = losses_at(result, place, longest), losses_at(result, places[0], longest)
-        if len(losses[0]) != len(losses[1]):
-            continue
-        found = t_interval([a - b for a, b in zip(*losses, strict=True)])
-        numbers = f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}] nats"
-        names = words(place.arm), words(places[0].arm)
-        if found.holds_zero:
-            both = " and ".join(names)
-            told.append(f"At {longest} no difference shown between {both}: {numbers}.")
-        else:
-            lower = "lower" if found.estimate < 0 else "higher"
-            told.append(f"At {longest} {names[0]} has a {lower} loss than {names[1]}: {numbers}.")
-    return told
+    trained = [one.measured for one in result.all_seeds(place) if one.measured]
+    return not trained or any(one.lengths.get(longest) for one in trained)
+
+
+def _gap(result: StudyResult, first: GridPoint, second: GridPoint) -> Gap:
+    """Return the difference of two places at the longest length, over the seeds that both have."""
+    longest, places = max(result.study.lengths), (first, second)
+    one, other = (losses_at(result, place, longest) for place in places)
+    seeds = sorted(one.keys() & other.keys())
+    if not seeds or [len(one), len(other)] != [len(result.all_seeds(place)) for place in places]:
+        return Gap(Verdict.NOT_MEASURED, "loss", {}, {})
+    between = claim_interval([one[seed] - other[seed] for seed in seeds])
+    worse = max(fmean(one.values()), fmean(other.values()))
+    verdict = verdict_of(between, len(seeds), useless=worse >= _unigram(result))
+    return Gap(verdict, "loss", {"loss": between}, {seed: {} for seed in seeds})
+
+
+def _unigram(result: StudyResult) -> float:
+    """Return the unigram model's loss on all evaluated clients; infinite without one."""
+    ngrams = result.baselines
+    return math.inf if ngrams is None or ngrams.ranks_labels else ngrams.loss("unigram")
+
+
+def _on_whom(result: StudyResult) -> list[str]:
+    """Say on which clients the losses by length are, if the others are on test clients."""
+    measured = next((one.measured for one in result.results if one.measured), None)
+    if not result.chooses or measured is None:
+        return []
+    chosen_on = len(measured.test) - int(measured.test.sum())
+    return [
+        f"Losses by length are over all {len(measured.test)} evaluated clients, also the "
+        f"{chosen_on} on which the best settings were chosen."
+    ]
 
 
 def _unreadable(result: StudyResult) -> list[str]:

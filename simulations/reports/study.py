@@ -127,7 +127,7 @@ def _main_part(result: StudyResult) -> _Part:
         return _Part(
             [*length_verdicts(result), *headlines(result)],
             lengths_findings(result),
-            "Held-out loss (nats per token) by sequence length",
+            "Held-out loss (nats per token) by sequence length, all evaluated clients",
             *lengths_table(result),
         )
     if result.study.suggest:
@@ -177,9 +177,9 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
     )
     if result.study.lengths:
         return lengths_figure(result), (
-            "Held-out loss against sequence length over all targets (left) and over those at "
-            "positions beyond those of training (right; those are other targets at each length). "
-            "Bands reach from the best to the worst seed."
+            "Held-out loss of all evaluated clients against sequence length over all targets (left) "
+            "and over those at positions beyond those of training (right; those are other targets "
+            "at each length). Bands reach from the best to the worst seed that did not diverge."
         )
     if result.study.suggest:
         return rates_figure(result), RATES_CAPTION

@@ -107,6 +107,12 @@ def mean_text(values: Sequence[float]) -> str:
     return f"{interval.estimate:.3f}{half}"
 
 
+def mean_of_seeds_text(values: Sequence[float], seeds: int) -> str:
+    """Return ``mean_text``, with the number of seeds that it is of if some have no value."""
+    some = f" ({len(values)} of {seeds} seeds)" if 0 < len(values) < seeds else ""
+    return mean_text(values) + some
+
+
 def share_text(setting: Setting, metric: str, part: HeldoutPart) -> str:
     """Return the mean of a share, or an empty text if there is none."""
     return f"{setting.mean(metric, part):.3f}" if setting.measured else ""
