@@ -42,7 +42,7 @@ class GridPoint:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial's finished run."""
+    """A trial's finished run, which is evaluated or diverged."""
 
     trial: Trial
     summary: Summary
@@ -63,7 +63,7 @@ class TrialResult:
     @property
     def diverged(self) -> bool:
         """Whether the run diverged."""
-        return self.measured is None
+        return self.summary.diverged
 
     def rows(self, part: HeldoutPart) -> Counts:
         """Return the counts of the clients of a part, ``[clients, columns of the task]``."""
@@ -73,7 +73,7 @@ class TrialResult:
 
     def metric(self, name: str, part: HeldoutPart) -> float:
         """Return a metric of the task on a part; a loss is infinite if the run diverged."""
-        if self.diverged:
+        if self.measured is None:
             return float("inf") if name == "loss" else float("nan")
         rows = self.rows(part)
         return self.task.metrics(rows[evaluated(rows)])[name]
@@ -132,7 +132,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """All results of a study; unfinished runs are not included.
+    """All results of a study, without runs that are unfinished or not yet evaluated.
 
     With halving, a combination has the results of its last and longest runs.
     """
@@ -378,17 +378,30 @@ def kept_clients(test: NDArray[np.bool_], part: HeldoutPart) -> NDArray[np.bool_
     return {"validation": ~test, "test": test, "all": np.ones_like(test)}[part]
 
 
+def finished_summary(trial: Trial, folder: Path) -> Summary | None:
+    """Return the summary of a trial's finished run in a study's folder; None if it has none."""
+    run = RunFolder(folder / RUNS / trial.name)
+    summary = run.summary()
+    if summary is None:
+        return None
+    # A run that is about to be continued holds the summary of an experiment with fewer rounds.
+    begun = run.experiment()
+    return summary if settled_as(trial.experiment, begun).continues(begun) else None
+
+
 def read_results(trials: Sequence[Trial], folder: Path) -> list[TrialResult]:
-    """Read the finished runs of a study's folder; trials without one are left out."""
+    """Read the finished runs of a study's folder.
+
+    Trials without one are left out, and those whose run has not diverged and is not yet evaluated
+    client by client.
+    """
     results = []
     for trial in trials:
-        run = RunFolder(folder / RUNS / trial.name)
-        summary = run.summary()
-        # A run that is about to be continued holds the summary of an experiment with fewer rounds.
+        summary = finished_summary(trial, folder)
         if summary is None:
             continue
-        begun = run.experiment()
-        if settled_as(trial.experiment, begun).continues(begun):
-            measured = read_measured(run.path, summary.model_sha256)
+        run = RunFolder(folder / RUNS / trial.name)
+        measured = None if summary.diverged else read_measured(run.path, summary.model_sha256)
+        if summary.diverged or measured is not None:
             results.append(TrialResult(trial, summary, run.records(), measured))
     return results
