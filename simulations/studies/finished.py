@@ -34,7 +34,8 @@ def read_study(study: Study, folder: Path) -> tuple[StudyResult, dict[str, str]]
         folder: Its folder.
 
     Raises:
-        UserError: No trial has finished, or a file is damaged.
+        UserError: No trial has finished, a file is damaged, or trials that share a corpus were
+            trained on different ones.
     """
     stages = _stages(study, folder)
     results = last_stages(stages)
@@ -43,10 +44,31 @@ def read_study(study: Study, folder: Path) -> tuple[StudyResult, dict[str, str]]
             f"the study in {folder} has no finished run yet that is evaluated client by client; "
             f"continue it with: fedsi study {typed(folder)}"
         )
+    _check_same_texts([result for each in stages for result in each], folder / RUNS)
     levels = levels_of(study, results[0].summary.training_clients)
     kept = kept_baselines(folder), levels, kept_suggested(folder)
     whole = StudyResult(study, results, *kept, shorter_runs(stages, results))
     return whole, _missing(study, stages, folder)
+
+
+def _check_same_texts(results: Sequence[TrialResult], runs: Path) -> None:
+    """Refuse runs of equal task and data settings on different texts, which are not comparable.
+
+    Raises:
+        UserError: There are such runs.
+    """
+    known: dict[object, TrialResult] = {}
+    for one in results:
+        experiment = one.trial.experiment
+        first = known.setdefault((experiment.task, experiment.data), one)
+        hashes = [each.summary.corpus_sha256 for each in (first, one)]
+        if hashes[0] != hashes[1]:
+            raise UserError(
+                f"{runs / first.name} and {runs / one.name} were trained on different texts "
+                f"(corpus SHA-256 {hashes[0][:16]} and {hashes[1][:16]}), where the study has one "
+                "corpus; remove the folders of the runs on the wrong one, and run them again with: "
+                f"fedsi study {typed(runs.parent)}"
+            )
 
 
 def _missing(study: Study, stages: Sequence[Sequence[TrialResult]], folder: Path) -> dict[str, str]:

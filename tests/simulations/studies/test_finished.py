@@ -62,6 +62,20 @@ def test_a_run_that_is_not_yet_evaluated_has_not_diverged(tmp_path: Path) -> Non
         read_study(GRID, tmp_path)
 
 
+def test_runs_on_different_texts_are_refused_unless_the_study_varies_them(tmp_path: Path) -> None:
+    of_data = Study(axes=[{"key": "data.vocabulary_size", "values": [200, 300]}])
+    for study, named in ((GRID, ["cifg-seed0", "si_cifg-seed0"]), (of_data, None)):
+        folder = tmp_path / study.trials()[0].name
+        for number, trial in enumerate(study.trials()[:2]):
+            write_run(result(trial, 5.0, corpus_sha256="ab"[number] * 64), folder)
+        if named is None:
+            assert len(read_study(study, folder)[0].results) == 2
+            continue
+        with pytest.raises(UserError, match="were trained on different texts") as raised:
+            read_study(study, folder)
+        assert all(str(folder / RUNS / name) in str(raised.value) for name in named)
+
+
 @pytest.mark.parametrize(
     ("stages", "gone", "missing"),
     [
