@@ -141,7 +141,7 @@ class StudyResult:
     results: Sequence[TrialResult]
     """At least one."""
     baselines: Baselines | None = None
-    """Counts of n-gram models on the same clients; None if the task is not next word."""
+    """Counts of n-gram models on the same clients; None if the task has none, or they are lost."""
     privacy_levels: Mapping[GridPoint, Level] = field(default_factory=dict)
     """The privacy cost of each arm at each level; empty if levels are not of noise."""
     suggested: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -327,8 +327,14 @@ class StudyResult:
         return kept_clients(measured.test, self.part)
 
     def baseline(self, name: str) -> float | None:
-        """Return an n-gram model's loss on the reported clients, if there is one."""
-        if self.baselines is None or self.baselines.ranks_labels:
+        """Return an n-gram model's loss on the reported clients, if there is one.
+
+        Without counts by client it is the unigram model's loss on all evaluated clients, which
+        every run of a task with such a model has in its summary.
+        """
+        if self.baselines is None:
+            return self.summary.unigram_loss if name == "unigram" else None
+        if self.baselines.ranks_labels:
             return None
         return self.baselines.loss(name, self.reported_clients)
 

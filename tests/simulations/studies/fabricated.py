@@ -41,6 +41,8 @@ def result(
         summary: Other fields of its summary.
     """
     columns = task_of(trial.experiment).columns
+    if "unigram_loss" not in columns:
+        summary["unigram_loss"] = None
     facts = summary_of(loss, accuracy, CLIENTS, seed=trial.seed, **summary)
     records = [
         RoundRecord(n, 5.0, 1, 0, 0, 0, 1, 2.0, heldout={"loss": one})

@@ -76,6 +76,16 @@ def test_runs_on_different_texts_are_refused_unless_the_study_varies_them(tmp_pa
         assert all(str(folder / RUNS / name) in str(raised.value) for name in named)
 
 
+def test_models_are_not_ranked_below_the_unigram_model_without_its_counts(tmp_path: Path) -> None:
+    """The summaries have its loss, 6."""
+    for trial in GRID.trials():
+        loss = 6.5 if trial.points[0].value == "cifg" else 6.3
+        write_run(result(trial, loss + trial.seed / 100), tmp_path)
+    found, _ = read_study(GRID, tmp_path)
+    assert found.baselines is None
+    assert findings(found)[0].startswith("No ranking of SI-CIFG and CIFG")
+
+
 @pytest.mark.parametrize(
     ("stages", "gone", "missing"),
     [
