@@ -298,7 +298,6 @@ def trained(
         UserError: The study cannot be run, or not in this folder.
         TrialError: No trial finished.
     """
-    from simulations.kept_results import keep_baselines
     from simulations.reports.study import study_report, write_study
     from simulations.studies.run import StudyRun
     from simulations.tracking.study_watch import StudyWatch
@@ -325,7 +324,6 @@ def trained(
             return run, None
         result = run.run()
     report = study_report(result, run.failures)
-    keep_baselines(result.baselines, folder)
     write_study(report, result, folder)
     return run, report
 

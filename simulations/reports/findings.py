@@ -102,9 +102,7 @@ def _place(result: StudyResult, place: GridPoint) -> str:
     chosen = result.chosen(place)
     name = capitalised(place_words(place), place.arm)
     if chosen is None:
-        if all(setting.diverged for setting in settings):
-            return f"{name}: every run diverged."
-        return f"{name} has no loss: no run finished without diverging."
+        return f"{name}{_why_none(result, settings)}."
     tuned = result.study.part(chosen.points, "tune") if result.chooses else ()
     at = f" with {words(tuned)}" if tuned else ""
     unstable = [
@@ -115,6 +113,24 @@ def _place(result: StudyResult, place: GridPoint) -> str:
     spoiled = f"; diverged: {enumerate_words(unstable)}" if unstable else ""
     spoiled += _above_unigram(result, settings)
     return f"{name}{at}: held-out loss {loss_text(chosen, result.part)}{spoiled}."
+
+
+def _why_none(result: StudyResult, settings: Sequence[Setting]) -> str:
+    """Say why none of a place's settings was chosen, after its name."""
+    ended = [setting for setting in settings if setting.results]
+    whole = [setting for setting in ended if result.ran_to_the_end(setting)]
+    ran = whole or ended
+    runs, diverged = sum(len(s.results) for s in ran), sum(s.diverged for s in ran)
+    if not ran:
+        return " has no finished run"
+    if diverged == runs:
+        return ": every run diverged"
+    if not any(setting.measured for setting in ran):
+        each = ", at least one with each setting" if len(ran) > 1 else ""
+        return f" has no loss: {diverged} of {runs} runs diverged{each}"
+    if whole:
+        return " has no best setting: those with a loss have no seed in common"
+    return " has no loss yet: no run of all rounds has finished"
 
 
 def _at_the_edge(result: StudyResult) -> list[str]:
@@ -292,7 +308,11 @@ def _caveat(result: StudyResult) -> str:
         return (
             f"{untuned}{seeds_text(result.seeds)}: another may change gaps, even their sign.{many}"
         )
-    half = f"± is half of the 95 % interval over {result.seeds} seeds."
+    counts = {len(s.results) for place in result.places for s in result.settings(place)}
+    counts |= {len(area_by_rate(result, place)) for place in result.places}
+    several = sorted(count for count in counts if count >= FEWEST_SEEDS)
+    over = f"{several[-1]} seeds" if len(several) == 1 else "the seeds that each number is of"
+    half = f"± is half of the 95 % interval over {over}."
     left = _left(holm_p_values(result))
     apart = (
         f" Those at {max(result.study.lengths)} are not in that correction."

@@ -47,7 +47,7 @@ def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str
     """
     match found.verdict:
         case Verdict.NOT_MEASURED:
-            return f"{first} and {second} cannot be compared: at least one of them has no loss."
+            return f"{first} and {second} cannot be compared: no seed has a finished run of both."
         case Verdict.USELESS:
             return (
                 f"No ranking of {first} and {second}: at least one of them is not better than the "
@@ -78,12 +78,17 @@ def _verdict(
 ) -> str:
     found, shares = _told(result, gap_between(result, first, second), brief=brief)
     if first.level == second.level:
-        at = f"At {words(first.level)}: " if first.level else ""
-        sentence = verdict_sentence(words(first.arm), words(second.arm), found, shares)
-        return at + sentence.replace("No ", "no ", 1) if at else capitalised(sentence, first.arm)
-    of = f"{words(first.arm)} " if first.arm else ""
-    one, other = f"{of}at {words(first.level)}", f"{of}at {words(second.level)}"
-    return capitalised(verdict_sentence(one, other, found, shares), first.arm)
+        one, other = words(first.arm), words(second.arm)
+    else:
+        of = f"{words(first.arm)} " if first.arm else ""
+        one, other = f"{of}at {words(first.level)}", f"{of}at {words(second.level)}"
+    if any(result.chosen(place) is None for place in (first, second)):
+        sentence = f"{one} and {other} cannot be compared: at least one has no loss to compare."
+    else:
+        sentence = verdict_sentence(one, other, found, shares)
+    if first.level and first.level == second.level:
+        return f"At {words(first.level)}: " + sentence.replace("No ", "no ", 1)
+    return capitalised(sentence, first.arm)
 
 
 def _told(result: StudyResult, found: Gap, *, brief: bool) -> tuple[Gap, dict[str, str]]:

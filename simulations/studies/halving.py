@@ -8,7 +8,7 @@ with few rounds one arm may lead that is behind in the end.
 from collections.abc import Iterable, Sequence
 
 from simulations.studies.results import StudyResult, TrialResult
-from simulations.studies.study import Combination, Trial
+from simulations.studies.study import Combination, Study, Trial
 
 Seeded = tuple[Combination, int]
 """A combination and a seed."""
@@ -34,6 +34,31 @@ def best_combinations(
         settings = [s for s in result.settings(place) if s.points in kept]
         best += [setting.points for setting in result.choice_among(settings).ranked[:most]]
     return [points for points in kept if points in best]
+
+
+def asked_trials(study: Study, stages: Sequence[Sequence[TrialResult]]) -> list[Trial]:
+    """Return the trials of a study by halving that must have a run, as far as its runs tell.
+
+    A combination with a result in a stage needs all seeds of that stage. All combinations need the
+    first stage, and those that go on the next one; which ones do is known if no run is missing.
+
+    Args:
+        study: The study.
+        stages: The results of each stage, in order.
+    """
+    asked: list[Trial] = []
+    combinations = kept = study.combinations()
+    planned = study.stages()
+    for number, (stage, results) in enumerate(zip(planned, stages, strict=True), 1):
+        ran = {one.trial.points for one in results}
+        needed = [points for points in combinations if points in ran or points in kept]
+        trials = [study.trial(p, seed, stage.rounds) for seed in stage.seeds for p in needed]
+        asked += trials
+        kept = []
+        if len(results) == len(trials) and results and number < len(planned):
+            found = StudyResult(study, results)
+            kept = best_combinations(found, needed, planned[number].settings)
+    return asked
 
 
 def last_stages(stages: Iterable[Sequence[TrialResult]]) -> list[TrialResult]:

@@ -42,7 +42,7 @@ class GridPoint:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial's finished run."""
+    """A trial's finished run, which is evaluated or diverged."""
 
     trial: Trial
     summary: Summary
@@ -63,7 +63,7 @@ class TrialResult:
     @property
     def diverged(self) -> bool:
         """Whether the run diverged."""
-        return self.measured is None
+        return self.summary.diverged
 
     def rows(self, part: HeldoutPart) -> Counts:
         """Return the counts of the clients of a part, ``[clients, columns of the task]``."""
@@ -73,7 +73,7 @@ class TrialResult:
 
     def metric(self, name: str, part: HeldoutPart) -> float:
         """Return a metric of the task on a part; a loss is infinite if the run diverged."""
-        if self.diverged:
+        if self.measured is None:
             return float("inf") if name == "loss" else float("nan")
         rows = self.rows(part)
         return self.task.metrics(rows[evaluated(rows)])[name]
@@ -132,7 +132,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """All results of a study; unfinished runs are not included.
+    """All results of a study, without runs that are unfinished or not yet evaluated.
 
     With halving, a combination has the results of its last and longest runs.
     """
@@ -141,7 +141,7 @@ class StudyResult:
     results: Sequence[TrialResult]
     """At least one."""
     baselines: Baselines | None = None
-    """Counts of n-gram models on the same clients; None if the task is not next word."""
+    """Counts of n-gram models on the same clients; None if the task has none, or they are lost."""
     privacy_levels: Mapping[GridPoint, Level] = field(default_factory=dict)
     """The privacy cost of each arm at each level; empty if levels are not of noise."""
     suggested: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -327,8 +327,14 @@ class StudyResult:
         return kept_clients(measured.test, self.part)
 
     def baseline(self, name: str) -> float | None:
-        """Return an n-gram model's loss on the reported clients, if there is one."""
-        if self.baselines is None or self.baselines.ranks_labels:
+        """Return an n-gram model's loss on the reported clients, if there is one.
+
+        Without counts by client it is the unigram model's loss on all evaluated clients, which
+        every run of a task with such a model has in its summary.
+        """
+        if self.baselines is None:
+            return self.summary.unigram_loss if name == "unigram" else None
+        if self.baselines.ranks_labels:
             return None
         return self.baselines.loss(name, self.reported_clients)
 
@@ -378,17 +384,30 @@ def kept_clients(test: NDArray[np.bool_], part: HeldoutPart) -> NDArray[np.bool_
     return {"validation": ~test, "test": test, "all": np.ones_like(test)}[part]
 
 
+def finished_summary(trial: Trial, folder: Path) -> Summary | None:
+    """Return the summary of a trial's finished run in a study's folder; None if it has none."""
+    run = RunFolder(folder / RUNS / trial.name)
+    summary = run.summary()
+    if summary is None:
+        return None
+    # A run that is about to be continued holds the summary of an experiment with fewer rounds.
+    begun = run.experiment()
+    return summary if settled_as(trial.experiment, begun).continues(begun) else None
+
+
 def read_results(trials: Sequence[Trial], folder: Path) -> list[TrialResult]:
-    """Read the finished runs of a study's folder; trials without one are left out."""
+    """Read the finished runs of a study's folder.
+
+    Trials without one are left out, and those whose run has not diverged and is not yet evaluated
+    client by client.
+    """
     results = []
     for trial in trials:
-        run = RunFolder(folder / RUNS / trial.name)
-        summary = run.summary()
-        # A run that is about to be continued holds the summary of an experiment with fewer rounds.
+        summary = finished_summary(trial, folder)
         if summary is None:
             continue
-        begun = run.experiment()
-        if settled_as(trial.experiment, begun).continues(begun):
-            measured = read_measured(run.path, summary.model_sha256)
+        run = RunFolder(folder / RUNS / trial.name)
+        measured = None if summary.diverged else read_measured(run.path, summary.model_sha256)
+        if summary.diverged or measured is not None:
             results.append(TrialResult(trial, summary, run.records(), measured))
     return results

@@ -20,7 +20,7 @@ from fedsi.threads import available_cores
 from server.round_record import RoundRecord
 from server.runs.extension import first_difference
 from simulations.evaluation import baselines_of
-from simulations.kept_results import keep_suggested, kept_suggested
+from simulations.kept_results import keep_baselines, keep_suggested, kept_suggested
 from simulations.safe_text import typed
 from simulations.studies.continuation import begin_with
 from simulations.studies.halving import (
@@ -119,10 +119,12 @@ class StudyRun:
         return open_population(prepare_for(experiment, self.cache, self.progress))
 
     def _begin(self) -> None:
-        """Create the folder, and compute what the trials then find in the cache."""
+        """Create the folder with the n-gram models' counts, which the trials find in the cache."""
         make_folder(self._runs)
         write_atomically(self.folder / STUDY, self.study.to_toml().encode())
-        baselines_of(self.study.experiment, self.population, self.cache, self.progress)
+        base = self.study.experiment
+        found = baselines_of(base, self.population, self.cache, self.progress)
+        keep_baselines(found, self.folder)
 
     def result(
         self, results: Sequence[TrialResult], shorter: Sequence[TrialResult] = ()

@@ -58,6 +58,7 @@ def test_two_parts_in_two_processes_are_the_whole_study(
     assert [job.returncode for job in jobs] == [0, 0]
     assert [one["trials"] for one in told] == [2, 1]
     assert not (shared / "report.html").exists()
+    counted = (shared / "ngrams.json").read_bytes()
     # The last call only reports, and so does a part that is run again.
     written = {path: path.stat().st_mtime_ns for path in shared.rglob("summary.json")}
     assert main(["study", str(file), "--part", "2/2", "--out", str(shared), *place]) == 0
@@ -65,6 +66,7 @@ def test_two_parts_in_two_processes_are_the_whole_study(
     assert {path: path.stat().st_mtime_ns for path in shared.rglob("summary.json")} == written
     assert main(["study", str(file), "--out", str(whole), *place]) == 0
     assert hashes(shared) == hashes(whole)
+    assert counted == (whole / "ngrams.json").read_bytes()
     assert len(hashes(whole)) == 3
     lines = [line for line in capsys.readouterr().out.splitlines() if '"places"' in line]
     places = [json.loads(line)["places"][0]["chosen"]["test"]["loss"] for line in lines]

@@ -326,6 +326,47 @@ def test_reports_with_holes(kept: int) -> None:
     json.dumps(report.values, allow_nan=False)
 
 
+FULL = "± is half of the 95 % interval over 5 seeds."
+
+
+@pytest.mark.parametrize(
+    ("seeds", "lost", "told"),
+    [
+        (range(5), (4,), ["cannot be compared: at least one has no loss to compare.",
+                          "SI-CIFG has no loss: 1 of 5 runs diverged.", FULL]),
+        (range(5), range(5), ["SI-CIFG: every run diverged.", FULL]),
+        ((), (), ["no loss to compare.", "SI-CIFG has no finished run.", FULL]),
+        ((5, 6, 7), (), ["cannot be compared: no seed has a finished run of both.",
+                         "SI-CIFG: held-out loss 5.600 ± 0.248.",
+                         "± is half of the 95 % interval over the seeds that each number is of."]),
+        (range(5), (), ["SI-CIFG: held-out loss 5.200 ± 0.196.", FULL]),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_an_arm_counts_its_runs(
+    seeds: Sequence[int], lost: Sequence[int], told: list[str]
+) -> None:
+    study = Study(axes=[ARMS], compare=["model.architecture"], seeds=5)
+    losses = {
+        "cifg": {seed: 5.0 + seed / 10 for seed in range(5)},
+        "si_cifg": {seed: None if seed in lost else 5.0 + seed / 10 for seed in seeds},
+    }
+    results = [
+        result(study.trial(points, seed), loss)
+        for points in study.combinations()
+        for seed, loss in losses[str(points[0].value)].items()
+    ]
+    text = " ".join(findings(StudyResult(study, results, study_result(study, {}).baselines)))
+    for sentence in told:
+        assert sentence in text
+
+
+def test_a_tuned_arm_without_a_loss_has_a_diverged_run_with_each_setting() -> None:
+    study = Study(axes=[RATES], tune=["client.learning_rate"], seeds=2)
+    losses = {(0.3,): [5.0, None], (1.0,): [None, None], (3.0,): [None, 5.0]}
+    text = " ".join(findings(study_result(study, losses)))
+    assert "has no loss: 4 of 6 runs diverged, at least one with each setting." in text
+
+
 LEVELS = (Level(math.inf, 0, 0), Level(8, 0.6, 0.001), Level(1, 1.8, 0.004))
 LOSSES = {"cifg": (5.0, 5.25, 6.1), "si_cifg": (5.2, 5.2, None)}
 

@@ -1,15 +1,18 @@
 """Results of studies that never ran, for tests of reports."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fedsi.checksums import sealed
 from fedsi.data.baselines import NAMES, Baselines
 from fedsi.tasks.table import task_of
 from server.round_record import RoundRecord
+from server.runs.folder import MEASURED, RunFolder
 from simulations.studies.measured import Measured
-from simulations.studies.results import StudyResult, TrialResult
+from simulations.studies.results import RUNS, StudyResult, TrialResult
 from simulations.studies.study import Study, Trial
 from tests.summaries import summary_of
 
@@ -38,6 +41,8 @@ def result(
         summary: Other fields of its summary.
     """
     columns = task_of(trial.experiment).columns
+    if "unigram_loss" not in columns:
+        summary["unigram_loss"] = None
     facts = summary_of(loss, accuracy, CLIENTS, seed=trial.seed, **summary)
     records = [
         RoundRecord(n, 5.0, 1, 0, 0, 0, 1, 2.0, heldout={"loss": one})
@@ -66,6 +71,24 @@ def result(
         rows[:, columns.index(name)] = value
     scores = {n: {"loss": one, "beyond": {"loss": one}} for n, one in (lengths or {}).items()}
     return TrialResult(trial, facts, records, Measured(np.arange(CLIENTS), test, rows, scores))
+
+
+def write_run(one: TrialResult, folder: Path) -> Path:
+    """Write a run to a study's folder, without its rounds, and return its own folder."""
+    run = RunFolder(folder / RUNS / one.name)
+    run.claim(one.trial.experiment, overwrite=True, resume=False)
+    run.finish(one.summary, b"")
+    if one.measured is not None:
+        values = {
+            "model_sha256": one.summary.model_sha256,
+            "columns": list(one.task.columns),
+            "clients": one.measured.clients.tolist(),
+            "test": one.measured.test.tolist(),
+            "rows": one.measured.rows.tolist(),
+            "lengths": {},
+        }
+        (run.path / MEASURED).write_bytes(sealed(values))
+    return run.path
 
 
 def study_result(

@@ -123,5 +123,7 @@ def test_rates_are_held_against_each_other_after_equal_rounds() -> None:
 def test_nothing_is_chosen_before_a_setting_has_run_to_the_end() -> None:
     report = study_report(StudyResult(STUDY, stage(0), study_result(STUDY, {}).baselines), {})
     assert [row[2] for row in report.rows[:2]] == ["not finished", "not finished"]
+    yet = "SI-CIFG has no loss yet: no run of all rounds has finished."
+    assert yet in report.findings
     assert not any(line.get_label() == "cifg" for line in report.figure.axes[0].lines)
     assert len(report.figure.axes[0].lines) == len(ngram_losses(study_result(STUDY, {}).baselines))
