@@ -177,9 +177,10 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
     )
     if result.study.lengths:
         return lengths_figure(result), (
-            "Held-out loss of all evaluated clients against sequence length over all targets (left) "
-            "and over those at positions beyond those of training (right; those are other targets "
-            "at each length). Bands reach from the best to the worst seed that did not diverge."
+            "Held-out loss of all evaluated clients against sequence length, over all targets "
+            "(left) and over those at positions beyond those of training (right; those are other "
+            "targets at each length). Bands reach from the best to the worst seed that did not "
+            "diverge."
         )
     if result.study.suggest:
         return rates_figure(result), RATES_CAPTION
