@@ -205,7 +205,8 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
     if differences_shown(result):
         apart = (
             f" The second panel has the difference to {values_text(result.arms[0])} within a seed: "
-            "the mean over seeds, with a band of 95 % intervals if there are three or more."
+            "the mean over seeds, with a band of 95 % intervals if there are three or more. Arms "
+            "of which a seed diverged are not in it."
         )
     over_rounds = "Held-out loss of all evaluated clients over rounds, a line for each seed"
     if not panel_axes(result):
