@@ -105,6 +105,8 @@ def losses_by_seed(line: Line, table: pd.DataFrame) -> Losses:
 def curves_figure(figure: CurvesFigure, table: pd.DataFrame) -> Figure:
     """Draw losses over rounds, and beside them the differences.
 
+    Means are of the rounds that all seeds have. The legend says of how many, if some lack any.
+
     Args:
         figure: What to draw.
         table: A row for each evaluated round of a setting, a column for each seed.
@@ -139,10 +141,13 @@ def _draw_losses(axes: Axes, figure: CurvesFigure, losses: dict[str, Losses]) ->
         for values in by_seed:
             axes.plot([*values], [*values.values()], line.style, color=colour, lw=0.6, alpha=0.4)
         rounds = sorted(set.intersection(*(set(values) for values in by_seed)))
+        every = set.union(*(set(values) for values in by_seed))
+        cut = f" (mean of {len(rounds)} of {len(every)} rounds: seeds lack the others)"
+        name = line.name + (cut if len(rounds) < len(every) else "")
         means = [fmean(values[number] for values in by_seed) for number in rounds]
-        axes.plot(rounds, means, line.style, color=colour, marker="o", ms=3, label=line.name)
+        axes.plot(rounds, means, line.style, color=colour, marker="o", ms=3, label=name)
         points += zip(rounds, means, strict=True)
-    leave_out_start(axes, np.array(points), [], [*figure.ngrams.values()])
+    leave_out_start(axes, np.array(points).reshape(-1, 2), [], [*figure.ngrams.values()])
     ngram_lines(axes, figure.ngrams)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set(xlabel="round", ylabel="loss (nats per token)", title="Held-out loss")

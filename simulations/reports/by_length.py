@@ -17,7 +17,7 @@ from simulations.reports.study_legend import arm_colour, legend_columns
 from simulations.reports.study_words import (
     enumerate_words,
     legend_title,
-    mean_text,
+    mean_of_seeds_text,
     place_words,
     values_text,
     words,
@@ -51,7 +51,13 @@ def by_length(result: StudyResult) -> LengthsPart | None:
     task = result.task
     score, what = task.shown[task.score], task.generation.what if task.generation else "length"
     rows = [
-        [place_words(place), *(mean_text(scores_at(result, place, n)) for n in lengths)]
+        [
+            place_words(place),
+            *(
+                mean_of_seeds_text(scores_at(result, place, n), len(result.all_seeds(place)))
+                for n in lengths
+            ),
+        ]
         for place in result.places
     ]
     return LengthsPart(
@@ -60,13 +66,13 @@ def by_length(result: StudyResult) -> LengthsPart | None:
         rows=rows,
         figure=_figure(result, lengths, f"{score} on new examples", what),
         caption=f"{score.capitalize()} of the final models on new examples of each length ({what})."
-        " Bands reach from the worst to the best seed.",
+        " Bands reach from the worst to the best seed that did not diverge.",
         verdict=_verdict(result, lengths, score),
     )
 
 
 def scores_at(result: StudyResult, place: GridPoint, length: str) -> list[float]:
-    """Return the score of each seed of a place's chosen setting at a length."""
+    """Return the score of each seed of a place's chosen setting that did not diverge."""
     found = (_scores(result, one.summary).get(length) for one in result.all_seeds(place))
     return [score for score in found if score is not None]
 
@@ -112,14 +118,28 @@ def _panel(axes: Axes, result: StudyResult, level: Combination, lengths: Sequenc
 
 
 def _verdict(result: StudyResult, lengths: Sequence[str], score: str) -> str:
-    """Name the places that solve most of the lengths, counted from the first."""
-    reach = {place: _solved(result, place, lengths) for place in result.places}
-    furthest = max(reach.values())
+    """Name the places that solve most of the lengths, counted from the first.
+
+    Those with a seed that diverged are not among them, but named with the number of such seeds.
+    """
+    diverged = {
+        place: f"{place_words(place)} ({lost} of {len(runs)} seeds)"
+        for place in result.places
+        for runs in [result.all_seeds(place)]
+        if (lost := sum(one.diverged for one in runs))
+    }
+    spoiled = ""
+    if diverged:
+        spoiled = f" Left out, because runs diverged: {enumerate_words([*diverged.values()])}."
+    reach = {
+        place: _solved(result, place, lengths) for place in result.places if place not in diverged
+    }
+    furthest = max(reach.values(), default=0)
     if not furthest:
-        return f"No {score} of {SOLVED} or more at length {lengths[0]}."
+        return f"No {score} of {SOLVED} or more at length {lengths[0]}.{spoiled}"
     best = [place_words(place) for place, solved in reach.items() if solved == furthest]
     ends = "all lengths" if furthest == len(lengths) else f"lengths up to {lengths[furthest - 1]}"
-    return f"{score.capitalize()} of {SOLVED} or more at {ends}: {enumerate_words(best)}."
+    return f"{score.capitalize()} of {SOLVED} or more at {ends}: {enumerate_words(best)}.{spoiled}"
 
 
 def _solved(result: StudyResult, place: GridPoint, lengths: Sequence[str]) -> int:

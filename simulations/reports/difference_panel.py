@@ -34,8 +34,9 @@ Losses = Mapping[int, Mapping[int, float]]
 def differences_over_rounds(result: StudyResult) -> dict[GridPoint, Curve]:
     """Return the differences of each arm's chosen setting to that of the first arm, by place.
 
-    A round counts if both were evaluated after it in each seed; places with fewer than two such
-    rounds are left out.
+    A round counts if both were evaluated after it in each seed. Places with fewer than two such
+    rounds are left out, and so are those of which a seed diverged in either arm: the others alone
+    would show an arm better than it is.
     """
     first, *others = result.arms
     found = {}
@@ -50,11 +51,13 @@ def differences_over_rounds(result: StudyResult) -> dict[GridPoint, Curve]:
 
 
 def _losses(result: StudyResult, place: GridPoint) -> Losses:
-    """Return the held-out losses of trained models, by seed and round."""
+    """Return the held-out losses of trained models, by seed and round; none if a seed diverged."""
+    runs = result.all_seeds(place)
+    if any(one.diverged for one in runs):
+        return {}
     return {
         one.trial.seed: {r.round: r.heldout["loss"] for r in one.records if r.heldout and r.round}
-        for one in result.all_seeds(place)
-        if not one.diverged
+        for one in runs
     }
 
 

@@ -24,12 +24,12 @@ from simulations.studies.gaps import (
     holm_p_values,
     is_useless,
     pairs,
+    rate_axis,
     rounds_to_target,
-    tolerance_axis,
     worse_than_unigram,
 )
 from simulations.studies.results import GridPoint, Setting, StudyResult
-from simulations.studies.statistics import FEWEST_SEEDS, LEVEL, Interval, t_interval
+from simulations.studies.statistics import FEWEST_SEEDS, LEVEL, t_interval
 
 FEWEST_VALUES = 3
 """Values of a tuned key from which its edges are told; two are both edges."""
@@ -264,40 +264,61 @@ def _target_text(result: StudyResult, setting: Setting) -> str:
 
 
 def _areas(result: StudyResult) -> list[str]:
-    """Describe each arm's tolerance of the learning rate, and compare the arms with the first."""
-    areas = {place: area_by_rate(result, place) for place in result.places}
+    """Describe each arm's mean loss over the learning rate, and compare the arms with the first."""
+    areas = {place: [*area_by_rate(result, place).values()] for place in result.places}
     told = [f"{place_words(place)} {mean_text(found)}" for place, found in areas.items() if found]
     if not told:
         return []
-    axis = tolerance_axis(result)
+    axis = rate_axis(result)
     several = sum(name.endswith("learning_rate") for name in result.study.tune) > 1
     rate = f"{axis}, at the best of the other rate" if several else "the learning rate"
     early = result.of_equal_rounds is not result
     when = f"After {result.study.first_rounds} rounds, mean loss" if early else "Mean loss"
-    sentences = [
+    return [
         f"{when} over the logarithm of {rate}, where a run that diverged or is worse "
-        f"than the unigram model counts as the unigram model: {'; '.join(told)}."
+        f"than the unigram model counts as the unigram model: {'; '.join(told)}.",
+        *(
+            capitalised(_area_verdict(place_words(one), place_words(other), gaps), one.arm)
+            for (one, other), gaps in _area_gaps(result).items()
+        ),
     ]
-    for first, second in pairs(result):
-        one, other = areas[first], areas[second]
-        if first.level == second.level and len(one) == len(other) >= FEWEST_SEEDS:
-            between = t_interval([a - b for a, b in zip(one, other, strict=True)])
-            names = place_words(first), place_words(second)
-            sentences.append(_area_verdict(*names, between, len(one)))
-    return sentences
 
 
-def _area_verdict(first: str, second: str, between: Interval, seeds: int) -> str:
-    numbers = f"{interval_text(between)} nats (95 %, t over {seeds} seeds)"
+def _area_gaps(result: StudyResult) -> dict[tuple[GridPoint, GridPoint], list[float]]:
+    """Return the differences of the arms' mean losses over rates, of each seed that both have.
+
+    Empty if none has been computed, or too few seeds were run for any claim.
+    """
+    areas = {place: area_by_rate(result, place) for place in result.places}
+    if not any(areas.values()) or result.of_equal_rounds.seeds < FEWEST_SEEDS:
+        return {}
+    return {
+        (one, other): [areas[one][seed] - areas[other][seed] for seed in areas[one]
+                       if seed in areas[other]]
+        for one, other in pairs(result)
+        if one.level == other.level
+    }  # fmt: skip
+
+
+def _area_verdict(first: str, second: str, gaps: Sequence[float]) -> str:
+    if len(gaps) < FEWEST_SEEDS:
+        return (
+            f"No claim about the mean loss over rates of {first} and {second}: "
+            f"{seeds_text(len(gaps))} with all runs, and at least {FEWEST_SEEDS} are needed."
+        )
+    between = t_interval(gaps)
+    numbers = f"{interval_text(between)} nats (95 %, t over {len(gaps)} seeds)"
     if between.holds_zero:
-        return f"No difference in tolerance shown between {first} and {second}: {numbers}."
-    more = "more" if between.estimate < 0 else "less"
-    return f"{first} is {more} tolerant of the learning rate than {second}: {numbers}."
+        return (
+            f"No difference in mean loss over rates shown between {first} and {second}: {numbers}."
+        )
+    lower = "lower" if between.estimate < 0 else "higher"
+    return f"{first} has a {lower} mean loss over rates than {second}: {numbers}."
 
 
 def _caveat(result: StudyResult) -> str:
-    at_a_length = len(length_pairs(result))
-    told = len(pairs(result)) + at_a_length
+    apart = _not_corrected(result)
+    told = len(pairs(result)) + sum(apart.values())
     many = (
         f" {told} differences were tested, and intervals are not corrected for that."
         if told > 1
@@ -314,12 +335,17 @@ def _caveat(result: StudyResult) -> str:
     over = f"{several[-1]} seeds" if len(several) == 1 else "the seeds that each number is of"
     half = f"± is half of the 95 % interval over {over}."
     left = _left(holm_p_values(result))
-    apart = (
-        f" Those at {max(result.study.lengths)} are not in that correction."
-        if left and at_a_length
-        else ""
-    )
-    return f"{untuned}{half}{many}{left}{apart}"
+    if left and apart:
+        left += f" Those {enumerate_words([*apart])} are not in that correction."
+    return f"{untuned}{half}{many}{left}"
+
+
+def _not_corrected(result: StudyResult) -> dict[str, int]:
+    """Return how many differences are not among those of Holm's correction, by what they are."""
+    at_a_length, over_rates = len(length_pairs(result)), len(_area_gaps(result))
+    longest = max(result.study.lengths, default=0)
+    found = {f"at {longest}": at_a_length, "over rates": over_rates}
+    return {where: count for where, count in found.items() if count}
 
 
 def _left(corrected: Mapping[tuple[GridPoint, GridPoint], float]) -> str:

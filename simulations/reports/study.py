@@ -177,9 +177,10 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
     )
     if result.study.lengths:
         return lengths_figure(result), (
-            "Held-out loss of all evaluated clients against sequence length over all targets (left) "
-            "and over those at positions beyond those of training (right; those are other targets "
-            "at each length). Bands reach from the best to the worst seed that did not diverge."
+            "Held-out loss of all evaluated clients against sequence length, over all targets "
+            "(left) and over those at positions beyond those of training (right; those are other "
+            "targets at each length). Bands reach from the best to the worst seed that did not "
+            "diverge."
         )
     if result.study.suggest:
         return rates_figure(result), RATES_CAPTION
@@ -204,7 +205,8 @@ def _figure(result: StudyResult) -> tuple[Figure, str]:
     if differences_shown(result):
         apart = (
             f" The second panel has the difference to {values_text(result.arms[0])} within a seed: "
-            "the mean over seeds, with a band of 95 % intervals if there are three or more."
+            "the mean over seeds, with a band of 95 % intervals if there are three or more. Arms "
+            "of which a seed diverged are not in it."
         )
     over_rounds = "Held-out loss of all evaluated clients over rounds, a line for each seed"
     if not panel_axes(result):

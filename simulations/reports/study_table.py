@@ -218,7 +218,7 @@ def _place_json(result: StudyResult, place: GridPoint) -> dict[str, Any]:
         "rounds_to_target": [
             None if one is None else {"rounds": one[0], "client_seconds": one[1]} for one in reached
         ],
-        "mean_over_log_learning_rate": area_by_rate(result, place),
+        "mean_over_log_learning_rate": [*area_by_rate(result, place).values()],
         "settings": [_setting_json(result, setting) for setting in result.settings(place)],
     }
 

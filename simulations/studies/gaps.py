@@ -1,6 +1,6 @@
 """Differences between two arms of a study, and the conclusions they allow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -235,37 +235,46 @@ def _reached(result: TrialResult, target: float) -> tuple[int, float] | None:
     return number, sum(r.train_seconds for r in result.records if r.round <= number)
 
 
-def tolerance_axis(result: StudyResult) -> str | None:
+def rate_axis(result: StudyResult) -> str | None:
     """Return the tuned learning rate of the area: the client's, if that of the server is too."""
     axes = [name for name in result.study.tune if name.endswith("learning_rate")]
     return min(axes, default=None)
 
 
-def area_by_rate(result: StudyResult, place: GridPoint) -> list[float]:
-    """Return each seed's mean loss over the logarithm of the learning rate, after equal rounds.
+def area_by_rate(result: StudyResult, place: GridPoint) -> dict[int, float]:
+    """Return the mean loss over the logarithm of the learning rate, after equal rounds, by seed.
 
-    It is the rate of ``tolerance_axis``. If other axes are tuned too, a rate's loss is that of
-    their best values on validation clients.
+    It is the rate of ``rate_axis``. If other axes are tuned too, a rate's loss is that of their
+    best values on validation clients.
 
     Returns:
-        One value per seed whose runs all finished; empty unless a learning rate was tuned.
+        The seeds whose runs all finished; empty unless a learning rate was tuned on a whole grid,
+        because each drawn rate has other values of the other axes.
     """
-    axis, unigram = tolerance_axis(result), result.baseline("unigram")
-    if axis is None or unigram is None:
-        return []
-    best: dict[int, dict[float, tuple[float, float]]] = {}
+    axis, unigram = rate_axis(result), result.baseline("unigram")
+    if axis is None or unigram is None or result.study.draws is not None:
+        return {}
     settings = result.of_equal_rounds.settings(place)
+    by_rate: dict[float, list[Setting]] = {}
     for setting in settings:
         rate = next(float(point.value) for point in setting.points if point.axis == axis)
-        for one in setting.results:
-            known = best.setdefault(one.trial.seed, {})
-            found = one.metric("loss", "validation"), one.metric("loss", result.part)
-            known[rate] = min(known.get(rate, found), found)
-    rates = sorted({float(p.value) for s in settings for p in s.points if p.axis == axis})
-    whole = [losses for losses in best.values() if len(losses) == len(rates) > 1]
-    return [
-        area_over_logarithm(rates, [losses[rate][1] for rate in rates], unigram) for losses in whole
-    ]
+        by_rate.setdefault(rate, []).append(setting)
+    rates = sorted(by_rate)
+    if len(rates) < 2:
+        return {}
+    whole = set.intersection(*({one.trial.seed for one in s.results} for s in settings))
+    return {
+        seed: area_over_logarithm(
+            rates, [_best_loss(result, by_rate[rate], seed) for rate in rates], unigram
+        )
+        for seed in sorted(whole)
+    }
+
+
+def _best_loss(result: StudyResult, settings: Sequence[Setting], seed: int) -> float:
+    """Return a seed's reported loss at the setting with the best one on validation clients."""
+    runs = [one for setting in settings for one in setting.results if one.trial.seed == seed]
+    return min(runs, key=lambda one: one.metric("loss", "validation")).metric("loss", result.part)
 
 
 def _within(result: StudyResult, first: TrialResult, second: TrialResult) -> dict[str, Interval]:

@@ -178,9 +178,9 @@ def first_at_most(losses: Sequence[float], target: float) -> int | None:
 def area_over_logarithm(rates: Sequence[float], losses: Sequence[float], unigram: float) -> float:
     """Return the mean loss over the logarithm of a rate, by the trapezoidal rule.
 
-    It is small for a model that tolerates many rates. A loss above the unigram model's, or of a run
-    that diverged, counts as the unigram loss, because differences between useless models do not
-    matter.
+    It is small for a model that is good at many rates. A loss above the unigram model's, or of a
+    run that diverged, counts as the unigram loss, because differences between useless models do
+    not matter.
 
     Args:
         rates: Ascending, at least two.

@@ -55,6 +55,16 @@ def test_the_panels_have_the_means_and_the_differences_of_common_seeds() -> None
     assert not apart.collections, "two common seeds allow no band"
 
 
+def test_the_legend_says_that_a_mean_lacks_rounds_because_a_seed_ended() -> None:
+    ended = ROUNDS.copy()
+    ended.loc[2, "seed2"] = np.nan
+    figure = curves_figure(FIGURE, ended)
+    drawn = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
+    told = "a (mean of 1 of 2 rounds: seeds lack the others)"
+    assert drawn[told] == pytest.approx(np.array([[10, 16 / 3]]))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [told, "b"]
+
+
 def test_the_command_writes_each_figure(tmp_path: Path) -> None:
     ROUNDS.to_csv(tmp_path / "rounds.csv", index=False)
     (tmp_path / "list.toml").write_text(

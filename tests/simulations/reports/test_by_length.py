@@ -66,6 +66,28 @@ def test_scores_over_lengths_come_first() -> None:
     assert len(page.figures) == 2
 
 
+def test_what_a_seed_diverged_of_solves_nothing_and_is_named() -> None:
+    found = learned({(ids, rate): [1.0, 1.0, 0.5] for ids in ("coupled", "ordinary")
+                     for rate in (0.3, 1.0)})  # fmt: skip
+    lost = {"exact_match": dict.fromkeys(LENGTHS)}
+    spoiled = [
+        replace(one, measured=None, summary=replace(one.summary, by_length=lost))
+        if [point.value for point in one.trial.points] == ["coupled", 0.3] and one.trial.seed == 1
+        else one
+        for one in found.results
+    ]
+    part = by_length(replace(found, results=spoiled))
+    assert part is not None
+    assert part.rows[0] == ["ids coupled at client lr 0.3", *(
+        f"{score} (1 of 2 seeds)" for score in ("1.000", "1.000", "0.500")
+    )]  # fmt: skip
+    assert part.verdict == (
+        "Exact match of 0.95 or more at lengths up to 20: ids ordinary at client lr 0.3, ids "
+        "coupled at client lr 1 and ids ordinary at client lr 1. Left out, because runs diverged: "
+        "ids coupled at client lr 0.3 (1 of 2 seeds)."
+    )
+
+
 def test_nothing_solved_and_nothing_evaluated() -> None:
     none = {(ids, rate): [0.1, 0.0, 0.0] for ids in ("coupled", "ordinary") for rate in (0.3, 1.0)}
     part = by_length(learned(dict(none)))

@@ -46,9 +46,23 @@ def test_differences_are_paired_by_seed_and_round() -> None:
 
 
 def test_seeds_that_one_arm_lacks_are_left_out() -> None:
-    ((_, curve),) = differences_over_rounds(study_of(second=[4.9, None, 5.2])).items()
+    whole = study_of()
+    part = [one for one in whole.results if one.name != "other-seed1"]
+    ((_, curve),) = differences_over_rounds(replace(whole, results=part)).items()
     assert curve[2].estimate == pytest.approx(0.0)
     assert not curve[2].low > -math.inf, "two seeds allow no interval"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(CIFG, [4.9, 5.1, None]), ([5.0, None, 5.1], SI_CIFG), ([*CIFG, None], [*SI_CIFG, 5.0])],
+)
+def test_an_arm_of_which_a_seed_diverged_has_no_differences(
+    first: Sequence[float | None], second: Sequence[float | None]
+) -> None:
+    found = study_of(first, second)
+    assert differences_over_rounds(found) == {}
+    assert "second panel" not in study_report(found, {}).caption
 
 
 def test_a_round_that_a_run_was_not_evaluated_after_has_no_difference() -> None:
@@ -65,7 +79,9 @@ def test_the_panel_shows_them_and_the_caption_says_so() -> None:
     change = float(np.mean(np.subtract(SI_CIFG, CIFG)))
     assert list(np.asarray(curve.get_ydata())) == pytest.approx([0.0, change])
     assert panel.get_title() == "Minus plain"
-    assert "the difference to plain within a seed" in study_report(result, {}).caption
+    caption = study_report(result, {}).caption
+    assert "the difference to plain within a seed" in caption
+    assert "Arms of which a seed diverged are not in it." in caption
 
 
 @pytest.mark.parametrize("seeds", [2, 3])

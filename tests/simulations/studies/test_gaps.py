@@ -288,10 +288,54 @@ def test_the_area_counts_diverged_runs_as_the_unigram_model() -> None:
     found = tuned()
     first = math.log(1 / 0.3) * (5.2 + 5.0) / 2
     second = math.log(3) * (5.0 + 6.0) / 2
-    assert area_by_rate(found, found.places[0]) == pytest.approx(
-        3 * [(first + second) / math.log(10)]
+    area = (first + second) / math.log(10)
+    assert area_by_rate(found, found.places[0]) == pytest.approx({0: area, 1: area, 2: area})
+    assert area_by_rate(two_arms([5.0], [5.0]), found.places[0]) == {}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [
+        ((0, 1, 2, 3), "SI-CIFG has a higher mean loss over rates than CIFG: +0.102 [+0.100, "),
+        ((0, 1, 2), "No claim about the mean loss over rates of SI-CIFG and CIFG: 2 seeds with"),
+    ],
+)
+def test_areas_are_compared_over_the_seeds_that_both_arms_have(
+    seeds: Sequence[int], told: str
+) -> None:
+    study = Study(
+        axes=[ARMS, RATES], compare=["model.architecture"], tune=["client.learning_rate"], seeds=5
     )
-    assert area_by_rate(two_arms([5.0], [5.0]), found.places[0]) == []
+    # Seeds differ by .2: SI-CIFG is worse by .1 at each, and better by .1 at each place of a list.
+    by_arm = {"cifg": range(1, 1 + len(seeds)), "si_cifg": seeds}
+    results = [
+        result(study.trial(points, seed), 4.5 + 0.2 * seed + (0.1 + 0.001 * seed) * (arm != "cifg"))
+        for points in study.combinations()
+        for arm in [str(points[0].value)]
+        for seed in by_arm[arm]
+    ]
+    said = findings(StudyResult(study, results, study_result(study, {}).baselines))
+    assert [one for one in said if one.startswith(told)]
+    assert not [one for one in said if "tolerant" in one]
+
+
+def test_areas_are_of_whole_grids() -> None:
+    both = ("client.learning_rate", "server.learning_rate")
+    drawn = Study(
+        axes=[ARMS, *({"key": key, "low": 0.1, "high": 10.0} for key in both)],
+        compare=["model.architecture"], tune=both, design="random", draws=4, seeds=3,
+    )  # fmt: skip
+    grid = Study(axes=[ARMS, *({"key": key, "values": [0.1, 1.0]} for key in both)], tune=both)
+    losses = {tuple(p.value for p in points): [5.0] * 3 for points in drawn.combinations()}
+    found = study_result(drawn, losses)
+    assert not any(area_by_rate(found, place) for place in found.places)
+    assert not [one for one in findings(found) if "best of the other rate" in one]
+    losses = {tuple(p.value for p in points): [5.0, 5.1] for points in grid.combinations()}
+    losses["cifg", 1.0, 1.0] = [5.2]
+    found = study_result(grid, losses)
+    cifg, si_cifg = found.places
+    assert area_by_rate(found, cifg) == pytest.approx({0: 5.0}), "seed 1 lacks a pair of rates"
+    assert area_by_rate(found, si_cifg) == pytest.approx({0: 5.0, 1: 5.1})
 
 
 def test_shares_that_are_no_ratio_of_columns_have_intervals_over_clients_too(

@@ -111,7 +111,7 @@ def test_rates_are_held_against_each_other_after_equal_rounds() -> None:
     whole = replace(only_last, shorter=shorter_runs([short, finalists], found))
     for place, expected in zip(whole.places, ((5.0, 4.5, 6.0), (6.0, 5.9, 5.8)), strict=True):
         # A run that diverged or is worse than the unigram model, 6.0, counts as that.
-        (area,) = area_by_rate(whole, place)
+        (area,) = area_by_rate(whole, place).values()
         assert area == pytest.approx((expected[0] / 2 + expected[1] + expected[2] / 2) / 2)
     report = study_report(whole, {})
     assert [axes.get_title() for axes in report.figure.axes][-1] == (
