@@ -32,12 +32,11 @@ from simulations.studies.halving import (
 )
 from simulations.studies.part import StudyPart
 from simulations.studies.privacy_levels import Level, level_of
-from simulations.studies.results import RUNS, GridPoint, StudyResult, TrialResult, read_results
+from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
 from simulations.studies.runner import TrialError, check_same, run_trials
-from simulations.studies.study import STUDY, Study, Trial
+from simulations.studies.study import STUDY, Combination, Study, Trial
 from simulations.studies.suggested import Suggested, suggested_rates
 
-"""The study's file in its folder."""
 FEWEST_VALIDATION_CLIENTS = 5
 """Fewest validation clients on which settings are chosen."""
 
@@ -140,8 +139,8 @@ class StudyRun:
         keep_suggested(found, self.folder)
         return found
 
-    def levels(self) -> dict[GridPoint, Level]:
-        """Return the privacy cost of each arm at each level, if the levels are of noise."""
+    def levels(self) -> dict[Combination, Level]:
+        """Return the privacy cost of each combination, if the levels are of noise."""
         return levels_of(self.study, self.population.description.training_clients)
 
     @property
@@ -211,21 +210,28 @@ class StudyRun:
         return read_results([t for t in trials if t.name not in self.failures], self.folder)
 
 
-def levels_of(study: Study, training_clients: int) -> dict[GridPoint, Level]:
-    """Return the privacy cost of each arm at each level of a study, if its levels are of noise."""
-    found: dict[GridPoint, Level] = {}
+def levels_of(study: Study, training_clients: int) -> dict[Combination, Level]:
+    """Return the privacy cost of each combination of a study, if its levels are of noise.
+
+    Tuned keys may change the cost too, for example a cohort size.
+
+    Raises:
+        UserError: No noise reaches a target, or the numbers have no accounting.
+    """
+    found: dict[Combination, Level] = {}
     known: dict[str, Level] = {}
     for points in study.combinations():
-        place = GridPoint(study.part(points, "level"), study.part(points, "compare"))
-        keys = {key for point in place.level for key, _ in point.changes}
-        if place in found or not any(key.startswith("privacy.") for key in keys):
+        keys = {key for point in study.part(points, "level") for key, _ in point.changes}
+        if not any(key.startswith("privacy.") for key in keys):
             continue
         experiment = study.trial(points, study.experiment.seed).experiment
         if experiment.privacy.mechanism != "none":
-            same = f"{experiment.privacy!r} {experiment.server!r}"
+            # Of the tuned keys, the rate is the most common one, and costs no privacy.
+            server = experiment.server.model_dump_json(exclude={"learning_rate"})
+            same = f"{experiment.privacy.model_dump_json()} {server}"
             if same not in known:
                 known[same] = level_of(experiment, training_clients)
-            found[place] = known[same]
+            found[points] = known[same]
     return found
 
 
