@@ -34,7 +34,7 @@ from simulations.studies.part import StudyPart
 from simulations.studies.privacy_levels import Level, level_of
 from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
 from simulations.studies.runner import TrialError, check_same, run_trials
-from simulations.studies.study import STUDY, Combination, Study, Trial
+from simulations.studies.study import STUDY, Combination, Study, Trial, name_of
 from simulations.studies.suggested import Suggested, suggested_rates
 
 FEWEST_VALIDATION_CLIENTS = 5
@@ -72,7 +72,7 @@ class StudyRun:
 
         Raises:
             UserError: An architecture cannot be built, there are too few held-out clients, or the
-                folder holds another study, experiment or corpus.
+                folder holds another study, experiment or corpus, or trials that this one lacks.
         """
         description = self.population.description
         trials = self.study.trials()
@@ -156,23 +156,20 @@ class StudyRun:
         """Run all combinations for few rounds, then the best ones for more rounds, and so on.
 
         Returns:
-            The results of each stage.
+            The results of each stage. Those that an earlier study with fewer values continued, and
+            this one would not, are among them.
         """
-        kept = self.study.combinations()
+        kept = every = self.study.combinations()
         found: list[list[TrialResult]] = []
         for stage, following in zip_longest(stages := self.study.stages(), stages[1:]):
             if not kept:
                 break
-            trials = [
-                self.study.trial(points, seed, stage.rounds)
-                for seed in stage.seeds
-                for points in kept
-            ]
+            trials = self.study.stage_trials(stage, kept)
             if found:
                 last = last_stages(found)
                 self._continue_shorter(trials, {seeded(one.trial): one.name for one in last})
             self._run(trials, fresh=self.fresh and not found)
-            results = self._read(trials)
+            results = self._read(self.study.stage_trials(stage, every))
             found.append(results)
             if following:
                 kept = best_combinations(StudyResult(self.study, results), kept, following.settings)
@@ -239,7 +236,7 @@ def _check_same_study(study: Study, folder: Path) -> None:
     """Refuse to continue a folder of another study; more values and seeds are allowed.
 
     Raises:
-        UserError: It is another study.
+        UserError: It is another study, or has trials that this one lacks.
     """
     if not (folder / STUDY).exists():
         return
@@ -257,6 +254,42 @@ def _check_same_study(study: Study, folder: Path) -> None:
             f"{_if_moved(study, other, folder)}replace all runs with --overwrite, or name another "
             "folder with --out"
         )
+    lacking = _lacking(study, other)
+    if lacking:
+        raise UserError(
+            f"{folder} holds a study with {lacking}, which this one lacks, and a study is only "
+            "continued with more values and seeds; keep it, or name another folder with --out"
+        )
+
+
+def _lacking(study: Study, other: Study) -> str:
+    """Return the first value, seed or trial of another study that a study lacks, or nothing.
+
+    The runs of such trials would be neither reported nor counted in the privacy cost of all runs.
+    """
+    ours = _trial_names(study)
+    missing = next((named for named in _trial_names(other).items() if named[0] not in ours), None)
+    if missing is None:
+        return ""
+    name, (points, seed) = missing
+    known = {(point.axis, point.value) for some, _ in ours.values() for point in some}
+    for point in points:
+        if (point.axis, point.value) not in known:
+            return f"{point.axis} = {point.text}"
+    if seed not in {one for _, one in ours.values()}:
+        return f"the seed {seed}"
+    return f"the trial {name}"
+
+
+def _trial_names(study: Study) -> dict[str, Seeded]:
+    """Return every trial that a study may run by the name of its folder, in all its stages."""
+    combinations = study.combinations()
+    return {
+        name_of(points, seed, stage.rounds): (points, seed)
+        for stage in study.stages()
+        for seed in stage.seeds
+        for points in combinations
+    }
 
 
 def _if_moved(study: Study, other: Study, folder: Path) -> str:
