@@ -182,6 +182,23 @@ class Study(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _each_trial_has_a_folder(self) -> Self:
+        known: dict[str, Combination] = {}
+        for points in self.combinations():
+            name = name_of(points, self.experiment.seed)
+            other = known.setdefault(name, points)
+            if other != points:
+                both = " and ".join(
+                    ", ".join(f"{point.axis} = {point.text}" for point in one)
+                    for one in (other, points)
+                )
+                raise ValueError(
+                    f"the trials of {both} would share the folder {name}; give an axis another "
+                    "label, or its values other names"
+                )
+        return self
+
     @classmethod
     def from_toml(cls, text: str, source: str = "the study", folder: Path = Path()) -> Self:
         """Parse TOML text.
