@@ -3,9 +3,10 @@
 ``python -m simulations.benchmarks.study_tables OUT STUDY...`` reads the folders of studies and
 writes ``OUT_runs.csv``, with a row for each run, and ``OUT_rounds.csv``, with a row for each
 evaluated round of a setting and a column for each seed (``seed0``, ``seed1``, ...). Both have the
-values of the axes by name, of the keys that results hang on most, and the number of rounds, so that
-studies with the same axes can share a table. ``.differences`` and ``.curves`` draw figures from
-them.
+values of the axes by name, of the keys that results hang on most, and the planned number of rounds
+(``rounds``), so that studies with the same axes can share a table; ``OUT_runs.csv`` also has the
+rounds that were run (``rounds_run``) and what ended the run (``ended_by``). ``.differences`` and
+``.curves`` draw figures from them.
 """
 
 import sys
@@ -48,7 +49,7 @@ FORMAT = "%.6g"
 
 
 def setting_of(result: TrialResult) -> dict[str, object]:
-    """Return the values of a run's axes, of ``KEYS``, and its number of rounds."""
+    """Return the values of a run's axes, of ``KEYS``, and its planned number of rounds."""
     keys = result.trial.experiment.flat()
     axes = {point.axis: point.value for point in result.trial.points}
     always = {key: keys[key] for key in KEYS}
@@ -71,6 +72,8 @@ def run_row(result: TrialResult) -> dict[str, object]:
     return {
         **setting_of(result),
         "seed": result.trial.seed,
+        "rounds_run": summary["rounds"],
+        "ended_by": summary["ended_by"],
         **{name: summary[name] for name in FACTS},
         **metrics,
         **{name: summary.get(name) for name in COSTS},
@@ -84,12 +87,12 @@ def rounds_table(results: Sequence[TrialResult]) -> pd.DataFrame:
     Args:
         results: Finished runs, no setting twice with one seed.
     """
-    rows: dict[tuple[object, ...], dict[str, object]] = {}
+    rows: dict[tuple[frozenset[tuple[str, object]], int], dict[str, object]] = {}
     for result in results:
         setting = setting_of(result)
         for record in result.records:
             if record.heldout is not None:
-                place = (*setting.values(), record.round)
+                place = frozenset(setting.items()), record.round
                 row = rows.setdefault(place, {"round": record.round, **setting})
                 row[f"seed{result.trial.seed}"] = record.heldout["loss"]
     table = pd.DataFrame([*rows.values()])

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from simulations.studies.axes import Axis
     from simulations.studies.part import StudyPart
     from simulations.studies.privacy_levels import Level
-    from simulations.studies.results import GridPoint
     from simulations.studies.run import StudyRun
-    from simulations.studies.study import Study
+    from simulations.studies.study import Combination, Study
     from simulations.tracking.study_watch import StudyWatch
 
 _Item = TypeVar("_Item")
@@ -317,7 +316,7 @@ def trained(
             progress=display.step,
         )
         run.check()
-        _show_levels(run.levels(), console)
+        _show_levels(study, run.levels(), console)
         console.print(cost(study), highlight=False, soft_wrap=True)
         if mine:
             run.run_part(mine)
@@ -375,15 +374,20 @@ def cost(study: "Study") -> str:
     return f"{runs} of {first.rounds} rounds, then {', then '.join(later)} rounds"
 
 
-def _show_levels(levels: "Mapping[GridPoint, Level]", console: Console) -> None:
+def _show_levels(study: "Study", levels: "Mapping[Combination, Level]", console: Console) -> None:
+    """Print each level of noise, with the compared and tuned values that have it if not all do."""
     from simulations.reports.study_words import number, words
 
-    arms: dict[Level, list[str]] = {}
-    for place, level in levels.items():
-        arms.setdefault(level, []).append(words(place.arm))
-    count = len({place.arm for place in levels})
-    for level, names in arms.items():
-        told = "" if len(names) == count else f" ({', '.join(names)})"
+    def varied(points: "Combination") -> "Combination":
+        return study.part(points, "compare") + study.part(points, "tune")
+
+    for level in dict.fromkeys(levels.values()):
+        those = [varied(points) for points, one in levels.items() if one == level]
+        of_axes = zip(zip(*those, strict=True), zip(*map(varied, levels), strict=True), strict=True)
+        values = [
+            words(tuple(dict.fromkeys(some))) for some, every in of_axes if {*some} < {*every}
+        ]
+        told = f" ({', '.join(values)})" if values else ""
         console.print(
             f"epsilon {number(level.epsilon)}{told}: noise multiplier "
             f"{number(level.noise_multiplier)}, noise on the mean {number(level.noise_on_mean)}",

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from server.runs.summary import PrivacySummary
 from simulations.reports.study_words import enumerate_words, words
-from simulations.studies.results import StudyResult
+from simulations.studies.results import GridPoint, StudyResult
 from simulations.studies.selection import StudyPrivacy
 
 
@@ -59,17 +60,18 @@ def _random(cost: StudyPrivacy) -> str:
 
 def claims(result: StudyResult) -> Iterator[str]:
     """Yield what epsilon covers at the levels of a study; nothing for a study without levels."""
-    privacy = result.summary.privacy
-    if not privacy or not result.privacy_levels:
+    reported = reported_privacy(result)
+    if not reported or not result.privacy_levels:
         return
-    by_sentence = _claims_of_arms(result)
-    for sentence, arms in by_sentence.items():
-        yield sentence if len(by_sentence) == 1 else f"{enumerate_words(arms)}: {sentence}"
-    if len({one.summary.privacy.adjacency for one in result.results if one.summary.privacy}) > 1:
+    by_sentence = _claims_by_sentence(reported)
+    for sentence, names in by_sentence.items():
+        yield sentence if len(by_sentence) == 1 else f"{enumerate_words(names)}: {sentence}"
+    if len({privacy.adjacency for privacy in reported.values()}) > 1:
         yield (
             "These are different guarantees: an epsilon for one adjacency is not comparable with "
             "an epsilon for another."
         )
+    privacy = next(iter(reported.values()))
     if privacy.extrapolated:
         yield (
             f"This is an extrapolation: cohorts of {privacy.simulated_cohort_size:,} from "
@@ -80,24 +82,36 @@ def claims(result: StudyResult) -> Iterator[str]:
         )
 
 
-def _claims_of_arms(result: StudyResult) -> dict[str, list[str]]:
-    """Return what epsilon covers, and the arms of which that is true."""
-    found: dict[str, list[str]] = {}
-    for arm in result.arms:
-        claim = next(
-            (
-                one.summary.privacy
-                for one in result.results
-                if one.summary.privacy and result.study.part(one.trial.points, "compare") == arm
-            ),
-            None,
-        )
-        if claim is not None:
-            sentence = (
-                f"Epsilon covers all rounds at delta {claim.delta:.2g} for {claim.adjacency} "
-                f"(accountant: {claim.accountant}), with the {claim.mechanism} mechanism and "
-                f"{claim.sampling} sampling of {claim.cohort_size:,} from {claim.population:,} "
-                "clients."
-            )
-            found.setdefault(sentence, []).append(words(arm))
+def reported_privacy(result: StudyResult) -> dict[GridPoint, PrivacySummary]:
+    """Return the privacy of the setting that each arm is reported with at each level."""
+    found = {}
+    for place in result.places:
+        private = [one.summary.privacy for one in result.all_seeds(place) if one.summary.privacy]
+        if private:
+            found[place] = private[0]
     return found
+
+
+def _claims_by_sentence(reported: dict[GridPoint, PrivacySummary]) -> dict[str, list[str]]:
+    """Return what epsilon covers, and of which that is true: arms, or arms at some levels."""
+    found: dict[str, list[GridPoint]] = {}
+    for place, claim in reported.items():
+        sentence = (
+            f"Epsilon covers all rounds at delta {claim.delta:.2g} for {claim.adjacency} "
+            f"(accountant: {claim.accountant}), with the {claim.mechanism} mechanism and "
+            f"{claim.sampling} sampling of {claim.cohort_size:,} from {claim.population:,} "
+            "clients."
+        )
+        found.setdefault(sentence, []).append(place)
+    of_arms = [{place.arm for place in places} for places in found.values()]
+    by_arm = sum(map(len, of_arms)) == len({place.arm for place in reported})
+    return {
+        sentence: list(dict.fromkeys(_named(place, by_arm=by_arm) for place in places))
+        for sentence, places in found.items()
+    }
+
+
+def _named(place: GridPoint, *, by_arm: bool) -> str:
+    if by_arm:
+        return words(place.arm)
+    return f"{words(place.arm)} at {words(place.level)}" if place.arm else words(place.level)

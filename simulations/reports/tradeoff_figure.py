@@ -11,6 +11,7 @@ from simulations.reports.figures import STYLE
 from simulations.reports.marks import diverged_strips, ngram_lines, ngram_losses
 from simulations.reports.study_figure import setting_line
 from simulations.reports.study_legend import arm_colour, study_legend
+from simulations.reports.study_privacy import reported_privacy
 from simulations.reports.study_words import number
 from simulations.safe_text import for_figure
 from simulations.studies.results import GridPoint, Setting, StudyResult
@@ -88,11 +89,13 @@ def _spoiled(result: StudyResult, level: Combination, arm: Combination) -> Setti
 
 
 def _title(result: StudyResult) -> str:
-    privacy = result.summary.privacy
-    if privacy is None:
+    reported = list(reported_privacy(result).values())
+    if not reported:
         return for_figure(result.summary.corpus)
+    privacy = reported[0]
+    cohorts = " or ".join(f"{size:,}" for size in sorted({one.cohort_size for one in reported}))
     title = (
-        f"{result.summary.corpus}: epsilon for cohorts of {privacy.cohort_size:,} from "
+        f"{result.summary.corpus}: epsilon for cohorts of {cohorts} from "
         f"{privacy.population:,} clients, delta {privacy.delta:.2g}"
     )
     if privacy.extrapolated:

@@ -23,7 +23,7 @@ ENOUGH_SECONDS = 2.0
 MOST_ROUNDS = 20
 """Most rounds that a measurement times."""
 MEASURED_CLIENTS = 20
-"""Held-out clients that a measurement evaluates."""
+"""Most held-out clients that a measurement evaluates."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def study_costs(
 ) -> list[StageCost]:
     """Return the cost of each stage.
 
-    Which combinations ``halving`` continues is not known in advance: the first ones stand for them.
+    Which combinations ``halving`` continues is not known in advance: the first ones that have not
+    finished stand for them.
 
     Args:
         study: The study; its paths are absolute.
@@ -70,13 +71,14 @@ def study_costs(
     found = []
     for stage in study.stages():
         everything = _experiments(study, stage, study.combinations())
-        done = 0 if folder is None else sum(_is_done(one, folder) for one in everything.items())
-        planned = list(_experiments(study, stage, _continued(study, stage)).values())
-        left = planned[min(done, len(planned)) :]
+        done = {name for name, one in everything.items() if folder and _is_done(name, one, folder)}
+        planned = _experiments(study, stage, _continued(study, stage))
+        waiting = [one for name, one in planned.items() if name not in done]
+        left = waiting[: max(0, len(planned) - len(done))]
         seconds = math.fsum(seconds_of(one) for one in left)
         clients = sum(one.server.rounds * one.server.cohort_size for one in left)
-        rounds = max(one.server.rounds for one in planned)
-        found.append(StageCost(stage, rounds, len(planned), done, clients, seconds))
+        rounds = max(one.server.rounds for one in planned.values())
+        found.append(StageCost(stage, rounds, len(planned), len(done), clients, seconds))
     return found
 
 
@@ -105,11 +107,11 @@ class TimeEstimate:
             self._heldout[corpus] = population.description.heldout_clients
         if kind not in self._speeds:
             self._progress("measuring the speed", len(self._speeds), None)
-            self._speeds[kind] = self._measured(experiment)
+            self._speeds[kind] = self._measured(experiment, self._heldout[corpus])
         return self._speeds[kind].seconds(experiment, self._heldout[corpus])
 
-    def _measured(self, experiment: Experiment) -> Speed:
-        clients = min(experiment.server.evaluation_clients, MEASURED_CLIENTS)
+    def _measured(self, experiment: Experiment, heldout_clients: int) -> Speed:
+        clients = min(experiment.server.evaluation_clients, MEASURED_CLIENTS, heldout_clients)
         shorter = experiment.updated(
             {"server.evaluation_clients": clients, "server.evaluate_every": 1}
         )
@@ -178,15 +180,11 @@ def _continued(study: Study, stage: Stage) -> list[Combination]:
 def _experiments(
     study: Study, stage: Stage, combinations: Iterable[Combination]
 ) -> dict[str, Experiment]:
-    trials = [
-        study.trial(points, seed, stage.rounds) for points in combinations for seed in stage.seeds
-    ]
-    return {trial.name: trial.experiment for trial in trials}
+    return {one.name: one.experiment for one in study.stage_trials(stage, combinations)}
 
 
-def _is_done(trial: tuple[str, Experiment], folder: Path) -> bool:
+def _is_done(name: str, experiment: Experiment, folder: Path) -> bool:
     """Whether a trial has finished; one that cannot be read has not."""
-    name, experiment = trial
     try:
         return is_finished(RunFolder(folder / RUNS / name), experiment)
     except UserError:

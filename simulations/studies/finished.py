@@ -93,14 +93,5 @@ def _stages(study: Study, folder: Path) -> list[list[TrialResult]]:
     """Return the results of each stage; only ``halving`` has several."""
     if study.design != "halving":
         return [read_results(study.trials(), folder)]
-    return [
-        read_results(
-            [
-                study.trial(points, seed, stage.rounds)
-                for seed in stage.seeds
-                for points in study.combinations()
-            ],
-            folder,
-        )
-        for stage in study.stages()
-    ]
+    combinations = study.combinations()
+    return [read_results(study.stage_trials(s, combinations), folder) for s in study.stages()]

@@ -142,8 +142,8 @@ class StudyResult:
     """At least one."""
     baselines: Baselines | None = None
     """Counts of n-gram models on the same clients; None if the task has none, or they are lost."""
-    privacy_levels: Mapping[GridPoint, Level] = field(default_factory=dict)
-    """The privacy cost of each arm at each level; empty if levels are not of noise."""
+    setting_levels: Mapping[Combination, Level] = field(default_factory=dict)
+    """The privacy cost of each combination; empty if levels are not of noise."""
     suggested: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """The suggested learning rate of each seed, by ``place_name``; empty without ``suggest``."""
     shorter: Sequence[TrialResult] = ()
@@ -182,6 +182,19 @@ class StudyResult:
         """The privacy cost of all runs together; None without private runs."""
         experiments = [trial.experiment for trial in self._runs()]
         return study_privacy(experiments, self.summary.training_clients)
+
+    @cached_property
+    def privacy_levels(self) -> dict[GridPoint, Level]:
+        """The privacy cost of each arm at each level, by its chosen setting.
+
+        If none is chosen, that of its first one. Empty if levels are not of noise.
+        """
+        found = {}
+        for place in self.places:
+            setting = self.chosen(place) or self.settings(place)[0]
+            if setting.points in self.setting_levels:
+                found[place] = self.setting_levels[setting.points]
+        return found
 
     def _runs(self) -> list[Trial]:
         """Return the trial of every run, also of those that ``halving`` made on the way."""

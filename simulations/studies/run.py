@@ -32,12 +32,11 @@ from simulations.studies.halving import (
 )
 from simulations.studies.part import StudyPart
 from simulations.studies.privacy_levels import Level, level_of
-from simulations.studies.results import RUNS, GridPoint, StudyResult, TrialResult, read_results
+from simulations.studies.results import RUNS, StudyResult, TrialResult, read_results
 from simulations.studies.runner import TrialError, check_same, run_trials
-from simulations.studies.study import STUDY, Study, Trial
+from simulations.studies.study import STUDY, Combination, Study, Trial, name_of
 from simulations.studies.suggested import Suggested, suggested_rates
 
-"""The study's file in its folder."""
 FEWEST_VALIDATION_CLIENTS = 5
 """Fewest validation clients on which settings are chosen."""
 
@@ -73,7 +72,7 @@ class StudyRun:
 
         Raises:
             UserError: An architecture cannot be built, there are too few held-out clients, or the
-                folder holds another study, experiment or corpus.
+                folder holds another study, experiment or corpus, or trials that this one lacks.
         """
         description = self.population.description
         trials = self.study.trials()
@@ -142,8 +141,8 @@ class StudyRun:
         keep_suggested(found, self.folder)
         return found
 
-    def levels(self) -> dict[GridPoint, Level]:
-        """Return the privacy cost of each arm at each level, if the levels are of noise."""
+    def levels(self) -> dict[Combination, Level]:
+        """Return the privacy cost of each combination, if the levels are of noise."""
         return levels_of(self.study, self.population.description.training_clients)
 
     @property
@@ -159,23 +158,20 @@ class StudyRun:
         """Run all combinations for few rounds, then the best ones for more rounds, and so on.
 
         Returns:
-            The results of each stage.
+            The results of each stage. Those that an earlier study with fewer values continued, and
+            this one would not, are among them.
         """
-        kept = self.study.combinations()
+        kept = every = self.study.combinations()
         found: list[list[TrialResult]] = []
         for stage, following in zip_longest(stages := self.study.stages(), stages[1:]):
             if not kept:
                 break
-            trials = [
-                self.study.trial(points, seed, stage.rounds)
-                for seed in stage.seeds
-                for points in kept
-            ]
+            trials = self.study.stage_trials(stage, kept)
             if found:
                 last = last_stages(found)
                 self._continue_shorter(trials, {seeded(one.trial): one.name for one in last})
             self._run(trials, fresh=self.fresh and not found)
-            results = self._read(trials)
+            results = self._read(self.study.stage_trials(stage, every))
             found.append(results)
             if following:
                 kept = best_combinations(StudyResult(self.study, results), kept, following.settings)
@@ -213,21 +209,28 @@ class StudyRun:
         return read_results([t for t in trials if t.name not in self.failures], self.folder)
 
 
-def levels_of(study: Study, training_clients: int) -> dict[GridPoint, Level]:
-    """Return the privacy cost of each arm at each level of a study, if its levels are of noise."""
-    found: dict[GridPoint, Level] = {}
+def levels_of(study: Study, training_clients: int) -> dict[Combination, Level]:
+    """Return the privacy cost of each combination of a study, if its levels are of noise.
+
+    Tuned keys may change the cost too, for example a cohort size.
+
+    Raises:
+        UserError: No noise reaches a target, or the numbers have no accounting.
+    """
+    found: dict[Combination, Level] = {}
     known: dict[str, Level] = {}
     for points in study.combinations():
-        place = GridPoint(study.part(points, "level"), study.part(points, "compare"))
-        keys = {key for point in place.level for key, _ in point.changes}
-        if place in found or not any(key.startswith("privacy.") for key in keys):
+        keys = {key for point in study.part(points, "level") for key, _ in point.changes}
+        if not any(key.startswith("privacy.") for key in keys):
             continue
         experiment = study.trial(points, study.experiment.seed).experiment
         if experiment.privacy.mechanism != "none":
-            same = f"{experiment.privacy!r} {experiment.server!r}"
+            # Of the tuned keys, the rate is the most common one, and costs no privacy.
+            server = experiment.server.model_dump_json(exclude={"learning_rate"})
+            same = f"{experiment.privacy.model_dump_json()} {server}"
             if same not in known:
                 known[same] = level_of(experiment, training_clients)
-            found[place] = known[same]
+            found[points] = known[same]
     return found
 
 
@@ -235,7 +238,7 @@ def _check_same_study(study: Study, folder: Path) -> None:
     """Refuse to continue a folder of another study; more values and seeds are allowed.
 
     Raises:
-        UserError: It is another study.
+        UserError: It is another study, or has trials that this one lacks.
     """
     if not (folder / STUDY).exists():
         return
@@ -253,6 +256,42 @@ def _check_same_study(study: Study, folder: Path) -> None:
             f"{_if_moved(study, other, folder)}replace all runs with --overwrite, or name another "
             "folder with --out"
         )
+    lacking = _lacking(study, other)
+    if lacking:
+        raise UserError(
+            f"{folder} holds a study with {lacking}, which this one lacks, and a study is only "
+            "continued with more values and seeds; keep it, or name another folder with --out"
+        )
+
+
+def _lacking(study: Study, other: Study) -> str:
+    """Return the first value, seed or trial of another study that a study lacks, or nothing.
+
+    The runs of such trials would be neither reported nor counted in the privacy cost of all runs.
+    """
+    ours = _trial_names(study)
+    missing = next((named for named in _trial_names(other).items() if named[0] not in ours), None)
+    if missing is None:
+        return ""
+    name, (points, seed) = missing
+    known = {(point.axis, point.value) for some, _ in ours.values() for point in some}
+    for point in points:
+        if (point.axis, point.value) not in known:
+            return f"{point.axis} = {point.text}"
+    if seed not in {one for _, one in ours.values()}:
+        return f"the seed {seed}"
+    return f"the trial {name}"
+
+
+def _trial_names(study: Study) -> dict[str, Seeded]:
+    """Return every trial that a study may run by the name of its folder, in all its stages."""
+    combinations = study.combinations()
+    return {
+        name_of(points, seed, stage.rounds): (points, seed)
+        for stage in study.stages()
+        for seed in stage.seeds
+        for points in combinations
+    }
 
 
 def _if_moved(study: Study, other: Study, folder: Path) -> str:

@@ -5,7 +5,7 @@ A study is one immutable object, and a TOML file: ``Study.from_toml(study.to_tom
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -46,8 +46,7 @@ class Trial:
     @property
     def name(self) -> str:
         """Name of its folder and its progress bar."""
-        name = name_of(self.points, self.seed)
-        return name if self.rounds is None else f"{name}-rounds{self.rounds}"
+        return name_of(self.points, self.seed, self.rounds)
 
 
 @dataclass(frozen=True)
@@ -183,6 +182,23 @@ class Study(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _each_trial_has_a_folder(self) -> Self:
+        known: dict[str, Combination] = {}
+        for points in self.combinations():
+            name = name_of(points, self.experiment.seed)
+            other = known.setdefault(name, points)
+            if other != points:
+                both = " and ".join(
+                    ", ".join(f"{point.axis} = {point.text}" for point in one)
+                    for one in (other, points)
+                )
+                raise ValueError(
+                    f"the trials of {both} would share the folder {name}; give an axis another "
+                    "label, or its values other names"
+                )
+        return self
+
     @classmethod
     def from_toml(cls, text: str, source: str = "the study", folder: Path = Path()) -> Self:
         """Parse TOML text.
@@ -288,6 +304,18 @@ class Study(Settings):
             raise UserError(f"the trial {name_of(points, seed)} cannot be run: {error}") from None
         return Trial(points, seed, experiment, rounds)
 
+    def stage_trials(self, stage: Stage, combinations: Iterable[Combination]) -> list[Trial]:
+        """Return the trials of some combinations in a stage, seed by seed.
+
+        Raises:
+            UserError: The experiment refuses some values, alone or together.
+        """
+        return [
+            self.trial(points, seed, stage.rounds)
+            for seed in stage.seeds
+            for points in combinations
+        ]
+
     @property
     def all_seeds(self) -> range:
         """The seeds, counting up from the experiment's."""
@@ -339,8 +367,14 @@ def _known_keys(axes: Any) -> list[str]:
     return [*Study.model_fields, *inner]
 
 
-def name_of(points: Combination, seed: int) -> str:
-    """Return a trial's name; keys that differ only in their section have it too."""
+def name_of(points: Combination, seed: int, rounds: int | None = None) -> str:
+    """Return a trial's name; keys that differ only in their section have it too.
+
+    Args:
+        points: A point of each axis.
+        seed: The seed.
+        rounds: Number of rounds under ``halving``, if fewer than all.
+    """
     keys = [point.axis.rpartition(".")[2] for point in points]
     words = [
         f"{point.axis.removesuffix(key)}{point.short}"
@@ -348,7 +382,7 @@ def name_of(points: Combination, seed: int) -> str:
         else point.short
         for key, point in zip(keys, points, strict=True)
     ]
-    return "-".join([*words, f"seed{seed}"])
+    return "-".join([*words, f"seed{seed}", *([] if rounds is None else [f"rounds{rounds}"])])
 
 
 def _experiment(values: dict[str, Any], folder: Path) -> Experiment:

@@ -9,8 +9,10 @@ import pytest
 from fedsi.errors import UserError
 from server.runs.folder import RunFolder
 from simulations.benchmarks.differences import Difference, subtracted
-from simulations.benchmarks.study_tables import main
+from simulations.benchmarks.study_tables import main, rounds_table, run_row
 from simulations.cli.main import main as fedsi
+from simulations.studies.study import Study
+from tests.simulations.studies.fabricated import result
 
 ARMS = {"CIFG": ("cifg", 1.0), "SI-CIFG": ("si_cifg", 3.0)}
 SEEDS = (5, 6)
@@ -71,6 +73,7 @@ def test_each_run_has_a_row_with_its_setting_and_what_its_summary_says(
         summary = json.loads((run.path / "summary.json").read_text())
         assert row["client.learning_rate"] == ARMS[arm][1]
         assert (row["server.learning_rate"], row["rounds"]) == (0.01, 2)
+        assert (row["rounds_run"], row["ended_by"]) == (2, "server.rounds")
         assert row["heldout_loss"] == pytest.approx(summary["heldout_loss"], rel=1e-5)
         assert row["upload_bytes"] == summary["upload_bytes"]
         assert summary["model_sha256"].startswith(row["model_sha256"])
@@ -107,6 +110,26 @@ def test_differences_are_those_of_the_study_itself(
     )
     expected = (study["SI-CIFG"] - study["CIFG"]).mean()
     assert found.interval.estimate == pytest.approx(expected, abs=1e-4)
+
+
+def test_settings_with_the_same_values_of_other_keys_have_rows_of_their_own() -> None:
+    sizes = ["model.embedding_size", "model.hidden_size"]
+    results = [
+        result(trial, loss)
+        for keys, loss in ((sizes, 5.0), (sizes[::-1], 4.0))
+        for trial in Study(
+            axes=[{"key": key, "values": [v]} for key, v in zip(keys, (64, 128), strict=True)]
+        ).trials()
+    ]
+    rounds = rounds_table(results).set_index(["round", *sizes])["seed0"]
+    assert rounds.loc[(2, 64, 128)] == 5.0
+    assert rounds.loc[(2, 128, 64)] == 4.0
+
+
+def test_a_run_that_ended_early_says_so_beside_its_planned_rounds() -> None:
+    (trial,) = Study(experiment={"server": {"rounds": 300}}).trials()
+    row = run_row(result(trial, 5.0, rounds=3, ended_by="server.budget_seconds"))
+    assert (row["rounds"], row["rounds_run"], row["ended_by"]) == (300, 3, "server.budget_seconds")
 
 
 def test_a_run_that_two_studies_have_is_refused(folder: Path, tmp_path: Path) -> None:

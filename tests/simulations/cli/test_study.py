@@ -176,6 +176,7 @@ def test_bad_studies(
     swept: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     there = ["--out", str(swept), "--resume", "--cache", str(cache)]
+    before = (swept / "study.toml").read_text()
     other = tmp_path / "other.toml"
     other.write_text(
         'preset = "smoke"\nname = "sweep"\n[[axes]]\nkey = "client.epochs"\nvalues = [1]\n'
@@ -194,6 +195,10 @@ def test_bad_studies(
         (["study", str(other), *there], "holds another study: sweep varies"),
         (["sweep", *SMALL, *VARIED, "--out", str(swept)], "already holds a sweep"),
         (
+            ["sweep", *SMALL, "--vary", "server.learning_rate=0.1,0.3", *VARIED[2:], *there],
+            f"{swept} holds a study with server.learning_rate = 0.01, which this one lacks",
+        ),
+        (
             ["sweep", *SMALL, *VARIED, "--set", "client.batch_size=3", *there],
             "another experiment (client.batch_size is ",
         ),
@@ -202,3 +207,4 @@ def test_bad_studies(
         captured = capsys.readouterr()
         assert expected in captured.err
         assert "Traceback" not in captured.err
+    assert (swept / "study.toml").read_text() == before

@@ -84,6 +84,24 @@ def test_resuming_runs_nothing_again(
     assert "another experiment (privacy.clip_norm is " in capsys.readouterr().err
 
 
+def test_tuned_cohorts_are_told_with_their_costs(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = ["--noise-multipliers", "0,1", "--architectures", "si_cifg", "--seeds", "1"]
+    words = ["tradeoff", *SMALL, *levels, "--vary", "server.cohort_size=3,5", "--set"]
+    words += ["server.rounds=1", "--out", str(tmp_path / "out"), "--cache", str(cache), "--json"]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    told = [line for line in printed.err.splitlines() if line.startswith("epsilon ")]
+    assert [line.partition(":")[0].partition(" (")[2] for line in told] == [
+        "", "server cohort size 3)", "server cohort size 5)",
+    ]  # fmt: skip
+    noisy = json.loads(printed.out)["places"][1]
+    size = noisy["chosen"]["values"]["server.cohort_size"]
+    (line,) = (line for line in told if f"cohort size {size})" in line)
+    assert line.startswith(f"epsilon {noisy['epsilon']:.3g} ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -18,9 +18,11 @@ from simulations.reports.lengths import length_verdicts, lengths_figure
 from simulations.reports.study import study_page, study_report
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_table import study_json, study_table
+from simulations.reports.study_words import number
 from simulations.reports.tradeoff_figure import epsilon_places, tradeoff_figure
-from simulations.studies.privacy_levels import EPSILON, Level, noise_axis
-from simulations.studies.results import GridPoint, StudyResult, TrialResult
+from simulations.studies.privacy_levels import EPSILON, NOISE, Level, level_of, noise_axis
+from simulations.studies.results import StudyResult, TrialResult
+from simulations.studies.run import levels_of
 from simulations.studies.study import Study
 from tests.simulations.studies.fabricated import ngrams, result, study_result
 from tests.summaries import PRIVACY
@@ -379,18 +381,14 @@ def tradeoff(seeds: int = 1, *, extrapolated: bool = True) -> StudyResult:
     )
     axes = [ARMS, noise_axis(EPSILON, [math.inf, 8.0, 1.0]).model_dump()]
     study = Study(experiment=base, axes=axes, compare=["model.architecture"], seeds=seeds)
-    places = [
-        GridPoint(study.part(points, "level"), study.part(points, "compare"))
-        for points in study.combinations()
-    ]
     losses = {
         (name, epsilon): [loss and loss + 0.1 * seed for seed in range(seeds)]
         for name, by_level in LOSSES.items()
         for epsilon, loss in zip((math.inf, 8.0, 1.0), by_level, strict=True)
     }
-    costs = dict(zip(places, LEVELS * 2, strict=True))
+    costs = dict(zip(study.combinations(), LEVELS * 2, strict=True))
     return study_result(
-        study, losses, privacy=replace(PRIVACY, extrapolated=extrapolated), privacy_levels=costs
+        study, losses, privacy=replace(PRIVACY, extrapolated=extrapolated), setting_levels=costs
     )
 
 
@@ -439,12 +437,11 @@ def ways() -> StudyResult:
     study = Study(experiment=base, axes=[noise, levels], compare=["noise"])
     losses = {("gaussian", math.inf): [5.0], ("gaussian", 2.0): [5.2]}
     costs = (Level(math.inf, 0, 0), Level(2, 1, 0.001), Level(math.inf, 0, 0), Level(2, 9, 0.01))
-    places = [
-        GridPoint(study.part(points, "level"), study.part(points, "compare"))
-        for points in study.combinations()
-    ]
     found = study_result(
-        study, losses, privacy=PRIVACY, privacy_levels=dict(zip(places, costs, strict=True))
+        study,
+        losses,
+        privacy=PRIVACY,
+        setting_levels=dict(zip(study.combinations(), costs, strict=True)),
     )
     other = replace(PRIVACY, mechanism="blt", sampling="shuffled", adjacency="zero out one client")
     of_blt = [
@@ -467,8 +464,37 @@ def test_arms_of_different_noise_have_their_own_costs() -> None:
     axes = tradeoff_figure(ways()).axes[0]
     assert axes.get_xlabel() == "epsilon; left: more private"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["∞", "2"]
-    costs = {place: Level(n, 1, 1) for n, place in enumerate(ways().privacy_levels)}
-    assert "over rounds" in study_report(replace(ways(), privacy_levels=costs), {}).caption
+    costs = {points: Level(n, 1, 1) for n, points in enumerate(ways().setting_levels)}
+    assert "over rounds" in study_report(replace(ways(), setting_levels=costs), {}).caption
+
+
+def test_a_level_costs_what_its_chosen_setting_does() -> None:
+    """Of two tuned cohort sizes, the one that is chosen with noise is not the first."""
+    base = Experiment(
+        privacy={"mechanism": "gaussian", "noise_multiplier": 0.0},
+        server={"sampling": "poisson", "averaging": "uniform", "rounds": 50},
+    )
+    noise, cohorts = noise_axis(NOISE, [0.0, 1.0]), {"key": "server.cohort_size", "values": [5, 50]}
+    study = Study(experiment=base, axes=[noise, cohorts], tune=["server.cohort_size"])
+    losses = {(0.0, 5): 4.8, (0.0, 50): 4.9, (1.0, 5): 5.9, (1.0, 50): 5.2}
+    results = [
+        result(trial, loss, privacy=replace(PRIVACY, cohort_size=int(trial.points[1].value)))
+        for trial, loss in zip(study.trials(), losses.values(), strict=True)
+    ]
+    found = StudyResult(study, results, ngrams(), levels_of(study, 900))
+    first, other = (level_of(trial.experiment, 900) for trial in study.trials()[2:])
+    assert first.epsilon < other.epsilon / 10
+    _, rows = study_table(found)
+    assert rows[1][:4] == [number(other.epsilon), "1", number(other.noise_on_mean), "50"]
+    place = study_json(found)["places"][1]
+    assert (place["epsilon"], place["noise_on_mean"]) == (other.epsilon, other.noise_on_mean)
+    told = " ".join(findings(found))
+    assert "noise multiplier 0: Epsilon covers all rounds" in told
+    assert "noise multiplier 1: Epsilon covers all rounds" in told
+    assert "poisson sampling of 50 from" in told
+    figure = tradeoff_figure(found)
+    assert number(other.epsilon) in figure.axes[0].get_xticklabels()[1].get_text()
+    assert "cohorts of 5 or 50 from 10,000 clients" in figure.get_suptitle()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from simulations.reports.study_words import axis_words, point_words
 from simulations.reports.tradeoff_figure import tradeoff_figure
 from simulations.studies.axes import Axis, Point
 from simulations.studies.privacy_levels import EPSILON, Level, noise_axis
-from simulations.studies.results import GridPoint, StudyResult
+from simulations.studies.results import StudyResult
 from simulations.studies.study import Study
 from tests.simulations.studies.fabricated import study_result
 
@@ -38,14 +38,9 @@ def warm() -> StudyResult:
         compare=(START,),
         seeds=3,
     )
-    levels = {
-        GridPoint(study.part(points, "level"), study.part(points, "compare")): Level(
-            float(points[1].value), 0.5, 0.01
-        )
-        for points in study.combinations()
-    }
+    levels = {points: Level(float(points[1].value), 0.5, 0.01) for points in study.combinations()}
     losses = {tuple(p.value for p in points): [5.0] * 3 for points in study.combinations()}
-    return study_result(study, losses, privacy_levels=levels)
+    return study_result(study, losses, setting_levels=levels)
 
 
 def test_a_legend_has_each_value_once_below_the_whole_keys() -> None:

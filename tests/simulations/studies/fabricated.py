@@ -99,9 +99,9 @@ def study_result(
     Args:
         study: The study.
         losses: Losses of the seeds that finished, by combination of values.
-        facts: Fields of every summary, except ``privacy_levels``, which goes to the result.
+        facts: Fields of every summary, except ``setting_levels``, which goes to the result.
     """
-    levels = facts.pop("privacy_levels", {})
+    levels = facts.pop("setting_levels", {})
     results = []
     for points in study.combinations():
         for seed, loss in enumerate(losses.get(tuple(p.value for p in points), ())):

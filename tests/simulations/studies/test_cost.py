@@ -1,6 +1,7 @@
 """What a study still has to train, before and after some of it has finished."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,6 +43,18 @@ def test_finished_trials_cost_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     first, last = study_costs(STUDY, tmp_path, _one_a_round)
     assert (first.finished, first.seconds) == (6, 0)
     assert (last.finished, last.seconds) == (0, 20 * 30)
+
+
+def test_the_trials_that_are_left_are_those_that_have_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(
+        axes=[{"key": "model.layers", "values": [1, 8]}],
+        experiment={"model": {"architecture": "transformer"}},
+    )
+    monkeypatch.setattr(cost, "is_finished", lambda _run, experiment: experiment.model.layers == 8)
+    (left,) = study_costs(study, tmp_path, lambda experiment: 10.0 * experiment.model.layers)
+    assert (left.finished, left.seconds) == (1, 10)
 
 
 def test_a_run_evaluates_before_between_and_after() -> None:
@@ -86,6 +99,24 @@ def test_each_kind_of_training_is_measured_once(cache: Path) -> None:
     longer = estimate(base.updated({"server.rounds": 10 * base.server.rounds}))
     assert 5 < longer / estimate(base) <= 10
     assert told == [0]
+
+
+def test_clients_that_a_small_population_lacks_are_not_timed(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def simulate(
+        experiment: Experiment, *, on_round: Callable[[Experiment, RoundRecord], bool], **_: object
+    ) -> None:
+        for number in (1, 2, 3):
+            on_round(experiment, RoundRecord(number, 5.0, 20, 0, 0, 0, 100, 0.0, 1.0))
+
+    ticks = SimpleNamespace(perf_counter=count().__next__, process_time=count().__next__)
+    monkeypatch.setattr(cost, "time", ticks)
+    monkeypatch.setattr(cost, "simulate", simulate)
+    data = {"corpus": "synthetic", "population": 40, "heldout_fraction": 0.1}
+    server = {"rounds": 10, "evaluate_every": 5, "cohort_size": 10}
+    # A second for each evaluation of all four clients, of which a run has four.
+    assert TimeEstimate(cache, silent)(Experiment(data=data, server=server)) == 4
 
 
 def test_a_run_of_one_round_has_a_time(cache: Path) -> None:

@@ -121,6 +121,13 @@ def test_draws_are_the_same_for_all_arms_and_a_beginning_of_more() -> None:
             'changes = [{"client.epochs" = 2}]',
             "client.epochs and a both set client.epochs",
         ),
+        (
+            '[[axes]]\nname = "x"\nlabel = ""\nvalues = ["a", "a-b"]\n'
+            'changes = [{"client.epochs" = 1}, {"client.epochs" = 2}]\n'
+            '[[axes]]\nname = "y"\nlabel = ""\nvalues = ["b-c", "c"]\n'
+            'changes = [{"client.batch_size" = 1}, {"client.batch_size" = 2}]',
+            "the trials of x = a, y = b-c and x = a-b, y = c would share the folder a-b-c-seed0",
+        ),
         ('tune = ["x"]', "tune names x, and the axes are none"),
         ('[[axes]]\nkey = "client.epochs"\nlow = 1\nhigh = 2', "a range, which needs design"),
         ("seed = 3", "did you mean seeds?"),
