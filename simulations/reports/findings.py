@@ -1,6 +1,6 @@
 """Findings of a study in sentences, each based on an interval or a count that it states."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from server.endings import ROUNDS
@@ -72,28 +72,34 @@ def _design(result: StudyResult) -> str:
         for name in (result.baselines.names if result.baselines is not None else ())
         if result.baseline(name) is not None
     ]
-    counting = (
-        f"; on the same targets n-gram models have: {enumerate_words(lines)}" if lines else ""
-    )
     populations = dict.fromkeys(
         f"Corpus {one.summary.corpus} (SHA-256 {one.summary.corpus_sha256[:16]}): "
         f"{one.summary.training_clients:,} training clients, "
         f"{one.summary.heldout_clients:,} held out."
         for one in result.results
     )
+    targets = "the same targets" if len(populations) == 1 else "targets of the experiment itself"
+    counting = f"; on {targets} n-gram models have: {enumerate_words(lines)}" if lines else ""
     return f"{' '.join(populations)} Results are over {_clients(result)}{counting}."
 
 
 def _clients(result: StudyResult) -> str:
-    measured = next((r.measured for r in result.results if r.measured), None)
-    if measured is None:
+    tests = [one.measured.test for one in result.results if one.measured]
+    if not tests:
         return "no client, because every run diverged"
-    test = int(measured.test.sum())
     if result.part == "all":
-        return f"all {len(measured.test)} evaluated clients, because nothing was chosen"
+        return f"all {_counts(map(len, tests))} evaluated clients, because nothing was chosen"
+    others = _counts(int((~test).sum()) for test in tests)
     return (
-        f"{test} test clients; the best settings were chosen on {len(measured.test) - test} others"
+        f"{_counts(int(test.sum()) for test in tests)} test clients; the best settings were chosen "
+        f"on {others} others"
     )
+
+
+def _counts(found: Iterable[int]) -> str:
+    """Return a count in words; an axis over data makes it differ between runs."""
+    counts = sorted(set(found))
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _place(result: StudyResult, place: GridPoint) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -198,9 +199,22 @@ def verdict_of(between: Interval, seeds: int, *, useless: bool) -> Verdict:
 
 
 def is_useless(result: StudyResult, setting: Setting) -> bool:
-    """Whether a setting is not better than the unigram model on the reported clients."""
-    unigram = result.baseline("unigram")
-    return unigram is not None and setting.mean("loss", result.part) >= unigram
+    """Whether a setting is not better than the unigram model on the same targets."""
+    unigrams = [unigram_loss(result, one) for one in setting.results]
+    if not unigrams or None in unigrams:
+        return False
+    return setting.mean("loss", result.part) >= fmean(loss for loss in unigrams if loss is not None)
+
+
+def unigram_loss(result: StudyResult, one: TrialResult) -> float | None:
+    """Return the unigram model's loss on a run's reported targets; None for a task without one.
+
+    A run counts it beside its own loss, because an axis over data changes the targets. Of a run
+    that diverged it is that of the study's n-gram models.
+    """
+    if one.diverged or "unigram_loss" not in one.task.names:
+        return result.baseline("unigram")
+    return one.metric("unigram_loss", result.part)
 
 
 def worse_than_unigram(result: StudyResult, setting: Setting) -> list[float]:
@@ -208,9 +222,12 @@ def worse_than_unigram(result: StudyResult, setting: Setting) -> list[float]:
 
     Seeds that diverged are not among them.
     """
-    unigram = result.baseline("unigram")
-    losses = [one.metric("loss", result.part) for one in setting.results if not one.diverged]
-    return [] if unigram is None else [loss - unigram for loss in losses if loss >= unigram]
+    found = []
+    for one in setting.results:
+        loss, unigram = one.metric("loss", result.part), unigram_loss(result, one)
+        if unigram is not None and not one.diverged and loss >= unigram:
+            found.append(loss - unigram)
+    return found
 
 
 def rounds_to_target(result: StudyResult, setting: Setting) -> list[tuple[int, float] | None]:

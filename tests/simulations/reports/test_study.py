@@ -108,6 +108,7 @@ def test_all_corpora_of_a_study_are_named() -> None:
     told = next(one for one in report.findings if "Results are over" in one)
     assert "Corpus pydocs (SHA-256 pydocsxx" in told
     assert "Corpus synthetic (SHA-256 synthetic" in told
+    assert "on targets of the experiment itself n-gram models have" in told
 
 
 def test_rows_of_a_study_of_one_setting_have_names() -> None:
@@ -348,7 +349,7 @@ def test_what_is_said_of_an_arm_counts_its_runs(
     seeds: Sequence[int], lost: Sequence[int], told: list[str]
 ) -> None:
     study = Study(axes=[ARMS], compare=["model.architecture"], seeds=5)
-    losses = {
+    losses: dict[str, dict[int, float | None]] = {
         "cifg": {seed: 5.0 + seed / 10 for seed in range(5)},
         "si_cifg": {seed: None if seed in lost else 5.0 + seed / 10 for seed in seeds},
     }
@@ -364,7 +365,11 @@ def test_what_is_said_of_an_arm_counts_its_runs(
 
 def test_a_tuned_arm_without_a_loss_has_a_diverged_run_with_each_setting() -> None:
     study = Study(axes=[RATES], tune=["client.learning_rate"], seeds=2)
-    losses = {(0.3,): [5.0, None], (1.0,): [None, None], (3.0,): [None, 5.0]}
+    losses: dict[tuple[float], list[float | None]] = {
+        (0.3,): [5.0, None],
+        (1.0,): [None, None],
+        (3.0,): [None, 5.0],
+    }
     text = " ".join(findings(study_result(study, losses)))
     assert "has no loss: 4 of 6 runs diverged, at least one with each setting." in text
 

@@ -27,6 +27,7 @@ def result(
     *,
     accuracy: float = 0.1,
     validation: float | None = None,
+    unigram: float = UNIGRAM,
     lengths: Mapping[int, float] | None = None,
     **summary: Any,
 ) -> TrialResult:
@@ -37,6 +38,7 @@ def result(
         loss: Loss of the test clients; None for a run that diverged.
         accuracy: Accuracy of all clients.
         validation: Loss of the validation clients, if it differs.
+        unigram: Loss of the unigram model on the run's targets.
         lengths: Losses at sequence lengths.
         summary: Other fields of its summary.
     """
@@ -59,6 +61,7 @@ def result(
         "examples": 10.0,
         "tokens": TOKENS,
         "loss": TOKENS * (by_client + spread),
+        "unigram_loss": TOKENS * unigram,
         "tokens_no_oov_no_eos": TOKENS,
         "hits_no_oov_no_eos": TOKENS * accuracy,
         "hits_at_3": 2 * TOKENS * accuracy,

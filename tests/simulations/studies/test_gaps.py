@@ -16,9 +16,11 @@ from simulations.studies.gaps import (
     area_by_rate,
     gap_between,
     holm_p_values,
+    is_useless,
     pairs,
     rounds_to_target,
     verdict_of,
+    worse_than_unigram,
 )
 from simulations.studies.measured import Measured
 from simulations.studies.results import StudyResult, TrialResult
@@ -202,6 +204,24 @@ def tuned() -> StudyResult:
         for seed in range(3)
     ]  # fmt: skip
     return StudyResult(study, results, study_result(study, {}).baselines)
+
+
+def test_a_run_is_held_against_the_unigram_model_of_its_own_targets() -> None:
+    axis = {"key": "data.vocabulary_size", "values": [200, 2000], "label": ""}
+    study = Study(axes=[axis], compare=["data.vocabulary_size"], seeds=3)
+    found = study_result(study, {})
+    results = [
+        result(study.trial(points, seed), loss + seed / 100, unigram=loss + better)
+        for points, loss, better in zip(study.combinations(), (5.0, 6.5), (-0.5, 0.5), strict=True)
+        for seed in range(3)
+    ]
+    found = replace(found, results=results)
+    small, large = (found.chosen(place) for place in found.places)
+    assert small is not None
+    assert large is not None
+    assert is_useless(found, small), "though the study's unigram model has 6"
+    assert not is_useless(found, large), "though the study's unigram model has 6"
+    assert worse_than_unigram(found, small) == pytest.approx([0.5, 0.51, 0.52])
 
 
 def test_the_best_is_chosen_on_validation_clients_and_reported_on_test_clients() -> None:
