@@ -299,7 +299,7 @@ def test_what_is_said_of_an_arm_counts_its_runs(
     seeds: Sequence[int], lost: Sequence[int], told: list[str]
 ) -> None:
     study = Study(axes=[ARMS], compare=["model.architecture"], seeds=5)
-    losses = {
+    losses: dict[str, dict[int, float | None]] = {
         "cifg": {seed: 5.0 + seed / 10 for seed in range(5)},
         "si_cifg": {seed: None if seed in lost else 5.0 + seed / 10 for seed in seeds},
     }
@@ -315,7 +315,11 @@ def test_what_is_said_of_an_arm_counts_its_runs(
 
 def test_a_tuned_arm_without_a_loss_has_a_diverged_run_with_each_setting() -> None:
     study = Study(axes=[RATES], tune=["client.learning_rate"], seeds=2)
-    losses = {(0.3,): [5.0, None], (1.0,): [None, None], (3.0,): [None, 5.0]}
+    losses: dict[object, list[float | None]] = {
+        (0.3,): [5.0, None],
+        (1.0,): [None, None],
+        (3.0,): [None, 5.0],
+    }
     text = " ".join(findings(study_result(study, losses)))
     assert "has no loss: 4 of 6 runs diverged, at least one with each setting." in text
 
