@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from simulations.reports.study_words import enumerate_words, place_words, seeds_text, words
-from simulations.studies.results import Choice, GridPoint, StudyResult
+from simulations.studies.results import GridPoint, Ranking, StudyResult
 
 
 def incomplete_choices(result: StudyResult) -> list[str]:
@@ -28,7 +28,7 @@ def incomplete_choices(result: StudyResult) -> list[str]:
     return [*([f"{missing} {enumerate_words(left_out)}."] if left_out else []), *fewer]
 
 
-def _choices(result: StudyResult) -> Iterator[tuple[GridPoint, Choice, str]]:
+def _choices(result: StudyResult) -> Iterator[tuple[GridPoint, Ranking, str]]:
     """Yield the choice at each place, first those of which settings go on, with when they were."""
     study = result.study
     for stage in study.stages()[:-1]:

@@ -12,8 +12,8 @@ from simulations.studies.results import (
     RUNS,
     StudyResult,
     TrialResult,
-    finished_summary,
     read_results,
+    trial_summary,
 )
 from simulations.studies.run import levels_of
 from simulations.studies.study import Study
@@ -77,7 +77,7 @@ def _missing(study: Study, stages: Sequence[Sequence[TrialResult]], folder: Path
     known = {result.name for results in stages for result in results}
     return {
         trial.name: NOT_FINISHED
-        if finished_summary(trial, folder) is None
+        if trial_summary(trial, folder) is None
         else f"{NOT_EVALUATED} {typed(folder)}"
         for trial in asked
         if trial.name not in known

@@ -117,8 +117,8 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A choice among settings."""
+class Ranking:
+    """The settings that one is chosen among, and those that had to be left out."""
 
     ranked: Sequence[Setting]
     """Those that can be chosen, the best first."""
@@ -273,7 +273,7 @@ class StudyResult:
         """Return the best setting on validation clients; None if none can be chosen."""
         return next(iter(self.choice(place).ranked), None)
 
-    def choice(self, place: GridPoint) -> Choice:
+    def choice(self, place: GridPoint) -> Ranking:
         """Return the choice among a place's settings.
 
         A single setting needs no validation clients. Settings that ``halving`` stopped early are
@@ -281,7 +281,7 @@ class StudyResult:
         """
         return self.choice_among([s for s in self.settings(place) if self.ran_to_the_end(s)])
 
-    def choice_among(self, settings: Sequence[Setting]) -> Choice:
+    def choice_among(self, settings: Sequence[Setting]) -> Ranking:
         """Return the choice among settings that ran for as many rounds.
 
         Seeds may differ more than settings do, so means over different seeds are not held against
@@ -294,7 +294,7 @@ class StudyResult:
         seeds = every if whole or not stable else every.intersection(*(s.seeds for s in stable))
         kept = whole or [setting for setting in stable if seeds]
         points = [setting.points for setting in kept]
-        return Choice(
+        return Ranking(
             sorted(kept, key=lambda setting: self.cost(setting.at(seeds))),
             seeds,
             every,
@@ -397,7 +397,7 @@ def kept_clients(test: NDArray[np.bool_], part: HeldoutPart) -> NDArray[np.bool_
     return {"validation": ~test, "test": test, "all": np.ones_like(test)}[part]
 
 
-def finished_summary(trial: Trial, folder: Path) -> Summary | None:
+def trial_summary(trial: Trial, folder: Path) -> Summary | None:
     """Return the summary of a trial's finished run in a study's folder; None if it has none."""
     run = RunFolder(folder / RUNS / trial.name)
     summary = run.summary()
@@ -416,7 +416,7 @@ def read_results(trials: Sequence[Trial], folder: Path) -> list[TrialResult]:
     """
     results = []
     for trial in trials:
-        summary = finished_summary(trial, folder)
+        summary = trial_summary(trial, folder)
         if summary is None:
             continue
         run = RunFolder(folder / RUNS / trial.name)

@@ -384,7 +384,7 @@ def test_what_is_said_of_an_arm_counts_its_runs(
 
 def test_a_tuned_arm_without_a_loss_has_a_diverged_run_with_each_setting() -> None:
     study = Study(axes=[RATES], tune=["client.learning_rate"], seeds=2)
-    losses: dict[tuple[float], list[float | None]] = {
+    losses: dict[object, list[float | None]] = {
         (0.3,): [5.0, None],
         (1.0,): [None, None],
         (3.0,): [None, 5.0],
