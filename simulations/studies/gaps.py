@@ -1,12 +1,13 @@
 """Differences between two arms of a study, and the conclusions they allow."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from fedsi.messages import evaluated
-from simulations.studies.results import GridPoint, Setting, StudyResult, TrialResult
+from simulations.studies.results import GridPoint, HeldoutPart, Setting, StudyResult, TrialResult
 from simulations.studies.statistics import (
     FEWEST_SEEDS,
     Interval,
@@ -24,10 +25,12 @@ class Verdict(Enum):
     """The conclusion from a difference in the task's deciding metric, usually the loss."""
 
     NOT_MEASURED = "not measured"
-    """One of the two has no loss."""
+    """One of the two has no loss, or no deciding metric."""
     USELESS = "not better than the unigram model"
     """One of the two is not better than the unigram model, so a ranking is meaningless."""
     FEW_SEEDS = "too few seeds"
+    ONE_RUN = "one run for several seeds"
+    """Seeds of one of the two ended with the same model."""
     NONE_SHOWN = "no difference shown"
     """The interval contains zero."""
     LOWER = "lower"
@@ -94,13 +97,9 @@ def gap(result: StudyResult, one: Setting | None, other: Setting | None) -> Gap:
     paired, part, deciding = _paired(one, other), result.part, result.task.deciding
     if one is None or other is None or not paired:
         return Gap(Verdict.NOT_MEASURED, deciding, {}, {})
-    over_seeds = {
-        metric: claim_interval([a.metric(metric, part) - b.metric(metric, part) for a, b in paired])
-        for metric in result.metrics
-    }
+    over_seeds = {metric: _over_seeds(paired, metric, part) for metric in result.metrics}
     over_clients = {a.trial.seed: _within(result, a, b) for a, b in paired}
-    useless = any(is_useless(result, setting) for setting in (one, other))
-    verdict = verdict_of(over_seeds[deciding], len(paired), useless=useless)
+    verdict = _verdict(result, one, other)
     return Gap(verdict, deciding, over_seeds, over_clients)
 
 
@@ -108,18 +107,46 @@ def holm_p_values(result: StudyResult) -> dict[tuple[GridPoint, GridPoint], floa
     """Return p values of the pairs that are compared, corrected for their number (Holm).
 
     They are those of Student's t over seeds, for differences in the task's deciding metric. Pairs
-    without a claim, because of too few seeds or a model that is not useful, are not in it.
+    without a claim, for example because of too few seeds, are not in it.
     """
     found, deciding, part = {}, result.task.deciding, result.part
     for first, second in pairs(result):
         one, other = result.chosen(first), result.chosen(second)
-        paired = _paired(one, other)
-        if len(paired) >= FEWEST_SEEDS and not any(
-            is_useless(result, s) for s in (one, other) if s
-        ):
+        if _verdict(result, one, other) in {Verdict.NONE_SHOWN, Verdict.LOWER, Verdict.HIGHER}:
+            paired = _paired(one, other)
             gaps = [a.metric(deciding, part) - b.metric(deciding, part) for a, b in paired]
             found[first, second] = t_test_p_value(gaps)
     return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def _verdict(result: StudyResult, one: Setting | None, other: Setting | None) -> Verdict:
+    """Return the conclusion from the runs of two settings."""
+    paired = _paired(one, other)
+    if one is None or other is None or not paired:
+        return Verdict.NOT_MEASURED
+    useless = any(is_useless(result, setting) for setting in (one, other))
+    if not useless and _is_one_run(paired):
+        return Verdict.ONE_RUN
+    between = _over_seeds(paired, result.task.deciding, result.part)
+    return verdict_of(between, len(paired), useless=useless)
+
+
+def _over_seeds(
+    paired: list[tuple[TrialResult, TrialResult]], metric: str, part: HeldoutPart
+) -> Interval:
+    """Return the mean difference, with an interval if the seeds allow a claim."""
+    found = claim_interval([a.metric(metric, part) - b.metric(metric, part) for a, b in paired])
+    if _is_one_run(paired):
+        return Interval(found.estimate, -math.inf, math.inf)
+    return found
+
+
+def _is_one_run(paired: list[tuple[TrialResult, TrialResult]]) -> bool:
+    """Whether seeds of one of the two ended with the same model, so that they show no variation."""
+    return any(
+        len({one.summary.model_sha256 for one in runs}) < len(runs)
+        for runs in zip(*paired, strict=True)
+    )
 
 
 def _paired(one: Setting | None, other: Setting | None) -> list[tuple[TrialResult, TrialResult]]:
@@ -140,6 +167,8 @@ def verdict_of(between: Interval, seeds: int, *, useless: bool) -> Verdict:
     """
     if useless:
         return Verdict.USELESS
+    if math.isnan(between.estimate):
+        return Verdict.NOT_MEASURED
     if seeds < FEWEST_SEEDS:
         return Verdict.FEW_SEEDS
     if between.holds_zero:
