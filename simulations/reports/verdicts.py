@@ -45,7 +45,10 @@ def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str
         found: Their differences, first minus second.
         metrics: Names of the metrics besides the loss.
     """
+    named = found.deciding.replace("_", " ")
     match found.verdict:
+        case Verdict.NOT_MEASURED if found.over_seeds:
+            return f"{first} and {second} cannot be compared: a run of one of them has no {named}."
         case Verdict.NOT_MEASURED:
             return f"{first} and {second} cannot be compared: no seed has a finished run of both."
         case Verdict.USELESS:
@@ -53,11 +56,12 @@ def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str
                 f"No ranking of {first} and {second}: at least one of them is not better than the "
                 f"unigram model ({_numbers(found, metrics)})."
             )
-        case Verdict.FEW_SEEDS:
-            seeds = len(found.over_clients)
+        case Verdict.FEW_SEEDS | Verdict.ONE_RUN:
+            few = f"{seeds_text(len(found.over_clients))}, and at least {FEWEST_SEEDS} are needed"
+            same = "seeds of one of them ended with the same model, so they are one run"
             return (
-                f"No claim about {first} and {second}: {seeds_text(seeds)}, "
-                f"and at least {FEWEST_SEEDS} are needed. {first} minus {second}: "
+                f"No claim about {first} and {second}: "
+                f"{few if found.verdict is Verdict.FEW_SEEDS else same}. {first} minus {second}: "
                 f"{_numbers(found, metrics)}{_within(found)}."
             )
         case Verdict.NONE_SHOWN:
@@ -66,7 +70,6 @@ def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str
                 f"({_method(found)}{_within(found)})."
             )
         case Verdict.LOWER | Verdict.HIGHER:
-            named = found.deciding.replace("_", " ")
             return (
                 f"{first} has a {found.verdict.value} {named} than {second}: "
                 f"{_numbers(found, metrics)} ({_method(found)}{_within(found)})."

@@ -1,5 +1,6 @@
 """Differences between two arms of a study, and the conclusions they allow."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -10,13 +11,7 @@ import numpy as np
 
 from fedsi.messages import evaluated
 from fedsi.tasks.task import FIRST_COLUMNS
-from simulations.studies.results import (
-    GridPoint,
-    HeldoutPart,
-    Setting,
-    StudyResult,
-    TrialResult,
-)
+from simulations.studies.results import GridPoint, HeldoutPart, Setting, StudyResult, TrialResult
 from simulations.studies.statistics import (
     FEWEST_SEEDS,
     Interval,
@@ -34,10 +29,12 @@ class Verdict(Enum):
     """The conclusion from a difference in the task's deciding metric, usually the loss."""
 
     NOT_MEASURED = "not measured"
-    """One of the two has no loss."""
+    """One of the two has no loss, or no deciding metric."""
     USELESS = "not better than the unigram model"
     """One of the two is not better than the unigram model, so a ranking is meaningless."""
     FEW_SEEDS = "too few seeds"
+    ONE_RUN = "one run for several seeds"
+    """Seeds of one of the two ended with the same model."""
     NONE_SHOWN = "no difference shown"
     """The interval contains zero."""
     LOWER = "lower"
@@ -108,36 +105,58 @@ def gap(result: StudyResult, one: Setting | None, other: Setting | None) -> Gap:
     paired, deciding = _paired(one, other), result.task.deciding
     if one is None or other is None or not paired:
         return Gap(Verdict.NOT_MEASURED, deciding, {}, {})
-    over_seeds = {
-        metric: claim_interval([_difference(a, b, metric, result.part) for a, b in paired])
-        for metric in result.metrics
-    }
+    over_seeds = {metric: _over_seeds(paired, metric, result.part) for metric in result.metrics}
     same = [_have_the_same_targets(a, b) for a, b in paired]
     over_clients = {
         a.trial.seed: _within(result, a, b) if alike else {}
         for (a, b), alike in zip(paired, same, strict=True)
     }
-    useless = any(is_useless(result, setting) for setting in (one, other))
-    verdict = verdict_of(over_seeds[deciding], len(paired), useless=useless)
-    return Gap(verdict, deciding, over_seeds, over_clients, all(same))
+    return Gap(_verdict(result, one, other), deciding, over_seeds, over_clients, all(same))
 
 
 def holm_p_values(result: StudyResult) -> dict[tuple[GridPoint, GridPoint], float]:
     """Return p values of the pairs that are compared, corrected for their number (Holm).
 
     They are those of Student's t over seeds, for differences in the task's deciding metric. Pairs
-    without a claim, because of too few seeds or a model that is not useful, are not in it.
+    without a claim, for example because of too few seeds, are not in it.
     """
     found, deciding = {}, result.task.deciding
     for first, second in pairs(result):
         one, other = result.chosen(first), result.chosen(second)
-        paired = _paired(one, other)
-        if len(paired) >= FEWEST_SEEDS and not any(
-            is_useless(result, s) for s in (one, other) if s
-        ):
-            gaps = [_difference(a, b, deciding, result.part) for a, b in paired]
+        if _verdict(result, one, other) in {Verdict.NONE_SHOWN, Verdict.LOWER, Verdict.HIGHER}:
+            gaps = [_difference(a, b, deciding, result.part) for a, b in _paired(one, other)]
             found[first, second] = t_test_p_value(gaps)
     return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def _verdict(result: StudyResult, one: Setting | None, other: Setting | None) -> Verdict:
+    """Return the conclusion from the runs of two settings."""
+    paired = _paired(one, other)
+    if one is None or other is None or not paired:
+        return Verdict.NOT_MEASURED
+    useless = any(is_useless(result, setting) for setting in (one, other))
+    if not useless and _is_one_run(paired):
+        return Verdict.ONE_RUN
+    between = _over_seeds(paired, result.task.deciding, result.part)
+    return verdict_of(between, len(paired), useless=useless)
+
+
+def _over_seeds(
+    paired: list[tuple[TrialResult, TrialResult]], metric: str, part: HeldoutPart
+) -> Interval:
+    """Return the mean difference, with an interval if the seeds allow a claim."""
+    found = claim_interval([_difference(a, b, metric, part) for a, b in paired])
+    if _is_one_run(paired):
+        return Interval(found.estimate, -math.inf, math.inf)
+    return found
+
+
+def _is_one_run(paired: list[tuple[TrialResult, TrialResult]]) -> bool:
+    """Whether seeds of one of the two ended with the same model, so that they show no variation."""
+    return any(
+        len({one.summary.model_sha256 for one in runs}) < len(runs)
+        for runs in zip(*paired, strict=True)
+    )
 
 
 def _paired(one: Setting | None, other: Setting | None) -> list[tuple[TrialResult, TrialResult]]:
@@ -191,6 +210,8 @@ def verdict_of(between: Interval, seeds: int, *, useless: bool) -> Verdict:
     """
     if useless:
         return Verdict.USELESS
+    if math.isnan(between.estimate):
+        return Verdict.NOT_MEASURED
     if seeds < FEWEST_SEEDS:
         return Verdict.FEW_SEEDS
     if between.holds_zero:

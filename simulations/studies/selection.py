@@ -31,7 +31,7 @@ class StudyPrivacy:
     """What all runs of a study cost their common clients together."""
 
     runs: int
-    """Runs on the same clients, all seeds and settings together."""
+    """Runs with noise and without, finished or not, of all seeds and settings together."""
     without_noise: int
     """Runs without privacy or without noise, whose results nothing bounds."""
     epsilon: float | None

@@ -70,7 +70,9 @@ def claim_interval(values: Sequence[float]) -> Interval:
 
 
 def t_test_p_value(values: Sequence[float]) -> float:
-    """Return the two-sided p value of Student's t that the mean is zero; 1 for too few seeds.
+    """Return the two-sided p value of Student's t that the mean is zero.
+
+    It is 1 for too few seeds, and if a value is not a number.
 
     Args:
         values: One value per seed; at least one.
@@ -78,7 +80,7 @@ def t_test_p_value(values: Sequence[float]) -> float:
     from scipy.stats import t  # noqa: PLC0415 - as above
 
     mean, count = float(np.mean(values)), len(values)
-    if count < FEWEST_SEEDS or mean == 0:
+    if count < FEWEST_SEEDS or mean == 0 or math.isnan(mean):
         return 1.0
     error = float(np.std(values, ddof=1)) / math.sqrt(count)
     return 2 * float(t.sf(abs(mean) / error, count - 1)) if error > 0 else 0.0

@@ -1,6 +1,7 @@
 """Results of studies that never ran, for tests of reports."""
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def result(
         lengths: Losses at sequence lengths.
         summary: Other fields of its summary.
     """
+    # Seeds that end with the same model are one run.
+    summary = {"model_sha256": sha256(trial.name.encode()).hexdigest(), **summary}
     columns = task_of(trial.experiment).columns
     if "unigram_loss" not in columns:
         summary["unigram_loss"] = None

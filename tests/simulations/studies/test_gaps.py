@@ -184,6 +184,40 @@ def test_a_seed_that_one_arm_lacks_is_left_out() -> None:
     assert len(gap_between(found, one, other).over_clients) == 3
 
 
+def test_seeds_that_ended_with_the_same_model_allow_no_claim() -> None:
+    found = two_arms([5.0, 5.0, 5.0], [4.99, 4.99, 4.99])
+    same = replace(
+        found,
+        results=[
+            replace(one, summary=replace(one.summary, model_sha256=one.summary.architecture))
+            for one in found.results
+        ],
+    )
+    ((one, other),) = pairs(found)
+    assert gap_between(found, one, other).verdict is Verdict.LOWER
+    gap = gap_between(same, one, other)
+    assert gap.verdict is Verdict.ONE_RUN
+    assert gap.to_json()["t_over_seeds"]["loss"]["low"] is None
+    assert not holm_p_values(same)
+    told = "No claim about SI-CIFG and CIFG: seeds of one of them ended with the same model, so "
+    assert headlines(same)[0].startswith(told)
+
+
+def test_a_difference_that_is_no_number_is_not_measured() -> None:
+    found = two_arms([5.0, 5.1, 5.2], [4.9, 5.0, 5.1])
+    lost = [replace(one, measured=_without_tokens(one.measured)) for one in found.results[3:]]
+    lacking = replace(found, results=[*found.results[:3], *lost], baselines=None)
+    ((one, other),) = pairs(found)
+    assert gap_between(lacking, one, other).verdict is Verdict.NOT_MEASURED
+    assert not holm_p_values(lacking)
+    told = "SI-CIFG and CIFG cannot be compared: a run of one of them has no loss."
+    assert headlines(lacking)[0] == told
+
+
+def _without_tokens(measured: Measured | None) -> Measured | None:
+    return measured and replace(measured, rows=np.zeros_like(measured.rows))
+
+
 def test_useless_models_are_not_ranked_however_wide_the_gap() -> None:
     clear = Interval(-1.0, -1.1, -0.9)
     assert verdict_of(clear, 3, useless=True) is Verdict.USELESS
