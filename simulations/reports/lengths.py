@@ -17,7 +17,7 @@ from simulations.reports.study_words import (
     place_words,
     seeds_text,
 )
-from simulations.reports.verdicts import too_many_without_claim, verdict_sentence
+from simulations.reports.verdicts import no_loss, too_many_without_claim, verdict_sentence
 from simulations.safe_text import for_markdown
 from simulations.studies.gaps import Gap, Verdict, verdict_of
 from simulations.studies.results import GridPoint, StudyResult
@@ -167,11 +167,17 @@ def length_verdicts(result: StudyResult) -> list[str]:
         ]
     else:
         told = [
-            verdict_sentence(place_words(one), place_words(other), _gap(result, one, other), {})
+            _sentence(_gap(result, one, other), place_words(one), place_words(other))
             for one, other in pairs
         ]
     told = [f"n{one[1:]}" if one.startswith("No ") else one for one in told]
     return [*(f"At {longest} {sentence}" for sentence in told), *_on_whom(result)]
+
+
+def _sentence(found: Gap, first: str, second: str) -> str:
+    if found.verdict is Verdict.NOT_MEASURED:
+        return no_loss(first, second)
+    return verdict_sentence(first, second, found, {})
 
 
 def length_pairs(result: StudyResult) -> list[tuple[GridPoint, GridPoint]]:

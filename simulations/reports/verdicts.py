@@ -76,6 +76,11 @@ def verdict_sentence(first: str, second: str, found: Gap, metrics: dict[str, str
             )
 
 
+def no_loss(first: str, second: str) -> str:
+    """Return the sentence on two settings of which one has no loss, or none of all its seeds."""
+    return f"{first} and {second} cannot be compared: at least one has no loss to compare."
+
+
 def _verdict(
     result: StudyResult, first: GridPoint, second: GridPoint, *, brief: bool = False
 ) -> str:
@@ -86,7 +91,7 @@ def _verdict(
         of = f"{words(first.arm)} " if first.arm else ""
         one, other = f"{of}at {words(first.level)}", f"{of}at {words(second.level)}"
     if any(result.chosen(place) is None for place in (first, second)):
-        sentence = f"{one} and {other} cannot be compared: at least one has no loss to compare."
+        sentence = no_loss(one, other)
     else:
         sentence = verdict_sentence(one, other, found, shares)
     if first.level and first.level == second.level:
