@@ -19,7 +19,7 @@ from simulations.reports.heat_map import heat_map, mapped_axes
 from simulations.reports.marks import GREY, diverged_strips, ngram_lines, ngram_losses
 from simulations.reports.ranges import leave_out_start
 from simulations.reports.study_legend import arm_colour, line_of, study_legend
-from simulations.reports.study_words import axis_words, cell
+from simulations.reports.study_words import axis_words, cell, words
 from simulations.safe_text import for_figure
 from simulations.studies.axes import Axis
 from simulations.studies.results import GridPoint, Setting, StudyResult
@@ -181,7 +181,7 @@ def _curves(axes: Axes, result: StudyResult) -> dict[str, list[float]]:
 
 
 def _over_axis(axes: Axes, result: StudyResult, name: str) -> dict[str, list[float]]:
-    """Draw the loss over an axis, at the best values of the other tuned axes.
+    """Draw the loss over an axis, at the best values of the tuned axes and the first of the levels.
 
     It is the final one, or with halving that after the first stage, which all settings have run.
 
@@ -195,9 +195,9 @@ def _over_axis(axes: Axes, result: StudyResult, name: str) -> dict[str, list[flo
     numbers = [float(v) if isinstance(v, int | float) else math.nan for v in values]
     log = all(math.isfinite(n) and n > 0 for n in numbers) and max(numbers) >= 3 * min(numbers)
     places = dict(zip(values, numbers if log else map(float, range(len(values))), strict=True))
-    level, diverged = name not in result.study.tune, {}
+    diverged = {}
     for arm in result.arms:
-        placed = [(places[v], _best_at(result, arm, name, v, level=level)) for v in values]
+        placed = [(places[v], _best_at(result, arm, name, v)) for v in values]
         placed.sort(key=lambda one: one[0])
         diverged[arm_colour(result, arm)] = setting_line(axes, result, arm, placed)
     if log:
@@ -206,20 +206,21 @@ def _over_axis(axes: Axes, result: StudyResult, name: str) -> dict[str, list[flo
     axes.set_xticks([places[v] for v in shown], [_text(result, name, v) for v in shown])
     axes.minorticks_off()
     axes.set(xlabel=name if "." in name else axis_words(name))
-    axes.set_title(f"{when} by {axis_words(name)}")
+    varied = _varied(result)
+    held = [point for point in result.levels[0] if point.axis != name and point.axis in varied]
+    at = f"\nat {for_figure(words(tuple(held)))}" if held else ""
+    axes.set_title(f"{when} by {axis_words(name)}{at}")
     return diverged
 
 
-def _best_at(
-    result: StudyResult, arm: Combination, name: str, value: object, *, level: bool
-) -> Setting | None:
-    """Return the best setting of an arm at an axis value, at the first level unless ``level``."""
-    places = result.places if level else [GridPoint(result.levels[0], arm)]
+def _best_at(result: StudyResult, arm: Combination, name: str, value: object) -> Setting | None:
+    """Return the best setting of an arm at an axis value, at the first values of other levels."""
+    first = {point.axis: point.value for point in result.levels[0]} | {name: value}
     settings = [
         setting
-        for place in places
-        if place.arm == arm
-        for setting in result.settings(place)
+        for level in result.levels
+        if all(point.value == first[point.axis] for point in level)
+        for setting in result.settings(GridPoint(level, arm))
         if _value(setting.points, name) == value and setting.results
     ]
     return min(settings, key=result.cost, default=None)

@@ -94,6 +94,26 @@ def test_a_caption_speaks_of_a_second_panel_only_if_there_is_one() -> None:
     assert "varied" in study_report(comparison(3), {}).caption
 
 
+def test_a_panel_over_a_level_holds_the_other_levels_at_their_first() -> None:
+    levels = [{"key": "client.epochs", "values": [1, 2]},
+              {"key": "server.rounds", "values": [100, 1000]}]  # fmt: skip
+    study = Study(axes=[*levels, RATES], tune=["client.learning_rate"], seeds=3)
+    losses = {(1, 100): 5.6, (1, 1000): 5.0, (2, 100): 5.4, (2, 1000): 4.9}
+    found = study_result(
+        study,
+        {(*at, rate): [loss + worse] * 3
+         for at, loss in losses.items() for rate, worse in ((1.0, 0.0), (3.0, 0.1))},
+    )  # fmt: skip
+    panels = study_figure(found).axes[1:]
+    assert [axes.get_title() for axes in panels] == [
+        "Final loss by client epochs\nat rounds 100",
+        "Final loss by rounds\nat client epochs 1",
+    ]
+    for axes, expected in zip(panels, ([5.6, 5.4], [5.6, 5.0]), strict=True):
+        (means,) = [line for line in axes.get_lines() if line.get_marker() == "o"]
+        assert list(np.asarray(means.get_ydata())) == pytest.approx(expected)
+
+
 def test_too_few_seeds_for_many_comparisons_are_one_sentence() -> None:
     names = ("cifg", "si_cifg", "lstm", "gru", "transformer")
     for count in (4, 5):
