@@ -221,13 +221,13 @@ def verdict_of(between: Interval, seeds: int, *, useless: bool) -> Verdict:
 
 def is_useless(result: StudyResult, setting: Setting) -> bool:
     """Whether a setting is not better than the unigram model on the same targets."""
-    unigrams = [unigram_loss(result, one) for one in setting.results]
+    unigrams = [unigram_of_run(result, one) for one in setting.results]
     if not unigrams or None in unigrams:
         return False
     return setting.mean("loss", result.part) >= fmean(loss for loss in unigrams if loss is not None)
 
 
-def unigram_loss(result: StudyResult, one: TrialResult) -> float | None:
+def unigram_of_run(result: StudyResult, one: TrialResult) -> float | None:
     """Return the unigram model's loss on a run's reported targets; None for a task without one.
 
     A run counts it beside its own loss, because an axis over data changes the targets. Of a run
@@ -245,7 +245,7 @@ def worse_than_unigram(result: StudyResult, setting: Setting) -> list[float]:
     """
     found = []
     for one in setting.results:
-        loss, unigram = one.metric("loss", result.part), unigram_loss(result, one)
+        loss, unigram = one.metric("loss", result.part), unigram_of_run(result, one)
         if unigram is not None and not one.diverged and loss >= unigram:
             found.append(loss - unigram)
     return found

@@ -71,7 +71,7 @@ def test_what_a_seed_diverged_of_solves_nothing_and_is_named() -> None:
                      for rate in (0.3, 1.0)})  # fmt: skip
     lost = {"exact_match": dict.fromkeys(LENGTHS)}
     spoiled = [
-        replace(one, measured=None, summary=replace(one.summary, by_length=lost))
+        replace(one, measured=None, summary=replace(one.summary, status="diverged", by_length=lost))
         if [point.value for point in one.trial.points] == ["coupled", 0.3] and one.trial.seed == 1
         else one
         for one in found.results
