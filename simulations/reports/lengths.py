@@ -15,13 +15,17 @@ from simulations.reports.study_words import (
     mean_of_seeds_text,
     mean_text,
     place_words,
-    seeds_text,
 )
-from simulations.reports.verdicts import no_loss, too_many_without_claim, verdict_sentence
+from simulations.reports.verdicts import (
+    no_claim_about,
+    no_loss,
+    too_many_without_claim,
+    verdict_sentence,
+)
 from simulations.safe_text import for_markdown
 from simulations.studies.gaps import Gap, Verdict, verdict_of
 from simulations.studies.results import GridPoint, StudyResult
-from simulations.studies.statistics import FEWEST_SEEDS, claim_interval
+from simulations.studies.statistics import claim_interval
 
 PACKING = (
     "Each length has the same targets: a client's sentences are packed whole, one after the other, "
@@ -161,10 +165,7 @@ def length_verdicts(result: StudyResult) -> list[str]:
     """Compare the arms and the levels at the longest length, and say on which clients."""
     longest, pairs = max(result.study.lengths), length_pairs(result)
     if pairs and too_many_without_claim(result):
-        told = [
-            f"No claim about any of the {len(pairs)} differences: {seeds_text(result.seeds)}, and "
-            f"at least {FEWEST_SEEDS} are needed."
-        ]
+        told = [no_claim_about(len(pairs), result)]
     else:
         told = [
             _sentence(_gap(result, one, other), place_words(one), place_words(other))

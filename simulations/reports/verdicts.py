@@ -20,6 +20,14 @@ def too_many_without_claim(result: StudyResult) -> bool:
     return result.seeds < FEWEST_SEEDS and len(pairs(result)) > _MOST_WITHOUT_CLAIM
 
 
+def no_claim_about(differences: int, result: StudyResult) -> str:
+    """Return the sentence on differences about none of which the seeds allow a claim."""
+    return (
+        f"No claim about any of the {differences} differences: {seeds_text(result.seeds)}, and at "
+        f"least {FEWEST_SEEDS} are needed."
+    )
+
+
 def comparisons(result: StudyResult, *, brief: bool) -> list[str]:
     """Compare the arms and the levels with their first.
 
@@ -29,10 +37,7 @@ def comparisons(result: StudyResult, *, brief: bool) -> list[str]:
             up differences about which too few seeds allow no claim.
     """
     if brief and too_many_without_claim(result):
-        return [
-            f"No claim about any of the {len(pairs(result))} differences: "
-            f"{seeds_text(result.seeds)}, and at least {FEWEST_SEEDS} are needed."
-        ]
+        return [no_claim_about(len(pairs(result)), result)]
     return [_verdict(result, first, second, brief=brief) for first, second in pairs(result)]
 
 

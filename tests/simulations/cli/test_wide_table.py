@@ -21,7 +21,8 @@ from simulations.cli.bench import shared
 from simulations.cli.main import main
 from simulations.cli.wide_table import column_parts, print_facts, print_table
 from simulations.reports.study import study_report
-from tests.simulations.reports.test_study import comparison, tradeoff
+from tests.simulations.reports.test_study import comparison
+from tests.simulations.reports.test_tradeoff_report import tradeoff
 
 ROOT = Path(__file__).parents[3]
 WIDTH = 80

@@ -10,7 +10,8 @@ from simulations.reports.marks import diverged_strips, ngram_lines, spread
 from simulations.reports.study_figure import study_figure
 from simulations.reports.study_legend import legend_columns
 from simulations.reports.tradeoff_figure import tradeoff_figure
-from tests.simulations.reports.test_study import comparison, tradeoff
+from tests.simulations.reports.test_study import comparison
+from tests.simulations.reports.test_tradeoff_report import tradeoff
 
 
 @given(st.lists(st.floats(-100, 100), max_size=8), st.floats(0.01, 10))

@@ -28,7 +28,9 @@ from simulations.reports.page import (
 )
 from simulations.reports.run import run_page
 from simulations.reports.study import study_page, study_report
-from tests.simulations.reports.test_study import comparison, lengths, sweep, tradeoff
+from tests.simulations.reports.test_lengths import lengths
+from tests.simulations.reports.test_study import comparison, sweep
+from tests.simulations.reports.test_tradeoff_report import tradeoff
 from tests.summaries import AUDIT, PRIVACY, SUMMARY
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

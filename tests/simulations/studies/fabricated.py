@@ -17,6 +17,10 @@ from simulations.studies.results import RUNS, StudyResult, TrialResult
 from simulations.studies.study import Study, Trial
 from tests.summaries import summary_of
 
+ARMS = {"key": "model.architecture", "values": ["cifg", "si_cifg"], "label": ""}
+RATES = {"key": "client.learning_rate", "values": [0.3, 1.0, 3.0], "label": "lr"}
+"""Axes of two cells and of three rates."""
+
 CLIENTS = 40
 TOKENS = 100.0
 UNIGRAM, BIGRAM, TRIGRAM = 6.0, 5.4, 5.3

@@ -12,9 +12,8 @@ from simulations.reports.findings import findings
 from simulations.studies.finished import NOT_EVALUATED, NOT_FINISHED, read_study
 from simulations.studies.results import RUNS
 from simulations.studies.study import Study, Trial
-from tests.simulations.studies.fabricated import result, write_run
+from tests.simulations.studies.fabricated import ARMS, result, write_run
 
-ARMS = {"key": "model.architecture", "values": ["cifg", "si_cifg"], "label": ""}
 GRID = Study(axes=[ARMS], compare=["model.architecture"], seeds=3)
 HALVING = Study(
     axes=[ARMS, {"key": "client.learning_rate", "values": [0.1, 1.0], "label": "lr"}],

@@ -26,10 +26,7 @@ from simulations.studies.measured import Measured
 from simulations.studies.results import StudyResult, TrialResult
 from simulations.studies.statistics import Interval
 from simulations.studies.study import Study
-from tests.simulations.studies.fabricated import result, study_result
-
-ARMS = {"key": "model.architecture", "values": ["cifg", "si_cifg"], "label": ""}
-RATES = {"key": "client.learning_rate", "values": [0.3, 1.0, 3.0], "label": "lr"}
+from tests.simulations.studies.fabricated import ARMS, RATES, result, study_result
 
 
 def two_arms(first: Sequence[float | None], second: Sequence[float | None]) -> StudyResult:
