@@ -6,14 +6,13 @@ from typing import Any
 from server.endings import ROUNDS
 from simulations.reports.incomplete_choices import incomplete_choices
 from simulations.reports.lengths import length_pairs
+from simulations.reports.losses_over_rates import area_gaps, losses_over_rates
 from simulations.reports.study_privacy import claims, study_privacy_sentences
 from simulations.reports.study_words import (
     axis_words,
     capitalised,
     enumerate_words,
-    interval_text,
     loss_text,
-    mean_text,
     place_words,
     seeds_text,
     words,
@@ -24,12 +23,11 @@ from simulations.studies.gaps import (
     holm_p_values,
     is_useless,
     pairs,
-    rate_axis,
     rounds_to_target,
     worse_than_unigram,
 )
 from simulations.studies.results import GridPoint, Setting, StudyResult
-from simulations.studies.statistics import FEWEST_SEEDS, LEVEL, t_interval
+from simulations.studies.statistics import FEWEST_SEEDS, LEVEL
 
 FEWEST_VALUES = 3
 """Values of a tuned key from which its edges are told; two are both edges."""
@@ -61,7 +59,7 @@ def findings(result: StudyResult, *, brief: bool = False) -> list[str]:
         *_ended_early(result),
         *_no_better_than_counting(result),
         *_targets(result),
-        *_areas(result),
+        *losses_over_rates(result),
         _caveat(result),
     ]
 
@@ -269,59 +267,6 @@ def _target_text(result: StudyResult, setting: Setting) -> str:
     return f"{rounds:.0f} ({seconds:.0f} client seconds{some})"
 
 
-def _areas(result: StudyResult) -> list[str]:
-    """Describe each arm's mean loss over the learning rate, and compare the arms with the first."""
-    areas = {place: [*area_by_rate(result, place).values()] for place in result.places}
-    told = [f"{place_words(place)} {mean_text(found)}" for place, found in areas.items() if found]
-    if not told:
-        return []
-    axis = rate_axis(result)
-    several = sum(name.endswith("learning_rate") for name in result.study.tune) > 1
-    rate = f"{axis}, at the best of the other rate" if several else "the learning rate"
-    early = result.of_equal_rounds is not result
-    when = f"After {result.study.first_rounds} rounds, mean loss" if early else "Mean loss"
-    return [
-        f"{when} over the logarithm of {rate}, where a run that diverged or is worse "
-        f"than the unigram model counts as the unigram model: {'; '.join(told)}.",
-        *(
-            capitalised(_area_verdict(place_words(one), place_words(other), gaps), one.arm)
-            for (one, other), gaps in _area_gaps(result).items()
-        ),
-    ]
-
-
-def _area_gaps(result: StudyResult) -> dict[tuple[GridPoint, GridPoint], list[float]]:
-    """Return the differences of the arms' mean losses over rates, of each seed that both have.
-
-    Empty if none has been computed, or too few seeds were run for any claim.
-    """
-    areas = {place: area_by_rate(result, place) for place in result.places}
-    if not any(areas.values()) or result.of_equal_rounds.seeds < FEWEST_SEEDS:
-        return {}
-    return {
-        (one, other): [areas[one][seed] - areas[other][seed] for seed in areas[one]
-                       if seed in areas[other]]
-        for one, other in pairs(result)
-        if one.level == other.level
-    }  # fmt: skip
-
-
-def _area_verdict(first: str, second: str, gaps: Sequence[float]) -> str:
-    if len(gaps) < FEWEST_SEEDS:
-        return (
-            f"No claim about the mean loss over rates of {first} and {second}: "
-            f"{seeds_text(len(gaps))} with all runs, and at least {FEWEST_SEEDS} are needed."
-        )
-    between = t_interval(gaps)
-    numbers = f"{interval_text(between)} nats (95 %, t over {len(gaps)} seeds)"
-    if between.holds_zero:
-        return (
-            f"No difference in mean loss over rates shown between {first} and {second}: {numbers}."
-        )
-    lower = "lower" if between.estimate < 0 else "higher"
-    return f"{first} has a {lower} mean loss over rates than {second}: {numbers}."
-
-
 def _caveat(result: StudyResult) -> str:
     apart = _not_corrected(result)
     told = len(pairs(result)) + sum(apart.values())
@@ -348,7 +293,7 @@ def _caveat(result: StudyResult) -> str:
 
 def _not_corrected(result: StudyResult) -> dict[str, int]:
     """Return how many differences are not among those of Holm's correction, by what they are."""
-    at_a_length, over_rates = len(length_pairs(result)), len(_area_gaps(result))
+    at_a_length, over_rates = len(length_pairs(result)), len(area_gaps(result))
     longest = max(result.study.lengths, default=0)
     found = {f"at {longest}": at_a_length, "over rates": over_rates}
     return {where: count for where, count in found.items() if count}
